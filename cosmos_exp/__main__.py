@@ -1,0 +1,11 @@
+"""`python -m cosmos_exp`: the commands; anything that is no command goes to `run`, so plain Hydra calls work."""
+
+import sys
+
+from cosmos_exp.cli import main
+
+COMMANDS = ("run", "report", "sampson", "judge", "generate", "data", "doctor", "--version", "--debug", "-h", "--help")
+
+if __name__ == "__main__":
+    words = sys.argv[1:]
+    sys.exit(main(words if words and words[0] in COMMANDS else ["run", *words]))

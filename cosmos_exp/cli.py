@@ -1,0 +1,152 @@
+"""The commands. Nothing heavy is imported until a command runs, so `cosmos-exp --help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from cosmos_exp import __version__
+from cosmos_exp.errors import UserError
+
+EPILOG = """examples:
+  cosmos-exp run                                      train, generate and score the embedded world (minutes, no GPU)
+  cosmos-exp run data=folder data.path=DIR rank=8 alpha=16 adapter=dora
+  cosmos-exp run model=cosmos_predict25_2b hardware=8xh100 dry_run=true     what it would do, nothing loaded
+  cosmos-exp run -m rank=8,16,32                      one run after another
+  cosmos-exp data check DIR                           every bad file, named
+  cosmos-exp report outputs                           the table of all runs below a folder
+
+exit codes: 0 done, 1 the run or the check failed, 2 the request was wrong"""
+
+
+def _run(args: argparse.Namespace) -> int:
+    from cosmos_exp.run_command import main
+
+    return main(args.rest, debug=args.debug)
+
+
+def _sampson(args: argparse.Namespace) -> int:
+    from cosmos_exp.metrics.command import sampson
+
+    return sampson(args)
+
+
+def _judge(args: argparse.Namespace) -> int:
+    from cosmos_exp.metrics.command import judge
+
+    return judge(args)
+
+
+def _generate(args: argparse.Namespace) -> int:
+    from cosmos_exp.generate_command import main
+
+    return main(args)
+
+
+def _data_check(args: argparse.Namespace) -> int:
+    from cosmos_exp.data.command import check
+
+    return check(args)
+
+
+def _data_make(args: argparse.Namespace) -> int:
+    from importlib import import_module
+
+    return import_module(f"cosmos_exp.{args.world}.dataset").command(args)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from cosmos_exp.doctor import main
+
+    return main(args.overrides)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from cosmos_exp.report.command import main
+
+    return main(args)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands with their options."""
+    root = argparse.ArgumentParser(
+        prog="cosmos-exp",
+        description="Fine-tune a video world model with LoRA or DoRA, and know what the choices did.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    root.add_argument("--version", action="version", version=f"cosmos-exp {__version__}")
+    root.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(name: str, call: Callable, help: str, **options) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help, **options)
+        sub.set_defaults(call=call)
+        return sub
+
+    run = add("run", _run, "one run: prepare, train, generate, evaluate, record", add_help=False)
+    run.add_argument("rest", nargs=argparse.REMAINDER, help="Hydra overrides and flags; run --help lists them")
+
+    report = add("report", _report, "tables from one run, a sweep, or any folder above them")
+    report.add_argument("dir", help="folder with runs in it")
+    report.add_argument("--out", help="write report.md and scores.csv there (default: DIR)")
+
+    sampson = add("sampson", _sampson, "temporal Sampson error of any videos")
+    sampson.add_argument("videos", nargs="+", metavar="VIDEO")
+    sampson.add_argument("--json", action="store_true", help="all figures as JSON")
+
+    judge = add("judge", _judge, "scores from 1 to 5 by Cosmos-Reason2")
+    judge.add_argument("videos", nargs="+", metavar="VIDEO")
+    judge.add_argument("--judge", default="reason2_2b", metavar="NAME", help="a choice of the judge group")
+    judge.add_argument("--source", help="hub repository or folder, instead of the choice's own")
+    judge.add_argument("--prompt", help="the instruction; without it only physics is judged")
+    judge.add_argument("--json", action="store_true", help="with the raw answers, as JSON")
+
+    generate = add("generate", _generate, "videos from adapter files, one after another in one process")
+    generate.add_argument("--adapter", nargs="+", required=True, metavar="FILE_OR_DIR", help="or `base` for none")
+    generate.add_argument("--prompts", required=True, metavar="DIR", help="NAME.png with NAME.txt")
+    generate.add_argument("--out", required=True, metavar="DIR", help="videos go to DIR/<adapter>/")
+    generate.add_argument("--alpha", type=float, help="for adapter files that do not carry their own")
+    generate.add_argument("overrides", nargs="*", help="configuration, e.g. model=cosmos_predict25_2b hardware=1xh100")
+
+    data = commands.add_parser("data", help="look at or make data", description="look at or make data")
+    kinds = data.add_subparsers(dest="action", metavar="ACTION", required=True)
+    check = kinds.add_parser("check", help="what a run would train on; every bad file named, exit 1 if any")
+    check.add_argument("dir", help="folder: LeRobot (meta/info.json), GR1-100 (metadata.csv) or videos/ with captions")
+    check.add_argument("overrides", nargs="*", help="configuration, e.g. data.camera=… data.num_frames=93")
+    check.set_defaults(call=_data_check)
+    make = kinds.add_parser("make", help="render a data set of an embedded world")
+    make.add_argument("world", choices=["tabletop"])
+    make.add_argument("--out", required=True, metavar="DIR")
+    make.add_argument("--split", default="train", choices=["train", "test"], help="clips, or first frames with prompts")
+    make.add_argument("--look", default="robot", choices=["robot", "human"])
+    make.add_argument("--count", type=int, default=32, help="clips, or test scenes")
+    make.add_argument("--seed", type=int, default=0)
+    make.set_defaults(call=_data_make)
+
+    doctor = add("doctor", _doctor, "can this machine do this run?")
+    doctor.add_argument("overrides", nargs="*", help="the run, e.g. model=cosmos_predict25_2b hardware=8xh100")
+    return root
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser().parse_args(argv)
+    try:
+        return args.call(args)
+    except UserError as error:
+        if args.debug:
+            raise
+        print(f"cosmos-exp: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("cosmos-exp: interrupted", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""From overrides to a checked Config, with errors that name the key and what it may be. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+from cosmos_exp.config import Config, check, conf_dir, register
+from cosmos_exp.errors import UserError
+
+_ANY_OTHER = {
+    "rank": "any other number: adapter.rank=NUMBER",
+    "alpha": "any other positive number: adapter.alpha=NUMBER",
+}
+
+
+def quote_choices(words: list[str]) -> list[str]:
+    """`rank=8` -> `rank='8'`, `rank=8,16` -> `rank='8','16'`: Hydra takes a bare number for no choice of a group."""
+
+    def quote(word: str) -> str:
+        group, sign, value = word.partition("=")
+        if not sign or group not in _ANY_OTHER:
+            return word
+        return group + "=" + ",".join(f"'{v}'" if re.fullmatch(r"[-+.\w]+", v) else v for v in value.split(","))
+
+    return [quote(w) for w in words]
+
+
+def compose_config(overrides: list[str], config_name: str = "config", config_dirs: tuple[str, ...] = ()) -> Config:
+    """Compose conf/ with `overrides` and check it.
+
+    Args:
+        config_dirs: further folders of groups or primary configs, searched before conf/.
+
+    Raises:
+        UserError: an unknown key, group or choice, a wrong type, or a value that cannot be.
+    """
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    register()
+    try:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            paths = [f"hydra.searchpath=[{','.join('file://' + str(Path(d).absolute()) for d in config_dirs)}]"]
+            return to_config(hydra.compose(config_name, overrides=[*quote_choices(overrides), *(paths if config_dirs else [])]))
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise UserError(explain(error)) from error
+
+
+def to_config(composed: Any) -> Config:
+    """The typed, checked Config of a composed DictConfig."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        config = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        raise UserError(explain(error)) from error
+    assert isinstance(config, Config)
+    for where, name in ((config.data, "path"), (config.data, "test_path"), (config, "run_dir"), (config, "cache_dir")):
+        if getattr(where, name):
+            setattr(where, name, str(Path(getattr(where, name)).expanduser().absolute()))
+    check(config)
+    return config
+
+
+def load_config(path: Path) -> Config:
+    """The configuration that a run folder's config.yaml holds.
+
+    Raises:
+        UserError: the file is missing or was not written by this version.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file; is this a run folder?")
+    try:
+        return to_config(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}: {explain(error)}") from error
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write the resolved configuration; `load_config` reads it back."""
+    from omegaconf import OmegaConf
+
+    from cosmos_exp.run_folder import atomic_path
+
+    with atomic_path(path) as temporary:
+        OmegaConf.save(OmegaConf.structured(config), temporary, resolve=True)
+
+
+def explain(error: BaseException) -> str:
+    """One or two lines for an error of Hydra or OmegaConf."""
+    chain: list[str] = []
+    step: BaseException | None = error
+    while step is not None:
+        chain.append(str(step))
+        step = step.__cause__
+    text = "\n".join(chain)
+    choice = re.search(r"Could not find '(\w+)/([^']*)'", text)
+    if choice:
+        group, value = choice.groups()
+        return f"{group}={value}: no such choice; {_choices(group)}"
+    unknown = re.search(r"[Kk]ey '([^']+)' (?:is not in struct|not in '\w+')", text)
+    if unknown:
+        full = re.search(r"full_key: (\S+)", text)
+        return _unknown_key(full.group(1) if full else unknown.group(1))
+    group_missing = re.search(r"Could not override '([^']+)'", text)
+    if group_missing:
+        return _unknown_key(group_missing.group(1))
+    wrong = re.search(r"(Value '[^']*' .*? could not be converted to \w+|Invalid value .*|Cannot convert .*)", text)
+    key = re.search(r"full_key: (\S+)", text)
+    if wrong and key:
+        return f"{key.group(1)}: {wrong.group(1)}"
+    return "\n".join(line for line in chain[-1].splitlines() if line.strip())[:600]
+
+
+def _choices(group: str) -> str:
+    folder = conf_dir() / group
+    names = sorted((p.stem for p in folder.glob("*.yaml")), key=lambda n: (not n.isdigit(), int(n) if n.isdigit() else 0, n))
+    return f"choose one of {', '.join(names)}" + (f"; {_ANY_OTHER[group]}" if group in _ANY_OTHER else "")
+
+
+def all_keys(node: Any = None, where: str = "") -> dict[str, Any]:
+    """Every key of the schema, dotted, with its dataclass field."""
+    import dataclasses
+
+    node = Config() if node is None else node
+    keys = {}
+    for f in dataclasses.fields(node):
+        keys[where + f.name] = f
+        if dataclasses.is_dataclass(getattr(node, f.name)):
+            keys |= all_keys(getattr(node, f.name), f"{where}{f.name}.")
+    return keys
+
+
+def _unknown_key(key: str) -> str:
+    known = [*all_keys(), *(p.name for p in conf_dir().iterdir() if p.is_dir())]
+    near = difflib.get_close_matches(key, known, n=2, cutoff=0.6)
+    siblings = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(set(siblings)))}"
+    return f"{key}: no such key; {hint}"

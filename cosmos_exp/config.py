@@ -1,0 +1,367 @@
+"""The typed schema of conf/: what every key is, may be, and means. Imports nothing heavy.
+
+Hydra checks names and types against these dataclasses while it composes; `check` adds what a type cannot say
+(choices, ranges, sums) and what keys say about each other. Both together take well under two seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cosmos_exp.errors import UserError
+
+
+def key(default: Any, help: str, **limits: Any) -> Any:
+    """A field with its meaning and limits: `choices`, `gt`, `ge`, `le`."""
+    metadata = {"help": help, **limits}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    if dataclasses.is_dataclass(default) and isinstance(default, type):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
+
+
+@dataclass
+class Adapter:
+    """What is trained."""
+
+    kind: str = key("lora", "lora, dora, or none for the base model", choices=("lora", "dora", "none"))
+    rank: int = key(32, "r of the update B A", gt=0)
+    alpha: float = key(32.0, "the update is scaled by alpha/rank (rslora: alpha/sqrt(rank))", gt=0)
+    scaling: str = key("standard", "standard or rslora", choices=("standard", "rslora"))
+    target_modules: list[str] = key(TARGETS, "linear layers that get an adapter, by name or end of name")
+    dropout: float = key(0.0, "dropout on the adapter's input", ge=0, le=0.99)
+    bias: bool = key(False, "also train a bias on each adapted layer (LoRA only)")
+    init: str = key("gaussian", "how A starts; B is zero", choices=("gaussian", "kaiming"))
+
+
+@dataclass
+class Hardware:
+    """Where it runs. None of this changes the result beyond rounding."""
+
+    device: str = key("cpu", "cpu or cuda", choices=("cpu", "cuda"))
+    num_processes: int = key(1, "processes, one a GPU", gt=0)
+    mixed_precision: str = key("no", "no: fp32; bf16: base weights and activations", choices=("no", "bf16"))
+    samples_per_forward: int = key(1, "samples a process takes at once", gt=0)
+    checkpointing: str = key("none", "activation checkpointing: none or full", choices=("none", "full"))
+    num_threads: int | None = key(None, "CPU threads a process; null: all cores shared evenly", gt=0)
+    memory_gb: float | None = key(None, "memory of one device, for the plan's warning", gt=0)
+
+
+@dataclass
+class Transformer:
+    """CosmosTransformer3DModel's configuration; a folder's own config.json wins over it."""
+
+    in_channels: int = key(17, "latent channels and the condition mask", gt=1)
+    out_channels: int = key(16, "latent channels", gt=0)
+    num_attention_heads: int = key(16, "heads", gt=0)
+    attention_head_dim: int = key(128, "channels a head", gt=0)
+    num_layers: int = key(28, "blocks", gt=0)
+    mlp_ratio: float = key(4.0, "width of the feed-forward layer over the hidden width", gt=0)
+    text_embed_dim: int = key(1024, "channels of a projected prompt token", gt=0)
+    adaln_lora_dim: int = key(256, "width inside the adaptive norms", gt=0)
+
+
+@dataclass
+class Model:
+    """The frozen world model."""
+
+    name: str = key("tabletop", "for tables and records")
+    source: str = key("embedded", "hub repository, folder, or embedded")
+    revision: str | None = key(None, "branch, tag or commit on the hub")
+    builder: str | None = key(None, "function that returns the embedded model's folder")
+    height: int = key(96, "pixels, divisible by 16", gt=0)
+    width: int = key(160, "pixels, divisible by 16", gt=0)
+    num_frames: int = key(17, "4k + 1", gt=0)
+    fps: float = key(8.0, "frames a second of its videos", gt=0)
+    prompt_tokens: int = key(512, "tokens a prompt is padded or cut to", gt=0)
+    guardrail: str = key(
+        "cosmos_guardrail", "cosmos_guardrail, or off (recorded)", choices=("cosmos_guardrail", "off")
+    )
+    max_first_loss: float | None = key(None, "a first loss above it stops the run: the base is broken")
+    z_dim: int = key(16, "latent channels", gt=0)
+    text_channels: int = key(100352, "channels of a prompt token before the projection", gt=0)
+    transformer: Transformer = key(Transformer, "architecture")
+
+
+@dataclass
+class Data:
+    """What it is trained and tested on."""
+
+    reader: str = key("folder", "layout on disk", choices=("folder", "gr1_100", "lerobot"))
+    path: str | None = key(None, "folder of the data")
+    builder: str | None = key(None, "function that makes the data on first use and returns its folder")
+    test_path: str | None = key(None, "folder of test pairs: NAME.png with NAME.txt")
+    repo_id: str | None = key(None, "hub data set, fetched when there is no path")
+    test_repo_id: str | None = key(None, "hub data set with the test pairs")
+    camera: str | None = key(None, "lerobot: which camera, e.g. observation.images.ego_view")
+    episodes: list[int] | None = key(None, "lerobot: only these episodes")
+    skip_tasks: list[str] = key([], "lerobot: task texts that are no instruction")
+    prompt_prefix: str = key("", "put before every prompt made from metadata")
+    caption_model: str | None = key(None, "captions/*.json: whose captions; null: the first")
+    caption_length: str | None = key(None, "captions/*.json: long, short or medium; null: the first of them there")
+    height: int = key(96, "pixels, divisible by 16", gt=0)
+    width: int = key(160, "pixels, divisible by 16", gt=0)
+    num_frames: int = key(17, "4k + 1", gt=0)
+    fps: float | None = key(None, "convert to this rate; null: frames as they come", gt=0)
+    resize: str = key("stretch", "stretch the whole frame, or scale and crop the middle", choices=("stretch", "crop"))
+    windows_per_video: int = key(4, "windows of num_frames a video that are cached", gt=0)
+    cache: bool = key(True, "encode once and keep; false: at every visit, any window, as the reference does")
+    skip_bad: bool = key(False, "leave bad files out (listed, recorded) instead of stopping")
+    validation_videos: int = key(0, "videos held out for the validation loss", ge=0)
+    test_videos: int = key(0, "videos held out as test pairs when there is no test_path", ge=0)
+    expected_videos: int | None = key(None, "what a dry run plans with before the data is here", gt=0)
+    train_clips: int = key(32, "tabletop: robot clips to make", gt=0)
+    test_pairs: int = key(4, "tabletop: test scenes, each asked for with either hand", ge=0)
+
+
+@dataclass
+class Schedule:
+    """Linear warm-up, linear decay; counted in samples, so that hardware does not change it."""
+
+    warmup_samples: int = key(1000, "samples until f_max", ge=0)
+    total_samples: int = key(100000, "samples until f_min", gt=0)
+    f_max: float = key(0.5, "highest multiple of learning_rate", gt=0)
+    f_min: float = key(0.2, "last multiple of learning_rate", ge=0)
+
+
+@dataclass
+class Validation:
+    """Loss on held-out clips at fixed sigmas and noise."""
+
+    every_steps: int = key(100, "optimizer steps between; also before the first and after the last", gt=0)
+    sigmas: list[float] = key([0.2, 0.5, 0.8], "each clip is scored at each")
+
+
+@dataclass
+class Training:
+    """How the adapter is trained."""
+
+    epochs: int = key(100, "visits of each video", gt=0)
+    max_steps: int | None = key(None, "stop after so many optimizer steps", gt=0)
+    global_batch_size: int = key(8, "samples an optimizer step, over all processes", gt=0)
+    learning_rate: float = key(2**-14.5, "AdamW, before the schedule", gt=0)
+    weight_decay: float = key(0.001, "AdamW", ge=0)
+    max_grad_norm: float = key(1.0, "gradient norm is clipped to it", gt=0)
+    zero_nonfinite_grads: bool = key(False, "set non-finite gradient entries to zero instead of stopping")
+    condition_frames: dict[int, float] = key({1: 0.5, 2: 0.5}, "latent frames given: probability")
+    condition_timestep: float | None = key(0.0001, "timestep of given frames; null: the sample's sigma", ge=0)
+    text_dropout: float = key(0.2, "share of samples without text", ge=0, le=1)
+    sigma_shift: float = key(5.0, "sigma = s u / (1 + (s - 1) u), u logit-normal", gt=0)
+    ema_power: float | None = key(None, "power EMA of the adapter, e.g. 0.10", gt=0, le=0.28)
+    checkpoint_every_steps: int = key(100, "optimizer steps between checkpoints", gt=0)
+    keep_checkpoints: int = key(2, "newest checkpoints kept", gt=0)
+    schedule: Schedule = key(Schedule, "learning rate over samples")
+    validation: Validation = key(Validation, "held-out loss")
+
+
+@dataclass
+class Generation:
+    """Test videos."""
+
+    mode: str = key("image2world", "from a first frame, or from a clip's", choices=("image2world", "video2world"))
+    seeds: list[int] = key([0], "start noises for each test pair")
+    num_steps: int = key(36, "denoising steps", gt=0)
+    guidance_scale: float = key(7.0, "v + g (v - v_negative); at most 1: none", ge=0)
+    negative_prompt: str | None = key("default", "default: the pipeline's; a text; null: the zero embedding")
+    merge_adapter: bool = key(True, "merge in fp32 before sampling; false: keep it separate")
+    max_prompts: int | None = key(None, "only the first so many test pairs", gt=0)
+    fps: float = key(16.0, "frames a second in the file", gt=0)
+    crf: int = key(12, "H.264 quality, 0 is lossless", ge=0, le=51)
+
+
+@dataclass
+class Sampson:
+    """Temporal Sampson error."""
+
+    enabled: bool = key(True, "measure it")
+    matcher: str = key("sift", "feature matcher", choices=("sift",))
+    max_keypoints: int = key(2048, "a frame", gt=0)
+    ratio: float = key(0.8, "Lowe's ratio test", gt=0, le=1)
+    ransac_threshold: float = key(1.0, "pixels", gt=0)
+    min_matches: int = key(15, "fewer in a frame pair: it is counted, not measured", ge=8)
+    static_pixels: float = key(0.5, "a match that moves less is static", ge=0)
+
+
+@dataclass
+class Judge:
+    """Scores from 1 to 5."""
+
+    name: str = key("none", "which judge", choices=("none", "reason2"))
+    source: str | None = key(None, "hub repository or folder")
+    revision: str | None = key(None, "branch, tag or commit")
+    fps: float = key(16.0, "frames a second it is shown", gt=0)
+    max_total_pixels: int = key(6_400_000, "pixels of all frames together", gt=0)
+    max_new_tokens: int = key(2048, "length of an answer", gt=0)
+    rubrics: list[str] = key(["physics", "instruction"], "our names, or paths of YAML files")
+
+
+@dataclass
+class Tracking:
+    """wandb mirrors the run folder; it never stops a run."""
+
+    mode: str = key("auto", "auto, online, offline or off", choices=("auto", "online", "offline", "off"))
+    project: str = key("cosmos_exp", "wandb project")
+    entity: str | None = key(None, "wandb entity")
+    group: str | None = key(None, "wandb group; null: name")
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    name: str = key("run", "outputs/<name>/<timestamp>")
+    seed: int = key(0, "everything random follows from it", ge=0)
+    tags: list[str] = key([], "for the dashboard")
+    dry_run: bool = key(False, "print what the run would do and stop")
+    run_dir: str | None = key(None, "folder of the run; one that exists is gone on with")
+    cache_dir: str | None = key(None, "latents and prompts; null: ~/.cache/cosmos_exp or COSMOS_EXP_CACHE")
+    adapter: Adapter = key(Adapter, "what is trained")
+    hardware: Hardware = key(Hardware, "where")
+    model: Model = key(Model, "the world model")
+    data: Data = key(Data, "on what")
+    training: Training = key(Training, "how")
+    generation: Generation = key(Generation, "test videos")
+    sampson: Sampson = key(Sampson, "geometry")
+    judge: Judge = key(Judge, "scores")
+    tracking: Tracking = key(Tracking, "dashboard")
+
+
+def register() -> None:
+    """Put the schema into Hydra's store under the name that conf/config.yaml begins with."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def conf_dir() -> Path:
+    """conf/ beside the package in a checkout, inside it in an installed wheel."""
+    return _shipped("conf")
+
+
+def sweeps_dir() -> Path:
+    """sweeps/, likewise."""
+    return _shipped("sweeps")
+
+
+def _shipped(name: str) -> Path:
+    inside = Path(__file__).parent / name
+    return inside if inside.is_dir() else Path(__file__).parent.parent / name
+
+
+def _limit_problems(node: Any, where: str) -> list[str]:
+    problems = []
+    for f in dataclasses.fields(node):
+        value, name, limits = getattr(node, f.name), f"{where}{f.name}", f.metadata
+        if dataclasses.is_dataclass(value):
+            problems += _limit_problems(value, name + ".")
+        elif value is not None:
+            if "choices" in limits and value not in limits["choices"]:
+                problems.append(f"{name}={value}: choose one of {', '.join(limits['choices'])}")
+            for sign, bad in (("gt", lambda v, m: v <= m), ("ge", lambda v, m: v < m), ("le", lambda v, m: v > m)):
+                if sign in limits and bad(value, limits[sign]):
+                    word = {"gt": "greater than", "ge": "at least", "le": "at most"}[sign]
+                    problems.append(f"{name}={value}: must be {word} {limits[sign]}")
+    return problems
+
+
+def _shape_problems(config: Config) -> list[str]:
+    problems = []
+    data, cond = config.data, config.training.condition_frames
+    for name in ("height", "width"):
+        value = getattr(data, name)
+        if value % 16:
+            near = max(16, round(value / 16) * 16)
+            problems.append(f"data.{name}={value}: must be divisible by 16, e.g. {near}")
+    if data.num_frames % 4 != 1:
+        problems.append(
+            f"data.num_frames={data.num_frames}: must be 4k+1 (17, 93 …), e.g. {max(1, data.num_frames // 4 * 4 + 1)}"
+        )
+    latent_frames = (data.num_frames - 1) // 4 + 1
+    if not cond or abs(sum(cond.values()) - 1) > 1e-6 or min(cond.values()) < 0:
+        problems.append(f"training.condition_frames={cond}: probabilities must be at least 0 and sum to 1")
+    elif max(cond) >= latent_frames or min(cond) < 0:
+        problems.append(
+            f"training.condition_frames={cond}: counts must lie from 0 to {latent_frames - 1}; "
+            f"{data.num_frames} frames are {latent_frames} latent frames"
+        )
+    if any(not 0 < s < 1 for s in config.training.validation.sigmas):
+        problems.append(f"training.validation.sigmas={config.training.validation.sigmas}: each must lie in (0, 1)")
+    if len(set(config.generation.seeds)) != len(config.generation.seeds):
+        problems.append(f"generation.seeds={config.generation.seeds}: a seed stands there twice")
+    return problems
+
+
+def _relation_problems(config: Config) -> list[str]:
+    problems = []
+    hardware, schedule = config.hardware, config.training.schedule
+    if config.adapter.bias and config.adapter.kind == "dora":
+        problems.append("adapter.bias=true: peft trains it for LoRA only; take adapter=lora or adapter.bias=false")
+    if hardware.num_processes > 1 and config.training.global_batch_size < hardware.num_processes:
+        problems.append(
+            f"training.global_batch_size={config.training.global_batch_size}: smaller than hardware.num_processes="
+            f"{hardware.num_processes}, some would never have work"
+        )
+    if schedule.total_samples <= schedule.warmup_samples:
+        problems.append(
+            f"training.schedule.total_samples={schedule.total_samples}: must be greater than warmup_samples"
+        )
+    if config.judge.name != "none" and not config.judge.source:
+        problems.append("judge.source: give a hub repository or a folder")
+    if config.data.reader != "gr1_100" and not config.data.path and not config.data.builder:
+        problems.append("data.path: where is the data? Give data.path=DIR")
+    return problems
+
+
+def check(config: Config) -> None:
+    """Raise UserError naming every key that does not hold, with the mend."""
+    from cosmos_exp.world.architecture import unmatched_targets
+
+    problems = _limit_problems(config, "") + _shape_problems(config) + _relation_problems(config)
+    if not problems:
+        missing = unmatched_targets(config.model, config.adapter.target_modules)
+        problems += [f"adapter.target_modules: {m}" for m in missing]
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+# Keys that cannot change what a stage produces.
+_NOT_RESULT = ("name", "tags", "dry_run", "run_dir", "cache_dir", "tracking")
+_HARDWARE_ROUNDS = ("device", "mixed_precision")
+_STAGE_GROUPS = {
+    "train": ("adapter", "model", "data", "training", "seed", "hardware"),
+    "generate": ("adapter", "model", "data", "training", "seed", "hardware", "generation"),
+    "evaluate": ("adapter", "model", "data", "training", "seed", "hardware", "generation", "sampson", "judge"),
+}
+
+
+def stage_hash(config: Config, stage: str = "evaluate") -> str:
+    """12 hex digits over all keys that can change what `stage` (train, generate, evaluate) produces."""
+    content: dict[str, Any] = {}
+    for group in _STAGE_GROUPS[stage]:
+        value = getattr(config, group)
+        content[group] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+    content["hardware"] = {k: content["hardware"][k] for k in _HARDWARE_ROUNDS}
+    if stage == "train":  # looking more often does not change the adapter
+        content["training"].pop("checkpoint_every_steps"), content["training"].pop("keep_checkpoints")
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """`key: old -> new` for each key in which two plain dictionaries differ."""
+    found = []
+    for name in sorted(set(old) | set(new), key=str):
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{where}{name}.")
+        elif a != b:
+            found.append(f"{where}{name}: {a} -> {b}")
+    return found

@@ -1,0 +1,105 @@
+"""`cosmos-exp run`: Hydra around one run. Bad requests are answered before Hydra, torch or a run folder come up."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from cosmos_exp.compose import compose_config, load_config, quote_choices, to_config
+from cosmos_exp.config import Config, conf_dir, differences, register, stage_hash
+from cosmos_exp.errors import UserError
+
+_exit_codes: list[int] = []
+
+
+def main(words: list[str], debug: bool = False) -> int:
+    """Run what the Hydra command line `words` says. Returns the exit code; of several runs, the worst."""
+    import hydra
+    from hydra._internal.utils import get_args_parser
+
+    debug = debug or "--debug" in words
+    words = quote_choices([w for w in words if w != "--debug"])
+    args = get_args_parser().parse_args(words)
+    name, dirs = args.config_name or "config", tuple(filter(None, [args.config_dir]))
+    multirun = args.multirun
+    if not (args.help or args.hydra_help or args.version or args.info or args.shell_completion):
+        fixed = [o for o in args.overrides if not (multirun and _sweeps(o))]
+        compose_config(fixed, name, dirs)
+
+    def task(composed: Any) -> None:
+        try:
+            _exit_codes.append(one_run(to_config(composed), args.overrides))
+        except UserError as error:
+            print(f"cosmos-exp: {error}", file=sys.stderr)
+            if debug:
+                traceback.print_exc()
+            _exit_codes.append(error.exit_code)
+
+    register()
+    _exit_codes.clear()
+    sys.argv = ["cosmos-exp", *words]
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
+    return max(_exit_codes, default=0)
+
+
+def _sweeps(override: str) -> bool:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create().parse_override(override).is_sweep_override()
+
+
+def one_run(config: Config, overrides: list[str]) -> int:
+    """One composed run: plan only, go on in an old folder, or start a new one."""
+    if config.dry_run:
+        from cosmos_exp.plan import print_plan
+
+        print_plan(config)
+        return 0
+    config = _settle_folder(config, overrides)
+    from cosmos_exp.launch import launch
+
+    return launch(config)
+
+
+def _settle_folder(config: Config, overrides: list[str]) -> Config:
+    """Fill in `run_dir`. A folder that exists is gone on with: its own configuration, or exactly the same one."""
+    if config.run_dir is None:
+        config.run_dir = str(_new_folder(config))
+        return config
+    old_file = Path(config.run_dir) / "config.yaml"
+    if not old_file.is_file():
+        return config
+    old = load_config(old_file)
+    old.run_dir = config.run_dir
+    own = [o for o in overrides if not o.lstrip("+").startswith("run_dir=")]
+    if not own:
+        return old
+    if stage_hash(old, "train") != stage_hash(config, "train"):
+        import dataclasses
+
+        changed = differences(dataclasses.asdict(old), dataclasses.asdict(config))
+        changed = [c for c in changed if c.split(".")[0].split(":")[0] in ("adapter", "model", "data", "training", "seed")]
+        raise UserError(
+            f"{config.run_dir} was trained with another configuration ({'; '.join(changed[:4])}).\n"
+            "Give another run_dir, or none, for a new run; or only run_dir=… to go on with the old one."
+        )
+    return config
+
+
+def _new_folder(config: Config) -> Path:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        words = HydraConfig.get().job.override_dirname.replace("/", "-").replace("=", "-").replace(",", "_")
+        folder = Path("outputs/sweeps") / config.name / (words or f"run{HydraConfig.get().job.num}")
+    else:
+        folder = Path("outputs") / config.name / stamp
+    unique, number = folder, 2
+    while unique.exists():
+        unique, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+    return unique.absolute()
