@@ -1,0 +1,146 @@
+"""Videos in and out with PyAV: exact frame counts, only the wanted frames decoded, whole files or none written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from cosmos_exp.errors import RunError
+from cosmos_exp.run_folder import atomic_path
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """pts: presentation times of all frames in order (in `time_base`); what the header says besides."""
+
+    pts: tuple[int, ...]
+    time_base: Fraction
+    fps: float
+    width: int
+    height: int
+    declared_frames: int
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.pts)
+
+    def frame_at(self, seconds: float) -> int:
+        """Index of the frame shown at a time after the first frame's."""
+        times = np.array([float((p - self.pts[0]) * self.time_base) for p in self.pts])
+        return int(np.searchsorted(times, seconds + 0.5 / self.fps, side="right") - 1)
+
+
+def probe(path: Path) -> VideoInfo:
+    """Read frame times without decoding.
+
+    Raises:
+        RunError: not a video, no video stream, or no frames.
+    """
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise RunError(f"{path}: holds no video stream")
+            stream = container.streams.video[0]
+            pts = sorted(p.pts for p in container.demux(stream) if p.pts is not None and p.size)
+            rate = stream.average_rate or stream.guessed_rate
+            if not pts or not rate or stream.time_base is None:
+                raise RunError(f"{path}: holds no video frames")
+            return VideoInfo(
+                tuple(pts), stream.time_base, float(rate), stream.codec_context.width, stream.codec_context.height,
+                stream.frames,
+            )  # fmt: skip
+    except (OSError, av.error.FFmpegError) as error:
+        raise RunError(f"{path}: cannot be read as a video ({error})") from error
+
+
+def decode(path: Path, indices: list[int], info: VideoInfo | None = None) -> np.ndarray:
+    """Decode the frames with these indices (ascending, repeats allowed); seeks, and stops after the last.
+
+    Returns:
+        uint8 (len(indices), height, width, 3), RGB.
+
+    Raises:
+        RunError: a frame is not there or does not decode.
+    """
+    info = info or probe(path)
+    if not indices or indices[0] < 0 or indices[-1] >= info.num_frames:
+        raise RunError(f"{path}: frames {indices[:1]} to {indices[-1:]} asked for, {info.num_frames} are there")
+    wanted = {info.pts[i] for i in indices}
+    last, found = max(wanted), {}
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            if indices[0]:
+                container.seek(min(wanted), stream=stream, backward=True)
+            for frame in container.decode(stream):
+                if frame.pts in wanted:
+                    found[frame.pts] = frame.to_ndarray(format="rgb24")
+                if frame.pts is not None and frame.pts >= last:
+                    break
+    except (OSError, av.error.FFmpegError) as error:
+        raise RunError(f"{path}: does not decode ({error})") from error
+    missing = [i for i in indices if info.pts[i] not in found]
+    if missing:
+        raise RunError(f"{path}: frame {missing[0]} of {info.num_frames} does not decode; the file is damaged")
+    return np.stack([found[info.pts[i]] for i in indices])
+
+
+def resize(frames: np.ndarray, height: int, width: int, mode: str) -> np.ndarray:
+    """Bring (T, H, W, 3) to height x width: `stretch` the whole frame or `crop` the middle after scaling."""
+    if mode == "crop":
+        rows, columns = frames.shape[1:3]
+        scale = max(height / rows, width / columns)
+        keep_rows, keep_columns = min(rows, round(height / scale)), min(columns, round(width / scale))
+        top, left = (rows - keep_rows) // 2, (columns - keep_columns) // 2
+        frames = frames[:, top : top + keep_rows, left : left + keep_columns]
+    if frames.shape[1:3] == (height, width):
+        return np.ascontiguousarray(frames)
+    shrinks = frames.shape[1] >= height and frames.shape[2] >= width
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.stack([cv2.resize(np.ascontiguousarray(f), (width, height), interpolation=how) for f in frames])
+
+
+def write_video(path: Path, frames: np.ndarray, fps: float, crf: int = 12) -> None:
+    """Write uint8 (T, H, W, 3) RGB as H.264; the file appears only when whole."""
+    with atomic_path(path) as temporary:
+        with av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container:
+            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+            stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+            # One thread: the same bytes on every machine; moov first: truncation shows, browsers start at once.
+            stream.options = {"crf": str(crf), "preset": "medium", "threads": "1"}
+            for frame in frames:
+                for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")):
+                    container.mux(packet)
+            for packet in stream.encode():
+                container.mux(packet)
+
+
+def read_video(path: Path) -> np.ndarray:
+    """All frames, uint8 (T, H, W, 3) RGB."""
+    info = probe(path)
+    return decode(path, list(range(info.num_frames)), info)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """uint8 (H, W, 3) RGB.
+
+    Raises:
+        RunError: it cannot be read as a picture.
+    """
+    data = np.fromfile(path, dtype=np.uint8) if path.is_file() else np.zeros(0, np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise RunError(f"{path}: cannot be read as a picture")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write uint8 (H, W, 3) RGB as PNG."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
