@@ -1,0 +1,203 @@
+"""LoRA and DoRA through peft: put into the transformer, saved with everything that gives them meaning, merged.
+
+The file is diffusers' own format with the adapter's metadata, so `pipe.load_lora_weights(dir)` restores rank, alpha,
+scaling rule and DoRA; what it was trained on stands beside that in the file's header.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import Cosmos2_5_PredictBasePipeline
+from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
+from peft.utils import get_peft_model_state_dict
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from cosmos_exp.draws import generator
+from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.run_folder import ADAPTER_FILE, atomic_path
+
+LORA_METADATA_KEY = "lora_adapter_metadata"
+OWN_METADATA_KEY = "cosmos_exp"
+NAME = "default"
+DOWN_ENDS = (".lora_A.weight", ".lora.down.weight")  # peft's name and diffusers' older one
+
+
+def lora_config(adapter: Any) -> LoraConfig:
+    """peft's configuration for our keys."""
+    return LoraConfig(
+        r=adapter.rank,
+        lora_alpha=int(adapter.alpha) if float(adapter.alpha).is_integer() else adapter.alpha,
+        init_lora_weights="gaussian" if adapter.init == "gaussian" else True,
+        target_modules=list(adapter.target_modules),
+        use_dora=adapter.kind == "dora",
+        use_rslora=adapter.scaling == "rslora",
+        lora_dropout=adapter.dropout,
+        lora_bias=adapter.bias,
+    )
+
+
+def inject(transformer: nn.Module, adapter: Any, seed: int) -> dict[str, nn.Parameter]:
+    """Put a fresh adapter in and return its parameters by name, fp32; everything else stays frozen.
+
+    Call it while the transformer is on the CPU: the start values then do not depend on the device.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator(seed, "adapter").randint(2**31 - 1)))
+        transformer.add_adapter(lora_config(adapter))
+    parameters = {n: p for n, p in transformer.named_parameters() if p.requires_grad}
+    for parameter in parameters.values():
+        parameter.data = parameter.data.float()
+    return parameters
+
+
+def expected_names(layers: dict[str, tuple[int, int]], adapter: Any) -> set[str]:
+    """The trainable parameters there must be, and no others."""
+    ends = [f"lora_A.{NAME}.weight", f"lora_B.{NAME}.weight"]
+    ends += [f"lora_magnitude_vector.{NAME}.weight"] if adapter.kind == "dora" else []
+    ends += [f"lora_B.{NAME}.bias"] if adapter.bias else []
+    return {f"{layer}.{end}" for layer in layers for end in ends}
+
+
+def save_adapter(transformer: nn.Module, directory: Path, record: dict[str, Any]) -> Path:
+    """Write the adapter file, whole or not at all.
+
+    Args:
+        record: what it was trained on (base model, revision, data fingerprint, config hash …), kept in the header.
+    """
+    from diffusers.training_utils import _collate_lora_metadata
+
+    state = {k: v.detach().float().cpu().contiguous() for k, v in get_peft_model_state_dict(transformer).items()}
+    target = directory / ADAPTER_FILE
+    with atomic_path(target) as temporary:
+        Cosmos2_5_PredictBasePipeline.save_lora_weights(
+            save_directory=str(temporary.parent),
+            weight_name=temporary.name,
+            transformer_lora_layers=state,
+            safe_serialization=True,
+            **_collate_lora_metadata({"transformer": transformer}),
+        )
+        with safe_open(temporary, "pt") as content:
+            header = dict(content.metadata())
+        save_file(load_file(temporary), temporary, {**header, OWN_METADATA_KEY: json.dumps(record, default=str)})
+    return target
+
+
+def adapter_file(path: Path) -> Path:
+    """The adapter file that a path means: itself, or the one in a folder, an adapter/ folder or a run folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    for candidate in (path, path / ADAPTER_FILE, path / "adapter" / ADAPTER_FILE):
+        if candidate.is_file():
+            return candidate
+    raise UserError(f"{path}: no adapter there; expected a .safetensors file or a folder with {ADAPTER_FILE}")
+
+
+def read_metadata(path: Path) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """The adapter's own metadata (None when the file carries none) and our record of its training."""
+    with safe_open(path, "pt") as content:
+        header = content.metadata() or {}
+    own = json.loads(header.get(OWN_METADATA_KEY, "{}"))
+    if LORA_METADATA_KEY not in header:
+        return None, own
+    packed = json.loads(header[LORA_METADATA_KEY])
+    return {k.removeprefix("transformer."): v for k, v in packed.items()}, own
+
+
+def _assumed_metadata(state: dict[str, torch.Tensor], path: Path, alpha: float | None) -> dict[str, Any]:
+    """Metadata for a file made elsewhere: rank, layers and DoRA are read off the tensors; alpha is not in them."""
+    downs = {k.removeprefix("transformer."): v for k, v in state.items() if k.endswith(DOWN_ENDS)}
+    if not downs:
+        raise UserError(f"{path}: holds no lora_A tensors; is it an adapter in diffusers format?")
+    ranks = {v.shape[0] for v in downs.values()}
+    if len(ranks) > 1:
+        raise UserError(f"{path}: carries no metadata and has several ranks {sorted(ranks)}; its scale cannot be known")
+    rank = ranks.pop()
+    if alpha is None:
+        warnings.warn(f"{path} does not say its alpha; assumed alpha = rank = {rank} (give it with --alpha)", stacklevel=3)
+    config = LoraConfig(
+        r=rank, lora_alpha=rank if alpha is None else alpha, use_dora=any("lora_magnitude_vector" in k for k in state),
+        target_modules=sorted(k.removesuffix(DOWN_ENDS[0]).removesuffix(DOWN_ENDS[1]) for k in downs),
+    )  # fmt: skip
+    metadata = config.to_dict()
+    metadata["target_modules"] = sorted(metadata["target_modules"])
+    return metadata
+
+
+def load_adapter(transformer: nn.Module, path: Path, alpha: float | None = None, name: str = NAME) -> dict[str, Any]:
+    """Put a saved adapter into the transformer at the scale it was trained with.
+
+    Args:
+        alpha: for files without metadata only; one that contradicts the file is an error.
+
+    Returns:
+        our record of its training, empty for a file made elsewhere.
+
+    Raises:
+        UserError: not an adapter, or one for another model.
+    """
+    file = adapter_file(path)
+    try:
+        state, metadata = Cosmos2_5_PredictBasePipeline.lora_state_dict(
+            str(file.parent), weight_name=file.name, return_lora_metadata=True
+        )
+    except Exception as error:
+        raise UserError(f"{file}: cannot be read as an adapter ({error})") from error
+    own = read_metadata(file)[1]
+    if metadata is None:
+        assumed = _assumed_metadata(state, file, alpha)
+        metadata = {f"transformer.{k}": v for k, v in assumed.items()}
+    elif alpha is not None and float(alpha) != float(metadata["transformer.lora_alpha"]):
+        raise UserError(f"--alpha {alpha}: {file} says alpha {metadata['transformer.lora_alpha']} itself")
+    try:
+        transformer.load_lora_adapter(state, prefix="transformer", metadata=metadata, adapter_name=name)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{file}: does not fit this model ({str(error).splitlines()[0]})") from error
+    loaded = sum(1 for m in transformer.modules() if isinstance(m, LoraLayer) and name in m.lora_A)
+    wanted = sum(1 for k in state if k.endswith(DOWN_ENDS))
+    if loaded != wanted:
+        raise RunError(f"check failed: {file} has {wanted} adapted layers, {loaded} are in the model")
+    return own
+
+
+def merge(transformer: nn.Module, keep_original: bool = False) -> dict[str, torch.Tensor]:
+    """Add the adapter to the base weights in fp32, then cast back; returns the old weights if they are to be kept.
+
+    In bf16 arithmetic small updates would round away before they are added up.
+    """
+    original: dict[str, torch.Tensor] = {}
+    for name, module in transformer.named_modules():
+        if isinstance(module, LoraLayer) and module.lora_A:
+            base = module.get_base_layer()
+            dtype = base.weight.dtype
+            if keep_original:
+                original[name] = base.weight.data.to("cpu", copy=True)
+            base.weight.data = base.weight.data.float()
+            module.merge(safe_merge=True)
+            base.weight.data = base.weight.data.to(dtype)
+    return original
+
+
+def remove(transformer: nn.Module, original: dict[str, torch.Tensor] | None = None) -> None:
+    """Take the adapter out; `original` are the weights that `merge` kept."""
+    modules = dict(transformer.named_modules())
+    for name, weight in (original or {}).items():
+        layer = modules[name]
+        base = layer.get_base_layer()
+        base.weight.data = weight.to(base.weight.device)
+        layer.merged_adapters = []
+    transformer.unload_lora()
+
+
+def set_enabled(transformer: nn.Module, enabled: bool) -> None:
+    """Switch the adapter on or off without taking it out."""
+    transformer.enable_adapters() if enabled else transformer.disable_adapters()

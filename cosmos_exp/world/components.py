@@ -1,0 +1,248 @@
+"""The parts of a Cosmos Predict 2.5 model, from the hub, a folder, or the embedded world: one code path for all.
+
+A model is a normal diffusers folder: transformer/ vae/ text_encoder/ tokenizer/ scheduler/. Parts are loaded one by
+one, when they are needed, and each is checked to have been loaded whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKLWan,
+    Cosmos2_5_PredictBasePipeline,
+    CosmosTransformer3DModel,
+    UniPCMultistepScheduler,
+)
+from diffusers.pipelines.cosmos.pipeline_cosmos2_5_predict import DEFAULT_NEGATIVE_PROMPT
+from safetensors import safe_open
+from torch import nn
+from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+
+from cosmos_exp.data.dataset import file_sha256
+from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.hub import fetch
+from cosmos_exp.run_folder import write_json
+
+COMPONENTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+RANDOM_MARK = "RANDOM_WEIGHTS"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A local diffusers folder. `random` says that its weights were drawn, not trained."""
+
+    path: Path
+    cache_root: Path
+
+    @property
+    def random(self) -> bool:
+        return (self.path / RANDOM_MARK).exists()
+
+    def fingerprint(self, component: str) -> str:
+        """16 hex digits over the content of a component's files; hashes are kept beside the cache."""
+        digest = hashlib.sha256()
+        for file in sorted((self.path / component).rglob("*")):
+            if file.is_file() and not file.name.startswith("."):
+                digest.update(f"{file.relative_to(self.path)}\0{self._sha256(file)}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def _sha256(self, file: Path) -> str:
+        stat = file.stat()
+        if stat.st_size < 2**24:
+            return file_sha256(file)
+        name = hashlib.sha256(f"{file.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()).hexdigest()[:32]
+        note = self.cache_root / "hashes" / f"{name}.json"
+        if not note.is_file():
+            write_json(note, {"sha256": file_sha256(file)})
+        return json.loads(note.read_text())["sha256"]
+
+
+def resolve(model: Any, cache_root: Path) -> ModelFolder:
+    """Find, build or fetch the model's folder.
+
+    Raises:
+        UserError: a folder without the components, or a hub repository that cannot be fetched.
+    """
+    if model.source == "embedded":
+        module, _, name = (model.builder or "").rpartition(".")
+        if not module:
+            raise UserError("model.source=embedded needs model.builder")
+        path = getattr(importlib.import_module(module), name)(model, cache_root)
+    elif Path(model.source).expanduser().exists() or model.source.startswith(("/", "./", "../", "~")):
+        path = Path(model.source).expanduser()
+    else:
+        patterns = [f"{c}/*" for c in COMPONENTS] + ["model_index.json"]
+        path = fetch(model.source, model.revision, "model", "model.source=/path/to/the/folder", patterns)
+    missing = [c for c in COMPONENTS if not (path / c).is_dir()]
+    if missing:
+        raise UserError(
+            f"model.source={path}: has no folder {', '.join(missing)}; a diffusers model has {', '.join(COMPONENTS)}"
+        )
+    return ModelFolder(path, cache_root)
+
+
+def check_loaded(what: str, module: nn.Module, info: dict[str, Any]) -> None:
+    """Every tensor of the model came from the files and every tensor of the files went into it.
+
+    Raises:
+        RunError: names the first tensors that did not.
+    """
+    tied = set(getattr(module, "_tied_weights_keys", None) or [])
+    missing = sorted(k for k in info.get("missing_keys", []) if k not in tied)
+    meta = [n for n, p in module.named_parameters() if p.is_meta]
+    for kind, names in (("missing in the files", missing), ("left unloaded", meta),
+                        ("of another shape", sorted(map(str, info.get("mismatched_keys", [])))),
+                        ("in the files but not in the model", sorted(info.get("unexpected_keys", [])))):  # fmt: skip
+        if names:
+            raise RunError(
+                f"check failed: {what} was not loaded whole; {len(names)} tensors {kind}, e.g. {', '.join(names[:3])}. "
+                "Is this the right model, and is its download complete?"
+            )
+
+
+def load_transformer(folder: ModelFolder, dtype: torch.dtype) -> tuple[CosmosTransformer3DModel, nn.Module]:
+    """The frozen transformer and its prompt projection, taken out of it.
+
+    Runs hand the transformer prompts that are projected already (512 x 1024 instead of 512 x 100,352), so the
+    projection's place in the model holds an identity.
+    """
+    model, info = CosmosTransformer3DModel.from_pretrained(
+        folder.path / "transformer", torch_dtype=dtype, output_loading_info=True, local_files_only=True
+    )
+    check_loaded("the transformer", model, info)
+    model.requires_grad_(False)
+    projection = model.crossattn_proj if model.config.use_crossattn_projection else nn.Identity()
+    model.crossattn_proj = nn.Identity()
+    return model.eval(), projection
+
+
+def load_projection(folder: ModelFolder, dtype: torch.dtype) -> nn.Module:
+    """The prompt projection alone: Linear and GELU, read from the transformer's files without the rest of it."""
+    config = json.loads((folder.path / "transformer" / "config.json").read_text())
+    if not config.get("use_crossattn_projection"):
+        return nn.Identity()
+    linear = nn.Linear(config["crossattn_proj_in_channels"], config["encoder_hidden_states_channels"], dtype=dtype)
+    tensors = {}
+    for file in sorted((folder.path / "transformer").glob("*.safetensors")):
+        with safe_open(file, "pt") as content:
+            tensors |= {k: content.get_tensor(k) for k in content.keys() if k.startswith("crossattn_proj.")}  # noqa: SIM118
+    try:
+        linear.load_state_dict({k: tensors[f"crossattn_proj.0.{k}"] for k in ("weight", "bias")})
+    except KeyError as error:
+        raise RunError(f"check failed: {folder.path}/transformer holds no tensor {error}") from error
+    return nn.Sequential(linear, nn.GELU()).requires_grad_(False).eval()
+
+
+def load_vae(folder: ModelFolder, dtype: torch.dtype) -> AutoencoderKLWan:
+    """The frozen video autoencoder."""
+    vae, info = AutoencoderKLWan.from_pretrained(
+        folder.path / "vae", torch_dtype=dtype, output_loading_info=True, local_files_only=True
+    )
+    check_loaded("the VAE", vae, info)
+    return vae.requires_grad_(False).eval()
+
+
+class Encoders:
+    """VAE encoder, text encoder and projection: what turns data into what training sees. Dropped after caching."""
+
+    def __init__(self, folder: ModelFolder, device: torch.device, dtype: torch.dtype, prompt_tokens: int):
+        self.device, self.dtype, self.prompt_tokens = device, dtype, prompt_tokens
+        self.vae = load_vae(folder, dtype).to(device)
+        text, info = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            folder.path / "text_encoder", dtype=dtype, output_loading_info=True, local_files_only=True
+        )
+        check_loaded("the text encoder", text, info)
+        self.text_encoder = text.requires_grad_(False).eval().to(device)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder.path / "tokenizer", local_files_only=True)
+        self.projection = load_projection(folder, dtype).to(device)
+
+    @torch.no_grad()
+    def encode_video(self, frames: np.ndarray) -> torch.Tensor:
+        """Posterior mean of uint8 (T, H, W, 3), not normalised: (C, t, h, w) in the VAE's dtype, on the CPU."""
+        return encode_frames(self.vae, frames, self.device, self.dtype)
+
+    @torch.no_grad()
+    def encode_prompt(self, prompt: str | None) -> torch.Tensor:
+        """Projected prompt (tokens, channels); None is the zero embedding that text dropout puts in.
+
+        The embedding is the pipeline's own: all hidden layers, normalised, side by side.
+        """
+        holder = SimpleNamespace(tokenizer=self.tokenizer, text_encoder=self.text_encoder)
+        embeds = Cosmos2_5_PredictBasePipeline._get_prompt_embeds(
+            holder, prompt or "", max_sequence_length=self.prompt_tokens, device=self.device, dtype=self.dtype
+        )
+        if prompt is None:
+            embeds = torch.zeros_like(embeds)
+        return self.projection(embeds)[0].cpu()
+
+
+def encode_frames(vae: AutoencoderKLWan, frames: np.ndarray, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Posterior mean of uint8 (T, H, W, 3) RGB scaled to [-1, 1]; returns (C, t, h, w) on the CPU."""
+    video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].to(device).float().div(127.5).sub(1.0)
+    return vae.encode(video.to(dtype)).latent_dist.mean[0].cpu()
+
+
+def latent_statistics(folder: ModelFolder) -> tuple[torch.Tensor, torch.Tensor]:
+    """The VAE's latents_mean and latents_std, each (C, 1, 1, 1), fp32."""
+    config = json.loads((folder.path / "vae" / "config.json").read_text())
+    mean, std = (torch.tensor(config[k], dtype=torch.float32).view(-1, 1, 1, 1) for k in ("latents_mean", "latents_std"))
+    return mean, std
+
+
+class GuardrailOff:
+    """Passes everything. Used only when model.guardrail=off, which the run's record states."""
+
+    def to(self, *args: Any, **kwargs: Any) -> GuardrailOff:
+        return self
+
+    def check_text_safety(self, prompt: str) -> bool:
+        return True
+
+    def check_video_safety(self, video: np.ndarray) -> np.ndarray:
+        return video
+
+
+def load_guardrail(choice: str) -> Any:
+    """The safety checker that the pipeline insists on.
+
+    Raises:
+        UserError: cosmos_guardrail is asked for and not installed.
+    """
+    if choice == "off":
+        return GuardrailOff()
+    try:
+        from cosmos_guardrail import CosmosSafetyChecker
+    except ImportError as error:
+        raise UserError(
+            "model.guardrail=cosmos_guardrail: the package is not installed. `pip install cosmos_guardrail`, or "
+            "model.guardrail=off, which the run records; the model's licence asks that guardrails are kept."
+        ) from error
+    return CosmosSafetyChecker()
+
+
+def load_pipeline(folder: ModelFolder, transformer: nn.Module, vae: nn.Module, guardrail: Any) -> Cosmos2_5_PredictBasePipeline:
+    """diffusers' own pipeline around a transformer that takes projected prompts."""
+    scheduler = UniPCMultistepScheduler.from_pretrained(folder.path / "scheduler", local_files_only=True)
+    pipe = Cosmos2_5_PredictBasePipeline(
+        text_encoder=None, tokenizer=None, transformer=transformer, vae=vae, scheduler=scheduler, safety_checker=guardrail
+    )
+    # The pipeline derives 8 from the number of down-sampling stages, which is wrong for a VAE that patches its input.
+    pipe.vae_scale_factor_spatial = vae.config.scale_factor_spatial or pipe.vae_scale_factor_spatial
+    pipe.video_processor.register_to_config(vae_scale_factor=pipe.vae_scale_factor_spatial)
+    pipe.set_progress_bar_config(disable=True)
+    torch.set_grad_enabled(True)
+    return pipe
+
+
+def negative_prompt(choice: str | None) -> str | None:
+    """The text behind generation.negative_prompt; None means the zero embedding."""
+    return DEFAULT_NEGATIVE_PROMPT if choice == "default" else choice
