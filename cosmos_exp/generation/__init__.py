@@ -1,0 +1,1 @@
+"""Test videos from first frames and prompts, with the pipeline that diffusers ships."""

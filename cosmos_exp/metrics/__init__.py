@@ -1,0 +1,1 @@
+"""Measures of finished videos: geometry (Sampson error) and the judge's scores."""

@@ -1,0 +1,1 @@
+"""Statistics and tables from run folders alone; imports no torch."""

@@ -1,0 +1,1 @@
+"""Training: which samples a step sees, the loop, its checks and its checkpoints."""

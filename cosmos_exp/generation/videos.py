@@ -1,0 +1,90 @@
+"""Prompts and first frames to videos. A video appears in its folder only when whole; what is there is not made again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from cosmos_exp.data.video import write_video
+from cosmos_exp.errors import RunError
+from cosmos_exp.world.architecture import latent_shape
+
+
+@dataclass(frozen=True)
+class VideoTask:
+    """One video to make: `frames` gives the condition, uint8 (k, H, W, 3), when called."""
+
+    sample: str
+    seed: int
+    prompt: str
+    path: Path
+    frames: Callable[[], np.ndarray]
+
+
+def start_noise(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """Start noise (1, C, T, H, W) fp32 as the reference draws it: numpy's frozen generator, whatever the GPU."""
+    return torch.from_numpy(np.random.RandomState(seed).standard_normal((1, *shape)).astype(np.float32))
+
+
+class Generator:
+    """Makes videos with one pipeline; `prompt(text or None)` gives projected prompts (tokens, channels)."""
+
+    def __init__(self, config: Any, pipe: Any, prompt: Callable[[str | None], torch.Tensor], device: torch.device):
+        self.config, self.pipe, self.prompt, self.device = config, pipe, prompt, device
+        data = config.data
+        self.shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
+
+    def make(self, tasks: list[VideoTask], negative: str | None, show: bool = True) -> int:
+        """Make the videos that are not there yet; returns how many.
+
+        Raises:
+            RunError: the guardrail refuses a prompt.
+        """
+        left = [t for t in tasks if not t.path.is_file()]
+        unsafe = [t.prompt for t in left if not self.pipe.safety_checker.check_text_safety(t.prompt)]
+        if unsafe:
+            raise RunError(f"the guardrail refuses the prompt {unsafe[0]!r}; change or remove it")
+        for task in tqdm(left, desc="generating", unit="video", initial=0, disable=None if show else True):
+            write_video(task.path, self.frames(task, negative), self.config.generation.fps, self.config.generation.crf)
+        return len(left)
+
+    @torch.no_grad()
+    def frames(self, task: VideoTask, negative: str | None) -> np.ndarray:
+        """Sample one video: uint8 (T, H, W, 3)."""
+        generation, data = self.config.generation, self.config.data
+        given = task.frames()
+        dtype = self.pipe.transformer.dtype
+        words: dict[str, Any] = {"image": given[0]} if generation.mode == "image2world" else {
+            "video": _pipeline_video(given), "num_latent_conditional_frames": 2,
+        }  # fmt: skip
+        timestep = self.config.training.condition_timestep
+        result = self.pipe(
+            **words,
+            prompt_embeds=self.prompt(task.prompt)[None].to(self.device, dtype),
+            negative_prompt_embeds=self.prompt(negative)[None].to(self.device, dtype),
+            latents=start_noise(task.seed, self.shape),
+            height=data.height,
+            width=data.width,
+            num_frames=data.num_frames,
+            num_inference_steps=generation.num_steps,
+            guidance_scale=generation.guidance_scale,
+            conditional_frame_timestep=-1.0 if timestep is None else timestep,
+            output_type="np",
+        ).frames[0]
+        return np.clip(np.asarray(result) * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+def _pipeline_video(frames: np.ndarray) -> torch.Tensor:
+    """(1, 3, T, H, W) in [-1, 1], which the pipeline takes as prepared."""
+    return torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float().div(127.5).sub(1.0)
+
+
+def condition_frames(mode: str) -> int:
+    """Pixel frames that a mode conditions on: one, or the five that two latent frames hold."""
+    return 1 if mode == "image2world" else 5
