@@ -45,7 +45,9 @@ def compose_config(overrides: list[str], config_name: str = "config", config_dir
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             paths = [f"hydra.searchpath=[{','.join('file://' + str(Path(d).absolute()) for d in config_dirs)}]"]
-            return to_config(hydra.compose(config_name, overrides=[*quote_choices(overrides), *(paths if config_dirs else [])]))
+            return to_config(
+                hydra.compose(config_name, overrides=[*quote_choices(overrides), *(paths if config_dirs else [])])
+            )
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(explain(error)) from error
 
@@ -122,7 +124,9 @@ def explain(error: BaseException) -> str:
 
 def _choices(group: str) -> str:
     folder = conf_dir() / group
-    names = sorted((p.stem for p in folder.glob("*.yaml")), key=lambda n: (not n.isdigit(), int(n) if n.isdigit() else 0, n))
+    names = sorted(
+        (p.stem for p in folder.glob("*.yaml")), key=lambda n: (not n.isdigit(), int(n) if n.isdigit() else 0, n)
+    )
     return f"choose one of {', '.join(names)}" + (f"; {_ANY_OTHER[group]}" if group in _ANY_OTHER else "")
 
 

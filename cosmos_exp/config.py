@@ -83,9 +83,7 @@ class Model:
     num_frames: int = key(17, "4k + 1", gt=0)
     fps: float = key(8.0, "frames a second of its videos", gt=0)
     prompt_tokens: int = key(512, "tokens a prompt is padded or cut to", gt=0)
-    guardrail: str = key(
-        "cosmos_guardrail", "cosmos_guardrail, or off (recorded)", choices=("cosmos_guardrail", "off")
-    )
+    guardrail: str = key("cosmos_guardrail", "cosmos_guardrail, or off (recorded)", choices=("cosmos_guardrail", "off"))
     max_first_loss: float | None = key(None, "a first loss above it stops the run: the base is broken")
     z_dim: int = key(16, "latent channels", gt=0)
     text_channels: int = key(100352, "channels of a prompt token before the projection", gt=0)
@@ -348,7 +346,7 @@ def stage_hash(config: Config, stage: str = "evaluate") -> str:
     content: dict[str, Any] = {}
     for group in _STAGE_GROUPS[stage]:
         value = getattr(config, group)
-        content[group] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+        content[group] = value if isinstance(value, int) else dataclasses.asdict(value)
     content["hardware"] = {k: content["hardware"][k] for k in _HARDWARE_ROUNDS}
     if stage == "train":  # looking more often does not change the adapter
         content["training"].pop("checkpoint_every_steps"), content["training"].pop("keep_checkpoints")

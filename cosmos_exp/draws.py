@@ -10,7 +10,19 @@ from typing import Any
 
 import numpy as np
 
-PURPOSES = ("split", "windows", "order", "window", "noise", "sigma", "condition", "text", "adapter", "validation", "check")
+PURPOSES = (
+    "split",
+    "windows",
+    "order",
+    "window",
+    "noise",
+    "sigma",
+    "condition",
+    "text",
+    "adapter",
+    "validation",
+    "check",
+)
 
 
 def generator(seed: int, purpose: str, number: int = 0) -> np.random.RandomState:

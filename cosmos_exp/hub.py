@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from cosmos_exp.errors import UserError
 
@@ -17,7 +18,12 @@ def fetch(repo_id: str, revision: str | None, repo_type: str, own_way: str, patt
     from huggingface_hub import snapshot_download
 
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
-    words = {"repo_id": repo_id, "revision": revision, "repo_type": repo_type, "allow_patterns": patterns}
+    words: dict[str, Any] = {
+        "repo_id": repo_id,
+        "revision": revision,
+        "repo_type": repo_type,
+        "allow_patterns": patterns,
+    }
     try:
         return Path(snapshot_download(**words, etag_timeout=5))
     except Exception as error:

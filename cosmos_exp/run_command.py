@@ -12,6 +12,8 @@ from cosmos_exp.compose import compose_config, load_config, quote_choices, to_co
 from cosmos_exp.config import Config, conf_dir, differences, register, stage_hash
 from cosmos_exp.errors import UserError
 
+# Flags that Hydra answers by itself; nothing is composed for them.
+ANSWERS = ("--help", "--hydra-help", "--version", "--info", "--shell-completion", "-sc", "-i")
 _exit_codes: list[int] = []
 
 
@@ -25,7 +27,7 @@ def main(words: list[str], debug: bool = False) -> int:
     args = get_args_parser().parse_args(words)
     name, dirs = args.config_name or "config", tuple(filter(None, [args.config_dir]))
     multirun = args.multirun
-    if not (args.help or args.hydra_help or args.version or args.info or args.shell_completion):
+    if not any(w.split("=")[0] in ("-h", *ANSWERS) for w in words):
         fixed = [o for o in args.overrides if not (multirun and _sweeps(o))]
         compose_config(fixed, name, dirs)
 
@@ -81,7 +83,9 @@ def _settle_folder(config: Config, overrides: list[str]) -> Config:
         import dataclasses
 
         changed = differences(dataclasses.asdict(old), dataclasses.asdict(config))
-        changed = [c for c in changed if c.split(".")[0].split(":")[0] in ("adapter", "model", "data", "training", "seed")]
+        changed = [
+            c for c in changed if c.split(".")[0].split(":")[0] in ("adapter", "model", "data", "training", "seed")
+        ]
         raise UserError(
             f"{config.run_dir} was trained with another configuration ({'; '.join(changed[:4])}).\n"
             "Give another run_dir, or none, for a new run; or only run_dir=… to go on with the old one."

@@ -52,7 +52,9 @@ class TensorCache:
             with safe_open(path, "pt") as content:
                 tensor, expected = content.get_tensor("value"), content.metadata()["checksum"]
         except Exception as error:
-            raise RunError(f"{path}: cannot be read from the cache ({error}); delete it, the next run makes it anew") from error
+            raise RunError(
+                f"{path}: cannot be read from the cache ({error}); delete it, the next run makes it anew"
+            ) from error
         if checksum(tensor) != expected:
             raise RunError(f"{path}: is damaged (checksum differs); delete it, the next run makes it anew")
         return tensor
@@ -79,7 +81,9 @@ class RunCache:
 
     def prompt_path(self, prompt: str | None) -> Path:
         prints = [self.fingerprints[c] for c in ("text_encoder", "tokenizer", "transformer")]
-        return self.prompts.path("zero" if prompt is None else "text:" + prompt, self.prompt_tokens, self.dtype, *prints)
+        return self.prompts.path(
+            "zero" if prompt is None else "text:" + prompt, self.prompt_tokens, self.dtype, *prints
+        )
 
     def missing(self, windows: list[tuple[CheckedClip, int]], prompts: list[str | None]) -> tuple[list, list]:
         """The windows and prompts that are still to be encoded."""

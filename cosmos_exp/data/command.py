@@ -21,11 +21,15 @@ def check(args: argparse.Namespace) -> int:
     group = [] if any(o.startswith("data=") for o in args.overrides) else [f"data={guess_reader(folder)}"]
     config = compose_config([*group, f"data.path='{folder.absolute()}'", *args.overrides])
     tests = Path(config.data.test_path) if config.data.test_path else None
-    found, checked, pairs = inspect(config.data, folder, tests, lambda c: tqdm(c, desc="looking", unit="video", leave=False))
+    found, checked, pairs = inspect(
+        config.data, folder, tests, lambda c: tqdm(c, desc="looking", unit="video", leave=False)
+    )
     frames = sum(c.stop - c.start for c in checked)
     print(f"{folder}: {config.data.reader}, {len(checked)} good videos, {frames} frames, {len(pairs)} test pairs")
     for c in checked[:3]:
-        print(f"  {c.clip.name}: {c.stop - c.start} frames, {c.info.width}x{c.info.height}, {c.info.fps:g} fps: {c.clip.prompt[:90]}")
+        print(
+            f"  {c.clip.name}: {c.stop - c.start} frames, {c.info.width}x{c.info.height}, {c.info.fps:g} fps: {c.clip.prompt[:90]}"
+        )
     if len(checked) > 3:
         print(f"  … and {len(checked) - 3} more")
     for note in found.notes:

@@ -92,7 +92,9 @@ def look_at(clip: Clip, data: Any) -> CheckedClip:
         raise RunError(f"{clip.path}: is empty (0 bytes); copy it again")
     info = probe(clip.path)
     if info.declared_frames and info.num_frames < info.declared_frames:
-        raise RunError(f"{clip.path}: is truncated, {info.num_frames} of {info.declared_frames} frames are there; copy it again")
+        raise RunError(
+            f"{clip.path}: is truncated, {info.num_frames} of {info.declared_frames} frames are there; copy it again"
+        )
     start, stop = 0, info.num_frames
     if clip.seconds is not None:
         start, stop = info.frame_at(clip.seconds[0]), min(info.frame_at(clip.seconds[1] - 1 / info.fps) + 1, stop)
@@ -115,7 +117,9 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def inspect(data: Any, folder: Path, tests: Path | None, progress: Any = None) -> tuple[Episodes, list[CheckedClip], list[TestPair]]:
+def inspect(
+    data: Any, folder: Path, tests: Path | None, progress: Any = None
+) -> tuple[Episodes, list[CheckedClip], list[TestPair]]:
     """Look at everything and collect every problem; raise for none of them."""
     found = read_episodes(data, folder)
     checked = []
@@ -144,7 +148,9 @@ def load_dataset(config: Any, progress: Any = None) -> Dataset:
     found, checked, pairs = inspect(data, folder, tests, progress)
     if found.problems and not data.skip_bad:
         listed = "\n  ".join(found.problems)
-        raise RunError(f"{len(found.problems)} problems in {folder}:\n  {listed}\nMend them, or leave them out with data.skip_bad=true.")
+        raise RunError(
+            f"{len(found.problems)} problems in {folder}:\n  {listed}\nMend them, or leave them out with data.skip_bad=true."
+        )
     bad_images = {p.split(":")[0] for p in found.problems}
     pairs = [p for p in pairs if str(p.image) not in bad_images]
     order = generator(config.seed, "split").permutation(len(checked))
@@ -159,7 +165,15 @@ def load_dataset(config: Any, progress: Any = None) -> Dataset:
     digest = hashlib.sha256()
     for c in train + validation + test:
         digest.update(f"{c.clip.name}\0{c.sha256}\0{c.start}\0{c.stop}\0{c.clip.prompt}\n".encode())
-    return Dataset(train, validation, pairs, list(found.problems), found.notes, digest.hexdigest()[:16], {c.clip.name: c for c in test})
+    return Dataset(
+        train,
+        validation,
+        pairs,
+        list(found.problems),
+        found.notes,
+        digest.hexdigest()[:16],
+        {c.clip.name: c for c in test},
+    )
 
 
 def window_indices(checked: CheckedClip, data: Any, start: int) -> list[int]:
@@ -182,7 +196,7 @@ def load_window(checked: CheckedClip, data: Any, start: int) -> np.ndarray:
     return resize(frames, data.height, data.width, data.resize)
 
 
-def pair_frames(pair: TestPair, dataset: Dataset, data: Any, count: int) -> np.ndarray:
+def pair_frames(pair: TestPair, dataset: Dataset | None, data: Any, count: int) -> np.ndarray:
     """The given frames of a test pair: uint8 (count, height, width, 3).
 
     Raises:
@@ -190,8 +204,11 @@ def pair_frames(pair: TestPair, dataset: Dataset, data: Any, count: int) -> np.n
     """
     if isinstance(pair.image, Path):
         if count > 1:
-            raise UserError("generation.mode=video2world needs held-out clips; set data.test_videos and no data.test_path")
+            raise UserError(
+                "generation.mode=video2world needs held-out clips; set data.test_videos and no data.test_path"
+            )
         return resize(read_image(pair.image)[None], data.height, data.width, data.resize)
+    assert dataset is not None, "a clip's frames come from the run's data"
     return load_window(dataset.held_out[pair.name], data, 0)[:count]
 
 

@@ -80,7 +80,8 @@ def _text(path: Path, found: Episodes) -> str | None:
 def _videos(folder: Path, found: Episodes) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder; expected videos/*.mp4 with metas/*.txt or captions/*.json")
-    paths, stems = [], {}
+    paths: list[Path] = []
+    stems: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in VIDEO_ENDS:
             continue
@@ -139,7 +140,9 @@ def _gr1(data: Any, folder: Path) -> Episodes:
     """metadata.csv (file name, prompt) beside gr1/*.mp4 or videos/*.mp4, as nvidia/GR1-100 comes."""
     table = folder / "metadata.csv"
     if not table.is_file():
-        raise UserError(f"{folder}: no metadata.csv; data.reader=gr1_100 needs it (data=folder for videos with captions)")
+        raise UserError(
+            f"{folder}: no metadata.csv; data.reader=gr1_100 needs it (data=folder for videos with captions)"
+        )
     found = Episodes()
     videos = next((folder / n for n in ("videos", "gr1") if (folder / n).is_dir()), folder / "videos")
     prompts: dict[str, str] = {}
@@ -185,15 +188,21 @@ def _lerobot(data: Any, folder: Path) -> Episodes:
         path, seconds = _lerobot_file(folder, info, row, camera)
         misplaced += path.is_file() and path != _lerobot_declared(folder, info, row, camera)
         if not tasks:
-            found.problems.append(f"{folder}, {name}: no task text left (tasks {row['tasks']}, data.skip_tasks {list(data.skip_tasks)})")
+            found.problems.append(
+                f"{folder}, {name}: no task text left (tasks {row['tasks']}, data.skip_tasks {list(data.skip_tasks)})"
+            )
         elif not path.is_file():
             found.problems.append(f"{path}: the video of {name} is missing")
         else:
             if len(tasks) > 1:
-                found.notes.append(f"{name}: has {len(tasks)} tasks, the first is its prompt; drop others by data.skip_tasks")
+                found.notes.append(
+                    f"{name}: has {len(tasks)} tasks, the first is its prompt; drop others by data.skip_tasks"
+                )
             found.clips.append(Clip(name, path, data.prompt_prefix + tasks[0], seconds))
     if misplaced:
-        found.notes.append(f"{misplaced} videos do not lie where meta/info.json's video_path says; found by episode number")
+        found.notes.append(
+            f"{misplaced} videos do not lie where meta/info.json's video_path says; found by episode number"
+        )
     return found
 
 
@@ -209,7 +218,9 @@ def _camera(data: Any, folder: Path, info: dict, cameras: list[str], rows: list[
             raise UserError(f"data.camera={data.camera}: not in {folder}; there are {', '.join(cameras)}")
         return data.camera
     if len(with_files) != 1:
-        raise UserError(f"{folder} has {len(with_files)} cameras with files; choose data.camera={'|'.join(with_files or cameras)}")
+        raise UserError(
+            f"{folder} has {len(with_files)} cameras with files; choose data.camera={'|'.join(with_files or cameras)}"
+        )
     return with_files[0]
 
 
@@ -226,7 +237,9 @@ def _lerobot_v3_rows(folder: Path) -> list[dict]:
 
     files = sorted((folder / "meta" / "episodes").rglob("*.parquet"))
     if not files:
-        raise UserError(f"{folder / 'meta' / 'episodes'}: no parquet files; a LeRobot v3.0 data set lists its episodes there")
+        raise UserError(
+            f"{folder / 'meta' / 'episodes'}: no parquet files; a LeRobot v3.0 data set lists its episodes there"
+        )
     rows = [row for file in files for row in pq.read_table(file).to_pylist()]
     for row in rows:
         row["tasks"] = list(row.get("tasks") or [])

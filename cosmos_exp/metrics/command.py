@@ -35,7 +35,9 @@ def sampson(args: argparse.Namespace) -> int:
             rows.append({"video": str(path), **result.detail()})
         except RunError as error:
             failed = True
-            rows.append({"video": str(path), "tse": None, "tse_moving": None, "static_share": None, "reason": str(error)})
+            rows.append(
+                {"video": str(path), "tse": None, "tse_moving": None, "static_share": None, "reason": str(error)}
+            )
     if args.json:
         print(json.dumps(rows, indent=2))
         return int(failed)

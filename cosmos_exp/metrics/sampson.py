@@ -58,7 +58,7 @@ class SiftMatcher:
 
     def __init__(self, settings: Any):
         self.ratio = settings.ratio
-        self.detector = cv2.SIFT_create(nfeatures=settings.max_keypoints)
+        self.detector = cv2.SIFT.create(nfeatures=settings.max_keypoints)
         self.matcher = cv2.BFMatcher(cv2.NORM_L2)
 
     def features(self, gray: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -37,7 +37,7 @@ def mean_interval(values: list[float], seed: int = 0) -> tuple[float | None, flo
 
 def summarize(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """{measure: mean, ci_low, ci_high, n (prompts), videos, missing} for every measure in the rows."""
-    table = {}
+    table: dict[str, dict[str, Any]] = {}
     for measure in sorted({r["measure"] for r in rows}):
         means = prompt_means(rows, measure)
         mean, low, high = mean_interval(list(means.values()))

@@ -55,8 +55,18 @@ def table_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     cells = []
     for row in rows:
         training = row["training"]
-        losses = [f"{training[k]:.4f}" if training.get(k) is not None else "-" for k in ("train_loss", "validation_loss")]
-        cells.append([row["adapter"], row["state"], *losses, *[figure(row["measures"].get(m)) for m in measures], Path(row["run"]).name])
+        losses = [
+            f"{training[k]:.4f}" if training.get(k) is not None else "-" for k in ("train_loss", "validation_loss")
+        ]
+        cells.append(
+            [
+                row["adapter"],
+                row["state"],
+                *losses,
+                *[figure(row["measures"].get(m)) for m in measures],
+                Path(row["run"]).name,
+            ]
+        )
     return header, cells
 
 
@@ -72,12 +82,16 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
     """Sentences that keep the figures from being misread."""
     said = ["Mean [95 % bootstrap interval over prompts]; Sampson errors in pixels."]
     if any(r["random_weights"] for r in rows):
-        said.append("The base model's weights are random: these figures show that the walk works, not what an adapter buys.")
+        said.append(
+            "The base model's weights are random: these figures show that the walk works, not what an adapter buys."
+        )
     for row in rows:
         for measure, entry in row["measures"].items():
             if entry.get("missing"):
                 why = f" ({entry['reason']})" if entry.get("reason") else ""
-                said.append(f"{Path(row['run']).name}: {measure} is missing for {entry['missing']} of {entry['videos']} videos{why}.")
+                said.append(
+                    f"{Path(row['run']).name}: {measure} is missing for {entry['missing']} of {entry['videos']} videos{why}."
+                )
         if row["error"]:
             said.append(f"{Path(row['run']).name}: {row['state']}: {row['error'].splitlines()[0]}")
     return said
@@ -90,5 +104,16 @@ def scores_csv(runs: list[RunFolder]) -> str:
     writer.writerow(["run", "sample", "seed", "measure", "value", "prompt", "video", "detail"])
     for run in runs:
         for r in read_json_lines(run.scores):
-            writer.writerow([run.path.name, r["sample"], r["seed"], r["measure"], r["value"], r["prompt"], r["video"], json.dumps(r["detail"])])
+            writer.writerow(
+                [
+                    run.path.name,
+                    r["sample"],
+                    r["seed"],
+                    r["measure"],
+                    r["value"],
+                    r["prompt"],
+                    r["video"],
+                    json.dumps(r["detail"]),
+                ]
+            )
     return out.getvalue()

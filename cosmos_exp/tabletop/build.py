@@ -114,7 +114,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
             show_progress=False,
         ),
     )  # fmt: skip
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token=SPECIAL[0], eos_token=SPECIAL[2], padding_side="right")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token=SPECIAL[0], eos_token=SPECIAL[2], padding_side="right"
+    )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 

@@ -1,0 +1,1 @@
+"""Dashboards: mirrors of the run folder."""

@@ -88,7 +88,11 @@ class Trainer:
                 self._record(row, bar)
                 if self.step % self.training.validation.every_steps == 0 or self.step == self.plan.num_steps:
                     self._validate()
-                if row["stop"] or self.step % self.training.checkpoint_every_steps == 0 or self.step == self.plan.num_steps:
+                if (
+                    row["stop"]
+                    or self.step % self.training.checkpoint_every_steps == 0
+                    or self.step == self.plan.num_steps
+                ):
                     self.save_checkpoint()
                 if row["stop"] and self.step < self.plan.num_steps:
                     raise Interrupted(f"stopped after step {self.step} of {self.plan.num_steps}, checkpoint written")
@@ -182,7 +186,9 @@ class Trainer:
     def _start_checks(self) -> None:
         rates = [learning_rate(self.plan.samples_before(s), self.training) for s in range(self.plan.num_steps)]
         if not max(rates) > 0:
-            raise RunError("check failed: no step has a learning rate above 0; set training.schedule.warmup_samples=0 or more steps")
+            raise RunError(
+                "check failed: no step has a learning rate above 0; set training.schedule.warmup_samples=0 or more steps"
+            )
         checks.check_trainable(self.transformer, self.parameters, self.config.adapter)
         change = checks.check_untouched(self.transformer, self._check_velocity, self.precision)
         with torch.no_grad(), self._autocast():
@@ -252,7 +258,10 @@ class Trainer:
                 self.ema = {n: v.to(self.processes.device) for n, v in state["ema"].items()}
             self.step, self.summary = state["step"], state["summary"]
         if self.processes.is_main:
-            for log, keep in ((self.folder.train_log, self.step), (self.folder.validation_log, self.step if self.step else -1)):
+            for log, keep in (
+                (self.folder.train_log, self.step),
+                (self.folder.validation_log, self.step if self.step else -1),
+            ):
                 rows = read_json_lines(log)
                 if rows:
                     write_json_lines(log, [r for r in rows if r["step"] <= keep])

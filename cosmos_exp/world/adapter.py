@@ -123,7 +123,9 @@ def _assumed_metadata(state: dict[str, torch.Tensor], path: Path, alpha: float |
         raise UserError(f"{path}: carries no metadata and has several ranks {sorted(ranks)}; its scale cannot be known")
     rank = ranks.pop()
     if alpha is None:
-        warnings.warn(f"{path} does not say its alpha; assumed alpha = rank = {rank} (give it with --alpha)", stacklevel=3)
+        warnings.warn(
+            f"{path} does not say its alpha; assumed alpha = rank = {rank} (give it with --alpha)", stacklevel=3
+        )
     config = LoraConfig(
         r=rank, lora_alpha=rank if alpha is None else alpha, use_dora=any("lora_magnitude_vector" in k for k in state),
         target_modules=sorted(k.removesuffix(DOWN_ENDS[0]).removesuffix(DOWN_ENDS[1]) for k in downs),

@@ -6,11 +6,7 @@ one, when they are needed, and each is checked to have been loaded whole.
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import json
-from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,68 +22,12 @@ from diffusers.pipelines.cosmos.pipeline_cosmos2_5_predict import DEFAULT_NEGATI
 from safetensors import safe_open
 from torch import nn
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+from transformers.utils import logging as transformers_logging
 
-from cosmos_exp.data.dataset import file_sha256
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.hub import fetch
-from cosmos_exp.run_folder import write_json
+from cosmos_exp.world.model_folder import ModelFolder
 
-COMPONENTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
-RANDOM_MARK = "RANDOM_WEIGHTS"
-
-
-@dataclass(frozen=True)
-class ModelFolder:
-    """A local diffusers folder. `random` says that its weights were drawn, not trained."""
-
-    path: Path
-    cache_root: Path
-
-    @property
-    def random(self) -> bool:
-        return (self.path / RANDOM_MARK).exists()
-
-    def fingerprint(self, component: str) -> str:
-        """16 hex digits over the content of a component's files; hashes are kept beside the cache."""
-        digest = hashlib.sha256()
-        for file in sorted((self.path / component).rglob("*")):
-            if file.is_file() and not file.name.startswith("."):
-                digest.update(f"{file.relative_to(self.path)}\0{self._sha256(file)}\n".encode())
-        return digest.hexdigest()[:16]
-
-    def _sha256(self, file: Path) -> str:
-        stat = file.stat()
-        if stat.st_size < 2**24:
-            return file_sha256(file)
-        name = hashlib.sha256(f"{file.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()).hexdigest()[:32]
-        note = self.cache_root / "hashes" / f"{name}.json"
-        if not note.is_file():
-            write_json(note, {"sha256": file_sha256(file)})
-        return json.loads(note.read_text())["sha256"]
-
-
-def resolve(model: Any, cache_root: Path) -> ModelFolder:
-    """Find, build or fetch the model's folder.
-
-    Raises:
-        UserError: a folder without the components, or a hub repository that cannot be fetched.
-    """
-    if model.source == "embedded":
-        module, _, name = (model.builder or "").rpartition(".")
-        if not module:
-            raise UserError("model.source=embedded needs model.builder")
-        path = getattr(importlib.import_module(module), name)(model, cache_root)
-    elif Path(model.source).expanduser().exists() or model.source.startswith(("/", "./", "../", "~")):
-        path = Path(model.source).expanduser()
-    else:
-        patterns = [f"{c}/*" for c in COMPONENTS] + ["model_index.json"]
-        path = fetch(model.source, model.revision, "model", "model.source=/path/to/the/folder", patterns)
-    missing = [c for c in COMPONENTS if not (path / c).is_dir()]
-    if missing:
-        raise UserError(
-            f"model.source={path}: has no folder {', '.join(missing)}; a diffusers model has {', '.join(COMPONENTS)}"
-        )
-    return ModelFolder(path, cache_root)
+transformers_logging.disable_progress_bar()  # a run has its own bars
 
 
 def check_loaded(what: str, module: nn.Module, info: dict[str, Any]) -> None:
@@ -131,7 +71,7 @@ def load_projection(folder: ModelFolder, dtype: torch.dtype) -> nn.Module:
     if not config.get("use_crossattn_projection"):
         return nn.Identity()
     linear = nn.Linear(config["crossattn_proj_in_channels"], config["encoder_hidden_states_channels"], dtype=dtype)
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for file in sorted((folder.path / "transformer").glob("*.safetensors")):
         with safe_open(file, "pt") as content:
             tensors |= {k: content.get_tensor(k) for k in content.keys() if k.startswith("crossattn_proj.")}  # noqa: SIM118
@@ -194,7 +134,9 @@ def encode_frames(vae: AutoencoderKLWan, frames: np.ndarray, device: torch.devic
 def latent_statistics(folder: ModelFolder) -> tuple[torch.Tensor, torch.Tensor]:
     """The VAE's latents_mean and latents_std, each (C, 1, 1, 1), fp32."""
     config = json.loads((folder.path / "vae" / "config.json").read_text())
-    mean, std = (torch.tensor(config[k], dtype=torch.float32).view(-1, 1, 1, 1) for k in ("latents_mean", "latents_std"))
+    mean, std = (
+        torch.tensor(config[k], dtype=torch.float32).view(-1, 1, 1, 1) for k in ("latents_mean", "latents_std")
+    )
     return mean, std
 
 
@@ -229,11 +171,18 @@ def load_guardrail(choice: str) -> Any:
     return CosmosSafetyChecker()
 
 
-def load_pipeline(folder: ModelFolder, transformer: nn.Module, vae: nn.Module, guardrail: Any) -> Cosmos2_5_PredictBasePipeline:
+def load_pipeline(
+    folder: ModelFolder, transformer: nn.Module, vae: nn.Module, guardrail: Any
+) -> Cosmos2_5_PredictBasePipeline:
     """diffusers' own pipeline around a transformer that takes projected prompts."""
     scheduler = UniPCMultistepScheduler.from_pretrained(folder.path / "scheduler", local_files_only=True)
     pipe = Cosmos2_5_PredictBasePipeline(
-        text_encoder=None, tokenizer=None, transformer=transformer, vae=vae, scheduler=scheduler, safety_checker=guardrail
+        text_encoder=None,
+        tokenizer=None,
+        transformer=transformer,
+        vae=vae,
+        scheduler=scheduler,
+        safety_checker=guardrail,
     )
     # The pipeline derives 8 from the number of down-sampling stages, which is wrong for a VAE that patches its input.
     pipe.vae_scale_factor_spatial = vae.config.scale_factor_spatial or pipe.vae_scale_factor_spatial

@@ -1,0 +1,34 @@
+# Two commands on a fresh machine with Python 3.11+, git and make: `make demo` and `make test`.
+.DEFAULT_GOAL := help
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test lint clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
+
+demo: $(STAMP)  ## set up, then train, generate and score the embedded world (minutes, no GPU)
+	$(BIN)/cosmos-exp run experiment=demo
+
+test: $(STAMP) lint  ## set up, lint, then run all tests
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## ruff, mypy and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:  ## remove the virtual environment and caches (outputs/ stays)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+# uv takes plain PyPI builds and is many times faster than pip; torchvision needs PyPI's own torch beside it.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"cosmos_exp needs Python 3.11 or newer, {sys.executable} is {v[0]}.{v[1]}; call make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)

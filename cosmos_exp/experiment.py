@@ -1,0 +1,102 @@
+"""One run: its stages in order. Each leaves its output in the run folder and is skipped when that is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from cosmos_exp.config import Config, stage_hash
+from cosmos_exp.errors import Interrupted, UserError
+from cosmos_exp.processes import Processes
+from cosmos_exp.run_folder import RunFolder, machine, now
+from cosmos_exp.stages import Prepared, evaluate, generate, prepare, stage, train
+from cosmos_exp.tracking.wandb import Tracker
+
+
+def run(config: Config) -> RunFolder:
+    """Walk through prepare, train, generate, evaluate, record in this process (one of `hardware.num_processes`).
+
+    Raises:
+        UserError: what a user can mend; the run folder's status says it too.
+    """
+    folder = RunFolder(str(config.run_dir))
+    processes = Processes(config.hardware.device, config.hardware.num_threads)
+    with _recorded(config, folder, processes) as tracker:
+        prepared: Prepared = prepare(config, folder, processes)
+        train(config, folder, processes, prepared, tracker.log)
+        generate(config, folder, processes, prepared)
+        evaluate(config, folder, processes, prepared)
+        with stage("record", config, folder, processes):
+            tracker.finish(folder)
+    return folder
+
+
+@contextlib.contextmanager
+def _recorded(config: Config, folder: RunFolder, processes: Processes) -> Iterator[Tracker]:
+    """Manifest, status and tracker around the stages; how the run ended is always written down."""
+    main = processes.is_main
+    tracker = Tracker(config, folder, active=False)
+    try:
+        if main:
+            _open_record(config, folder)
+            tracker = Tracker(config, folder)
+            folder.update_manifest(tracking=tracker.mode)
+        processes.wait()
+        yield tracker
+        if main:
+            folder.update_manifest(end=now())
+            folder.set_status("done", "record")
+    except BaseException as error:
+        stopped = isinstance(error, (Interrupted, KeyboardInterrupt))
+        if main:
+            reached = folder.read(folder.status_file).get("stage", "prepare")
+            words = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            folder.set_status("interrupted" if stopped else "failed", reached, words)
+            folder.update_manifest(end=now())
+        tracker.abandon()
+        raise
+    finally:
+        processes.close()
+
+
+def _open_record(config: Config, folder: RunFolder) -> None:
+    old = folder.read(folder.manifest_file)
+    adapter = config.adapter
+    scale = adapter.alpha / (adapter.rank if adapter.scaling == "standard" else adapter.rank**0.5)
+    label = "base" if adapter.kind == "none" else f"{adapter.kind} r{adapter.rank} (scale {scale:g})"
+    folder.update_manifest(
+        **machine(),
+        name=config.name,
+        config_hash=stage_hash(config),
+        seeds={"run": config.seed, "generation": list(config.generation.seeds)},
+        guardrail=config.model.guardrail,
+        hardware=dataclasses.asdict(config.hardware),
+        labels={"adapter": label},
+        start=old.get("start", now()),
+        starts=[*old.get("starts", []), now()],
+    )
+
+
+def run_safely(config: Config) -> int:
+    """`run`, with the closing words a user needs. Returns the exit code."""
+    folder = RunFolder(str(config.run_dir))
+    try:
+        run(config)
+    except (Interrupted, KeyboardInterrupt) as error:
+        if _is_main():
+            print(f"interrupted: {error}\nTo go on: cosmos-exp run run_dir={_short(folder.path)}", flush=True)
+        return 1
+    return 0
+
+
+def _is_main() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _short(path: Path) -> str:
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)

@@ -1,0 +1,106 @@
+"""`cosmos-exp generate`: videos from adapter files, one adapter after another around one loaded base."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+
+from cosmos_exp.compose import compose_config
+from cosmos_exp.config import Config
+from cosmos_exp.errors import RunError, UserError
+
+
+def main(args: argparse.Namespace) -> int:
+    """Make DIR/<adapter>/<sample>__seed<k>.mp4 for every adapter, test pair and seed."""
+    config = compose_config(args.overrides)
+    names = adapter_names(args.adapter)
+    from cosmos_exp.data.dataset import cache_root
+    from cosmos_exp.data.episodes import read_test_pairs
+    from cosmos_exp.processes import Processes
+    from cosmos_exp.world.model_folder import resolve
+
+    problems: list[str] = []
+    pairs = read_test_pairs(Path(args.prompts), problems)
+    if problems:
+        raise RunError("\n".join(problems))
+    model = resolve(config.model, cache_root(config))
+    processes = Processes(config.hardware.device, config.hardware.num_threads)
+    _generate(config, model, pairs, names, Path(args.out), args.alpha, processes.device)
+    return 0
+
+
+def adapter_names(words: list[str]) -> dict[str, Path | None]:
+    """A folder name for each adapter (`base` is the model without one).
+
+    Raises:
+        UserError: an adapter is not there, or two would share a folder.
+    """
+    from cosmos_exp.world.adapter import adapter_file
+
+    names: dict[str, Path | None] = {}
+    for word in words:
+        file = None if word == "base" else adapter_file(Path(word).expanduser())
+        name = "base" if file is None else _name_of(file)
+        if name in names:
+            raise UserError(f"--adapter {word}: a second one called {name}; rename its folder")
+        names[name] = file
+    return names
+
+
+def _name_of(file: Path) -> str:
+    from cosmos_exp.run_folder import ADAPTER_FILE
+
+    if file.name != ADAPTER_FILE:
+        return file.stem
+    folder = file.absolute().parent
+    return folder.parent.name if folder.name == "adapter" else folder.name
+
+
+def _generate(config: Config, model, pairs, names, out: Path, alpha: float | None, device) -> None:
+    from cosmos_exp.data.cache import RunCache
+    from cosmos_exp.data.dataset import cache_root
+    from cosmos_exp.generation.videos import Generator
+    from cosmos_exp.stages import dtype_of, pair_tasks
+    from cosmos_exp.world import adapter as adapters
+    from cosmos_exp.world.components import (
+        Encoders,
+        load_guardrail,
+        load_pipeline,
+        load_transformer,
+        load_vae,
+        negative_prompt,
+    )
+
+    guardrail = load_guardrail(config.model.guardrail)
+    prints = {c: model.fingerprint(c) for c in ("vae", "text_encoder", "tokenizer", "transformer")}
+    cache = RunCache(cache_root(config) / "encoded", config, prints)
+    negative = negative_prompt(config.generation.negative_prompt)
+    _, prompts = cache.missing([], [*(p.prompt for p in pairs), negative])
+    if prompts:
+        encoders = Encoders(model, device, dtype_of(config), config.model.prompt_tokens)
+        for prompt in prompts:
+            cache.encode_prompt(encoders, prompt)
+        del encoders
+    transformer, _ = load_transformer(model, dtype_of(config))
+    pipe = load_pipeline(model, transformer, load_vae(model, dtype_of(config)), guardrail).to(device)
+    maker = Generator(config, pipe, cache.prompt, device)
+    for name, file in names.items():
+        original = None
+        if file is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("always")
+                own = adapters.load_adapter(transformer, file, alpha)
+            _compare_base(own, config, prints, file)
+            original = adapters.merge(transformer, keep_original=True) if config.generation.merge_adapter else {}
+        tasks = pair_tasks(config, pairs, None, lambda sample, seed, at=out / name: at / f"{sample}__seed{seed}.mp4")
+        made = maker.make(tasks, negative)
+        print(f"{name}: {made} made, {len(tasks) - made} were there, in {out / name}")
+        if original is not None:
+            adapters.remove(transformer, original)
+
+
+def _compare_base(own: dict, config: Config, prints: dict[str, str], file: Path) -> None:
+    trained_on = own.get("fingerprints", {}).get("transformer")
+    if trained_on and trained_on != prints["transformer"]:
+        print(f"warning: {file} was trained on {own.get('base_model')} (other weights than {config.model.source})")

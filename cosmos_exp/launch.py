@@ -1,0 +1,88 @@
+"""From `hardware` to processes: one runs here, more through `accelerate launch`; what is missing is told before."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from cosmos_exp.compose import save_config
+from cosmos_exp.config import Config
+from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.run_folder import RunFolder
+
+
+def launch(config: Config) -> int:
+    """Run a configuration whose run_dir is set; prints the table and the folder at the end. Returns the exit code."""
+    preflight(config)
+    folder = RunFolder(str(config.run_dir))
+    folder.path.mkdir(parents=True, exist_ok=True)
+    save_config(config, folder.config)
+    print(f"run folder: {folder.path}", flush=True)
+    if config.hardware.num_processes == 1:
+        from cosmos_exp.experiment import run_safely
+
+        code = run_safely(config)
+    else:
+        code = _several(config, folder)
+    if code == 0:
+        from cosmos_exp.report.command import print_runs
+
+        print_runs([folder])
+        print(f"run folder: {folder.path}")
+    return code
+
+
+def preflight(config: Config) -> None:
+    """Model files, data and devices are there (fetched now if they can be), before anything is written.
+
+    Raises:
+        UserError: what is missing and how to mend it.
+    """
+    from cosmos_exp.data.dataset import cache_root, locate
+    from cosmos_exp.world.model_folder import resolve
+
+    resolve(config.model, cache_root(config))
+    locate(config)
+    if config.hardware.device == "cuda":
+        import torch
+
+        count = torch.cuda.device_count()
+        if count < config.hardware.num_processes:
+            raise UserError(
+                f"hardware: {config.hardware.num_processes} GPUs asked for, {count} are here; "
+                "choose another hardware=… (cpu, 1xh100, 8xh100, 1x24gb) or hardware.num_processes"
+            )
+
+
+def command(config: Config, folder: RunFolder) -> list[str]:
+    """The `accelerate launch` line for several processes on this machine."""
+    hardware = config.hardware
+    where = ["--cpu"] if hardware.device == "cpu" else ["--multi_gpu"]
+    return [
+        sys.executable, "-m", "accelerate.commands.launch", *where, "--num_processes", str(hardware.num_processes),
+        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+        "-m", "cosmos_exp.worker", str(folder.path),
+    ]  # fmt: skip
+
+
+def _several(config: Config, folder: RunFolder) -> int:
+    root = str(Path(__file__).parent.parent)
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    threads = config.hardware.num_threads or max(1, (os.cpu_count() or 1) // config.hardware.num_processes)
+    process = subprocess.Popen(
+        command(config, folder), env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads)}
+    )
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:  # the workers got it too: they write a checkpoint first
+        code = process.wait()
+    status = folder.read(folder.status_file)
+    if status.get("state") == "done":
+        return 0
+    if status.get("state") == "interrupted":
+        return 1
+    if status.get("state") == "running":
+        folder.set_status("failed", status.get("stage", "prepare"), f"a process ended with code {code}")
+    raise RunError(folder.read(folder.status_file).get("error") or f"a process ended with code {code}")
