@@ -37,19 +37,36 @@ def compose_config(overrides: list[str], config_name: str = "config", config_dir
     Raises:
         UserError: an unknown key, group or choice, a wrong type, or a value that cannot be.
     """
-    import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     register()
     try:
-        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            paths = [f"hydra.searchpath=[{','.join('file://' + str(Path(d).absolute()) for d in config_dirs)}]"]
-            return to_config(
-                hydra.compose(config_name, overrides=[*quote_choices(overrides), *(paths if config_dirs else [])])
-            )
+        return to_config(_composed(quote_choices(overrides), config_name, config_dirs))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(explain(error)) from error
+
+
+def _composed(overrides: list[str], config_name: str, config_dirs: tuple[str, ...]) -> Any:
+    # hydra.compose finds a primary config only in conf/; this is what hydra.main does for --config-dir.
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+    from omegaconf import open_dict
+
+    search_path = create_config_search_path(str(conf_dir()))
+    for folder in config_dirs:
+        search_path.append("command-line", "file://" + str(Path(folder).absolute()), anchor="main")
+    GlobalHydra.instance().clear()
+    try:
+        hydra = Hydra.create_main_hydra2("cosmos-exp", search_path)
+        composed = hydra.compose_config(config_name, overrides, run_mode=RunMode.RUN, from_shell=False)
+    finally:
+        GlobalHydra.instance().clear()
+    with open_dict(composed):
+        composed.pop("hydra", None)
+    return composed
 
 
 def to_config(composed: Any) -> Config:

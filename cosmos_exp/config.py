@@ -300,14 +300,9 @@ def _shape_problems(config: Config) -> list[str]:
 
 def _relation_problems(config: Config) -> list[str]:
     problems = []
-    hardware, schedule = config.hardware, config.training.schedule
+    schedule = config.training.schedule
     if config.adapter.bias and config.adapter.kind == "dora":
         problems.append("adapter.bias=true: peft trains it for LoRA only; take adapter=lora or adapter.bias=false")
-    if hardware.num_processes > 1 and config.training.global_batch_size < hardware.num_processes:
-        problems.append(
-            f"training.global_batch_size={config.training.global_batch_size}: smaller than hardware.num_processes="
-            f"{hardware.num_processes}, some would never have work"
-        )
     if schedule.total_samples <= schedule.warmup_samples:
         problems.append(
             f"training.schedule.total_samples={schedule.total_samples}: must be greater than warmup_samples"

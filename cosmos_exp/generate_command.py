@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from functools import partial
 from pathlib import Path
 
 from cosmos_exp.compose import compose_config
@@ -93,11 +94,15 @@ def _generate(config: Config, model, pairs, names, out: Path, alpha: float | Non
                 own = adapters.load_adapter(transformer, file, alpha)
             _compare_base(own, config, prints, file)
             original = adapters.merge(transformer, keep_original=True) if config.generation.merge_adapter else {}
-        tasks = pair_tasks(config, pairs, None, lambda sample, seed, at=out / name: at / f"{sample}__seed{seed}.mp4")
+        tasks = pair_tasks(config, pairs, None, partial(_video_path, out / name))
         made = maker.make(tasks, negative)
         print(f"{name}: {made} made, {len(tasks) - made} were there, in {out / name}")
         if original is not None:
             adapters.remove(transformer, original)
+
+
+def _video_path(folder: Path, sample: str, seed: int) -> Path:
+    return folder / f"{sample}__seed{seed}.mp4"
 
 
 def _compare_base(own: dict, config: Config, prints: dict[str, str], file: Path) -> None:

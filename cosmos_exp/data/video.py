@@ -108,17 +108,19 @@ def resize(frames: np.ndarray, height: int, width: int, mode: str) -> np.ndarray
 
 def write_video(path: Path, frames: np.ndarray, fps: float, crf: int = 12) -> None:
     """Write uint8 (T, H, W, 3) RGB as H.264; the file appears only when whole."""
-    with atomic_path(path) as temporary:
-        with av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container:
-            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-            stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-            # One thread: the same bytes on every machine; moov first: truncation shows, browsers start at once.
-            stream.options = {"crf": str(crf), "preset": "medium", "threads": "1"}
-            for frame in frames:
-                for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")):
-                    container.mux(packet)
-            for packet in stream.encode():
+    with (
+        atomic_path(path) as temporary,
+        av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container,
+    ):
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        # One thread: the same bytes on every machine; moov first: truncation shows, browsers start at once.
+        stream.options = {"crf": str(crf), "preset": "medium", "threads": "1"}
+        for frame in frames:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")):
                 container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
 
 
 def read_video(path: Path) -> np.ndarray:

@@ -1,0 +1,98 @@
+"""conf/ and sweeps/: everything composes, wrong requests are told apart, hashes see what matters."""
+
+import itertools
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from cosmos_exp.compose import compose_config, load_config, save_config
+from cosmos_exp.config import conf_dir, stage_hash, sweeps_dir
+from cosmos_exp.errors import UserError
+
+
+def choices(group):
+    return sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("group", sorted(p.name for p in conf_dir().iterdir() if p.is_dir()))
+def test_every_choice_of_every_group_composes(group):
+    for choice in choices(group):
+        config = compose_config([f"{group}={choice}", "data.path=/somewhere"])
+        assert config.data.num_frames == config.model.num_frames
+
+
+def test_groups_compose_freely():
+    cells = itertools.product(choices("adapter"), choices("rank"), choices("alpha"), choices("hardware"))
+    for adapter, rank, alpha, hardware in cells:
+        config = compose_config([f"adapter={adapter}", f"rank={rank}", f"alpha={alpha}", f"hardware={hardware}"])
+        assert (config.adapter.kind, config.adapter.rank) == (adapter, int(rank))
+        assert config.adapter.alpha == float(rank if alpha == "rank" else alpha)
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in sweeps_dir().glob("*.yaml")))
+def test_every_sweep_composes(name):
+    assert compose_config([], name, (str(sweeps_dir()),)).name == name
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("rank=12x", "8, 16, 32"), ("alpha=-1", "adapter.alpha=NUMBER"), ("adapter.rnk=8", "did you mean adapter.rank"),
+        ("adapter.rank=many", "adapter.rank"), ("adapter.rank=0", "greater than 0"), ("adapter.alpha=-1", "adapter.alpha"),
+        ("adapter.kind=loha", "lora, dora, none"), ("nonsense=1", "no such key"), ("data.height=100", "divisible by 16"),
+        ("data.width=150", "data.width"), ("data.num_frames=16", "4k+1"), ("adapter.target_modules=[to_x]", "'to_x'"),
+        ("hardware=2xtpu", "8xh100"), ("training.text_dropout=1.5", "at most 1"), ("data=lerobot", "data.path=DIR"),
+        ("training.condition_frames={1: 0.9}", "sum to 1"), ("training.validation.sigmas=[0,1]", "(0, 1)"),
+        ("model.transformer.num_layers=two", "model.transformer.num_layers"), ("generation.seeds=[1,1]", "twice"),
+    ],
+)  # fmt: skip
+def test_a_wrong_request_names_the_key_and_what_it_may_be(override, said):
+    with pytest.raises(UserError) as caught:
+        compose_config([override])
+    assert said in str(caught.value)
+    assert override.split("=")[0].split(".")[-1] in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 2
+    assert caught.value.exit_code == 2
+
+
+def test_errors_and_help_import_nothing_heavy():
+    code = (
+        "import sys; from cosmos_exp.cli import main, parser; parser()\n"
+        "assert not {'torch', 'hydra', 'numpy'} & set(sys.modules), 'help'\n"
+        "assert main(['run', 'adapter.target_modules=[to_x]']) == 2\n"
+        "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules), 'errors'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_saved_config_comes_back(tmp_path):
+    config = compose_config(["adapter=dora", "rank=8", "alpha=16", "data.fps=8"])
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+def test_the_hash_sees_results_not_hardware():
+    base = stage_hash(compose_config([]))
+    assert stage_hash(compose_config(["hardware.num_processes=2", "name=other", "tags=[x]", "tracking=none"])) == base
+    assert stage_hash(compose_config(["seed=1"])) != base
+    judged = compose_config(["judge=reason2_2b"])
+    assert stage_hash(judged) != base
+    assert stage_hash(judged, "train") == stage_hash(compose_config([]), "train")
+
+
+def test_a_users_config_dir_adds_choices(tmp_path):
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "mine.yaml").write_text("defaults: [diffusers, _self_]\nepochs: 3\n")
+    assert compose_config(["training=mine"], config_dirs=(str(tmp_path),)).training.epochs == 3
+
+
+def test_import_rules():
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-500:]
+    assert "0 broken" in done.stdout
