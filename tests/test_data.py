@@ -1,0 +1,231 @@
+"""Readers and decoding on files with known content; every kind of bad file is named; nothing is replaced."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from cosmos_exp.compose import compose_config
+from cosmos_exp.data.cache import TensorCache
+from cosmos_exp.data.dataset import (
+    frames_needed,
+    inspect,
+    load_dataset,
+    load_window,
+    look_at,
+    window_indices,
+    window_starts,
+)
+from cosmos_exp.data.episodes import Clip, guess_reader, read_episodes
+from cosmos_exp.data.video import decode, probe, read_video, resize, write_video
+from cosmos_exp.errors import RunError, UserError
+
+
+def counting_frames(count, height=96, width=160):
+    """Frame k is a flat grey of 4 k + 20."""
+    return np.stack([np.full((height, width, 3), 20 + 4 * k, np.uint8) for k in range(count)])
+
+
+def make_folder(path, names=("a", "b", "c"), frames=24):
+    for name in names:
+        write_video(path / "videos" / f"{name}.mp4", counting_frames(frames), 8)
+        (path / "metas").mkdir(exist_ok=True)
+        (path / "metas" / f"{name}.txt").write_text(f"prompt of {name}")
+    return path
+
+
+def config_for(path, *overrides):
+    return compose_config(["data=folder", f"data.path={path}", *overrides])
+
+
+def test_only_the_wanted_frames_are_decoded_and_they_are_the_right_ones(tmp_path):
+    write_video(tmp_path / "v.mp4", counting_frames(50), 8)
+    info = probe(tmp_path / "v.mp4")
+    assert (info.num_frames, info.fps, info.width, info.height) == (50, 8.0, 160, 96)
+    for indices in ([0], [49], [7, 8, 9], [3, 3, 20, 49]):
+        got = decode(tmp_path / "v.mp4", indices, info)
+        assert [round(float(f.mean())) for f in got] == pytest.approx([20 + 4 * k for k in indices], abs=2)
+    with pytest.raises(RunError, match="50 are there"):
+        decode(tmp_path / "v.mp4", [50], info)
+
+
+def test_frame_rate_conversion_takes_the_nearest_frame(tmp_path):
+    make_folder(tmp_path, ["a"], frames=40)
+    config = config_for(tmp_path, "data.num_frames=9", "data.fps=4")
+    clip = look_at(Clip("a", tmp_path / "videos" / "a.mp4", "p"), config.data)
+    assert frames_needed(config.data, clip.info) == 17  # 8 fps to 4 fps: every second frame
+    assert window_indices(clip, config.data, 5) == list(range(5, 5 + 17, 2))
+    window = load_window(clip, config.data, 5)
+    assert window.shape == (9, 96, 160, 3)
+    assert float(window[-1].mean()) == pytest.approx(20 + 4 * 21, abs=2)
+
+
+def test_windows_are_distinct_drawn_by_the_seed_and_reach_the_last_frame(tmp_path):
+    make_folder(tmp_path, ["a"], frames=20)
+    data = config_for(tmp_path, "data.windows_per_video=4").data
+    clip = look_at(Clip("a", tmp_path / "videos" / "a.mp4", "p"), data)
+    assert window_starts(clip, data, 0) == [0, 1, 2, 3]  # 20 - 17 + 1 places, all taken
+    two = config_for(tmp_path, "data.windows_per_video=2").data
+    drawn = {tuple(window_starts(clip, two, seed)) for seed in range(30)}
+    assert len(drawn) == 6
+    assert all(len(set(d)) == 2 for d in drawn)
+
+
+def test_stretch_and_crop():
+    wide = np.zeros((1, 100, 300, 3), np.uint8)
+    wide[:, :, 100:200] = 200
+    assert resize(wide, 100, 100, "crop").min() == 200
+    assert resize(wide, 100, 100, "stretch").mean() == pytest.approx(200 / 3, abs=2)
+
+
+def test_every_bad_file_is_named_once_with_its_mend(tmp_path, cli, capsys):
+    make_folder(tmp_path, ["good", "cut", "empty", "short", "nocaption", "blank", "latin", "odd"])
+    videos, metas = tmp_path / "videos", tmp_path / "metas"
+    whole = (videos / "cut.mp4").read_bytes()
+    noisy = np.random.RandomState(0).randint(0, 255, (24, 96, 160, 3)).astype(np.uint8)
+    write_video(videos / "cut.mp4", noisy, 8)
+    whole = (videos / "cut.mp4").read_bytes()
+    (videos / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    (videos / "empty.mp4").write_bytes(b"")
+    write_video(videos / "short.mp4", counting_frames(9), 8)
+    (metas / "nocaption.txt").unlink()
+    (metas / "blank.txt").write_text("  \n")
+    (metas / "latin.txt").write_bytes("Tür".encode("latin-1"))
+    (videos / "text.mp4").write_text("not a video")
+    (metas / "text.txt").write_text("p")
+    os.symlink("loop.mp4", videos / "loop.mp4")
+    shutil.copy(videos / "good.mp4", videos / "good.mov")
+    expected = {
+        "cut.mp4": "truncated", "empty.mp4": "0 bytes", "short.mp4": "9 frames, 17 are needed", "nocaption.mp4": "has no caption",
+        "blank.txt": "caption is empty", "latin.txt": "not UTF-8", "text.mp4": "cannot be read as a video", "loop.mp4": "circle",
+        "good.mp4": "same name",
+    }  # fmt: skip
+    config = config_for(tmp_path)
+    found, checked, _ = inspect(config.data, tmp_path, None)
+    for name, said in expected.items():
+        hits = [p for p in found.problems if name in p.split(":")[0] and said in p]
+        assert len(hits) == 1, (name, found.problems)
+    assert len(found.problems) == len(expected)
+    assert [c.clip.name for c in checked] == ["good", "odd"]
+    assert cli("data", "check", tmp_path) == 1
+    assert capsys.readouterr().out.count("BAD") == len(expected)
+    with pytest.raises(RunError, match=r"data\.skip_bad=true"):
+        load_dataset(config)
+    kept = load_dataset(config_for(tmp_path, "data.skip_bad=true"))
+    assert [c.clip.name for c in kept.train] == ["good", "odd"]
+    assert len(kept.left_out) == len(expected)
+
+
+def test_json_captions_by_model_and_length(tmp_path):
+    make_folder(tmp_path, ["a"])
+    (tmp_path / "captions").mkdir()
+    captions = {"first_model": {"short": "S", "long": "L"}, "other": {"medium": "M"}}
+    (tmp_path / "captions" / "a.json").write_text(json.dumps(captions))
+    prompt = lambda *o: read_episodes(config_for(tmp_path, *o).data, tmp_path).clips[0].prompt  # noqa: E731
+    assert prompt() == "L"
+    assert prompt("data.caption_length=short") == "S"
+    assert prompt("data.caption_model=other") == "M"
+    missing = read_episodes(config_for(tmp_path, "data.caption_length=medium").data, tmp_path)
+    assert not missing.clips
+    assert "data.caption_model" in missing.problems[0]
+
+
+def test_gr1_metadata_gives_prompts_with_the_prefix(tmp_path):
+    (tmp_path / "gr1").mkdir()
+    for name in ("0", "1"):
+        write_video(tmp_path / "gr1" / f"{name}.mp4", counting_frames(20), 8)
+    (tmp_path / "metadata.csv").write_text(
+        'file_name,prompt\ngr1/0.mp4,"Use the left hand, then stop."\ngr1/1.mp4,Wave.\n'
+    )
+    assert guess_reader(tmp_path) == "gr1_100"
+    config = compose_config(["data=gr1_100", f"data.path={tmp_path}"])
+    clips = read_episodes(config.data, tmp_path).clips
+    assert [c.prompt for c in clips] == [
+        "The robot arm is performing a task. Use the left hand, then stop.", "The robot arm is performing a task. Wave.",
+    ]  # fmt: skip
+
+
+def test_lerobot_v3_finds_each_episode_in_its_shared_file(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    camera = "observation.images.top"
+    at = f"videos/{camera}/"
+    write_video(tmp_path / "videos" / camera / "chunk-000" / "file-000.mp4", counting_frames(50), 10)
+    (tmp_path / "meta" / "episodes" / "chunk-000").mkdir(parents=True)
+    info = {"codebase_version": "v3.0", "fps": 10, "features": {camera: {"dtype": "video"}},
+            "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"}  # fmt: skip
+    (tmp_path / "meta" / "info.json").write_text(json.dumps(info))
+    rows = {"episode_index": [0, 1], "tasks": [["pick"], ["place"]], at + "chunk_index": [0, 0], at + "file_index": [0, 0],
+            at + "from_timestamp": [0.0, 2.0], at + "to_timestamp": [2.0, 5.0]}  # fmt: skip
+    pq.write_table(pa.table(rows), tmp_path / "meta" / "episodes" / "chunk-000" / "file-000.parquet")
+    config = compose_config(
+        ["data=lerobot", f"data.path={tmp_path}", "data.fps=null", "data.validation_videos=0", "data.test_videos=0"]
+    )
+    dataset = load_dataset(config)
+    spans = {c.clip.prompt: (c.start, c.stop) for c in dataset.train}
+    assert spans == {"pick": (0, 20), "place": (20, 50)}
+    second = next(c for c in dataset.train if c.clip.prompt == "place")
+    assert float(load_window(second, config.data, 0)[0].mean()) == pytest.approx(20 + 4 * 20, abs=2)
+
+
+def test_real_lerobot_set(real_data, cli, capsys):
+    folder = real_data / "gr1_pick_place"
+    assert cli("data", "check", folder, "data.camera=observation.images.ego_view") == 0
+    said = capsys.readouterr().out
+    assert "5 good videos, 2096 frames" in said
+    assert "observation.images.egoview is declared" in said
+    config = compose_config(["data=lerobot", f"data.path={folder}", "data.episodes=[1,3]", "data.skip_tasks=[]"])
+    found = read_episodes(config.data, folder)
+    assert [c.name for c in found.clips] == ["episode_000001", "episode_000003"]
+    assert any("2 tasks" in n for n in found.notes)
+    with pytest.raises(UserError, match="ego_view"):
+        read_episodes(compose_config(["data=lerobot", f"data.path={folder}", "data.camera=wrist"]).data, folder)
+
+
+def test_split_is_explicit_disjoint_and_follows_the_seed(tmp_path):
+    make_folder(tmp_path, [f"v{k}" for k in range(8)])
+    splits = []
+    for seed in (0, 0, 1):
+        d = load_dataset(config_for(tmp_path, f"seed={seed}", "data.validation_videos=2", "data.test_videos=2"))
+        names = [[c.clip.name for c in d.train], [c.clip.name for c in d.validation], [p.name for p in d.pairs]]
+        assert sorted(n for part in names for n in part) == [f"v{k}" for k in range(8)]
+        assert [len(n) for n in names] == [4, 2, 2]
+        splits.append(names)
+    assert splits[0] == splits[1] != splits[2]
+
+
+def test_a_damaged_cache_file_is_told_not_used(tmp_path):
+    import torch
+
+    cache = TensorCache(tmp_path)
+    path = cache.path("video", 3)
+    value = torch.randn(4, 5).bfloat16()
+    cache.write(path, value, "test")
+    assert torch.equal(cache.read(path), value)
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(RunError, match="checksum differs"):
+        cache.read(path)
+    path.write_bytes(raw[:40])
+    with pytest.raises(RunError, match="delete it"):
+        cache.read(path)
+    assert path != cache.path("video", 4)
+
+
+def test_a_video_is_whole_or_not_there(tmp_path):
+    with pytest.raises(Exception, match=r".+"):
+        write_video(tmp_path / "v.mp4", np.zeros((2, 96, 160, 4), np.uint8), 8)
+    assert list(tmp_path.iterdir()) == []
+    frames = counting_frames(6)
+    write_video(tmp_path / "v.mp4", frames, 8, crf=0)
+    assert np.abs(read_video(tmp_path / "v.mp4").astype(int) - frames).max() <= 2
+
+
+def test_no_registry_address_in_the_repository():
+    for name in ("constraints.txt", "pyproject.toml"):
+        assert "://" not in (ROOT / name).read_text()

@@ -1,0 +1,286 @@
+"""Whole runs over the true entry point: all stages, resuming, several processes, what a run leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SMALL
+from safetensors.torch import load_file
+
+from cosmos_exp.data.video import read_video
+from cosmos_exp.run_folder import RunFolder, read_json_lines
+
+
+def start(*words, threads=1):
+    """`python -m cosmos_exp run …` as a process of its own."""
+    env = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "cosmos_exp", "run", *SMALL, *words], cwd=ROOT, env=env, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+
+
+def losses(folder):
+    return [r["loss"] for r in read_json_lines(folder.train_log)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """One uninterrupted run, one thread."""
+    folder = RunFolder(tmp_path_factory.mktemp("whole") / "run")
+    process = start(f"run_dir={folder.path}", "hardware.num_threads=1")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said[-3000:]
+    return folder, said
+
+
+def test_a_run_leaves_what_the_contract_says(whole):
+    folder, said = whole
+    assert str(folder.path) in said
+    assert "weights are random" in said
+    manifest, status = folder.read(folder.manifest_file), folder.read(folder.status_file)
+    assert status["state"] == "done"
+    assert set(manifest["stages"]) == {"prepare", "train", "generate", "evaluate", "record"}
+    assert manifest["guardrail"] == "off"
+    assert manifest["packages"]["torch"]
+    assert len(manifest["data_fingerprint"]) == 16
+    assert len(manifest["data"]["train"]) == 4
+    assert manifest["checks"]["untouched_adapter_change"] < 1e-4
+    rows = read_json_lines(folder.train_log)
+    assert [r["step"] for r in rows] == [1, 2, 3, 4]
+    assert set(rows[0]) == {"step", "samples", "loss", "lr", "grad_norm", "seconds", "samples_per_second"}
+    assert rows[0]["lr"] == 0  # the reference's schedule begins at zero
+    assert len(list(folder.checkpoints.glob("step_*"))) == 2
+    videos = sorted(p.name for p in folder.videos.iterdir())
+    assert videos == ["robot_0000_left__seed0.mp4", "robot_0000_right__seed0.mp4"]
+    assert read_video(folder.videos / videos[0]).shape == (17, 96, 160, 3)
+    scores = read_json_lines(folder.scores)
+    assert {(r["sample"], r["measure"]) for r in scores} == {
+        (s, m) for s in ("robot_0000_left", "robot_0000_right") for m in ("tse", "tse_moving", "static_share")
+    }
+    assert set(scores[0]) == {"sample", "seed", "prompt", "video", "measure", "value", "detail"}
+    metrics = folder.read(folder.metrics)
+    assert {"mean", "ci_low", "ci_high", "n"} <= set(metrics["measures"]["tse"])
+    assert metrics["training"]["trained_adapter_change"] > 0
+    assert metrics["training"]["trainable_parameters"] > 0
+
+
+def test_a_finished_run_called_again_does_nothing_twice(whole, cli):
+    folder, _ = whole
+    before = {p: p.stat().st_mtime_ns for p in [folder.adapter_file, *folder.videos.iterdir()]}
+    assert cli("run", f"run_dir={folder.path}") == 0
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+    assert len(read_json_lines(folder.train_log)) == 4
+    assert len(read_json_lines(folder.scores)) == 6
+
+
+def test_another_configuration_in_the_same_folder_is_refused(whole, cli, capsys):
+    folder, _ = whole
+    assert cli("run", *SMALL, f"run_dir={folder.path}", "rank=8") == 2
+    assert "adapter.rank: 32 -> 8" in capsys.readouterr().err
+
+
+def test_report_reads_the_folder_without_torch(whole):
+    folder, _ = whole
+    code = (
+        "import sys; from cosmos_exp.cli import main\n"
+        f"assert main(['report', {str(folder.path)!r}]) == 0\nassert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    table = (folder.path / "report.md").read_text()
+    assert "lora r32 (scale 1)" in table
+    assert "weights are random" in table
+    assert (folder.path / "scores.csv").read_text().count("\n") == 7
+
+
+@pytest.mark.parametrize("how", ["kill", "term"])
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, how, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    process = start(f"run_dir={folder.path}", "hardware.num_threads=1")
+    deadline = time.monotonic() + 200
+    wanted = 3 if how == "kill" else 1  # -9 comes after step 3, whose work is past the last checkpoint and lost
+    while len(read_json_lines(folder.train_log)) < wanted and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL if how == "kill" else signal.SIGTERM)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode != 0, "it was done before the signal came"
+    if how == "term":
+        assert process.returncode == 1, said[-2000:]
+        assert folder.read(folder.status_file)["state"] == "interrupted"
+        assert f"cosmos-exp run run_dir={folder.path}" in said
+    assert not folder.adapter_file.exists()
+    assert list(folder.checkpoints.glob("step_*"))
+    (folder.checkpoints / ".tmp-half").mkdir()
+    half = folder.checkpoints / "step_99999999"  # a checkpoint cut off by the kill is ignored
+    half.mkdir()
+    (half / "state.pt").write_bytes(b"half")
+    again = start(f"run_dir={folder.path}", "hardware.num_threads=1")
+    said, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, said[-3000:]
+    expected, got = load_file(whole[0].adapter_file), load_file(folder.adapter_file)
+    assert expected.keys() == got.keys()
+    assert all((expected[k] == got[k]).all() for k in expected)
+    assert losses(folder) == losses(whole[0])
+    assert [r["step"] for r in read_json_lines(folder.train_log)] == [1, 2, 3, 4]
+
+
+def test_two_processes_give_the_losses_of_one_with_accumulation(whole, tmp_path):
+    """hardware.num_processes=2 through accelerate launch, against one process that accumulates two samples."""
+    both = {}
+    for name, words in {
+        "two": ["hardware.num_processes=2", "hardware.samples_per_forward=1"],
+        "one": ["hardware.num_processes=1", "hardware.samples_per_forward=1"],
+    }.items():
+        folder = RunFolder(tmp_path / name)
+        process = start(f"run_dir={folder.path}", "hardware.num_threads=1", *words)
+        said, _ = process.communicate(timeout=400)
+        assert process.returncode == 0, said[-3000:]
+        both[name] = folder
+    assert losses(both["two"]) == pytest.approx(losses(both["one"]), rel=1e-5)
+    assert losses(both["one"]) == pytest.approx(losses(whole[0]), rel=1e-4)  # one forward of two samples
+    validation = [[r["validation_loss"] for r in read_json_lines(f.validation_log)] for f in both.values()]
+    assert validation[0] == pytest.approx(validation[1], rel=1e-5)
+    assert len(list(both["two"].videos.iterdir())) == 2
+    assert len(read_json_lines(both["two"].scores)) == 6
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_sample(small_config, tmp_path, monkeypatch):
+    import torch
+
+    from cosmos_exp import experiment
+    from cosmos_exp.errors import RunError
+    from cosmos_exp.training import loop
+
+    real, calls = loop.flow_loss, []
+
+    def breaks(*args):
+        calls.append(1)
+        return real(*args) * (torch.nan if torch.is_grad_enabled() and sum(calls) > 12 else 1.0)
+
+    monkeypatch.setattr(loop, "flow_loss", breaks)
+    config = small_config(f"run_dir={tmp_path / 'run'}", "training.max_steps=30")
+    (tmp_path / "run").mkdir()
+    with pytest.raises(RunError, match=r"not finite at step \d+, sample \d+"):
+        experiment.run(config)
+    folder = RunFolder(tmp_path / "run")
+    assert folder.read(folder.status_file)["state"] == "failed"
+    assert "not finite" in folder.read(folder.status_file)["error"]
+    assert list(folder.checkpoints.glob("step_*"))
+
+
+def test_training_lowers_the_validation_loss_and_a_frozen_adapter_does_not(cli, tmp_path):
+    """40 steps on the rendered world; a random base has far to go, a broken gradient would go nowhere."""
+    words = ["training.max_steps=40", "training.validation.every_steps=40", "training.checkpoint_every_steps=40"]
+    assert (
+        cli("run", *SMALL, *words, f"run_dir={tmp_path / 'run'}", "generation.max_prompts=1", "sampson.enabled=false")
+        == 0
+    )
+    training = json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]
+    assert training["validation_loss"] < 0.95 * training["first_validation_loss"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["adapter=none"],
+        ["adapter=dora", "rank=8", "alpha=16", "training=cosmos_predict25", "training.epochs=1", "generation.merge_adapter=false"],
+        ["data.cache=false", "adapter.scaling=rslora", "adapter.dropout=0.1", "adapter.bias=true", "hardware.checkpointing=full"],
+    ],
+)  # fmt: skip
+def test_other_walks(words, cli, tmp_path):
+    small = [w for w in SMALL if "warmup" not in w]
+    words = [*small, "training.schedule.warmup_samples=2", *words, f"run_dir={tmp_path / 'run'}"]
+    assert cli("run", *words) == 0
+    folder = RunFolder(tmp_path / "run")
+    assert folder.read(folder.status_file)["state"] == "done"
+    assert folder.adapter_file.exists() == ("adapter=none" not in words)
+    assert len(list(folder.videos.iterdir())) == 2
+
+
+def test_real_robot_video_goes_through_all_stages(real_data, cli, tmp_path):
+    words = ["data=lerobot", f"data.path={real_data / 'gr1_pick_place'}", "data.camera=observation.images.ego_view",
+             "model=tabletop", "training.max_steps=3", "tracking=none", "generation.num_steps=2", "data.windows_per_video=1",
+             f"run_dir={tmp_path / 'run'}"]  # fmt: skip
+    assert cli("run", *words) == 0
+    folder = RunFolder(tmp_path / "run")
+    manifest = folder.read(folder.manifest_file)
+    assert sorted(len(manifest["data"][k]) for k in ("train", "validation", "test")) == [1, 1, 3]
+    assert any("egoview" in n for n in manifest["data"]["notes"])
+    assert len(read_json_lines(folder.scores)) == 3
+
+
+def test_video2world_takes_five_frames_of_a_held_out_clip(cli, tmp_path):
+    from cosmos_exp.tabletop.dataset import make_clips
+
+    make_clips(tmp_path / "data", "robot", 3, 0)
+    words = ["data=folder", f"data.path={tmp_path / 'data'}", "data.test_videos=1", "data.validation_videos=0",
+             "generation.mode=video2world", "generation.num_steps=2", "training.max_steps=2", "tracking=none",
+             "training.schedule.warmup_samples=0", f"run_dir={tmp_path / 'run'}"]  # fmt: skip
+    assert cli("run", *words) == 0
+    assert len(list((tmp_path / "run" / "videos").iterdir())) == 1
+
+
+def test_generate_makes_each_adapters_videos_once(whole, cli, tmp_path, capsys):
+    folder, _ = whole
+    pairs = next(p for p in (Path(os.environ["COSMOS_EXP_CACHE"]) / "data").iterdir() if "test" in p.name)
+    words = [
+        "generate",
+        "--adapter",
+        "base",
+        folder.path,
+        "--prompts",
+        pairs,
+        "--out",
+        tmp_path / "out",
+        "generation.num_steps=2",
+    ]
+    assert cli(*words) == 0
+    run = tmp_path / "out" / folder.path.name
+    for video in folder.videos.iterdir():  # the same adapter, noise and settings: the same video as the run's own
+        assert (read_video(run / video.name) == read_video(video)).all()
+        assert (read_video(tmp_path / "out" / "base" / video.name) != read_video(video)).any()
+    capsys.readouterr()
+    assert cli(*words) == 0
+    assert capsys.readouterr().out.count("0 made, 2 were there") == 2
+    assert cli("generate", "--adapter", tmp_path, "--prompts", pairs, "--out", tmp_path) == 2
+
+
+def test_multirun_makes_a_folder_a_run(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [*SMALL, "training.max_steps=2", "generation.max_prompts=1", "sampson.enabled=false"]
+    assert cli("run", "-m", *words, "rank=8,16", "name=ranks") == 0
+    runs = sorted((tmp_path / "outputs" / "sweeps" / "ranks").iterdir())
+    assert len(runs) == 2
+    ranks = {json.loads((r / "manifest.json").read_text())["labels"]["adapter"] for r in runs}
+    assert ranks == {"lora r8 (scale 1)", "lora r16 (scale 1)"}
+    assert cli("report", tmp_path / "outputs") == 0
+
+
+def test_missing_weights_are_one_clear_error(cli, capsys):
+    assert cli("run", "model=cosmos_predict25_2b", "rank=32", "hardware=8xh100") == 2
+    said = capsys.readouterr().err
+    for word in ("nvidia/Cosmos-Predict2.5-2B", "hf auth login", "hf download", "model.source=/path"):
+        assert word in said
+    assert len(said.strip().splitlines()) <= 3
+
+
+def test_plain_hydra_flags_work(cli, capsys):
+    assert cli("run", "--cfg", "job", "rank=8") in (0, None)
+    assert "rank: 8" in capsys.readouterr().out
+    cli("run", "--help")
+    said = capsys.readouterr().out
+    assert "cosmos_predict25_2b" in said
+    assert "dry_run=true" in said
+
+
+def test_dry_run_writes_nothing(cli, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli("run", "dry_run=true", "adapter=dora", "rank=8") == 0
+    assert "trainable parameters" in capsys.readouterr().out
+    assert not (tmp_path / "outputs").exists()
