@@ -86,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     run = add("run", _run, "one run: prepare, train, generate, evaluate, record", add_help=False)
-    run.add_argument("rest", nargs=argparse.REMAINDER, help="Hydra overrides and flags; run --help lists them")
+    run.add_argument("rest", nargs="*", help="Hydra overrides and flags; run --help lists them")
 
     report = add("report", _report, "tables from one run, a sweep, or any folder above them")
     report.add_argument("dir", help="folder with runs in it")
@@ -133,7 +133,12 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    args = parser().parse_args(argv)
+    # Everything after `run` is Hydra's, flags such as -m and --cfg included; argparse would claim them.
+    debug_first = argv[:1] == ["--debug"]
+    if argv[debug_first : debug_first + 1] == ["run"]:
+        args = argparse.Namespace(call=_run, rest=argv[debug_first + 1 :], debug=debug_first or "--debug" in argv)
+    else:
+        args = parser().parse_args(argv)
     try:
         return args.call(args)
     except UserError as error:

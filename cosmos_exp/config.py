@@ -303,6 +303,8 @@ def _relation_problems(config: Config) -> list[str]:
     schedule = config.training.schedule
     if config.adapter.bias and config.adapter.kind == "dora":
         problems.append("adapter.bias=true: peft trains it for LoRA only; take adapter=lora or adapter.bias=false")
+    if config.adapter.bias and config.adapter.init != "kaiming":
+        problems.append(f"adapter.bias=true: peft offers it with adapter.init=kaiming only, not {config.adapter.init}")
     if schedule.total_samples <= schedule.warmup_samples:
         problems.append(
             f"training.schedule.total_samples={schedule.total_samples}: must be greater than warmup_samples"

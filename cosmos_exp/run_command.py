@@ -69,7 +69,7 @@ def one_run(config: Config, overrides: list[str]) -> int:
 def _settle_folder(config: Config, overrides: list[str]) -> Config:
     """Fill in `run_dir`. A folder that exists is gone on with: its own configuration, or exactly the same one."""
     if config.run_dir is None:
-        config.run_dir = str(_new_folder(config))
+        config.run_dir = str(_new_folder(config, overrides))
         return config
     old_file = Path(config.run_dir) / "config.yaml"
     if not old_file.is_file():
@@ -93,17 +93,29 @@ def _settle_folder(config: Config, overrides: list[str]) -> Config:
     return config
 
 
-def _new_folder(config: Config) -> Path:
+def _new_folder(config: Config, overrides: list[str]) -> Path:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        words = HydraConfig.get().job.override_dirname.replace("/", "-").replace("=", "-").replace(",", "_")
-        folder = Path("outputs/sweeps") / config.name / (words or f"run{HydraConfig.get().job.num}")
+        folder = Path("outputs/sweeps") / config.name / (_what_differs(overrides) or f"run{HydraConfig.get().job.num}")
     else:
         folder = Path("outputs") / config.name / stamp
     unique, number = folder, 2
     while unique.exists():
         unique, number = folder.with_name(f"{folder.name}-{number}"), number + 1
     return unique.absolute()
+
+
+def _what_differs(overrides: list[str]) -> str:
+    """A run's name among several: its own value of each key that is swept, e.g. `adapter-dora_rank-8`."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    job = HydraConfig.get()
+    swept = {o.partition("=")[0] for o in overrides if _sweeps(o)}
+    swept |= set(OmegaConf.to_container(job.sweeper).get("params") or {})  # type: ignore[union-attr]
+    own = dict(o.split("=", 1) for o in job.overrides.task)
+    words = [f"{key}-{own[key]}" for key in sorted(swept & set(own))]
+    return "".join(c if c.isalnum() or c in "-_.+" else "" for c in "_".join(words))[:150]

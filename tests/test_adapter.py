@@ -21,6 +21,7 @@ KINDS = {
     "lora": (["adapter=lora"], 2.0),
     "dora": (["adapter=dora"], 2.0),
     "rslora": (["adapter.scaling=rslora"], 16 / 8**0.5),
+    "bias": (["adapter.bias=true", "adapter.init=kaiming"], 2.0),
 }
 
 

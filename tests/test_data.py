@@ -22,6 +22,7 @@ from cosmos_exp.data.dataset import (
 from cosmos_exp.data.episodes import Clip, guess_reader, read_episodes
 from cosmos_exp.data.video import decode, probe, read_video, resize, write_video
 from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.tabletop.scene import Scene
 
 
 def counting_frames(count, height=96, width=160):
@@ -224,6 +225,17 @@ def test_a_video_is_whole_or_not_there(tmp_path):
     frames = counting_frames(6)
     write_video(tmp_path / "v.mp4", frames, 8, crf=0)
     assert np.abs(read_video(tmp_path / "v.mp4").astype(int) - frames).max() <= 2
+
+
+def test_the_same_frames_are_the_same_file_whatever_is_in_memory(tmp_path):
+    frames = Scene.sample(1, "robot").clip().frames
+    rng, files = np.random.RandomState(0), set()
+    for _ in range(8):
+        leftovers = [rng.randint(0, 255, rng.randint(1000, 400_000)).astype(np.uint8) for _ in range(40)]
+        del leftovers
+        write_video(tmp_path / "v.mp4", frames, 8)
+        files.add((tmp_path / "v.mp4").read_bytes())
+    assert len(files) == 1
 
 
 def test_no_registry_address_in_the_repository():

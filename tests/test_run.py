@@ -190,7 +190,7 @@ def test_training_lowers_the_validation_loss_and_a_frozen_adapter_does_not(cli, 
     [
         ["adapter=none"],
         ["adapter=dora", "rank=8", "alpha=16", "training=cosmos_predict25", "training.epochs=1", "generation.merge_adapter=false"],
-        ["data.cache=false", "adapter.scaling=rslora", "adapter.dropout=0.1", "adapter.bias=true", "hardware.checkpointing=full"],
+        ["data.cache=false", "adapter.scaling=rslora", "adapter.dropout=0.1", "adapter.bias=true", "adapter.init=kaiming", "hardware.checkpointing=full"],
     ],
 )  # fmt: skip
 def test_other_walks(words, cli, tmp_path):
@@ -239,11 +239,12 @@ def test_generate_makes_each_adapters_videos_once(whole, cli, tmp_path, capsys):
         "--out",
         tmp_path / "out",
         "generation.num_steps=2",
+        "hardware.num_threads=1",
     ]
     assert cli(*words) == 0
     run = tmp_path / "out" / folder.path.name
     for video in folder.videos.iterdir():  # the same adapter, noise and settings: the same video as the run's own
-        assert (read_video(run / video.name) == read_video(video)).all()
+        assert (run / video.name).read_bytes() == video.read_bytes()
         assert (read_video(tmp_path / "out" / "base" / video.name) != read_video(video)).any()
     capsys.readouterr()
     assert cli(*words) == 0

@@ -114,8 +114,9 @@ def write_video(path: Path, frames: np.ndarray, fps: float, crf: int = 12) -> No
     ):
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        # One thread: the same bytes on every machine; moov first: truncation shows, browsers start at once.
-        stream.options = {"crf": str(crf), "preset": "medium", "threads": "1"}
+        # The same bytes every time: one thread, and no macroblock tree, whose assembly reads memory it never set
+        # (ten encodings gave ten files, docs/log.md). moov first: truncation shows, browsers start at once.
+        stream.options = {"crf": str(crf), "preset": "medium", "threads": "1", "x264-params": "mbtree=0"}
         for frame in frames:
             for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")):
                 container.mux(packet)

@@ -184,8 +184,11 @@ def merge(transformer: nn.Module, keep_original: bool = False) -> dict[str, torc
             if keep_original:
                 original[name] = base.weight.data.to("cpu", copy=True)
             base.weight.data = base.weight.data.float()
+            if base.bias is None and any(module.lora_bias.values()):  # an adapter's own bias needs a place to go
+                base.bias = nn.Parameter(base.weight.new_zeros(base.out_features), requires_grad=False)
+                base.bias_is_adapters = True
             module.merge(safe_merge=True)
-            base.weight.data = base.weight.data.to(dtype)
+            base.to(dtype)
     return original
 
 
@@ -196,6 +199,8 @@ def remove(transformer: nn.Module, original: dict[str, torch.Tensor] | None = No
         layer = modules[name]
         base = layer.get_base_layer()
         base.weight.data = weight.to(base.weight.device)
+        if getattr(base, "bias_is_adapters", False):
+            base.bias, base.bias_is_adapters = None, False
         layer.merged_adapters = []
     transformer.unload_lora()
 
