@@ -51,13 +51,16 @@ def _composed(overrides: list[str], config_name: str, config_dirs: tuple[str, ..
     # hydra.compose finds a primary config only in conf/; this is what hydra.main does for --config-dir.
     from hydra._internal.hydra import Hydra
     from hydra._internal.utils import create_config_search_path
+    from hydra.core.config_search_path import SearchPathQuery
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
     from omegaconf import open_dict
 
     search_path = create_config_search_path(str(conf_dir()))
     for folder in config_dirs:
-        search_path.append("command-line", "file://" + str(Path(folder).absolute()), anchor="main")
+        search_path.append(
+            "command-line", "file://" + str(Path(folder).absolute()), anchor=SearchPathQuery(provider="main")
+        )
     GlobalHydra.instance().clear()
     try:
         hydra = Hydra.create_main_hydra2("cosmos-exp", search_path)

@@ -172,7 +172,7 @@ class Scene:
         thing, goal = self.objects[0], self.containers[0]
         start = (*thing.place, GRASP_HEIGHT)
         end = (*goal.place, GRASP_HEIGHT + 0.012)
-        rest = _rest(self.hand, share, self.sway[0])
+        rest = _rest(self.hand, share, self.sway[HANDS.index(self.hand)])
         p_reach, p_close, p_carry, p_open = PHASES
         opening, held = 1.0, False
         if share <= p_reach:
@@ -193,7 +193,7 @@ class Scene:
         else:
             spot = (*thing.place, 0.0)
         other = HANDS[1 - HANDS.index(self.hand)]
-        hands = {self.hand: (tip, opening), other: (_rest(other, share, self.sway[1]), 1.0)}
+        hands = {self.hand: (tip, opening), other: (_rest(other, share, self.sway[HANDS.index(other)]), 1.0)}
         spots = {t.name: (*t.place, 0.0) for t in self.objects + self.containers} | {thing.name: spot}
         middle = {t.name: 0.03 if t in self.objects else 0.015 for t in self.objects + self.containers}
         centers = {n: (s[0], s[1], s[2] + middle[n]) for n, s in spots.items()}
@@ -205,9 +205,9 @@ class Scene:
             shapes += _thing_shapes(thing, state["spots"][thing.name])
         for hand in HANDS:
             tip, opening = state["hands"][hand]
-            grip = self.objects[0].radius if hand == self.hand else 0.03
             build = _robot_hand if self.look == "robot" else _human_hand
-            shapes += build(hand, tip, opening, grip, self)
+            # Both hands open as wide, whichever will move: the first frame must not give the action away.
+            shapes += build(hand, tip, opening, self.objects[0].radius, self)
         return shapes
 
 

@@ -96,6 +96,9 @@ class Tracker:
                 self.run.summary[f"{measure}/{name}"] = value
         for name, value in metrics.get("training", {}).items():
             self.run.summary[f"training/{name}"] = value
+        for name, entry in folder.read(folder.manifest_file).get("stages", {}).items():
+            for key in ("seconds", "peak_memory_gib"):
+                self.run.summary[f"stages/{name}/{key}"] = entry[key]
         rows = read_json_lines(folder.scores)
         if rows:
             measures = sorted({r["measure"] for r in rows})
