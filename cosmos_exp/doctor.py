@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -69,12 +68,9 @@ def _data(config: Config) -> str:
 
 
 def _guardrail(config: Config) -> str:
-    choice = config.model.guardrail
-    if choice != "off" and importlib.util.find_spec("cosmos_guardrail") is None:
-        raise UserError(
-            "cosmos_guardrail is not installed; `pip install cosmos_guardrail`, or model.guardrail=off (recorded)"
-        )
-    return choice
+    from cosmos_exp.world.model_folder import check_guardrail
+
+    return check_guardrail(config.model.guardrail)
 
 
 def _wandb(config: Config) -> str:
@@ -82,14 +78,9 @@ def _wandb(config: Config) -> str:
 
 
 def _judge(config: Config) -> str:
-    from cosmos_exp.hub import fetch
+    from cosmos_exp.metrics.judge import judge_folder
 
-    judge = config.judge
-    if judge.name == "none":
-        return "none"
-    if Path(str(judge.source)).expanduser().is_dir():
-        return str(judge.source)
-    return str(fetch(str(judge.source), judge.revision, "model", "judge.source=/path"))
+    return "none" if config.judge.name == "none" else str(judge_folder(config.judge))
 
 
 CHECKS: dict[str, Callable[[Config], str]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,9 @@ def run(config: Config) -> RunFolder:
 def _recorded(config: Config, folder: RunFolder, processes: Processes) -> Iterator[Tracker]:
     """Manifest, status and tracker around the stages; how the run ended is always written down."""
     main = processes.is_main
+    # Outside the training loop, which first writes a checkpoint, SIGTERM ends the run as Ctrl-C does.
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, _interrupt)
     tracker = Tracker(config, folder, active=False)
     try:
         if main:
@@ -60,6 +64,10 @@ def _recorded(config: Config, folder: RunFolder, processes: Processes) -> Iterat
         raise
     finally:
         processes.close()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt(f"signal {number}")
 
 
 def _open_record(config: Config, folder: RunFolder) -> None:

@@ -35,15 +35,21 @@ def launch(config: Config) -> int:
 
 
 def preflight(config: Config) -> None:
-    """Model files, data and devices are there (fetched now if they can be), before anything is written.
+    """Model files, data and devices the judge and its rubrics are there (fetched now if they can be), before anything is written.
 
     Raises:
         UserError: what is missing and how to mend it.
     """
     from cosmos_exp.data.dataset import cache_root, locate
-    from cosmos_exp.world.model_folder import resolve
+    from cosmos_exp.metrics.judge import judge_folder, load_rubric
+    from cosmos_exp.world.model_folder import check_guardrail, resolve
 
     resolve(config.model, cache_root(config))
+    check_guardrail(config.model.guardrail)
+    if config.judge.name != "none":
+        judge_folder(config.judge)
+        for rubric in config.judge.rubrics:
+            load_rubric(rubric)
     locate(config)
     if config.hardware.device == "cuda":
         import torch

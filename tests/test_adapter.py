@@ -141,6 +141,42 @@ def test_fresh_adapter_changes_nothing_and_a_trained_one_something(kind, folder,
         check_trainable(moved, moved_parameters, config.adapter)
 
 
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_an_adapter_is_not_rounded_to_a_bf16_base_and_merges_in_fp32(kind, folder, small_config, tmp_path):
+    config = small_config("rank=8", "alpha=16", *KINDS[kind][0])
+    model, parameters = trained(folder, config)
+    adapters.save_adapter(model, tmp_path, {})
+    base, _ = load_transformer(folder, torch.bfloat16)
+    adapters.load_adapter(base, tmp_path)
+    loaded = dict(base.named_parameters())
+    for name, value in parameters.items():
+        assert torch.equal(loaded[name], value)
+    # The merged weight is the exact sum, rounded once.
+    layer = "transformer_blocks.0.ff.net.2"
+    weight = base.get_submodule(layer).get_base_layer().weight.data.double()
+    a, b = (parameters[f"{layer}.lora_{x}.default.weight"].double() for x in "AB")
+    expected = weight + 2.0 * b @ a
+    if kind == "dora":
+        length = parameters[f"{layer}.lora_magnitude_vector.default.weight"].double()
+        expected = expected * (length / expected.norm(dim=1))[:, None]
+    adapters.merge(base)
+    merged = base.get_submodule(layer).get_base_layer().weight.data
+    assert merged.dtype == torch.bfloat16
+    assert (merged == expected.float().bfloat16()).float().mean() > 0.999
+
+
+def test_a_file_in_diffusers_older_naming_loads(folder, small_config, tmp_path):
+    from diffusers.utils import convert_state_dict_to_diffusers
+
+    model, _ = trained(folder, small_config("rank=8", "alpha=8"))
+    expected = predict(model)
+    file = adapters.save_adapter(model, tmp_path, {})
+    save_file({k: v.contiguous() for k, v in convert_state_dict_to_diffusers(load_file(file)).items()}, file)
+    fresh, _ = load_transformer(folder, torch.float32)
+    adapters.load_adapter(fresh, tmp_path, alpha=8)
+    assert (predict(fresh) - expected).abs().max() < 1e-5
+
+
 def test_start_values_follow_the_seed(folder, small_config):
     config = small_config()
     draws = [adapters.inject(load_transformer(folder, torch.float32)[0], config.adapter, seed) for seed in (0, 0, 1)]

@@ -223,3 +223,30 @@ def test_missing_scores_are_counted_not_filled_in():
     table = summarize([row("a", 0, 1), row("a", 1, 3), row("b", 0, 4), row("c", 0, None)])["physics"]
     assert (table["mean"], table["n"], table["videos"], table["missing"]) == (3.0, 2, 4, 1)
     assert summarize([row("a", 0, None)])["physics"]["mean"] is None
+
+
+def test_a_run_is_judged_and_what_holds_no_score_is_missing(tiny_reason2, cli, tmp_path):
+    """The judge in a run's evaluate stage; a random judge's answers hold no score, which is told, not filled in."""
+    from conftest import SMALL
+
+    from cosmos_exp.run_folder import RunFolder, read_json_lines
+
+    words = ["judge=reason2_2b", f"judge.source={tiny_reason2}", "judge.max_new_tokens=4", "adapter=none"]
+    assert cli("run", *SMALL, *words, f"run_dir={tmp_path / 'run'}") == 0
+    folder = RunFolder(tmp_path / "run")
+    rows = [r for r in read_json_lines(folder.scores) if r["measure"] in ("physics", "instruction")]
+    assert len(rows) == 4
+    for row in rows:
+        assert row["value"] == parse_score(row["detail"]["answer"])
+        assert row["detail"]["judge"] == tiny_reason2.name
+    table = folder.read(folder.metrics)["measures"]["physics"]
+    assert table["missing"] == sum(r["value"] is None for r in rows if r["measure"] == "physics")
+
+
+def test_a_missing_judge_is_told_before_anything_is_trained(cli, tmp_path, capsys):
+    from conftest import SMALL
+
+    words = ["judge=reason2_2b", "judge.source=/nowhere/reason2", f"run_dir={tmp_path / 'run'}"]
+    assert cli("run", *SMALL, *words) == 2
+    assert "judge.source=/nowhere/reason2" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

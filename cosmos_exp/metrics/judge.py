@@ -94,6 +94,23 @@ def sample_frames(frames: np.ndarray, fps: float, judge_fps: float, max_total_pi
     return resize(picked, height, width, "stretch")
 
 
+def judge_folder(settings: Any) -> Path:
+    """The judge's local folder, fetched when it is a hub repository.
+
+    Raises:
+        UserError: not there and not to be fetched.
+    """
+    from cosmos_exp.hub import fetch
+
+    source = str(settings.source)
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if source.startswith(("/", "./", "../", "~")):
+        raise UserError(f"judge.source={source}: there is no such folder")
+    return fetch(source, settings.revision, "model", "judge.source=/path/to/the/folder")
+
+
 def load_judge(settings: Any, device: Any, precision: str, seed: int) -> Judge | None:
     """The judge that the configuration names; None for none."""
     if settings.name == "none":

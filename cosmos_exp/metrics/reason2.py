@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
-from cosmos_exp.errors import UserError
-from cosmos_exp.hub import fetch
-from cosmos_exp.metrics.judge import Answer, Rubric, parse_score, sample_frames
+from cosmos_exp.metrics.judge import Answer, Rubric, judge_folder, parse_score, sample_frames
 
 DIGITS = ("1", "2", "3", "4", "5")
 
@@ -20,14 +17,9 @@ class Reason2:
     """One loaded judge."""
 
     def __init__(self, settings: Any, device: torch.device, precision: str, seed: int):
-        source = str(settings.source)
-        folder = Path(source).expanduser()
-        if not folder.is_dir():
-            if source.startswith(("/", "./", "../", "~")):
-                raise UserError(f"judge.source={source}: there is no such folder")
-            folder = fetch(source, settings.revision, "model", "judge.source=/path/to/the/folder")
+        folder = judge_folder(settings)
         self.settings, self.device, self.seed = settings, device, seed
-        self.name = source.rstrip("/").rsplit("/", 1)[-1]
+        self.name = str(settings.source).rstrip("/").rsplit("/", 1)[-1]
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         self.model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=dtype, local_files_only=True)

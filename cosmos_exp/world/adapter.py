@@ -15,7 +15,7 @@ import torch
 from diffusers import Cosmos2_5_PredictBasePipeline
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
-from peft.utils import get_peft_model_state_dict
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -27,7 +27,7 @@ from cosmos_exp.run_folder import ADAPTER_FILE, atomic_path
 LORA_METADATA_KEY = "lora_adapter_metadata"
 OWN_METADATA_KEY = "cosmos_exp"
 NAME = "default"
-DOWN_ENDS = (".lora_A.weight", ".lora.down.weight")  # peft's name and diffusers' older one
+DOWN_END = ".lora_A.weight"
 
 
 def lora_config(adapter: Any) -> LoraConfig:
@@ -115,7 +115,7 @@ def read_metadata(path: Path) -> tuple[dict[str, Any] | None, dict[str, Any]]:
 
 def _assumed_metadata(state: dict[str, torch.Tensor], path: Path, alpha: float | None) -> dict[str, Any]:
     """Metadata for a file made elsewhere: rank, layers and DoRA are read off the tensors; alpha is not in them."""
-    downs = {k.removeprefix("transformer."): v for k, v in state.items() if k.endswith(DOWN_ENDS)}
+    downs = {k.removeprefix("transformer."): v for k, v in state.items() if k.endswith(DOWN_END)}
     if not downs:
         raise UserError(f"{path}: holds no lora_A tensors; is it an adapter in diffusers format?")
     ranks = {v.shape[0] for v in downs.values()}
@@ -128,7 +128,7 @@ def _assumed_metadata(state: dict[str, torch.Tensor], path: Path, alpha: float |
         )
     config = LoraConfig(
         r=rank, lora_alpha=rank if alpha is None else alpha, use_dora=any("lora_magnitude_vector" in k for k in state),
-        target_modules=sorted(k.removesuffix(DOWN_ENDS[0]).removesuffix(DOWN_ENDS[1]) for k in downs),
+        target_modules=sorted(k.removesuffix(DOWN_END) for k in downs),
     )  # fmt: skip
     metadata = config.to_dict()
     metadata["target_modules"] = sorted(metadata["target_modules"])
@@ -155,20 +155,30 @@ def load_adapter(transformer: nn.Module, path: Path, alpha: float | None = None,
     except Exception as error:
         raise UserError(f"{file}: cannot be read as an adapter ({error})") from error
     own = read_metadata(file)[1]
+    state = {k.replace(".lora.down.", ".lora_A.").replace(".lora.up.", ".lora_B."): v for k, v in state.items()}
     if metadata is None:
         assumed = _assumed_metadata(state, file, alpha)
         metadata = {f"transformer.{k}": v for k, v in assumed.items()}
     elif alpha is not None and float(alpha) != float(metadata["transformer.lora_alpha"]):
         raise UserError(f"--alpha {alpha}: {file} says alpha {metadata['transformer.lora_alpha']} itself")
     try:
-        transformer.load_lora_adapter(state, prefix="transformer", metadata=metadata, adapter_name=name)
+        transformer.load_lora_adapter(dict(state), prefix="transformer", metadata=metadata, adapter_name=name)
+        _fill_in_fp32(transformer, state, name)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{file}: does not fit this model ({str(error).splitlines()[0]})") from error
     loaded = sum(1 for m in transformer.modules() if isinstance(m, LoraLayer) and name in m.lora_A)
-    wanted = sum(1 for k in state if k.endswith(DOWN_ENDS))
+    wanted = sum(1 for k in state if k.endswith(DOWN_END))
     if loaded != wanted:
         raise RunError(f"check failed: {file} has {wanted} adapted layers, {loaded} are in the model")
     return own
+
+
+def _fill_in_fp32(transformer: nn.Module, state: dict[str, torch.Tensor], name: str) -> None:
+    """diffusers rounds an adapter to the base's bf16 as it loads it; put the file's own values in."""
+    for key, parameter in transformer.named_parameters():
+        if "lora_" in key and f".{name}" in key:
+            parameter.data = parameter.data.float()
+    set_peft_model_state_dict(transformer, {k.removeprefix("transformer."): v.float() for k, v in state.items()}, name)
 
 
 def merge(transformer: nn.Module, keep_original: bool = False) -> dict[str, torch.Tensor]:

@@ -24,8 +24,8 @@ from torch import nn
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
-from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.world.model_folder import ModelFolder
+from cosmos_exp.errors import RunError
+from cosmos_exp.world.model_folder import ModelFolder, check_guardrail
 
 transformers_logging.disable_progress_bar()  # a run has its own bars
 
@@ -159,15 +159,10 @@ def load_guardrail(choice: str) -> Any:
     Raises:
         UserError: cosmos_guardrail is asked for and not installed.
     """
-    if choice == "off":
+    if check_guardrail(choice) == "off":
         return GuardrailOff()
-    try:
-        from cosmos_guardrail import CosmosSafetyChecker
-    except ImportError as error:
-        raise UserError(
-            "model.guardrail=cosmos_guardrail: the package is not installed. `pip install cosmos_guardrail`, or "
-            "model.guardrail=off, which the run records; the model's licence asks that guardrails are kept."
-        ) from error
+    from cosmos_guardrail import CosmosSafetyChecker
+
     return CosmosSafetyChecker()
 
 

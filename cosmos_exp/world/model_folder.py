@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,3 +71,17 @@ def resolve(model: Any, cache_root: Path) -> ModelFolder:
             f"model.source={path}: has no folder {', '.join(missing)}; a diffusers model has {', '.join(COMPONENTS)}"
         )
     return ModelFolder(path, cache_root)
+
+
+def check_guardrail(choice: str) -> str:
+    """The guardrail that a run will use, without loading it.
+
+    Raises:
+        UserError: cosmos_guardrail is asked for and not installed.
+    """
+    if choice != "off" and importlib.util.find_spec("cosmos_guardrail") is None:
+        raise UserError(
+            "model.guardrail=cosmos_guardrail: the package is not installed. `pip install cosmos_guardrail`, or "
+            "model.guardrail=off, which the run records; the model's licence asks that guardrails are kept."
+        )
+    return choice
