@@ -9,12 +9,19 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from cosmos_exp.config import Config, stage_hash
-from cosmos_exp.errors import Interrupted, UserError
+from cosmos_exp.errors import Interrupted, RunError, UserError
 from cosmos_exp.processes import Processes
 from cosmos_exp.run_folder import RunFolder, machine, now
 from cosmos_exp.stages import Prepared, evaluate, generate, prepare, stage, train
 from cosmos_exp.tracking.wandb import Tracker
+
+OUT_OF_MEMORY = (
+    "out of GPU memory. Mend it by one of: hardware.samples_per_forward=1, hardware.checkpointing=full, a smaller "
+    "data.height, data.width or data.num_frames; dry_run=true estimates what a run needs."
+)
 
 
 def run(config: Config) -> RunFolder:
@@ -24,7 +31,7 @@ def run(config: Config) -> RunFolder:
         UserError: what a user can mend; the run folder's status says it too.
     """
     folder = RunFolder(str(config.run_dir))
-    processes = Processes(config.hardware.device, config.hardware.num_threads)
+    processes = Processes(config.hardware.device, config.hardware.num_processes, config.hardware.num_threads)
     with _recorded(config, folder, processes) as tracker:
         prepared: Prepared = prepare(config, folder, processes)
         train(config, folder, processes, prepared, tracker.log)
@@ -45,7 +52,7 @@ def _recorded(config: Config, folder: RunFolder, processes: Processes) -> Iterat
     tracker = Tracker(config, folder, active=False)
     try:
         if main:
-            _open_record(config, folder)
+            _open_record(config, folder, processes)
             tracker = Tracker(config, folder)
             folder.update_manifest(tracking=tracker.mode)
         processes.wait()
@@ -54,13 +61,16 @@ def _recorded(config: Config, folder: RunFolder, processes: Processes) -> Iterat
             folder.update_manifest(end=now())
             folder.set_status("done", "record")
     except BaseException as error:
+        told = RunError(OUT_OF_MEMORY) if isinstance(error, torch.OutOfMemoryError) else error
         stopped = isinstance(error, (Interrupted, KeyboardInterrupt))
         if main:
             reached = folder.read(folder.status_file).get("stage", "prepare")
-            words = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            words = str(told) if isinstance(told, UserError) else f"{type(told).__name__}: {told}"
             folder.set_status("interrupted" if stopped else "failed", reached, words)
             folder.update_manifest(end=now())
         tracker.abandon()
+        if told is not error:
+            raise told from error
         raise
     finally:
         processes.close()
@@ -70,7 +80,7 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt(f"signal {number}")
 
 
-def _open_record(config: Config, folder: RunFolder) -> None:
+def _open_record(config: Config, folder: RunFolder, processes: Processes) -> None:
     old = folder.read(folder.manifest_file)
     adapter = config.adapter
     scale = adapter.alpha / (adapter.rank if adapter.scaling == "standard" else adapter.rank**0.5)
@@ -82,6 +92,7 @@ def _open_record(config: Config, folder: RunFolder) -> None:
         seeds={"run": config.seed, "generation": list(config.generation.seeds)},
         guardrail=config.model.guardrail,
         hardware=dataclasses.asdict(config.hardware),
+        processes=processes.size,
         labels={"adapter": label},
         start=old.get("start", now()),
         starts=[*old.get("starts", []), now()],

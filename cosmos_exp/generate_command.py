@@ -26,7 +26,7 @@ def main(args: argparse.Namespace) -> int:
     if problems:
         raise RunError("\n".join(problems))
     model = resolve(config.model, cache_root(config))
-    processes = Processes(config.hardware.device, config.hardware.num_threads)
+    processes = Processes(config.hardware.device, 1, config.hardware.num_threads)
     _generate(config, model, pairs, names, Path(args.out), args.alpha, processes.device)
     return 0
 

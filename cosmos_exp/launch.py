@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -64,10 +65,9 @@ def preflight(config: Config) -> None:
 
 def command(config: Config, folder: RunFolder) -> list[str]:
     """The `accelerate launch` line for several processes on this machine."""
-    hardware = config.hardware
-    where = ["--cpu"] if hardware.device == "cpu" else ["--multi_gpu"]
+    # --multi_gpu is accelerate's word for torchrun; with --cpu it would start one process, whatever the number.
     return [
-        sys.executable, "-m", "accelerate.commands.launch", *where, "--num_processes", str(hardware.num_processes),
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(config.hardware.num_processes),
         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
         "-m", "cosmos_exp.worker", str(folder.path),
     ]  # fmt: skip
@@ -80,14 +80,19 @@ def _several(config: Config, folder: RunFolder) -> int:
     process = subprocess.Popen(
         command(config, folder), env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads)}
     )
+    # A scheduler's SIGTERM may reach this process alone; the workers write a checkpoint when they get it.
+    old = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
     try:
         code = process.wait()
-    except KeyboardInterrupt:  # the workers got it too: they write a checkpoint first
+    except KeyboardInterrupt:  # the workers got it too
         code = process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, old)
     status = folder.read(folder.status_file)
     if status.get("state") == "done":
         return 0
     if status.get("state") == "interrupted":
+        print(f"interrupted: {status.get('error')}\nTo go on: cosmos-exp run run_dir={folder.path}", flush=True)
         return 1
     if status.get("state") == "running":
         folder.set_status("failed", status.get("stage", "prepare"), f"a process ended with code {code}")

@@ -9,12 +9,16 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from cosmos_exp.errors import RunError
+
 
 class Processes:
-    """Rank and size as `accelerate launch` (torchrun) left them in the environment."""
+    """Rank and size as `accelerate launch` (torchrun) left them in the environment; `expected` many, or it is an error."""
 
-    def __init__(self, device: str, num_threads: int | None = None):
+    def __init__(self, device: str, expected: int, num_threads: int | None = None):
         self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        if self.size != expected:
+            raise RunError(f"check failed: {self.size} processes are running, hardware.num_processes={expected}")
         local = int(os.environ.get("LOCAL_RANK", 0))
         self.device = torch.device(f"cuda:{local}" if device == "cuda" else "cpu")
         if device == "cuda":

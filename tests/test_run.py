@@ -141,6 +141,7 @@ def test_two_processes_give_the_losses_of_one_with_accumulation(whole, tmp_path)
         process = start(f"run_dir={folder.path}", "hardware.num_threads=1", *words)
         said, _ = process.communicate(timeout=400)
         assert process.returncode == 0, said[-3000:]
+        assert folder.read(folder.manifest_file)["processes"] == (2 if name == "two" else 1)
         both[name] = folder
     assert losses(both["two"]) == pytest.approx(losses(both["one"]), rel=1e-5)
     assert losses(both["one"]) == pytest.approx(losses(whole[0]), rel=1e-4)  # one forward of two samples
@@ -148,6 +149,40 @@ def test_two_processes_give_the_losses_of_one_with_accumulation(whole, tmp_path)
     assert validation[0] == pytest.approx(validation[1], rel=1e-5)
     assert len(list(both["two"].videos.iterdir())) == 2
     assert len(read_json_lines(both["two"].scores)) == 6
+
+
+def test_sigterm_to_the_launcher_of_two_processes_leaves_a_checkpoint(tmp_path):
+    """As a scheduler sends it: to the one process it knows."""
+    folder = RunFolder(tmp_path / "run")
+    process = start(
+        f"run_dir={folder.path}", "hardware.num_processes=2", "training.max_steps=400", "training.epochs=400"
+    )
+    deadline = time.monotonic() + 200
+    while not read_json_lines(folder.train_log) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.terminate()
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, said[-3000:]
+    assert folder.read(folder.status_file)["state"] == "interrupted", said[-3000:]
+    assert "To go on: cosmos-exp run run_dir=" in said
+    saved = [int(p.name.removeprefix("step_")) for p in folder.checkpoints.glob("step_*")]
+    assert max(saved) == len(read_json_lines(folder.train_log))
+
+
+def test_running_out_of_gpu_memory_says_what_to_do(small_config, tmp_path, monkeypatch):
+    import torch
+
+    from cosmos_exp import experiment
+    from cosmos_exp.errors import RunError
+
+    def full(*args, **words):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(experiment, "train", full)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(RunError, match=r"hardware\.checkpointing=full"):
+        experiment.run(small_config(f"run_dir={tmp_path / 'run'}"))
+    assert "out of GPU memory" in RunFolder(tmp_path / "run").read(tmp_path / "run" / "status.json")["error"]
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_sample(small_config, tmp_path, monkeypatch):

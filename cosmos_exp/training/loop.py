@@ -76,6 +76,7 @@ class Trainer:
             Interrupted: asked to stop; a checkpoint was written.
             RunError: a loss or gradient is not finite, or a check failed.
         """
+        torch.set_grad_enabled(True)  # cosmos_guardrail, where installed, switches it off as diffusers is imported
         self._resume()
         with StopRequest().listening() as stop, self._progress() as bar:
             if self.step == 0:

@@ -38,10 +38,12 @@ def check_loaded(what: str, module: nn.Module, info: dict[str, Any]) -> None:
     """
     tied = set(getattr(module, "_tied_weights_keys", None) or [])
     missing = sorted(k for k in info.get("missing_keys", []) if k not in tied)
+    # Buffers that are computed anew, and bookkeeping of NVIDIA's layers, are no weights.
+    unexpected = sorted(k for k in info.get("unexpected_keys", []) if not k.endswith(("_extra_state", "inv_freq")))
     meta = [n for n, p in module.named_parameters() if p.is_meta]
     for kind, names in (("missing in the files", missing), ("left unloaded", meta),
                         ("of another shape", sorted(map(str, info.get("mismatched_keys", [])))),
-                        ("in the files but not in the model", sorted(info.get("unexpected_keys", [])))):  # fmt: skip
+                        ("in the files but not in the model", unexpected)):  # fmt: skip
         if names:
             raise RunError(
                 f"check failed: {what} was not loaded whole; {len(names)} tensors {kind}, e.g. {', '.join(names[:3])}. "
