@@ -128,6 +128,13 @@ def explain(error: BaseException) -> str:
     if choice:
         group, value = choice.groups()
         return f"{group}={value}: no such choice; {_choices(group)}"
+    several = re.search(r"Ambiguous value for argument '([^=]+)=(.*)'$", text, re.MULTILINE)
+    if several:
+        key, values = several.group(1), several.group(2).replace("'", "")
+        return f"{key}={values}: several values; add -m to run one after another"
+    grammar = re.search(r"(?:Lexer\w+|mismatched input|no viable alternative|missing EQUAL|extraneous input).*", text)
+    if grammar:
+        return f"not understood: {' '.join(text.split())[:160]}; expected KEY=VALUE or GROUP=CHOICE, quoted where it has spaces"
     unknown = re.search(r"[Kk]ey '([^']+)' (?:is not in struct|not in '\w+')", text)
     if unknown:
         full = re.search(r"full_key: (\S+)", text)

@@ -26,9 +26,9 @@ def main(words: list[str], debug: bool = False) -> int:
     words = quote_choices([w for w in words if w != "--debug"])
     args = get_args_parser().parse_args(words)
     name, dirs = args.config_name or "config", tuple(filter(None, [args.config_dir]))
-    multirun = args.multirun
+    several = args.multirun or name != "config"  # a study of its own may set hydra.mode itself
     if not any(w.split("=")[0] in ("-h", *ANSWERS) for w in words):
-        fixed = [o for o in args.overrides if not (multirun and _sweeps(o))]
+        fixed = [o for o in args.overrides if not (several and _sweeps(o))]
         compose_config(fixed, name, dirs)
 
     def task(composed: Any) -> None:

@@ -55,7 +55,7 @@ def test_every_sweep_composes(name):
         ("hardware=2xtpu", "8xh100"), ("training.text_dropout=1.5", "at most 1"), ("data=lerobot", "data.path=DIR"),
         ("training.condition_frames={1: 0.9}", "sum to 1"), ("training.validation.sigmas=[0,1]", "(0, 1)"),
         ("model.transformer.num_layers=two", "model.transformer.num_layers"), ("generation.seeds=[1,1]", "twice"),
-        ("adapter.bias=true", "adapter.init=kaiming"),
+        ("adapter.bias=true", "adapter.init=kaiming"), ("rank=8,16", "add -m"), ("rank: 8", "KEY=VALUE"),
     ],
 )  # fmt: skip
 def test_a_wrong_request_names_the_key_and_what_it_may_be(override, said):

@@ -306,6 +306,13 @@ def test_missing_weights_are_one_clear_error(cli, capsys):
     assert len(said.strip().splitlines()) <= 3
 
 
+def test_missing_data_is_told_before_a_folder_is_made(cli, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert cli("run", "data=folder", f"data.path={tmp_path / 'nothing'}", f"run_dir={run}") == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert not run.exists()
+
+
 def test_plain_hydra_flags_work(cli, capsys):
     assert cli("run", "--cfg", "job", "rank=8") in (0, None)
     assert "rank: 8" in capsys.readouterr().out

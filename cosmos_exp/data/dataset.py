@@ -49,6 +49,9 @@ def locate(config: Any) -> tuple[Path, Path | None]:
         UserError: nothing says where the data is, or it cannot be fetched.
     """
     data = config.data
+    for name in ("path", "test_path"):
+        if getattr(data, name) and not Path(getattr(data, name)).is_dir():
+            raise UserError(f"data.{name}={getattr(data, name)}: there is no such folder")
     if data.path:
         return Path(data.path), Path(data.test_path) if data.test_path else None
     if data.builder:
