@@ -47,6 +47,7 @@ def _recorded(config: Config, folder: RunFolder, processes: Processes) -> Iterat
     """Manifest, status and tracker around the stages; how the run ended is always written down."""
     main = processes.is_main
     # Outside the training loop, which first writes a checkpoint, SIGTERM ends the run as Ctrl-C does.
+    before = signal.getsignal(signal.SIGTERM)
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGTERM, _interrupt)
     tracker = Tracker(config, folder, active=False)
@@ -73,6 +74,8 @@ def _recorded(config: Config, folder: RunFolder, processes: Processes) -> Iterat
             raise told from error
         raise
     finally:
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGTERM, before)
         processes.close()
 
 
