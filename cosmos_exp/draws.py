@@ -21,7 +21,6 @@ PURPOSES = (
     "text",
     "adapter",
     "validation",
-    "check",
 )
 
 

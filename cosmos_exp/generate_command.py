@@ -74,7 +74,7 @@ def _generate(config: Config, model, pairs, names, out: Path, alpha: float | Non
     )
 
     guardrail = load_guardrail(config.model.guardrail)
-    prints = {c: model.fingerprint(c) for c in ("vae", "text_encoder", "tokenizer", "transformer")}
+    prints = model.fingerprints()
     cache = RunCache(cache_root(config) / "encoded", config, prints)
     negative = negative_prompt(config.generation.negative_prompt)
     _, prompts = cache.missing([], [*(p.prompt for p in pairs), negative])

@@ -96,7 +96,7 @@ def prepare(config: Config, folder: RunFolder, processes: Processes) -> Prepared
     with stage("prepare", config, folder, processes):
         model = resolve(config.model, cache_root(config))
         dataset = load_dataset(config, _bar("looking at videos", "video", processes))
-        prints = {c: model.fingerprint(c) for c in ("vae", "text_encoder", "tokenizer", "transformer")}
+        prints = model.fingerprints()
         _record_inputs(config, folder, processes, dataset, model, prints)
         cache = RunCache(cache_root(config) / "encoded", config, prints)
         windows = [

@@ -90,7 +90,6 @@ class Scene:
     sleeve: Triple
     sway: tuple[float, ...]
     texture_seed: int
-    cameras: tuple[str, ...] = ("head",)
     size: tuple[int, int] = (96, 160)
     num_frames: int = 17
     fps: int = 8

@@ -38,6 +38,10 @@ class ModelFolder:
                 digest.update(f"{file.relative_to(self.path)}\0{self._sha256(file)}\n".encode())
         return digest.hexdigest()[:16]
 
+    def fingerprints(self) -> dict[str, str]:
+        """The components whose weights or words decide what the cache holds and what an adapter was trained on."""
+        return {c: self.fingerprint(c) for c in ("vae", "text_encoder", "tokenizer", "transformer")}
+
     def _sha256(self, file: Path) -> str:
         stat = file.stat()
         if stat.st_size < 2**24:
