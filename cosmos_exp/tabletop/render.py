@@ -10,6 +10,7 @@ Camera axes as in OpenCV: x right, y down, z forward. `t` along a ray is the dep
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,18 +71,16 @@ class Shape:
     end: Triple = (0.0, 0.0, 0.0)  # capsule: other end
     turn: tuple[float, float] = (1.0, 0.0)  # box: cosine and sine of its turn about z
 
-    def bound(self) -> tuple[Triple, float]:
-        """Centre and radius of a sphere that holds the shape."""
+    def balls(self) -> list[tuple[Triple, float]]:
+        """Centres and radii of one or two balls whose hull holds the shape."""
         c, s = self.center, self.size
         if self.kind == "sphere":
-            return c, s[0]
+            return [(c, s[0])]
         if self.kind == "capsule":
-            middle = tuple((a + b) / 2 for a, b in zip(c, self.end, strict=True))
-            reach = sum((a - b) ** 2 for a, b in zip(c, self.end, strict=True)) ** 0.5 / 2
-            return middle, reach + s[0]  # type: ignore[return-value]
+            return [(c, s[0]), (self.end, s[0])]
         if self.kind == "box":
-            return c, (s[0] ** 2 + s[1] ** 2 + s[2] ** 2) ** 0.5
-        return (c[0], c[1], c[2] + s[1] / 2), (s[0] ** 2 + s[1] ** 2 / 4) ** 0.5
+            return [(c, (s[0] ** 2 + s[1] ** 2 + s[2] ** 2) ** 0.5)]
+        return [((c[0], c[1], c[2] + s[1] / 2), (s[0] ** 2 + s[1] ** 2 / 4) ** 0.5)]
 
 
 @dataclass
@@ -100,17 +99,37 @@ def _dot(a, b):
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-def _sphere(o, d, center, radius):
-    """Entry distance and outward normal of rays o + t d; distance FAR where they miss."""
+# Each `_kind` returns the distance along rays o + t d (FAR where they miss) and `normal(hit)`, the outward normals of
+# the rays that the boolean `hit` picks: few rays hit, so normals are worked out for those alone.
+Hit = tuple[np.ndarray, Callable[[np.ndarray], tuple]]
+
+
+def _at(values, hit):
+    """The picked entries of a per-ray array; what is one number for all rays stays it."""
+    return values[hit] if np.ndim(values) else values
+
+
+def _points(o, d, t, hit):
+    return tuple(_at(o[i], hit) + t[hit] * _at(d[i], hit) for i in range(3))
+
+
+def _sphere_entry(o, d, dd, center, radius):
     oc = (o[0] - center[0], o[1] - center[1], o[2] - center[2])
-    a, b, c = _dot(d, d), _dot(d, oc), _dot(oc, oc) - radius * radius
-    h = b * b - a * c
-    t = np.where(h > 0, (-b - np.sqrt(np.maximum(h, 0))) / a, FAR)
-    n = tuple((o[i] + t * d[i] - center[i]) / radius for i in range(3))
-    return t, n
+    b, c = _dot(d, oc), _dot(oc, oc) - radius * radius
+    h = b * b - dd * c
+    return np.where(h > 0, (-b - np.sqrt(np.maximum(h, 0))) / dd, FAR)
 
 
-def _capsule(o, d, start, end, radius):
+def _sphere(o, d, center, radius) -> Hit:
+    t = _sphere_entry(o, d, _dot(d, d), center, radius)
+
+    def normal(hit):
+        return tuple((p - c) / radius for p, c in zip(_points(o, d, t, hit), center, strict=True))
+
+    return t, normal
+
+
+def _capsule(o, d, start, end, radius) -> Hit:
     ba = tuple(e - s for e, s in zip(end, start, strict=True))
     oa = (o[0] - start[0], o[1] - start[1], o[2] - start[2])
     dd, baba, bad, bao, dao, oao = _dot(d, d), _dot(ba, ba), _dot(ba, d), _dot(ba, oa), _dot(d, oa), _dot(oa, oa)
@@ -120,17 +139,18 @@ def _capsule(o, d, start, end, radius):
     h = b * b - a * c
     t_body = (-b - np.sqrt(np.maximum(h, 0))) / a
     along = bao + t_body * bad
-    body = (h > 0) & (along > 0) & (along < baba)
-    t_start, _ = _sphere(o, d, start, radius)
-    t_end, _ = _sphere(o, d, end, radius)
-    t = np.where(body, t_body, np.minimum(t_start, t_end))
-    t = np.where(h > 0, t, FAR)
-    share = np.clip((bao + t * bad) / baba, 0.0, 1.0)
-    n = tuple((o[i] + t * d[i] - start[i] - share * ba[i]) / radius for i in range(3))
-    return t, n
+    caps = np.minimum(_sphere_entry(o, d, dd, start, radius), _sphere_entry(o, d, dd, end, radius))
+    t = np.where((h > 0) & (along > 0) & (along < baba), t_body, caps)
+
+    def normal(hit):
+        p = _points(o, d, t, hit)
+        share = np.clip(_dot(tuple(p[i] - start[i] for i in range(3)), ba) / baba, 0.0, 1.0)
+        return tuple((p[i] - start[i] - share * ba[i]) / radius for i in range(3))
+
+    return t, normal
 
 
-def _cylinder(o, d, base, radius, height, floor=None):
+def _cylinder(o, d, base, radius, height, floor=None) -> Hit:
     """Upright cylinder; with `floor` (metres above its base) it is open at the top and hollow down to the floor."""
     ox, oy = o[0] - base[0], o[1] - base[1]
     a = np.maximum(d[0] * d[0] + d[1] * d[1], 1e-12)
@@ -140,26 +160,28 @@ def _cylinder(o, d, base, radius, height, floor=None):
     t_side, t_back = (-b - root) / a, (-b + root) / a
     z_side = o[2] + t_side * d[2] - base[2]
     side = (h > 0) & (z_side >= 0) & (z_side <= height) & (t_side > 0)
-    lid = height if floor is None else floor
-    slope = np.where(np.abs(d[2]) < 1e-9, 1e-9, d[2])
-    t_lid = (base[2] + lid - o[2]) / slope
-    lx, ly = ox + t_lid * d[0], oy + t_lid * d[1]
-    on_lid = (lx * lx + ly * ly <= radius * radius) & (t_lid > 0)
     t = np.where(side, t_side, FAR)
-    nx, ny = (ox + t * d[0]) / radius, (oy + t * d[1]) / radius
-    nz = np.zeros_like(t)
+    inner = np.zeros_like(side)
     if floor is not None:  # the inner side of the far wall, seen over the rim
         z_back = o[2] + t_back * d[2] - base[2]
         inner = (h > 0) & (z_back >= floor) & (z_back <= height) & (t_back < t) & (t_back > 0) & ~side
         t = np.where(inner, t_back, t)
-        nx = np.where(inner, -(ox + t * d[0]) / radius, nx)
-        ny = np.where(inner, -(oy + t * d[1]) / radius, ny)
-    top = on_lid & (t_lid < t)
+    lid = height if floor is None else floor
+    slope = np.where(np.abs(d[2]) < 1e-9, 1e-9, d[2])
+    t_lid = (base[2] + lid - o[2]) / slope
+    lx, ly = ox + t_lid * d[0], oy + t_lid * d[1]
+    top = (lx * lx + ly * ly <= radius * radius) & (t_lid > 0) & (t_lid < t)
     t = np.where(top, t_lid, t)
-    return t, (np.where(top, 0.0, nx), np.where(top, 0.0, ny), np.where(top, 1.0, nz))
+
+    def normal(hit):
+        x, y, _ = _points(o, d, t, hit)
+        way = np.where(top[hit], 0.0, np.where(inner[hit], -1.0, 1.0))
+        return way * (x - base[0]) / radius, way * (y - base[1]) / radius, np.where(top[hit], 1.0, 0.0)
+
+    return t, normal
 
 
-def _box(o, d, center, half, turn):
+def _box(o, d, center, half, turn) -> Hit:
     cos, sin = turn
     x, y = o[0] - center[0], o[1] - center[1]
     local_o = (cos * x + sin * y, cos * y - sin * x, o[2] - center[2])
@@ -173,13 +195,18 @@ def _box(o, d, center, half, turn):
     enter = np.maximum(np.maximum(near[0], near[1]), near[2])
     leave = np.minimum(np.minimum(far[0], far[1]), far[2])
     t = np.where((enter < leave) & (leave > 0), enter, FAR)
-    face = [near[i] == enter for i in range(3)]
-    n = [np.where(face[i], np.where(local_d[i] > 0, -1.0, 1.0), 0.0) for i in range(3)]
-    return t, (cos * n[0] - sin * n[1], sin * n[0] + cos * n[1], n[2])
+
+    def normal(hit):
+        n = [
+            np.where(near[i][hit] == enter[hit], np.where(_at(local_d[i], hit) > 0, -1.0, 1.0), 0.0) for i in range(3)
+        ]
+        return cos * n[0] - sin * n[1], sin * n[0] + cos * n[1], n[2]
+
+    return t, normal
 
 
-def intersect(shape: Shape, o, d):
-    """Distance along each ray to `shape` (FAR where missed) and the surface normal there."""
+def intersect(shape: Shape, o, d) -> Hit:
+    """Distance along each ray to `shape` (FAR where missed) and a function for the normals of chosen rays."""
     if shape.kind == "sphere":
         return _sphere(o, d, shape.center, shape.size[0])
     if shape.kind == "capsule":
@@ -191,22 +218,25 @@ def intersect(shape: Shape, o, d):
     return _box(o, d, shape.center, shape.size, shape.turn)
 
 
-def _window(camera: Camera, center: Triple, radius: float, scale: int) -> tuple[slice, slice] | None:
-    """Rows and columns of the enlarged picture that a sphere can touch, or None."""
-    u, v, depth = camera.project(center)
-    reach = camera.focal * radius / max(depth - radius, 0.03) * 1.15 + 1.0
+def _window(camera: Camera, balls: list[tuple[Triple, float]], scale: int) -> tuple[slice, slice] | None:
+    """Rows and columns of the enlarged picture that the hull of some balls can touch, or None."""
+    boxes = []
+    for center, radius in balls:
+        u, v, depth = camera.project(center)
+        reach = camera.focal * radius / max(depth - radius, 0.03) * 1.15 + 1.0
+        boxes.append((u - reach, u + reach, v - reach, v + reach))
+    lefts, rights, tops, bottoms = zip(*boxes, strict=True)
     width, height = camera.width * scale, camera.height * scale
-    left, right = int((u - reach) * scale), int((u + reach) * scale) + 2
-    top, bottom = int((v - reach) * scale), int((v + reach) * scale) + 2
-    left, right, top, bottom = max(left, 0), min(right, width), max(top, 0), min(bottom, height)
+    left, right = max(int(min(lefts) * scale), 0), min(int(max(rights) * scale) + 2, width)
+    top, bottom = max(int(min(tops) * scale), 0), min(int(max(bottoms) * scale) + 2, height)
     return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
 
 
 def _texture(image: np.ndarray, x: np.ndarray, y: np.ndarray, texel: float) -> np.ndarray:
     rows, columns = image.shape[:2]
-    i = np.floor(y / texel).astype(np.int64) + rows // 2
-    j = np.floor(x / texel).astype(np.int64) + columns // 2
-    return image[np.clip(i, 0, rows - 1), np.clip(j, 0, columns - 1)]
+    i = np.clip(np.floor(y / texel).astype(np.int32) + rows // 2, 0, rows - 1)
+    j = np.clip(np.floor(x / texel).astype(np.int32) + columns // 2, 0, columns - 1)
+    return np.take(image.reshape(-1, 3), i * columns + j, axis=0)
 
 
 def _rays(camera: Camera, scale: int):
@@ -214,7 +244,7 @@ def _rays(camera: Camera, scale: int):
     # Pixel (0, 0) of the output covers the enlarged pixels 0..scale-1, whose centres average to its own.
     u = (np.arange(width) + 0.5) / scale - 0.5 - (camera.width - 1) / 2
     v = (np.arange(height) + 0.5) / scale - 0.5 - (camera.height - 1) / 2
-    u, v = (u / camera.focal)[None, :], (v / camera.focal)[:, None]
+    u, v = (u / camera.focal).astype(np.float32)[None, :], (v / camera.focal).astype(np.float32)[:, None]
     return tuple(camera.right[i] * u + camera.down[i] * v + camera.forward[i] for i in range(3))
 
 
@@ -227,11 +257,10 @@ def _background(room: Room, o, d):
     t_wall = (room.wall_y - o[1]) / forward
     wall_x, wall_z = o[0] + t_wall * d[0], o[2] + t_wall * d[2]
     # Rows of both textures run away from the viewer or up; the table's origin lies in its middle.
-    color = np.where(
-        on_table[..., None],
-        _texture(room.table, x, y, room.texel),
-        _texture(room.wall, wall_x, wall_z - 0.1, room.texel),
-    )
+    color = np.empty((*t_table.shape, 3), np.float32)
+    color[on_table] = _texture(room.table, x[on_table], y[on_table], room.texel)
+    beyond = ~on_table
+    color[beyond] = _texture(room.wall, wall_x[beyond], wall_z[beyond] - 0.1, room.texel)
     t = np.where(on_table, t_table, t_wall)
     label = np.where(on_table, room.labels["table"], room.labels["wall"]).astype(np.uint8)
     return t, color, label, (on_table, x, y)
@@ -240,18 +269,18 @@ def _background(room: Room, o, d):
 def _shadows(shapes: list[Shape], camera: Camera, table, scale: int) -> np.ndarray:
     """Brightness factor of the table: SHADOW where a shape stands between the table and the light."""
     on_table, x, y = table
-    factor = np.ones(on_table.shape)
+    factor = np.ones(on_table.shape, np.float32)
     for shape in shapes:
-        center, radius = shape.bound()
-        fall = (center[2]) / LIGHT[2]
-        spot = (center[0] - LIGHT[0] * fall, center[1] - LIGHT[1] * fall, 0.0)
-        window = _window(camera, spot, radius * 1.5, scale)
+        spots = []
+        for center, radius in shape.balls():
+            fall = center[2] / LIGHT[2]
+            spots.append(((center[0] - LIGHT[0] * fall, center[1] - LIGHT[1] * fall, 0.0), radius * 1.5))
+        window = _window(camera, spots, scale)
         if window is None:
             continue
-        o = (x[window], y[window], np.full_like(x[window], 1e-4))
-        t, _ = intersect(shape, o, LIGHT)
+        t, _ = intersect(shape, (x[window], y[window], np.float32(1e-4)), LIGHT)
         hit = (t < FAR) & (t > -1e-3) & on_table[window]
-        factor[window] = np.where(hit, SHADOW, factor[window])
+        factor[window][hit] = SHADOW
     return factor
 
 
@@ -260,26 +289,22 @@ def render(room: Room, shapes: list[Shape], camera: Camera) -> tuple[np.ndarray,
 
     Returns:
         rgb: uint8 (height, width, 3); label: uint8 (height, width), the label seen at each pixel;
-        depth: float64 (height, width), metres along the camera's axis at the upper left of each pixel's four rays.
+        depth: float32 (height, width), metres along the camera's axis at the upper left of each pixel's four rays.
     """
     scale = SUPERSAMPLE
     d = _rays(camera, scale)
-    o = camera.position
-    depth, color, label, table = _background(room, o, d)
-    color = color * np.where(table[0], _shadows(shapes, camera, table, scale), 1.0)[..., None]
+    depth, color, label, table = _background(room, camera.position, d)
+    color *= np.where(table[0], _shadows(shapes, camera, table, scale), np.float32(1))[..., None]
     for shape in shapes:
-        window = _window(camera, *shape.bound(), scale)
+        window = _window(camera, shape.balls(), scale)
         if window is None:
             continue
-        t, n = intersect(shape, o, tuple(component[window] for component in d))
+        t, normal = intersect(shape, camera.position, tuple(component[window] for component in d))
         nearer = (t < depth[window]) & (t > 0.02)
-        light = AMBIENT + DIFFUSE * np.maximum(_dot(n, LIGHT), 0.0)
-        shade = np.asarray(shape.color)[None, None, :] * light[..., None]
-        color[window] = np.where(nearer[..., None], shade, color[window])
-        depth[window] = np.where(nearer, t, depth[window])
-        label[window] = np.where(nearer, shape.label, label[window])
-    large = np.clip(np.floor(color + 0.5), 0, 255).astype(np.int64)
-    rows, columns = camera.height, camera.width
-    rgb = large.reshape(rows, scale, columns, scale, 3).sum(axis=(1, 3))
-    rgb = (rgb + scale * scale // 2) // (scale * scale)
-    return rgb.astype(np.uint8), label[::scale, ::scale].copy(), depth[::scale, ::scale].copy()
+        light = AMBIENT + DIFFUSE * np.maximum(_dot(normal(nearer), LIGHT), 0.0)
+        color[window][nearer] = np.asarray(shape.color, np.float32) * light[:, None]
+        depth[window][nearer] = t[nearer]
+        label[window][nearer] = shape.label
+    large = np.clip(np.floor(color + np.float32(0.5)), 0, 255).astype(np.uint16)
+    four = large[0::2, 0::2] + large[0::2, 1::2] + large[1::2, 0::2] + large[1::2, 1::2]
+    return ((four + 2) // 4).astype(np.uint8), label[::scale, ::scale].copy(), depth[::scale, ::scale].copy()

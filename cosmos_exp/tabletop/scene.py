@@ -157,12 +157,10 @@ class Scene:
         base = {"head": (0.0, -0.50, 0.56), "left": (-0.30, -0.42, 0.50), "right": (0.30, -0.42, 0.50)}[name]
         share = index / max(self.num_frames - 1, 1)
         a, b, c, d, e, f = self.sway
-        if name == "head":
-            wave = [math.sin(math.pi * (share * 1.4 + phase)) for phase in (d, e, f)]
-        else:
-            wave, a, b, c = [0.0, 0.0, 0.0], 0.0, 0.0, 0.0
-        position = (base[0] + 0.022 * a * wave[0], base[1] + 0.014 * b * wave[1], base[2] + 0.012 * c * wave[2])
-        target = (0.012 * b * wave[2], 0.045 + 0.008 * a * wave[1], 0.02)
+        # From rest along a random way and part of it back: what the first frame shows stays where it was for a while.
+        lean, nod = (round(math.sin(math.pi * share * k), 9) for k in (0.62, 0.8)) if name == "head" else (0.0, 0.0)
+        position = (base[0] + 0.026 * a * lean, base[1] + 0.014 * b * nod, base[2] + 0.014 * c * lean)
+        target = (0.005 * d * lean, 0.045 + 0.005 * e * nod, 0.02)
         return _look_at(position, target, self.size, focal=self.size[1] * 0.92)
 
     def state(self, index: int) -> dict:
@@ -242,7 +240,7 @@ def _look_at(position: Triple, target: Triple, size: tuple[int, int], focal: flo
 
 def _place_things(rng: np.random.RandomState) -> tuple[tuple[Thing, ...], tuple[Thing, ...]]:
     """Two or three objects and one or two containers, all of different colours, none touching another."""
-    num_objects, num_containers = 2 + rng.randint(2), 1 + rng.randint(2)
+    num_objects, num_containers = 2 + int(rng.uniform() < 0.25), 1 + int(rng.uniform() < 0.3)
     colors = [list(COLORS)[i] for i in rng.permutation(len(COLORS))]
     placed: list[Thing] = []
     for index in range(num_containers + num_objects):
@@ -345,36 +343,37 @@ def _value_noise(rng: np.random.RandomState, rows: int, columns: int, cell_y: in
 
 
 def _room(seed: int) -> Room:
-    """A wooden table of planks with printed marks, and a wall with a few frames; marks carry keypoints."""
+    """A wooden table of planks with knots, and a wall with a few pictures.
+
+    The marks are soft and 4 to 8 pixels wide: keypoints to SIFT, and still something that a code of 4x8x8 keeps.
+    """
     rng = np.random.RandomState(np.random.MT19937(np.random.SeedSequence((seed, 0x300D))))
     rows, columns = 480, 640
     wood = np.array((186, 142, 98)) + rng.uniform(-14, 14)
-    grain = 9 * _value_noise(rng, rows, columns, 6, 80) + 6 * _value_noise(rng, rows, columns, 40, 120)
+    grain = 7 * _value_noise(rng, rows, columns, 16, 120) + 5 * _value_noise(rng, rows, columns, 60, 160)
     table = wood[None, None, :] + grain[..., None] * np.array((1.0, 0.9, 0.75))
-    for k in range(1, 8):
-        row = k * rows // 8 + int(rng.randint(-6, 7))
-        table[row : row + 3] *= 0.72
-    _marks(table, rng, 70, 5, 12, ((84, 56, 36), (232, 206, 166), (120, 78, 48)))
-    wall = np.array((176, 184, 188)) + rng.uniform(-10, 10) + 5 * _value_noise(rng, 240, columns, 30, 30)[..., None]
-    _marks(wall, rng, 60, 6, 16, ((120, 128, 138), (214, 216, 214), (140, 110, 100)))
-    for _ in range(4):
+    for k in range(1, 6):
+        row = k * rows // 6 + int(rng.randint(-6, 7))
+        table[row - 3 : row + 4] *= (1 - 0.3 * np.array((0.3, 0.6, 0.9, 1.0, 0.9, 0.6, 0.3)))[:, None, None]
+    _marks(table, rng, 75, 11, 19, ((70, 44, 26), (240, 214, 172), (96, 60, 36)))
+    wall = np.array((176, 184, 188)) + rng.uniform(-10, 10) + 5 * _value_noise(rng, 240, columns, 40, 40)[..., None]
+    _marks(wall, rng, 30, 12, 22, ((110, 118, 130), (224, 226, 224), (140, 110, 100)))
+    for _ in range(3):
         top, left = rng.randint(30, 140), rng.randint(10, columns - 90)
         height, width = rng.randint(30, 60), rng.randint(40, 80)
         wall[top : top + height, left : left + width] = (70, 62, 56)
-        wall[top + 5 : top + height - 5, left + 5 : left + width - 5] = rng.uniform(90, 220, size=3)
-    return Room(np.clip(table, 0, 255).astype(np.float32), np.clip(wall, 0, 255).astype(np.float32))
+        wall[top + 6 : top + height - 6, left + 6 : left + width - 6] = rng.uniform(90, 220, size=3)
+    table, wall = (np.ascontiguousarray(np.clip(x, 0, 255), dtype=np.float32) for x in (table, wall))
+    return Room(table, wall)
 
 
 def _marks(image: np.ndarray, rng: np.random.RandomState, count: int, low: int, high: int, tones) -> None:
-    """Print `count` blotches, alternately discs and crosses, `low` to `high` texels wide."""
+    """Print `count` soft round knots, `low` to `high` texels wide."""
     rows, columns = image.shape[:2]
-    for k in range(count):
+    for _ in range(count):
         size = int(rng.randint(low, high))
         y, x = int(rng.randint(0, rows - size)), int(rng.randint(0, columns - size))
-        grid = np.arange(size) - (size - 1) / 2
-        if k % 2:
-            shape = (grid[:, None] ** 2 + grid[None, :] ** 2) <= (size / 2) ** 2
-        else:
-            shape = (np.abs(grid)[:, None] < size / 5) | (np.abs(grid)[None, :] < size / 5)
+        grid = (np.arange(size) - (size - 1) / 2) / (size / 2)
+        cover = np.clip(1.6 * (1 - grid[:, None] ** 2 - grid[None, :] ** 2), 0, 1)[..., None]
         patch = image[y : y + size, x : x + size]
-        patch[shape] = tones[int(rng.randint(len(tones)))]
+        patch[:] = patch * (1 - cover) + cover * np.array(tones[int(rng.randint(len(tones)))])

@@ -1,0 +1,156 @@
+"""The embedded world's video autoencoder: a linear code of 4x8x8 patches, sharpened by a small network on decoding.
+
+It has AutoencoderKLWan's interface, causality and compression (first frame alone, then groups of four frames, 8x8
+pixels), and stands in for it in the tabletop model alone: on two CPU cores a Wan VAE of this size needs a day to draw
+what a linear code draws after a minute. `tests/` keep the real class covered.
+
+Code: z numbers a patch, the leading directions of the patches' covariance (PCA). The first frame's patches have a
+code of their own: where the group code holds what stands still, the same numbers; the rest of its numbers are spent
+on the finer detail that a single frame leaves room for.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from diffusers.models.modeling_utils import ModelMixin
+from torch import nn
+
+GROUP, PATCH = 4, 8
+
+
+class Refiner(nn.Module):
+    """Residual network on the latent grid: what a patch's neighbours in space and time say about its detail."""
+
+    def __init__(self, z_dim: int, hidden: int, blocks: int):
+        super().__init__()
+        self.entry = nn.Conv3d(z_dim, hidden, (1, 3, 3), padding=(0, 1, 1))
+        self.space = nn.ModuleList(nn.Conv3d(hidden, hidden, (1, 3, 3), padding=(0, 1, 1)) for _ in range(blocks))
+        self.time = nn.ModuleList(nn.Conv3d(hidden, hidden, (2, 1, 1)) for _ in range(blocks))
+        self.out = nn.Conv3d(hidden, 3 * GROUP * PATCH * PATCH, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """(B, z, T, h, w) to (B, 768, T, h, w); time is causal, as the Wan VAE is."""
+        x = nn.functional.silu(self.entry(latents))
+        for space, time in zip(self.space, self.time, strict=True):
+            past = nn.functional.pad(x, (0, 0, 0, 0, 1, 0), mode="replicate")
+            x = x + nn.functional.silu(space(nn.functional.silu(time(past))))
+        return self.out(x)
+
+
+class LinearVideoAutoencoder(ModelMixin, ConfigMixin):
+    """Video (B, 3, 1 + 4k, 8h, 8w) in [-1, 1] to latents (B, z, 1 + k, h, w) and back."""
+
+    @register_to_config
+    def __init__(
+        self, z_dim: int = 32, hidden: int = 128, blocks: int = 3, latents_mean: list[float] | None = None,
+        latents_std: list[float] | None = None, scale_factor_temporal: int = 4, scale_factor_spatial: int = 8,
+    ):  # fmt: skip
+        super().__init__()
+        group, frame = 3 * GROUP * PATCH * PATCH, 3 * PATCH * PATCH
+        self.group_mean, self.group_basis = nn.Parameter(torch.zeros(group)), nn.Parameter(torch.zeros(group, z_dim))
+        self.frame_mean, self.frame_basis = nn.Parameter(torch.zeros(frame)), nn.Parameter(torch.zeros(frame, z_dim))
+        self.frame_decoder = nn.Parameter(torch.zeros(z_dim, frame))
+        self.refiner = Refiner(z_dim, hidden, blocks)
+        self.temperal_downsample = [True, True, False]  # the pipeline counts stages: 4x in time, 8x in space
+
+    def patches(self, video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The first frame's patches (B, h, w, 192) and the groups' (B, k, h, w, 768)."""
+        batch, _, frames, height, width = video.shape
+        if (frames - 1) % GROUP or height % PATCH or width % PATCH:
+            raise ValueError(f"{frames} frames of {height}x{width}: needs 1 + 4k frames, sides divisible by {PATCH}")
+        first = video[:, :, 0].reshape(batch, 3, height // PATCH, PATCH, width // PATCH, PATCH)
+        first = first.permute(0, 2, 4, 3, 5, 1).flatten(3)
+        rest = video[:, :, 1:].reshape(
+            batch, 3, (frames - 1) // GROUP, GROUP, height // PATCH, PATCH, width // PATCH, PATCH
+        )
+        return first, rest.permute(0, 2, 4, 6, 3, 5, 7, 1).flatten(4)
+
+    def encode(self, video: torch.Tensor, return_dict: bool = True):
+        """Latents as a distribution without spread; `latent_dist.mean` is the code."""
+        first, rest = self.patches(video)
+        a = (first - self.frame_mean) @ self.frame_basis
+        b = (rest - self.group_mean) @ self.group_basis
+        code = torch.cat([a[:, None], b], dim=1).permute(0, 4, 1, 2, 3)
+        posterior = DiagonalGaussianDistribution(torch.cat([code, torch.full_like(code, -30.0)], dim=1))
+        return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
+
+    def decode_linear(self, latents: torch.Tensor, correction: torch.Tensor | None = None) -> torch.Tensor:
+        """Latents (B, z, T, h, w) to video; `correction` (B, 768, T, h, w) is added to the patches."""
+        batch, _, frames, rows, columns = latents.shape
+        code = latents.permute(0, 2, 3, 4, 1)
+        rest = code[:, 1:] @ self.group_basis.T + self.group_mean
+        first = code[:, 0] @ self.frame_decoder + self.frame_mean
+        if correction is not None:
+            extra = correction.permute(0, 2, 3, 4, 1)
+            rest, first = rest + extra[:, 1:], first + extra[:, 0, ..., : first.shape[-1]]
+        first = first.view(batch, rows, columns, PATCH, PATCH, 3).permute(0, 5, 1, 3, 2, 4)
+        rest = rest.view(batch, frames - 1, rows, columns, GROUP, PATCH, PATCH, 3).permute(0, 7, 1, 4, 2, 5, 3, 6)
+        size = (rows * PATCH, columns * PATCH)
+        return torch.cat(
+            [first.reshape(batch, 3, 1, *size), rest.reshape(batch, 3, GROUP * (frames - 1), *size)], dim=2
+        )
+
+    def decode_unclamped(self, latents: torch.Tensor) -> torch.Tensor:
+        """As `decode`, with gradients everywhere."""
+        # The network sees the latents at unit scale.
+        scale = self.latent_scale.to(latents)
+        return self.decode_linear(latents, self.refiner(latents / scale))
+
+    @property
+    def latent_scale(self) -> torch.Tensor:
+        """latents_std as (1, z, 1, 1, 1)."""
+        std = self.config.latents_std or [1.0] * self.config.z_dim
+        return torch.tensor(std).view(1, -1, 1, 1, 1)
+
+    def decode(self, latents: torch.Tensor, return_dict: bool = True):
+        """Latents to video in [-1, 1]."""
+        video = self.decode_unclamped(latents).clamp(-1, 1)
+        return DecoderOutput(sample=video) if return_dict else (video,)
+
+
+def fit_linear_code(videos: list[torch.Tensor], z_dim: int, **options) -> LinearVideoAutoencoder:
+    """The linear code of `videos`, each (3, T, H, W) in [-1, 1], with a decoder network that adds nothing yet.
+
+    Normalised latents have mean 0; a number's spread is the square root of its true one (half way to whitening, which
+    would spend a generator's effort on fine detail), scaled so that the mean square over all numbers is 1.
+    """
+    blank = LinearVideoAutoencoder(z_dim, **options)
+    split = [blank.patches(v[None]) for v in videos]
+    first = torch.cat([f.reshape(-1, f.shape[-1]) for f, _ in split]).double()
+    rest = torch.cat([r.reshape(-1, r.shape[-1]) for _, r in split]).double()
+    group_mean, frame_mean = rest.mean(0), first.mean(0)
+    basis = _leading(rest - group_mean, z_dim)
+    # Turn the code so that what stands still comes first: a patch that is the same in all four frames.
+    still = basis.view(GROUP, -1, z_dim).sum(0)  # (192, z): the code of a still patch
+    left, gain, turn = torch.linalg.svd(still, full_matrices=False)
+    basis = basis @ turn.T
+    kept = int((gain > 0.7 * GROUP**0.5).sum())
+    shared = left[:, :kept]
+    spare = first - frame_mean
+    fine = _leading(spare - spare @ shared @ shared.T, z_dim - kept)
+    # A still patch p has the group code gain_i (left_i . p); its own code repeats that.
+    frame_basis = torch.cat([shared * gain[:kept], fine], dim=1)
+    frame_decoder = torch.cat([shared / gain[:kept], fine], dim=1).T
+    code = torch.cat([(first - frame_mean) @ frame_basis, (rest - group_mean) @ basis])
+    spread = code.std(0).sqrt()
+    std = spread * ((code.std(0) / spread).square().mean()).sqrt()
+    model = LinearVideoAutoencoder(
+        z_dim, latents_mean=code.mean(0).tolist(), latents_std=std.tolist(), **options
+    )
+    values = {"group_mean": group_mean, "group_basis": basis, "frame_mean": frame_mean,
+              "frame_basis": frame_basis, "frame_decoder": frame_decoder}  # fmt: skip
+    for name, value in values.items():
+        getattr(model, name).data.copy_(value)
+    return model
+
+
+def _leading(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """The `count` directions of largest variance, as columns; signs fixed so that a refit gives the same code."""
+    _, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
+    vectors = vectors.flip(1)[:, :count]
+    return vectors * torch.sign(vectors.sum(0) + 1e-12)

@@ -1,0 +1,379 @@
+"""How the embedded world's weights came to be, from nothing to the shipped folder, in stretches of any length.
+
+    python -m cosmos_exp.tabletop.pretrain --minutes 120             # all stages; again = goes on
+    python -m cosmos_exp.tabletop.pretrain --stage export            # write the weights that there are
+
+Stages: `code` fits the linear code on both looks, `clips` renders human clips into latents, `decoder` trains the
+autoencoder's sharpening network on both looks, `transformer` trains the base on the human look alone, `export` writes
+the diffusers folder with its model card. Each resumes from its files under --work; curves are in --work/*.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from cosmos_exp.run_folder import append_json_line
+from cosmos_exp.tabletop.autoencoder import LinearVideoAutoencoder, fit_linear_code
+from cosmos_exp.tabletop.scene import LOOKS, Scene
+from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
+from cosmos_exp.world.transformer import PerFrameForward, run_block
+
+# Seeds no data set uses: training data start at 1,000,000, test scenes at 2,000,000.
+CODE_SEEDS, CLIP_SEEDS, VALIDATION_SEEDS, DECODER_SEEDS = 10_000_000, 20_000_000, 30_000_000, 40_000_000
+SHARD = 50
+CONDITION_TIMESTEP = 0.0001
+VALIDATION_SIGMAS = (0.3, 0.6, 0.8, 0.95)
+
+
+def to_video(frames: np.ndarray) -> torch.Tensor:
+    """uint8 (T, H, W, 3) to (3, T, H, W) in [-1, 1]."""
+    return torch.from_numpy(frames).permute(3, 0, 1, 2).float().div(127.5).sub(1.0)
+
+
+def save(path: Path, value: Any) -> None:
+    """torch.save that leaves either the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(value, path.with_suffix(".part"))
+    os.replace(path.with_suffix(".part"), path)
+
+
+# --- the code and the clips -------------------------------------------------------------------------------------
+def code_stage(args: argparse.Namespace) -> None:
+    """Fit the linear code on 60 clips of each look."""
+    if (args.work / "vae" / "config.json").is_file():
+        return
+    videos = [
+        to_video(Scene.sample(CODE_SEEDS + i, look).clip().frames)
+        for i in tqdm(range(60), desc="rendering for the code", unit="pair", disable=None)
+        for look in LOOKS
+    ]
+    fit_linear_code(videos, args.z_dim).save_pretrained(args.work / "vae")
+
+
+def load_vae(work: Path) -> LinearVideoAutoencoder:
+    return LinearVideoAutoencoder.from_pretrained(work / "vae").requires_grad_(False).eval()
+
+
+def normalise(vae: LinearVideoAutoencoder, latents: torch.Tensor) -> torch.Tensor:
+    mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
+    return (latents - mean) / vae.latent_scale
+
+
+def make_shard(work: Path, first_seed: int, path: Path, look: str = "human") -> Path:
+    """Render SHARD clips and keep their normalised latents (SHARD, z, T, h, w) in fp16 with their prompts."""
+    if path.is_file():
+        return path
+    torch.set_num_threads(1)
+    vae, latents, prompts = load_vae(work), [], []
+    for seed in range(first_seed, first_seed + SHARD):
+        clip = Scene.sample(seed, look).clip()
+        with torch.no_grad():
+            latents.append(normalise(vae, vae.encode(to_video(clip.frames)[None]).latent_dist.mean)[0].half().numpy())
+        prompts.append(clip.prompt)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part.npz")
+    np.savez(part, latents=np.stack(latents), prompts=np.array(prompts))
+    os.replace(part, path)
+    return path
+
+
+def clips_stage(args: argparse.Namespace) -> None:
+    """Render human clips into latents, a shard at a time; shards that are there are kept."""
+    tasks = [(args.work, VALIDATION_SEEDS, args.work / "clips" / "validation.npz")]
+    tasks += [
+        (args.work, CLIP_SEEDS + k * SHARD, args.work / "clips" / f"human_{k:05d}.npz")
+        for k in range(math.ceil(args.clips / SHARD))
+    ]
+    tasks = [t for t in tasks if not t[2].is_file()]
+    bar = tqdm(total=len(tasks), desc=f"rendering {args.clips} human clips", unit="shard", disable=None)
+    with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
+        for result in [pool.apply_async(make_shard, task) for task in tasks]:
+            result.get()
+            bar.update(1)
+
+
+class Clips:
+    """All shards there are: latents (N, z, T, h, w) fp16 and prompt numbers, with each prompt's embedding once."""
+
+    def __init__(self, files: list[Path], embed: Any):
+        shards = [np.load(f) for f in files]
+        self.latents = torch.from_numpy(np.concatenate([s["latents"] for s in shards]))
+        prompts = [str(p) for s in shards for p in s["prompts"]]
+        unique = sorted(set(prompts))
+        self.table = torch.stack([embed(p) for p in unique])
+        self.number = torch.tensor([unique.index(p) for p in prompts])
+
+
+# --- the transformer --------------------------------------------------------------------------------------------
+class BaseTraining:
+    """Flow matching on the human look, with running average of the weights; everything follows from the step."""
+
+    def __init__(self, args: argparse.Namespace, model: nn.Module, embed: Any, device: torch.device):
+        self.args, self.model, self.device, self.embed = args, model.to(device), device, embed
+        self.ema = {n: p.detach().clone() for n, p in model.named_parameters()}
+        matrices = [
+            p for n, p in model.named_parameters()
+            if n.startswith("transformer_blocks") and (".attn" in n or ".ff." in n) and p.ndim == 2
+        ]  # fmt: skip
+        chosen = {id(p) for p in matrices} if args.muon else set()
+        rest = [p for p in model.parameters() if id(p) not in chosen]
+        self.optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)]
+        if args.muon:
+            self.optimizers.append(torch.optim.Muon(matrices, lr=1.0, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
+        block = torch.compile(run_block) if args.compile else run_block
+        self.forward = PerFrameForward(model, block)
+        self.step, self.seconds, self.file = 0, 0.0, args.work / "transformer.pt"
+        self.validation = Clips([args.work / "clips" / "validation.npz"], embed)
+        self.clips = self.rescan()
+
+    def rescan(self) -> Clips:
+        """Take up the shards that are there now."""
+        self.files = sorted((self.args.work / "clips").glob("human_*.npz"))
+        return Clips(self.files, self.embed)
+
+    def resume(self) -> None:
+        if self.file.is_file():
+            state = torch.load(self.file, map_location=self.device, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            for name, value in state["ema"].items():
+                self.ema[name].copy_(value)
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            self.step, self.seconds = state["step"], state["seconds"]
+
+    def checkpoint(self) -> None:
+        save(self.file, {"model": self.model.state_dict(), "ema": self.ema, "step": self.step, "seconds": self.seconds,
+                         "optimizers": [o.state_dict() for o in self.optimizers]})  # fmt: skip
+
+    def batch(self) -> FlowBatch:
+        rng = np.random.RandomState(np.random.MT19937(np.random.SeedSequence((self.step, 0xBA5E))))
+        size = self.args.batch
+        pick = torch.from_numpy(rng.randint(len(self.clips.latents), size=size))
+        clean = self.clips.latents[pick].float()
+        # Spread over the quantiles, so that each batch sees every noise level.
+        u = torch.from_numpy((rng.permutation(size) + rng.uniform(size=size)) / size).float().clamp(1e-4, 1 - 1e-4)
+        u = torch.sigmoid(torch.erfinv(2 * u - 1) * math.sqrt(2) * 1.2)
+        sigma = self.args.sigma_shift * u / (1 + (self.args.sigma_shift - 1) * u)
+        prompt = self.clips.table[self.clips.number[pick]].clone()
+        prompt[torch.from_numpy(rng.uniform(size=size) < 0.1)] = 0.0
+        frames = torch.from_numpy(np.where(rng.uniform(size=size) < 0.8, 1, 2))
+        noise = torch.from_numpy(rng.standard_normal(clean.shape).astype(np.float32))
+        return FlowBatch(*(x.to(self.device) for x in (clean, noise, sigma, frames, prompt)))
+
+    def loss(self, batch: FlowBatch) -> torch.Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return flow_loss(self.forward, batch, CONDITION_TIMESTEP, (96, 160))
+
+    def train_step(self, rate: float) -> float:
+        loss = self.loss(self.batch()).mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        decay = min(self.args.ema, 1 - 1 / (self.step / 8 + 1))
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(self.ema.values()), [p.detach() for p in self.model.parameters()], 1 - decay
+            )
+        return loss.item()
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Loss of the averaged weights on held-out human clips at fixed noise levels and noise."""
+        own = {n: p.detach().clone() for n, p in self.model.named_parameters()}
+        self.put(self.ema)
+        clean, losses = self.validation.latents.float(), {}
+        noise = torch.from_numpy(np.random.RandomState(0).standard_normal(clean.shape).astype(np.float32))
+        for sigma in VALIDATION_SIGMAS:
+            size = len(clean)
+            rows = (clean, noise, torch.full((size,), sigma), torch.ones(size).long(),
+                    self.validation.table[self.validation.number])  # fmt: skip
+            losses[f"validation_{sigma:g}"] = self.loss(FlowBatch(*(r.to(self.device) for r in rows))).mean().item()
+        self.put(own)
+        return losses
+
+    def put(self, values: dict[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(values[name])
+
+
+def transformer_stage(args: argparse.Namespace, folder: Path) -> None:
+    """Train the base until --steps or --minutes have passed, whichever is first; a checkpoint every two minutes."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    training = BaseTraining(args, new_transformer(args), prompt_embedder(folder), device)
+    training.resume()
+    start, saved, losses = time.perf_counter(), time.perf_counter(), []
+    offset, bar = training.seconds, tqdm(desc="base", unit="step", initial=training.step, disable=None)
+    while training.step < args.steps and time.perf_counter() - start < args.minutes * 60:
+        left = args.minutes * 60 - (time.perf_counter() - start)
+        cool = min(1.0, left / (args.cooldown * 60)) if args.cooldown else 1.0
+        losses.append(training.train_step(args.rate * min(1.0, (training.step + 1) / 200) * max(cool, 0.02)))
+        bar.update(1)
+        if training.step % args.every == 0:
+            training.seconds = offset + time.perf_counter() - start
+            row = {"step": training.step, "seconds": round(training.seconds, 1), "clips": len(training.clips.latents),
+                   "loss": float(np.mean(losses)), **training.validate()}  # fmt: skip
+            append_json_line(args.work / "transformer.jsonl", row)
+            bar.set_postfix(loss=f"{row['loss']:.4f}")
+            losses = []
+            if len(list((args.work / "clips").glob("human_*.npz"))) != len(training.files):
+                training.clips = training.rescan()
+        if time.perf_counter() - saved > 120:
+            training.seconds, saved = offset + time.perf_counter() - start, time.perf_counter()
+            training.checkpoint()
+    training.seconds = offset + time.perf_counter() - start
+    training.checkpoint()
+
+
+def new_transformer(args: argparse.Namespace) -> nn.Module:
+    from cosmos_exp.tabletop.build import build_transformer
+
+    torch.manual_seed(args.seed)
+    return build_transformer(model_keys(args.z_dim))
+
+
+def model_keys(z_dim: int) -> SimpleNamespace:
+    """The embedded model's sizes, as conf/model/tabletop.yaml has them."""
+    from cosmos_exp.config import Transformer
+
+    transformer = Transformer(in_channels=z_dim + 1, out_channels=z_dim, num_attention_heads=4, attention_head_dim=64,
+                              num_layers=5, mlp_ratio=4.0, text_embed_dim=256, adaln_lora_dim=64)  # fmt: skip
+    return SimpleNamespace(transformer=transformer, z_dim=z_dim, text_channels=128)
+
+
+def prompt_embedder(folder: Path) -> Any:
+    """A function from a prompt to its unprojected embedding (tokens, channels), from the folder's frozen encoder."""
+    from cosmos_exp.world.components import Cosmos2_5_PredictBasePipeline
+    from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+
+    text_encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "text_encoder").eval()
+    holder = SimpleNamespace(
+        tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"), text_encoder=text_encoder
+    )
+
+    @torch.no_grad()
+    def embed(prompt: str) -> torch.Tensor:
+        return Cosmos2_5_PredictBasePipeline._get_prompt_embeds(
+            holder, prompt, max_sequence_length=64, device="cpu", dtype=torch.float32
+        )[0]
+
+    return embed
+
+
+# --- the decoder ------------------------------------------------------------------------------------------------
+def decoder_stage(args: argparse.Namespace) -> None:
+    """Train the sharpening network on both looks, on fresh clips, with a little noise on the latents."""
+    vae = LinearVideoAutoencoder.from_pretrained(args.work / "vae")
+    vae.requires_grad_(False)
+    vae.refiner.requires_grad_(True)
+    optimizer = torch.optim.AdamW(vae.refiner.parameters(), lr=1e-3, weight_decay=0.0)
+    file, step, seconds = args.work / "decoder.pt", 0, 0.0
+    if file.is_file():
+        state = torch.load(file, weights_only=True)
+        vae.refiner.load_state_dict(state["refiner"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, seconds = state["step"], state["seconds"]
+    videos = decoder_clips(args)
+    start, losses, generator = time.perf_counter(), [], torch.Generator().manual_seed(step)
+    bar = tqdm(total=args.decoder_steps, initial=step, desc="decoder", unit="step", disable=None)
+    while step < args.decoder_steps:
+        pick = torch.randint(len(videos), (4,), generator=generator)
+        video = torch.stack([to_video(videos[int(i)]) for i in pick])
+        latents = vae.encode(video).latent_dist.mean
+        latents = latents + 0.03 * vae.latent_scale * torch.randn(latents.shape, generator=generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            wrong = vae.decode_unclamped(latents).float() - video
+        loss = wrong.square().mean() + 0.02 * wrong.abs().mean()
+        loss.backward()
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * min(1.0, (step + 1) / 100, max(0.02, (args.decoder_steps - step) / (0.5 * args.decoder_steps)))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        step += 1
+        losses.append(wrong.detach().square().mean().item())
+        bar.update(1)
+        if step % 50 == 0 or step == args.decoder_steps:
+            spent = seconds + time.perf_counter() - start
+            row = {"step": step, "seconds": round(spent, 1), "psnr": 10 * math.log10(4 / np.mean(losses))}
+            append_json_line(args.work / "decoder.jsonl", row)
+            save(file, {"refiner": vae.refiner.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
+                        "seconds": spent})  # fmt: skip
+            losses = []
+
+
+def decoder_clips(args: argparse.Namespace) -> list[np.ndarray]:
+    """Clips of both looks as uint8 (T, H, W, 3), rendered once."""
+    file = args.work / "decoder_clips.npy"
+    if not file.is_file():
+        scenes = [(DECODER_SEEDS + i, look) for i in range(args.decoder_clips) for look in LOOKS]
+        frames = [Scene.sample(s, k).clip().frames for s, k in tqdm(scenes, desc="rendering for the decoder", disable=None)]
+        np.save(file, np.stack(frames))
+    return list(np.load(file, mmap_mode="r"))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--work", type=Path, default=Path.home() / ".cache" / "cosmos_exp" / "pretrain", help="where it goes on")
+    p.add_argument("--out", type=Path, default=Path(__file__).parent / "weights", help="where export writes")
+    p.add_argument("--stage", default="all", choices=("all", "code", "clips", "transformer", "decoder", "export"))
+    p.add_argument("--minutes", type=float, default=120, help="for the transformer, this time")
+    p.add_argument("--cooldown", type=float, default=0, help="of these, the last minutes in which the rate falls")
+    p.add_argument("--steps", type=int, default=10**9, help="transformer steps at most, in all")
+    p.add_argument("--clips", type=int, default=4000, help="human clips to render")
+    p.add_argument("--batch", type=int, default=16)
+    p.add_argument("--rate", type=float, default=1e-3, help="learning rate")
+    p.add_argument("--ema", type=float, default=0.998, help="decay of the averaged weights, a step")
+    p.add_argument("--sigma-shift", type=float, default=3.0)
+    p.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
+    p.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
+    p.add_argument("--every", type=int, default=100, help="steps between validations")
+    p.add_argument("--decoder-steps", type=int, default=1500)
+    p.add_argument("--decoder-clips", type=int, default=150, help="of each look")
+    p.add_argument("--z-dim", type=int, default=32, help="latent channels")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--workers", type=int, default=2, help="processes that render")
+    return p
+
+
+def main() -> None:
+    """Run the stages that are asked for, in order."""
+    from cosmos_exp.tabletop.build import build, export
+
+    args = parser().parse_args()
+    torch.set_num_threads(args.threads)
+    args.work.mkdir(parents=True, exist_ok=True)
+    frozen = args.work / "frozen"  # text encoder, tokenizer, scheduler
+    if not (frozen / "scheduler").is_dir():
+        build(frozen, model_keys(args.z_dim))
+    stages = {
+        "code": lambda: code_stage(args), "clips": lambda: clips_stage(args), "decoder": lambda: decoder_stage(args),
+        "transformer": lambda: transformer_stage(args, frozen), "export": lambda: export(args.work, args.out),
+    }  # fmt: skip
+    for name, stage in stages.items():
+        if args.stage in ("all", name):
+            stage()
+
+
+if __name__ == "__main__":
+    main()
