@@ -78,6 +78,7 @@ class Model:
     source: str = key("embedded", "hub repository, folder, or embedded")
     revision: str | None = key(None, "branch, tag or commit on the hub")
     builder: str | None = key(None, "function that returns the embedded model's folder")
+    weights: str = key("trained", "embedded: the shipped weights, or random ones", choices=("trained", "random"))
     height: int = key(96, "pixels, divisible by 16", gt=0)
     width: int = key(160, "pixels, divisible by 16", gt=0)
     num_frames: int = key(17, "4k + 1", gt=0)
@@ -193,7 +194,8 @@ class Sampson:
 class Judge:
     """Scores from 1 to 5."""
 
-    name: str = key("none", "which judge", choices=("none", "reason2"))
+    name: str = key("none", "which judge", choices=("none", "rules", "reason2"))
+    builder: str | None = key(None, "rules: the class that knows the world it judges")
     source: str | None = key(None, "hub repository or folder")
     revision: str | None = key(None, "branch, tag or commit")
     fps: float = key(16.0, "frames a second it is shown", gt=0)
@@ -309,7 +311,9 @@ def _relation_problems(config: Config) -> list[str]:
         problems.append(
             f"training.schedule.total_samples={schedule.total_samples}: must be greater than warmup_samples"
         )
-    if config.judge.name != "none" and not config.judge.source:
+    if config.judge.name == "rules" and not config.judge.builder:
+        problems.append("judge.builder: judge=rules needs the class that knows the world")
+    if config.judge.name == "reason2" and not config.judge.source:
         problems.append("judge.source: give a hub repository or a folder")
     if config.data.reader != "gr1_100" and not config.data.path and not config.data.builder:
         problems.append("data.path: where is the data? Give data.path=DIR")

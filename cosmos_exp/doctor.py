@@ -80,7 +80,7 @@ def _wandb(config: Config) -> str:
 def _judge(config: Config) -> str:
     from cosmos_exp.metrics.judge import judge_folder
 
-    return "none" if config.judge.name == "none" else str(judge_folder(config.judge))
+    return str(judge_folder(config.judge)) if config.judge.name == "reason2" else config.judge.name
 
 
 CHECKS: dict[str, Callable[[Config], str]] = {

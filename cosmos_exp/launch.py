@@ -48,7 +48,8 @@ def preflight(config: Config) -> None:
     resolve(config.model, cache_root(config))
     check_guardrail(config.model.guardrail)
     if config.judge.name != "none":
-        judge_folder(config.judge)
+        if config.judge.name == "reason2":
+            judge_folder(config.judge)
         for rubric in config.judge.rubrics:
             load_rubric(rubric)
     locate(config)

@@ -148,7 +148,7 @@ def _output_rows(config: Config) -> list[tuple[str, str]]:
     generation = config.generation
     guidance = f"guidance {generation.guidance_scale:g}" if generation.guidance_scale > 1 else "no guidance"
     measures = (["Sampson error"] if config.sampson.enabled else []) + (
-        [config.judge.source or ""] if config.judge.name != "none" else []
+        [config.judge.source or config.judge.name] if config.judge.name != "none" else []
     )
     return [
         (

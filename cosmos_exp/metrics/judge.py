@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class Rubric:
 class Answer:
     """A judge's answer: `score` 1 to 5, None when the text holds none; `expected` over the digits' probabilities."""
 
-    score: int | None
+    score: float | None
     expected: float | None
     text: str
 
@@ -115,6 +116,9 @@ def load_judge(settings: Any, device: Any, precision: str, seed: int) -> Judge |
     """The judge that the configuration names; None for none."""
     if settings.name == "none":
         return None
+    if settings.name == "rules":
+        module, _, name = settings.builder.rpartition(".")
+        return getattr(importlib.import_module(module), name)(settings, device, precision, seed)
     from cosmos_exp.metrics.reason2 import Reason2
 
     return Reason2(settings, device, precision, seed)

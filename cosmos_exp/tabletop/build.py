@@ -1,7 +1,7 @@
-"""The embedded model's folder: the real model's four classes at a tiny size, built from a seed on first use.
+"""The embedded model's folder: the trained one that ships in weights/, or one of another size with random weights.
 
-Its weights are random until trained ones ship with the package; the folder says so (RANDOM_WEIGHTS) and so does
-every run that uses it. It is saved as a normal diffusers folder and loaded by the same code as the 2B model.
+Both are normal diffusers folders, loaded by the same code as the 2B model. A random one says so (RANDOM_WEIGHTS), and
+so does every run that uses it. The weights come from cosmos_exp/tabletop/pretrain.py.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -22,7 +23,10 @@ from diffusers import AutoencoderKLWan, CosmosTransformer3DModel, UniPCMultistep
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from cosmos_exp.config import Transformer
+from cosmos_exp.errors import UserError
 from cosmos_exp.tabletop.scene import COLORS, CONTAINERS, HANDS, OBJECTS
+from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHAT_TEMPLATE = (
@@ -30,10 +34,20 @@ CHAT_TEMPLATE = (
     "{% for part in message['content'] %}{{ part['text'] }}{% endfor %}<|im_end|>\n{% endfor %}"
 )
 SEED = 20251
+WEIGHTS = Path(__file__).parent / "weights"
 
 
 def model_folder(model: Any, cache_root: Path) -> Path:
-    """The diffusers folder for `model` (the keys under conf/model), built on first use; safe in several processes."""
+    """The diffusers folder for `model` (the keys under conf/model).
+
+    The shipped weights when `model.weights` is trained; with `random`, a folder drawn from a seed on first use, in any
+    size (safe in several processes).
+
+    Raises:
+        UserError: the keys ask for another size than the shipped weights have.
+    """
+    if model.weights == "trained":
+        return shipped_folder(model)
     wanted = {"code": inspect.getsource(sys.modules[__name__]), "transformer": dataclasses.asdict(model.transformer),
               "z_dim": model.z_dim, "text": model.text_channels}  # fmt: skip
     digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
@@ -52,6 +66,50 @@ def model_folder(model: Any, cache_root: Path) -> Path:
     return target
 
 
+def shipped_folder(model: Any) -> Path:
+    """weights/ beside this file, if it is of the size that `model` asks for."""
+    own = json.loads((WEIGHTS / "transformer" / "config.json").read_text())
+    wanted = dataclasses.asdict(model.transformer) | {"crossattn_proj_in_channels": model.text_channels}
+    other = {k: own[k] for k, v in wanted.items() if own[k] != v}
+    if other:
+        told = ", ".join(f"{k} is {v}, not {wanted[k]}" for k, v in other.items())
+        raise UserError(f"model=tabletop: its trained weights have another size ({told}); set model.weights=random")
+    return WEIGHTS
+
+
+def export(work: Path, out: Path) -> None:
+    """Write the trained parts under `work` (see pretrain.py) to `out` in bf16, whole or not at all."""
+    state = torch.load(work / "transformer.pt", map_location="cpu", weights_only=True)
+    transformer = CosmosTransformer3DModel.from_config(_transformer_keys(shipped_keys()))
+    missing, unexpected = transformer.load_state_dict(state["ema"], strict=False)
+    if unexpected or [m for m in missing if m in dict(transformer.named_parameters())]:
+        raise RuntimeError(f"{work}: the checkpoint is of another model ({missing}, {unexpected})")
+    vae = LinearVideoAutoencoder.from_pretrained(work / "vae")
+    if (work / "decoder.pt").is_file():
+        vae.refiner.load_state_dict(torch.load(work / "decoder.pt", weights_only=True)["refiner"])
+    part = Path(tempfile.mkdtemp(dir=out.parent, prefix=".tmp-"))
+    for name in ("text_encoder", "tokenizer", "scheduler"):
+        shutil.copytree(work / "frozen" / name, part / name)
+    text = Qwen2_5_VLForConditionalGeneration.from_pretrained(work / "frozen" / "text_encoder")
+    text.to(torch.bfloat16).save_pretrained(part / "text_encoder")
+    # In shards: a host of git repositories does not like large files.
+    transformer.to(torch.bfloat16).save_pretrained(part / "transformer", max_shard_size="7MB")
+    vae.to(torch.bfloat16).save_pretrained(part / "vae")
+    for name in ("LICENSE", "README.md"):
+        if (out / name).is_file():
+            shutil.copy(out / name, part / name)
+    shutil.rmtree(out, ignore_errors=True)
+    part.chmod(0o755)
+    os.replace(part, out)
+
+
+def shipped_keys(z_dim: int = 32) -> Any:
+    """The shipped model's sizes, as conf/model/tabletop.yaml has them."""
+    keys = Transformer(in_channels=z_dim + 1, out_channels=z_dim, num_attention_heads=4, attention_head_dim=64,
+                       num_layers=5, mlp_ratio=4.0, text_embed_dim=256, adaln_lora_dim=64)  # fmt: skip
+    return SimpleNamespace(transformer=keys, z_dim=z_dim, text_channels=128)
+
+
 def build(folder: Path, model: Any) -> None:
     """Write transformer/ vae/ text_encoder/ tokenizer/ scheduler/ with weights drawn from SEED."""
     with torch.random.fork_rng(devices=[]):
@@ -67,16 +125,16 @@ def build(folder: Path, model: Any) -> None:
 
 def build_transformer(model: Any) -> CosmosTransformer3DModel:
     """CosmosTransformer3DModel with cross-attention projection, as the real one has it."""
-    keys = dataclasses.asdict(model.transformer)
-    return CosmosTransformer3DModel(
-        **keys, max_size=(32, 64, 64), patch_size=(1, 2, 2), rope_scale=(1.0, 3.0, 3.0), concat_padding_mask=True,
-        extra_pos_embed_type=None, use_crossattn_projection=True, crossattn_proj_in_channels=model.text_channels,
-        encoder_hidden_states_channels=keys["text_embed_dim"],
-    )  # fmt: skip
+    return CosmosTransformer3DModel(**_transformer_keys(model))
 
 
-def export(work, out):
-    raise NotImplementedError
+def _transformer_keys(model: Any) -> dict[str, Any]:
+    return dataclasses.asdict(model.transformer) | {
+        "max_size": (32, 64, 64), "patch_size": (1, 2, 2), "rope_scale": (1.0, 3.0, 3.0), "concat_padding_mask": True,
+        "extra_pos_embed_type": None, "use_crossattn_projection": True,
+        "crossattn_proj_in_channels": model.text_channels,
+        "encoder_hidden_states_channels": model.transformer.text_embed_dim,
+    }  # fmt: skip
 
 
 def build_vae(z_dim: int) -> AutoencoderKLWan:

@@ -27,7 +27,8 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from cosmos_exp.run_folder import append_json_line
-from cosmos_exp.tabletop.autoencoder import LinearVideoAutoencoder, fit_linear_code
+from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder, fit_linear_code
+from cosmos_exp.tabletop.build import build, build_transformer, export, shipped_keys
 from cosmos_exp.tabletop.scene import LOOKS, Scene
 from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
 from cosmos_exp.world.transformer import PerFrameForward, run_block
@@ -245,19 +246,8 @@ def transformer_stage(args: argparse.Namespace, folder: Path) -> None:
 
 
 def new_transformer(args: argparse.Namespace) -> nn.Module:
-    from cosmos_exp.tabletop.build import build_transformer
-
     torch.manual_seed(args.seed)
-    return build_transformer(model_keys(args.z_dim))
-
-
-def model_keys(z_dim: int) -> SimpleNamespace:
-    """The embedded model's sizes, as conf/model/tabletop.yaml has them."""
-    from cosmos_exp.config import Transformer
-
-    transformer = Transformer(in_channels=z_dim + 1, out_channels=z_dim, num_attention_heads=4, attention_head_dim=64,
-                              num_layers=5, mlp_ratio=4.0, text_embed_dim=256, adaln_lora_dim=64)  # fmt: skip
-    return SimpleNamespace(transformer=transformer, z_dim=z_dim, text_channels=128)
+    return build_transformer(shipped_keys(args.z_dim))
 
 
 def prompt_embedder(folder: Path) -> Any:
@@ -358,14 +348,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Run the stages that are asked for, in order."""
-    from cosmos_exp.tabletop.build import build, export
-
     args = parser().parse_args()
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
     frozen = args.work / "frozen"  # text encoder, tokenizer, scheduler
     if not (frozen / "scheduler").is_dir():
-        build(frozen, model_keys(args.z_dim))
+        build(frozen, shipped_keys(args.z_dim))
     stages = {
         "code": lambda: code_stage(args), "clips": lambda: clips_stage(args), "decoder": lambda: decoder_stage(args),
         "transformer": lambda: transformer_stage(args, frozen), "export": lambda: export(args.work, args.out),

@@ -202,7 +202,7 @@ class Scene:
             shapes += _thing_shapes(thing, state["spots"][thing.name])
         for hand in HANDS:
             tip, opening = state["hands"][hand]
-            build = _robot_hand if self.look == "robot" else _human_hand
+            build = _robot_hand if state.get("look", self.look) == "robot" else _human_hand
             # Both hands open as wide, whichever will move: the first frame must not give the action away.
             shapes += build(hand, tip, opening, self.objects[0].radius, self)
         return shapes

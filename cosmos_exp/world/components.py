@@ -25,8 +25,10 @@ from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
 from cosmos_exp.errors import RunError
+from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
 from cosmos_exp.world.model_folder import ModelFolder, check_guardrail
 
+VAE_CLASSES = {"AutoencoderKLWan": AutoencoderKLWan, "LinearVideoAutoencoder": LinearVideoAutoencoder}
 transformers_logging.disable_progress_bar()  # a run has its own bars
 
 
@@ -84,9 +86,16 @@ def load_projection(folder: ModelFolder, dtype: torch.dtype) -> nn.Module:
     return nn.Sequential(linear, nn.GELU()).requires_grad_(False).eval()
 
 
-def load_vae(folder: ModelFolder, dtype: torch.dtype) -> AutoencoderKLWan:
-    """The frozen video autoencoder."""
-    vae, info = AutoencoderKLWan.from_pretrained(
+def load_vae(folder: ModelFolder, dtype: torch.dtype) -> nn.Module:
+    """The frozen video autoencoder, of the class that its config.json names.
+
+    Raises:
+        RunError: a class that is not known.
+    """
+    name = json.loads((folder.path / "vae" / "config.json").read_text()).get("_class_name", "AutoencoderKLWan")
+    if name not in VAE_CLASSES:
+        raise RunError(f"check failed: {folder.path}/vae is a {name}; known are {', '.join(VAE_CLASSES)}")
+    vae, info = VAE_CLASSES[name].from_pretrained(
         folder.path / "vae", torch_dtype=dtype, output_loading_info=True, local_files_only=True
     )
     check_loaded("the VAE", vae, info)
@@ -127,7 +136,7 @@ class Encoders:
         return self.projection(embeds)[0].cpu()
 
 
-def encode_frames(vae: AutoencoderKLWan, frames: np.ndarray, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+def encode_frames(vae: nn.Module, frames: np.ndarray, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Posterior mean of uint8 (T, H, W, 3) RGB scaled to [-1, 1]; returns (C, t, h, w) on the CPU."""
     video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].to(device).float().div(127.5).sub(1.0)
     return vae.encode(video.to(dtype)).latent_dist.mean[0].cpu()
