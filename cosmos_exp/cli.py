@@ -121,6 +121,7 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument("--out", required=True, metavar="DIR")
     make.add_argument("--split", default="train", choices=["train", "test"], help="clips, or first frames with prompts")
     make.add_argument("--look", default="robot", choices=["robot", "human"])
+    make.add_argument("--views", default="head", metavar="NAME,…", help="cameras side by side: head, left, right")
     make.add_argument("--count", type=int, default=32, help="clips, or test scenes")
     make.add_argument("--seed", type=int, default=0)
     make.set_defaults(call=_data_make)

@@ -119,6 +119,8 @@ class Data:
     test_videos: int = key(0, "videos held out as test pairs when there is no test_path", ge=0)
     expected_videos: int | None = key(None, "what a dry run plans with before the data is here", gt=0)
     train_clips: int = key(32, "tabletop: robot clips to make", gt=0)
+    look: str = key("robot", "tabletop: whose hands", choices=("robot", "human"))
+    views: list[str] = key([], "cameras whose pictures stand side by side in a frame; empty: one picture")
     test_pairs: int = key(4, "tabletop: test scenes, each asked for with either hand", ge=0)
 
 

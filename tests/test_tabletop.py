@@ -1,10 +1,14 @@
 """The tabletop world's renderer: everything from the seed, true geometry, truth that fits the picture."""
 
+import json
+
 import numpy as np
 import pytest
 
 from cosmos_exp.config import Sampson
+from cosmos_exp.data.video import read_video
 from cosmos_exp.metrics.sampson import sampson_distance, temporal_sampson
+from cosmos_exp.tabletop.dataset import Kind, make_clips
 from cosmos_exp.tabletop.scene import HANDS, LABELS, Scene
 
 
@@ -71,6 +75,37 @@ def test_its_clips_have_a_sampson_error_that_says_something():
     result = temporal_sampson(Scene.sample(3, "robot").clip().frames, Sampson())
     assert result.tse is not None
     assert result.tse < 0.5
+
+
+def test_two_views_stand_side_by_side_and_their_truth_is_calibrated(tmp_path):
+    """The container's centre, by the poses in the truth, lies on its mask in both views: the calibration is true."""
+    make_clips(tmp_path, Kind("robot", num_frames=5, views=("left", "right")), 1, seed=0)
+    truth = json.loads((tmp_path / "truth" / "robot_0000000.json").read_text())
+    masks = np.load(tmp_path / "truth" / "robot_0000000.npz")["masks"]
+    assert read_video(tmp_path / "videos" / "robot_0000000.mp4").shape == (5, 96, 320, 3)
+    assert masks.shape == (2, 5, 96, 160)
+    label = next(int(k) for k, name in truth["mask_labels"].items() if name == truth["container"])
+    points = []
+    for view, mask in zip(("left", "right"), masks, strict=True):
+        x, y = np.round(truth["views"][view]["tracks"][truth["container"]][0]).astype(int)
+        assert mask[0, y, x] in (label, *LABELS.values())
+        points.append((x, y))
+    assert points[0] != points[1]  # two places to look from
+    still = np.array(truth["views"]["left"]["translations"])
+    assert np.allclose(still, still[0])  # a rig: side cameras do not sway
+
+
+def test_both_views_obey_the_epipolar_geometry_of_their_poses():
+    """Tracks of the things in both views against F from the poses, e = 0 by construction of a pinhole pair."""
+    scene = Scene.sample(5, "robot", num_frames=5)
+    a, b = scene.clip("left"), scene.clip("right")
+    rotation = b.rotations[0] @ a.rotations[0].T
+    t = b.translations[0] - rotation @ a.translations[0]
+    cross = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
+    inverse = np.linalg.inv(a.intrinsics)
+    names = [n for n in a.tracks if n not in HANDS]
+    x, y = (np.array([c.tracks[n][2] for n in names]) for c in (a, b))
+    assert sampson_distance(x, y, inverse.T @ cross @ rotation @ inverse).max() < 1e-6
 
 
 def test_wrong_names_are_told():

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from cosmos_exp.report.sheet import contact_sheet
 from cosmos_exp.report.tables import find_runs, markdown, notes, run_row, scores_csv, table_rows
 from cosmos_exp.run_folder import RunFolder, atomic_path
 
@@ -26,7 +27,7 @@ def print_runs(runs: list[RunFolder]) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print the table; write report.md and scores.csv. Exit code 1 if a run has failed."""
+    """Print the table; write report.md, scores.csv and sheet.png. Exit code 1 if a run has failed."""
     runs = find_runs(Path(args.dir))
     rows = [run_row(r) for r in runs]
     out = Path(args.out or args.dir)
@@ -34,5 +35,10 @@ def main(args: argparse.Namespace) -> int:
         with atomic_path(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     print_runs(runs)
-    print(f"written: {out / 'report.md'}, {out / 'scores.csv'}")
+    written = [out / "report.md", out / "scores.csv"]
+    finished = [(r, row["adapter"]) for r, row in zip(runs, rows, strict=True) if row["state"] == "done"]
+    finished.sort(key=lambda pair: pair[1] != "base")  # the base first
+    if contact_sheet([r for r, _ in finished], [name for _, name in finished], out / "sheet.png"):
+        written.append(out / "sheet.png")
+    print(f"written: {', '.join(map(str, written))}")
     return int(any(r["state"] == "failed" for r in rows))

@@ -182,7 +182,9 @@ class RulesJudge:
             found: Findings | str = judge_physics(seen)
         else:
             wanted = parse_instruction(instruction or "")
-            found = judge_instruction(seen, wanted) if wanted else f"no instruction of the tabletop world: {instruction!r}"
+            found = (
+                judge_instruction(seen, wanted) if wanted else f"no instruction of the tabletop world: {instruction!r}"
+            )
         if isinstance(found, str):
             return Answer(None, None, found)
         return Answer(found.score, found.score, "; ".join(found.reasons) or "as it should be")

@@ -11,7 +11,6 @@ the diffusers folder with its model card. Each resumes from its files under --wo
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import multiprocessing
 import os
@@ -23,13 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 from tqdm import tqdm
 
 from cosmos_exp.run_folder import append_json_line
-from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder, fit_linear_code
 from cosmos_exp.tabletop.build import build, build_transformer, export, shipped_keys
 from cosmos_exp.tabletop.scene import LOOKS, Scene
+from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder, fit_linear_code
 from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
 from cosmos_exp.world.transformer import PerFrameForward, run_block
 
@@ -132,9 +130,13 @@ class BaseTraining:
         ]  # fmt: skip
         chosen = {id(p) for p in matrices} if args.muon else set()
         rest = [p for p in model.parameters() if id(p) not in chosen]
-        self.optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(rest, lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)
+        ]
         if args.muon:
-            self.optimizers.append(torch.optim.Muon(matrices, lr=1.0, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
+            self.optimizers.append(
+                torch.optim.Muon(matrices, lr=1.0, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+            )
         block = torch.compile(run_block) if args.compile else run_block
         self.forward = PerFrameForward(model, block)
         self.step, self.seconds, self.file = 0, 0.0, args.work / "transformer.pt"
@@ -191,9 +193,7 @@ class BaseTraining:
         self.step += 1
         decay = min(self.args.ema, 1 - 1 / (self.step / 8 + 1))
         with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.ema.values()), [p.detach() for p in self.model.parameters()], 1 - decay
-            )
+            torch._foreach_lerp_(list(self.ema.values()), [p.detach() for p in self.model.parameters()], 1 - decay)
         return loss.item()
 
     @torch.no_grad()
@@ -252,13 +252,12 @@ def new_transformer(args: argparse.Namespace) -> nn.Module:
 
 def prompt_embedder(folder: Path) -> Any:
     """A function from a prompt to its unprojected embedding (tokens, channels), from the folder's frozen encoder."""
-    from cosmos_exp.world.components import Cosmos2_5_PredictBasePipeline
     from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
+    from cosmos_exp.world.components import Cosmos2_5_PredictBasePipeline
+
     text_encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "text_encoder").eval()
-    holder = SimpleNamespace(
-        tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"), text_encoder=text_encoder
-    )
+    holder = SimpleNamespace(tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"), text_encoder=text_encoder)
 
     @torch.no_grad()
     def embed(prompt: str) -> torch.Tensor:
@@ -295,7 +294,9 @@ def decoder_stage(args: argparse.Namespace) -> None:
         loss = wrong.square().mean() + 0.02 * wrong.abs().mean()
         loss.backward()
         for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * min(1.0, (step + 1) / 100, max(0.02, (args.decoder_steps - step) / (0.5 * args.decoder_steps)))
+            group["lr"] = 1e-3 * min(
+                1.0, (step + 1) / 100, max(0.02, (args.decoder_steps - step) / (0.5 * args.decoder_steps))
+            )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         step += 1
@@ -315,7 +316,9 @@ def decoder_clips(args: argparse.Namespace) -> list[np.ndarray]:
     file = args.work / "decoder_clips.npy"
     if not file.is_file():
         scenes = [(DECODER_SEEDS + i, look) for i in range(args.decoder_clips) for look in LOOKS]
-        frames = [Scene.sample(s, k).clip().frames for s, k in tqdm(scenes, desc="rendering for the decoder", disable=None)]
+        frames = [
+            Scene.sample(s, k).clip().frames for s, k in tqdm(scenes, desc="rendering for the decoder", disable=None)
+        ]
         np.save(file, np.stack(frames))
     return list(np.load(file, mmap_mode="r"))
 
@@ -323,7 +326,9 @@ def decoder_clips(args: argparse.Namespace) -> list[np.ndarray]:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--work", type=Path, default=Path.home() / ".cache" / "cosmos_exp" / "pretrain", help="where it goes on")
+    p.add_argument(
+        "--work", type=Path, default=Path.home() / ".cache" / "cosmos_exp" / "pretrain", help="where it goes on"
+    )
     p.add_argument("--out", type=Path, default=Path(__file__).parent / "weights", help="where export writes")
     p.add_argument("--stage", default="all", choices=("all", "code", "clips", "transformer", "decoder", "export"))
     p.add_argument("--minutes", type=float, default=120, help="for the transformer, this time")

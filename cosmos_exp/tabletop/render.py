@@ -197,9 +197,7 @@ def _box(o, d, center, half, turn) -> Hit:
     t = np.where((enter < leave) & (leave > 0), enter, FAR)
 
     def normal(hit):
-        n = [
-            np.where(near[i][hit] == enter[hit], np.where(_at(local_d[i], hit) > 0, -1.0, 1.0), 0.0) for i in range(3)
-        ]
+        n = [np.where(near[i][hit] == enter[hit], np.where(_at(local_d[i], hit) > 0, -1.0, 1.0), 0.0) for i in range(3)]
         return cos * n[0] - sin * n[1], sin * n[0] + cos * n[1], n[2]
 
     return t, normal
@@ -242,9 +240,9 @@ def _texture(image: np.ndarray, x: np.ndarray, y: np.ndarray, texel: float) -> n
 def _rays(camera: Camera, scale: int):
     width, height = camera.width * scale, camera.height * scale
     # Pixel (0, 0) of the output covers the enlarged pixels 0..scale-1, whose centres average to its own.
-    u = (np.arange(width) + 0.5) / scale - 0.5 - (camera.width - 1) / 2
-    v = (np.arange(height) + 0.5) / scale - 0.5 - (camera.height - 1) / 2
-    u, v = (u / camera.focal).astype(np.float32)[None, :], (v / camera.focal).astype(np.float32)[:, None]
+    column = (np.arange(width) + 0.5) / scale - 0.5 - (camera.width - 1) / 2
+    row = (np.arange(height) + 0.5) / scale - 0.5 - (camera.height - 1) / 2
+    u, v = (column / camera.focal).astype(np.float32)[None, :], (row / camera.focal).astype(np.float32)[:, None]
     return tuple(camera.right[i] * u + camera.down[i] * v + camera.forward[i] for i in range(3))
 
 

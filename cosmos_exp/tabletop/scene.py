@@ -25,6 +25,7 @@ OBJECTS = ("block", "ball", "can")
 CONTAINERS = ("bowl", "tray", "plate")
 HANDS = ("left", "right")
 LOOKS = ("human", "robot")
+VIEWS = {"head": (0.0, -0.50, 0.56), "left": (-0.30, -0.42, 0.50), "right": (0.30, -0.42, 0.50)}  # camera places
 SKIN: tuple[Triple, ...] = ((236, 190, 160), (214, 160, 124), (176, 120, 86), (128, 84, 58), (92, 60, 44))
 SLEEVES: tuple[Triple, ...] = ((70, 84, 128), (150, 52, 60), (90, 120, 90), (180, 170, 150), (60, 60, 66))
 LABELS = {"table": 0, "wall": 1, "left": 2, "right": 3}
@@ -154,9 +155,9 @@ class Scene:
 
     def camera(self, index: int, name: str = "head") -> Camera:
         """The camera at frame `index`. It sways smoothly around its rest pose; side cameras stand still on a rig."""
-        base = {"head": (0.0, -0.50, 0.56), "left": (-0.30, -0.42, 0.50), "right": (0.30, -0.42, 0.50)}[name]
+        base = VIEWS[name]
         share = index / max(self.num_frames - 1, 1)
-        a, b, c, d, e, f = self.sway
+        a, b, c, d, e, _f = self.sway
         # From rest along a random way and part of it back: what the first frame shows stays where it was for a while.
         lean, nod = (round(math.sin(math.pi * share * k), 9) for k in (0.62, 0.8)) if name == "head" else (0.0, 0.0)
         position = (base[0] + 0.026 * a * lean, base[1] + 0.014 * b * nod, base[2] + 0.014 * c * lean)

@@ -86,7 +86,7 @@ def horizon(first: np.ndarray) -> int:
 
 def aligned(frames: np.ndarray) -> np.ndarray:
     """Every frame warped onto the first by the homography of its matched keypoints: the sway taken out."""
-    sift, matcher = cv2.SIFT_create(contrastThreshold=0.02), cv2.BFMatcher()
+    sift, matcher = cv2.SIFT_create(contrastThreshold=0.02), cv2.BFMatcher()  # type: ignore[attr-defined]
     grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
     points, descriptors = sift.detectAndCompute(grey[0], None)
     out, height, width = [frames[0]], *frames.shape[1:3]
@@ -97,8 +97,8 @@ def aligned(frames: np.ndarray) -> np.ndarray:
             pairs = matcher.knnMatch(found, descriptors, k=2)
             good = [m for m, n in pairs if m.distance < 0.75 * n.distance]
             if len(good) >= 8:
-                a = np.float32([own[m.queryIdx].pt for m in good])
-                b = np.float32([points[m.trainIdx].pt for m in good])
+                a = np.array([own[m.queryIdx].pt for m in good], np.float32)
+                b = np.array([points[m.trainIdx].pt for m in good], np.float32)
                 warp, kept = cv2.findHomography(a, b, cv2.USAC_MAGSAC, 1.5)
                 shift = None if warp is None else _corner_shift(warp, width, height)
                 if shift is None or shift > 16 or kept.sum() < 8:  # no sway is that large: matches were wrong
@@ -111,7 +111,7 @@ def aligned(frames: np.ndarray) -> np.ndarray:
 
 
 def _corner_shift(warp: np.ndarray, width: int, height: int) -> float:
-    corners = np.float32([[[0, 0], [width, 0], [0, height], [width, height]]])
+    corners = np.array([[[0, 0], [width, 0], [0, height], [width, height]]], np.float32)
     return float(np.abs(cv2.perspectiveTransform(corners, warp) - corners).max())
 
 
@@ -161,9 +161,9 @@ def look_at(frames: np.ndarray) -> Seen:
     look = seen_look(first)
     rest = rest_masks(look, first.shape[:2])
     masks = [color_masks(f) for f in flat]
-    for mask in masks:
-        for m in mask.values():
-            m[:top] = False
+    for of_frame in masks:
+        for mask in of_frame.values():
+            mask[:top] = False
     hands = cv2.dilate((rest["left"] | rest["right"]).astype(np.uint8), np.ones((5, 5))) > 0
     things = {}
     for color, mask in masks[0].items():
@@ -231,6 +231,8 @@ def _appeared(masks: list[dict], things: dict, hands: np.ndarray, arms: np.ndarr
 def _picture(frames: np.ndarray) -> tuple[float, float]:
     """Mean gradient and grain of the later frames in grey levels (grain is a median, so edges do not count)."""
     grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY).astype(np.float32) for f in frames]
-    edges = [float(np.mean(np.abs(cv2.Sobel(g, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(g, cv2.CV_32F, 0, 1)))) for g in grey]
+    edges = [
+        float(np.mean(np.abs(cv2.Sobel(g, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(g, cv2.CV_32F, 0, 1)))) for g in grey
+    ]
     grain = [float(np.median(np.abs(cv2.Laplacian(g, cv2.CV_32F)))) for g in grey]
     return float(np.median(edges[1:])), float(np.median(grain[1:]))

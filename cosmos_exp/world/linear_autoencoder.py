@@ -139,9 +139,7 @@ def fit_linear_code(videos: list[torch.Tensor], z_dim: int, **options) -> Linear
     code = torch.cat([(first - frame_mean) @ frame_basis, (rest - group_mean) @ basis])
     spread = code.std(0).sqrt()
     std = spread * ((code.std(0) / spread).square().mean()).sqrt()
-    model = LinearVideoAutoencoder(
-        z_dim, latents_mean=code.mean(0).tolist(), latents_std=std.tolist(), **options
-    )
+    model = LinearVideoAutoencoder(z_dim, latents_mean=code.mean(0).tolist(), latents_std=std.tolist(), **options)
     values = {"group_mean": group_mean, "group_basis": basis, "frame_mean": frame_mean,
               "frame_basis": frame_basis, "frame_decoder": frame_decoder}  # fmt: skip
     for name, value in values.items():

@@ -1,0 +1,68 @@
+"""judge=rules is an instrument: clean clips score high, one planted fault is noticed under the right rubric."""
+
+import numpy as np
+import pytest
+
+from cosmos_exp.errors import UserError
+from cosmos_exp.metrics.judge import Rubric, load_rubric
+from cosmos_exp.tabletop.faults import RUBRIC, plant
+from cosmos_exp.tabletop.judge import Instruction, RulesJudge, parse_instruction
+from cosmos_exp.tabletop.scene import LOOKS, Scene
+
+CLEAN = 4.8
+
+
+def judge(frames, prompt, measure):
+    return RulesJudge().answer(frames, 8.0, load_rubric(measure), prompt)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_real_clips_score_high(look):
+    scores = {"physics": [], "instruction": []}
+    for seed in range(70_000_000, 70_000_004):
+        clip = Scene.sample(seed, look).clip()
+        for measure, values in scores.items():
+            values.append(judge(clip.frames, clip.prompt, measure).score)
+    assert all(np.mean(v) >= CLEAN for v in scores.values()), scores
+
+
+@pytest.mark.parametrize("fault", list(RUBRIC))
+def test_a_planted_fault_is_noticed_under_the_right_rubric(fault):
+    seen = []
+    for seed in (71_000_001, 71_000_002, 71_000_003):
+        frames, prompt = plant(Scene.sample(seed, "robot"), fault)
+        seen.append(judge(frames, prompt, RUBRIC[fault]).score)
+    assert sum(s < CLEAN for s in seen) >= 2, seen
+    assert np.mean(seen) < 4
+
+
+def test_the_hand_counts_only_when_the_prompt_names_it():
+    scene = Scene.sample(72_000_000, "human")
+    clip = scene.clip()
+    assert judge(clip.frames, clip.prompt, "instruction").score >= CLEAN
+    named = {h: judge(clip.frames, f"Use the {h} hand to p{clip.prompt[1:]}", "instruction") for h in ("left", "right")}
+    other = "left" if clip.hand == "right" else "right"
+    assert named[clip.hand].score >= CLEAN
+    assert named[other].score == pytest.approx(3.0, abs=0.2)
+    assert f"the {other} hand did not reach out" in named[other].text
+
+
+def test_prompts_are_read_by_one_parser():
+    assert parse_instruction("Use the left hand to pick up the red can and place it in the blue tray.") == Instruction(
+        "red", "blue", "left"
+    )
+    assert parse_instruction("pick up the white ball and place it in the green bowl").hand is None
+    assert parse_instruction("Open the drawer.") is None
+
+
+def test_what_it_cannot_judge_is_null_with_a_reason_never_a_number():
+    clip = Scene.sample(3, "robot", num_frames=5).clip()
+    for frames, prompt in ((clip.frames, "Open the drawer."), (clip.frames[:1], clip.prompt)):
+        answer = judge(frames, prompt, "instruction")
+        assert answer.score is None
+        assert answer.text
+    black = judge(np.zeros((5, 96, 160, 3), np.uint8), clip.prompt, "instruction")
+    assert black.score is None
+    assert "first frame shows no" in black.text
+    with pytest.raises(UserError, match=r"judge\.rubrics"):
+        RulesJudge().answer(clip.frames, 8.0, Rubric("beauty", "", ""), None)

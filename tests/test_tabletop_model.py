@@ -1,0 +1,152 @@
+"""The embedded model: its code against closed forms, its transformer's fast forward against diffusers, its weights."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import CosmosTransformer3DModel
+
+from cosmos_exp.tabletop.build import WEIGHTS, build_transformer, shipped_keys
+from cosmos_exp.tabletop.scene import LOOKS, Scene
+from cosmos_exp.world.components import load_transformer, load_vae
+from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder, fit_linear_code
+from cosmos_exp.world.model_folder import ModelFolder
+from cosmos_exp.world.transformer import PerFrameForward
+
+torch.set_num_threads(2)
+
+
+def video(seed, look="robot"):
+    frames = Scene.sample(seed, look, num_frames=9).clip().frames
+    return torch.from_numpy(frames).permute(3, 0, 1, 2).float().div(127.5).sub(1)
+
+
+def psnr(a, b):
+    return float(10 * torch.log10(4 / (a - b).square().mean()))
+
+
+class TestLinearCode:
+    """The autoencoder whose heart is a principal component code."""
+
+    @pytest.fixture(scope="class")
+    def fitted(self):
+        videos = [video(s) for s in range(3)]
+        return videos, fit_linear_code(videos, 24, hidden=8, blocks=1)
+
+    def test_what_it_loses_is_the_tail_of_the_spectrum(self, fitted):
+        """Mean squared error = sum of the discarded eigenvalues of the patches' covariance, by numpy's own SVD."""
+        videos, model = fitted
+        rest = torch.cat([model.patches(v[None])[1].reshape(-1, 768) for v in videos]).numpy().astype(np.float64)
+        centred = rest - rest.mean(0)
+        discarded = (np.linalg.svd(centred, compute_uv=False)[24:] ** 2).sum() / centred.size
+        with torch.no_grad():
+            lost = [model.decode_linear(model.encode(v[None]).latent_dist.mean)[0] - v for v in videos]
+        assert np.mean([x[:, 1:].square().mean().item() for x in lost]) == pytest.approx(discarded, rel=1e-3)
+
+    def test_a_still_video_says_the_same_in_first_and_later_latents(self, fitted):
+        """Numbers that hold what stands still agree, so a generator can copy them from the first frame."""
+        _, model = fitted
+        still = video(7)[:, :1].repeat(1, 5, 1, 1)
+        with torch.no_grad():
+            code = model.encode(still[None]).latent_dist.mean[0]
+        shared = [c for c in range(24) if np.corrcoef(code[c, 0].flatten(), code[c, 1].flatten())[0, 1] > 0.95]
+        assert len(shared) >= 8
+        assert code[shared, 0].square().sum() > 0.9 * code[:, 0].square().sum()
+
+    def test_it_is_causal_and_has_the_wan_classes_shapes(self, fitted):
+        _, model = fitted
+        clip = video(5)
+        with torch.no_grad():
+            whole = model.encode(clip[None]).latent_dist.mean
+            start = model.encode(clip[None, :, :5]).latent_dist.mean
+            assert whole.shape == (1, 24, 3, 12, 20)
+            assert torch.equal(whole[:, :, :2], start)
+            decoded = model.decode(whole).sample
+            assert decoded.shape == (1, 3, 9, 96, 160)
+            assert torch.allclose(model.decode(start).sample, decoded[:, :, :5], atol=1e-5)
+
+    def test_a_size_that_does_not_fit_is_told(self, fitted):
+        with pytest.raises(ValueError, match="1 \\+ 4k frames"):
+            fitted[1].encode(torch.zeros(1, 3, 6, 96, 160))
+
+
+class TestPerFrameForward:
+    """The modulation once a frame instead of once a token: the same numbers."""
+
+    @pytest.mark.parametrize(("batch", "given"), [(1, 1), (3, 2)])
+    def test_velocity_and_gradients_are_diffusers_own(self, batch, given):
+        torch.manual_seed(0)
+        model = build_transformer(_tiny_keys())
+        inputs = {
+            "hidden_states": torch.randn(batch, 4, 3, 4, 6), "condition_mask": torch.zeros(batch, 1, 3, 4, 6),
+            "timestep": torch.rand(batch, 1, 3, 1, 1), "encoder_hidden_states": torch.randn(batch, 5, 16),
+            "padding_mask": torch.zeros(1, 1, 32, 48), "return_dict": False,
+        }  # fmt: skip
+        inputs["condition_mask"][:, :, :given] = 1
+        results = []
+        for forward in (model, PerFrameForward(model)):
+            model.zero_grad()
+            out = forward(**inputs)[0]
+            out.square().mean().backward()
+            results.append((out.detach(), {n: p.grad.clone() for n, p in model.named_parameters()}))
+        assert torch.allclose(results[0][0], results[1][0], atol=1e-5)
+        for name, gradient in results[0][1].items():
+            assert torch.allclose(gradient, results[1][1][name], atol=1e-5), name
+
+
+def _tiny_keys():
+    keys = shipped_keys(4)
+    keys.text_channels = 16
+    keys.transformer.num_attention_heads, keys.transformer.attention_head_dim = 2, 16
+    keys.transformer.text_embed_dim, keys.transformer.adaln_lora_dim, keys.transformer.num_layers = 24, 8, 2
+    return keys
+
+
+class TestShippedWeights:
+    """What lies in the package."""
+
+    def test_they_are_small_have_a_card_and_are_not_random(self):
+        files = [f for f in WEIGHTS.rglob("*") if f.is_file()]
+        assert sum(f.stat().st_size for f in files) < 16e6
+        assert {"README.md", "LICENSE"} <= {f.name for f in files}
+        assert not ModelFolder(WEIGHTS, WEIGHTS).random
+
+    def test_the_configuration_is_theirs(self, small_config):
+        config = small_config()
+        own = json.loads((WEIGHTS / "transformer" / "config.json").read_text())
+        assert own["in_channels"] == config.model.transformer.in_channels == config.model.z_dim + 1
+        assert json.loads((WEIGHTS / "vae" / "config.json").read_text())["z_dim"] == config.model.z_dim
+
+    def test_another_size_is_told_to_use_random_weights(self, cli, capsys):
+        assert cli("run", "model.transformer.num_layers=2", "tracking=none") == 2
+        assert "model.weights=random" in capsys.readouterr().err
+
+    def test_held_out_clips_survive_the_autoencoder(self):
+        """27 dB is what the issue asks of weights that no GPU has trained."""
+        vae = load_vae(ModelFolder(WEIGHTS, WEIGHTS), torch.float32)
+        assert isinstance(vae, LinearVideoAutoencoder)
+        for look in LOOKS:
+            clips = [video(60_000_000 + s, look) for s in range(3)]
+            with torch.no_grad():
+                back = [vae.decode(vae.encode(c[None]).latent_dist.mean).sample[0] for c in clips]
+            assert np.mean([psnr(a, b) for a, b in zip(clips, back, strict=True)]) > 27
+
+    def test_the_transformer_is_the_real_class_and_knows_the_human_world(self):
+        """Its loss on held-out human clips is far below that of the best guess that knows no clip, 1.0 at sigma 0.8."""
+        from cosmos_exp.tabletop.pretrain import normalise, prompt_embedder
+        from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
+
+        folder = ModelFolder(WEIGHTS, WEIGHTS)
+        model, projection = load_transformer(folder, torch.float32)
+        assert isinstance(model, CosmosTransformer3DModel)
+        vae, embed = load_vae(folder, torch.float32), prompt_embedder(WEIGHTS)
+        clips = [Scene.sample(61_000_000 + s, "human").clip() for s in range(4)]
+        videos = torch.stack([torch.from_numpy(c.frames).permute(3, 0, 1, 2).float().div(127.5).sub(1) for c in clips])
+        with torch.no_grad():
+            clean = normalise(vae, vae.encode(videos).latent_dist.mean)
+            prompts = projection(torch.stack([embed(c.prompt) for c in clips]))
+            generator = torch.Generator().manual_seed(0)
+            noise = torch.randn(clean.shape, generator=generator)
+            batch = FlowBatch(clean, noise, torch.full((4,), 0.8), torch.ones(4).long(), prompts)
+            assert flow_loss(model, batch, 0.0001, (96, 160)).mean() < 0.5
