@@ -19,6 +19,11 @@ SMALL = [
     "generation.num_steps=2", "training.global_batch_size=2", "training.max_steps=4", "training.validation.every_steps=2",
     "training.checkpoint_every_steps=2", "training.schedule.warmup_samples=2", "tracking=none",
 ]  # fmt: skip
+# The embedded model with the real model's autoencoder class, as the 2B model has it: 16 channels, random weights.
+WAN = [
+    "model.weights=random", "model.max_first_loss=null", "model.z_dim=16", "model.transformer.in_channels=17",
+    "model.transformer.out_channels=16",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from conftest import WAN
 from diffusers import AutoencoderKLWan, Cosmos2_5_PredictBasePipeline, CosmosTransformer3DModel, UniPCMultistepScheduler
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
@@ -27,7 +28,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def folder(small_config):
-    config = small_config()
+    config = small_config(*WAN)
     return resolve(config.model, cache_root(config))
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import WAN
 from diffusers import AutoencoderKLWan, Cosmos2_5_PredictBasePipeline, CosmosTransformer3DModel, UniPCMultistepScheduler
 from PIL import Image
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
@@ -19,13 +20,13 @@ PROMPT = "Use the left hand to pick up the red block and place it in the blue bo
 
 @pytest.fixture(scope="module")
 def folder(small_config):
-    config = small_config()
+    config = small_config(*WAN)
     return resolve(config.model, cache_root(config))
 
 
 @pytest.fixture(scope="module")
 def encoders(folder, small_config):
-    return Encoders(folder, torch.device("cpu"), torch.float32, small_config().model.prompt_tokens)
+    return Encoders(folder, torch.device("cpu"), torch.float32, small_config(*WAN).model.prompt_tokens)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,9 @@ def plain(folder):
 
 
 def test_a_generated_video_is_plain_diffusers_video(folder, encoders, plain, small_config, tmp_path):
-    config = small_config("generation.num_steps=3", "generation.guidance_scale=3", "generation.negative_prompt=blurry")
+    config = small_config(
+        *WAN, "generation.num_steps=3", "generation.guidance_scale=3", "generation.negative_prompt=blurry"
+    )
     transformer, _ = load_transformer(folder, torch.float32)
     pipe = load_pipeline(folder, transformer, load_vae(folder, torch.float32), GuardrailOff())
     image = Scene.sample(1, "robot", num_frames=1).clip().frames

@@ -42,7 +42,7 @@ def whole(tmp_path_factory):
 def test_a_run_leaves_what_the_contract_says(whole):
     folder, said = whole
     assert str(folder.path) in said
-    assert "weights are random" in said
+    assert "weights are random" not in said  # the shipped ones are trained
     manifest, status = folder.read(folder.manifest_file), folder.read(folder.status_file)
     assert status["state"] == "done"
     assert set(manifest["stages"]) == {"prepare", "train", "generate", "evaluate", "record"}
@@ -95,7 +95,7 @@ def test_report_reads_the_folder_without_torch(whole):
     assert done.returncode == 0, done.stderr
     table = (folder.path / "report.md").read_text()
     assert "lora r32 (scale 1)" in table
-    assert "weights are random" in table
+    assert "weights are random" not in table
     assert (folder.path / "scores.csv").read_text().count("\n") == 7
 
 
@@ -209,32 +209,38 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_sample(small_config, tmp_
     assert list(folder.checkpoints.glob("step_*"))
 
 
-def test_training_lowers_the_validation_loss_and_a_frozen_adapter_does_not(cli, tmp_path):
-    """40 steps on the rendered world; a random base has far to go, a broken gradient would go nowhere."""
-    words = ["training.max_steps=40", "training.validation.every_steps=40", "training.checkpoint_every_steps=40"]
-    assert (
-        cli("run", *SMALL, *words, f"run_dir={tmp_path / 'run'}", "generation.max_prompts=1", "sampson.enabled=false")
-        == 0
-    )
+def test_sixty_steps_on_robot_clips_teach_what_a_broken_gradient_could_not(cli, tmp_path):
+    """The base has never seen a gripper; 60 steps lower the loss on held-out robot clips by a fifth at least."""
+    words = ["data.train_clips=20", "data.validation_videos=4", "training.max_steps=60", "training.global_batch_size=4",
+             "training.validation.every_steps=60", "training.checkpoint_every_steps=60", "generation.max_prompts=1",
+             "sampson.enabled=false"]  # fmt: skip
+    assert cli("run", *SMALL, *words, f"run_dir={tmp_path / 'run'}") == 0
     training = json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]
-    assert training["validation_loss"] < 0.95 * training["first_validation_loss"]
+    assert training["validation_loss"] < 0.8 * training["first_validation_loss"]
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        ["adapter=none"],
+        ["adapter=none", "judge=rules"],
+        ["model.weights=random", "model.max_first_loss=null"],
         ["adapter=dora", "rank=8", "alpha=16", "training=cosmos_predict25", "training.epochs=1", "generation.merge_adapter=false"],
         ["data.cache=false", "adapter.scaling=rslora", "adapter.dropout=0.1", "adapter.bias=true", "adapter.init=kaiming", "hardware.checkpointing=full"],
     ],
 )  # fmt: skip
-def test_other_walks(words, cli, tmp_path):
+def test_other_walks(words, cli, tmp_path, capsys):
     small = [w for w in SMALL if "warmup" not in w]
     words = [*small, "training.schedule.warmup_samples=2", *words, f"run_dir={tmp_path / 'run'}"]
     assert cli("run", *words) == 0
     folder = RunFolder(tmp_path / "run")
     assert folder.read(folder.status_file)["state"] == "done"
     assert folder.adapter_file.exists() == ("adapter=none" not in words)
+    random = "model.weights=random" in words
+    assert folder.read(folder.manifest_file)["labels"]["random_weights"] == random
+    assert ("weights are random" in capsys.readouterr().out) == random
+    judged = [r for r in read_json_lines(folder.scores) if r["measure"] in ("physics", "instruction")]
+    assert len(judged) == (4 if "judge=rules" in words else 0)
+    assert all(1 <= r["value"] <= 5 and r["detail"]["judge"] == "rules" for r in judged)
     assert len(list(folder.videos.iterdir())) == 2
 
 
@@ -251,9 +257,9 @@ def test_real_robot_video_goes_through_all_stages(real_data, cli, tmp_path):
 
 
 def test_video2world_takes_five_frames_of_a_held_out_clip(cli, tmp_path):
-    from cosmos_exp.tabletop.dataset import make_clips
+    from cosmos_exp.tabletop.dataset import Kind, make_clips
 
-    make_clips(tmp_path / "data", "robot", 3, 0)
+    make_clips(tmp_path / "data", Kind("robot"), 3, 0)
     words = ["data=folder", f"data.path={tmp_path / 'data'}", "data.test_videos=1", "data.validation_videos=0",
              "generation.mode=video2world", "generation.num_steps=2", "training.max_steps=2", "tracking=none",
              "training.schedule.warmup_samples=0", f"run_dir={tmp_path / 'run'}"]  # fmt: skip

@@ -33,7 +33,6 @@ from cosmos_exp.world.transformer import PerFrameForward, run_block
 
 # Seeds no data set uses: training data start at 1,000,000, test scenes at 2,000,000.
 CODE_SEEDS, CLIP_SEEDS, VALIDATION_SEEDS, DECODER_SEEDS = 10_000_000, 20_000_000, 30_000_000, 40_000_000
-SHARD = 50
 CONDITION_TIMESTEP = 0.0001
 VALIDATION_SIGMAS = (0.3, 0.6, 0.8, 0.95)
 
@@ -52,12 +51,12 @@ def save(path: Path, value: Any) -> None:
 
 # --- the code and the clips -------------------------------------------------------------------------------------
 def code_stage(args: argparse.Namespace) -> None:
-    """Fit the linear code on 60 clips of each look."""
+    """Fit the linear code on some clips of each look."""
     if (args.work / "vae" / "config.json").is_file():
         return
     videos = [
         to_video(Scene.sample(CODE_SEEDS + i, look).clip().frames)
-        for i in tqdm(range(60), desc="rendering for the code", unit="pair", disable=None)
+        for i in tqdm(range(args.code_clips), desc="rendering for the code", unit="pair", disable=None)
         for look in LOOKS
     ]
     fit_linear_code(videos, args.z_dim).save_pretrained(args.work / "vae")
@@ -72,13 +71,13 @@ def normalise(vae: LinearVideoAutoencoder, latents: torch.Tensor) -> torch.Tenso
     return (latents - mean) / vae.latent_scale
 
 
-def make_shard(work: Path, first_seed: int, path: Path, look: str = "human") -> Path:
-    """Render SHARD clips and keep their normalised latents (SHARD, z, T, h, w) in fp16 with their prompts."""
+def make_shard(work: Path, first_seed: int, path: Path, size: int, look: str = "human") -> Path:
+    """Render `size` clips and keep their normalised latents (size, z, T, h, w) in fp16 with their prompts."""
     if path.is_file():
         return path
     torch.set_num_threads(1)
     vae, latents, prompts = load_vae(work), [], []
-    for seed in range(first_seed, first_seed + SHARD):
+    for seed in range(first_seed, first_seed + size):
         clip = Scene.sample(seed, look).clip()
         with torch.no_grad():
             latents.append(normalise(vae, vae.encode(to_video(clip.frames)[None]).latent_dist.mean)[0].half().numpy())
@@ -92,10 +91,11 @@ def make_shard(work: Path, first_seed: int, path: Path, look: str = "human") -> 
 
 def clips_stage(args: argparse.Namespace) -> None:
     """Render human clips into latents, a shard at a time; shards that are there are kept."""
-    tasks = [(args.work, VALIDATION_SEEDS, args.work / "clips" / "validation.npz")]
+    size = args.shard
+    tasks = [(args.work, VALIDATION_SEEDS, args.work / "clips" / "validation.npz", size)]
     tasks += [
-        (args.work, CLIP_SEEDS + k * SHARD, args.work / "clips" / f"human_{k:05d}.npz")
-        for k in range(math.ceil(args.clips / SHARD))
+        (args.work, CLIP_SEEDS + k * size, args.work / "clips" / f"human_{k:05d}.npz", size)
+        for k in range(math.ceil(args.clips / size))
     ]
     tasks = [t for t in tasks if not t[2].is_file()]
     bar = tqdm(total=len(tasks), desc=f"rendering {args.clips} human clips", unit="shard", disable=None)
@@ -270,7 +270,10 @@ def prompt_embedder(folder: Path) -> Any:
 
 # --- the decoder ------------------------------------------------------------------------------------------------
 def decoder_stage(args: argparse.Namespace) -> None:
-    """Train the sharpening network on both looks, on fresh clips, with a little noise on the latents."""
+    """Train the decoder's network on both looks, with noise of up to `--decoder-noise` on the unit-scale latents.
+
+    A generator's latents are never exact; a decoder that has seen wrong ones draws them without blocks and grain.
+    """
     vae = LinearVideoAutoencoder.from_pretrained(args.work / "vae")
     vae.requires_grad_(False)
     vae.refiner.requires_grad_(True)
@@ -286,9 +289,10 @@ def decoder_stage(args: argparse.Namespace) -> None:
     bar = tqdm(total=args.decoder_steps, initial=step, desc="decoder", unit="step", disable=None)
     while step < args.decoder_steps:
         pick = torch.randint(len(videos), (4,), generator=generator)
-        video = torch.stack([to_video(videos[int(i)]) for i in pick])
+        video = torch.stack([to_video(np.array(videos[int(i)])) for i in pick])
         latents = vae.encode(video).latent_dist.mean
-        latents = latents + 0.03 * vae.latent_scale * torch.randn(latents.shape, generator=generator)
+        level = args.decoder_noise * torch.rand(len(latents), 1, 1, 1, 1, generator=generator)
+        latents = latents + level * vae.latent_scale * torch.randn(latents.shape, generator=generator)
         with torch.autocast("cpu", torch.bfloat16):
             wrong = vae.decode_unclamped(latents).float() - video
         loss = wrong.square().mean() + 0.02 * wrong.abs().mean()
@@ -335,6 +339,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--cooldown", type=float, default=0, help="of these, the last minutes in which the rate falls")
     p.add_argument("--steps", type=int, default=10**9, help="transformer steps at most, in all")
     p.add_argument("--clips", type=int, default=4000, help="human clips to render")
+    p.add_argument("--shard", type=int, default=50, help="clips a file, and clips for validation")
+    p.add_argument("--code-clips", type=int, default=60, help="clips of each look that the code is fitted on")
     p.add_argument("--batch", type=int, default=16)
     p.add_argument("--rate", type=float, default=1e-3, help="learning rate")
     p.add_argument("--ema", type=float, default=0.998, help="decay of the averaged weights, a step")
@@ -343,6 +349,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     p.add_argument("--every", type=int, default=100, help="steps between validations")
     p.add_argument("--decoder-steps", type=int, default=1500)
+    p.add_argument("--decoder-noise", type=float, default=0.15, help="largest standard deviation")
     p.add_argument("--decoder-clips", type=int, default=150, help="of each look")
     p.add_argument("--z-dim", type=int, default=32, help="latent channels")
     p.add_argument("--seed", type=int, default=0)
@@ -351,9 +358,9 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     """Run the stages that are asked for, in order."""
-    args = parser().parse_args()
+    args = parser().parse_args(words)
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
     frozen = args.work / "frozen"  # text encoder, tokenizer, scheduler

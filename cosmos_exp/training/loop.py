@@ -20,6 +20,7 @@ from cosmos_exp.training import checkpoint, checks
 from cosmos_exp.training.samples import SampleSource
 from cosmos_exp.training.schedule import StepPlan, learning_rate, power_ema_exponent
 from cosmos_exp.world.rectified_flow import flow_loss, velocity
+from cosmos_exp.world.transformer import fast_forward
 
 
 class StopRequest:
@@ -57,6 +58,7 @@ class Trainer:
         log: Callable[[str, dict[str, Any], int], None],
     ):  # fmt: skip
         self.config, self.training, self.transformer = config, config.training, transformer
+        self.forward = fast_forward(transformer)
         self.parameters, self.source, self.validation = parameters, source, validation
         self.plan, self.folder, self.processes, self.log = plan, folder, processes, log
         self.precision = config.hardware.mixed_precision
@@ -112,7 +114,7 @@ class Trainer:
             slots = mine[first : first + size]
             data = self.source.batch([batch[i] for i in slots], self.processes.device)
             with self._autocast():
-                loss = flow_loss(self.transformer, data, self.training.condition_timestep, self.pixels)
+                loss = flow_loss(self.forward, data, self.training.condition_timestep, self.pixels)
             (loss.sum() / len(batch)).backward()
             losses[slots] = loss.detach()
         asked, losses = self._sum_over_processes(losses, stop.asked)
@@ -182,7 +184,7 @@ class Trainer:
     def _check_velocity(self) -> torch.Tensor:
         with self._autocast():
             batch = self.source.fixed(0, 0.5, 0, self.processes.device)
-            return velocity(self.transformer, batch, self.training.condition_timestep, self.pixels)[0]
+            return velocity(self.forward, batch, self.training.condition_timestep, self.pixels)[0]
 
     def _start_checks(self) -> None:
         rates = [learning_rate(self.plan.samples_before(s), self.training) for s in range(self.plan.num_steps)]
@@ -194,7 +196,7 @@ class Trainer:
         change = checks.check_untouched(self.transformer, self._check_velocity, self.precision)
         with torch.no_grad(), self._autocast():
             batch = self.source.batch(self.plan.batch(0)[:1], self.processes.device)
-            loss = flow_loss(self.transformer, batch, self.training.condition_timestep, self.pixels).item()
+            loss = flow_loss(self.forward, batch, self.training.condition_timestep, self.pixels).item()
         checks.check_first_loss(loss, self.config.model.max_first_loss)
         if self.processes.is_main:
             self.folder.update_manifest(checks={"untouched_adapter_change": change, "first_loss": loss})
@@ -213,7 +215,7 @@ class Trainer:
             clip, level = cells[index]
             with self._autocast():
                 batch = self.validation.fixed(clip, sigmas[level], index, self.processes.device)
-                losses[index] = flow_loss(self.transformer, batch, self.training.condition_timestep, self.pixels)[0]
+                losses[index] = flow_loss(self.forward, batch, self.training.condition_timestep, self.pixels)[0]
         self.transformer.train(was_training)
         table = self.processes.sum_(losses).view(-1, len(sigmas))
         row = {"step": self.step, "validation_loss": table.mean().item()}

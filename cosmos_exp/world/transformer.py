@@ -13,6 +13,13 @@ from diffusers import CosmosTransformer3DModel
 from torch import nn
 
 
+def fast_forward(transformer: CosmosTransformer3DModel) -> nn.Module:
+    """`PerFrameForward` where it applies (all released Predict 2.5 models), else the transformer itself."""
+    config = transformer.config
+    plain = config.patch_size[0] == 1 and config.extra_pos_embed_type is None and not config.img_context_dim_in
+    return PerFrameForward(transformer) if plain and config.controlnet_block_every_n is None else transformer
+
+
 class PerFrameForward(nn.Module):
     """Wraps a transformer; called like it, returns the same velocity.
 
@@ -53,7 +60,10 @@ class PerFrameForward(nn.Module):
         )
         text = model.crossattn_proj(encoder_hidden_states)
         for block in model.transformer_blocks:
-            x = self.block(block, x, text, embedded, temb, rotary)
+            if model.gradient_checkpointing and torch.is_grad_enabled():
+                x = model._gradient_checkpointing_func(self.block, block, x, text, embedded, temb, rotary)
+            else:
+                x = self.block(block, x, text, embedded, temb, rotary)
         x = model.proj_out(_modulate(model.norm_out, x, embedded, temb, 2)[0])
         _, rows, columns = model.config.patch_size
         x = x.view(batch, frames, height // rows, width // columns, rows, columns, -1)

@@ -1,0 +1,59 @@
+"""The recipe of the embedded weights: from nothing to a folder that loads, in stretches."""
+
+import json
+
+import pytest
+import torch
+
+from cosmos_exp.tabletop import build, pretrain
+from cosmos_exp.world.components import load_transformer, load_vae
+from cosmos_exp.world.model_folder import COMPONENTS, ModelFolder
+
+
+@pytest.fixture
+def small(tmp_path):
+    words = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "weights"), "--clips", "4", "--shard", "2",
+             "--code-clips", "2", "--batch", "2", "--every", "2", "--decoder-steps", "2", "--decoder-clips", "1",
+             "--workers", "1", "--no-compile"]  # fmt: skip
+    return tmp_path, lambda *more: pretrain.main([*words, *more])
+
+
+def test_one_command_goes_from_nothing_to_a_folder_and_a_second_goes_on(small):
+    folder, run = small
+    run("--steps", "2")
+    rows = [json.loads(line) for line in (folder / "work" / "transformer.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows] == [2]
+    weights = ModelFolder(folder / "weights", folder)
+    assert {p.name for p in weights.path.iterdir()} == set(COMPONENTS)
+    before, _ = load_transformer(weights, torch.bfloat16)
+    load_vae(weights, torch.float32)
+    run("--steps", "4")
+    state = torch.load(folder / "work" / "transformer.pt", weights_only=True)
+    assert state["step"] == 4
+    assert state["seconds"] > rows[0]["seconds"]
+    after, _ = load_transformer(weights, torch.bfloat16)
+    assert any(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
+    assert torch.equal(after.proj_out.weight, state["ema"]["proj_out.weight"].bfloat16())
+
+
+def test_stretches_equal_one_go(small):
+    """Every draw follows from the step, and the checkpoint holds all state: 2 + 2 steps are 4 steps."""
+    folder, run = small
+    run("--stage", "code")
+    run("--stage", "clips")
+    results = []
+    for stretches in (("4",), ("2", "4")):
+        (folder / "work" / "transformer.pt").unlink(missing_ok=True)
+        for steps in stretches:
+            run("--stage", "transformer", "--steps", steps)
+        results.append(torch.load(folder / "work" / "transformer.pt", weights_only=True)["ema"])
+    assert all(torch.allclose(results[0][n], results[1][n], atol=1e-6) for n in results[0])
+
+
+def test_a_checkpoint_of_another_model_is_not_exported(small):
+    folder, run = small
+    run("--stage", "code")
+    torch.save({"ema": {"proj_out.weight": torch.zeros(1, 1)}}, folder / "work" / "transformer.pt")
+    with pytest.raises(RuntimeError):
+        build.export(folder / "work", folder / "weights")
+    assert not (folder / "weights").exists()
