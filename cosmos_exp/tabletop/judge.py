@@ -149,7 +149,7 @@ def _untouched_jumps(seen: Seen, color: str) -> int:
     return jumps
 
 
-def _arm_near(arm: np.ndarray, center: np.ndarray, reach: float = 14.0) -> bool:
+def _arm_near(arm: np.ndarray, center: np.ndarray, reach: float = 18.0) -> bool:
     y, x = np.nonzero(arm)
     return bool(len(x)) and bool(((x - center[0]) ** 2 + (y - center[1]) ** 2).min() < reach**2)
 
