@@ -25,8 +25,8 @@ _PROMPT = re.compile(
 )
 OUT = 4  # frames in which an arm reaches out before it counts as having moved; up to half of that does not count
 MOVED = 7.0  # pixels; the sway taken out, what stands still stays within 3
-# What the world's own clips show, also after the autoencoder: mean gradient 55 to 85, grain 1 to 2.
-SHARP, BLURRED, CLEAN, GRAINY = 48.0, 36.0, 4.0, 8.0
+# What the world's own clips show, also after the autoencoder: mean gradient 55 to 85, grain 1 to 6.
+SHARP, BLURRED, CLEAN, GRAINY = 48.0, 36.0, 7.0, 24.0
 
 
 @dataclass(frozen=True)
