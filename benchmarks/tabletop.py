@@ -74,16 +74,17 @@ def reconstruction(task: tuple[int, str]) -> dict[str, float]:
     import cv2
 
     from cosmos_exp.config import Sampson
-    from cosmos_exp.metrics.sampson import SiftMatcher, temporal_sampson
+    from cosmos_exp.metrics.matching import SiftMatcher
+    from cosmos_exp.metrics.sampson import temporal_sampson
     from cosmos_exp.tabletop.scene import Scene
 
     frames = Scene.sample(*task).clip().frames
     back = _through_vae(frames)
-    matcher = SiftMatcher(Sampson())
+    matcher = SiftMatcher(2048, 0.8)
 
     def matches(video: np.ndarray) -> int:
-        found = [matcher.features(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY)) for f in video[::4]]
-        return sum(len(matcher.match(a, b)[0]) for a, b in itertools.pairwise(found))
+        found = matcher.features([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in video[::4]])
+        return sum(len(m) for m in matcher.match(list(itertools.pairwise(found)), video.shape[1:3]))
 
     error = float(np.mean((frames.astype(np.float64) - back) ** 2))
     tse = [temporal_sampson(v, Sampson()).tse for v in (frames, back)]

@@ -19,6 +19,21 @@ EPILOG = """examples:
 
 exit codes: 0 done, 1 the run or the check failed, 2 the request was wrong"""
 
+SAMPSON_EPILOG = """examples:
+  cosmos-exp sampson outputs/*/*/videos/*.mp4 --plot pictures
+  cosmos-exp sampson grid.mp4 --layout 2x2 --views left,right,wrist,- --pairs left:right
+  cosmos-exp sampson left.mp4 right.mp4 --views left,right --calibration rig.yaml     one file a view
+
+A - in the table means that the measure cannot say anything there; the reason stands below the table."""
+
+JUDGE_EPILOG = """examples:
+  cosmos-exp judge out/*.mp4 --judge reason2_8b --prompt "Use the left hand to pick up the cup."
+  cosmos-exp judge out/*.mp4 --judge server --url http://localhost:8000/v1 --set judge.samples=5 judge.reasoning=true
+  cosmos-exp judge clip.mp4 --rubric my_rubric.yaml --json
+  cosmos-exp judge agree people.csv --judge reason2_2b      exact and within-one agreement, correlations, kappa
+
+Scores are kept by video content, prompt, rubric, judge and settings: asking again costs nothing."""
+
 
 def _run(args: argparse.Namespace) -> int:
     from cosmos_exp.run_command import main
@@ -36,6 +51,12 @@ def _judge(args: argparse.Namespace) -> int:
     from cosmos_exp.metrics.command import judge
 
     return judge(args)
+
+
+def _judge_agree(args: argparse.Namespace) -> int:
+    from cosmos_exp.metrics.command import agree
+
+    return agree(args)
 
 
 def _generate(args: argparse.Namespace) -> int:
@@ -92,16 +113,53 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("dir", help="folder with runs in it")
     report.add_argument("--out", help="write report.md and scores.csv there (default: DIR)")
 
-    sampson = add("sampson", _sampson, "temporal Sampson error of any videos")
+    sampson = add(
+        "sampson", _sampson, "Sampson error of any videos, in time and across views",
+        epilog=SAMPSON_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     sampson.add_argument("videos", nargs="+", metavar="VIDEO")
+    sampson.add_argument("--layout", metavar="RxC", help="each frame is a grid of so many rows and columns of views")
+    sampson.add_argument(
+        "--views", metavar="NAME,…", help="names of the tiles row by row, - leaves one out; or one a file"
+    )
+    sampson.add_argument("--pairs", metavar="A:B,…", help="views to compare across (default: all pairs)")
+    sampson.add_argument(
+        "--calibration", metavar="FILE", help="JSON or YAML with each view's camera (docs/measures.md)"
+    )
+    sampson.add_argument("--matcher", choices=["sift", "superpoint_lightglue"], help="default: sift, needs no weights")
+    sampson.add_argument("--matcher-source", metavar="DIR", help="superpoint_lightglue: folder of its weights")
+    sampson.add_argument("--estimator", choices=["magsac", "ransac", "five_point"], help="default: magsac")
+    sampson.add_argument("--gap", type=int, metavar="K", help="compare frames K apart (default: 1)")
+    sampson.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes over videos (default: one a core)"
+    )
+    sampson.add_argument("--plot", metavar="DIR", help="pictures: error over frames, matches of each view's worst pair")
     sampson.add_argument("--json", action="store_true", help="all figures as JSON")
 
-    judge = add("judge", _judge, "scores from 1 to 5 by Cosmos-Reason2")
-    judge.add_argument("videos", nargs="+", metavar="VIDEO")
-    judge.add_argument("--judge", default="reason2_2b", metavar="NAME", help="a choice of the judge group")
-    judge.add_argument("--source", help="hub repository or folder, instead of the choice's own")
-    judge.add_argument("--prompt", help="the instruction; without it only physics is judged")
-    judge.add_argument("--json", action="store_true", help="with the raw answers, as JSON")
+    judge = add(
+        "judge", _judge, "scores from 1 to 5 by Cosmos-Reason2, a server, or the embedded world's rules",
+        epilog=JUDGE_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    judge.add_argument("videos", nargs="+", metavar="VIDEO", help="or: agree FILE")
+    judge.add_argument("--prompt", help="the instruction; without it only rubrics that need none are judged")
+    judge.add_argument("--no-cache", action="store_true", help="ask again, even what was asked before")
+    agree = add("judge-agree", _judge_agree, "how well a judge's scores agree with people's; also `judge agree FILE`")
+    agree.add_argument(
+        "file", metavar="FILE", help="CSV or JSON lines: video, score (a person's), prompt, measure, judge"
+    )
+    for sub in (judge, agree):
+        sub.add_argument("--judge", default="reason2_2b", metavar="NAME", help="a choice of the judge group")
+        sub.add_argument(
+            "--source", help="hub repository or folder (server: the model's name), instead of the choice's own"
+        )
+        sub.add_argument("--url", help="server: address of the endpoint, up to /v1")
+        sub.add_argument(
+            "--rubric", action="append", metavar="FILE", help="physics, instruction or your YAML; repeatable"
+        )
+        sub.add_argument(
+            "--set", nargs="+", default=[], metavar="KEY=VALUE", help="configuration, e.g. judge.samples=5"
+        )
+        sub.add_argument("--json", action="store_true", help="everything, with the raw answers, as JSON")
 
     generate = add("generate", _generate, "videos from adapter files, one after another in one process")
     generate.add_argument("--adapter", nargs="+", required=True, metavar="FILE_OR_DIR", help="or `base` for none")
@@ -139,6 +197,9 @@ def main(argv: list[str] | None = None) -> int:
     if argv[debug_first : debug_first + 1] == ["run"]:
         args = argparse.Namespace(call=_run, rest=argv[debug_first + 1 :], debug=debug_first or "--debug" in argv)
     else:
+        words = argv[debug_first:]
+        if words[:2] == ["judge", "agree"]:
+            argv = [*argv[:debug_first], "judge-agree", *words[2:]]
         args = parser().parse_args(argv)
     try:
         return args.call(args)

@@ -181,13 +181,22 @@ class Generation:
 
 @dataclass
 class Sampson:
-    """Temporal Sampson error."""
+    """Sampson error, temporal and across views."""
 
     enabled: bool = key(True, "measure it")
-    matcher: str = key("sift", "feature matcher", choices=("sift",))
+    layout: str | None = key(None, "tiles of a frame, ROWSxCOLUMNS; null: as the data's views say, else one picture")
+    views: list[str] = key([], "names of the tiles, row by row; - leaves one out")
+    pairs: str | None = key(None, "views to compare, A:B,A:C; null: all pairs")
+    calibration: str | None = key(None, "file with each view's camera; null: not known")
+    gap: int = key(1, "frames from the first to the second of a pair", gt=0)
+    estimator: str = key("magsac", "of our figures' F", choices=("magsac", "ransac", "five_point"))
+    matcher: str = key("sift", "feature matcher", choices=("sift", "superpoint_lightglue"))
+    matcher_source: str = key("ETH-CVG/lightglue_superpoint", "its hub repository or folder")
+    matcher_revision: str | None = key(None, "branch, tag or commit")
+    batch_frames: int = key(8, "superpoint_lightglue: frames at once", gt=0)
     max_keypoints: int = key(2048, "a frame", gt=0)
-    ratio: float = key(0.8, "Lowe's ratio test", gt=0, le=1)
-    ransac_threshold: float = key(1.0, "pixels", gt=0)
+    ratio: float = key(0.8, "sift: Lowe's ratio test", gt=0, le=1)
+    threshold: float = key(1.0, "an inlier's largest error, pixels", gt=0)
     min_matches: int = key(15, "fewer in a frame pair: it is counted, not measured", ge=8)
     static_pixels: float = key(0.5, "a match that moves less is static", ge=0)
 
@@ -196,13 +205,23 @@ class Sampson:
 class Judge:
     """Scores from 1 to 5."""
 
-    name: str = key("none", "which judge", choices=("none", "rules", "reason2"))
+    name: str = key("none", "which judge", choices=("none", "rules", "reason2", "server"))
     builder: str | None = key(None, "rules: the class that knows the world it judges")
-    source: str | None = key(None, "hub repository or folder")
+    source: str | None = key(None, "hub repository or folder; server: the model's name there, null: its only one")
     revision: str | None = key(None, "branch, tag or commit")
+    url: str | None = key(None, "server: address of an OpenAI-compatible endpoint, up to /v1")
+    api_key_env: str = key("OPENAI_API_KEY", "server: environment variable that holds the key, if it wants one")
+    media: str = key("video", "server: send one video, or frames as pictures", choices=("video", "frames"))
+    timeout: float = key(600.0, "server: seconds until a request counts as failed", gt=0)
+    retries: int = key(6, "server: further tries of a failed request, with growing pauses", ge=0)
     fps: float = key(16.0, "frames a second it is shown", gt=0)
+    max_frames: int = key(256, "frames it is shown at most", gt=1)
     max_total_pixels: int = key(6_400_000, "pixels of all frames together", gt=0)
     max_new_tokens: int = key(2048, "length of an answer", gt=0)
+    reasoning: bool = key(False, "let it think before it answers")
+    samples: int = key(1, "answers to each question; their mean is the score", gt=0)
+    temperature: float | None = key(None, "0 is greedy; null: 0 for one sample, 0.7 for several", ge=0)
+    batch: int = key(1, "questions at once", gt=0)
     rubrics: list[str] = key(["physics", "instruction"], "our names, or paths of YAML files")
 
 
@@ -315,6 +334,12 @@ def _relation_problems(config: Config) -> list[str]:
         )
     if config.judge.name == "rules" and not config.judge.builder:
         problems.append("judge.builder: judge=rules needs the class that knows the world")
+    if config.judge.name == "server" and not config.judge.url:
+        problems.append("judge.url: where is the server? Give judge.url=http://HOST:PORT/v1")
+    if config.judge.samples > 1 and config.judge.temperature == 0:
+        problems.append(
+            f"judge.samples={config.judge.samples}: at judge.temperature=0 all are the same; set 0.7 or null"
+        )
     if config.judge.name == "reason2" and not config.judge.source:
         problems.append("judge.source: give a hub repository or a folder")
     if config.data.reader != "gr1_100" and not config.data.path and not config.data.builder:

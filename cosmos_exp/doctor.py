@@ -78,9 +78,11 @@ def _wandb(config: Config) -> str:
 
 
 def _judge(config: Config) -> str:
-    from cosmos_exp.metrics.judge import judge_folder
+    from cosmos_exp.hub import local_folder
 
-    return str(judge_folder(config.judge)) if config.judge.name == "reason2" else config.judge.name
+    if config.judge.name != "reason2":
+        return config.judge.name
+    return str(local_folder(config.judge.source, config.judge.revision, "judge.source"))
 
 
 CHECKS: dict[str, Callable[[Config], str]] = {

@@ -36,3 +36,19 @@ def fetch(repo_id: str, revision: str | None, repo_type: str, own_way: str, patt
             f"Mend it by one of: accept its licence on the hub and `hf auth login` (or set HF_TOKEN); on a machine with "
             f"a network `hf download {repo_id}{kind}{at}` and copy the folder; then give {own_way}."
         ) from error
+
+
+def local_folder(source: str | None, revision: str | None, key: str) -> Path:
+    """A folder by path, or the local folder of a hub repository. `key` names the setting that said so.
+
+    Raises:
+        UserError: not there and not to be fetched.
+    """
+    if not source:
+        raise UserError(f"{key}: give a hub repository or a folder")
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if source.startswith(("/", "./", "../", "~")):
+        raise UserError(f"{key}={source}: there is no such folder")
+    return fetch(source, revision, "model", f"{key}=/path/to/the/folder")

@@ -42,14 +42,15 @@ def preflight(config: Config) -> None:
         UserError: what is missing and how to mend it.
     """
     from cosmos_exp.data.dataset import cache_root, locate
-    from cosmos_exp.metrics.judge import judge_folder, load_rubric
+    from cosmos_exp.hub import local_folder
+    from cosmos_exp.metrics.judge import load_rubric
     from cosmos_exp.world.model_folder import check_guardrail, resolve
 
     resolve(config.model, cache_root(config))
     check_guardrail(config.model.guardrail)
     if config.judge.name != "none":
         if config.judge.name == "reason2":
-            judge_folder(config.judge)
+            local_folder(config.judge.source, config.judge.revision, "judge.source")
         for rubric in config.judge.rubrics:
             load_rubric(rubric)
     locate(config)

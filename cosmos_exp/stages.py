@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from cosmos_exp.data.episodes import TestPair
 from cosmos_exp.errors import RunError
 from cosmos_exp.generation.videos import Generator, VideoTask, condition_frames
 from cosmos_exp.metrics.judge import load_judge
-from cosmos_exp.metrics.score import ScoredVideo, score_videos
+from cosmos_exp.metrics.score import ScoredVideo, judge_videos, measure_geometry
 from cosmos_exp.processes import Processes
 from cosmos_exp.report.statistics import summarize
 from cosmos_exp.run_folder import RunFolder, now, read_json_lines, write_json, write_json_lines
@@ -242,12 +243,22 @@ def evaluate(config: Config, folder: RunFolder, processes: Processes, prepared: 
             load_judge(config.judge, processes.device, config.hardware.mixed_precision, config.seed) if videos else None
         )
         processes.wait()
-        score_videos(processes.share(videos), config, judge, folder.scores, done, show=processes.is_main)
+        mine, show = processes.share(videos), processes.is_main
+        workers = max(1, (os.cpu_count() or 1) // processes.size)
+        failure = None
+        try:
+            measure_geometry(mine, config, folder.scores, done, show, workers)
+            if judge:
+                judge_videos(mine, config, judge, folder.scores, done, cache_root(config) / "judged", show)
+        except RunError as error:
+            failure = error
         processes.wait()
         if processes.is_main:
             rows = sorted(read_json_lines(folder.scores), key=lambda r: (r["sample"], r["seed"], r["measure"]))
             write_json_lines(folder.scores, rows)
             write_json(folder.metrics, folder.read(folder.metrics) | {"measures": summarize(rows)})
+        if failure:
+            raise RunError(f"{failure}\nWhat was scored before is kept; the same command with run_dir={folder.path} scores the rest.") from failure  # fmt: skip
 
 
 def _bar(words: str, unit: str, processes: Processes) -> Callable[[list], Any]:

@@ -7,7 +7,8 @@ import pytest
 
 from cosmos_exp.config import Sampson
 from cosmos_exp.data.video import read_video
-from cosmos_exp.metrics.sampson import sampson_distance, temporal_sampson
+from cosmos_exp.metrics.geometry import sampson_distance
+from cosmos_exp.metrics.sampson import temporal_sampson
 from cosmos_exp.tabletop.dataset import Kind, make_clips
 from cosmos_exp.tabletop.scene import HANDS, LABELS, Scene
 
@@ -53,15 +54,15 @@ def test_tracks_lie_on_the_masks():
 
 def test_poses_predict_the_picture():
     """Two frames' known poses give F; static table points matched by SIFT obey it, so the renderer's geometry is true."""
-    from cosmos_exp.metrics.sampson import SiftMatcher
+    from cosmos_exp.metrics.matching import SiftMatcher
 
     scene = Scene.sample(2, "robot", size=(384, 640))
     clip = scene.clip()
     a, b = 0, 8
-    matcher = SiftMatcher(Sampson())
-    x, y = matcher.match(
-        *(matcher.features(np.ascontiguousarray(clip.frames[k].mean(2).astype(np.uint8))) for k in (a, b))
-    )
+    matcher = SiftMatcher(2048, 0.8)
+    first, second = matcher.features([np.ascontiguousarray(clip.frames[k].mean(2).astype(np.uint8)) for k in (a, b)])
+    found = matcher.match([(first, second)], (384, 640))[0]
+    x, y = first.points[found[:, 0]], second.points[found[:, 1]]
     rotation = clip.rotations[b] @ clip.rotations[a].T
     t = clip.translations[b] - rotation @ clip.translations[a]
     cross = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cosmos_exp.compose import compose_config
-from cosmos_exp.config import Sampson
-from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.config import Config, Sampson
+from cosmos_exp.errors import UserError
+
+if TYPE_CHECKING:
+    from cosmos_exp.metrics.judge import Judge
+
+SAMPSON_OPTIONS = ("layout", "pairs", "calibration", "matcher", "matcher_source", "gap", "estimator")
 
 
 def _files(names: list[str]) -> list[Path]:
@@ -19,61 +26,177 @@ def _files(names: list[str]) -> list[Path]:
     return paths
 
 
-def _figure(value: float | None) -> str:
-    return "   -   " if value is None else f"{value:7.3f}"
+def _settings(args: argparse.Namespace) -> Sampson:
+    """conf/sampson with the options given; the configuration's own checks apply."""
+    from omegaconf import OmegaConf
+
+    def quoted(value: object) -> str:
+        return OmegaConf.to_yaml([value]).strip()[2:] if isinstance(value, int) else f"'{value}'"
+
+    words = [f"sampson.{n}={quoted(getattr(args, n))}" for n in SAMPSON_OPTIONS if getattr(args, n) is not None]
+    if args.views:
+        words.append("sampson.views=[" + ",".join(f"'{v.strip()}'" for v in args.views.split(",")) + "]")
+    return compose_config(words).sampson
+
+
+def _sources(paths: list[Path], settings: Sampson) -> list:
+    """One source a file; or all files as views of one scene, when as many views are named and no layout is."""
+    from cosmos_exp.metrics.files import Source
+
+    if len(settings.views) == len(paths) > 1 and not settings.layout:
+        return [Source("+".join(p.stem for p in paths), tuple(paths))]
+    if settings.views and not settings.layout and len(settings.views) != 1:
+        raise UserError(
+            f"--views names {len(settings.views)} views for {len(paths)} files: add --layout RxC when they are tiles of "
+            "each frame, or give one file a view"
+        )
+    return [Source(str(p), (p,)) for p in paths]
 
 
 def sampson(args: argparse.Namespace) -> int:
-    """Print a line a video (or JSON). Exit code 1 if one could not be read."""
-    from cosmos_exp.data.video import read_video
-    from cosmos_exp.metrics.sampson import temporal_sampson
+    """Print a line a view and view pair (or JSON). Exit code 1 if a video could not be read."""
+    from tqdm import tqdm
 
-    rows, failed = [], False
-    for path in _files(args.videos):
-        try:
-            result = temporal_sampson(read_video(path), Sampson())
-            rows.append({"video": str(path), **result.detail()})
-        except RunError as error:
-            failed = True
-            rows.append(
-                {"video": str(path), "tse": None, "tse_moving": None, "static_share": None, "reason": str(error)}
-            )
+    from cosmos_exp.metrics.files import check_settings, measure_all
+
+    settings = _settings(args)
+    check_settings(settings)
+    sources = _sources(_files(args.videos), settings)
+    results = list(
+        tqdm(measure_all(sources, settings, args.workers), "measuring", len(sources), unit="video", disable=None)
+    )
+    if args.plot:
+        for source, result in zip(sources, results, strict=True):
+            if not isinstance(result, str):
+                _plot(Path(args.plot), source, result, settings)
     if args.json:
+        rows = [{"video": s.name, **({"error": r} if isinstance(r, str) else r.detail())} for s, r in zip(sources, results, strict=True)]  # fmt: skip
         print(json.dumps(rows, indent=2))
-        return int(failed)
-    print("   tse   moving  static  video   (pixels; lower is steadier)")
-    for row in rows:
-        figures = " ".join(_figure(row[m]) for m in ("tse", "tse_moving", "static_share"))
-        print(f"{figures}  {row['video']}" + (f"   [{row['reason']}]" if row["reason"] else ""))
-    return int(failed)
+    else:
+        print(_table(sources, results))
+    return int(any(isinstance(r, str) for r in results))
 
 
-def judge(args: argparse.Namespace) -> int:
-    """Print each video's scores. Exit code 1 if an answer held none."""
-    overrides = [f"judge={args.judge}"] + ([f"judge.source='{args.source}'"] if args.source else [])
-    config = compose_config(overrides)
-    paths = _files(args.videos)
+def _plot(out: Path, source: Any, result: Any, settings: Sampson) -> None:
+    from cosmos_exp.data.video import read_video
+    from cosmos_exp.metrics.plots import draw
+    from cosmos_exp.metrics.views import View, parse_layout, split_views
+
+    if len(source.files) == 1:
+        layout = parse_layout(settings.layout) if settings.layout else (1, 1)
+        names = list(settings.views) or (["video"] if layout == (1, 1) else [])
+        views, _ = split_views(read_video(source.files[0]), layout, names)
+        name = source.files[0].stem
+    else:
+        views, name = [View(n, read_video(f)) for n, f in zip(settings.views, source.files, strict=True)], source.name
+    for path in draw(out, name, views, result, settings):
+        print(path)
+
+
+def _table(sources: list, results: list) -> str:
+    """A row a view and view pair; what a missing figure means, and notes, below."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    heads = ("video", "view", "cookbook", "robust", "moving", "static", "inliers", "matches", "measured")
+    for head in heads:
+        table.add_column(head, justify="left" if head in heads[:2] else "right", overflow="fold")
+    below = []
+
+    def figure(value: float | None, form: str = ".3f") -> str:
+        return "-" if value is None else format(value, form)
+
+    for source, result in zip(sources, results, strict=True):
+        name = Path(source.name).name
+        if isinstance(result, str):
+            below.append(result)
+            table.add_row(name, *["-"] * 8)
+            continue
+        for v in result.views:
+            table.add_row(name, v.view, figure(v.tse), "", figure(v.tse_moving), figure(v.static_share, ".0%"),
+                          figure(v.inlier_share, ".0%"), figure(v.matches, ".0f"), f"{v.pairs_measured}/{v.pairs}")  # fmt: skip
+            below += [f"{name}, {v.view}: {why}" for why in (v.reason, v.note) if why]
+        for c in result.crosses:
+            table.add_row(name, ":".join(c.views), figure(c.cse), figure(c.cse_robust), figure(c.cse_moving), "",
+                          figure(c.inlier_share, ".0%"), figure(c.matches, ".0f"), f"{c.frames_measured}/{c.frames}")  # fmt: skip
+            below += [f"{name}, {':'.join(c.views)}: {c.reason}"] if c.reason else [f"{name}, {':'.join(c.views)}: F of robust and moving from {c.geometry}"]  # fmt: skip
+        below += [f"{name}: {note}" for note in result.notes]
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    with console.capture() as shown:
+        console.print(table)
+        console.print("Sampson error in pixels, lower is steadier. cookbook: all matches, plain RANSAC. moving: matches that move, MAGSAC++.")  # fmt: skip
+        for line in below:
+            console.print(line, markup=False)
+    return shown.get().rstrip()
+
+
+def _judge_config(args: argparse.Namespace) -> Config:
+    words = [f"judge={args.judge}"] + ([f"judge.source='{args.source}'"] if args.source else [])
+    words += [f"judge.url='{args.url}'"] if args.url else []
+    if args.rubric:
+        words.append("judge.rubrics=[" + ",".join(f"'{r}'" for r in args.rubric) + "]")
+    return compose_config([*words, *args.set])
+
+
+def _load(config: Config) -> Judge:
     import torch
 
-    from cosmos_exp.data.video import probe, read_video
-    from cosmos_exp.metrics.judge import load_judge, load_rubric
+    from cosmos_exp.metrics.judge import load_judge
 
     cuda = torch.cuda.is_available()
     loaded = load_judge(config.judge, torch.device("cuda" if cuda else "cpu"), "bf16" if cuda else "no", config.seed)
     if loaded is None:
         raise UserError("--judge none: choose one that judges")
+    return loaded
+
+
+def judge(args: argparse.Namespace) -> int:
+    """Print each video's scores as they come. Exit code 1 if an answer held none."""
+    from cosmos_exp.data.dataset import cache_root
+    from cosmos_exp.metrics.judge import Question, load_rubric
+    from cosmos_exp.metrics.judging import judge_all
+
+    config = _judge_config(args)
+    paths = _files(args.videos)
+    rubrics = [r for r in map(load_rubric, config.judge.rubrics) if args.prompt or not r.needs_instruction]
+    if not rubrics:
+        raise UserError("all rubrics ask for the instruction: give it with --prompt")
+    loaded = _load(config)
+    questions = [Question(p, r, args.prompt) for p in paths for r in rubrics]
+    cache = None if args.no_cache else cache_root(config) / "judged"
     rows = []
-    for path in paths:
-        for rubric in map(load_rubric, config.judge.rubrics):
-            if rubric.needs_instruction and not args.prompt:
-                continue
-            answer = loaded.answer(read_video(path), probe(path).fps, rubric, args.prompt)
-            rows.append({"video": str(path), "measure": rubric.measure, "judge": loaded.name, **vars(answer)})
+    for question, verdict in judge_all(loaded, questions, config.judge, config.seed, cache):
+        rows.append({"video": str(question.video), "measure": question.rubric.measure, "judge": loaded.name, **vars(verdict)})  # fmt: skip
+        if not args.json:
+            print(_line(rows[-1]), flush=True)
     if args.json:
         print(json.dumps(rows, indent=2))
-    else:
-        for row in rows:
-            expected = "" if row["expected"] is None else f" (expected {row['expected']:.2f})"
-            score = "no score: " + repr(row["text"][:60]) if row["score"] is None else f"{row['score']}{expected}"
-            print(f"{row['measure']:12} {score}  {row['video']}")
     return int(any(r["score"] is None for r in rows))
+
+
+def _line(row: dict[str, Any]) -> str:
+    if row["score"] is None:
+        score = f"no score: {row['answers'][-1][:60]!r}"
+    else:
+        score = f"{row['score']:g}" + (
+            "" if row["expected"] in (None, row["score"]) else f" (expected {row['expected']:.2f})"
+        )
+    reasons = f"   {row['answers'][-1]}" if row["judge"] == "rules" else ""
+    return f"{row['measure']:12} {score}  {row['video']}{reasons}"
+
+
+def agree(args: argparse.Namespace) -> int:
+    """Print how well a judge's scores agree with given ones."""
+    from cosmos_exp.metrics.agreement import agreement, read_pairs, show, with_scores
+
+    rows = read_pairs(Path(args.file))
+    if any(r.judge is None for r in rows):
+        from cosmos_exp.data.dataset import cache_root
+
+        config = _judge_config(args)
+        rows = with_scores(rows, _load(config), config, cache_root(config) / "judged")
+    result = agreement(rows, seed=0)
+    print(json.dumps(result, indent=2) if args.json else show(result))
+    return int(result["missing"] > 0)

@@ -1,14 +1,24 @@
-"""Cosmos-Reason2 (a Qwen3-VL) through transformers: video before text, greedy, the raw answer kept."""
+"""Cosmos-Reason2 (a Qwen3-VL) through transformers: video before text, batched, the raw answer kept."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
-from cosmos_exp.metrics.judge import Answer, Rubric, judge_folder, parse_score, sample_frames
+from cosmos_exp.hub import local_folder
+from cosmos_exp.metrics.judge import (
+    Answer,
+    Question,
+    asked_text,
+    expected_score,
+    find_score,
+    parse_score,
+    shown_frames,
+    weights_identity,
+)
 
 DIGITS = ("1", "2", "3", "4", "5")
 
@@ -16,52 +26,73 @@ DIGITS = ("1", "2", "3", "4", "5")
 class Reason2:
     """One loaded judge."""
 
-    def __init__(self, settings: Any, device: torch.device, precision: str, seed: int):
-        folder = judge_folder(settings)
-        self.settings, self.device, self.seed = settings, device, seed
+    def __init__(self, settings: Any, device: torch.device, precision: str):
+        self.folder = local_folder(settings.source, settings.revision, "judge.source")
+        self.settings, self.device, self.batch = settings, device, settings.batch
         self.name = str(settings.source).rstrip("/").rsplit("/", 1)[-1]
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self.processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        self.model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=dtype, local_files_only=True)
-        self.model.requires_grad_(False).eval().to(device)
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.processor = AutoProcessor.from_pretrained(self.folder, local_files_only=True)
+        self.processor.tokenizer.padding_side = "left"
+        model = Qwen3VLForConditionalGeneration.from_pretrained(self.folder, dtype=self.dtype, local_files_only=True)
+        self.model = model.requires_grad_(False).eval().to(device)
         tokens = [self.processor.tokenizer.encode(d, add_special_tokens=False) for d in DIGITS]
         self.digit_ids = [t[0] for t in tokens] if all(len(t) == 1 for t in tokens) else None
 
+    def identity(self) -> dict[str, Any]:
+        """The weights' content, the precision, and what of the video is shown."""
+        s = self.settings
+        return {
+            "weights": weights_identity(self.folder), "dtype": str(self.dtype), "fps": s.fps, "max_frames": s.max_frames,
+            "max_total_pixels": s.max_total_pixels, "max_new_tokens": s.max_new_tokens, "reasoning": s.reasoning,
+        }  # fmt: skip
+
     @torch.no_grad()
-    def answer(self, frames: np.ndarray, fps: float, rubric: Rubric, instruction: str | None) -> Answer:
-        """Ask once; the same frames, rubric and settings give the same answer."""
-        shown = sample_frames(frames, fps, self.settings.fps, self.settings.max_total_pixels)
-        messages = [
-            {"role": "system", "content": [{"type": "text", "text": rubric.system_prompt}]},
-            {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": rubric.text(instruction)}]},
-        ]
-        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        rate = min(fps, self.settings.fps)
-        meta = {"fps": rate, "total_num_frames": len(shown), "frames_indices": list(range(len(shown))),
-                "duration": len(shown) / rate}  # fmt: skip
-        inputs = self.processor(
-            text=[text], videos=[list(shown)], video_metadata=[meta], do_sample_frames=False, return_tensors="pt"
-        ).to(self.device)
-        torch.manual_seed(self.seed)
+    def ask(self, questions: Sequence[Question], temperature: float, seed: int) -> list[Answer]:
+        """Ask once, all together; the same questions, temperature and seed give the same answers."""
+        inputs = self._inputs(questions)
+        torch.manual_seed(seed)
+        how: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
         out = self.model.generate(
-            **inputs, max_new_tokens=self.settings.max_new_tokens, do_sample=False, return_dict_in_generate=True,
+            **inputs,
+            **how,
+            max_new_tokens=self.settings.max_new_tokens,
+            return_dict_in_generate=True,
             output_logits=True,
-        )  # fmt: skip
-        new = out.sequences[0, inputs["input_ids"].shape[1] :]
-        reply = self.processor.tokenizer.decode(new, skip_special_tokens=True)
-        return Answer(parse_score(reply), self._expected(new, out.logits), reply)
+        )
+        answers = []
+        for row, tokens in enumerate(out.sequences[:, inputs["input_ids"].shape[1] :]):
+            text = self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+            expected = self._expected(tokens, [step[row] for step in out.logits], text)
+            answers.append(Answer(parse_score(text), expected, text))
+        return answers
 
-    def _expected(self, tokens: torch.Tensor, logits: tuple[torch.Tensor, ...]) -> float | None:
-        """Mean of 1 to 5 under the probabilities of the digits, where the first digit was written."""
-        if self.digit_ids is None:
+    def _inputs(self, questions: Sequence[Question]) -> Any:
+        texts, videos, metas = [], [], []
+        for question in questions:
+            frames, rate = shown_frames(question.video, self.settings)
+            content = [{"type": "video"}, {"type": "text", "text": asked_text(question, self.settings)}]
+            messages = [
+                {"role": "system", "content": [{"type": "text", "text": question.rubric.system_prompt}]},
+                {"role": "user", "content": content},
+            ]
+            texts.append(self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+            videos.append(list(frames))
+            metas.append({"fps": rate, "total_num_frames": len(frames), "frames_indices": list(range(len(frames))),
+                          "duration": len(frames) / rate})  # fmt: skip
+        return self.processor(
+            text=texts, videos=videos, video_metadata=metas, do_sample_frames=False, padding=True, return_tensors="pt"
+        ).to(self.device)
+
+    def _expected(self, tokens: torch.Tensor, logits: list[torch.Tensor], text: str) -> float | None:
+        """Mean of 1 to 5 under the digits' probabilities where the score was written; None when that is no single token."""
+        found = find_score(text)
+        if found is None or self.digit_ids is None:
             return None
-        for token, scores in zip(tokens.tolist(), logits, strict=False):
-            if token in self.digit_ids:
-                return expected_score(scores[0, self.digit_ids].float().cpu().numpy())
-        return None
-
-
-def expected_score(digit_logits: np.ndarray) -> float:
-    """sum_k k p_k over k = 1 to 5, p the softmax of the five logits."""
-    weights = np.exp(digit_logits - digit_logits.max())
-    return float((weights / weights.sum() * np.arange(1, 6)).sum())
+        low, high = 0, len(tokens) - 1  # the first token whose text reaches beyond the digit's position
+        while low < high:
+            middle = (low + high) // 2
+            reach = len(self.processor.tokenizer.decode(tokens[: middle + 1], skip_special_tokens=True))
+            low, high = (low, middle) if reach > found[1] else (middle + 1, high)
+        if int(tokens[low]) not in self.digit_ids:
+            return None
+        return expected_score(logits[low][self.digit_ids].float().cpu().numpy())

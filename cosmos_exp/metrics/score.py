@@ -8,9 +8,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cosmos_exp.data.video import probe, read_video
-from cosmos_exp.metrics.judge import Judge, load_rubric
-from cosmos_exp.metrics.sampson import temporal_sampson
+from cosmos_exp.errors import RunError
+from cosmos_exp.metrics.files import Source, from_data, measure_all
+from cosmos_exp.metrics.judge import Judge, Question, load_rubric
+from cosmos_exp.metrics.judging import judge_all
 from cosmos_exp.run_folder import append_json_line
 
 
@@ -24,29 +25,57 @@ class ScoredVideo:
     path: Path
 
 
-def score_videos(
-    videos: list[ScoredVideo], config: Any, judge: Judge | None, scores: Path, done: set[tuple], show: bool = True
+def measure_geometry(
+    videos: list[ScoredVideo], config: Any, scores: Path, done: set[tuple], show: bool = True, workers: int = 0
 ) -> None:
-    """Measure each video and append its lines to `scores`; `done` holds (sample, seed, measure) already there."""
-    rubrics = [load_rubric(r) for r in config.judge.rubrics] if judge else []
-    for video in tqdm(videos, desc="scoring", unit="video", disable=None if show else True):
-        rows = []
-        frames = None
-        wanted = ["tse", "tse_moving", "static_share"] if config.sampson.enabled else []
-        if any((video.sample, video.seed, m) not in done for m in wanted):
-            frames = read_video(video.path)
-            result = temporal_sampson(frames, config.sampson)
-            rows += [(m, getattr(result, m), result.detail()) for m in wanted]
-        for rubric in rubrics:
-            if (video.sample, video.seed, rubric.measure) in done or (rubric.needs_instruction and not video.prompt):
-                continue
-            frames = read_video(video.path) if frames is None else frames
-            answer = judge.answer(frames, probe(video.path).fps, rubric, video.prompt)  # type: ignore[union-attr]
-            detail = {"judge": judge.name, "expected": answer.expected, "answer": answer.text}  # type: ignore[union-attr]
-            rows.append((rubric.measure, answer.score, detail))
-        for measure, value, detail in rows:
+    """Append each video's Sampson errors to `scores`; `done` holds (sample, seed, measure) already there.
+
+    Raises:
+        RunError: a video that cannot be read.
+    """
+    if not config.sampson.enabled:
+        return
+    settings = from_data(config.sampson, config.data.views)
+    wanted = ["tse", "tse_moving", "static_share"]
+    left = [v for v in videos if any((v.sample, v.seed, m) not in done for m in wanted)]
+    results = measure_all([Source(str(v.path), (v.path,)) for v in left], settings, workers)
+    bar = tqdm(results, "measuring", len(left), unit="video", disable=None if show else True)
+    for video, result in zip(left, bar, strict=True):
+        if isinstance(result, str):
+            raise RunError(result)
+        detail = result.detail()
+        for measure, (value, reason) in result.measures().items():
             if (video.sample, video.seed, measure) not in done:
-                append_json_line(scores, {
-                    "sample": video.sample, "seed": video.seed, "prompt": video.prompt, "video": video.path.name,
-                    "measure": measure, "value": value, "detail": detail,
-                })  # fmt: skip
+                _append(scores, video, measure, value, {"reason": reason if value is None else None, **detail})
+
+
+def judge_videos(
+    videos: list[ScoredVideo], config: Any, judge: Judge, scores: Path, done: set[tuple], cache: Path | None,
+    show: bool = True,
+) -> None:  # fmt: skip
+    """Append the judge's scores, each as soon as it is there.
+
+    Raises:
+        RunError: the judge cannot go on; what was scored before stays.
+    """
+    asked: dict[Question, ScoredVideo] = {}
+    for video in videos:
+        for rubric in map(load_rubric, config.judge.rubrics):
+            if (video.sample, video.seed, rubric.measure) not in done and (
+                video.prompt or not rubric.needs_instruction
+            ):
+                asked[Question(video.path, rubric, video.prompt)] = video
+    verdicts = judge_all(judge, list(asked), config.judge, config.seed, cache)
+    for question, verdict in tqdm(verdicts, "judging", len(asked), unit="score", disable=None if show else True):
+        detail = {
+            "judge": judge.name, "expected": verdict.expected, "answer": verdict.answers[-1],
+            "answers": list(verdict.answers), "unread": verdict.unread, "cached": verdict.cached,
+        }  # fmt: skip
+        _append(scores, asked[question], question.rubric.measure, verdict.score, detail)
+
+
+def _append(scores: Path, video: ScoredVideo, measure: str, value: float | None, detail: dict[str, Any]) -> None:
+    append_json_line(scores, {
+        "sample": video.sample, "seed": video.seed, "prompt": video.prompt, "video": video.path.name,
+        "measure": measure, "value": value, "detail": detail,
+    })  # fmt: skip

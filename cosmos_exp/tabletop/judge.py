@@ -7,13 +7,16 @@ the scene behind it, nor which model made it. Calibration: benchmarks/tabletop.p
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cosmos_exp.data.video import probe, read_video
 from cosmos_exp.errors import UserError
-from cosmos_exp.metrics.judge import Answer, Rubric
+from cosmos_exp.metrics.judge import Answer, Question, Rubric
 from cosmos_exp.tabletop.scene import COLORS, CONTAINERS, HANDS, OBJECTS
 from cosmos_exp.tabletop.seeing import Seen, look_at
 
@@ -158,9 +161,24 @@ class RulesJudge:
     """The embedded world's judge; needs no weights."""
 
     name = "rules"
+    batch = 1
 
     def __init__(self, settings: Any = None, device: Any = None, precision: str = "no", seed: int = 0):
         self._last: tuple[np.ndarray, Seen] | None = None
+        self._file: tuple[Path, np.ndarray] | None = None
+
+    def identity(self) -> None:
+        """Its answers are not kept: looking again costs a fraction of a second, and its rules are code."""
+        return None
+
+    def ask(self, questions: Sequence[Question], temperature: float, seed: int) -> list[Answer]:
+        """Judge files; the same every time, whatever temperature and seed."""
+        return [self._ask(q) for q in questions]
+
+    def _ask(self, question: Question) -> Answer:
+        if self._file is None or self._file[0] != question.video:
+            self._file = (question.video, read_video(question.video))
+        return self.answer(self._file[1], probe(question.video).fps, question.rubric, question.instruction)
 
     def answer(self, frames: np.ndarray, fps: float, rubric: Rubric, instruction: str | None) -> Answer:
         """Judge uint8 (T, H, W, 3) under `physics` or `instruction`; the reasons are the answer's text.

@@ -1,0 +1,380 @@
+"""The judge: scores read from hostile answers, its real classes at a tiny size, a real server, retries, cache, agreement."""
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cosmos_exp.config import Judge
+from cosmos_exp.data.video import read_video, write_video
+from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.metrics.judge import Answer, Question, expected_score, load_rubric, parse_score, sample_frames
+from cosmos_exp.metrics.judging import judge_all
+from cosmos_exp.tabletop.scene import Scene
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("4", 4), ("4\nbecause", 4), ("Let me see.\n 2.\n", 2), ("**5**", 5), ("I give it a score of 3 because", None),
+        ("Score: 3", 3), ("The score is 2.", 2), ("10/5", None), ("10", None), ("", None), ("3.5", None), ("0", None),
+        ("Score: 3.5", None), ("Score: five", None), ("6", None), ("好的视频", None), ("1 2 3 4 5", None),
+        ("I give it a 4 because 3 things are wrong", None), ("score: 4/5", None), ("<think>\n2\n</think>\n4", 4),
+        ("<think>2\n3\n", None), ("Note 4: 5 things", None),
+    ],
+)  # fmt: skip
+def test_scores_are_read_or_missing_never_made_up(text, score):
+    assert parse_score(text) == score
+
+
+def test_rubrics_ours_and_the_users(tmp_path):
+    assert not load_rubric("physics").needs_instruction
+    assert "lift it" in load_rubric("instruction").text("lift it")
+    (tmp_path / "mine.yaml").write_text("system_prompt: s\nuser_prompt: 'did it {instruction}?'\n")
+    assert load_rubric(str(tmp_path / "mine.yaml")).measure == "mine"
+    (tmp_path / "bad.yaml").write_text("user_prompt: x\n")
+    with pytest.raises(UserError, match="system_prompt"):
+        load_rubric(str(tmp_path / "bad.yaml"))
+    with pytest.raises(UserError, match="neither"):
+        load_rubric("beauty")
+
+
+def test_frames_keep_to_the_judges_rate_number_and_budget():
+    frames = np.zeros((48, 432, 768, 3), np.uint8)
+    plenty = Judge(max_total_pixels=10**9)
+    few, rate = sample_frames(frames, 16, replace(plenty, fps=4))
+    assert (few.shape, rate) == ((12, 432, 768, 3), 4)
+    assert sample_frames(frames, 8, plenty)[0].shape[0] == 48
+    capped, rate = sample_frames(frames, 16, replace(plenty, max_frames=10))
+    assert (len(capped), rate) == (10, pytest.approx(16 / 4.8))
+    shown, _ = sample_frames(frames, 16, Judge())
+    assert np.prod(shown.shape[:3]) <= 6_400_000
+    assert shown.shape[1] % 32 == shown.shape[2] % 32 == 0
+
+
+def test_expected_score_by_hand():
+    table = np.array([0.1, 0.2, 0.3, 0.25, 0.15])
+    assert expected_score(np.log(table)) == pytest.approx(0.1 + 0.4 + 0.9 + 1.0 + 0.75)
+    assert expected_score(np.array([-50.0, -50, -50, -50, 900])) == pytest.approx(5)
+
+
+@pytest.fixture(scope="module")
+def tiny_reason2(tmp_path_factory):
+    """A randomly initialised Qwen3-VL with its real processor classes."""
+    import torch
+    from transformers import (
+        PreTrainedTokenizerFast,
+        Qwen2VLImageProcessor,
+        Qwen3VLConfig,
+        Qwen3VLForConditionalGeneration,
+        Qwen3VLProcessor,
+        Qwen3VLVideoProcessor,
+    )
+
+    from cosmos_exp.tabletop.build import build_tokenizer
+
+    folder = tmp_path_factory.mktemp("reason2")
+    tokenizer: PreTrainedTokenizerFast = build_tokenizer()
+    marks = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    tokenizer.add_special_tokens({"extra_special_tokens": marks})
+    start, end, image, video = tokenizer.convert_tokens_to_ids(marks)
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}{% if c['type'] == 'video' %}"
+        "<|vision_start|><|video_pad|><|vision_end|>{% elif c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    processor = Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(patch_size=16), tokenizer=tokenizer, video_processor=Qwen3VLVideoProcessor(),
+        chat_template=template,
+    )  # fmt: skip
+    processor.save_pretrained(folder)
+    torch.manual_seed(0)
+    text = {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True, "rope_theta": 1e4}}  # fmt: skip
+    vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32, "patch_size": 16,
+              "num_position_embeddings": 64, "deepstack_visual_indexes": [0]}  # fmt: skip
+    config = Qwen3VLConfig(
+        text_config=text, vision_config=vision, image_token_id=image, video_token_id=video, vision_start_token_id=start,
+        vision_end_token_id=end,
+    )  # fmt: skip
+    Qwen3VLForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A short robot clip as a file."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    write_video(path, Scene.sample(1, "robot", num_frames=5).clip().frames, 8)
+    return path
+
+
+def loaded(folder, **settings):
+    import torch
+
+    from cosmos_exp.metrics.reason2 import Reason2
+
+    settings = Judge(name="reason2", source=str(folder), max_new_tokens=6, **settings)
+    return Reason2(settings, torch.device("cpu"), "no"), settings
+
+
+def test_reason2_answers_through_the_real_classes_alone_and_in_a_batch(tiny_reason2, clip):
+    judge, _ = loaded(tiny_reason2)
+    questions = [Question(clip, load_rubric("physics"), None), Question(clip, load_rubric("instruction"), "lift it")]
+    together = judge.ask(questions, 0.0, 0)
+    assert together == judge.ask(questions, 0.0, 7)  # greedy: the seed does not matter
+    for question, answer in zip(questions, together, strict=True):
+        assert judge.ask([question], 0.0, 0)[0].text == answer.text
+        assert answer.score == parse_score(answer.text)
+    assert judge.ask(questions, 5.0, 0) == judge.ask(questions, 5.0, 0)
+    assert judge.ask(questions, 5.0, 0) != judge.ask(questions, 5.0, 1)
+
+
+def test_the_expected_score_is_read_where_the_score_was_written(tiny_reason2):
+    import torch
+
+    judge, _ = loaded(tiny_reason2)
+    text = "4\nbecause 3 things are"
+    tokens = torch.tensor(judge.processor.tokenizer.encode(text, add_special_tokens=False))
+    table = np.array([0.1, 0.2, 0.3, 0.25, 0.15])
+    logits = [torch.zeros(len(judge.processor.tokenizer)) for _ in tokens]
+    logits[0][judge.digit_ids] = torch.from_numpy(np.log(table)).float() + 3
+    back = judge.processor.tokenizer.decode(tokens)
+    assert judge._expected(tokens, logits, back) == pytest.approx(float(table @ np.arange(1, 6)), abs=1e-5)
+    assert judge._expected(tokens, logits, "nothing") is None
+
+
+class Scripted:
+    """A judge that says what it is told to and counts what it is asked; the interface's other side."""
+
+    name, batch = "scripted", 2
+
+    def __init__(self, *texts, fail_at=None):
+        self.texts, self.asked, self.fail_at = list(texts), [], fail_at
+
+    def identity(self):
+        return {"scripted": True}
+
+    def ask(self, questions, temperature, seed):
+        self.asked.append((len(questions), temperature, seed))
+        if self.fail_at == len(self.asked):
+            raise RunError("the server is gone")
+        texts = [self.texts.pop(0) for _ in questions]
+        return [Answer(parse_score(t), None, t) for t in texts]
+
+
+def questions_of(clip, count):
+    return [Question(clip, load_rubric("instruction"), f"do {k}") for k in range(count)]
+
+
+def test_an_answer_without_a_score_is_tried_once_more_then_missing(clip):
+    judge = Scripted("hm", "4", "3", "still nothing", "2")
+    settings = Judge(name="reason2")
+    verdicts = [v for _, v in judge_all(judge, questions_of(clip, 3), settings, 0)]
+    # Two at once: "hm" and "4"; "hm" again: "3". Then "still nothing" alone, and again: "2".
+    assert [v.score for v in verdicts] == [3, 4, 2]
+    assert [v.unread for v in verdicts] == [1, 0, 1]
+    assert judge.asked[1][1] > 0 == judge.asked[0][1]
+    silent = Scripted("no", "never")
+    verdict = next(iter(judge_all(silent, questions_of(clip, 1), settings, 0)))[1]
+    assert (verdict.score, verdict.answers) == (None, ("no", "never"))
+
+
+def test_several_draws_are_averaged_with_their_own_seeds(clip):
+    judge = Scripted("4", "5", "3")
+    verdict = next(iter(judge_all(judge, questions_of(clip, 1), Judge(name="reason2", samples=3), 10)))[1]
+    assert verdict.score == 4
+    assert [seed for _, _, seed in judge.asked] == [10, 11, 12]
+    assert all(temperature > 0 for _, temperature, _ in judge.asked)
+
+
+def test_what_was_scored_costs_nothing_again_and_a_failure_loses_nothing(clip, tmp_path):
+    judge, settings = Scripted("1", "2", "3", "4", fail_at=2), Judge(name="reason2")
+    verdicts = judge_all(judge, questions_of(clip, 4), settings, 0, tmp_path)
+    assert [next(verdicts)[1].score, next(verdicts)[1].score] == [1, 2]
+    with pytest.raises(RunError, match="gone"):
+        next(verdicts)
+    again = Scripted("3", "4")
+    assert [v.score for _, v in judge_all(again, questions_of(clip, 4), settings, 0, tmp_path)] == [1, 2, 3, 4]
+    assert len(again.asked) == 1
+    never = Scripted()
+    verdicts = [v for _, v in judge_all(never, questions_of(clip, 4), settings, 0, tmp_path)]
+    assert all(v.cached for v in verdicts)
+    assert never.asked == []
+    next(tmp_path.glob("*.json")).write_text("{")  # cut short by a crash
+    assert len([1 for _ in judge_all(Scripted("5"), questions_of(clip, 4), settings, 0, tmp_path)]) == 4
+    other = Scripted(*"5555")  # other settings: other answers
+    assert {v.score for _, v in judge_all(other, questions_of(clip, 4), replace(settings, samples=1), 1, tmp_path)} == {
+        5
+    }
+
+
+@pytest.fixture(scope="module")
+def server(tiny_reason2):
+    """`transformers serve` with the tiny model, a process on loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    program = str(Path(sys.executable).with_name("transformers"))
+    words = [program, "serve", str(tiny_reason2), "--port", str(port), "--device", "cpu", "--dtype", "float32"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(240):
+            if process.poll() is not None:
+                pytest.fail("transformers serve ended")
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).read()
+                break
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_real_server_answers_as_the_model_does(server, tiny_reason2, clip):
+    import torch
+    from PIL import Image
+
+    from cosmos_exp.metrics.server import ServerJudge
+
+    settings = Judge(
+        name="server", url=server, source=str(tiny_reason2), media="frames", max_new_tokens=6, batch=2, retries=1
+    )
+    judge = ServerJudge(settings)
+    questions = [Question(clip, load_rubric("physics"), None), Question(clip, load_rubric("instruction"), "lift it")]
+    answers = judge.ask(questions, 0.0, 0)
+    assert answers == judge.ask(questions, 0.0, 0)
+    assert judge.logprobs is False  # this server gives none, and says so
+    local, _ = loaded(tiny_reason2)
+    for question, answer in zip(questions, answers, strict=True):
+        pictures = [{"type": "image", "image": Image.fromarray(f)} for f in read_video(clip)]
+        messages = [
+            {"role": "system", "content": [{"type": "text", "text": question.rubric.system_prompt}]},
+            {
+                "role": "user",
+                "content": [*pictures, {"type": "text", "text": question.rubric.text(question.instruction)}],
+            },
+        ]
+        inputs = local.processor.apply_chat_template(
+            messages, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
+        )
+        with torch.no_grad():
+            out = local.model.generate(**inputs, max_new_tokens=6, do_sample=False)
+        text = local.processor.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert answer.text == text
+        assert answer.score == parse_score(text)
+    with pytest.raises(RunError, match="answers [45]"):
+        ServerJudge(replace(settings, media="video")).ask(questions[:1], 0.0, 0)  # a data address is no video to it
+
+
+def test_a_server_that_is_not_there_is_told_and_what_was_measured_stays(cli, tmp_path, capsys):
+    from conftest import SMALL
+
+    from cosmos_exp.run_folder import RunFolder, read_json_lines
+
+    words = ["judge=server", "judge.url=http://127.0.0.1:9/v1", "judge.source=m", "judge.retries=1", "adapter=none"]
+    assert cli("run", *SMALL, *words, f"run_dir={tmp_path / 'run'}") == 1
+    assert "is the server up?" in capsys.readouterr().err
+    folder = RunFolder(tmp_path / "run")
+    assert {r["measure"] for r in read_json_lines(folder.scores)} == {"tse", "tse_moving", "static_share"}
+    assert folder.read(folder.metrics)["measures"]["static_share"]["n"] == 2
+    assert cli("run", "judge=server", "judge.url=null", f"run_dir={tmp_path / 'other'}") == 2
+    assert "judge.url" in capsys.readouterr().err
+
+
+def test_expected_score_from_a_servers_token_probabilities():
+    from types import SimpleNamespace as Bag
+
+    from cosmos_exp.metrics.server import _expected
+
+    def token(text, **listed):
+        return Bag(token=text, top_logprobs=[Bag(token=k[1:], logprob=float(np.log(p))) for k, p in listed.items()])
+
+    content = [token("The"), token(" score"), token(" is"), token(" "), token("4", _4=0.6, _5=0.2, _2=0.2)]
+    reply = Bag(logprobs=Bag(content=content))
+    assert _expected(reply, "The score is 4") == pytest.approx(0.6 * 4 + 0.2 * 5 + 0.2 * 2)
+    assert _expected(Bag(logprobs=None), "4") is None
+    assert _expected(reply, "no idea") is None
+
+
+def test_agreement_by_hand(tmp_path, cli, capsys):
+    # Two raters, by hand: 4 of 6 exact, all within one. Quadratic kappa = 1 - sum(w O) / sum(w E) = 1 - 2 / 13.
+    person, judge = [1, 2, 3, 4, 5, 5], [1, 2, 4, 4, 5, 4]
+    rows = "\n".join(f"v{k}.mp4,{p},{j}" for k, (p, j) in enumerate(zip(person, judge, strict=True)))
+    (tmp_path / "people.csv").write_text("video,score,judge\n" + rows)
+    assert cli("judge", "agree", tmp_path / "people.csv", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["exact"]["value"] == pytest.approx(4 / 6)
+    assert result["within_one"]["value"] == 1
+    a, b = np.array(person), np.array(judge)
+    chance = ((a[:, None] - b[None]) ** 2).mean()
+    assert result["kappa"]["value"] == pytest.approx(1 - ((a - b) ** 2).mean() / chance)
+    assert result["pearson"]["value"] == pytest.approx(np.corrcoef(a, b)[0, 1])
+    assert result["spearman"]["ci_low"] <= result["spearman"]["value"] <= result["spearman"]["ci_high"]
+    assert np.array(result["confusion"]).sum() == 6
+    assert result["confusion"][4][3] == 1  # the person said 5, the judge 4
+    (tmp_path / "flat.csv").write_text("video,score,judge\na,3,3\nb,3,3\n")
+    assert cli("judge", "agree", tmp_path / "flat.csv") == 0
+    assert "constant" in capsys.readouterr().out
+    (tmp_path / "bad.csv").write_text("video,score\na,7\n")
+    assert cli("judge", "agree", tmp_path / "bad.csv") == 2
+    assert "row 1" in capsys.readouterr().err
+
+
+def test_agreement_with_the_rules_asks_them(tmp_path, cli, capsys):
+    lines = []
+    for k in range(2):
+        scene = Scene.sample(k, "robot")
+        write_video(tmp_path / f"{k}.mp4", scene.clip().frames, 8)
+        lines.append(json.dumps({"video": f"{k}.mp4", "score": 5, "prompt": scene.prompt, "measure": "instruction"}))
+    (tmp_path / "people.jsonl").write_text("\n".join(lines))
+    assert cli("judge", "agree", tmp_path / "people.jsonl", "--judge", "rules", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["exact"]["value"] == 1
+
+
+def test_the_command_judges_by_the_rules(tmp_path, cli, capsys):
+    scene = Scene.sample(3, "robot")
+    write_video(tmp_path / "a.mp4", scene.clip().frames, 8)
+    assert cli("judge", tmp_path / "a.mp4", "--judge", "rules", "--prompt", scene.prompt) == 0
+    out = capsys.readouterr().out
+    assert "physics" in out
+    assert "instruction  5" in out
+    assert cli("judge", tmp_path / "a.mp4", "--judge", "rules", "--rubric", "instruction") == 2
+    assert "--prompt" in capsys.readouterr().err
+
+
+def test_a_run_is_judged_and_what_holds_no_score_is_missing(tiny_reason2, cli, tmp_path):
+    """The judge in a run's evaluate stage; a random judge's answers hold no score, which is told, not filled in."""
+    from conftest import SMALL
+
+    from cosmos_exp.run_folder import RunFolder, read_json_lines
+
+    words = ["judge=reason2_2b", f"judge.source={tiny_reason2}", "judge.max_new_tokens=4", "adapter=none"]
+    assert cli("run", *SMALL, *words, f"run_dir={tmp_path / 'run'}") == 0
+    folder = RunFolder(tmp_path / "run")
+    rows = [r for r in read_json_lines(folder.scores) if r["measure"] in ("physics", "instruction")]
+    assert len(rows) == 4
+    for row in rows:
+        assert row["value"] == parse_score(row["detail"]["answer"])
+        assert row["detail"]["judge"] == tiny_reason2.name
+    table = folder.read(folder.metrics)["measures"]["physics"]
+    assert table["missing"] == sum(r["value"] is None for r in rows if r["measure"] == "physics")
+
+
+def test_a_missing_judge_is_told_before_anything_is_trained(cli, tmp_path, capsys):
+    from conftest import SMALL
+
+    words = ["judge=reason2_2b", "judge.source=/nowhere/reason2", f"run_dir={tmp_path / 'run'}"]
+    assert cli("run", *SMALL, *words) == 2
+    assert "judge.source=/nowhere/reason2" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
