@@ -273,7 +273,7 @@ def test_a_real_server_answers_as_the_model_does(server, tiny_reason2, clip):
         text = local.processor.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         assert answer.text == text
         assert answer.score == parse_score(text)
-    with pytest.raises(RunError, match="answers [45]"):
+    with pytest.raises(RunError, match=r"answers [45]"):
         ServerJudge(replace(settings, media="video")).ask(questions[:1], 0.0, 0)  # a data address is no video to it
 
 

@@ -1,0 +1,78 @@
+"""Draws the pictures of docs/measures.md from the embedded world: `python docs/pictures.py`."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from cosmos_exp.config import Sampson
+from cosmos_exp.metrics.judge import load_rubric
+from cosmos_exp.metrics.plots import error_over_frames, worst_pair, worst_pairs
+from cosmos_exp.metrics.sampson import measure_views
+from cosmos_exp.metrics.views import View
+from cosmos_exp.tabletop.dataset import Kind
+from cosmos_exp.tabletop.faults import plant
+from cosmos_exp.tabletop.judge import RulesJudge
+from cosmos_exp.tabletop.scene import Scene
+
+OUT = Path(__file__).parent / "images"
+SEED = 11
+
+
+def torn(frames: np.ndarray) -> np.ndarray:
+    """From the middle on every other frame is bent by a wave of 1.5 pixels."""
+    import cv2
+
+    y, x = np.mgrid[: frames.shape[1], : frames.shape[2]].astype(np.float32)
+    out = frames.copy()
+    for k in range(len(frames) // 2, len(frames), 2):
+        wave = (1.5 * np.sin(x / 9 + y / 13)).astype(np.float32)
+        out[k] = cv2.remap(frames[k], x, y + wave, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return out
+
+
+def sampson_pictures() -> None:
+    """Error over frames of two simultaneous views, one of them torn; the matches of its worst pair."""
+    scene = Kind("robot", (192, 320), 17, ("left", "right")).scene(SEED)
+    views = [View("left", scene.clip("left").frames), View("right, torn", torn(scene.clip("right").frames))]
+    result = measure_views(views, Sampson())
+    error_over_frames(OUT / "sampson_error.png", "a clip of the tabletop world", result)
+    frames = worst_pairs(result.views[1])[0]
+    Image.fromarray(worst_pair(views[1].frames, frames, Sampson())).save(OUT / "sampson_worst_pair.png")
+
+
+def judge_picture() -> None:
+    """A clip as it is and with planted faults, three moments each, with both scores and their reasons."""
+    judge, cell = RulesJudge(), (240, 144)
+    rows = [
+        ("as it is", None),
+        *((f, f) for f in ("wrong hand", "dropped", "vanishing object", "hand of the other look")),
+    ]
+    sheet = Image.new("RGB", (3 * (cell[0] + 4) + 470, len(rows) * (cell[1] + 6)), "white")
+    pen = ImageDraw.Draw(sheet)
+    scene = Scene.sample(SEED, "robot")
+    for k, (name, fault) in enumerate(rows):
+        frames, prompt = plant(scene, fault) if fault else (scene.clip().frames, scene.prompt)
+        top = k * (cell[1] + 6)
+        for m, share in enumerate((0.35, 0.6, 1.0)):
+            picture = Image.fromarray(frames[round(share * (len(frames) - 1))]).resize(cell)
+            sheet.paste(picture, (m * (cell[0] + 4), top))
+        lines = [f"{name}: {prompt}"]
+        for measure in ("physics", "instruction"):
+            answer = judge.answer(frames, 8.0, load_rubric(measure), prompt)
+            lines += [f"{measure} {answer.score:g}", *(f"    {r}" for r in answer.text.split("; "))]
+        pen.multiline_text((3 * (cell[0] + 4) + 8, top + 6), "\n".join(_fold(lines)), "black", spacing=3)
+    sheet.save(OUT / "judge.png")
+
+
+def _fold(lines: list[str], width: int = 72) -> list[str]:
+    import textwrap
+
+    return [
+        part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="    ", drop_whitespace=False)
+    ]
+
+
+if __name__ == "__main__":
+    sampson_pictures()
+    judge_picture()
