@@ -4,7 +4,21 @@ import sys
 
 from cosmos_exp.cli import main
 
-COMMANDS = ("run", "report", "sampson", "judge", "generate", "data", "doctor", "--version", "--debug", "-h", "--help")
+COMMANDS = (
+    "run",
+    "sweep",
+    "report",
+    "sampson",
+    "judge",
+    "judge-agree",
+    "generate",
+    "data",
+    "doctor",
+    "--version",
+    "--debug",
+    "-h",
+    "--help",
+)
 
 if __name__ == "__main__":
     words = sys.argv[1:]

@@ -34,6 +34,15 @@ JUDGE_EPILOG = """examples:
 
 Scores are kept by video content, prompt, rubric, judge and settings: asking again costs nothing."""
 
+SWEEP_EPILOG = """examples:
+  cosmos-exp sweep rank                                        LoRA at ranks 8, 16, 32 on the embedded world
+  cosmos-exp sweep rank seed=0,1,2 training.max_steps=60       any key can take several values
+  cosmos-exp sweep paper --list                                what is done, failed, missing
+  cosmos-exp sweep paper hydra/launcher=ray_1xh100             one run a GPU; slurm_8xh100 for a cluster
+
+Each run has a process and a folder of its own, outputs/sweeps/<study>/<run>. One that fails is recorded; the rest goes
+on, the summary shows it, exit code 1. The same command again does what is missing or failed and nothing else."""
+
 
 def _run(args: argparse.Namespace) -> int:
     from cosmos_exp.run_command import main
@@ -83,6 +92,12 @@ def _doctor(args: argparse.Namespace) -> int:
     return main(args.overrides)
 
 
+def _sweep(args: argparse.Namespace) -> int:
+    from cosmos_exp.sweep import main
+
+    return main(args)
+
+
 def _report(args: argparse.Namespace) -> int:
     from cosmos_exp.report.command import main
 
@@ -108,6 +123,14 @@ def parser() -> argparse.ArgumentParser:
 
     run = add("run", _run, "one run: prepare, train, generate, evaluate, record", add_help=False)
     run.add_argument("rest", nargs="*", help="Hydra overrides and flags; run --help lists them")
+
+    sweep = add(
+        "sweep", _sweep, "a study from sweeps/NAME.yaml; again: finish what is missing or failed",
+        epilog=SWEEP_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    sweep.add_argument("name", help="rank, lora_vs_dora, alpha, paper, demo, or the path of your own YAML file")
+    sweep.add_argument("overrides", nargs="*", help="configuration for all runs, e.g. model=… hydra/launcher=ray")
+    sweep.add_argument("--list", action="store_true", help="show each run's state and stop")
 
     report = add("report", _report, "tables from one run, a sweep, or any folder above them")
     report.add_argument("dir", help="folder with runs in it")

@@ -51,6 +51,7 @@ def _recorded(config: Config, folder: RunFolder, processes: Processes) -> Iterat
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGTERM, _interrupt)
     tracker = Tracker(config, folder, active=False)
+    held = folder.lock() if main else None
     try:
         if main:
             _open_record(config, folder, processes)
@@ -77,6 +78,8 @@ def _recorded(config: Config, folder: RunFolder, processes: Processes) -> Iterat
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGTERM, before)
         processes.close()
+        if held:
+            held.close()
 
 
 def _interrupt(number: int, frame: object) -> None:

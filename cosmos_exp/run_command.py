@@ -11,6 +11,7 @@ from typing import Any
 from cosmos_exp.compose import compose_config, load_config, quote_choices, to_config
 from cosmos_exp.config import Config, conf_dir, differences, register, stage_hash
 from cosmos_exp.errors import UserError
+from cosmos_exp.sweep import run_name
 
 # Flags that Hydra answers by itself; nothing is composed for them.
 ANSWERS = ("--help", "--hydra-help", "--version", "--info", "--shell-completion", "-sc", "-i")
@@ -61,6 +62,10 @@ def one_run(config: Config, overrides: list[str]) -> int:
         print_plan(config)
         return 0
     config = _settle_folder(config, overrides)
+    if _one_of_several():
+        from cosmos_exp.isolated import run_isolated
+
+        return run_isolated(config)
     from cosmos_exp.launch import launch
 
     return launch(config)
@@ -93,13 +98,22 @@ def _settle_folder(config: Config, overrides: list[str]) -> Config:
     return config
 
 
-def _new_folder(config: Config, overrides: list[str]) -> Path:
+def _one_of_several() -> bool:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def _new_folder(config: Config, overrides: list[str]) -> Path:
+    from hydra.core.hydra_config import HydraConfig
+
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        folder = Path("outputs/sweeps") / config.name / (_what_differs(overrides) or f"run{HydraConfig.get().job.num}")
+    if _one_of_several():
+        study = Path(HydraConfig.get().runtime.cwd) / "outputs" / "sweeps" / config.name
+        folder = study / run_name(config, _swept(overrides))
+        if _is_this_run(folder, config):
+            return folder
     else:
         folder = Path("outputs") / config.name / stamp
     unique, number = folder, 2
@@ -108,8 +122,16 @@ def _new_folder(config: Config, overrides: list[str]) -> Path:
     return unique.absolute()
 
 
-def _what_differs(overrides: list[str]) -> str:
-    """A run's name among several: its own value of each key that is swept, e.g. `adapter-dora_rank-8`."""
+def _is_this_run(folder: Path, config: Config) -> bool:
+    """Whether a study's folder holds this very run, to be gone on with; the base is one run for all ranks."""
+    if not (folder / "config.yaml").is_file():
+        return False
+    old = load_config(folder / "config.yaml")
+    return config.adapter.kind == old.adapter.kind == "none" or stage_hash(old, "train") == stage_hash(config, "train")
+
+
+def _swept(overrides: list[str]) -> dict[str, str]:
+    """The keys that take several values, with this run's."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
@@ -117,5 +139,4 @@ def _what_differs(overrides: list[str]) -> str:
     swept = {o.partition("=")[0] for o in overrides if _sweeps(o)}
     swept |= set(OmegaConf.to_container(job.sweeper).get("params") or {})  # type: ignore[union-attr]
     own = dict(o.split("=", 1) for o in job.overrides.task)
-    words = [f"{key}-{own[key]}" for key in sorted(swept & set(own))]
-    return "".join(c if c.isalnum() or c in "-_.+" else "" for c in "_".join(words))[:150]
+    return {key: own[key] for key in swept & set(own)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -139,6 +140,34 @@ class RunFolder:
     def read(self, path: Path) -> dict[str, Any]:
         """A JSON record, empty when it is not there."""
         return json.loads(path.read_text()) if path.is_file() else {}
+
+    def lock(self) -> Any:
+        """Hold the folder for this process; the lock goes when the returned file closes or the process ends.
+
+        Raises:
+            UserError: another process works in it.
+        """
+        file = open(self.path / ".lock", "a")  # noqa: SIM115  held as long as the run goes
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise UserError(
+                f"{self.path}: another process is working in this run folder; wait for it or end it"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        return file
+
+    def is_locked(self) -> bool:
+        """Whether a process works in the folder now."""
+        if not (self.path / ".lock").is_file():
+            return False
+        try:
+            self.lock().close()
+            return False
+        except UserError:
+            return True
 
     def set_status(self, state: str, stage: str, error: str | None = None, **more: Any) -> None:
         """Record `state` (running, done, failed, interrupted) and the stage reached."""
