@@ -11,11 +11,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
 
 demo: $(STAMP)  ## set up, then train, generate and score base, LoRA and DoRA of the embedded world (minutes, no GPU)
-	$(BIN)/cosmos-exp run experiment=demo adapter=none run_dir=outputs/demo/base
-	$(BIN)/cosmos-exp run experiment=demo adapter=lora rank=8 run_dir=outputs/demo/lora-r8
-	$(BIN)/cosmos-exp run experiment=demo adapter=lora rank=32 run_dir=outputs/demo/lora-r32
-	$(BIN)/cosmos-exp run experiment=demo adapter=dora rank=8 run_dir=outputs/demo/dora-r8
-	$(BIN)/cosmos-exp report outputs/demo
+	$(BIN)/cosmos-exp sweep demo
 
 test: $(STAMP) lint  ## set up, lint, then run all tests
 	$(BIN)/python -m pytest

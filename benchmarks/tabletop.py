@@ -141,7 +141,8 @@ def instruments(args: argparse.Namespace, pool: Any) -> tuple[list[str], dict]:
 
 def runs_table(folder: Path) -> list[str]:
     """A row a run: its adapter, intervals over prompts, and how often the named hand reached out."""
-    from cosmos_exp.report.tables import figure, find_runs, run_row
+    from cosmos_exp.report.study import find_runs
+    from cosmos_exp.report.tables import figure, run_row
     from cosmos_exp.run_folder import read_json_lines
 
     measures = ("instruction", "physics", "tse", "tse_moving")

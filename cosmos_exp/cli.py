@@ -132,9 +132,12 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("overrides", nargs="*", help="configuration for all runs, e.g. model=… hydra/launcher=ray")
     sweep.add_argument("--list", action="store_true", help="show each run's state and stop")
 
-    report = add("report", _report, "tables from one run, a sweep, or any folder above them")
+    report = add("report", _report, "tables, figures and an HTML page from one run, a sweep, or any folder above them")
     report.add_argument("dir", help="folder with runs in it")
-    report.add_argument("--out", help="write report.md and scores.csv there (default: DIR)")
+    report.add_argument("--out", help="write the report there (default: DIR)")
+    report.add_argument(
+        "--margin", action="append", metavar="MEASURE=NUMBER", help="equivalent within it, e.g. instruction=0.25"
+    )
 
     sampson = add(
         "sampson", _sampson, "Sampson error of any videos, in time and across views",

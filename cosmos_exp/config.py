@@ -379,15 +379,3 @@ def stage_hash(config: Config, stage: str = "evaluate") -> str:
     if stage == "train":  # looking more often does not change the adapter
         content["training"].pop("checkpoint_every_steps"), content["training"].pop("keep_checkpoints")
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
-
-
-def differences(old: Any, new: Any, where: str = "") -> list[str]:
-    """`key: old -> new` for each key in which two plain dictionaries differ."""
-    found = []
-    for name in sorted(set(old) | set(new), key=str):
-        a, b = old.get(name), new.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{where}{name}.")
-        elif a != b:
-            found.append(f"{where}{name}: {a} -> {b}")
-    return found

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_exp.compose import compose_config, load_config, quote_choices, to_config
-from cosmos_exp.config import Config, conf_dir, differences, register, stage_hash
+from cosmos_exp.config import Config, conf_dir, register, stage_hash
 from cosmos_exp.errors import UserError
+from cosmos_exp.run_folder import differences
 from cosmos_exp.sweep import run_name
 
 # Flags that Hydra answers by itself; nothing is composed for them.

@@ -83,6 +83,18 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+def differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """`key: old -> new` for each key in which two plain dictionaries differ."""
+    found = []
+    for name in sorted(set(old) | set(new), key=str):
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{where}{name}.")
+        elif a != b:
+            found.append(f"{where}{name}: {a} -> {b}")
+    return found
+
+
 class RunFolder:
     """Paths and records of one run."""
 

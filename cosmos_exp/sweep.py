@@ -14,10 +14,10 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
 from cosmos_exp.compose import compose_config, load_config, quote_choices
-from cosmos_exp.config import Config, differences, stage_hash, sweeps_dir
+from cosmos_exp.config import Config, stage_hash, sweeps_dir
 from cosmos_exp.errors import UserError
 from cosmos_exp.isolated import LOG_TO_FILE
-from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.run_folder import RunFolder, differences
 
 # What the base model, which is not trained, does not depend on.
 _TRAINING_ONLY = ("adapter", "rank", "alpha", "seed", "training")

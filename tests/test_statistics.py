@@ -10,7 +10,7 @@ def test_interval_covers_the_mean_about_as_often_as_it_says():
     hits = 0
     for trial in range(120):
         values = list(rng.normal(3, 1, 25))
-        _, low, high = mean_interval(values, seed=trial)
+        _, low, high = mean_interval([np.array([v]) for v in values], seed=trial)
         hits += low <= 3 <= high
     assert 0.88 <= hits / 120 <= 0.99
 

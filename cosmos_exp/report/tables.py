@@ -8,24 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cosmos_exp.errors import UserError
+from cosmos_exp.report.study import BETTER
 from cosmos_exp.run_folder import RunFolder, read_json_lines
-
-MEASURES = ("tse", "tse_moving", "static_share", "physics", "instruction")
-
-
-def find_runs(folder: Path) -> list[RunFolder]:
-    """All run folders at or below a folder, by path.
-
-    Raises:
-        UserError: there is none.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder")
-    found = sorted(p.parent for p in folder.rglob("status.json") if (p.parent / "config.yaml").is_file())
-    if not found:
-        raise UserError(f"{folder}: no runs there (a run folder holds config.yaml and status.json)")
-    return [RunFolder(p) for p in found]
 
 
 def run_row(run: RunFolder) -> dict[str, Any]:
@@ -50,7 +34,7 @@ def figure(entry: dict[str, Any] | None) -> str:
 
 def table_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and cells; only measures that some run has."""
-    measures = [m for m in MEASURES if any(m in r["measures"] for r in rows)]
+    measures = [m for m in BETTER if any(m in r["measures"] for r in rows)]
     header = ["adapter", "state", "train loss", "validation loss", *measures, "run"]
     cells = []
     for row in rows:

@@ -146,17 +146,17 @@ def _untouched_jumps(seen: Seen, color: str) -> int:
     it is gone from one frame to the next with no arm anywhere near (a forearm of the table's tone may go unseen, its
     sleeve does not), or faster than any arm.
     """
-    centers, areas, jumps, before = seen.centers[color], seen.areas[color], 0, None
-    whole = seen.things[color][0]
-    for t in np.flatnonzero(areas >= 0.5 * whole):
+    centers, areas, whole = seen.centers[color], seen.areas[color], seen.things[color][0]
+    jumps, before = 0, None
+    for t in np.flatnonzero(areas >= 0.5 * whole).tolist():
         if before is not None and np.linalg.norm(centers[t] - centers[before]) > MOVED:
             carried = all(any(_arm_near(seen.arms[k], centers[j]) for k in range(before, t + 1)) for j in (before, t))
             fast = np.linalg.norm(centers[t] - centers[before]) > (FAST if t - before == 1 else FAST_ON) * (t - before)
-            jumps += fast or not carried
+            jumps += int(fast or not carried)
         before = t
     for t in range(1, len(areas)):
         gone = areas[t - 1] >= 0.5 * whole and areas[t] < 0.25 * whole
-        jumps += gone and not any(_arm_near(seen.arms[k], centers[t - 1], 42.0) for k in (t - 1, t))
+        jumps += int(gone) * (not any(_arm_near(seen.arms[k], centers[t - 1], 42.0) for k in (t - 1, t)))
     return jumps
 
 

@@ -1,0 +1,219 @@
+"""The report of a study from run folders: tables, figures, words, and the page in a real browser."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from conftest import SMALL
+
+from cosmos_exp.data.video import write_video
+from cosmos_exp.report.spectrum import effective_rank, update_spectra
+from cosmos_exp.run_folder import RunFolder, write_json, write_json_lines
+
+HOSTILE = 'Pick up the <b>"red"</b> & <script>window.hacked = 1</script> block'
+SCORES = {"base": 2.0, "lora-r8": 3.5, "lora-r32": 4.0, "dora-r8": 3.5}
+
+
+def make_run(folder, name, seed=0, prompts=8, shift=0.0, judge="scripted", missing=()):
+    """A finished run's folder by the contract, its scores around a known mean; the video is a coloured square that moves."""
+    kind, rank = ("none", 32) if name == "base" else (name.split("-r")[0], int(name.split("-r")[1]))
+    run = RunFolder(folder)
+    run.path.mkdir(parents=True)
+    adapter = {"kind": kind, "rank": rank, "alpha": float(rank), "scaling": "standard"}
+    config = {"name": "study", "seed": seed, "adapter": adapter, "training": {"epochs": 1}, "generation": {"seeds": [0, 1]},
+              "judge": {"name": judge}, "sampson": {"gap": 1}, "model": {}, "data": {}}  # fmt: skip
+    run.config.write_text(yaml.safe_dump(config))
+    run.set_status("done", "record")
+    names = [f"p{k}" for k in range(prompts)]
+    run.update_manifest(
+        data={"test": names, "train": ["a"]}, model={"fingerprints": {"vae": "1"}}, labels={"adapter": name},
+        stages={"train": {"seconds": 60.0, "peak_memory_gib": 1.5}} if kind != "none" else {},
+    )  # fmt: skip
+    write_json(
+        run.metrics,
+        {"training": {} if kind == "none" else {"train_loss": 0.5, "validation_loss": 0.6, "adapter_mib": 1.0}},
+    )
+    rows, rng = [], np.random.RandomState(sum(map(ord, name)) + seed)
+    for k, sample in enumerate(names):
+        for video_seed in (0, 1):
+            noise = 0.3 * rng.standard_normal()
+            value = None if (sample, video_seed) in missing else float(np.clip(SCORES[name] + shift + noise, 1, 5))
+            base = {
+                "sample": sample,
+                "seed": video_seed,
+                "prompt": HOSTILE if k == 0 else f"Lift thing {k}",
+                "video": f"{sample}__seed{video_seed}.mp4",
+            }
+            rows.append(
+                base
+                | {"measure": "instruction", "value": value, "detail": {"judge": judge, "answer": "<i>because</i>"}}
+            )
+            rows.append(base | {"measure": "tse", "value": 0.2 + 0.01 * rng.rand(), "detail": {}})
+    write_json_lines(run.scores, rows)
+    frames = np.full((9, 32, 48, 3), 90, np.uint8)
+    for t in range(9):
+        frames[t, 8:24, 4 * t : 4 * t + 8] = (250, 40, 10 * rank % 250)
+    write_video(run.video("p0", 0), frames, 8)
+    for row in rows:
+        if not run.video(row["sample"], row["seed"]).is_file():
+            shutil.copy(run.video("p0", 0), run.video(row["sample"], row["seed"]))
+    if kind != "none":
+        write_json_lines(run.train_log, [{"step": s, "loss": 1 / s, "seconds": 0.1} for s in range(1, 30)])
+    return run
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    root = tmp_path_factory.mktemp("outputs") / "sweeps" / "study"
+    for name in SCORES:
+        for seed in (0, 1) if name == "lora-r8" else (0,):
+            make_run(
+                root / (name + (f"-seed{seed}" if seed else "")),
+                name,
+                seed,
+                missing=[("p3", 1)] if name == "lora-r32" else (),
+            )
+    return root
+
+
+def test_the_report_says_what_the_runs_hold(study, cli, capsys):
+    assert cli("report", study) == 0
+    assert "page.html" in capsys.readouterr().out
+    text = (study / "report.md").read_text()
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert "**" in rows["lora-r32"]  # the best mean of instruction
+    assert "| 2 |" in rows["lora-r8"]  # two training seeds are one row
+    assert rows["lora-r8"].rstrip().endswith("+ |")
+    assert "instruction (1 to 5): lora-r8 is better than base" in text
+    assert "dora-r8 and lora-r8" in text
+    assert "instruction is missing for 1 of 16 videos" in text
+    assert "| 1 |" in next(line for line in text.splitlines() if line.startswith("| instruction | lora-r32 − base"))
+    latex = (study / "table.tex").read_text()
+    assert latex.count(r"\\") == 5
+    assert r"\textbf{" in latex
+    with open(study / "scores.csv") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 5 * 8 * 2 * 2
+    assert {p.name for p in (study / "figures").iterdir()} >= {
+        "loss.png",
+        "loss.pdf",
+        "rank.png",
+        "differences.pdf",
+        "cost.png",
+    }
+
+
+def test_reports_are_the_same_every_time(study, tmp_path, cli):
+    assert (
+        cli("report", study, "--out", tmp_path / "a" / "study")
+        == cli("report", study, "--out", tmp_path / "b" / "study")
+        == 0
+    )
+    for name in ("report.md", "table.tex", "scores.csv", "page.html", "figures/rank.png", "figures/rank.pdf"):
+        assert (tmp_path / "a" / "study" / name).read_bytes() == (tmp_path / "b" / "study" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("what", ["judge", "prompts"])
+def test_runs_that_must_not_be_compared_are_not(tmp_path, cli, capsys, what):
+    make_run(tmp_path / "base", "base")
+    make_run(tmp_path / "lora-r8", "lora-r8", **({"judge": "another"} if what == "judge" else {"prompts": 5}))
+    assert cli("report", tmp_path) == 0
+    out = capsys.readouterr().out
+    assert {"judge": "different judges", "prompts": "different test sets"}[what] in out
+    assert "better than" not in (tmp_path / "report.md").read_text()
+
+
+def test_margins_are_the_users(study, tmp_path, cli, capsys):
+    assert cli("report", study, "--out", tmp_path, "--margin", "tse=0.5", "--margin", "instruction=0.9") == 0
+    assert "equivalent within ±0.5" in (tmp_path / "report.md").read_text()
+    assert cli("report", study, "--margin", "tse") == 2
+    assert "MEASURE=NUMBER" in capsys.readouterr().err
+
+
+def test_a_real_runs_report_with_its_spectrum(tmp_path, cli):
+    assert cli("run", *SMALL, "rank=8", f"run_dir={tmp_path / 'lora-r8'}") == 0
+    assert cli("report", tmp_path) == 0
+    assert (tmp_path / "figures" / "spectrum.png").is_file()
+    file = RunFolder(tmp_path / "lora-r8").adapter_file
+    from safetensors.numpy import load_file
+
+    weights = load_file(file)
+    spectra = update_spectra(file, 1.0)
+    name = "transformer.transformer_blocks.0.attn2.to_k.lora_{}.weight"
+    whole = weights[name.format("B")].astype(np.float64) @ weights[name.format("A")].astype(np.float64)
+    np.testing.assert_allclose(
+        spectra["attn2.to_k"][0], np.linalg.svd(whole, compute_uv=False)[:8], rtol=1e-6, atol=1e-12
+    )
+    assert effective_rank(np.ones(5)) == pytest.approx(5)
+    assert effective_rank(np.array([1.0, 0, 0])) == pytest.approx(1)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real Chromium without a screen; skips with a reason where there is none."""
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not program or not driver:
+        pytest.skip("no chromium and chromedriver here (Debian: apt-get install chromium chromium-driver)")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.options import Options
+    from selenium.webdriver.chrome.service import Service
+
+    options = Options()
+    options.binary_location = program
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+                 "--disable-background-networking", "--disable-component-update", "--window-size=1200,900"):  # fmt: skip
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=Service(driver))
+    yield chrome
+    chrome.quit()
+
+
+def test_the_page_works_in_a_browser(study, cli, browser):
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import Select, WebDriverWait
+
+    assert cli("report", study) == 0
+    page = study / "page.html"
+    assert "http://" not in page.read_text().replace("http://www.w3.org", "")
+    assert "https://" not in page.read_text()
+    browser.get(page.as_uri())
+    assert browser.execute_script("return window.hacked") is None
+    heads = browser.find_elements("css selector", ".prompt h3")
+    assert heads[0].text == HOSTILE
+    # It plays, in step.
+    browser.execute_script("document.getElementById('videos').scrollIntoView()")
+    browser.find_element("id", "play").send_keys(Keys.ENTER)
+    times = "return [...document.querySelectorAll('.prompt')[0].querySelectorAll('video')].map(v => v.currentTime)"
+    WebDriverWait(browser, 20).until(lambda b: min(b.execute_script(times)) > 0.2)
+    assert np.ptp(browser.execute_script(times)) < 0.5
+    assert browser.execute_script("return [...document.querySelectorAll('video')].every(v => !v.error)")
+    # It sorts.
+    names = "return [...document.querySelectorAll('#study tbody tr')].map(r => r.children[0].textContent)"
+    button = next(
+        b for b in browser.find_elements("css selector", "#study th button") if b.text.startswith("instruction")
+    )
+    browser.execute_script("arguments[0].scrollIntoView()", button)
+    button.send_keys(Keys.ENTER)
+    ascending = browser.execute_script(names)
+    assert (ascending[0], ascending[-1]) == ("base", "lora-r32")
+    button.send_keys(Keys.ENTER)
+    assert browser.execute_script(names)[0] == "lora-r32"
+    # It filters, and orders prompts by the biggest difference.
+    field = browser.find_element("id", "filter")
+    field.send_keys("thing 3")
+    assert [h.text for h in browser.find_elements("css selector", ".prompt h3") if h.is_displayed()] == ["Lift thing 3"]
+    assert browser.find_element("id", "count").text == "1 of 8 prompts"
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys(Keys.DELETE)
+    Select(browser.find_element("id", "sort")).select_by_value("instruction")
+    spreads = browser.execute_script(
+        "return [...document.querySelectorAll('.prompt')].map(r => spread(r, 'instruction'))"
+    )
+    assert spreads == sorted(spreads, reverse=True)
+    # On a phone nothing is wider than the screen.
+    browser.set_window_size(500, 800)
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert not [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
