@@ -10,6 +10,7 @@ from conftest import SMALL
 
 from cosmos_exp.data.video import write_video
 from cosmos_exp.report.spectrum import effective_rank, update_spectra
+from cosmos_exp.report.statistics import summarize
 from cosmos_exp.run_folder import RunFolder, write_json, write_json_lines
 
 HOSTILE = 'Pick up the <b>"red"</b> & <script>window.hacked = 1</script> block'
@@ -31,10 +32,6 @@ def make_run(folder, name, seed=0, prompts=8, shift=0.0, judge="scripted", missi
         data={"test": names, "train": ["a"]}, model={"fingerprints": {"vae": "1"}}, labels={"adapter": name},
         stages={"train": {"seconds": 60.0, "peak_memory_gib": 1.5}} if kind != "none" else {},
     )  # fmt: skip
-    write_json(
-        run.metrics,
-        {"training": {} if kind == "none" else {"train_loss": 0.5, "validation_loss": 0.6, "adapter_mib": 1.0}},
-    )
     rows, rng = [], np.random.RandomState(sum(map(ord, name)) + seed)
     for k, sample in enumerate(names):
         for video_seed in (0, 1):
@@ -52,6 +49,8 @@ def make_run(folder, name, seed=0, prompts=8, shift=0.0, judge="scripted", missi
             )
             rows.append(base | {"measure": "tse", "value": 0.2 + 0.01 * rng.rand(), "detail": {}})
     write_json_lines(run.scores, rows)
+    training = {} if kind == "none" else {"train_loss": 0.5, "validation_loss": 0.6, "adapter_mib": 1.0}
+    write_json(run.metrics, {"training": training, "measures": summarize(rows)})
     frames = np.full((9, 32, 48, 3), 90, np.uint8)
     for t in range(9):
         frames[t, 8:24, 4 * t : 4 * t + 8] = (250, 40, 10 * rank % 250)
