@@ -7,7 +7,9 @@ from cosmos_exp.cli import main
 COMMANDS = (
     "run",
     "sweep",
+    "rerun",
     "report",
+    "dashboard",
     "sampson",
     "judge",
     "judge-agree",

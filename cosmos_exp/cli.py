@@ -14,8 +14,9 @@ EPILOG = """examples:
   cosmos-exp run data=folder data.path=DIR rank=8 alpha=16 adapter=dora
   cosmos-exp run model=cosmos_predict25_2b hardware=8xh100 dry_run=true     what it would do, nothing loaded
   cosmos-exp run -m rank=8,16,32                      one run after another
+  cosmos-exp sweep rank                               a study; again: finish what is missing or failed
   cosmos-exp data check DIR                           every bad file, named
-  cosmos-exp report outputs                           the table of all runs below a folder
+  cosmos-exp report outputs/sweeps/rank               table, figures and a page with the videos side by side
 
 exit codes: 0 done, 1 the run or the check failed, 2 the request was wrong"""
 
@@ -98,6 +99,18 @@ def _sweep(args: argparse.Namespace) -> int:
     return main(args)
 
 
+def _rerun(args: argparse.Namespace) -> int:
+    from cosmos_exp.rerun import main
+
+    return main(args)
+
+
+def _dashboard(args: argparse.Namespace) -> int:
+    from cosmos_exp.tracking.dashboard import main
+
+    return main(args)
+
+
 def _report(args: argparse.Namespace) -> int:
     from cosmos_exp.report.command import main
 
@@ -131,6 +144,11 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("name", help="rank, lora_vs_dora, alpha, paper, demo, or the path of your own YAML file")
     sweep.add_argument("overrides", nargs="*", help="configuration for all runs, e.g. model=… hydra/launcher=ray")
     sweep.add_argument("--list", action="store_true", help="show each run's state and stop")
+
+    rerun = add("rerun", _rerun, "the same run again from its record, compared with the original at the end")
+    rerun.add_argument("run_dir", metavar="RUN_DIR")
+    rerun.add_argument("--out", metavar="DIR", help="folder of the new run (default: RUN_DIR-rerun1)")
+    rerun.add_argument("--strict", action="store_true", help="exit code 1 if any loss, adapter, video or score differs")
 
     report = add("report", _report, "tables, figures and an HTML page from one run, a sweep, or any folder above them")
     report.add_argument("dir", help="folder with runs in it")
@@ -209,6 +227,11 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument("--count", type=int, default=32, help="clips, or test scenes")
     make.add_argument("--seed", type=int, default=0)
     make.set_defaults(call=_data_make)
+
+    dashboard = add("dashboard", _dashboard, "a saved wandb workspace and report for a study")
+    dashboard.add_argument("study", help="its name below outputs/sweeps, or its folder")
+    dashboard.add_argument("--entity", help="wandb entity (default: the study's, else yours)")
+    dashboard.add_argument("--project", help="wandb project (default: the study's)")
 
     doctor = add("doctor", _doctor, "can this machine do this run?")
     doctor.add_argument("overrides", nargs="*", help="the run, e.g. model=cosmos_predict25_2b hardware=8xh100")

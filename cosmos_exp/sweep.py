@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
@@ -130,16 +129,6 @@ def _sweeper_params(name: str, folder: Path, overrides: list[str]) -> dict[str, 
     return {str(k): str(v) for k, v in params.items()}
 
 
-class StudySweeper(BasicSweeper):
-    """Hydra's sweeper over the runs that the study still lacks."""
-
-    wanted: tuple[tuple[str, ...], ...] = ()
-
-    def split_arguments(self, overrides: Any, max_batch_size: int | None) -> list[list[list[str]]]:  # type: ignore[override]
-        """One batch of the wanted runs; a launcher that takes several at once gets all."""
-        return [[list(job) for job in type(self).wanted]] if type(self).wanted else []
-
-
 def find_study(name: str) -> tuple[str, Path]:
     """Name and folder of a study: one of sweeps/, or a YAML file by path.
 
@@ -173,16 +162,14 @@ def main(args: argparse.Namespace) -> int:
 def _run(
     name: str, folder: Path, overrides: Sequence[str], runs: list[PlannedRun], left: list[PlannedRun], debug: bool
 ) -> int:
-    from hydra.core.plugins import Plugins
-
     from cosmos_exp import run_command
     from cosmos_exp.sweep_view import watch
+    from hydra_plugins.cosmos_exp_study import StudySweeper
 
-    Plugins.instance().register(StudySweeper)
     StudySweeper.wanted = tuple((*r.overrides, f"run_dir='{r.folder.path}'") for r in left)
     hydra_words = [o for o in overrides if o.startswith("hydra")]
     words = ["--config-dir", str(folder), "--config-name", name, "-m", *hydra_words]
-    words.append("hydra.sweeper._target_=cosmos_exp.sweep.StudySweeper")
+    words.append("hydra.sweeper._target_=hydra_plugins.cosmos_exp_study.StudySweeper")
     os.environ[LOG_TO_FILE] = "1"
     try:
         with watch(runs):

@@ -43,7 +43,9 @@ class Tracker:
     def _start(self, config: Any, folder: RunFolder, mode: str) -> None:
         import wandb
 
-        run_id = folder.read(folder.manifest_file).get("wandb_id") or uuid.uuid4().hex[:8]
+        # An agent of a W&B sweep has made the run already.
+        run_id = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+        run_id = run_id or folder.read(folder.manifest_file).get("wandb_id") or uuid.uuid4().hex[:8]
         os.environ.setdefault("WANDB_SILENT", "true")
         adapter = config.adapter
         label = adapter.kind if adapter.kind == "none" else f"{adapter.kind}-r{adapter.rank}"
@@ -57,6 +59,8 @@ class Tracker:
         for kind in ("train", "validation"):
             self.run.define_metric(f"{kind}/step")
             self.run.define_metric(f"{kind}/*", step_metric=f"{kind}/step")
+        for name in ("train/loss", "validation/validation_loss"):
+            self.run.define_metric(name, step_metric=f"{name.split('/')[0]}/step", summary="min,last")
         folder.update_manifest(wandb_id=run_id)
 
     def _guard(self, call: Callable[[], Any]) -> bool:
