@@ -124,6 +124,10 @@ def explain(error: BaseException) -> str:
         chain.append(str(step))
         step = step.__cause__
     text = "\n".join(chain)
+    launcher = re.search(r"[Cc]ould not (?:find|load) '?hydra/launcher/(\w+)", text)
+    if launcher:
+        extra = "ray" if "ray" in launcher.group(1) else "slurm"
+        return f"hydra/launcher={launcher.group(1)}: not here; pip install 'cosmos-exp[{extra}]' brings Hydra's launcher"
     choice = re.search(r"Could not find '(\w+)/([^']*)'", text)
     if choice:
         group, value = choice.groups()

@@ -141,3 +141,61 @@ def test_two_processes_do_not_share_a_run_folder(cli, tmp_path, capsys):
 def test_an_unknown_study_lists_those_there_are(cli, capsys):
     assert cli("sweep", "everything") == 2
     assert "lora_vs_dora" in capsys.readouterr().err
+
+
+def test_a_rerun_is_the_same_to_the_byte_and_says_what_differs(cli, tmp_path, capsys):
+    """Same config and seed twice on CPU: identical losses, adapter, videos and scores."""
+    words = [*SMALL, "judge=rules", f"run_dir={tmp_path / 'run'}"]
+    assert cli("run", *words) == 0
+    manifest = RunFolder(tmp_path / "run").read(tmp_path / "run" / "manifest.json")
+    manifest["packages"]["torch"] = "1.0"
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    capsys.readouterr()
+    assert cli("rerun", tmp_path / "run", "--strict") == 0
+    said = capsys.readouterr()
+    assert "packages.torch: 1.0 -> " in said.err
+    lines = [line for line in said.out.splitlines() if line.startswith(("same", "DIFFERENT"))]
+    assert {line.split()[1] for line in lines} >= {"training", "adapter", "videos", "instruction", "physics", "tse"}
+    assert all(line.startswith("same") for line in lines)
+    assert (tmp_path / "run-rerun1" / "adapter").is_dir()
+    scores = tmp_path / "run" / "scores.jsonl"
+    rows = [json.loads(line) for line in scores.read_text().splitlines()]
+    for row in rows:
+        if row["measure"] == "physics":
+            row["value"] += 0.5
+    scores.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    assert cli("rerun", tmp_path / "run", "--strict") == 1
+    assert "DIFFERENT  physics" in capsys.readouterr().out
+    assert cli("rerun", tmp_path / "nothing") == 2
+
+
+def test_the_dashboards_definition_is_written_without_a_login(cli, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    assert cli("run", *SMALL, "rank=8", "name=mine", f"run_dir={tmp_path / 'mine' / 'lora-r8'}") == 0
+    assert cli("dashboard", tmp_path / "mine", "--project", "p") == 0
+    out = capsys.readouterr().out
+    assert "workspace 'study mine'" in out
+    assert "tse by rank" in out
+    definition = (tmp_path / "mine" / "dashboard" / "workspace.json").read_text()
+    assert "train/loss" in definition
+    assert "evaluation" in (tmp_path / "mine" / "dashboard" / "report.json").read_text()
+    assert cli("dashboard", tmp_path / "empty") == 2
+
+
+def test_submitit_runs_a_study_as_jobs(cli, tmp_path, monkeypatch):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'cosmos-exp[slurm]'")
+    monkeypatch.chdir(tmp_path)
+    words = [*QUICK, "rank=8,16", "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"]
+    assert cli("sweep", "rank", *words) == 0
+    study = tmp_path / "outputs" / "sweeps" / "rank"
+    states = {p.parent.name: json.loads(p.read_text())["state"] for p in study.glob("*/status.json")}
+    assert states == {"lora-r8": "done", "lora-r16": "done"}
+    assert list(study.glob(".submitit/*"))
+
+
+def test_a_launcher_that_is_not_installed_says_how_to_get_it(cli, capsys):
+    if "ray" in sys.modules or __import__("importlib.util").util.find_spec("hydra_plugins.hydra_ray_launcher"):
+        pytest.skip("the Ray launcher is installed")
+    assert cli("sweep", "rank", "hydra/launcher=ray_1xh100") == 2
+    assert "cosmos-exp[ray]" in capsys.readouterr().err
