@@ -77,11 +77,18 @@ def make_clips(out: Path, kind: Kind, count: int, seed: int) -> None:
         name = f"{kind.look}_{seed + index:07d}"
         if (out / "truth" / f"{name}.json").is_file():
             continue
-        scene = kind.scene(TRAIN_SEEDS + seed + index)
+        scene = _training_scene(kind, seed + index)
         clips = {view: scene.clip(view) for view in kind.views}
         write_video(out / "videos" / f"{name}.mp4", side_by_side(clips), scene.fps)
         save_text(out / "metas" / f"{name}.txt", scene.prompt)
         save_truth(out / "truth" / name, clips)
+
+
+def _training_scene(kind: Kind, number: int) -> Scene:
+    """Robot clips come in pairs, one scene with either hand: the frame alone must not tell which, or nobody learns the word."""
+    if kind.look != "robot":
+        return kind.scene(TRAIN_SEEDS + number)
+    return kind.scene(TRAIN_SEEDS + number // 2).with_hand(HANDS[number % 2])
 
 
 def make_pairs(out: Path, kind: Kind, count: int, seed: int) -> None:
@@ -102,7 +109,7 @@ def make_pairs(out: Path, kind: Kind, count: int, seed: int) -> None:
 def data_folder(config: Any, cache_root: Path) -> tuple[Path, Path]:
     """The folders of training clips and test pairs that `data=tabletop` asks for, made on first use."""
     data = config.data
-    code = inspect.getsource(scene) + inspect.getsource(render)
+    code = inspect.getsource(scene) + inspect.getsource(render) + inspect.getsource(_training_scene)
     version = hashlib.sha256(code.encode()).hexdigest()[:8]
     views = tuple(data.views or ["head"])
     if data.width % len(views):
