@@ -249,6 +249,9 @@ def main(argv: list[str] | None = None) -> int:
         words = argv[debug_first:]
         if words[:2] == ["judge", "agree"]:
             argv = [*argv[:debug_first], "judge-agree", *words[2:]]
+        # argparse takes no option between a name and its overrides: flags go first.
+        if words[:1] == ["sweep"] and "--list" in words:
+            argv = [*argv[:debug_first], "sweep", "--list", *(w for w in words[1:] if w != "--list")]
         args = parser().parse_args(argv)
     try:
         return args.call(args)

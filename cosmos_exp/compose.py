@@ -127,7 +127,9 @@ def explain(error: BaseException) -> str:
     launcher = re.search(r"[Cc]ould not (?:find|load) '?hydra/launcher/(\w+)", text)
     if launcher:
         extra = "ray" if "ray" in launcher.group(1) else "slurm"
-        return f"hydra/launcher={launcher.group(1)}: not here; pip install 'cosmos-exp[{extra}]' brings Hydra's launcher"
+        return (
+            f"hydra/launcher={launcher.group(1)}: not here; pip install 'cosmos-exp[{extra}]' brings Hydra's launcher"
+        )
     choice = re.search(r"Could not find '(\w+)/([^']*)'", text)
     if choice:
         group, value = choice.groups()

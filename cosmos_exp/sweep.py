@@ -21,7 +21,17 @@ from cosmos_exp.run_folder import RunFolder, differences
 # What the base model, which is not trained, does not depend on.
 _TRAINING_ONLY = ("adapter", "rank", "alpha", "seed", "training")
 # Named by `run_name` in their own way.
-_NAMED = ("adapter", "adapter.kind", "rank", "adapter.rank", "alpha", "adapter.alpha", "adapter.scaling", "seed")
+_NAMED = (
+    "adapter",
+    "adapter.kind",
+    "rank",
+    "adapter.rank",
+    "alpha",
+    "adapter.alpha",
+    "adapter.scaling",
+    "seed",
+    "experiment",
+)
 
 
 @dataclass(frozen=True)
