@@ -94,7 +94,7 @@ def test_report_reads_the_folder_without_torch(whole):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     table = (folder.path / "report.md").read_text()
-    assert "lora r32 (scale 1)" in table
+    assert "| lora-r32 |" in table
     assert "weights are random" not in table
     assert (folder.path / "scores.csv").read_text().count("\n") == 7
 
