@@ -301,7 +301,7 @@ def test_multirun_makes_a_folder_a_run(cli, tmp_path, monkeypatch):
     words = [*SMALL, "training.max_steps=2", "generation.max_prompts=1", "sampson.enabled=false"]
     assert cli("run", "-m", *words, "rank=8,16", "name=ranks") == 0
     runs = sorted(p for p in (tmp_path / "outputs" / "sweeps" / "ranks").iterdir() if p.is_dir())
-    assert [p.name for p in runs] == ["rank-16", "rank-8"]
+    assert [p.name for p in runs] == ["lora-r16", "lora-r8"]
     assert [p.name for p in tmp_path.iterdir()] == ["outputs"]
     assert len(runs) == 2
     ranks = {json.loads((r / "manifest.json").read_text())["labels"]["adapter"] for r in runs}

@@ -87,7 +87,26 @@ def save_adapter(transformer: nn.Module, directory: Path, record: dict[str, Any]
         with safe_open(temporary, "pt") as content:
             header = dict(content.metadata())
         save_file(load_file(temporary), temporary, {**header, OWN_METADATA_KEY: json.dumps(record, default=str)})
+        _sort_header(temporary)
     return target
+
+
+def _sort_header(file: Path) -> None:
+    """The same adapter, the same bytes: safetensors writes its metadata, and peft a set of names, in an order of the moment.
+
+    The format: eight bytes of length, little endian, then JSON padded with spaces to a multiple of eight, then the data.
+    """
+    content = file.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    peft = json.loads(header["__metadata__"]["lora_adapter_metadata"])
+    peft = {k: sorted(v) if isinstance(v, list) and all(isinstance(x, str) for x in v) else v for k, v in peft.items()}
+    header["__metadata__"] = dict(
+        sorted({**header["__metadata__"], "lora_adapter_metadata": json.dumps(peft, sort_keys=True)}.items())
+    )
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
 
 
 def adapter_file(path: Path) -> Path:
