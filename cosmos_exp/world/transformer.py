@@ -1,23 +1,42 @@
 """CosmosTransformer3DModel's forward pass, exact, without the work that diffusers does once per token.
 
 The adaptive norms' modulation depends on the latent frame alone (its timestep), so it is computed for T frames instead
-of T x H x W tokens and broadcast. Parameters, their names and adapters inside them stay diffusers' own.
+of T x H x W tokens and broadcast. Rotary tables are built once a shape, keys and values are not copied for grouped
+heads, adapted layers take the short way. Parameters and their names stay diffusers' own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import CosmosTransformer3DModel
+from diffusers.models.embeddings import apply_rotary_emb
 from torch import nn
 
+from cosmos_exp.world.adapted_linear import adapted, prepare_adapters
+from cosmos_exp.world.checkpointing import with_policy
 
-def fast_forward(transformer: CosmosTransformer3DModel) -> nn.Module:
-    """`PerFrameForward` where it applies (all released Predict 2.5 models), else the transformer itself."""
+
+def fast_forward(
+    transformer: CosmosTransformer3DModel, compiled: bool = False, checkpointing: str | list[str] = "none"
+) -> nn.Module:
+    """`PerFrameForward` where it applies (all released Predict 2.5 models), else the transformer itself.
+
+    Args:
+        compiled: run blocks through torch.compile, one graph for all of them.
+        checkpointing: a policy of `checkpointing.with_policy` for all blocks, or one a block.
+    """
     config = transformer.config
     plain = config.patch_size[0] == 1 and config.extra_pos_embed_type is None and not config.img_context_dim_in
-    return PerFrameForward(transformer) if plain and config.controlnet_block_every_n is None else transformer
+    if not plain or config.controlnet_block_every_n is not None:
+        if checkpointing != "none":
+            transformer.enable_gradient_checkpointing()
+        return transformer
+    prepare_adapters(transformer)
+    return PerFrameForward(transformer, compiled=compiled, checkpointing=checkpointing)
 
 
 class PerFrameForward(nn.Module):
@@ -25,13 +44,21 @@ class PerFrameForward(nn.Module):
 
     Args:
         transformer: with patch size 1 along time and no extra positional embedding.
-        block: what runs one block, e.g. a compiled `run_block`.
+        block: what runs one block; `run_block` unless given.
+        compiled, checkpointing: see `fast_forward`.
     """
 
-    def __init__(self, transformer: CosmosTransformer3DModel, block: Any = None):
+    def __init__(
+        self, transformer: CosmosTransformer3DModel, block: Callable | None = None, compiled: bool = False,
+        checkpointing: str | list[str] = "none",
+    ):  # fmt: skip
         super().__init__()
-        self.transformer = transformer
-        self.block = block or run_block
+        self.transformer, self.compiled = transformer, compiled
+        count = len(transformer.transformer_blocks)
+        self.policies = [checkpointing] * count if isinstance(checkpointing, str) else list(checkpointing)
+        run = {p: with_policy(block or run_block, p) for p in {*self.policies, "none"}}
+        # Checkpointing lies inside the compiled region, so that the graph knows what it may compute again.
+        self.run = {p: torch.compile(f, dynamic=False) for p, f in run.items()} if compiled else run
         self._rotary: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def rotary(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,10 +70,11 @@ class PerFrameForward(nn.Module):
 
     def forward(
         self, hidden_states: torch.Tensor, condition_mask: torch.Tensor, timestep: torch.Tensor,
-        encoder_hidden_states: torch.Tensor, padding_mask: torch.Tensor | None = None, return_dict: bool = False,
+        encoder_hidden_states: torch.Tensor, padding_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None, return_dict: bool = False,
     ) -> tuple[torch.Tensor]:  # fmt: skip
-        """hidden_states (B, C, T, H, W), condition_mask (B, 1, T, H, W), timestep (B, 1, T, 1, 1), prompt (B, L, D);
-        `padding_mask` must be all zero and is not looked at."""
+        """hidden_states (B, C, T, H, W), condition_mask (B, 1, T, H, W), timestep (B, 1, T, 1, 1) or (B,), prompt (B, L, D),
+        attention_mask (B, L) True where the prompt may be looked at; `padding_mask` must be all zero and is not looked at."""
         model = self.transformer
         batch, _, frames, height, width = hidden_states.shape
         parts = [hidden_states, condition_mask.to(hidden_states.dtype)]
@@ -55,19 +83,26 @@ class PerFrameForward(nn.Module):
         x = torch.cat(parts, dim=1)
         rotary = self.rotary(x)
         x = model.patch_embed(x).flatten(2, 3)  # (B, T, H W, D)
+        if timestep.ndim == 1:
+            timestep = timestep.view(batch, 1, 1, 1, 1).expand(-1, 1, frames, 1, 1)
         temb, embedded = (
             e.view(batch, frames, 1, -1) for e in model.time_embed(x.view(batch, -1, x.shape[-1]), timestep.flatten())
         )
         text = model.crossattn_proj(encoder_hidden_states)
-        for block in model.transformer_blocks:
-            if model.gradient_checkpointing and torch.is_grad_enabled():
-                x = model._gradient_checkpointing_func(self.block, block, x, text, embedded, temb, rotary)
-            else:
-                x = self.block(block, x, text, embedded, temb, rotary)
+        mask = None if attention_mask is None else attention_mask[:, None, None]
+        x = self._blocks(x, text, embedded, temb, rotary, mask)
         x = model.proj_out(_modulate(model.norm_out, x, embedded, temb, 2)[0])
         _, rows, columns = model.config.patch_size
         x = x.view(batch, frames, height // rows, width // columns, rows, columns, -1)
         return (x.permute(0, 6, 1, 2, 4, 3, 5).reshape(batch, -1, frames, height, width),)
+
+    def _blocks(self, x: torch.Tensor, *others: Any) -> torch.Tensor:
+        if self.compiled and torch.is_grad_enabled():
+            # Else the first block, whose input needs no gradient, would be a graph of its own (pytorch #141039).
+            x = x if x.requires_grad else x.requires_grad_()
+        for block, policy in zip(self.transformer.transformer_blocks, self.policies, strict=True):
+            x = self.run[policy if torch.is_grad_enabled() else "none"](block, x, *others)
+        return x
 
 
 def _modulate(norm: nn.Module, x: torch.Tensor, embedded: torch.Tensor, temb: torch.Tensor, parts: int):
@@ -77,12 +112,34 @@ def _modulate(norm: nn.Module, x: torch.Tensor, embedded: torch.Tensor, temb: to
     return norm.norm(x) * (1 + scale) + shift, gate[0] if gate else None
 
 
-def run_block(block: nn.Module, x: torch.Tensor, text: torch.Tensor, embedded, temb, rotary) -> torch.Tensor:
+def attend(
+    attention: nn.Module, x: torch.Tensor, text: torch.Tensor | None = None, rotary=None, mask: torch.Tensor | None = None
+) -> torch.Tensor:  # fmt: skip
+    """One attention layer on x (B, N, D), to itself or to the prompt (B, L, D'), as CosmosAttnProcessor2_0 computes it."""
+    source = x if text is None else text
+    layers = ((attention.to_q, x), (attention.to_k, source), (attention.to_v, source))
+    q, k, v = (adapted(layer, i).unflatten(2, (attention.heads, -1)).transpose(1, 2) for layer, i in layers)
+    q, k = attention.norm_q(q), attention.norm_k(k)
+    if rotary is not None:
+        q, k = (apply_rotary_emb(i, rotary, use_real=True, use_real_unbind_dim=-2) for i in (q, k))
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2, 3).type_as(q)
+    return attention.to_out[1](adapted(attention.to_out[0], y))
+
+
+def feed_forward(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """GELU feed-forward on x (..., D), as diffusers' FeedForward computes it."""
+    first, dropout, last = layer.net
+    return adapted(last, dropout(first.gelu(adapted(first.proj, x))))
+
+
+def run_block(
+    block: nn.Module, x: torch.Tensor, text: torch.Tensor, embedded, temb, rotary, mask: torch.Tensor | None = None
+) -> torch.Tensor:
     """One transformer block on x (B, T, S, D)."""
     shape = x.shape
     h, gate = _modulate(block.norm1, x, embedded, temb, 3)
-    x = x + gate * block.attn1(h.flatten(1, 2), image_rotary_emb=rotary).view(shape)
+    x = x + gate * attend(block.attn1, h.flatten(1, 2), rotary=rotary).view(shape)
     h, gate = _modulate(block.norm2, x, embedded, temb, 3)
-    x = x + gate * block.attn2(h.flatten(1, 2), encoder_hidden_states=text).view(shape)
+    x = x + gate * attend(block.attn2, h.flatten(1, 2), text, mask=mask).view(shape)
     h, gate = _modulate(block.norm3, x, embedded, temb, 3)
-    return x + gate * block.ff(h)
+    return x + gate * feed_forward(block.ff, h)

@@ -1,0 +1,166 @@
+"""The fast forward pass against diffusers' and peft's own: same weights, same velocity, same gradients."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import nn
+
+from cosmos_exp.tabletop.build import build_transformer, shipped_keys
+from cosmos_exp.world import adapter as adapters
+from cosmos_exp.world.adapted_linear import adapted, dora_norm, prepare_adapters
+from cosmos_exp.world.checkpointing import POLICIES
+from cosmos_exp.world.transformer import fast_forward
+
+ADAPTER = SimpleNamespace(
+    kind="lora", rank=4, alpha=6.0, scaling="standard", dropout=0.0, bias=False, init="gaussian",
+    target_modules=["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"],
+)  # fmt: skip
+
+
+def tiny_model(kind="lora", layers=2):
+    """A tiny transformer of the real class with an adapter that does something."""
+    keys = shipped_keys(4)
+    keys.text_channels = 16
+    keys.transformer.num_attention_heads, keys.transformer.attention_head_dim = 2, 16
+    keys.transformer.text_embed_dim, keys.transformer.adaln_lora_dim = 24, 8
+    keys.transformer.num_layers = layers
+    torch.manual_seed(0)
+    model = build_transformer(keys).requires_grad_(False)
+    parameters = adapters.inject(model, SimpleNamespace(**{**vars(ADAPTER), "kind": kind}), 0)
+    for name, parameter in parameters.items():
+        if "magnitude" in name:
+            parameter.data *= 1 + 0.3 * torch.rand_like(parameter)
+        elif "lora_B" in name:
+            parameter.data.normal_(std=0.3)
+    return model, parameters
+
+
+def tiny_inputs(batch=1, given=1, masked=False):
+    """One batch of inputs; `masked` hides a part of each prompt."""
+    torch.manual_seed(1)
+    inputs = {
+        "hidden_states": torch.randn(batch, 4, 3, 4, 6), "condition_mask": torch.zeros(batch, 1, 3, 4, 6),
+        "timestep": torch.rand(batch, 1, 3, 1, 1), "encoder_hidden_states": torch.randn(batch, 5, 16),
+        "padding_mask": torch.zeros(1, 1, 32, 48), "return_dict": False,
+    }  # fmt: skip
+    inputs["condition_mask"][:, :, :given] = 1
+    if masked:
+        inputs["attention_mask"] = torch.arange(5)[None] < torch.randint(1, 5, (batch, 1))
+    return inputs
+
+
+def velocity_and_gradients(forward, parameters, inputs):
+    """Output and every adapter gradient."""
+    for parameter in parameters.values():
+        parameter.grad = None
+    out = forward(**inputs)[0]
+    out.square().mean().backward()
+    return out.detach(), {n: p.grad.clone() for n, p in parameters.items()}
+
+
+def assert_same(forward, model, parameters, inputs):
+    plain, fast = (velocity_and_gradients(f, parameters, inputs) for f in (model, forward))
+    assert (plain[0] - fast[0]).abs().max() < 1e-5
+    for name, gradient in plain[1].items():
+        assert gradient.abs().max() > 0, f"{name} has no gradient: nothing is compared"
+        assert (gradient - fast[1][name]).abs().max() < 1e-5, name
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+@pytest.mark.parametrize("checkpointing", [*POLICIES, ["none", "full"]])
+@pytest.mark.parametrize(("batch", "given", "masked"), [(1, 1, False), (3, 2, True)])
+def test_velocity_and_gradients_are_diffusers_own(kind, checkpointing, batch, given, masked):
+    model, parameters = tiny_model(kind)
+    assert_same(fast_forward(model, checkpointing=checkpointing), model, parameters, tiny_inputs(batch, given, masked))
+
+
+@pytest.mark.parametrize(("kind", "checkpointing"), [("lora", "selective"), ("dora", "none")])
+def test_compiled_it_is_the_same_and_one_graph_serves_all_blocks(kind, checkpointing):
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    model, parameters = tiny_model(kind, layers=3)
+    forward = fast_forward(model, compiled=True, checkpointing=checkpointing)
+    assert_same(forward, model, parameters, tiny_inputs(2, 1))
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"]
+
+
+def test_one_sigma_for_all_frames_is_taken_too():
+    model, _ = tiny_model()
+    inputs = tiny_inputs(2) | {"timestep": torch.rand(2)}
+    with torch.no_grad():
+        assert (model(**inputs)[0] - fast_forward(model)(**inputs)[0]).abs().max() < 1e-5
+
+
+def test_names_stay_those_of_the_checkpoint():
+    model, _ = tiny_model("dora")
+    before = set(model.state_dict())
+    forward = fast_forward(model)
+    assert set(model.state_dict()) == before
+    assert {n.removeprefix("transformer.") for n in forward.state_dict()} == before
+
+
+class TestAdaptedLinear:
+    """One layer against peft's."""
+
+    @staticmethod
+    def layer(**words):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(24, 40, bias=words.pop("base_bias", True)))
+        words = {"r": 4, "lora_alpha": 6, "target_modules": ["0"], "init_lora_weights": True, **words}
+        layer = inject_adapter_in_model(LoraConfig(**words), model)[0]
+        layer.lora_B["default"].weight.data.normal_(std=0.3)
+        if words.get("use_dora"):
+            layer.lora_magnitude_vector["default"].weight.data *= 1 + torch.rand(40)
+        return layer
+
+    @pytest.mark.parametrize(
+        "words",
+        [{}, {"base_bias": False}, {"use_rslora": True}, {"lora_bias": True}, {"use_dora": True}, {"lora_dropout": 0.5},
+         {"use_dora": True, "lora_dropout": 0.5}, {"use_dora": True, "base_bias": False}],
+        ids=str,
+    )  # fmt: skip
+    @pytest.mark.parametrize("training", [True, False])
+    def test_output_and_gradients_are_pefts(self, words, training):
+        layer = self.layer(**words).train(training)
+        x = torch.randn(2, 3, 24, requires_grad=True)
+        wanted = [x, *(p for n, p in layer.named_parameters() if "lora_" in n)]
+        results = []
+        for call in (layer, lambda x: adapted(layer, x)):
+            torch.manual_seed(5)  # dropout draws alike
+            y = call(x)
+            results.append([y, *torch.autograd.grad(y.square().mean(), wanted)])
+        for one, other in zip(*results, strict=True):
+            assert torch.allclose(one, other, rtol=1e-5, atol=1e-5)
+
+    @pytest.mark.parametrize("state", ["merged", "disabled"])
+    def test_merged_and_disabled_layers_are_pefts(self, state):
+        layer, x = self.layer(use_dora=True), torch.randn(2, 24)
+        layer.merge() if state == "merged" else layer.enable_adapters(False)
+        assert torch.equal(adapted(layer, x), layer(x))
+
+    def test_the_norm_of_dora_follows_its_definition(self):
+        """Against |W + s B A| written out in double precision, also where B A cancels W."""
+        torch.manual_seed(0)
+        weight, down, up = torch.randn(30, 20), torch.randn(4, 20), torch.randn(30, 4)
+        weight[0] = -0.7 * (up @ down)[0]
+        expected = torch.linalg.norm(weight.double() + 0.7 * up.double() @ down.double(), dim=1)
+        found = dora_norm(weight, down, up, 0.7)
+        assert torch.allclose(found[1:].double(), expected[1:], rtol=1e-5)
+        assert found[0] < 1e-2  # not NaN
+        assert torch.equal(found, dora_norm(weight, down, up, 0.7, weight.square().sum(1)))
+
+    def test_an_adapter_in_fp32_on_a_base_in_bf16_stays_near_the_exact_result(self):
+        for dora in (False, True):
+            layer = self.layer(use_dora=dora)
+            x = torch.randn(4, 24)
+            exact = layer(x)
+            layer.base_layer.to(torch.bfloat16)
+            prepare_adapters(layer)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                y = adapted(layer, x)
+            assert y.dtype == torch.bfloat16
+            assert ((y - exact).abs().max() / exact.abs().max()) < 0.02
