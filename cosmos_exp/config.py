@@ -51,9 +51,31 @@ class Hardware:
     num_processes: int = key(1, "processes, one a GPU", gt=0)
     mixed_precision: str = key("no", "no: fp32; bf16: base weights and activations", choices=("no", "bf16"))
     samples_per_forward: int = key(1, "samples a process takes at once", gt=0)
-    checkpointing: str = key("none", "activation checkpointing: none or full", choices=("none", "full"))
+    checkpointing: str = key(
+        "none", "what is computed again to save memory: none; pointwise: all but matrix products and attention; selective: all "
+        "but self-attention; full: all; auto: as little as memory_gb allows",
+        choices=("none", "pointwise", "selective", "full", "auto"),
+    )  # fmt: skip
+    compile: bool = key(False, "torch.compile of the transformer's blocks; takes a minute or two at the start")
+    guidance: str = key(
+        "two_passes", "prompt and negative prompt in a generation step: two forward passes, or one of two samples",
+        choices=("two_passes", "one_batch"),
+    )  # fmt: skip
+    attention: str = key(
+        "auto", "kernel of scaled dot-product attention on a GPU; auto: PyTorch's choice, recorded",
+        choices=("auto", "cudnn", "flash", "efficient", "math"),
+    )  # fmt: skip
     num_threads: int | None = key(None, "CPU threads a process; null: all cores shared evenly", gt=0)
-    memory_gb: float | None = key(None, "memory of one device, for the plan's warning", gt=0)
+    memory_gb: float | None = key(None, "memory of one device: the plan's warning, and what auto plans with", gt=0)
+
+
+@dataclass
+class Approximate:
+    """Options that change numbers for speed or memory. All off by default, part of the run's hash, recorded."""
+
+    tf32: bool = key(False, "fp32 matrix products of the base and adapter in TF32 on a GPU")
+    fp8_base: bool = key(False, "frozen linear weights kept in 8-bit floating point (torchao, extra [approximate])")
+    adamw_8bit: bool = key(False, "AdamW's moments in 8 bits (torchao, extra [approximate])")
 
 
 @dataclass
@@ -247,6 +269,7 @@ class Config:
     cache_dir: str | None = key(None, "latents and prompts; null: ~/.cache/cosmos_exp or COSMOS_EXP_CACHE")
     adapter: Adapter = key(Adapter, "what is trained")
     hardware: Hardware = key(Hardware, "where")
+    approximate: Approximate = key(Approximate, "what may change numbers")
     model: Model = key(Model, "the world model")
     data: Data = key(Data, "on what")
     training: Training = key(Training, "how")
@@ -326,6 +349,13 @@ def _relation_problems(config: Config) -> list[str]:
     schedule = config.training.schedule
     if config.adapter.bias and config.adapter.kind == "dora":
         problems.append("adapter.bias=true: peft trains it for LoRA only; take adapter=lora or adapter.bias=false")
+    if config.hardware.checkpointing == "auto" and config.hardware.memory_gb is None:
+        problems.append("hardware.memory_gb: checkpointing=auto plans with it; give the device's memory, e.g. 24")
+    if config.adapter.dropout > 0 and config.hardware.compile and config.hardware.checkpointing != "none":
+        problems.append(
+            "adapter.dropout: compiled blocks that are computed again would draw another dropout (peft #3020); set "
+            "hardware.compile=false, or adapter.dropout=0"
+        )
     if config.adapter.bias and config.adapter.init != "kaiming":
         problems.append(f"adapter.bias=true: peft offers it with adapter.init=kaiming only, not {config.adapter.init}")
     if schedule.total_samples <= schedule.warmup_samples:
@@ -363,9 +393,20 @@ def check(config: Config) -> None:
 _NOT_RESULT = ("name", "tags", "dry_run", "run_dir", "cache_dir", "tracking")
 _HARDWARE_ROUNDS = ("device", "mixed_precision")
 _STAGE_GROUPS = {
-    "train": ("adapter", "model", "data", "training", "seed", "hardware"),
-    "generate": ("adapter", "model", "data", "training", "seed", "hardware", "generation"),
-    "evaluate": ("adapter", "model", "data", "training", "seed", "hardware", "generation", "sampson", "judge"),
+    "train": ("adapter", "model", "data", "training", "seed", "hardware", "approximate"),
+    "generate": ("adapter", "model", "data", "training", "seed", "hardware", "approximate", "generation"),
+    "evaluate": (
+        "adapter",
+        "model",
+        "data",
+        "training",
+        "seed",
+        "hardware",
+        "approximate",
+        "generation",
+        "sampson",
+        "judge",
+    ),
 }
 
 

@@ -17,6 +17,7 @@ from cosmos_exp.processes import Processes
 from cosmos_exp.run_folder import RunFolder, machine, now
 from cosmos_exp.stages import Prepared, evaluate, generate, prepare, stage, train
 from cosmos_exp.tracking.wandb import Tracker
+from cosmos_exp.world.kernels import choose_kernels
 
 OUT_OF_MEMORY = (
     "out of GPU memory. Mend it by one of: hardware.samples_per_forward=1, hardware.checkpointing=full, a smaller "
@@ -32,6 +33,7 @@ def run(config: Config) -> RunFolder:
     """
     folder = RunFolder(str(config.run_dir))
     processes = Processes(config.hardware.device, config.hardware.num_processes, config.hardware.num_threads)
+    choose_kernels(config.hardware.attention, config.approximate.tf32)
     with _recorded(config, folder, processes) as tracker:
         prepared: Prepared = prepare(config, folder, processes)
         train(config, folder, processes, prepared, tracker.log)

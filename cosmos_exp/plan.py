@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from cosmos_exp.training.schedule import learning_rate, step_plan
 from cosmos_exp.world.architecture import (
     adapted_layers,
     latent_shape,
+    memory_plan,
     num_tokens,
     trainable_parameters,
+    training_flops,
     training_memory_gib,
     transformer_config,
 )
@@ -124,13 +127,12 @@ def _training_rows(config: Config) -> list[tuple[str, str]]:
 def _cost_rows(config: Config, counts: dict[str, int], keys: dict[str, Any]) -> list[tuple[str, str]]:
     data, hardware = config.data, config.hardware
     shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
-    samples = min(-(-config.training.global_batch_size // hardware.num_processes), hardware.samples_per_forward)
-    need = training_memory_gib({
-        "base_parameters": counts["base"], "trainable": counts["trainable"], "tokens": num_tokens(shape),
-        "hidden": keys["num_attention_heads"] * keys["attention_head_dim"], "mlp_ratio": keys["mlp_ratio"],
-        "num_layers": keys["num_layers"], "samples": samples, "checkpointing": hardware.checkpointing,
-        "bytes_a_weight": 2 if hardware.mixed_precision == "bf16" else 4,
-    })  # fmt: skip
+    share = -(-config.training.global_batch_size // hardware.num_processes)
+    plan = memory_plan(keys, counts["base"], counts["trainable"], num_tokens(shape), hardware, share)
+    need = training_memory_gib(plan)
+    policies = ", ".join(f"{n} blocks {p}" for p, n in Counter(plan["checkpointing"]).items())
+    layers = adapted_layers(keys, config.adapter.target_modules)
+    flops = training_flops(keys, shape, config.model.prompt_tokens, layers, config.adapter.rank)
     fits = (
         ""
         if hardware.memory_gb is None
@@ -140,7 +142,8 @@ def _cost_rows(config: Config, counts: dict[str, int], keys: dict[str, Any]) -> 
         ("video", f"{data.num_frames} frames, {data.height}x{data.width}, {'rate as it comes' if data.fps is None else f'{data.fps:g} fps'}"),
         ("latent", f"{shape[0]} channels x {shape[1]} latent frames x {shape[2]} x {shape[3]}"),
         ("tokens", f"{num_tokens(shape):,} a sample"),
-        ("memory", f"about {need:.1f} GiB a process while training, checkpointing {hardware.checkpointing}{fits}"),
+        ("memory", f"about {need:.1f} GiB a process while training, checkpointing {hardware.checkpointing} ({policies}){fits}"),
+        ("work a sample", f"{flops:.3g} floating-point operations that training cannot do without"),
     ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import gc
 import os
 import resource
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -30,7 +31,10 @@ from cosmos_exp.run_folder import RunFolder, now, read_json_lines, write_json, w
 from cosmos_exp.training.loop import Trainer
 from cosmos_exp.training.samples import SampleSource
 from cosmos_exp.training.schedule import step_plan
+from cosmos_exp.training.speed import SpeedMeter
 from cosmos_exp.world import adapter as adapters
+from cosmos_exp.world.approximate import shrink_base
+from cosmos_exp.world.architecture import adapted_layers, latent_shape, memory_plan, num_tokens, training_flops
 from cosmos_exp.world.components import (
     Encoders,
     latent_statistics,
@@ -40,6 +44,7 @@ from cosmos_exp.world.components import (
     load_vae,
     negative_prompt,
 )
+from cosmos_exp.world.kernels import attention_kernel
 from cosmos_exp.world.model_folder import ModelFolder, resolve
 
 
@@ -163,9 +168,9 @@ def train(
     with stage("train", config, folder, processes):
         transformer, _ = load_transformer(prepared.model, dtype_of(config))
         parameters = adapters.inject(transformer, config.adapter, config.seed)
+        if config.approximate.fp8_base:
+            shrink_base(transformer)
         transformer.to(processes.device)
-        if config.hardware.checkpointing == "full":
-            transformer.enable_gradient_checkpointing()
         statistics = latent_statistics(prepared.model)
         dataset = prepared.dataset
         source = SampleSource(config, dataset.train, prepared.cache, statistics, prepared.encoders)
@@ -173,7 +178,12 @@ def train(
         if dataset.validation:
             held_out = SampleSource(config, dataset.validation, prepared.cache, statistics, prepared.encoders)
         plan = step_plan(len(dataset.train), config.training, config.seed)
-        trainer = Trainer(config, transformer, parameters, source, held_out, plan, folder, processes, log)
+        memory, flops = _cost(config, transformer, parameters)
+        _record_speed_choices(config, folder, processes, transformer, memory["checkpointing"])
+        trainer = Trainer(
+            config, transformer, parameters, source, held_out, plan, folder, processes, log, memory["checkpointing"],
+            SpeedMeter(flops, processes.device),
+        )  # fmt: skip
         summary = trainer.train()
         if processes.is_main:
             record = {
@@ -187,6 +197,31 @@ def train(
         del trainer, transformer, parameters, source, held_out
         prepared.encoders = None
         _free()
+
+
+def _cost(config: Config, transformer: Any, parameters: dict[str, Any]) -> tuple[dict[str, Any], float]:
+    """The memory plan with its checkpointing, and a sample's floating-point operations."""
+    keys, data = dict(transformer.config), config.data
+    shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
+    share = -(-config.training.global_batch_size // config.hardware.num_processes)
+    base = sum(p.numel() for p in transformer.parameters() if not p.requires_grad)
+    plan = memory_plan(
+        keys, base, sum(p.numel() for p in parameters.values()), num_tokens(shape), config.hardware, share
+    )
+    layers = adapted_layers(keys, config.adapter.target_modules)
+    return plan, training_flops(keys, shape, config.model.prompt_tokens, layers, config.adapter.rank)
+
+
+def _record_speed_choices(
+    config: Config, folder: RunFolder, processes: Processes, transformer: Any, checkpointing: list[str]
+) -> None:
+    keys = transformer.config
+    kernel = attention_kernel(keys.num_attention_heads, keys.attention_head_dim, dtype_of(config), processes.device)
+    if processes.is_main:
+        folder.update_manifest(
+            speed={"checkpointing": dict(Counter(checkpointing)), "compile": config.hardware.compile, "attention": kernel,
+                   "approximate": [k for k, on in asdict(config.approximate).items() if on]},
+        )  # fmt: skip
 
 
 # --- generate ---------------------------------------------------------------------------------------------------
@@ -218,6 +253,7 @@ def generate(config: Config, folder: RunFolder, processes: Processes, prepared: 
             adapters.load_adapter(transformer, folder.adapter_file)
             if config.generation.merge_adapter:
                 adapters.merge(transformer)
+                transformer.unload_lora()  # the merged weights stay
         pipe = load_pipeline(
             prepared.model,
             transformer,

@@ -53,7 +53,16 @@ def test_a_run_leaves_what_the_contract_says(whole):
     assert manifest["checks"]["untouched_adapter_change"] < 1e-4
     rows = read_json_lines(folder.train_log)
     assert [r["step"] for r in rows] == [1, 2, 3, 4]
-    assert set(rows[0]) == {"step", "samples", "loss", "lr", "grad_norm", "seconds", "samples_per_second"}
+    assert set(rows[0]) == {
+        "step",
+        "samples",
+        "loss",
+        "lr",
+        "grad_norm",
+        "seconds",
+        "samples_per_second",
+        "tflops_per_second",
+    }
     assert rows[0]["lr"] == 0  # the reference's schedule begins at zero
     assert len(list(folder.checkpoints.glob("step_*"))) == 2
     videos = sorted(p.name for p in folder.videos.iterdir())

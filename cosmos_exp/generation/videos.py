@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from tqdm import tqdm
 
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError
+from cosmos_exp.generation.guidance import GuidedForward
 from cosmos_exp.world.architecture import latent_shape
+from cosmos_exp.world.transformer import fast_forward
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Generator:
         self.config, self.pipe, self.prompt, self.device = config, pipe, prompt, device
         data = config.data
         self.shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
+        hardware = config.hardware
+        forward = fast_forward(pipe.transformer, hardware.compile)
+        self.guided = GuidedForward(forward.forward, hardware.guidance == "one_batch")
+        # The pipeline stays diffusers' own; only what it calls a step is ours.
+        pipe.transformer.forward = self.guided
 
     def make(self, tasks: list[VideoTask], negative: str | None, show: bool = True) -> int:
         """Make the videos that are not there yet; returns how many.
@@ -50,8 +58,16 @@ class Generator:
         unsafe = [t.prompt for t in left if not self.pipe.safety_checker.check_text_safety(t.prompt)]
         if unsafe:
             raise RunError(f"the guardrail refuses the prompt {unsafe[0]!r}; change or remove it")
-        for task in tqdm(left, desc="generating", unit="video", initial=0, disable=None if show else True):
-            write_video(task.path, self.frames(task, negative), self.config.generation.fps, self.config.generation.crf)
+        with ThreadPoolExecutor(1, "write") as writer:  # one video is compressed while the next is sampled
+            writing: Future | None = None
+            for task in tqdm(left, desc="generating", unit="video", initial=0, disable=None if show else True):
+                frames = self.frames(task, negative)
+                if writing:
+                    writing.result()
+                generation = self.config.generation
+                writing = writer.submit(write_video, task.path, frames, generation.fps, generation.crf)
+            if writing:
+                writing.result()
         return len(left)
 
     @torch.no_grad()
@@ -64,10 +80,12 @@ class Generator:
             "video": _pipeline_video(given), "num_latent_conditional_frames": 2,
         }  # fmt: skip
         timestep = self.config.training.condition_timestep
+        negative_embeds = self.prompt(negative)[None].to(self.device, dtype)
+        self.guided.negative = negative_embeds if generation.guidance_scale > 1 else None
         result = self.pipe(
             **words,
             prompt_embeds=self.prompt(task.prompt)[None].to(self.device, dtype),
-            negative_prompt_embeds=self.prompt(negative)[None].to(self.device, dtype),
+            negative_prompt_embeds=negative_embeds,
             latents=start_noise(task.seed, self.shape),
             height=data.height,
             width=data.width,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,36 +16,14 @@ from cosmos_exp.errors import Interrupted, RunError
 from cosmos_exp.processes import Processes
 from cosmos_exp.run_folder import RunFolder, append_json_line, read_json_lines, write_json_lines
 from cosmos_exp.training import checkpoint, checks
+from cosmos_exp.training.prefetch import Prefetcher
 from cosmos_exp.training.samples import SampleSource
 from cosmos_exp.training.schedule import StepPlan, learning_rate, power_ema_exponent
+from cosmos_exp.training.speed import SpeedMeter
+from cosmos_exp.training.step import StepFigures, make_optimizer
+from cosmos_exp.training.stopping import StopRequest
 from cosmos_exp.world.rectified_flow import flow_loss, velocity
 from cosmos_exp.world.transformer import fast_forward
-
-
-class StopRequest:
-    """Set by SIGTERM or the first Ctrl-C; a second Ctrl-C ends at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[StopRequest]:
-        """Listen while the block runs."""
-
-        def ask(number: int, frame: Any) -> None:
-            if self.asked and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self.asked = True
-
-        try:
-            old = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
-        except ValueError:  # not the main thread
-            old = {}
-        try:
-            yield self
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
 
 
 class Trainer:
@@ -55,20 +32,24 @@ class Trainer:
     def __init__(
         self, config: Any, transformer: nn.Module, parameters: dict[str, nn.Parameter], source: SampleSource,
         validation: SampleSource | None, plan: StepPlan, folder: RunFolder, processes: Processes,
-        log: Callable[[str, dict[str, Any], int], None],
+        log: Callable[[str, dict[str, Any], int], None], checkpointing: str | list[str] = "none",
+        meter: SpeedMeter | None = None,
     ):  # fmt: skip
         self.config, self.training, self.transformer = config, config.training, transformer
-        self.forward = fast_forward(transformer)
         self.parameters, self.source, self.validation = parameters, source, validation
         self.plan, self.folder, self.processes, self.log = plan, folder, processes, log
         self.precision = config.hardware.mixed_precision
         self.pixels = (config.data.height, config.data.width)
-        self.optimizer = torch.optim.AdamW(
-            list(parameters.values()), lr=self.training.learning_rate, weight_decay=self.training.weight_decay
-        )
+        self.forward = fast_forward(transformer, config.hardware.compile, checkpointing)
+        self.plain = fast_forward(transformer) if config.hardware.compile else self.forward
+        self.optimizer = make_optimizer(list(parameters.values()), self.training, config.approximate.adamw_8bit)
         self.ema = None if self.training.ema_power is None else {n: p.detach().clone() for n, p in parameters.items()}
         self.step = 0
         self.summary: dict[str, Any] = {}
+        self.meter = meter or SpeedMeter(None, processes.device)
+        # On a GPU a step's figures are read while the next one runs; whoever needs them at once (a checkpoint) waits.
+        self.lag = 1 if processes.device.type == "cuda" else 0
+        self.unread: deque[StepFigures] = deque()
 
     # --- cadence ------------------------------------------------------------------------------------------------
     def train(self) -> dict[str, Any]:
@@ -85,84 +66,95 @@ class Trainer:
                 self._start_checks()
                 self._validate()
             self.transformer.train()
-            while self.step < self.plan.num_steps:
-                row = self.train_step(stop)
-                self.step += 1
-                self._record(row, bar)
-                if self.step % self.training.validation.every_steps == 0 or self.step == self.plan.num_steps:
-                    self._validate()
-                if (
-                    row["stop"]
-                    or self.step % self.training.checkpoint_every_steps == 0
-                    or self.step == self.plan.num_steps
-                ):
-                    self.save_checkpoint()
-                if row["stop"] and self.step < self.plan.num_steps:
-                    raise Interrupted(f"stopped after step {self.step} of {self.plan.num_steps}, checkpoint written")
+            self.batches = Prefetcher(
+                self.source.batch, self._work(), self.processes.device, ahead=0 if self.source.encoders else 2
+            )
+            try:
+                while self.step < self.plan.num_steps:
+                    self._advance(stop, bar)
+            finally:
+                self.batches.close()
         self._finish()
         return self.summary
 
+    def _advance(self, stop: StopRequest, bar: Any) -> None:
+        """One step, and what is due after it."""
+        self.unread.append(self.train_step(stop))
+        self.step += 1
+        last = self.step == self.plan.num_steps
+        validate = last or self.step % self.training.validation.every_steps == 0
+        save = last or self.step % self.training.checkpoint_every_steps == 0
+        stopped = self._read_figures(0 if validate or save else self.lag, bar)
+        if stopped:
+            self._read_figures(0, bar)
+        if validate:
+            self._validate()
+        if save or stopped:
+            self.save_checkpoint()
+        if stopped and not last:
+            raise Interrupted(f"stopped after step {self.step} of {self.plan.num_steps}, checkpoint written")
+
+    def _read_figures(self, leave: int, bar: Any) -> bool:
+        """Record all steps but the newest `leave`; whether anybody was asked to stop."""
+        stopped = False
+        while len(self.unread) > leave:
+            figures = self.unread.popleft()
+            loss, norm, asked = figures.read(lambda video: self.source.clips[video].clip.path)
+            samples = len(figures.batch)
+            row = {
+                "step": figures.number + 1, "samples": self.plan.samples_before(figures.number) + samples,
+                "loss": loss, "lr": figures.rate, "grad_norm": norm,
+                **self.meter.row(figures.began, samples, self.processes.size),
+            }  # fmt: skip
+            self._record(row, bar)
+            stopped = stopped or asked
+        return stopped
+
     # --- one optimizer step -------------------------------------------------------------------------------------
-    def train_step(self, stop: StopRequest) -> dict[str, Any]:
-        """Accumulate this process's share of the global batch, sum over processes, clip, step. Logs nothing."""
-        began = time.perf_counter()
+    def _work(self) -> Iterator[list[tuple[int, int]]]:
+        """This process's forward passes from the present step on: the samples of each."""
+        for step in range(self.step, self.plan.num_steps):
+            mine = self.processes.share(self.plan.batch(step))
+            yield from _pieces(mine, self.config.hardware.samples_per_forward)
+
+    def train_step(self, stop: StopRequest) -> StepFigures:
+        """Accumulate this process's share of the global batch, sum over processes, clip, step. Waits for nothing."""
         batch = self.plan.batch(self.step)
+        rate = learning_rate(self.plan.samples_before(self.step), self.training)
+        figures = StepFigures(self.step, batch, rate, time.perf_counter())
         losses = torch.zeros(len(batch), device=self.processes.device)
         mine = self.processes.share(list(range(len(batch))))
-        size = self.config.hardware.samples_per_forward
-        for first in range(0, len(mine), size):
-            slots = mine[first : first + size]
-            data = self.source.batch([batch[i] for i in slots], self.processes.device)
+        for slots in _pieces(mine, self.config.hardware.samples_per_forward):
+            _, data = next(self.batches)
             with self._autocast():
                 loss = flow_loss(self.forward, data, self.training.condition_timestep, self.pixels)
             (loss.sum() / len(batch)).backward()
-            losses[slots] = loss.detach()
+            losses[slots[0] : slots[-1] + 1 : self.processes.size] = loss.detach()
         asked, losses = self._sum_over_processes(losses, stop.asked)
-        self._stop_if_not_finite(losses, batch)
-        rate = learning_rate(self.plan.samples_before(self.step), self.training)
-        norm = self._optimize(rate)
-        seconds = time.perf_counter() - began
-        return {
-            "step": self.step + 1, "samples": self.plan.samples_before(self.step) + len(batch),
-            "loss": losses.mean().item(), "lr": rate, "grad_norm": norm, "seconds": seconds,
-            "samples_per_second": len(batch) / seconds, "stop": asked,
-        }  # fmt: skip
+        figures.send(losses, self._optimize(rate), asked)
+        return figures
 
-    def _sum_over_processes(self, losses: torch.Tensor, asked: bool) -> tuple[bool, torch.Tensor]:
+    def _sum_over_processes(self, losses: torch.Tensor, asked: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """One sum for all: gradients, each sample's loss, and whether anybody was asked to stop."""
+        flag = torch.full((1,), float(asked), device=losses.device)
         for parameter in self.parameters.values():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         if self.processes.size == 1:
-            return asked, losses
-        parts = [p.grad for p in self.parameters.values()] + [losses, losses.new_tensor([float(asked)])]
+            return flag, losses
+        parts = [*(p.grad for p in self.parameters.values()), losses, flag]
         flat = self.processes.sum_(torch.cat([p.reshape(-1) for p in parts]))
         pieces = flat.split([p.numel() for p in parts])
         for part, piece in zip(parts, pieces, strict=True):
             part.copy_(piece.view_as(part))
-        return bool(parts[-1].item() > 0), losses
+        return flag, losses
 
-    def _stop_if_not_finite(self, losses: torch.Tensor, batch: list[tuple[int, int]]) -> None:
-        bad = [i for i, finite in enumerate(torch.isfinite(losses).tolist()) if not finite]
-        if bad:
-            number, video = batch[bad[0]]
-            raise RunError(
-                f"the loss is not finite at step {self.step + 1}, sample {number} "
-                f"({self.source.clips[video].clip.path}); the checkpoints before it are kept. "
-                "A lower training.learning_rate or training.max_grad_norm may mend it."
-            )
-
-    def _optimize(self, rate: float) -> float:
-        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+    def _optimize(self, rate: float) -> torch.Tensor:
+        """Clip and step; the gradient's norm before clipping. A norm that is not finite is told when it is read."""
         if self.training.zero_nonfinite_grads:
-            for gradient in gradients:
-                torch.nan_to_num_(gradient, nan=0.0, posinf=0.0, neginf=0.0)
-        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.training.max_grad_norm).item()
-        if not math.isfinite(norm):
-            raise RunError(
-                f"the gradient is not finite at step {self.step + 1}; the checkpoints before it are kept. "
-                "training.zero_nonfinite_grads=true sets such entries to zero, as the official recipe does."
-            )
+            for parameter in self.parameters.values():
+                torch.nan_to_num_(parameter.grad, nan=0.0, posinf=0.0, neginf=0.0)
+        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.training.max_grad_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -184,7 +176,7 @@ class Trainer:
     def _check_velocity(self) -> torch.Tensor:
         with self._autocast():
             batch = self.source.fixed(0, 0.5, 0, self.processes.device)
-            return velocity(self.forward, batch, self.training.condition_timestep, self.pixels)[0]
+            return velocity(self.plain, batch, self.training.condition_timestep, self.pixels)[0]
 
     def _start_checks(self) -> None:
         rates = [learning_rate(self.plan.samples_before(s), self.training) for s in range(self.plan.num_steps)]
@@ -196,7 +188,7 @@ class Trainer:
         change = checks.check_untouched(self.transformer, self._check_velocity, self.precision)
         with torch.no_grad(), self._autocast():
             batch = self.source.batch(self.plan.batch(0)[:1], self.processes.device)
-            loss = flow_loss(self.forward, batch, self.training.condition_timestep, self.pixels).item()
+            loss = flow_loss(self.plain, batch, self.training.condition_timestep, self.pixels).item()
         checks.check_first_loss(loss, self.config.model.max_first_loss)
         if self.processes.is_main:
             self.folder.update_manifest(checks={"untouched_adapter_change": change, "first_loss": loss})
@@ -229,9 +221,8 @@ class Trainer:
     def _record(self, row: dict[str, Any], bar: Any) -> None:
         if not self.processes.is_main:
             return
-        written = {k: v for k, v in row.items() if k != "stop"}
-        append_json_line(self.folder.train_log, written)
-        self.log("train", written, self.step)
+        append_json_line(self.folder.train_log, row)
+        self.log("train", row, row["step"])
         bar.set_postfix(loss=f"{row['loss']:.4f}", lr=f"{row['lr']:.2e}", sps=f"{row['samples_per_second']:.2f}")
         bar.update(1)
 
@@ -286,3 +277,8 @@ class Trainer:
             self.summary["train_loss"] = sum(r["loss"] for r in tail) / len(tail)
             self.summary["train_seconds"] = sum(r["seconds"] for r in rows)
             self.summary["samples_per_second"] = self.summary["samples"] / max(self.summary["train_seconds"], 1e-9)
+            self.summary |= self.meter.summary(rows)
+
+
+def _pieces(items: list, size: int) -> Iterator[list]:
+    return (items[first : first + size] for first in range(0, len(items), size))

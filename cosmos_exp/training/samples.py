@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from cosmos_exp.data.dataset import CheckedClip, frames_needed, load_window, win
 from cosmos_exp.draws import SampleDraws, noise, sample_draws
 from cosmos_exp.world.rectified_flow import FlowBatch
 
+PROMPTS_KEPT = 64  # of 1 MB each in memory, however many a data set has
+
 
 class SampleSource:
     """Makes batches from cached latents and prompts, or encodes on the fly with `encoders`."""
@@ -19,13 +22,10 @@ class SampleSource:
         self.config, self.clips, self.cache, self.encoders = config, clips, cache, encoders
         self.mean, self.std = statistics
         self.starts = {c.clip.name: window_starts(c, config.data, config.seed) for c in clips}
-        self._prompts: dict[str | None, torch.Tensor] = {}
+        self.prompt = lru_cache(maxsize=PROMPTS_KEPT)(self._prompt)
 
-    def prompt(self, text: str | None) -> torch.Tensor:
-        """Projected prompt; a run's prompts are few and stay in memory."""
-        if text not in self._prompts:
-            self._prompts[text] = self.encoders.encode_prompt(text) if self.encoders else self.cache.prompt(text)
-        return self._prompts[text]
+    def _prompt(self, text: str | None) -> torch.Tensor:
+        return self.encoders.encode_prompt(text) if self.encoders else self.cache.prompt(text)
 
     def latent(self, checked: CheckedClip, window: float) -> torch.Tensor:
         """Normalised latent (C, T, H, W) fp32 of the window that `window` in [0, 1) picks."""
@@ -38,7 +38,7 @@ class SampleSource:
             mean = self.cache.latent(checked, starts[int(window * len(starts))])
         return (mean.float() - self.mean) / self.std
 
-    def batch(self, samples: list[tuple[int, int]], device: torch.device) -> FlowBatch:
+    def batch(self, samples: list[tuple[int, int]], device: torch.device | str = "cpu") -> FlowBatch:
         """The tensors of some (sample number, video index)."""
         config, rows = self.config, []
         for number, video in samples:
@@ -54,12 +54,12 @@ class SampleSource:
         fixed_noise = noise(self.config.seed, number, tuple(clean.shape), "validation")
         return self._stack([(draws, clean, self.clips[index].clip.prompt, fixed_noise)], device)
 
-    def _stack(self, rows: list[tuple], device: torch.device) -> FlowBatch:
+    def _stack(self, rows: list[tuple], device: torch.device | str) -> FlowBatch:
         draws = [r[0] for r in rows]
         return FlowBatch(
-            clean=torch.stack([r[1] for r in rows]).to(device),
-            noise=torch.stack([torch.from_numpy(r[3]) for r in rows]).to(device),
-            sigma=torch.tensor([d.sigma for d in draws], dtype=torch.float32, device=device),
-            condition_frames=torch.tensor([d.condition_frames for d in draws], device=device),
-            prompt=torch.stack([self.prompt(None if d.drop_text else text) for d, _, text, _ in rows]).to(device),
-        )
+            clean=torch.stack([r[1] for r in rows]),
+            noise=torch.stack([torch.from_numpy(r[3]) for r in rows]),
+            sigma=torch.tensor([d.sigma for d in draws], dtype=torch.float32),
+            condition_frames=torch.tensor([d.condition_frames for d in draws]),
+            prompt=torch.stack([self.prompt(None if d.drop_text else text) for d, _, text, _ in rows]),
+        ).to(torch.device(device))

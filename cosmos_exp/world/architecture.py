@@ -7,6 +7,7 @@ names and shapes against the real class on the meta device.
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -93,16 +94,109 @@ def num_tokens(shape: tuple[int, int, int, int]) -> int:
     return shape[1] * (shape[2] // 2) * (shape[3] // 2)
 
 
+# Activations a block keeps, in rows of (tokens x hidden) at the activations' precision, by checkpointing policy; and what
+# the block at work needs besides. Counted by benchmarks/memory.py on the 2B model's blocks, eager and compiled.
+KEPT_ROWS = {
+    False: {"none": 29.5, "pointwise": 26.0, "selective": 2.0, "full": 1.0},
+    True: {"none": 26.0, "pointwise": 14.5, "selective": 2.1, "full": 1.0},
+}
+WORKING_ROWS = {False: 37.0, True: 30.0}
+LADDER = ("none", "pointwise", "selective", "full")
+
+
 def training_memory_gib(plan: dict[str, Any]) -> float:
     """Estimate of a training process's peak: weights, adapter, optimizer and activations (facts.md section 3).
 
     Args:
-        plan: base_parameters, trainable, tokens, hidden, mlp_ratio, num_layers, samples, bytes_a_weight, checkpointing.
+        plan: base_parameters, trainable, tokens, hidden, num_layers, samples, bytes_a_weight, compile, and checkpointing
+            (one policy, or one a block).
     """
-    width = 2 if plan["bytes_a_weight"] == 2 else 4
     weights = plan["base_parameters"] * plan["bytes_a_weight"]
     adapter = plan["trainable"] * 4 * 4  # weight, gradient and AdamW's two moments in fp32
-    row = plan["samples"] * plan["tokens"] * plan["hidden"] * width
-    block = row * (18 + 3 * plan["mlp_ratio"])  # q, k, v, outputs, three modulations of each norm, feed-forward
-    blocks = plan["num_layers"] * row + block if plan["checkpointing"] == "full" else plan["num_layers"] * block
-    return (weights + adapter + blocks) / 2**30
+    row = plan["samples"] * plan["tokens"] * plan["hidden"] * plan["bytes_a_weight"]
+    policies = plan["checkpointing"]
+    policies = [policies] * plan["num_layers"] if isinstance(policies, str) else policies
+    kept = sum(KEPT_ROWS[plan["compile"]][p] for p in policies)
+    return (weights + adapter + row * (kept + WORKING_ROWS[plan["compile"]])) / 2**30
+
+
+def choose_checkpointing(plan: dict[str, Any], budget_gib: float | None) -> list[str]:
+    """The policies, one a block, that compute least again and stay within the budget.
+
+    Two neighbours of `LADDER` share the blocks: as many as fit take the one that keeps more. Where nothing fits, or no
+    budget is known, all blocks take "full".
+    """
+    count = plan["num_layers"]
+    for more, less in pairwise(LADDER) if budget_gib is not None else ():
+        for kept in range(count, -1, -1):
+            policies = [more] * kept + [less] * (count - kept)
+            if training_memory_gib(plan | {"checkpointing": policies}) <= (budget_gib or 0):
+                return policies
+    return ["full"] * count
+
+
+def memory_plan(
+    keys: dict[str, Any], base_parameters: int, trainable: int, tokens: int, hardware: Any, batch: int
+) -> dict[str, Any]:
+    """What `training_memory_gib` asks for, with the checkpointing that `hardware` means.
+
+    Args:
+        keys: the transformer's configuration.
+        tokens: of one sample.
+        batch: samples of a process's share of the global batch.
+    """
+    plan = {
+        "base_parameters": base_parameters, "trainable": trainable, "tokens": tokens,
+        "hidden": keys["num_attention_heads"] * keys["attention_head_dim"], "num_layers": keys["num_layers"],
+        "samples": min(batch, hardware.samples_per_forward), "compile": hardware.compile,
+        "bytes_a_weight": 2 if hardware.mixed_precision == "bf16" else 4,
+    }  # fmt: skip
+    if hardware.checkpointing == "auto":
+        budget = hardware.memory_gb and MEMORY_SHARE * hardware.memory_gb
+        return plan | {"checkpointing": choose_checkpointing(plan, budget)}
+    return plan | {"checkpointing": [hardware.checkpointing] * plan["num_layers"]}
+
+
+MEMORY_SHARE = (
+    0.8  # of a device's memory is planned with; the rest is for fragments, workspaces and the estimate's error
+)
+
+
+def training_flops(
+    keys: dict[str, Any], shape: tuple[int, int, int, int], text_tokens: int, layers: dict, rank: int
+) -> float:
+    """Floating-point operations that one training sample cannot do without: forward and backward, nothing computed twice.
+
+    Two a multiplication and addition. Frozen weights need a gradient for their input only, so a linear layer's backward
+    costs as much as its forward; attention's costs twice its forward; an adapter's three times in all. Norms,
+    activations and the modulations (one row a frame) are left out: under 1 % together.
+
+    Args:
+        keys: the transformer's configuration.
+        shape: latent (C, T, H, W).
+        layers: adapted layers, name -> (in, out).
+    """
+    tokens, hidden = num_tokens(shape), keys["num_attention_heads"] * keys["attention_head_dim"]
+    linear = 0
+    for name, (wide, out) in linear_layers(keys).items():
+        if name.startswith("transformer_blocks.") and ".norm" not in name:
+            rows = text_tokens if name.endswith(("attn2.to_k", "attn2.to_v")) else tokens
+            linear += 2 * rows * wide * out
+    attention = keys["num_layers"] * 4 * tokens * (tokens + text_tokens) * hidden
+    adapter = sum(
+        6 * (text_tokens if n.endswith(("attn2.to_k", "attn2.to_v")) else tokens) * rank * (i + o)
+        for n, (i, o) in layers.items()
+    )
+    return float(2 * linear + 3 * attention + adapter)
+
+
+# Dense bf16 matrix rates of vendors' data sheets, FLOP/s; the first name found in the device's wins.
+PEAK_FLOPS = {
+    "B200": 2250e12, "H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12,
+    "RTX 3090": 71e12, "A6000": 155e12,
+}  # fmt: skip
+
+
+def peak_flops(device_name: str) -> float | None:
+    """A GPU's dense bf16 rate, or None where it is not known."""
+    return next((rate for name, rate in PEAK_FLOPS.items() if name in device_name), None)

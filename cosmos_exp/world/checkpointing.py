@@ -45,8 +45,11 @@ def _keep_products(context: Any, operation: Any, *args: Any, **kwargs: Any) -> C
 _KEEP = {"pointwise": _keep_products, "selective": _keep_self_attention}
 
 
-def with_policy(function: Callable, policy: str) -> Callable:
+def with_policy(function: Callable, policy: str, random: bool = False) -> Callable:
     """`function`, keeping for its backward pass what the policy says.
+
+    Args:
+        random: it draws (dropout), so that computing again must draw alike.
 
     Raises:
         ValueError: no such policy.
@@ -55,7 +58,7 @@ def with_policy(function: Callable, policy: str) -> Callable:
         return function
     if policy not in POLICIES:
         raise ValueError(f"checkpointing {policy!r}: choose one of {', '.join(POLICIES)}")
-    words: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+    words: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": random}
     if policy in _KEEP:
         words["context_fn"] = partial(create_selective_checkpoint_contexts, _KEEP[policy])
     return lambda *args: checkpoint(function, *args, **words)

@@ -177,12 +177,25 @@ def load_guardrail(choice: str) -> Any:
     return CosmosSafetyChecker()
 
 
+class _Pipeline(Cosmos2_5_PredictBasePipeline):
+    """diffusers' own, but encodes the given frames alone: the autoencoder is causal, frames after them change nothing.
+
+    diffusers encodes 92 made-up frames behind a first frame and multiplies their latents by zero.
+    """
+
+    def prepare_latents(self, video: torch.Tensor | None = None, num_frames_in: int = 93, **words: Any) -> Any:
+        given = video[:, :, :num_frames_in] if video is not None and num_frames_in else video
+        latents, cond, mask, indicator = super().prepare_latents(video=given, num_frames_in=num_frames_in, **words)
+        padding = latents.shape[2] - cond.shape[2]
+        return latents, torch.nn.functional.pad(cond, (0, 0, 0, 0, 0, padding)), mask, indicator
+
+
 def load_pipeline(
     folder: ModelFolder, transformer: nn.Module, vae: nn.Module, guardrail: Any
 ) -> Cosmos2_5_PredictBasePipeline:
     """diffusers' own pipeline around a transformer that takes projected prompts."""
     scheduler = UniPCMultistepScheduler.from_pretrained(folder.path / "scheduler", local_files_only=True)
-    pipe = Cosmos2_5_PredictBasePipeline(
+    pipe = _Pipeline(
         text_encoder=None,
         tokenizer=None,
         transformer=transformer,

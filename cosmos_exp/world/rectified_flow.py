@@ -8,7 +8,7 @@ sigma runs from 0 (clean) to 1 (noise). x = sigma noise + (1 - sigma) clean, vel
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -23,6 +23,14 @@ class FlowBatch:
     sigma: torch.Tensor
     condition_frames: torch.Tensor
     prompt: torch.Tensor
+
+    def to(self, device: torch.device) -> FlowBatch:
+        """The same on a device; from pinned memory the copy is not waited for."""
+        return FlowBatch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+
+    def pin(self) -> FlowBatch:
+        """The same in page-locked memory, for copies that nobody waits for."""
+        return FlowBatch(*(getattr(self, f.name).pin_memory() for f in fields(self)))
 
 
 def condition_indicator(condition_frames: torch.Tensor, num_frames: int) -> torch.Tensor:

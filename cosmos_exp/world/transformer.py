@@ -56,7 +56,8 @@ class PerFrameForward(nn.Module):
         self.transformer, self.compiled = transformer, compiled
         count = len(transformer.transformer_blocks)
         self.policies = [checkpointing] * count if isinstance(checkpointing, str) else list(checkpointing)
-        run = {p: with_policy(block or run_block, p) for p in {*self.policies, "none"}}
+        random = any(isinstance(m, nn.Dropout) and m.p > 0 for m in transformer.modules())
+        run = {p: with_policy(block or run_block, p, random) for p in {*self.policies, "none"}}
         # Checkpointing lies inside the compiled region, so that the graph knows what it may compute again.
         self.run = {p: torch.compile(f, dynamic=False) for p, f in run.items()} if compiled else run
         self._rotary: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
