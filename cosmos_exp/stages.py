@@ -178,7 +178,7 @@ def train(
         if dataset.validation:
             held_out = SampleSource(config, dataset.validation, prepared.cache, statistics, prepared.encoders)
         plan = step_plan(len(dataset.train), config.training, config.seed)
-        memory, flops = _cost(config, transformer, parameters)
+        memory, flops = training_cost(config, transformer, parameters)
         _record_speed_choices(config, folder, processes, transformer, memory["checkpointing"])
         trainer = Trainer(
             config, transformer, parameters, source, held_out, plan, folder, processes, log, memory["checkpointing"],
@@ -199,7 +199,7 @@ def train(
         _free()
 
 
-def _cost(config: Config, transformer: Any, parameters: dict[str, Any]) -> tuple[dict[str, Any], float]:
+def training_cost(config: Config, transformer: Any, parameters: dict[str, Any]) -> tuple[dict[str, Any], float]:
     """The memory plan with its checkpointing, and a sample's floating-point operations."""
     keys, data = dict(transformer.config), config.data
     shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)

@@ -1,5 +1,6 @@
 """The fast forward pass against diffusers' and peft's own: same weights, same velocity, same gradients."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,9 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
+from cosmos_exp.errors import UserError
 from cosmos_exp.tabletop.build import build_transformer, shipped_keys
+from cosmos_exp.training.step import make_optimizer
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.adapted_linear import adapted, dora_norm, prepare_adapters
 from cosmos_exp.world.checkpointing import POLICIES
@@ -164,3 +167,42 @@ class TestAdaptedLinear:
                 y = adapted(layer, x)
             assert y.dtype == torch.bfloat16
             assert ((y - exact).abs().max() / exact.abs().max()) < 0.02
+
+
+class TestApproximate:
+    """Options that change numbers: how far, and that they do what they are named for."""
+
+    def test_a_base_in_eight_bits_is_near_and_smaller_and_trains(self):
+        pytest.importorskip("torchao", reason="the extra [approximate] is not installed")
+        from cosmos_exp.world.approximate import shrink_base
+
+        for kind in ("lora", "dora"):
+            model, parameters = tiny_model(kind)
+            exact, gradients = velocity_and_gradients(fast_forward(model), parameters, tiny_inputs(2))
+            shrink_base(model)
+            near, others = velocity_and_gradients(fast_forward(model), parameters, tiny_inputs(2))
+            assert 0 < (near - exact).abs().max() < 0.1 * exact.abs().max()
+            for name, gradient in gradients.items():
+                similar = torch.nn.functional.cosine_similarity(gradient.flatten(), others[name].flatten(), dim=0)
+                assert similar > 0.9, name
+            weight = model.transformer_blocks[0].ff.net[2].base_layer.weight
+            assert weight.qdata.element_size() == 1
+
+    def test_moments_in_eight_bits_step_nearly_alike(self):
+        pytest.importorskip("torchao", reason="the extra [approximate] is not installed")
+        steps = []
+        for eight in (False, True):
+            torch.manual_seed(0)
+            parameter = nn.Parameter(torch.randn(64, 128))
+            start = parameter.detach().clone()
+            optimizer = make_optimizer([parameter], SimpleNamespace(learning_rate=1e-2, weight_decay=0.0), eight)
+            for _ in range(5):
+                parameter.grad = torch.randn(64, 128)
+                optimizer.step()
+            steps.append(parameter.detach() - start)
+        assert 0 < (steps[0] - steps[1]).abs().mean() < 0.1 * steps[0].abs().mean()
+
+    def test_without_torchao_the_mend_is_told(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "torchao.optim", None)
+        with pytest.raises(UserError, match=r"approximate\.adamw_8bit=true needs torchao"):
+            make_optimizer([nn.Parameter(torch.zeros(2))], SimpleNamespace(learning_rate=1.0, weight_decay=0.0), True)

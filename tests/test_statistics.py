@@ -1,4 +1,4 @@
-"""The report's statistics against closed forms, libraries and simulation (benchmarks/statistics.py has the long one)."""
+"""The report's statistics against closed forms, libraries and simulation (benchmarks/study_statistics.py has the long one)."""
 
 import numpy as np
 import pytest

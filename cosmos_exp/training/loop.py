@@ -66,9 +66,7 @@ class Trainer:
                 self._start_checks()
                 self._validate()
             self.transformer.train()
-            self.batches = Prefetcher(
-                self.source.batch, self._work(), self.processes.device, ahead=0 if self.source.encoders else 2
-            )
+            self.start_batches()
             try:
                 while self.step < self.plan.num_steps:
                     self._advance(stop, bar)
@@ -116,6 +114,11 @@ class Trainer:
         for step in range(self.step, self.plan.num_steps):
             mine = self.processes.share(self.plan.batch(step))
             yield from _pieces(mine, self.config.hardware.samples_per_forward)
+
+    def start_batches(self) -> None:
+        """Begin to make batches ready, from the present step on."""
+        ahead = 0 if self.source.encoders else 2
+        self.batches = Prefetcher(self.source.batch, self._work(), self.processes.device, ahead)
 
     def train_step(self, stop: StopRequest) -> StepFigures:
         """Accumulate this process's share of the global batch, sum over processes, clip, step. Waits for nothing."""

@@ -28,7 +28,12 @@ def prepare_adapters(transformer: nn.Module) -> None:
 @torch.no_grad()
 def _base_square(weight: torch.Tensor) -> torch.Tensor:
     """Squared length of each row of W (out, in), fp32 (out,)."""
-    return weight.float().square().sum(dim=1)
+    return _fp32(weight).square().sum(dim=1)
+
+
+def _fp32(weight: torch.Tensor) -> torch.Tensor:
+    """A weight of any kind, torchao's 8-bit ones included, as plain fp32."""
+    return (weight.dequantize() if hasattr(weight, "qdata") else weight).float()
 
 
 @torch.no_grad()
@@ -47,7 +52,7 @@ def dora_norm(
     with torch.autocast(weight.device.type, enabled=False):
         down, up = down.float(), up.float()
         square = _base_square(weight) if base_square is None else base_square
-        cross = ((weight.float() @ down.T) * up).sum(dim=1)
+        cross = ((_fp32(weight) @ down.T) * up).sum(dim=1)
         update = ((up @ (down @ down.T)) * up).sum(dim=1)
         # Rounding may leave a row that the adapter cancels a hair below zero.
         return (square + 2 * scaling * cross + scaling**2 * update).clamp_min(0).sqrt()

@@ -1,6 +1,6 @@
 """Do the report's statistics keep their word? Coverage of the interval, false positives, equivalence, power, by simulation.
 
-python benchmarks/statistics.py [--trials 1000]          # about two minutes on one core; prints docs/statistics.md's tables
+python benchmarks/study_statistics.py [--trials 1000]          # about two minutes on one core; prints docs/statistics.md's tables
 """
 
 from __future__ import annotations

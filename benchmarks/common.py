@@ -1,0 +1,91 @@
+"""Shared by the benchmarks: interleaved timing, ratios with their spread, the machine's name, result files."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def device_name(device: str = "cpu") -> str:
+    """A GPU's name, or the CPU's and how many cores this process may use."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    model = platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    return f"{model}, {len(os.sched_getaffinity(0))} cores"
+
+
+def machine_line(device: str = "cpu") -> str:
+    """Device and versions, for under a table."""
+    packages = ", ".join(f"{p} {version(p)}" for p in ("torch", "diffusers", "peft"))
+    return f"{device_name(device)}; Python {platform.python_version()}, {packages}"
+
+
+def synchronize(device: str) -> None:
+    """Wait until the device has done what it was given."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def interleaved(
+    variants: dict[str, Callable[[], Any]], repeats: int, device: str = "cpu", warm_up: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of each call, one of each variant in turn, so that a slow minute of the machine meets all alike."""
+    for call in variants.values():
+        for _ in range(warm_up):
+            call()
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(repeats):
+        for name, call in variants.items():
+            synchronize(device)
+            began = time.perf_counter()
+            call()
+            synchronize(device)
+            seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    """Median (lowest to highest)."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def ratios(slow: list[float], fast: list[float]) -> list[float]:
+    """How many times faster, turn by turn."""
+    return [a / b for a, b in zip(slow, fast, strict=True)]
+
+
+def markdown(header: list[str], rows: list[list[Any]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def write(name: str, title: str, text: str, data: Any, out: Path | None = None) -> None:
+    """Print, and write results/<name>_<date>.md and .json."""
+    today = datetime.date.today().isoformat()
+    folder = out or RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    page = f"# {title}, {today}\n\n{text}\n"
+    print(page)
+    (folder / f"{name}_{today}.md").write_text(page)
+    (folder / f"{name}_{today}.json").write_text(json.dumps(data, indent=2, default=str) + "\n")

@@ -1,0 +1,275 @@
+"""Samples a second of training beside the reference's way of doing the same step, in turn, on the same machine.
+
+    python benchmarks/train_step.py                     the embedded model and one of about 50 M parameters, on the CPU
+    python benchmarks/train_step.py --models 2b --device cuda [--kinds lora,dora]      the full size, random weights
+
+Rows, all of batch 1 and LoRA (or DoRA) of rank 32:
+  reference            every visit decodes the video, encodes it and its prompt; diffusers' forward pass, plain AdamW, a
+                       wait for the loss in each step. Written anew from the description of the diffusers example;
+                       `run_reference.py` times the example itself.
+  reference, cached    the same step with latents and projected prompts given, as ours has them
+  ours                 the run's own Trainer; also compiled, and with each checkpointing policy where asked for
+The losses of "reference, cached" and ours must agree to 1e-4 (2e-2 in bf16), or this ends with an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from common import device_name, interleaved, machine_line, markdown, ratios, spread, synchronize, write
+from diffusers import Cosmos2_5_PredictBasePipeline
+from diffusers.video_processor import VideoProcessor
+from PIL import Image
+
+from cosmos_exp import stages
+from cosmos_exp.compose import compose_config
+from cosmos_exp.data.video import read_video
+from cosmos_exp.processes import Processes
+from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.training.loop import Trainer
+from cosmos_exp.training.samples import SampleSource
+from cosmos_exp.training.schedule import learning_rate, step_plan
+from cosmos_exp.training.stopping import StopRequest
+from cosmos_exp.world import adapter as adapters
+from cosmos_exp.world.components import Encoders, latent_statistics, load_transformer
+from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
+
+COMMON = ["training.global_batch_size=1", "hardware.samples_per_forward=1", "tracking=none", "rank=32",
+          "data.train_clips=8", "data.validation_videos=0", "data.test_pairs=1", "data.windows_per_video=1",
+          "training.schedule.warmup_samples=0"]  # fmt: skip
+MODELS = {
+    "tabletop": [],
+    "mid": ["model.weights=random", "model.max_first_loss=null", "model.transformer.num_attention_heads=8",
+            "model.transformer.num_layers=8", "model.transformer.text_embed_dim=512",
+            "model.transformer.adaln_lora_dim=256", "data.height=128", "data.width=224", "data.num_frames=33"],
+    "2b": ["model.weights=random", "model.max_first_loss=null", "model.z_dim=16", "model.transformer.in_channels=17",
+           "model.transformer.out_channels=16", "model.transformer.num_attention_heads=16",
+           "model.transformer.attention_head_dim=128", "model.transformer.num_layers=28",
+           "model.transformer.text_embed_dim=1024", "model.transformer.adaln_lora_dim=256", "model.prompt_tokens=512",
+           "data.height=432", "data.width=768", "data.num_frames=93", "data.train_clips=2"],
+}  # fmt: skip
+
+
+class Reference:
+    """The reference's step, with everything at each visit or (cached) with the sources that ours has."""
+
+    def __init__(
+        self, config: Any, prepared: Any, encoders: Encoders | None, device: torch.device, checkpointing: bool
+    ):
+        self.config, self.prepared, self.encoders, self.device = config, prepared, encoders, device
+        self.model, _ = load_transformer(prepared.model, stages.dtype_of(config))
+        self.parameters = adapters.inject(self.model, config.adapter, config.seed)
+        self.model.to(device).train()
+        if checkpointing:
+            self.model.enable_gradient_checkpointing()
+        self.optimizer = torch.optim.AdamW(
+            list(self.parameters.values()), lr=config.training.learning_rate, weight_decay=config.training.weight_decay
+        )
+        self.source = SampleSource(config, prepared.dataset.train, prepared.cache, latent_statistics(prepared.model))
+        self.plan = step_plan(len(prepared.dataset.train), config.training, config.seed)
+        self.done = 0
+        self.losses: list[float] = []
+
+    def batch(self) -> FlowBatch:
+        batch = self.source.batch(self.plan.batch(self.done), self.device)
+        if self.encoders is None:
+            return batch
+        clip = self.prepared.dataset.train[self.plan.batch(self.done)[0][1]]
+        data, encoders = self.config.data, self.encoders
+        frames = [Image.fromarray(f) for f in read_video(clip.clip.path)][: data.num_frames]
+        video = VideoProcessor(vae_scale_factor=8, resample="bilinear").preprocess_video(
+            frames, data.height, data.width
+        )
+        with torch.no_grad():
+            mean = encoders.vae.encode(video.to(self.device, encoders.vae.dtype)).latent_dist.mean.float()
+            holder = SimpleNamespace(tokenizer=encoders.tokenizer, text_encoder=encoders.text_encoder)
+            embeds = Cosmos2_5_PredictBasePipeline._get_prompt_embeds(
+                holder,
+                clip.clip.prompt,
+                max_sequence_length=encoders.prompt_tokens,
+                device=self.device,
+                dtype=encoders.dtype,
+            )
+            prompt = encoders.projection(embeds)
+        centre, scale = (s.to(self.device) for s in latent_statistics(self.prepared.model))
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return FlowBatch((mean - centre) / scale, batch.noise, batch.sigma, batch.condition_frames, prompt)
+
+    def step(self) -> None:
+        config, training = self.config, self.config.training
+        data = self.batch()
+        bf16 = config.hardware.mixed_precision == "bf16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
+            loss = flow_loss(
+                self.model, data, training.condition_timestep, (config.data.height, config.data.width)
+            ).mean()
+        self.losses.append(loss.item())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), training.max_grad_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.plan.samples_before(self.done), training)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.done += 1
+
+
+class Ours:
+    """The run's own trainer, a step a call."""
+
+    def __init__(self, config: Any, prepared: Any, folder: Path, device: torch.device):
+        processes = Processes(device.type, 1)
+        model, _ = load_transformer(prepared.model, stages.dtype_of(config))
+        parameters = adapters.inject(model, config.adapter, config.seed)
+        model.to(device).train()
+        memory, flops = stages.training_cost(config, model, parameters)
+        self.flops, self.policies = flops, memory["checkpointing"]
+        source = SampleSource(config, prepared.dataset.train, prepared.cache, latent_statistics(prepared.model))
+        plan = step_plan(len(prepared.dataset.train), config.training, config.seed)
+        self.trainer = Trainer(config, model, parameters, source, None, plan, RunFolder(folder), processes,
+                               lambda *a: None, self.policies)  # fmt: skip
+        self.trainer.start_batches()
+        self.losses: list[float] = []
+
+    def step(self) -> None:
+        trainer = self.trainer
+        trainer.unread.append(trainer.train_step(StopRequest()))
+        trainer.step += 1
+        while len(trainer.unread) > trainer.lag:
+            self.losses.append(trainer.unread.popleft().read(str)[0])
+
+
+def variants(model: str, kind: str, args: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Any]:
+    """What is timed, by name."""
+    hardware = ["hardware=1xh100"] if args.device == "cuda" else ["hardware=cpu"]
+    words = [*COMMON, *MODELS[model], *hardware, f"adapter={kind}", *args.override]
+    config = compose_config([*words, "hardware.compile=false", "hardware.checkpointing=none"])
+    device = torch.device("cuda:0" if args.device == "cuda" else "cpu")
+    processes = Processes(args.device, 1)
+    record = RunFolder(folder / f"{model}-{kind}")
+    record.path.mkdir(parents=True)
+    prepared = stages.prepare(config, record, processes)
+    encoders = Encoders(prepared.model, device, stages.dtype_of(config), config.model.prompt_tokens)
+    full = model == "2b"  # without checkpointing the reference does not fit any card at this size
+    found: dict[str, Any] = {
+        "reference": lambda: Reference(config, prepared, encoders, device, full),
+        "reference, cached": lambda: Reference(config, prepared, None, device, full),
+    }
+    for policy in args.checkpointing.split(","):
+        for compiled in (False, True) if args.compile else (False,):
+            own = compose_config([*words, f"hardware.compile={compiled}", f"hardware.checkpointing={policy}"])
+            label = "ours" + (", compiled" if compiled else "") + (f", {policy}" if policy != "none" else "")
+            found[label] = lambda own=own: Ours(own, prepared, record.path, device)
+    return found, config
+
+
+def measure(model: str, kind: str, args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """One model and adapter: rows for the table."""
+    makers, config = variants(model, kind, args, folder)
+    bf16 = config.hardware.mixed_precision == "bf16"
+    if args.device == "cuda":
+        return _one_by_one(model, kind, makers, args, bf16)
+    made = {name: make() for name, make in makers.items()}
+    seconds = interleaved({n: v.step for n, v in made.items()}, args.repeats, args.device, args.warm_up)
+    return _rows(model, kind, made, seconds, {}, bf16)
+
+
+def _one_by_one(model: str, kind: str, makers: dict[str, Any], args: Any, bf16: bool) -> list[dict[str, Any]]:
+    """On a GPU each variant has the memory for itself, so that its peak can be read."""
+    made, seconds, peaks = {}, {}, {}
+    for name, make in makers.items():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        variant = make()
+        seconds |= interleaved({name: variant.step}, args.repeats, "cuda", args.warm_up)
+        synchronize("cuda")
+        peaks[name] = torch.cuda.max_memory_allocated() / 2**30
+        made[name] = SimpleNamespace(losses=variant.losses, flops=getattr(variant, "flops", None),
+                                     policies=getattr(variant, "policies", None))  # fmt: skip
+        del variant
+    return _rows(model, kind, made, seconds, peaks, bf16)
+
+
+def _rows(model: str, kind: str, made: dict, seconds: dict, peaks: dict, bf16: bool) -> list[dict[str, Any]]:
+    limit = 2e-2 if bf16 else 1e-4
+    expected = made["reference, cached"].losses
+    rows = []
+    for name, each in seconds.items():
+        if name.startswith("ours"):
+            pairs = zip(made[name].losses, expected, strict=False)
+            worst = max(abs(a - b) / abs(b) for a, b in pairs)
+            if not worst < limit:
+                raise SystemExit(f"{model} {kind}: the losses of {name!r} differ from the reference's by {worst:.2g}")
+        rows.append({
+            "model": model, "adapter": kind, "variant": name, "seconds": each, "peak_gib": peaks.get(name),
+            "samples_per_second": [1 / s for s in each],
+            "ratio": ratios(seconds["reference"], each), "ratio_cached": ratios(seconds["reference, cached"], each),
+            "loss_difference": worst if name.startswith("ours") else None,
+        })  # fmt: skip
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The table for people."""
+    header = [
+        "model",
+        "adapter",
+        "way",
+        "samples/s",
+        "against the reference",
+        "against it with caching",
+        "losses differ by",
+        "peak GiB",
+    ]
+    lines = []
+    for r in rows:
+        peak = "" if r["peak_gib"] is None else f"{r['peak_gib']:.1f}"
+        differ = "" if r["loss_difference"] is None else f"{r['loss_difference']:.1g}"
+        lines.append([r["model"], r["adapter"], r["variant"], spread(r["samples_per_second"]), spread(r["ratio"]),
+                      spread(r["ratio_cached"]), differ, peak])  # fmt: skip
+    return markdown(header, lines)
+
+
+def main() -> int:
+    """Measure, print the table, write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default="tabletop,mid", help="of " + ", ".join(MODELS))
+    parser.add_argument("--kinds", default="lora,dora")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--warm-up", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="also compiled")
+    parser.add_argument(
+        "--checkpointing", default="none", help="policies, by commas; auto on a GPU plans with its memory"
+    )
+    parser.add_argument("--override", nargs="*", default=[], help="any further configuration")
+    parser.add_argument("--name", default=None, help="of the result files")
+    parser.add_argument("--out", type=Path, default=None)
+    args = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for model in args.models.split(","):
+            for kind in args.kinds.split(","):
+                rows += measure(model, kind, args, Path(folder))
+    text = f"{machine_line(args.device)}; batch 1, rank 32, {args.repeats} steps of each in turn: median (lowest to highest).\n\n{table(rows)}"
+    dora = [statistics.median(r["seconds"]) for r in rows if r["adapter"] == "dora" and r["variant"] == "ours"]
+    lora = [statistics.median(r["seconds"]) for r in rows if r["adapter"] == "lora" and r["variant"] == "ours"]
+    if dora and len(dora) == len(lora):
+        text += "\n\nDoRA's step over LoRA's, ours: " + ", ".join(
+            f"{d / a:.2f}" for d, a in zip(dora, lora, strict=True)
+        )
+    write(
+        args.name or f"train_step_{args.device}", f"Training step on {device_name(args.device)}", text, rows, args.out
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
