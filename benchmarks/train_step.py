@@ -3,7 +3,7 @@
     python benchmarks/train_step.py                     the embedded model and one of about 50 M parameters, on the CPU
     python benchmarks/train_step.py --models 2b --device cuda [--kinds lora,dora]      the full size, random weights
 
-Rows, all of batch 1 and LoRA (or DoRA) of rank 32:
+Rows, all of LoRA (or DoRA) of rank 32:
   reference            every visit decodes the video, encodes it and its prompt; diffusers' forward pass, plain AdamW, a
                        wait for the loss in each step. Written anew from the description of the diffusers example;
                        `run_reference.py` times the example itself.
@@ -41,12 +41,13 @@ from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.components import Encoders, latent_statistics, load_transformer
 from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
 
-COMMON = ["training.global_batch_size=1", "hardware.samples_per_forward=1", "tracking=none", "rank=32",
+COMMON = ["tracking=none", "rank=32",
           "data.train_clips=8", "data.validation_videos=0", "data.test_pairs=1", "data.windows_per_video=1",
           "training.schedule.warmup_samples=0"]  # fmt: skip
 MODELS = {
     "tabletop": [],
-    "mid": ["model.weights=random", "model.max_first_loss=null", "model.transformer.num_attention_heads=8",
+    "mid": ["model.weights=random", "model.max_first_loss=null", "model.z_dim=16", "model.transformer.in_channels=17",
+            "model.transformer.out_channels=16", "model.transformer.num_attention_heads=8",
             "model.transformer.num_layers=8", "model.transformer.text_embed_dim=512",
             "model.transformer.adaln_lora_dim=256", "data.height=128", "data.width=224", "data.num_frames=33"],
     "2b": ["model.weights=random", "model.max_first_loss=null", "model.z_dim=16", "model.transformer.in_channels=17",
@@ -81,27 +82,31 @@ class Reference:
         batch = self.source.batch(self.plan.batch(self.done), self.device)
         if self.encoders is None:
             return batch
-        clip = self.prepared.dataset.train[self.plan.batch(self.done)[0][1]]
+        encoded = [self.encode(self.prepared.dataset.train[video]) for _, video in self.plan.batch(self.done)]
+        mean, prompt = (torch.cat(parts) for parts in zip(*encoded, strict=True))
+        centre, scale = (s.to(self.device) for s in latent_statistics(self.prepared.model))
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return FlowBatch((mean - centre) / scale, batch.noise, batch.sigma, batch.condition_frames, prompt)
+
+    @torch.no_grad()
+    def encode(self, clip: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """A clip's latent mean and projected prompt, from its files."""
         data, encoders = self.config.data, self.encoders
         frames = [Image.fromarray(f) for f in read_video(clip.clip.path)][: data.num_frames]
         video = VideoProcessor(vae_scale_factor=8, resample="bilinear").preprocess_video(
             frames, data.height, data.width
         )
-        with torch.no_grad():
-            mean = encoders.vae.encode(video.to(self.device, encoders.vae.dtype)).latent_dist.mean.float()
-            holder = SimpleNamespace(tokenizer=encoders.tokenizer, text_encoder=encoders.text_encoder)
-            embeds = Cosmos2_5_PredictBasePipeline._get_prompt_embeds(
-                holder,
-                clip.clip.prompt,
-                max_sequence_length=encoders.prompt_tokens,
-                device=self.device,
-                dtype=encoders.dtype,
-            )
-            prompt = encoders.projection(embeds)
-        centre, scale = (s.to(self.device) for s in latent_statistics(self.prepared.model))
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return FlowBatch((mean - centre) / scale, batch.noise, batch.sigma, batch.condition_frames, prompt)
+        mean = encoders.vae.encode(video.to(self.device, encoders.vae.dtype)).latent_dist.mean.float()
+        holder = SimpleNamespace(tokenizer=encoders.tokenizer, text_encoder=encoders.text_encoder)
+        embeds = Cosmos2_5_PredictBasePipeline._get_prompt_embeds(
+            holder,
+            clip.clip.prompt,
+            max_sequence_length=encoders.prompt_tokens,
+            device=self.device,
+            dtype=encoders.dtype,
+        )
+        return mean, encoders.projection(embeds)
 
     def step(self) -> None:
         config, training = self.config, self.config.training
@@ -149,7 +154,8 @@ class Ours:
 def variants(model: str, kind: str, args: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Any]:
     """What is timed, by name."""
     hardware = ["hardware=1xh100"] if args.device == "cuda" else ["hardware=cpu"]
-    words = [*COMMON, *MODELS[model], *hardware, f"adapter={kind}", *args.override]
+    size = [f"training.global_batch_size={args.batch}", f"hardware.samples_per_forward={args.batch}"]
+    words = [*COMMON, *size, *MODELS[model], *hardware, f"adapter={kind}", *args.override]
     config = compose_config([*words, "hardware.compile=false", "hardware.checkpointing=none"])
     device = torch.device("cuda:0" if args.device == "cuda" else "cpu")
     processes = Processes(args.device, 1)
@@ -178,7 +184,7 @@ def measure(model: str, kind: str, args: argparse.Namespace, folder: Path) -> li
         return _one_by_one(model, kind, makers, args, bf16)
     made = {name: make() for name, make in makers.items()}
     seconds = interleaved({n: v.step for n, v in made.items()}, args.repeats, args.device, args.warm_up)
-    return _rows(model, kind, made, seconds, {}, bf16)
+    return _rows(model, kind, made, seconds, {}, bf16, args.batch)
 
 
 def _one_by_one(model: str, kind: str, makers: dict[str, Any], args: Any, bf16: bool) -> list[dict[str, Any]]:
@@ -194,10 +200,12 @@ def _one_by_one(model: str, kind: str, makers: dict[str, Any], args: Any, bf16: 
         made[name] = SimpleNamespace(losses=variant.losses, flops=getattr(variant, "flops", None),
                                      policies=getattr(variant, "policies", None))  # fmt: skip
         del variant
-    return _rows(model, kind, made, seconds, peaks, bf16)
+    return _rows(model, kind, made, seconds, peaks, bf16, args.batch)
 
 
-def _rows(model: str, kind: str, made: dict, seconds: dict, peaks: dict, bf16: bool) -> list[dict[str, Any]]:
+def _rows(
+    model: str, kind: str, made: dict, seconds: dict, peaks: dict, bf16: bool, batch: int
+) -> list[dict[str, Any]]:
     limit = 2e-2 if bf16 else 1e-4
     expected = made["reference, cached"].losses
     rows = []
@@ -209,7 +217,7 @@ def _rows(model: str, kind: str, made: dict, seconds: dict, peaks: dict, bf16: b
                 raise SystemExit(f"{model} {kind}: the losses of {name!r} differ from the reference's by {worst:.2g}")
         rows.append({
             "model": model, "adapter": kind, "variant": name, "seconds": each, "peak_gib": peaks.get(name),
-            "samples_per_second": [1 / s for s in each],
+            "samples_per_second": [batch / s for s in each], "batch": batch,
             "ratio": ratios(seconds["reference"], each), "ratio_cached": ratios(seconds["reference, cached"], each),
             "loss_difference": worst if name.startswith("ours") else None,
         })  # fmt: skip
@@ -243,6 +251,7 @@ def main() -> int:
     parser.add_argument("--models", default="tabletop,mid", help="of " + ", ".join(MODELS))
     parser.add_argument("--kinds", default="lora,dora")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--batch", type=int, default=1, help="samples of a step, in one forward pass, for all rows")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--warm-up", type=int, default=2)
     parser.add_argument("--compile", action="store_true", help="also compiled")
@@ -258,7 +267,7 @@ def main() -> int:
         for model in args.models.split(","):
             for kind in args.kinds.split(","):
                 rows += measure(model, kind, args, Path(folder))
-    text = f"{machine_line(args.device)}; batch 1, rank 32, {args.repeats} steps of each in turn: median (lowest to highest).\n\n{table(rows)}"
+    text = f"{machine_line(args.device)}; batch {args.batch}, rank 32, {args.repeats} steps of each in turn: median (lowest to highest).\n\n{table(rows)}"
     dora = [statistics.median(r["seconds"]) for r in rows if r["adapter"] == "dora" and r["variant"] == "ours"]
     lora = [statistics.median(r["seconds"]) for r in rows if r["adapter"] == "lora" and r["variant"] == "ours"]
     if dora and len(dora) == len(lora):

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import CosmosTransformer3DModel
-from diffusers.models.embeddings import apply_rotary_emb
 from torch import nn
 
 from cosmos_exp.world.adapted_linear import adapted, prepare_adapters
@@ -63,10 +62,15 @@ class PerFrameForward(nn.Module):
         self._rotary: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def rotary(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines of the rotary embedding (tokens, head channels), built once a shape."""
+        """Cosines and sines of the rotary embedding (tokens, head channels), built once a shape.
+
+        The sines of the first half carry the minus sign of the rotation, so that it is a roll and two products.
+        """
         key = (*hidden.shape[2:], str(hidden.device))
         if key not in self._rotary:
-            self._rotary[key] = self.transformer.rope(hidden)
+            cos, sin = self.transformer.rope(hidden)
+            half = sin.shape[-1] // 2
+            self._rotary[key] = cos, torch.cat([-sin[:, :half], sin[:, half:]], dim=-1)
         return self._rotary[key]
 
     def forward(
@@ -110,7 +114,13 @@ def _modulate(norm: nn.Module, x: torch.Tensor, embedded: torch.Tensor, temb: to
     """Adaptive layer norm of x (B, T, S, D) with one modulation a frame; returns it and what is left, the gate."""
     table = norm.linear_2(norm.linear_1(norm.activation(embedded))) + temb[..., : parts * x.shape[-1]]
     shift, scale, *gate = table.chunk(parts, dim=-1)
-    return norm.norm(x) * (1 + scale) + shift, gate[0] if gate else None
+    return torch.addcmul(shift, norm.norm(x), 1 + scale), gate[0] if gate else None
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) -> torch.Tensor:
+    """Rotary embedding of x (B, heads, N, channels), in fp32 as diffusers' apply_rotary_emb (halves, not pairs)."""
+    wide = x.float()
+    return torch.addcmul(wide * cos, wide.roll(x.shape[-1] // 2, -1), signed_sin).to(x.dtype)
 
 
 def attend(
@@ -122,7 +132,7 @@ def attend(
     q, k, v = (adapted(layer, i).unflatten(2, (attention.heads, -1)).transpose(1, 2) for layer, i in layers)
     q, k = attention.norm_q(q), attention.norm_k(k)
     if rotary is not None:
-        q, k = (apply_rotary_emb(i, rotary, use_real=True, use_real_unbind_dim=-2) for i in (q, k))
+        q, k = rotate(q, *rotary), rotate(k, *rotary)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2, 3).type_as(q)
     return attention.to_out[1](adapted(attention.to_out[0], y))
 
@@ -139,8 +149,8 @@ def run_block(
     """One transformer block on x (B, T, S, D)."""
     shape = x.shape
     h, gate = _modulate(block.norm1, x, embedded, temb, 3)
-    x = x + gate * attend(block.attn1, h.flatten(1, 2), rotary=rotary).view(shape)
+    x = torch.addcmul(x, gate, attend(block.attn1, h.flatten(1, 2), rotary=rotary).view(shape))
     h, gate = _modulate(block.norm2, x, embedded, temb, 3)
-    x = x + gate * attend(block.attn2, h.flatten(1, 2), text, mask=mask).view(shape)
+    x = torch.addcmul(x, gate, attend(block.attn2, h.flatten(1, 2), text, mask=mask).view(shape))
     h, gate = _modulate(block.norm3, x, embedded, temb, 3)
-    return x + gate * feed_forward(block.ff, h)
+    return torch.addcmul(x, gate, feed_forward(block.ff, h))
