@@ -4,10 +4,11 @@
     python benchmarks/train_step.py --models 2b --device cuda [--kinds lora,dora]      the full size, random weights
 
 Rows, all of LoRA (or DoRA) of rank 32:
-  reference            every visit decodes the video, encodes it and its prompt; diffusers' forward pass, plain AdamW, a
-                       wait for the loss in each step. Written anew from the description of the diffusers example;
-                       `run_reference.py` times the example itself.
-  reference, cached    the same step with latents and projected prompts given, as ours has them
+  reference            as its train_lora.sh: every visit decodes the video, encodes it and its prompt; diffusers' forward
+                       pass with gradient checkpointing, plain AdamW, a wait for the loss in each step. Written anew
+                       from the description of the diffusers example; `run_reference.py` times the example itself.
+  reference, no checkpointing
+  reference, cached    the same step with latents and projected prompts given, as ours has them; no checkpointing
   ours                 the run's own Trainer; also compiled, and with each checkpointing policy where asked for
 The losses of "reference, cached" and ours must agree to 1e-4 (2e-2 in bf16), or this ends with an error.
 """
@@ -163,11 +164,11 @@ def variants(model: str, kind: str, args: argparse.Namespace, folder: Path) -> t
     record.path.mkdir(parents=True)
     prepared = stages.prepare(config, record, processes)
     encoders = Encoders(prepared.model, device, stages.dtype_of(config), config.model.prompt_tokens)
-    full = model == "2b"  # without checkpointing the reference does not fit any card at this size
-    found: dict[str, Any] = {
-        "reference": lambda: Reference(config, prepared, encoders, device, full),
-        "reference, cached": lambda: Reference(config, prepared, None, device, full),
-    }
+    fits = model != "2b"  # without checkpointing the reference does not fit any card at this size
+    found: dict[str, Any] = {"reference": lambda: Reference(config, prepared, encoders, device, True)}
+    if fits:
+        found["reference, no checkpointing"] = lambda: Reference(config, prepared, encoders, device, False)
+    found["reference, cached"] = lambda: Reference(config, prepared, None, device, not fits)
     for policy in args.checkpointing.split(","):
         for compiled in (False, True) if args.compile else (False,):
             own = compose_config([*words, f"hardware.compile={compiled}", f"hardware.checkpointing={policy}"])

@@ -128,7 +128,9 @@ def _cost_rows(config: Config, counts: dict[str, int], keys: dict[str, Any]) -> 
     data, hardware = config.data, config.hardware
     shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
     share = -(-config.training.global_batch_size // hardware.num_processes)
-    plan = memory_plan(keys, counts["base"], counts["trainable"], num_tokens(shape), hardware, share)
+    plan = memory_plan(
+        keys, counts["base"], counts["trainable"], num_tokens(shape), hardware, share, config.adapter.kind == "dora"
+    )
     need = training_memory_gib(plan)
     policies = ", ".join(f"{n} blocks {p}" for p, n in Counter(plan["checkpointing"]).items())
     layers = adapted_layers(keys, config.adapter.target_modules)

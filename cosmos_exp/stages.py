@@ -205,9 +205,9 @@ def training_cost(config: Config, transformer: Any, parameters: dict[str, Any]) 
     shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
     share = -(-config.training.global_batch_size // config.hardware.num_processes)
     base = sum(p.numel() for p in transformer.parameters() if not p.requires_grad)
-    plan = memory_plan(
-        keys, base, sum(p.numel() for p in parameters.values()), num_tokens(shape), config.hardware, share
-    )
+    trainable = sum(p.numel() for p in parameters.values())
+    dora = config.adapter.kind == "dora"
+    plan = memory_plan(keys, base, trainable, num_tokens(shape), config.hardware, share, dora)
     layers = adapted_layers(keys, config.adapter.target_modules)
     return plan, training_flops(keys, shape, config.model.prompt_tokens, layers, config.adapter.rank)
 

@@ -97,10 +97,13 @@ def num_tokens(shape: tuple[int, int, int, int]) -> int:
 # Activations a block keeps, in rows of (tokens x hidden) at the activations' precision, by checkpointing policy; and what
 # the block at work needs besides. Counted by benchmarks/memory.py on the 2B model's blocks, eager and compiled.
 KEPT_ROWS = {
-    False: {"none": 29.5, "pointwise": 26.0, "selective": 2.0, "full": 1.0},
-    True: {"none": 26.0, "pointwise": 14.5, "selective": 2.1, "full": 1.0},
+    False: {"none": 29.0, "pointwise": 25.0, "selective": 2.0, "full": 1.0},
+    True: {"none": 24.5, "pointwise": 13.5, "selective": 2.0, "full": 1.0},
 }
 WORKING_ROWS = {False: 37.0, True: 30.0}
+# What DoRA keeps besides: each layer's output before its magnitude.
+DORA_ROWS = {False: {"none": 11.0}, True: {"none": 4.0, "pointwise": 2.5}}
+DORA_WORKING_ROWS = {False: 18.0, True: 4.0}
 LADDER = ("none", "pointwise", "selective", "full")
 
 
@@ -108,16 +111,18 @@ def training_memory_gib(plan: dict[str, Any]) -> float:
     """Estimate of a training process's peak: weights, adapter, optimizer and activations (facts.md section 3).
 
     Args:
-        plan: base_parameters, trainable, tokens, hidden, num_layers, samples, bytes_a_weight, compile, and checkpointing
-            (one policy, or one a block).
+        plan: base_parameters, trainable, tokens, hidden, num_layers, samples, bytes_a_weight, compile, dora, and
+            checkpointing (one policy, or one a block).
     """
     weights = plan["base_parameters"] * plan["bytes_a_weight"]
     adapter = plan["trainable"] * 4 * 4  # weight, gradient and AdamW's two moments in fp32
     row = plan["samples"] * plan["tokens"] * plan["hidden"] * plan["bytes_a_weight"]
     policies = plan["checkpointing"]
     policies = [policies] * plan["num_layers"] if isinstance(policies, str) else policies
-    kept = sum(KEPT_ROWS[plan["compile"]][p] for p in policies)
-    return (weights + adapter + row * (kept + WORKING_ROWS[plan["compile"]])) / 2**30
+    compiled, dora = plan["compile"], plan["dora"]
+    kept = sum(KEPT_ROWS[compiled][p] + dora * DORA_ROWS[compiled].get(p, 0.0) for p in policies)
+    working = WORKING_ROWS[compiled] + dora * DORA_WORKING_ROWS[compiled]
+    return (weights + adapter + row * (kept + working)) / 2**30
 
 
 def choose_checkpointing(plan: dict[str, Any], budget_gib: float | None) -> list[str]:
@@ -136,7 +141,7 @@ def choose_checkpointing(plan: dict[str, Any], budget_gib: float | None) -> list
 
 
 def memory_plan(
-    keys: dict[str, Any], base_parameters: int, trainable: int, tokens: int, hardware: Any, batch: int
+    keys: dict[str, Any], base_parameters: int, trainable: int, tokens: int, hardware: Any, batch: int, dora: bool
 ) -> dict[str, Any]:
     """What `training_memory_gib` asks for, with the checkpointing that `hardware` means.
 
@@ -148,7 +153,7 @@ def memory_plan(
     plan = {
         "base_parameters": base_parameters, "trainable": trainable, "tokens": tokens,
         "hidden": keys["num_attention_heads"] * keys["attention_head_dim"], "num_layers": keys["num_layers"],
-        "samples": min(batch, hardware.samples_per_forward), "compile": hardware.compile,
+        "samples": min(batch, hardware.samples_per_forward), "compile": hardware.compile, "dora": dora,
         "bytes_a_weight": 2 if hardware.mixed_precision == "bf16" else 4,
     }  # fmt: skip
     if hardware.checkpointing == "auto":

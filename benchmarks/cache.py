@@ -1,0 +1,119 @@
+"""Cost against the number of videos: encoding time, training's samples a second, memory.
+
+    python benchmarks/cache.py [--videos 10,100,1000] [--encode 4,8,16]
+
+Encoding is timed on rendered clips, decoding included. For the training step, N videos' latents are written to the cache
+as they would lie there after encoding, and a Trainer takes --steps steps over them, every visit read from the disk:
+samples a second and the process's growth in memory should not depend on N.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from common import device_name, machine_line, markdown, spread, write
+from train_step import COMMON, Ours
+
+from cosmos_exp import stages
+from cosmos_exp.compose import compose_config
+from cosmos_exp.data.cache import RunCache
+from cosmos_exp.data.dataset import window_starts
+from cosmos_exp.processes import Processes
+from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.world.components import Encoders
+
+
+def prepared_with(folder: Path) -> tuple[Any, Any]:
+    """Configuration and a prepared small data set of the embedded world."""
+    config = compose_config([*COMMON, "training.global_batch_size=1", "hardware.samples_per_forward=1",
+                             "data.train_clips=16", "training.epochs=100000"])  # fmt: skip
+    record = RunFolder(folder / "run")
+    record.path.mkdir(parents=True)
+    return config, stages.prepare(config, record, Processes("cpu", 1))
+
+
+def encoding(config: Any, prepared: Any, counts: list[int], folder: Path) -> list[list[Any]]:
+    """Seconds to decode, encode and store so many windows."""
+    encoders = Encoders(prepared.model, torch.device("cpu"), torch.float32, config.model.prompt_tokens)
+    rows = []
+    for count in counts:
+        cache = RunCache(folder / f"encoded{count}", config, prepared.cache.fingerprints)
+        began = time.perf_counter()
+        for clip in prepared.dataset.train[:count]:
+            cache.encode_window(encoders, (clip, window_starts(clip, config.data, config.seed)[0]))
+        seconds = time.perf_counter() - began
+        rows.append([count, f"{seconds:.2f}", f"{seconds / count:.3f}"])
+    return rows
+
+
+def many(prepared: Any, config: Any, count: int, folder: Path) -> Any:
+    """The prepared data with `count` videos, their latents in a cache of their own."""
+    cache = RunCache(folder / f"many{count}", config, prepared.cache.fingerprints)
+    first = prepared.dataset.train[0]
+    latent = prepared.cache.latent(first, window_starts(first, config.data, config.seed)[0])
+    clips = []
+    for number in range(count):
+        clip = dataclasses.replace(
+            first.clip, name=f"{first.clip.name}-{number}", prompt=f"{first.clip.prompt} {number}"
+        )
+        made = dataclasses.replace(first, clip=clip, sha256=f"{number:064d}")
+        cache.latents.write(cache.latent_path(made, window_starts(made, config.data, config.seed)[0]), latent, "copy")
+        cache.prompts.write(cache.prompt_path(clip.prompt), prepared.cache.prompt(first.clip.prompt), "copy")
+        clips.append(made)
+    cache.prompts.write(cache.prompt_path(None), prepared.cache.prompt(None), "zero")
+    return dataclasses.replace(prepared, cache=cache, dataset=dataclasses.replace(prepared.dataset, train=clips))
+
+
+def training(config: Any, prepared: Any, counts: list[int], steps: int, folder: Path) -> list[list[Any]]:
+    """Samples a second and growth of memory over `steps` steps with so many videos."""
+    rows, process, base = [], psutil.Process(), None
+    for count in counts:
+        ours = Ours(config, many(prepared, config, count, folder), folder / f"run{count}", torch.device("cpu"))
+        for _ in range(10):
+            ours.step()
+        before, rates = process.memory_info().rss, []
+        for _ in range(steps // 20):
+            began = time.perf_counter()
+            for _ in range(20):
+                ours.step()
+            rates.append(20 / (time.perf_counter() - began))
+        ours.trainer.batches.close()
+        base = base or statistics.median(rates)
+        grown = (process.memory_info().rss - before) / 2**20
+        rows.append([count, spread(rates), f"{statistics.median(rates) / base:.2f}", f"{grown:.0f}"])
+    return rows
+
+
+def main() -> int:
+    """Measure, print the tables, write them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--videos", default="10,100,1000")
+    parser.add_argument("--encode", default="4,8,16")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--out", type=Path, default=None)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        config, prepared = prepared_with(folder)
+        encoded = encoding(config, prepared, [int(n) for n in args.encode.split(",")], folder)
+        trained = training(config, prepared, [int(n) for n in args.videos.split(",")], args.steps, folder)
+    text = (
+        f"{machine_line()}; embedded model, batch 1, LoRA rank 32, {args.steps} steps after 10 of warm-up.\n\n"
+        + markdown(["windows encoded", "seconds", "seconds a window"], encoded) + "\n\n"
+        + markdown(["videos", "training, samples/s", "against the fewest", "memory grown, MiB"], trained)
+    )  # fmt: skip
+    write("cache", f"Cost against the number of videos on {device_name()}", text, {"encoding": encoded, "training": trained}, args.out)  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""Videos an hour beside plain diffusers' pipeline: the same start noise, the same frames up to rounding.
+
+    python benchmarks/generate.py                       the embedded model and one of about 50 M parameters, on the CPU
+    python benchmarks/generate.py --models 2b --device cuda --steps 8
+
+Plain diffusers: its own forward pass twice a step, the whole padded clip through the encoder, the file written before the
+next video begins. Ours: the run's Generator; guidance as two passes or one batch of two; compiled with --compile. The
+frames must agree to one grey level (bf16: 12 in the mean of the absolute difference under 2), or this ends with an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import device_name, interleaved, machine_line, markdown, ratios, spread, write
+from diffusers import Cosmos2_5_PredictBasePipeline, UniPCMultistepScheduler
+from train_step import COMMON, MODELS
+
+from cosmos_exp import stages
+from cosmos_exp.compose import compose_config
+from cosmos_exp.data.video import write_video
+from cosmos_exp.generation.videos import Generator, VideoTask, start_noise
+from cosmos_exp.processes import Processes
+from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.world.components import GuardrailOff, load_pipeline, load_transformer, load_vae, negative_prompt
+
+
+def plain(config: Any, prepared: Any, folder: Path, device: torch.device) -> Any:
+    """A call that makes one video with diffusers' pipeline as it is, and the file."""
+    dtype = stages.dtype_of(config)
+    transformer, _ = load_transformer(prepared.model, dtype)
+    vae = load_vae(prepared.model, dtype)
+    pipe = Cosmos2_5_PredictBasePipeline(
+        text_encoder=None, tokenizer=None, transformer=transformer, vae=vae,
+        scheduler=UniPCMultistepScheduler.from_pretrained(prepared.model.path / "scheduler"),
+        safety_checker=GuardrailOff(),
+    )  # fmt: skip
+    pipe.vae_scale_factor_spatial = vae.config.scale_factor_spatial or pipe.vae_scale_factor_spatial
+    pipe.video_processor.register_to_config(vae_scale_factor=pipe.vae_scale_factor_spatial)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.to(device)
+    torch.set_grad_enabled(True)
+    generation, data = config.generation, config.data
+    task = stages.pair_tasks(config, prepared.dataset.pairs, prepared.dataset, lambda s, seed: folder / f"{s}.mp4")[0]
+    shape = (config.model.z_dim, (data.num_frames - 1) // 4 + 1, data.height // 8, data.width // 8)
+
+    @torch.no_grad()
+    def call() -> np.ndarray:
+        frames = pipe(
+            image=task.frames()[0],
+            prompt_embeds=prepared.cache.prompt(task.prompt)[None].to(device, dtype),
+            negative_prompt_embeds=prepared.cache.prompt(negative_prompt(generation.negative_prompt))[None].to(device, dtype),
+            latents=start_noise(task.seed, shape), height=data.height, width=data.width, num_frames=data.num_frames,
+            num_inference_steps=generation.num_steps, guidance_scale=generation.guidance_scale,
+            conditional_frame_timestep=config.training.condition_timestep, output_type="np",
+        ).frames[0]  # fmt: skip
+        frames = np.clip(frames * 255 + 0.5, 0, 255).astype(np.uint8)
+        write_video(folder / "plain.mp4", frames, generation.fps, generation.crf)
+        return frames
+
+    return call
+
+
+def ours(config: Any, prepared: Any, folder: Path, device: torch.device) -> Any:
+    """The same with the run's Generator; each call makes one video and its file."""
+    dtype = stages.dtype_of(config)
+    transformer, _ = load_transformer(prepared.model, dtype)
+    pipe = load_pipeline(prepared.model, transformer, load_vae(prepared.model, dtype), GuardrailOff()).to(device)
+    maker = Generator(config, pipe, prepared.cache.prompt, device)
+    pair = prepared.dataset.pairs[0]
+    negative = negative_prompt(config.generation.negative_prompt)
+    given = partial(stages.pair_frames, pair, prepared.dataset, config.data, 1)
+    made: list[np.ndarray] = []
+    inner = maker.frames
+    maker.frames = lambda task, negative: made.append(inner(task, negative)) or made[-1]  # type: ignore[method-assign]
+
+    def call() -> np.ndarray:
+        path = folder / f"ours{id(maker)}-{len(made)}.mp4"
+        maker.make([VideoTask(pair.name, config.generation.seeds[0], pair.prompt, path, given)], negative, show=False)
+        return made[-1]
+
+    return call
+
+
+def measure(model: str, args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """One model: a row a way."""
+    hardware = "hardware=1xh100" if args.device == "cuda" else "hardware=cpu"
+    steps = [f"generation.num_steps={args.steps}"] if args.steps else []
+    words = [
+        *COMMON,
+        *MODELS[model],
+        hardware,
+        "adapter=none",
+        *steps,
+        "generation.seeds=[0]",
+        "hardware.compile=false",
+    ]
+    config = compose_config(words)
+    record = RunFolder(folder / model)
+    record.path.mkdir(parents=True)
+    prepared = stages.prepare(config, record, Processes(args.device, 1))
+    device = torch.device("cuda:0" if args.device == "cuda" else "cpu")
+    calls = {"plain diffusers": plain(config, prepared, record.path, device)}
+    for passes in ("two_passes", "one_batch"):
+        for compiled in (False, True) if args.compile else (False,):
+            own = compose_config([*words[:-1], f"hardware.compile={compiled}", f"hardware.guidance={passes}"])
+            calls[f"ours, {passes.replace('_', ' ')}{', compiled' if compiled else ''}"] = ours(
+                own, prepared, record.path, device
+            )
+    expected = calls["plain diffusers"]().astype(int)
+    differences = {}
+    for name, call in calls.items():
+        difference = np.abs(call().astype(int) - expected)
+        differences[name] = (int(difference.max()), float(difference.mean()))
+        near = difference.mean() < 2 if args.device == "cuda" else difference.max() <= 1
+        if not near:
+            raise SystemExit(f"{model}: the frames of {name!r} differ by up to {difference.max()} grey levels")
+    seconds = interleaved(calls, args.repeats, args.device, warm_up=0)
+    slow = seconds["plain diffusers"]
+    return [
+        {"model": model, "way": n, "seconds": s, "videos_per_hour": [3600 / x for x in s], "ratio": ratios(slow, s),
+         "largest_difference": differences[n][0], "mean_difference": differences[n][1]}
+        for n, s in seconds.items()
+    ]  # fmt: skip
+
+
+def main() -> int:
+    """Measure, print the table, write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default="tabletop,mid", help="of " + ", ".join(MODELS))
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=None, help="denoising steps; the configuration's own without it")
+    parser.add_argument("--compile", action="store_true", help="also compiled")
+    parser.add_argument("--name", default=None)
+    parser.add_argument("--out", type=Path, default=None)
+    args = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for model in args.models.split(","):
+            rows += measure(model, args, Path(folder))
+    header = [
+        "model",
+        "way",
+        "seconds a video",
+        "videos/hour",
+        "against plain diffusers",
+        "largest difference, grey levels",
+    ]
+    lines = [[r["model"], r["way"], spread(r["seconds"]), spread(r["videos_per_hour"], 0), spread(r["ratio"]), r["largest_difference"]] for r in rows]  # fmt: skip
+    text = f"{machine_line(args.device)}; {args.repeats} videos of each in turn: median (lowest to highest).\n\n{markdown(header, lines)}"
+    write(args.name or f"generate_{args.device}", f"Generation on {device_name(args.device)}", text, rows, args.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

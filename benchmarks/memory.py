@@ -1,0 +1,195 @@
+"""Memory of a training step of the full 2B (or 14B) model, counted without a GPU and without its memory.
+
+    python benchmarks/memory.py [--model cosmos_predict25_2b] [--kinds lora,dora] [--compiled]
+
+Eager: the real classes run forward, backward and AdamW on tensors that have a shape and no content (FakeTensorMode), and
+every storage that comes and goes is added up. A GPU's own figure is higher by fragments and workspaces (1 to 2 GiB).
+--compiled: what one block keeps for its backward pass when compiled, measured on this CPU at a small token count and
+scaled by tokens and width. Both feed the estimate in cosmos_exp/world/architecture.py, which is printed beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import weakref
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import device_name, machine_line, markdown, write
+from diffusers import CosmosTransformer3DModel
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from cosmos_exp.compose import compose_config
+from cosmos_exp.world import adapter as adapters
+from cosmos_exp.world.architecture import (
+    LADDER,
+    adapted_layers,
+    latent_shape,
+    num_tokens,
+    trainable_parameters,
+    training_memory_gib,
+    transformer_config,
+)
+from cosmos_exp.world.transformer import fast_forward
+
+
+class LiveBytes(TorchDispatchMode):
+    """Bytes of all storages alive, and the most there ever were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: dict[int, int] = {}
+        self.now = self.peak = 0
+
+    def add(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if id(storage) not in self.known:
+            self.known[id(storage)] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self.drop, id(storage))
+
+    def drop(self, key: int) -> None:
+        self.now -= self.known.pop(key)
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        for tensor in tree_iter(out):
+            if isinstance(tensor, torch.Tensor):
+                self.add(tensor)
+        return out
+
+
+def meta_model(config: Any, layers: int | None = None) -> CosmosTransformer3DModel:
+    """The transformer with its adapter on the meta device, prompts already projected."""
+    keys = transformer_config(config.model)
+    keys["num_layers"] = layers or keys["num_layers"]
+    with torch.device("meta"):
+        model = CosmosTransformer3DModel(
+            **keys, extra_pos_embed_type=None, use_crossattn_projection=False,
+            encoder_hidden_states_channels=keys["text_embed_dim"],
+        ).requires_grad_(False)  # fmt: skip
+        model.crossattn_proj = torch.nn.Identity()
+        adapters.inject(model, config.adapter, 0)
+    return model
+
+
+def fill(model: torch.nn.Module, make: Any) -> None:
+    """Give every parameter and buffer a tensor made by `make(shape, dtype)`: base bf16, adapter fp32."""
+    for module in model.modules():
+        for table in (module._parameters, module._buffers):
+            for name, old in table.items():
+                if old is None:
+                    continue
+                new = make(old.shape, torch.float32 if old.requires_grad else torch.bfloat16)
+                table[name] = torch.nn.Parameter(new, old.requires_grad) if table is module._parameters else new
+
+
+def whole_step(config: Any, policy: str) -> tuple[float, float]:
+    """GiB after the forward pass, and at the peak of forward, backward and AdamW; the second step, moments included."""
+    data = config.data
+    channels, frames, rows, columns = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
+    model = meta_model(config)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        fill(model, lambda shape, dtype: torch.empty(shape, dtype=dtype))
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        forward = fast_forward(model, checkpointing=policy)
+        optimizer = torch.optim.AdamW(parameters, lr=1e-4)
+        latent, mask = torch.randn(1, channels, frames, rows, columns), torch.zeros(1, 1, frames, rows, columns)
+        prompt = torch.randn(
+            1, config.model.prompt_tokens, config.model.transformer.text_embed_dim, dtype=torch.bfloat16
+        )
+        live, kept = LiveBytes(), 0
+        for tensor in (*model.parameters(), *model.buffers(), latent, mask, prompt):
+            live.add(tensor)
+        with live:
+            for _ in range(2):
+                with torch.autocast("cpu", dtype=torch.bfloat16):
+                    loss = forward(latent, mask, torch.rand(1, 1, frames, 1, 1), prompt)[0].float().square().mean()
+                kept = live.now
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+    return kept / 2**30, live.peak / 2**30
+
+
+def compiled_rows(config: Any, policy: str) -> float:
+    """Rows of (tokens x hidden, bf16) that a compiled block keeps: measured with two blocks less one, few tokens."""
+    kept = []
+    for layers in (1, 2):
+        torch._dynamo.reset()
+        model = meta_model(config, layers)
+        torch.manual_seed(0)
+        fill(model, lambda shape, dtype: torch.randn(shape).mul_(0.02).to(dtype))
+        fixed = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+        forward = fast_forward(model, compiled=True, checkpointing=policy)
+        seen: dict[int, int] = {}
+        held = []
+
+        def pack(tensor: torch.Tensor, seen=seen, held=held, fixed=fixed) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in fixed:
+                seen[storage.data_ptr()] = storage.nbytes()
+                held.append(tensor)  # so that no address is used twice
+            return tensor
+
+        shape = (1, config.model.z_dim, 12, 16, 24)
+        prompt = torch.randn(1, 64, config.model.transformer.text_embed_dim, dtype=torch.bfloat16)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), torch.autocast("cpu", dtype=torch.bfloat16):
+            forward(torch.randn(shape), torch.zeros(1, 1, *shape[2:]), torch.rand(1, 1, 12, 1, 1), prompt)
+        kept.append(sum(seen.values()))
+    hidden = config.model.transformer.num_attention_heads * config.model.transformer.attention_head_dim
+    return (kept[1] - kept[0]) / (num_tokens(shape[1:]) * hidden * 2)
+
+
+def estimate(config: Any, kind: str, policy: str, compiled: bool) -> float:
+    """The plan's figure for the same step."""
+    keys = transformer_config(config.model)
+    layers = adapted_layers(keys, config.adapter.target_modules)
+    base = sum(p.numel() for p in meta_model(config).parameters() if not p.requires_grad)
+    data = config.data
+    return training_memory_gib({
+        "base_parameters": base, "trainable": trainable_parameters(layers, kind, config.adapter.rank),
+        "tokens": num_tokens(latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)),
+        "hidden": keys["num_attention_heads"] * keys["attention_head_dim"], "num_layers": keys["num_layers"], "samples": 1,
+        "bytes_a_weight": 2, "dora": kind == "dora", "compile": compiled, "checkpointing": policy,
+    })  # fmt: skip
+
+
+def main() -> int:
+    """Count, print the table, write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="cosmos_predict25_2b")
+    parser.add_argument("--kinds", default="lora,dora")
+    parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--out", type=Path, default=None)
+    args = parser.parse_args()
+    lines, compiled = [], []
+    for kind in args.kinds.split(","):
+        config = compose_config([f"model={args.model}", "data=gr1_100", "rank=32", f"adapter={kind}"])
+        for policy in LADDER:
+            kept, peak = whole_step(config, policy)
+            lines.append([kind, policy, f"{kept:.1f}", f"{peak:.1f}", f"{estimate(config, kind, policy, False):.1f}",
+                          f"{estimate(config, kind, policy, True):.1f}"])  # fmt: skip
+            print(lines[-1], flush=True)
+    for kind in args.kinds.split(",") if args.compiled else ():
+        config = compose_config([f"model={args.model}", "data=gr1_100", "rank=32", f"adapter={kind}"])
+        for policy in LADDER:
+            compiled.append([kind, policy, f"{compiled_rows(config, policy):.1f}"])
+            print(compiled[-1], flush=True)
+    header = ["adapter", "checkpointing", "after forward, GiB", "peak, GiB", "estimate, eager", "estimate, compiled"]
+    text = f"{machine_line()}; {args.model}, 432x768x93, batch 1, rank 32, bf16 base, fp32 adapter and AdamW.\n\n" + markdown(header, lines)  # fmt: skip
+    if compiled:
+        text += "\n\n" + markdown(
+            ["adapter", "checkpointing", "rows of (tokens x hidden) a compiled block keeps"], compiled
+        )
+    write(f"memory_{args.model}", f"Memory of a training step, counted on {device_name()}", text, {"eager": lines, "compiled": compiled}, args.out)  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
