@@ -91,6 +91,27 @@ def test_compiled_it_is_the_same_and_one_graph_serves_all_blocks(kind, checkpoin
     assert not counters["graph_break"]
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+@pytest.mark.parametrize("checkpointing", POLICIES)
+def test_on_a_gpu_it_is_the_same_too(kind, checkpointing):
+    """fp32 to 1e-4 (another order of sums), bf16 near the fp32 result as diffusers' own bf16 is."""
+    model, parameters = tiny_model(kind)
+    model.cuda()
+    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    inputs = {k: v.cuda() if isinstance(v, torch.Tensor) else v for k, v in tiny_inputs(2).items()}
+    exact, gradients = velocity_and_gradients(model, parameters, inputs)
+    for compiled in (False, True):
+        forward = fast_forward(model, compiled=compiled, checkpointing=checkpointing)
+        out, found = velocity_and_gradients(forward, parameters, inputs)
+        assert (out - exact).abs().max() < 1e-4
+        assert all((found[n] - g).abs().max() < 1e-4 for n, g in gradients.items())
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            theirs, ours = model(**inputs)[0].float(), forward(**inputs)[0].float()
+        assert (ours - exact).abs().max() < 2 * (theirs - exact).abs().max() + 1e-3
+
+
 def test_one_sigma_for_all_frames_is_taken_too():
     model, _ = tiny_model()
     inputs = tiny_inputs(2) | {"timestep": torch.rand(2)}
