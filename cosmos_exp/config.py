@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_exp.errors import UserError
+from cosmos_exp.measures import MARGINS
 
 
 def key(default: Any, help: str, **limits: Any) -> Any:
@@ -277,6 +278,9 @@ class Config:
     sampson: Sampson = key(Sampson, "geometry")
     judge: Judge = key(Judge, "scores")
     tracking: Tracking = key(Tracking, "dashboard")
+    margins: dict[str, float] = key(
+        MARGINS, "two adapters are alike in a measure when they differ by less; the report tests against it"
+    )
 
 
 def register() -> None:
@@ -337,6 +341,9 @@ def _shape_problems(config: Config) -> list[str]:
             f"training.condition_frames={cond}: counts must lie from 0 to {latent_frames - 1}; "
             f"{data.num_frames} frames are {latent_frames} latent frames"
         )
+    for measure, margin in config.margins.items():
+        if not margin > 0:
+            problems.append(f"margins.{measure}={margin}: must be greater than 0")
     if any(not 0 < s < 1 for s in config.training.validation.sigmas):
         problems.append(f"training.validation.sigmas={config.training.validation.sigmas}: each must lie in (0, 1)")
     if len(set(config.generation.seeds)) != len(config.generation.seeds):
@@ -389,8 +396,6 @@ def check(config: Config) -> None:
         raise UserError("\n".join(problems))
 
 
-# Keys that cannot change what a stage produces.
-_NOT_RESULT = ("name", "tags", "dry_run", "run_dir", "cache_dir", "tracking")
 _HARDWARE_ROUNDS = ("device", "mixed_precision")
 _STAGE_GROUPS = {
     "train": ("adapter", "model", "data", "training", "seed", "hardware", "approximate"),

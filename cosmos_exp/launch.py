@@ -36,13 +36,14 @@ def launch(config: Config) -> int:
 
 
 def preflight(config: Config) -> None:
-    """Model files, data and devices the judge and its rubrics are there (fetched now if they can be), before anything is written.
+    """Model files, data, devices, the judge, its rubrics and the matcher are there (fetched now if they can be), before anything is written.
 
     Raises:
         UserError: what is missing and how to mend it.
     """
     from cosmos_exp.data.dataset import cache_root, locate
     from cosmos_exp.hub import local_folder
+    from cosmos_exp.metrics.files import check_settings
     from cosmos_exp.metrics.judge import load_rubric
     from cosmos_exp.world.model_folder import check_guardrail, resolve
 
@@ -53,6 +54,8 @@ def preflight(config: Config) -> None:
             local_folder(config.judge.source, config.judge.revision, "judge.source")
         for rubric in config.judge.rubrics:
             load_rubric(rubric)
+    if config.sampson.enabled:
+        check_settings(config.sampson)
     locate(config)
     if config.hardware.device == "cuda":
         import torch

@@ -124,6 +124,17 @@ def test_runs_that_must_not_be_compared_are_not(tmp_path, cli, capsys, what):
     assert "better than" not in (tmp_path / "report.md").read_text()
 
 
+def test_margins_come_from_the_runs_the_strictest_counts(tmp_path):
+    from cosmos_exp.measures import MARGINS
+    from cosmos_exp.report.study import margins_of, variants
+
+    runs = [make_run(tmp_path / n, n) for n in ("base", "lora-r8", "dora-r8")]
+    for run, margins in zip(runs[1:], ({"instruction": 0.5, "tse": 0.1}, {"instruction": 0.3}), strict=True):
+        run.config.write_text(yaml.safe_dump(yaml.safe_load(run.config.read_text()) | {"margins": margins}))
+    assert margins_of(variants(runs)) == MARGINS | {"instruction": 0.25, "tse": 0.05}  # the base's are the defaults
+    assert margins_of(variants(runs[1:])) == {"instruction": 0.3, "tse": 0.1}
+
+
 def test_margins_are_the_users(study, tmp_path, cli, capsys):
     assert cli("report", study, "--out", tmp_path, "--margin", "tse=0.5", "--margin", "instruction=0.9") == 0
     assert "equivalent within ±0.5" in (tmp_path / "report.md").read_text()

@@ -28,15 +28,13 @@ def print_runs(runs: list[RunFolder]) -> None:
         console.print(note, highlight=False, markup=False)
 
 
-def parse_margins(words: list[str]) -> dict[str, float]:
-    """`instruction=0.25` over the defaults.
+def parse_margins(words: list[str], configured: dict[str, float]) -> dict[str, float]:
+    """`instruction=0.25` over what the runs' configurations say.
 
     Raises:
         UserError: not MEASURE=NUMBER with a positive number.
     """
-    from cosmos_exp.report.study import MARGINS
-
-    margins = dict(MARGINS)
+    margins = dict(configured)
     for word in words:
         name, sign, value = word.partition("=")
         try:
@@ -53,7 +51,7 @@ def main(args: argparse.Namespace) -> int:
     from cosmos_exp.report.figures import draw_all
     from cosmos_exp.report.page import write_page
     from cosmos_exp.report.sheet import contact_sheet
-    from cosmos_exp.report.study import check_comparable, differences, find_runs, variants
+    from cosmos_exp.report.study import check_comparable, differences, find_runs, margins_of, variants
     from cosmos_exp.report.study_tables import differences_markdown, latex, markdown, words
 
     runs = find_runs(Path(args.dir))
@@ -62,7 +60,7 @@ def main(args: argparse.Namespace) -> int:
     study, refused, found = variants(runs), None, []
     try:
         check_comparable(study)
-        found = differences(study, parse_margins(getattr(args, "margin", None) or []))
+        found = differences(study, parse_margins(getattr(args, "margin", None) or [], margins_of(study)))
     except UserError as error:
         if getattr(args, "margin", None):
             raise

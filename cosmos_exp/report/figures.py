@@ -9,9 +9,10 @@ from typing import Any
 import matplotlib
 import numpy as np
 
+from cosmos_exp.measures import BETTER
 from cosmos_exp.report.spectrum import effective_rank, update_spectra
 from cosmos_exp.report.statistics import Difference
-from cosmos_exp.report.study import BETTER, Variant, measures_of
+from cosmos_exp.report.study import Variant, measures_of
 from cosmos_exp.report.study_tables import UNITS, cells, cost
 from cosmos_exp.run_folder import read_json_lines
 

@@ -10,8 +10,9 @@ from typing import Any
 import jinja2
 import yaml
 
+from cosmos_exp.measures import BETTER
 from cosmos_exp.report.statistics import Difference
-from cosmos_exp.report.study import BETTER, Variant, measures_of
+from cosmos_exp.report.study import Variant, measures_of
 from cosmos_exp.report.study_tables import cells, cost, interval, marks, number, words
 from cosmos_exp.run_folder import differences as config_differences
 

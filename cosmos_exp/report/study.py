@@ -13,12 +13,9 @@ from typing import Any
 import yaml
 
 from cosmos_exp.errors import UserError
+from cosmos_exp.measures import BETTER, MARGINS
 from cosmos_exp.report.statistics import Difference, difference, holm
 from cosmos_exp.run_folder import RunFolder, read_json_lines
-
-# Measures in the order of tables, and which way is better; 0: neither.
-BETTER = {"tse": -1, "tse_moving": -1, "static_share": 0, "cse": -1, "cse_moving": -1, "physics": 1, "instruction": 1}
-MARGINS = {"physics": 0.25, "instruction": 0.25, "tse": 0.05, "tse_moving": 0.05, "cse": 0.05, "cse_moving": 0.05}
 
 
 @dataclass
@@ -93,13 +90,22 @@ class Variant:
         return [float(v) for v in values if v is not None]
 
 
+def margins_of(all_variants: list[Variant]) -> dict[str, float]:
+    """The margins that the runs' configurations set, the strictest where they differ; the defaults for older runs."""
+    found: dict[str, float] = {}
+    for run in (r for v in all_variants for r in v.runs):
+        for measure, margin in (run.config.get("margins") or MARGINS).items():
+            found[measure] = min(margin, found.get(measure, margin))
+    return found
+
+
 def _print(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def _identity(config: dict[str, Any]) -> str:
     """Everything of a configuration that can change a result, its seed aside."""
-    keys = ("adapter", "model", "data", "training", "generation")
+    keys = ("adapter", "model", "data", "training", "generation", "approximate")
     content = {k: config.get(k) for k in keys}
     if (config.get("adapter") or {}).get("kind") == "none":
         content["adapter"] = content["training"] = None

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from cosmos_exp.measures import BETTER
 from cosmos_exp.report.statistics import Difference, mean_interval, prompt_groups, prompts_needed
-from cosmos_exp.report.study import BETTER, Variant, measures_of
+from cosmos_exp.report.study import Variant, measures_of
 
 LEVEL = 0.05
 UNITS = {"tse": "px", "tse_moving": "px", "cse": "px", "cse_moving": "px", "static_share": "share", "physics": "1 to 5", "instruction": "1 to 5"}  # fmt: skip

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cosmos_exp.report.study import BETTER
+from cosmos_exp.measures import BETTER
 from cosmos_exp.run_folder import RunFolder, read_json_lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import uuid
 import warnings
@@ -24,6 +25,14 @@ def logged_in() -> bool:
 def chosen_mode(mode: str) -> str:
     """online, offline or off for `tracking.mode`."""
     return ("online" if logged_in() else "offline") if mode == "auto" else mode
+
+
+def job_type(config: Any, folder: RunFolder) -> str:
+    """base: no adapter. evaluate: the training is done already, only generation and scores are left. train: the rest."""
+    if config.adapter.kind == "none":
+        return "base"
+    trained = "train" in folder.read(folder.manifest_file).get("stages", {}) and folder.adapter_file.is_file()
+    return "evaluate" if trained else "train"
 
 
 class Tracker:
@@ -51,7 +60,7 @@ class Tracker:
         label = adapter.kind if adapter.kind == "none" else f"{adapter.kind}-r{adapter.rank}"
         self.run = wandb.init(
             project=config.tracking.project, entity=config.tracking.entity, name=f"{config.name}-{label}",
-            group=config.tracking.group or config.name, job_type="base" if adapter.kind == "none" else "train",
+            group=config.tracking.group or config.name, job_type=job_type(config, folder),
             tags=[*config.tags, f"adapter:{adapter.kind}", f"rank:{adapter.rank}", f"alpha:{adapter.alpha:g}"],
             config=dataclasses.asdict(config), dir=str(folder.path), id=run_id, resume="allow", mode=mode,  # type: ignore[arg-type]
             settings=wandb.Settings(init_timeout=30, console="off"),
@@ -115,10 +124,29 @@ class Tracker:
                 clip = wandb.Video(str(path), format="mp4") if videos and path.is_file() else None
                 table.add_data(sample, seed, prompt, clip, *[values.get(m) for m in measures])
             self.run.log({"evaluation": table})
+        self._send_lineage(folder.read(folder.manifest_file), folder)
+
+    def _send_lineage(self, manifest: dict[str, Any], folder: RunFolder) -> None:
+        """What went in (data, base model) and the adapter that came out, as artifacts.
+
+        Inputs are linked online only: wandb cannot link an artifact offline. The adapter's metadata names them always.
+        """
+        import wandb
+
+        prints = manifest.get("data_fingerprint"), manifest.get("model", {}).get("fingerprints", {}).get("transformer")
+        if self.mode == "online":
+            for kind, fingerprint, about in (
+                ("dataset", prints[0], manifest.get("data")),
+                ("model", prints[1], manifest.get("model")),
+            ):
+                if fingerprint:
+                    source = wandb.Artifact(f"{kind}-{fingerprint}", kind, metadata={"fingerprint": fingerprint})
+                    with source.new_file("about.json") as file:
+                        json.dump(about, file, indent=2, default=str)
+                    self.run.use_artifact(source)
         if folder.adapter_file.is_file():
-            manifest = folder.read(folder.manifest_file)
             artifact = wandb.Artifact(f"adapter-{self.run.id}", "adapter", metadata={
-                k: manifest.get(k) for k in ("config_hash", "data_fingerprint", "model")
+                "config_hash": manifest.get("config_hash"), "data_fingerprint": prints[0], "base_model": manifest.get("model"),
             })  # fmt: skip
             artifact.add_file(str(folder.adapter_file))
             self.run.log_artifact(artifact)
