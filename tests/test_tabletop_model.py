@@ -7,14 +7,11 @@ import pytest
 import torch
 from diffusers import CosmosTransformer3DModel
 
-from cosmos_exp.tabletop.build import WEIGHTS, build_transformer, shipped_keys
+from cosmos_exp.tabletop.build import WEIGHTS
 from cosmos_exp.tabletop.scene import LOOKS, Scene
 from cosmos_exp.world.components import load_transformer, load_vae
 from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder, fit_linear_code
 from cosmos_exp.world.model_folder import ModelFolder
-from cosmos_exp.world.transformer import PerFrameForward
-
-torch.set_num_threads(2)
 
 
 def video(seed, look="robot"):
@@ -69,38 +66,6 @@ class TestLinearCode:
     def test_a_size_that_does_not_fit_is_told(self, fitted):
         with pytest.raises(ValueError, match="1 \\+ 4k frames"):
             fitted[1].encode(torch.zeros(1, 3, 6, 96, 160))
-
-
-class TestPerFrameForward:
-    """The modulation once a frame instead of once a token: the same numbers."""
-
-    @pytest.mark.parametrize(("batch", "given"), [(1, 1), (3, 2)])
-    def test_velocity_and_gradients_are_diffusers_own(self, batch, given):
-        torch.manual_seed(0)
-        model = build_transformer(_tiny_keys())
-        inputs = {
-            "hidden_states": torch.randn(batch, 4, 3, 4, 6), "condition_mask": torch.zeros(batch, 1, 3, 4, 6),
-            "timestep": torch.rand(batch, 1, 3, 1, 1), "encoder_hidden_states": torch.randn(batch, 5, 16),
-            "padding_mask": torch.zeros(1, 1, 32, 48), "return_dict": False,
-        }  # fmt: skip
-        inputs["condition_mask"][:, :, :given] = 1
-        results = []
-        for forward in (model, PerFrameForward(model)):
-            model.zero_grad()
-            out = forward(**inputs)[0]
-            out.square().mean().backward()
-            results.append((out.detach(), {n: p.grad.clone() for n, p in model.named_parameters()}))
-        assert torch.allclose(results[0][0], results[1][0], atol=1e-5)
-        for name, gradient in results[0][1].items():
-            assert torch.allclose(gradient, results[1][1][name], atol=1e-5), name
-
-
-def _tiny_keys():
-    keys = shipped_keys(4)
-    keys.text_channels = 16
-    keys.transformer.num_attention_heads, keys.transformer.attention_head_dim = 2, 16
-    keys.transformer.text_embed_dim, keys.transformer.adaln_lora_dim, keys.transformer.num_layers = 24, 8, 2
-    return keys
 
 
 class TestShippedWeights:
