@@ -9,7 +9,6 @@ import pytest
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ["WANDB_SILENT"] = "true"
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two pytest workers share two cores
 
 ROOT = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("COSMOS_EXP_REAL_DATA", ROOT.parent / "shared" / "data"))
@@ -18,7 +17,7 @@ REAL_DATA = Path(os.environ.get("COSMOS_EXP_REAL_DATA", ROOT.parent / "shared" /
 SMALL = [
     "data.train_clips=5", "data.validation_videos=1", "data.test_pairs=1", "data.windows_per_video=1",
     "generation.num_steps=2", "training.global_batch_size=2", "training.max_steps=4", "training.validation.every_steps=2",
-    "training.checkpoint_every_steps=2", "training.schedule.warmup_samples=2", "tracking=none", "hardware.num_threads=1",
+    "training.checkpoint_every_steps=2", "training.schedule.warmup_samples=2", "tracking=none",
 ]  # fmt: skip
 # The embedded model with the real model's autoencoder class, as the 2B model has it: 16 channels, random weights.
 WAN = [

@@ -11,7 +11,7 @@ from conftest import WAN
 from cosmos_exp import stages
 from cosmos_exp.config import Hardware
 from cosmos_exp.data.dataset import cache_root
-from cosmos_exp.errors import RunError
+from cosmos_exp.errors import Interrupted, RunError
 from cosmos_exp.generation.guidance import GuidedForward
 from cosmos_exp.processes import Processes
 from cosmos_exp.run_folder import RunFolder, read_json_lines
@@ -35,7 +35,7 @@ from cosmos_exp.world.components import latent_statistics, load_pipeline, load_t
 from cosmos_exp.world.model_folder import resolve
 from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
 
-TINY = ["data.validation_videos=0", "data.height=48", "data.width=80"]
+TINY = ["data.validation_videos=0", "data.height=32", "data.width=48"]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def plain_losses(config, prepared, steps):
     losses = []
     for step in range(steps):
         batch = source.batch(plan.batch(step))
-        loss = flow_loss(model, batch, config.training.condition_timestep, (48, 80)).sum() / len(plan.batch(step))
+        loss = flow_loss(model, batch, config.training.condition_timestep, (32, 48)).sum() / len(plan.batch(step))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, config.training.max_grad_norm)
         optimizer.param_groups[0]["lr"] = learning_rate(plan.samples_before(step), config.training)
@@ -91,6 +91,31 @@ def test_fifty_steps_have_the_loss_curve_of_the_plain_loop(kind, lag, prepared, 
     expected = plain_losses(config, prepared, steps)
     assert expected[-1] != expected[0]
     assert np.allclose([r["loss"] for r in rows], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_asked_to_stop_and_resumed_equals_uninterrupted_bit_for_bit(lag, prepared, small_config, tmp_path):
+    """What SIGTERM sets, set between two steps: a checkpoint of the step it is at, and the same adapter in the end."""
+    config = small_config("training.max_steps=6", "training.checkpoint_every_steps=4", *TINY)
+    adapters_made = {}
+    for name in ("whole", "stopped"):
+        ours = trainer(config, prepared, tmp_path / name)
+        ours.lag = lag
+        if name == "stopped":
+            step, asked = ours.train_step, iter([False, False, True])
+
+            def ask(stop, step=step, asked=asked):
+                stop.asked = next(asked, True)
+                return step(stop)
+
+            ours.train_step = ask
+            with pytest.raises(Interrupted, match=f"after step {3 + lag} of 6"):
+                ours.train()
+            ours = trainer(config, prepared, tmp_path / name)
+        ours.train()
+        assert [r["step"] for r in read_json_lines(ours.folder.train_log)] == [1, 2, 3, 4, 5, 6]
+        adapters_made[name] = ours.parameters
+    assert all(torch.equal(p, adapters_made["stopped"][n]) for n, p in adapters_made["whole"].items())
 
 
 def test_a_late_reading_still_stops_at_the_step_that_went_wrong(prepared, small_config, tmp_path):
@@ -267,13 +292,14 @@ def test_the_work_of_a_sample_is_what_pytorch_counts(prepared, small_config):
     config = small_config(*TINY)
     model, _ = load_transformer(prepared.model, torch.float32)
     adapters.inject(model, config.adapter, 0)
-    source = SampleSource(config, prepared.dataset.train, prepared.cache, latent_statistics(prepared.model))
+    clean, drawn = torch.randn(2, 1, 32, 5, 12, 20)
+    batch = FlowBatch(clean, drawn, torch.tensor([0.5]), torch.tensor([1]), torch.randn(1, 64, 256))
     # It does not know the CPU's fused attention; the plain one is four products, which it does.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        flow_loss(model, source.batch([(0, 0)]), 0.0, (48, 80)).sum().backward()
+        flow_loss(model, batch, 0.0, (96, 160)).sum().backward()
     keys = dict(model.config)
     layers = adapted_layers(keys, config.adapter.target_modules)
-    ours = training_flops(keys, latent_shape(32, 17, 48, 80), 64, layers, config.adapter.rank)
+    ours = training_flops(keys, latent_shape(32, 17, 96, 160), 64, layers, config.adapter.rank)
     # It also counts what ours leaves out: modulations, patches, the first block's input.
     assert 0.9 < ours / counter.get_total_flops() < 1.03
 
