@@ -118,6 +118,16 @@ def test_asked_to_stop_and_resumed_equals_uninterrupted_bit_for_bit(lag, prepare
     assert all(torch.equal(p, adapters_made["stopped"][n]) for n, p in adapters_made["whole"].items())
 
 
+def test_samples_one_by_one_give_what_they_give_at_once(prepared, small_config, tmp_path):
+    found = []
+    for size in (1, 4):
+        config = small_config(f"hardware.samples_per_forward={size}", *TINY)
+        ours = trainer(config, prepared, tmp_path / str(size))
+        ours.train()
+        found.append([r["loss"] for r in read_json_lines(ours.folder.train_log)])
+    assert np.allclose(*found, rtol=1e-4)
+
+
 def test_a_late_reading_still_stops_at_the_step_that_went_wrong(prepared, small_config, tmp_path):
     config = small_config(*TINY)
     ours = trainer(config, prepared, tmp_path)
