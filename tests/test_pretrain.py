@@ -57,3 +57,20 @@ def test_a_checkpoint_of_another_model_is_not_exported(small):
     with pytest.raises(RuntimeError):
         build.export(folder / "work", folder / "weights")
     assert not (folder / "weights").exists()
+
+
+def test_regenerating_with_the_true_velocity_gives_the_clip_back():
+    """Along a straight path the velocity (x - clean) / sigma is the same everywhere: Euler steps are exact."""
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randn(2, 3, 4, 2, 2, generator=generator)
+
+    def forward(hidden_states, timestep, condition_mask, **_):
+        assert torch.equal(hidden_states[:, :, 0], clean[:, :, 0])
+        assert condition_mask[:, :, 0].min() == 1
+        assert condition_mask[:, :, 1:].max() == 0
+        return ((hidden_states - clean) / timestep,)
+
+    start = torch.tensor([0.75, 0.5])
+    made = pretrain.regenerate(forward, clean, torch.zeros(2, 1, 1), start, generator)
+    assert torch.allclose(made, clean, atol=1e-4)
+    assert torch.equal(made[:, :, 0], clean[:, :, 0])

@@ -3,9 +3,9 @@
     python -m cosmos_exp.tabletop.pretrain --minutes 120             # all stages; again = goes on
     python -m cosmos_exp.tabletop.pretrain --stage export            # write the weights that there are
 
-Stages: `code` fits the linear code on both looks, `clips` renders human clips into latents, `decoder` trains the
-autoencoder's sharpening network on both looks, `transformer` trains the base on the human look alone, `export` writes
-the diffusers folder with its model card. Each resumes from its files under --work; curves are in --work/*.jsonl.
+Stages: `code` fits the linear code on both looks, `clips` renders human clips into latents, `transformer` trains the base
+on the human look alone, `decoder` trains the autoencoder's sharpening network on both looks (it sees the base's errors, so
+it comes after; delete decoder.pt to do it again), `export` writes the diffusers folder with its model card. Each resumes from its files under --work; curves are in --work/*.jsonl.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cosmos_exp.run_folder import append_json_line
 from cosmos_exp.tabletop.build import build, build_transformer, export, shipped_keys
 from cosmos_exp.tabletop.scene import LOOKS, Scene
 from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder, fit_linear_code
-from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
+from cosmos_exp.world.rectified_flow import FlowBatch, condition_indicator, flow_loss, noised, velocity
 from cosmos_exp.world.transformer import PerFrameForward, run_block
 
 # Seeds no data set uses: training data start at 1,000,000, test scenes at 2,000,000.
@@ -59,7 +59,7 @@ def code_stage(args: argparse.Namespace) -> None:
         for i in tqdm(range(args.code_clips), desc="rendering for the code", unit="pair", disable=None)
         for look in LOOKS
     ]
-    fit_linear_code(videos, args.z_dim).save_pretrained(args.work / "vae")
+    fit_linear_code(videos, args.z_dim, hidden=args.decoder_width).save_pretrained(args.work / "vae")
 
 
 def load_vae(work: Path) -> LinearVideoAutoencoder:
@@ -69,6 +69,10 @@ def load_vae(work: Path) -> LinearVideoAutoencoder:
 def normalise(vae: LinearVideoAutoencoder, latents: torch.Tensor) -> torch.Tensor:
     mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
     return (latents - mean) / vae.latent_scale
+
+
+def denormalise(vae: LinearVideoAutoencoder, latents: torch.Tensor) -> torch.Tensor:
+    return latents * vae.latent_scale + torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
 
 
 def make_shard(work: Path, first_seed: int, path: Path, size: int, look: str = "human") -> Path:
@@ -269,10 +273,10 @@ def prompt_embedder(folder: Path) -> Any:
 
 
 # --- the decoder ------------------------------------------------------------------------------------------------
-def decoder_stage(args: argparse.Namespace) -> None:
-    """Train the decoder's network on both looks, with noise of up to `--decoder-noise` on the unit-scale latents.
+def decoder_stage(args: argparse.Namespace, folder: Path) -> None:
+    """Train the decoder's network on both looks, from true latents and from what the base makes of them.
 
-    A generator's latents are never exact; a decoder that has seen wrong ones draws them without blocks and grain.
+    A generator's latents are never exact; a decoder that has seen wrong ones draws them without ghosts and grain.
     """
     vae = LinearVideoAutoencoder.from_pretrained(args.work / "vae")
     vae.requires_grad_(False)
@@ -284,15 +288,19 @@ def decoder_stage(args: argparse.Namespace) -> None:
         vae.refiner.load_state_dict(state["refiner"])
         optimizer.load_state_dict(state["optimizer"])
         step, seconds = state["step"], state["seconds"]
+    if step >= args.decoder_steps:
+        return
     videos = decoder_clips(args)
+    versions = decoder_latents(args, folder, vae, videos)
     start, losses, generator = time.perf_counter(), [], torch.Generator().manual_seed(step)
     bar = tqdm(total=args.decoder_steps, initial=step, desc="decoder", unit="step", disable=None)
     while step < args.decoder_steps:
         pick = torch.randint(len(videos), (4,), generator=generator)
+        version = torch.randint(len(versions), (4,), generator=generator)
         video = torch.stack([to_video(np.array(videos[int(i)])) for i in pick])
-        latents = vae.encode(video).latent_dist.mean
+        latents = versions[version, pick].float()
         level = args.decoder_noise * torch.rand(len(latents), 1, 1, 1, 1, generator=generator)
-        latents = latents + level * vae.latent_scale * torch.randn(latents.shape, generator=generator)
+        latents = denormalise(vae, latents + level * torch.randn(latents.shape, generator=generator))
         with torch.autocast("cpu", torch.bfloat16):
             wrong = vae.decode_unclamped(latents).float() - video
         loss = wrong.square().mean() + 0.02 * wrong.abs().mean()
@@ -315,14 +323,71 @@ def decoder_stage(args: argparse.Namespace) -> None:
             losses = []
 
 
+@torch.no_grad()
+def decoder_latents(
+    args: argparse.Namespace, folder: Path, vae: LinearVideoAutoencoder, videos: list[np.ndarray]
+) -> torch.Tensor:
+    """(versions, clips, z, T, h, w) in fp16: each clip's own normalised latents, then the base's from every start.
+
+    A start is the clip's latents with noise up to a sigma from which the base still finds the same motion: it denoises
+    them in steps, and its errors are what the decoder is to mend. Robot clips start lower: from higher up, the base,
+    which knows human hands only, would paint them over.
+    """
+    model = new_transformer(args)
+    trained = torch.load(args.work / "transformer.pt", map_location="cpu", weights_only=True)["ema"]
+    model.load_state_dict(trained, strict=False)
+    forward, embed = (
+        PerFrameForward(model, torch.compile(run_block) if args.compile else run_block),
+        prompt_embedder(folder),
+    )
+    scenes = decoder_scenes(args)
+    own = torch.stack([
+        normalise(vae, vae.encode(to_video(np.array(v))[None]).latent_dist.mean)[0] for v in videos
+    ])  # fmt: skip
+    versions, generator = [own.half()], torch.Generator().manual_seed(args.seed)
+    for starts in ({"human": 0.5, "robot": 0.3}, {"human": 0.75, "robot": 0.5}):
+        made = []
+        for k in tqdm(range(0, len(own), 10), desc=f"the base from sigma {starts}", unit="batch", disable=None):
+            rows = slice(k, k + 10)
+            start = torch.tensor([starts[look] for _, look in scenes[rows]])
+            prompts = torch.stack([embed(Scene.sample(s, look).prompt) for s, look in scenes[rows]])
+            made.append(regenerate(forward, own[rows], prompts, start, generator).half())
+        versions.append(torch.cat(made))
+    return torch.stack(versions)
+
+
+def regenerate(
+    forward: Any,
+    clean: torch.Tensor,
+    prompts: torch.Tensor,
+    start: torch.Tensor,
+    generator: torch.Generator,
+    steps: int = 8,
+) -> torch.Tensor:
+    """Noise `clean` (B, z, T, h, w) to `start` (B,) and let the model denoise it in Euler steps; frame 0 is given."""
+    given, width = torch.ones(len(clean)).long(), start.view(-1, 1, 1, 1, 1) / steps
+    noise = torch.randn(clean.shape, generator=generator)
+    x = noised(clean, noise, start, condition_indicator(given, clean.shape[2]))
+    for i in range(steps):
+        # x stands for both ends of the mixture, which leaves it as it is.
+        batch = FlowBatch(x, x, start * (1 - i / steps), given, prompts)
+        with torch.autocast("cpu", torch.bfloat16):
+            v, indicator = velocity(forward, batch, CONDITION_TIMESTEP, (96, 160))
+        x = x - (1 - indicator) * width * v.float()
+    return x
+
+
+def decoder_scenes(args: argparse.Namespace) -> list[tuple[int, str]]:
+    """Seed and look of every clip for the decoder."""
+    return [(DECODER_SEEDS + i, look) for i in range(args.decoder_clips) for look in LOOKS]
+
+
 def decoder_clips(args: argparse.Namespace) -> list[np.ndarray]:
     """Clips of both looks as uint8 (T, H, W, 3), rendered once."""
     file = args.work / "decoder_clips.npy"
     if not file.is_file():
-        scenes = [(DECODER_SEEDS + i, look) for i in range(args.decoder_clips) for look in LOOKS]
-        frames = [
-            Scene.sample(s, k).clip().frames for s, k in tqdm(scenes, desc="rendering for the decoder", disable=None)
-        ]
+        scenes = tqdm(decoder_scenes(args), desc="rendering for the decoder", unit="clip", disable=None)
+        frames = [Scene.sample(seed, look).clip().frames for seed, look in scenes]
         np.save(file, np.stack(frames))
     return list(np.load(file, mmap_mode="r"))
 
@@ -348,8 +413,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
     p.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     p.add_argument("--every", type=int, default=100, help="steps between validations")
-    p.add_argument("--decoder-steps", type=int, default=1500)
-    p.add_argument("--decoder-noise", type=float, default=0.15, help="largest standard deviation")
+    p.add_argument("--decoder-steps", type=int, default=4000)
+    p.add_argument("--decoder-noise", type=float, default=0.1, help="largest standard deviation of noise on top")
+    p.add_argument("--decoder-width", type=int, default=128, help="channels of its network")
     p.add_argument("--decoder-clips", type=int, default=150, help="of each look")
     p.add_argument("--z-dim", type=int, default=32, help="latent channels")
     p.add_argument("--seed", type=int, default=0)
@@ -367,8 +433,9 @@ def main(words: list[str] | None = None) -> None:
     if not (frozen / "scheduler").is_dir():
         build(frozen, shipped_keys(args.z_dim))
     stages = {
-        "code": lambda: code_stage(args), "clips": lambda: clips_stage(args), "decoder": lambda: decoder_stage(args),
-        "transformer": lambda: transformer_stage(args, frozen), "export": lambda: export(args.work, args.out),
+        "code": lambda: code_stage(args), "clips": lambda: clips_stage(args),
+        "transformer": lambda: transformer_stage(args, frozen), "decoder": lambda: decoder_stage(args, frozen),
+        "export": lambda: export(args.work, args.out),
     }  # fmt: skip
     for name, stage in stages.items():
         if args.stage in ("all", name):

@@ -22,11 +22,12 @@ GROUP, PATCH = 4, 8
 
 
 class Refiner(nn.Module):
-    """Residual network on the latent grid: what a patch's neighbours in space and time say about its detail."""
+    """Residual network on the latent grid: what a patch's neighbours in space and time, and the first frame at the
+    same place, say about its detail."""
 
     def __init__(self, z_dim: int, hidden: int, blocks: int):
         super().__init__()
-        self.entry = nn.Conv3d(z_dim, hidden, (1, 3, 3), padding=(0, 1, 1))
+        self.entry = nn.Conv3d(2 * z_dim, hidden, (1, 3, 3), padding=(0, 1, 1))
         self.space = nn.ModuleList(nn.Conv3d(hidden, hidden, (1, 3, 3), padding=(0, 1, 1)) for _ in range(blocks))
         self.time = nn.ModuleList(nn.Conv3d(hidden, hidden, (2, 1, 1)) for _ in range(blocks))
         self.out = nn.Conv3d(hidden, 3 * GROUP * PATCH * PATCH, 1)
@@ -35,7 +36,8 @@ class Refiner(nn.Module):
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """(B, z, T, h, w) to (B, 768, T, h, w); time is causal, as the Wan VAE is."""
-        x = nn.functional.silu(self.entry(latents))
+        first = latents[:, :, :1].expand_as(latents)
+        x = nn.functional.silu(self.entry(torch.cat([latents, first], dim=1)))
         for space, time in zip(self.space, self.time, strict=True):
             past = nn.functional.pad(x, (0, 0, 0, 0, 1, 0), mode="replicate")
             x = x + nn.functional.silu(space(nn.functional.silu(time(past))))
