@@ -5,7 +5,7 @@ import pytest
 
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.judge import Rubric, load_rubric
-from cosmos_exp.tabletop.faults import RUBRIC, plant
+from cosmos_exp.tabletop.faults import RUBRIC, fade, plant
 from cosmos_exp.tabletop.judge import Instruction, RulesJudge, parse_instruction
 from cosmos_exp.tabletop.scene import LOOKS, Scene
 
@@ -34,6 +34,18 @@ def test_a_planted_fault_is_noticed_under_the_right_rubric(fault):
         seen.append(judge(frames, prompt, RUBRIC[fault]).score)
     assert sum(s < CLEAN for s in seen) >= 2, seen
     assert np.mean(seen) < 4
+
+
+def test_a_thing_whose_colour_drifts_has_not_vanished():
+    """In its place, a bit nearer to the wood's tone: the task is done, the colour is what is wrong."""
+    purple = (
+        s for s in (Scene.sample(k, "robot") for k in range(71_000_007, 71_000_099)) if "purple" in s.objects[0].name
+    )
+    scene = next(purple)
+    frames = fade(scene, 0.35)
+    assert "lost its colour" in judge(frames, scene.prompt, "physics").text
+    assert "vanished" not in judge(frames, scene.prompt, "physics").text
+    assert judge(frames, scene.prompt, "instruction").score == 5.0
 
 
 def test_the_hand_counts_only_when_the_prompt_names_it():

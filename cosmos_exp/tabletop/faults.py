@@ -16,8 +16,9 @@ from cosmos_exp.tabletop.scene import HANDS, LOOKS, PHASES, Scene
 RUBRIC = {
     "wrong hand": "instruction", "wrong object": "instruction", "dropped": "instruction", "frozen": "instruction",
     "reversed": "instruction", "vanishing object": "physics", "teleport": "physics", "hand of the other look": "physics",
-    "noise": "physics", "blur": "physics",
+    "fading object": "physics", "noise": "physics", "blur": "physics",
 }  # fmt: skip
+TABLE = (186, 142, 98)  # mean tone of the wood
 DROP = 0.6 * PHASES[1] + 0.4 * PHASES[2]  # a third of the way, short of any container
 
 
@@ -58,7 +59,20 @@ def plant(scene: Scene, fault: str) -> tuple[np.ndarray, str]:
         scene = replace(scene, objects=(scene.objects[1], scene.objects[0], *scene.objects[2:]))
     elif fault in ("dropped", "vanishing object", "teleport", "hand of the other look"):
         scene = FaultyScene(**{f.name: getattr(scene, f.name) for f in fields(scene)}, fault=fault)
+    if fault == "fading object":
+        return fade(scene), prompt
     return spoil(scene.clip().frames, fault, scene.seed), prompt
+
+
+def fade(scene: Scene, share: float = 0.6) -> np.ndarray:
+    """The scene's frames with the moved object's colour drifting, over the first half, to `share` of the wood's."""
+    clip = scene.clip()
+    frames, wood = clip.frames.astype(np.float32), np.array(TABLE, np.float32)
+    thing = clip.labels == scene.objects[0].label
+    for t, frame in enumerate(frames):
+        part = share * min(2 * t / max(len(frames) - 1, 1), 1.0)
+        frame[thing[t]] = (1 - part) * frame[thing[t]] + part * wood
+    return frames.round().astype(np.uint8)
 
 
 def spoil(frames: np.ndarray, fault: str, seed: int) -> np.ndarray:

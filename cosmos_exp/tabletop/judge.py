@@ -75,7 +75,7 @@ def _ramp(value: float, good: float, bad: float) -> float:
 
 def _last(seen: Seen, color: str) -> np.ndarray | None:
     """Where a thing was last seen, within the last quarter of the video."""
-    tail = seen.centers[color][-max(3, len(seen.arms) // 4) :]
+    tail = seen.faded_centers[color][-max(3, len(seen.arms) // 4) :]
     visible = tail[~np.isnan(tail[:, 0])]
     return visible[-1] if len(visible) else None
 
@@ -122,9 +122,10 @@ def judge_physics(seen: Seen) -> Findings:
     """Things that vanish, appear, jump untouched or change size; hands that change their kind; a spoilt picture."""
     findings = Findings()
     for color, (area, _) in seen.things.items():
-        tail = seen.areas[color][-max(3, len(seen.arms) // 4) :]
-        left = float(tail.max()) / area
-        findings.deduct(2 * (1 - _ramp(left, 0.15, 0.4)), f"the {color} thing vanished")
+        tail, faded = (a[color][-max(3, len(seen.arms) // 4) :] for a in (seen.areas, seen.faded_areas))
+        gone, pale = (1 - _ramp(float(a.max()) / area, 0.15, 0.4) for a in (faded, tail))
+        findings.deduct(2 * gone, f"the {color} thing vanished")
+        findings.deduct(1.5 * max(pale - gone, 0), f"the {color} thing lost its colour")
         findings.deduct(_ramp(float(tail[-1]) / area, 2.6, 4.0), f"the {color} thing grew")
         findings.deduct(1.5 * min(_untouched_jumps(seen, color), 2), f"the {color} thing jumped untouched")
     for color, count in seen.appeared.items():

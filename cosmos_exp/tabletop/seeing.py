@@ -21,17 +21,18 @@ _NAMES = [c for c in COLORS if c != "white"] + [""] * (len(_REFERENCES) - len(CO
 NEUTRAL, WHITE_FROM, DARK = 0.024, 178, 48
 SMALLEST = 10  # pixels of a thing
 MAX_REACH = 0.055  # in shares of red and green: farther from every reference is no named colour
+FADED_REACH = 0.11  # a thing known from the first frame is still there this far from its colour, faded
 
 
-def color_masks(frame: np.ndarray) -> dict[str, np.ndarray]:
-    """Boolean (H, W) for each named colour: pixels of that hue, whatever their brightness."""
+def color_masks(frame: np.ndarray, reach: float = MAX_REACH) -> dict[str, np.ndarray]:
+    """Boolean (H, W) for each named colour: pixels within `reach` of that hue, whatever their brightness."""
     rgb = frame.astype(np.float32)
     total = rgb.sum(-1) + 1e-3
     share = rgb[..., :2] / total[..., None]
     table = np.array([[c[0] / sum(c), c[1] / sum(c)] for c in _REFERENCES], np.float32)
     distance = ((share[:, :, None] - table) ** 2).sum(-1)
     best = distance.argmin(-1)
-    near = distance.min(-1) < MAX_REACH**2
+    near = distance.min(-1) < reach**2
     masks = {n: (best == i) & near & (total > 110) for i, n in enumerate(_NAMES) if n}
     masks["white"] = (np.abs(share - 1 / 3).max(-1) < NEUTRAL) & (rgb.min(-1) > WHITE_FROM)
     return masks
@@ -120,6 +121,7 @@ class Seen:
     """What `look_at` found. T frames, coordinates in pixels of the first frame.
 
     things: colour -> (area, centre) in the first frame. areas (T,) and centers (T, 2; nan when unseen) by colour.
+    faded_areas, faded_centers: the same, where its hue may have drifted.
     arms: bool (T, H, W), pixels of arms that are not where they rested. side_frames: frames in which a left or right
     arm reaches out. robot_share (T,): share of pixels as black as the robot's arm in what reaches out; nan if nothing.
     rest_change: by hand, share of its resting place that is changed (T,). appeared: colours that come without having
@@ -130,6 +132,8 @@ class Seen:
     things: dict[str, tuple[int, tuple[float, float]]]
     areas: dict[str, np.ndarray]
     centers: dict[str, np.ndarray]
+    faded_areas: dict[str, np.ndarray]
+    faded_centers: dict[str, np.ndarray]
     arms: np.ndarray
     side_frames: dict[str, int]
     robot_share: np.ndarray
@@ -160,8 +164,8 @@ def look_at(frames: np.ndarray) -> Seen:
     first, top = flat[0], horizon(flat[0])
     look = seen_look(first)
     rest = rest_masks(look, first.shape[:2])
-    masks = [color_masks(f) for f in flat]
-    for of_frame in masks:
+    masks, faded = ([color_masks(f, reach) for f in flat] for reach in (MAX_REACH, FADED_REACH))
+    for of_frame in masks + faded:
         for mask in of_frame.values():
             mask[:top] = False
     hands = cv2.dilate((rest["left"] | rest["right"]).astype(np.uint8), np.ones((5, 5))) > 0
@@ -170,12 +174,11 @@ def look_at(frames: np.ndarray) -> Seen:
         found = largest(mask & ~hands)
         if found:
             things[color] = found
-    areas, centers = _tracks(masks, things)
     arms = np.stack([_arm_mask(f, first, m, masks[0], things) for f, m in zip(flat, masks, strict=True)])
     sides = [_side(a) for a in arms]
     share = np.array([np.nan if s is None else black(f)[a].mean() for f, a, s in zip(flat, arms, sides, strict=True)])
     return Seen(
-        look, things, areas, centers, arms, {h: sides.count(h) for h in HANDS}, share,
+        look, things, *_tracks(masks, things), *_tracks(faded, things), arms, {h: sides.count(h) for h in HANDS}, share,
         {h: np.array([changed(f, first)[rest[h]].mean() for f in flat]) for h in HANDS},
         _appeared(masks, things, hands, arms), *_picture(frames), float(np.abs(flat[1:].astype(int) - first).mean()),
     )  # fmt: skip
