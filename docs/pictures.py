@@ -1,15 +1,19 @@
-"""Draws the pictures of docs/measures.md from the embedded world: `python docs/pictures.py`."""
+"""Draws the pictures of docs/measures.md from the embedded world: `python docs/pictures.py`; and README's picture of the
+left/right test from a finished study of docs/tabletop.md: `python docs/pictures.py outputs/sweeps/tabletop`."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from cosmos_exp.config import Sampson
+from cosmos_exp.data.video import read_video
 from cosmos_exp.metrics.judge import load_rubric
 from cosmos_exp.metrics.plots import error_over_frames, worst_pair, worst_pairs
 from cosmos_exp.metrics.sampson import measure_views
 from cosmos_exp.metrics.views import View
+from cosmos_exp.run_folder import RunFolder, read_json_lines
 from cosmos_exp.tabletop.dataset import Kind
 from cosmos_exp.tabletop.faults import plant
 from cosmos_exp.tabletop.judge import RulesJudge
@@ -65,6 +69,30 @@ def judge_picture() -> None:
     sheet.save(OUT / "judge.png")
 
 
+def hands_picture(study: Path, runs: tuple[str, ...] = ("base", "lora-r2", "lora-r32"), scenes: int = 3) -> None:
+    """The same first frame and start noise with either hand in the prompt, three moments of each run's video."""
+    cell, moments = (152, 91), (0.4, 0.65, 1.0)
+    wide = cell[0] * (1 + len(runs) * len(moments)) + 8 * len(runs)
+    sheet = Image.new("RGB", (wide, 18 + 2 * scenes * (cell[1] + 18)), "white")
+    pen = ImageDraw.Draw(sheet)
+    pen.text((4, 3), "first frame", "black")
+    for row, (scene, hand) in enumerate((s, h) for s in range(scenes) for h in ("left", "right")):
+        top = 18 + row * (cell[1] + 18)
+        for r, run in enumerate(runs):
+            left = cell[0] + 8 + r * (len(moments) * cell[0] + 8)
+            pen.text((left + 4, 3), run, "black")
+            videos = RunFolder(study / run)
+            frames = read_video(videos.video(f"robot_{scene:04d}_{hand}", 0))
+            if r == 0:
+                sheet.paste(Image.fromarray(frames[0]).resize(cell), (0, top))
+                said = {line["video"]: line["prompt"] for line in read_json_lines(videos.scores)}
+                pen.text((4, top + cell[1] + 3), said[f"robot_{scene:04d}_{hand}__seed0.mp4"], "black")
+            for m, share in enumerate(moments):
+                picture = Image.fromarray(frames[round(share * (len(frames) - 1))]).resize(cell)
+                sheet.paste(picture, (left + m * cell[0], top))
+    sheet.save(OUT / "hands.png")
+
+
 def _fold(lines: list[str], width: int = 72) -> list[str]:
     import textwrap
 
@@ -74,5 +102,8 @@ def _fold(lines: list[str], width: int = 72) -> list[str]:
 
 
 if __name__ == "__main__":
-    sampson_pictures()
-    judge_picture()
+    if len(sys.argv) > 1:
+        hands_picture(Path(sys.argv[1]))
+    else:
+        sampson_pictures()
+        judge_picture()
