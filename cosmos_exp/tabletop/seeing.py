@@ -24,18 +24,17 @@ MAX_REACH = 0.055  # in shares of red and green: farther from every reference is
 FADED_REACH = 0.11  # a thing known from the first frame is still there this far from its colour, faded
 
 
-def color_masks(frame: np.ndarray, reach: float = MAX_REACH) -> dict[str, np.ndarray]:
-    """Boolean (H, W) for each named colour: pixels within `reach` of that hue, whatever their brightness."""
+def color_masks(frame: np.ndarray, reaches: tuple[float, ...]) -> list[dict[str, np.ndarray]]:
+    """For each reach boolean (H, W) by named colour: pixels within it of that hue, whatever their brightness."""
     rgb = frame.astype(np.float32)
     total = rgb.sum(-1) + 1e-3
     share = rgb[..., :2] / total[..., None]
     table = np.array([[c[0] / sum(c), c[1] / sum(c)] for c in _REFERENCES], np.float32)
     distance = ((share[:, :, None] - table) ** 2).sum(-1)
-    best = distance.argmin(-1)
-    near = distance.min(-1) < reach**2
-    masks = {n: (best == i) & near & (total > 110) for i, n in enumerate(_NAMES) if n}
-    masks["white"] = (np.abs(share - 1 / 3).max(-1) < NEUTRAL) & (rgb.min(-1) > WHITE_FROM)
-    return masks
+    best, nearest = distance.argmin(-1), distance.min(-1)
+    white = (np.abs(share - 1 / 3).max(-1) < NEUTRAL) & (rgb.min(-1) > WHITE_FROM)
+    named = {n: (best == i) & (total > 110) for i, n in enumerate(_NAMES) if n}
+    return [{n: m & (nearest < reach**2) for n, m in named.items()} | {"white": white.copy()} for reach in reaches]
 
 
 def neutral(frame: np.ndarray) -> np.ndarray:
@@ -164,7 +163,7 @@ def look_at(frames: np.ndarray) -> Seen:
     first, top = flat[0], horizon(flat[0])
     look = seen_look(first)
     rest = rest_masks(look, first.shape[:2])
-    masks, faded = ([color_masks(f, reach) for f in flat] for reach in (MAX_REACH, FADED_REACH))
+    masks, faded = map(list, zip(*(color_masks(f, (MAX_REACH, FADED_REACH)) for f in flat), strict=True))
     for of_frame in masks + faded:
         for mask in of_frame.values():
             mask[:top] = False
