@@ -76,17 +76,17 @@ def hands_picture(study: Path, runs: tuple[str, ...] = ("base", "lora-r2", "lora
     sheet = Image.new("RGB", (wide, 18 + 2 * scenes * (cell[1] + 18)), "white")
     pen = ImageDraw.Draw(sheet)
     pen.text((4, 3), "first frame", "black")
+    prompts = {line["video"]: line["prompt"] for line in read_json_lines(RunFolder(study / runs[0]).scores)}
     for row, (scene, hand) in enumerate((s, h) for s in range(scenes) for h in ("left", "right")):
         top = 18 + row * (cell[1] + 18)
         for r, run in enumerate(runs):
             left = cell[0] + 8 + r * (len(moments) * cell[0] + 8)
             pen.text((left + 4, 3), run, "black")
-            videos = RunFolder(study / run)
-            frames = read_video(videos.video(f"robot_{scene:04d}_{hand}", 0))
+            video = RunFolder(study / run).video(f"robot_{scene:04d}_{hand}", 0)
+            frames = read_video(video)
             if r == 0:
                 sheet.paste(Image.fromarray(frames[0]).resize(cell), (0, top))
-                said = {line["video"]: line["prompt"] for line in read_json_lines(videos.scores)}
-                pen.text((4, top + cell[1] + 3), said[f"robot_{scene:04d}_{hand}__seed0.mp4"], "black")
+                pen.text((4, top + cell[1] + 3), prompts[video.name], "black")
             for m, share in enumerate(moments):
                 picture = Image.fromarray(frames[round(share * (len(frames) - 1))]).resize(cell)
                 sheet.paste(picture, (left + m * cell[0], top))

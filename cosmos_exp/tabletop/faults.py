@@ -11,14 +11,13 @@ from dataclasses import dataclass, fields, replace
 import cv2
 import numpy as np
 
-from cosmos_exp.tabletop.scene import HANDS, LOOKS, PHASES, Scene
+from cosmos_exp.tabletop.scene import HANDS, LOOKS, PHASES, TABLE_TONE, Scene
 
 RUBRIC = {
     "wrong hand": "instruction", "wrong object": "instruction", "dropped": "instruction", "frozen": "instruction",
     "reversed": "instruction", "vanishing object": "physics", "teleport": "physics", "hand of the other look": "physics",
     "fading object": "physics", "noise": "physics", "blur": "physics",
 }  # fmt: skip
-TABLE = (186, 142, 98)  # mean tone of the wood
 DROP = 0.6 * PHASES[1] + 0.4 * PHASES[2]  # a third of the way, short of any container
 
 
@@ -67,7 +66,7 @@ def plant(scene: Scene, fault: str) -> tuple[np.ndarray, str]:
 def fade(scene: Scene, share: float = 0.6) -> np.ndarray:
     """The scene's frames with the moved object's colour drifting, over the first half, to `share` of the wood's."""
     clip = scene.clip()
-    frames, wood = clip.frames.astype(np.float32), np.array(TABLE, np.float32)
+    frames, wood = clip.frames.astype(np.float32), np.array(TABLE_TONE, np.float32)
     thing = clip.labels == scene.objects[0].label
     for t, frame in enumerate(frames):
         part = share * min(2 * t / max(len(frames) - 1, 1), 1.0)

@@ -73,9 +73,14 @@ def _ramp(value: float, good: float, bad: float) -> float:
     return float(np.clip((value - good) / (bad - good), 0, 1))
 
 
+def _tail(track: np.ndarray) -> np.ndarray:
+    """The last quarter of the video, three frames at least."""
+    return track[-max(3, len(track) // 4) :]
+
+
 def _last(seen: Seen, color: str) -> np.ndarray | None:
     """Where a thing was last seen, within the last quarter of the video."""
-    tail = seen.faded_centers[color][-max(3, len(seen.arms) // 4) :]
+    tail = _tail(seen.faded_centers[color])
     visible = tail[~np.isnan(tail[:, 0])]
     return visible[-1] if len(visible) else None
 
@@ -122,7 +127,7 @@ def judge_physics(seen: Seen) -> Findings:
     """Things that vanish, appear, jump untouched or change size; hands that change their kind; a spoilt picture."""
     findings = Findings()
     for color, (area, _) in seen.things.items():
-        tail, faded = (a[color][-max(3, len(seen.arms) // 4) :] for a in (seen.areas, seen.faded_areas))
+        tail, faded = _tail(seen.areas[color]), _tail(seen.faded_areas[color])
         gone, pale = (1 - _ramp(float(a.max()) / area, 0.15, 0.4) for a in (faded, tail))
         findings.deduct(2 * gone, f"the {color} thing vanished")
         findings.deduct(1.5 * max(pale - gone, 0), f"the {color} thing lost its colour")

@@ -69,12 +69,16 @@ def load_vae(work: Path) -> LinearVideoAutoencoder:
 
 
 def normalise(vae: LinearVideoAutoencoder, latents: torch.Tensor) -> torch.Tensor:
-    mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
-    return (latents - mean) / vae.latent_scale
+    return (latents - vae.latent_mean) / vae.latent_scale
 
 
 def denormalise(vae: LinearVideoAutoencoder, latents: torch.Tensor) -> torch.Tensor:
-    return latents * vae.latent_scale + torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
+    return latents * vae.latent_scale + vae.latent_mean
+
+
+def unit_latents(vae: LinearVideoAutoencoder, frames: np.ndarray) -> torch.Tensor:
+    """Normalised latents (z, t, h, w) of uint8 frames (T, H, W, 3)."""
+    return normalise(vae, vae.encode(to_video(frames)[None]).latent_dist.mean)[0]
 
 
 def make_shard(work: Path, first_seed: int, path: Path, size: int, look: str = "human") -> Path:
@@ -86,7 +90,7 @@ def make_shard(work: Path, first_seed: int, path: Path, size: int, look: str = "
     for seed in range(first_seed, first_seed + size):
         clip = Scene.sample(seed, look).clip()
         with torch.no_grad():
-            latents.append(normalise(vae, vae.encode(to_video(clip.frames)[None]).latent_dist.mean)[0].half().numpy())
+            latents.append(unit_latents(vae, clip.frames).half().numpy())
         prompts.append(clip.prompt)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part.npz")
@@ -338,14 +342,10 @@ def decoder_latents(
     model = new_transformer(args)
     trained = torch.load(args.work / "transformer.pt", map_location="cpu", weights_only=True)["ema"]
     model.load_state_dict(trained, strict=False)
-    forward, embed = (
-        PerFrameForward(model, torch.compile(run_block) if args.compile else run_block),
-        prompt_embedder(folder),
-    )
+    forward = PerFrameForward(model, torch.compile(run_block) if args.compile else run_block)
+    embed = prompt_embedder(folder)
     scenes = decoder_scenes(args)
-    own = torch.stack([
-        normalise(vae, vae.encode(to_video(np.array(v))[None]).latent_dist.mean)[0] for v in videos
-    ])  # fmt: skip
+    own = torch.stack([unit_latents(vae, np.array(v)) for v in videos])
     versions, generator = [own.half()], torch.Generator().manual_seed(args.seed)
     for starts in ({"human": 0.5, "robot": 0.3}, {"human": 0.75, "robot": 0.5}):
         made = []

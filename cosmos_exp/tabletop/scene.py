@@ -26,6 +26,7 @@ CONTAINERS = ("bowl", "tray", "plate")
 HANDS = ("left", "right")
 LOOKS = ("human", "robot")
 VIEWS = {"head": (0.0, -0.50, 0.56), "left": (-0.30, -0.42, 0.50), "right": (0.30, -0.42, 0.50)}  # camera places
+TABLE_TONE: Triple = (186, 142, 98)  # of the wood, before a scene's own shade
 SKIN: tuple[Triple, ...] = ((236, 190, 160), (214, 160, 124), (176, 120, 86), (128, 84, 58), (92, 60, 44))
 SLEEVES: tuple[Triple, ...] = ((70, 84, 128), (150, 52, 60), (90, 120, 90), (180, 170, 150), (60, 60, 66))
 LABELS = {"table": 0, "wall": 1, "left": 2, "right": 3}
@@ -350,7 +351,7 @@ def _room(seed: int) -> Room:
     """
     rng = np.random.RandomState(np.random.MT19937(np.random.SeedSequence((seed, 0x300D))))
     rows, columns = 480, 640
-    wood = np.array((186, 142, 98)) + rng.uniform(-14, 14)
+    wood = np.array(TABLE_TONE) + rng.uniform(-14, 14)
     grain = 7 * _value_noise(rng, rows, columns, 16, 120) + 5 * _value_noise(rng, rows, columns, 60, 160)
     table = wood[None, None, :] + grain[..., None] * np.array((1.0, 0.9, 0.75))
     for k in range(1, 6):

@@ -11,9 +11,9 @@ from functools import cache
 import cv2
 import numpy as np
 
-from cosmos_exp.tabletop.scene import COLORS, HANDS, LABELS, SKIN, SLEEVES, Scene
+from cosmos_exp.tabletop.scene import COLORS, HANDS, LABELS, SKIN, SLEEVES, TABLE_TONE, Scene
 
-WOOD = ((186, 142, 98), (172, 128, 84), (200, 156, 112), (240, 214, 172), (96, 60, 36), (70, 44, 26))
+WOOD = (TABLE_TONE, (172, 128, 84), (200, 156, 112), (240, 214, 172), (96, 60, 36), (70, 44, 26))
 WALL = ((176, 184, 188),)
 # Shares of red and green that a lit or shaded surface keeps. White is a colour of its own: neutral and bright.
 _REFERENCES = [COLORS[c] for c in COLORS if c != "white"] + [*WOOD, *SKIN, *SLEEVES, *WALL]
