@@ -22,19 +22,26 @@ import torch
 from common import device_name, machine_line, markdown, spread, write
 from train_step import COMMON, Ours
 
-from cosmos_exp import stages
-from cosmos_exp.compose import compose_config
+from cosmos_exp.config.composing import compose_config
 from cosmos_exp.data.cache import RunCache
-from cosmos_exp.data.dataset import window_starts
-from cosmos_exp.processes import Processes
+from cosmos_exp.data.windows import window_starts
+from cosmos_exp.distributed import Processes
+from cosmos_exp.experiment import context as stages
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.world.components import Encoders
+from cosmos_exp.world.encoders import Encoders
 
 
 def prepared_with(folder: Path) -> tuple[Any, Any]:
     """Configuration and a prepared small data set of the embedded world."""
-    config = compose_config([*COMMON, "training.global_batch_size=1", "hardware.samples_per_forward=1",
-                             "data.train_clips=16", "training.epochs=100000"])  # fmt: skip
+    config = compose_config(
+        [
+            *COMMON,
+            "training.global_batch_size=1",
+            "hardware.samples_per_forward=1",
+            "data.train_clips=16",
+            "training.epochs=100000",
+        ]
+    )
     record = RunFolder(folder / "run")
     record.path.mkdir(parents=True)
     return config, stages.prepare(config, record, Processes("cpu", 1))
@@ -89,7 +96,10 @@ def training(config: Any, prepared: Any, counts: list[int], steps: int, folder: 
             rates[count].append(20 / (time.perf_counter() - began))
             grown[count] += process.memory_info().rss - before
     base = rates[counts[0]]
-    return [[n, spread(r), spread([a / b for a, b in zip(r, base, strict=True)]), f"{grown[n] / 2**20:.0f}"] for n, r in rates.items()]  # fmt: skip
+    return [
+        [n, spread(r), spread([a / b for a, b in zip(r, base, strict=True)]), f"{grown[n] / 2**20:.0f}"]
+        for n, r in rates.items()
+    ]
 
 
 def main() -> int:
@@ -107,10 +117,17 @@ def main() -> int:
         trained = training(config, prepared, [int(n) for n in args.videos.split(",")], args.steps, folder)
     text = (
         f"{machine_line()}; embedded model, batch 1, LoRA rank 32, {args.steps} steps after 10 of warm-up.\n\n"
-        + markdown(["windows encoded", "seconds", "seconds a window"], encoded) + "\n\n"
+        + markdown(["windows encoded", "seconds", "seconds a window"], encoded)
+        + "\n\n"
         + markdown(["videos", "training, samples/s", "against the fewest", "memory grown, MiB"], trained)
-    )  # fmt: skip
-    write("cache", f"Cost against the number of videos on {device_name()}", text, {"encoding": encoded, "training": trained}, args.out)  # fmt: skip
+    )
+    write(
+        "cache",
+        f"Cost against the number of videos on {device_name()}",
+        text,
+        {"encoding": encoded, "training": trained},
+        args.out,
+    )
     return 0
 
 

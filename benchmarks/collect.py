@@ -21,7 +21,11 @@ def reference_lines(work: Path, pages: dict) -> list[str]:
     found = json.loads(file.read_text())
     pages["reference"] = found
     peak = "" if found["peak_gib"] is None else f", peak {found['peak_gib']:.1f} GiB"
-    lines = ["## The reference's own script", "", f"{found['adapter']}: median {found['median']:.2f} s a step of one sample ({min(found['seconds']):.2f} to {max(found['seconds']):.2f}){peak}."]  # fmt: skip
+    lines = [
+        "## The reference's own script",
+        "",
+        f"{found['adapter']}: median {found['median']:.2f} s a step of one sample ({min(found['seconds']):.2f} to {max(found['seconds']):.2f}){peak}.",
+    ]
     for row in pages.get("train", []):
         if row["adapter"] == found["adapter"] and row["variant"].startswith("ours"):
             seconds = statistics.median(row["seconds"]) / row["batch"]

@@ -23,13 +23,15 @@ from common import device_name, interleaved, machine_line, markdown, ratios, spr
 from diffusers import Cosmos2_5_PredictBasePipeline, UniPCMultistepScheduler
 from train_step import COMMON, MODELS
 
-from cosmos_exp import stages
-from cosmos_exp.compose import compose_config
+from cosmos_exp.config.composing import compose_config
 from cosmos_exp.data.video import write_video
+from cosmos_exp.distributed import Processes
+from cosmos_exp.experiment import context as stages
 from cosmos_exp.generation.videos import Generator, VideoTask, start_noise
-from cosmos_exp.processes import Processes
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.world.components import GuardrailOff, load_pipeline, load_transformer, load_vae, negative_prompt
+from cosmos_exp.world.guardrail import GuardrailOff
+from cosmos_exp.world.loading import load_transformer, load_vae
+from cosmos_exp.world.pipeline import load_pipeline, negative_prompt
 
 
 def plain(config: Any, prepared: Any, folder: Path, device: torch.device) -> Any:
@@ -38,10 +40,13 @@ def plain(config: Any, prepared: Any, folder: Path, device: torch.device) -> Any
     transformer, _ = load_transformer(prepared.model, dtype)
     vae = load_vae(prepared.model, dtype)
     pipe = Cosmos2_5_PredictBasePipeline(
-        text_encoder=None, tokenizer=None, transformer=transformer, vae=vae,
+        text_encoder=None,
+        tokenizer=None,
+        transformer=transformer,
+        vae=vae,
         scheduler=UniPCMultistepScheduler.from_pretrained(prepared.model.path / "scheduler"),
         safety_checker=GuardrailOff(),
-    )  # fmt: skip
+    )
     pipe.vae_scale_factor_spatial = vae.config.scale_factor_spatial or pipe.vae_scale_factor_spatial
     pipe.video_processor.register_to_config(vae_scale_factor=pipe.vae_scale_factor_spatial)
     pipe.set_progress_bar_config(disable=True)
@@ -56,11 +61,18 @@ def plain(config: Any, prepared: Any, folder: Path, device: torch.device) -> Any
         frames = pipe(
             image=task.frames()[0],
             prompt_embeds=prepared.cache.prompt(task.prompt)[None].to(device, dtype),
-            negative_prompt_embeds=prepared.cache.prompt(negative_prompt(generation.negative_prompt))[None].to(device, dtype),
-            latents=start_noise(task.seed, shape), height=data.height, width=data.width, num_frames=data.num_frames,
-            num_inference_steps=generation.num_steps, guidance_scale=generation.guidance_scale,
-            conditional_frame_timestep=config.training.condition_timestep, output_type="np",
-        ).frames[0]  # fmt: skip
+            negative_prompt_embeds=prepared.cache.prompt(negative_prompt(generation.negative_prompt))[None].to(
+                device, dtype
+            ),
+            latents=start_noise(task.seed, shape),
+            height=data.height,
+            width=data.width,
+            num_frames=data.num_frames,
+            num_inference_steps=generation.num_steps,
+            guidance_scale=generation.guidance_scale,
+            conditional_frame_timestep=config.training.condition_timestep,
+            output_type="np",
+        ).frames[0]
         frames = np.clip(frames * 255 + 0.5, 0, 255).astype(np.uint8)
         write_video(folder / "plain.mp4", frames, generation.fps, generation.crf)
         return frames
@@ -125,10 +137,17 @@ def measure(model: str, args: argparse.Namespace, folder: Path) -> list[dict[str
     seconds = interleaved(calls, args.repeats, args.device, warm_up=0)
     slow = seconds["plain diffusers"]
     return [
-        {"model": model, "way": n, "seconds": s, "videos_per_hour": [3600 / x for x in s], "ratio": ratios(slow, s),
-         "largest_difference": differences[n][0], "mean_difference": differences[n][1]}
+        {
+            "model": model,
+            "way": n,
+            "seconds": s,
+            "videos_per_hour": [3600 / x for x in s],
+            "ratio": ratios(slow, s),
+            "largest_difference": differences[n][0],
+            "mean_difference": differences[n][1],
+        }
         for n, s in seconds.items()
-    ]  # fmt: skip
+    ]
 
 
 def main() -> int:
@@ -154,7 +173,17 @@ def main() -> int:
         "against plain diffusers",
         "largest difference, grey levels",
     ]
-    lines = [[r["model"], r["way"], spread(r["seconds"]), spread(r["videos_per_hour"], 0), spread(r["ratio"]), r["largest_difference"]] for r in rows]  # fmt: skip
+    lines = [
+        [
+            r["model"],
+            r["way"],
+            spread(r["seconds"]),
+            spread(r["videos_per_hour"], 0),
+            spread(r["ratio"]),
+            r["largest_difference"],
+        ]
+        for r in rows
+    ]
     text = f"{machine_line(args.device)}; {args.repeats} videos of each in turn: median (lowest to highest).\n\n{markdown(header, lines)}"
     write(args.name or f"generate_{args.device}", f"Generation on {device_name(args.device)}", text, rows, args.out)
     return 0

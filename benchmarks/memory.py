@@ -23,18 +23,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from cosmos_exp.compose import compose_config
+from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.layers import adapted_layers, trainable_parameters, transformer_config
 from cosmos_exp.world import adapter as adapters
-from cosmos_exp.world.architecture import (
-    LADDER,
-    adapted_layers,
-    latent_shape,
-    num_tokens,
-    trainable_parameters,
-    training_memory_gib,
-    transformer_config,
-)
-from cosmos_exp.world.transformer import fast_forward
+from cosmos_exp.world.fast_forward import fast_forward
+from cosmos_exp.world.memory import LADDER, training_memory_gib
+from cosmos_exp.world.sizes import latent_shape, num_tokens
 
 
 class LiveBytes(TorchDispatchMode):
@@ -70,9 +64,11 @@ def meta_model(config: Any, layers: int | None = None) -> CosmosTransformer3DMod
     keys["num_layers"] = layers or keys["num_layers"]
     with torch.device("meta"):
         model = CosmosTransformer3DModel(
-            **keys, extra_pos_embed_type=None, use_crossattn_projection=False,
+            **keys,
+            extra_pos_embed_type=None,
+            use_crossattn_projection=False,
             encoder_hidden_states_channels=keys["text_embed_dim"],
-        ).requires_grad_(False)  # fmt: skip
+        ).requires_grad_(False)
         model.crossattn_proj = torch.nn.Identity()
         adapters.inject(model, config.adapter, 0)
     return model
@@ -152,12 +148,20 @@ def estimate(config: Any, kind: str, policy: str, compiled: bool) -> float:
     layers = adapted_layers(keys, config.adapter.target_modules)
     base = sum(p.numel() for p in meta_model(config).parameters() if not p.requires_grad)
     data = config.data
-    return training_memory_gib({
-        "base_parameters": base, "trainable": trainable_parameters(layers, kind, config.adapter.rank),
-        "tokens": num_tokens(latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)),
-        "hidden": keys["num_attention_heads"] * keys["attention_head_dim"], "num_layers": keys["num_layers"], "samples": 1,
-        "bytes_a_weight": 2, "dora": kind == "dora", "compile": compiled, "checkpointing": policy,
-    })  # fmt: skip
+    return training_memory_gib(
+        {
+            "base_parameters": base,
+            "trainable": trainable_parameters(layers, kind, config.adapter.rank),
+            "tokens": num_tokens(latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)),
+            "hidden": keys["num_attention_heads"] * keys["attention_head_dim"],
+            "num_layers": keys["num_layers"],
+            "samples": 1,
+            "bytes_a_weight": 2,
+            "dora": kind == "dora",
+            "compile": compiled,
+            "checkpointing": policy,
+        }
+    )
 
 
 def main() -> int:
@@ -173,8 +177,16 @@ def main() -> int:
         config = compose_config([f"model={args.model}", "data=gr1_100", "rank=32", f"adapter={kind}"])
         for policy in LADDER:
             kept, peak = whole_step(config, policy)
-            lines.append([kind, policy, f"{kept:.1f}", f"{peak:.1f}", f"{estimate(config, kind, policy, False):.1f}",
-                          f"{estimate(config, kind, policy, True):.1f}"])  # fmt: skip
+            lines.append(
+                [
+                    kind,
+                    policy,
+                    f"{kept:.1f}",
+                    f"{peak:.1f}",
+                    f"{estimate(config, kind, policy, False):.1f}",
+                    f"{estimate(config, kind, policy, True):.1f}",
+                ]
+            )
             print(lines[-1], flush=True)
     for kind in args.kinds.split(",") if args.compiled else ():
         config = compose_config([f"model={args.model}", "data=gr1_100", "rank=32", f"adapter={kind}"])
@@ -182,12 +194,21 @@ def main() -> int:
             compiled.append([kind, policy, f"{compiled_rows(config, policy):.1f}"])
             print(compiled[-1], flush=True)
     header = ["adapter", "checkpointing", "after forward, GiB", "peak, GiB", "estimate, eager", "estimate, compiled"]
-    text = f"{machine_line()}; {args.model}, 432x768x93, batch 1, rank 32, bf16 base, fp32 adapter and AdamW.\n\n" + markdown(header, lines)  # fmt: skip
+    text = (
+        f"{machine_line()}; {args.model}, 432x768x93, batch 1, rank 32, bf16 base, fp32 adapter and AdamW.\n\n"
+        + markdown(header, lines)
+    )
     if compiled:
         text += "\n\n" + markdown(
             ["adapter", "checkpointing", "rows of (tokens x hidden) a compiled block keeps"], compiled
         )
-    write(f"memory_{args.model}", f"Memory of a training step, counted on {device_name()}", text, {"eager": lines, "compiled": compiled}, args.out)  # fmt: skip
+    write(
+        f"memory_{args.model}",
+        f"Memory of a training step, counted on {device_name()}",
+        text,
+        {"eager": lines, "compiled": compiled},
+        args.out,
+    )
     return 0
 
 

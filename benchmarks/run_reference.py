@@ -27,8 +27,8 @@ from common import machine_line
 from train_step import MODELS
 from transformers import AutoTokenizer
 
-from cosmos_exp.compose import compose_config
-from cosmos_exp.data.dataset import cache_root
+from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.paths import cache_root
 from cosmos_exp.data.video import write_video
 from cosmos_exp.world.model_folder import resolve
 
@@ -41,8 +41,17 @@ class Enough(BaseException):
 
 def make_model(size: str, folder: Path) -> Path:
     """A diffusers folder with random weights; the transformer and tokenizer are the embedded builder's at this size."""
-    words = ["model.weights=random", "model.max_first_loss=null", "model.z_dim=16", "model.transformer.in_channels=17",
-             "model.transformer.out_channels=16"] if size == "tiny" else MODELS["2b"]  # fmt: skip
+    words = (
+        [
+            "model.weights=random",
+            "model.max_first_loss=null",
+            "model.z_dim=16",
+            "model.transformer.in_channels=17",
+            "model.transformer.out_channels=16",
+        ]
+        if size == "tiny"
+        else MODELS["2b"]
+    )
     if size == "2b":
         words = [*words, "model.text_channels=100352"]
     config = compose_config(words)
@@ -53,10 +62,14 @@ def make_model(size: str, folder: Path) -> Path:
         (target / part.name).symlink_to(part)
     _encoders(target, full=size == "2b")
     tokenizer = AutoTokenizer.from_pretrained(target / "tokenizer")
-    index = {"_class_name": "Cosmos2_5_PredictBasePipeline", "scheduler": ["diffusers", "UniPCMultistepScheduler"],
-             "text_encoder": ["transformers", "Qwen2_5_VLForConditionalGeneration"],
-             "tokenizer": ["transformers", type(tokenizer).__name__], "transformer": ["diffusers", "CosmosTransformer3DModel"],
-             "vae": ["diffusers", "AutoencoderKLWan"]}  # fmt: skip
+    index = {
+        "_class_name": "Cosmos2_5_PredictBasePipeline",
+        "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+        "text_encoder": ["transformers", "Qwen2_5_VLForConditionalGeneration"],
+        "tokenizer": ["transformers", type(tokenizer).__name__],
+        "transformer": ["diffusers", "CosmosTransformer3DModel"],
+        "vae": ["diffusers", "AutoencoderKLWan"],
+    }
     (target / "model_index.json").write_text(json.dumps(index))
     return target
 
@@ -67,8 +80,15 @@ def _encoders(target: Path, full: bool) -> None:
     from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
     config = AutoConfig.from_pretrained(target / "text_encoder")
-    config.text_config.update({"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
-                               "num_attention_heads": 28, "num_key_value_heads": 4})  # fmt: skip
+    config.text_config.update(
+        {
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+        }
+    )
     config.vision_config.out_hidden_size = 3584
     small = {"base_dim": 8, "dim_mult": [1, 1, 2, 2], "num_res_blocks": 1}
     parts = {"vae": lambda: AutoencoderKLWan(**({} if full else small))}
@@ -101,11 +121,38 @@ def run(script: Path, size: str, steps: int, kind: str, folder: Path) -> dict:
     """Run the script until `steps` optimizer steps were timed."""
     height, width, frames = FRAMES[size]
     cuda = torch.cuda.is_available() and size == "2b"
-    words = [str(script), "--pretrained_model_name_or_path", str(make_model(size, folder)), "--train_data_dir",
-             str(make_videos(size, folder)), "--train_batch_size", "1", "--num_train_epochs", "1000", "--seed", "0",
-             "--output_dir", str(folder / "out"), "--height", str(height), "--width", str(width), "--num_frames", str(frames),
-             "--gradient_checkpointing", "--lora_rank", "32", "--lora_alpha", "32", "--mixed_precision", "bf16",
-             "--report_to", "wandb", *(["--allow_tf32"] if cuda else []), *(["--use_dora"] if kind == "dora" else [])]  # fmt: skip
+    words = [
+        str(script),
+        "--pretrained_model_name_or_path",
+        str(make_model(size, folder)),
+        "--train_data_dir",
+        str(make_videos(size, folder)),
+        "--train_batch_size",
+        "1",
+        "--num_train_epochs",
+        "1000",
+        "--seed",
+        "0",
+        "--output_dir",
+        str(folder / "out"),
+        "--height",
+        str(height),
+        "--width",
+        str(width),
+        "--num_frames",
+        str(frames),
+        "--gradient_checkpointing",
+        "--lora_rank",
+        "32",
+        "--lora_alpha",
+        "32",
+        "--mixed_precision",
+        "bf16",
+        "--report_to",
+        "wandb",
+        *(["--allow_tf32"] if cuda else []),
+        *(["--use_dora"] if kind == "dora" else []),
+    ]
     times: list[float] = []
     step = torch.optim.AdamW.step
 

@@ -24,9 +24,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cosmos_exp.config import Sampson
+from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import decode, read_video, resize, write_video
-from cosmos_exp.metrics.sampson import ViewResult, pair_error, summarize, temporal_sampson
+from cosmos_exp.metrics.geometry.results import ViewResult
+from cosmos_exp.metrics.geometry.sampson import temporal_sampson
+from cosmos_exp.metrics.geometry.temporal import pair_error, summarize
 
 SIZES = ((432, 768), (704, 1280))
 
@@ -103,23 +105,40 @@ def main() -> int:
             print(f"{size}: the two differ: {plain} and {fast}", file=sys.stderr)
             return 1
         ratios = [p / f for p, f in zip(plain_seconds, fast_seconds, strict=True)]
-        rows.append({
-            "size": f"{size[0]}x{size[1]}", "frames": args.frames, "matches": fast.matches, "tse": fast.tse,
-            "straightforward_fps": args.frames / statistics.median(plain_seconds),
-            "ours_fps": args.frames / statistics.median(fast_seconds), "ratio": statistics.median(ratios),
-            "ratio_low": min(ratios), "ratio_high": max(ratios),
-        })  # fmt: skip
-    lines = ["| size | matches a pair | straightforward, frames/s | ours, frames/s | ratio (lowest to highest) |", "| --- | --- | --- | --- | --- |"]  # fmt: skip
+        rows.append(
+            {
+                "size": f"{size[0]}x{size[1]}",
+                "frames": args.frames,
+                "matches": fast.matches,
+                "tse": fast.tse,
+                "straightforward_fps": args.frames / statistics.median(plain_seconds),
+                "ours_fps": args.frames / statistics.median(fast_seconds),
+                "ratio": statistics.median(ratios),
+                "ratio_low": min(ratios),
+                "ratio_high": max(ratios),
+            }
+        )
+    lines = [
+        "| size | matches a pair | straightforward, frames/s | ours, frames/s | ratio (lowest to highest) |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for r in rows:
-        lines.append(f"| {r['size']} | {r['matches']:.0f} | {r['straightforward_fps']:.2f} | {r['ours_fps']:.2f} | {r['ratio']:.2f} ({r['ratio_low']:.2f} to {r['ratio_high']:.2f}) |")  # fmt: skip
+        lines.append(
+            f"| {r['size']} | {r['matches']:.0f} | {r['straightforward_fps']:.2f} | {r['ours_fps']:.2f} | {r['ratio']:.2f} ({r['ratio_low']:.2f} to {r['ratio_high']:.2f}) |"
+        )
     today = datetime.date.today().isoformat()
     what = args.video.name if args.video else "a textured flight"
     machine = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, OpenCV {cv2.__version__}"
-    text = f"# Sampson error, SIFT, {today}\n\n{machine}; {args.frames} frames of {what}, median of {args.repeats} repeats; identical numbers.\n\n" + "\n".join(lines)  # fmt: skip
+    text = (
+        f"# Sampson error, SIFT, {today}\n\n{machine}; {args.frames} frames of {what}, median of {args.repeats} repeats; identical numbers.\n\n"
+        + "\n".join(lines)
+    )
     print(text)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"sampson_{today}.md").write_text(text + "\n")
-    (args.out / f"sampson_{today}.json").write_text(json.dumps({"machine": machine, "video": what, "rows": rows}, indent=2) + "\n")  # fmt: skip
+    (args.out / f"sampson_{today}.json").write_text(
+        json.dumps({"machine": machine, "video": what, "rows": rows}, indent=2) + "\n"
+    )
     return 0
 
 

@@ -17,16 +17,24 @@ import torch
 from common import device_name, interleaved, machine_line, markdown, ratios, spread, write
 from train_step import COMMON, Ours
 
-from cosmos_exp import stages
-from cosmos_exp.compose import compose_config
-from cosmos_exp.processes import Processes
+from cosmos_exp.config.composing import compose_config
+from cosmos_exp.distributed import Processes
+from cosmos_exp.experiment import context as stages
 from cosmos_exp.run_folder import RunFolder
 
 
 def trainer(words: list[str], folder: Path) -> Ours:
     """A trainer of the embedded model under these overrides."""
-    config: Any = compose_config([*COMMON, "training.global_batch_size=1", "hardware.samples_per_forward=1",
-                                  "data.train_clips=2", "training.epochs=1000", *words])  # fmt: skip
+    config: Any = compose_config(
+        [
+            *COMMON,
+            "training.global_batch_size=1",
+            "hardware.samples_per_forward=1",
+            "data.train_clips=2",
+            "training.epochs=1000",
+            *words,
+        ]
+    )
     record = RunFolder(folder / "-".join(w.replace("=", "") for w in words))
     record.path.mkdir(parents=True)
     return Ours(config, stages.prepare(config, record, Processes("cpu", 1)), record.path, torch.device("cpu"))
@@ -60,8 +68,10 @@ def main() -> int:
     header = ["setting", "seconds a step", "against the first", "GFLOP a sample"]
     text = (
         f"{machine_line()}; embedded model, batch 1, {args.repeats} steps of each in turn: median (lowest to highest).\n\n"
-        + markdown(header, by_rank) + "\n\n" + markdown(header, by_frames)
-    )  # fmt: skip
+        + markdown(header, by_rank)
+        + "\n\n"
+        + markdown(header, by_frames)
+    )
     write(
         "scaling",
         f"Cost against rank and frames on {device_name()}",

@@ -20,8 +20,16 @@ from common import device_name, machine_line, markdown, spread, write
 IMPORTS = (
     "import torch; from diffusers import CosmosTransformer3DModel, AutoencoderKLWan, Cosmos2_5_PredictBasePipeline"
 )
-RUN = ["run", "data.train_clips=5", "data.validation_videos=1", "data.test_pairs=1", "training.max_steps=1", "tracking=none",
-       "generation.num_steps=1", "training.schedule.warmup_samples=0"]  # fmt: skip
+RUN = [
+    "run",
+    "data.train_clips=5",
+    "data.validation_videos=1",
+    "data.test_pairs=1",
+    "training.max_steps=1",
+    "tracking=none",
+    "generation.num_steps=1",
+    "training.schedule.warmup_samples=0",
+]
 
 
 def seconds(command: list[str], expected: int = 0) -> float:
@@ -70,7 +78,9 @@ def main() -> int:
             found[name].append(way())
     floor = found["torch and diffusers imported"]
     rows = [[n, spread(s), spread([a / b for a, b in zip(s, floor, strict=True)])] for n, s in found.items()]
-    text = f"{machine_line()}; {args.repeats} of each in turn: median (lowest to highest).\n\n" + markdown(["what", "seconds", "against the imports"], rows)  # fmt: skip
+    text = f"{machine_line()}; {args.repeats} of each in turn: median (lowest to highest).\n\n" + markdown(
+        ["what", "seconds", "against the imports"], rows
+    )
     write("start_up", f"Start-up on {device_name()}", text, found, args.out)
     return 0
 

@@ -9,14 +9,9 @@ import argparse
 
 import numpy as np
 
-from cosmos_exp.report.statistics import (
-    bootstrap_means,
-    equivalence_p,
-    permutation_p,
-    power,
-    prompts_needed,
-    variance_components,
-)
+from cosmos_exp.statistics.comparisons import equivalence_p, permutation_p
+from cosmos_exp.statistics.intervals import bootstrap_means
+from cosmos_exp.statistics.power import power, prompts_needed, variance_components
 
 
 def draw(rng: np.random.Generator, prompts: int, seeds: int, kind: str, mean: float = 0.0) -> list[np.ndarray]:

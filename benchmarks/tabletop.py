@@ -26,7 +26,7 @@ _state: dict[str, Any] = {}
 
 
 def _scores(frames: np.ndarray, prompt: str) -> dict[str, float]:
-    from cosmos_exp.metrics.judge import load_rubric
+    from cosmos_exp.metrics.judges.rubric import load_rubric
     from cosmos_exp.tabletop.judge import RulesJudge
 
     judge = RulesJudge()
@@ -38,7 +38,7 @@ def _through_vae(frames: np.ndarray) -> np.ndarray:
     import torch
 
     from cosmos_exp.tabletop.build import WEIGHTS
-    from cosmos_exp.world.components import load_vae
+    from cosmos_exp.world.loading import load_vae
     from cosmos_exp.world.model_folder import ModelFolder
 
     torch.set_num_threads(1)
@@ -73,9 +73,9 @@ def reconstruction(task: tuple[int, str]) -> dict[str, float]:
     """PSNR, share of SIFT matches kept and Sampson errors of one clip after the autoencoder."""
     import cv2
 
-    from cosmos_exp.config import Sampson
-    from cosmos_exp.metrics.matching import SiftMatcher
-    from cosmos_exp.metrics.sampson import temporal_sampson
+    from cosmos_exp.config.schema import Sampson
+    from cosmos_exp.metrics.geometry.sampson import temporal_sampson
+    from cosmos_exp.metrics.geometry.sift import SiftMatcher
     from cosmos_exp.tabletop.scene import Scene
 
     frames = Scene.sample(*task).clip().frames
@@ -89,9 +89,11 @@ def reconstruction(task: tuple[int, str]) -> dict[str, float]:
     error = float(np.mean((frames.astype(np.float64) - back) ** 2))
     tse = [temporal_sampson(v, Sampson()).tse for v in (frames, back)]
     return {
-        "psnr": 10 * np.log10(255**2 / error), "matches kept": matches(back) / max(matches(frames), 1),
-        "tse": float("nan") if tse[0] is None else tse[0], "tse after": float("nan") if tse[1] is None else tse[1],
-    }  # fmt: skip
+        "psnr": 10 * np.log10(255**2 / error),
+        "matches kept": matches(back) / max(matches(frames), 1),
+        "tse": float("nan") if tse[0] is None else tse[0],
+        "tse after": float("nan") if tse[1] is None else tse[1],
+    }
 
 
 def mean_interval(values: list[float]) -> str:
@@ -123,8 +125,14 @@ def instruments(args: argparse.Namespace, pool: Any) -> tuple[list[str], dict]:
     lines += ["", "## Judge", "", f"`noticed`: the right rubric scores below {NOTICED}.", ""]
     lines += ["| clips | n | physics | instruction | right rubric | noticed |", "| --- | --- | --- | --- | --- | --- |"]
     sets = [("real", clean, [(CLEAN_SEEDS + k, LOOKS[k % 2], False) for k in range(args.clean)], None)]
-    sets += [("real, through the autoencoder", clean,
-              [(CLEAN_SEEDS + k, LOOKS[k % 2], True) for k in range(args.clean)], None)]  # fmt: skip
+    sets += [
+        (
+            "real, through the autoencoder",
+            clean,
+            [(CLEAN_SEEDS + k, LOOKS[k % 2], True) for k in range(args.clean)],
+            None,
+        )
+    ]
     sets += [
         (name, fault, [(FAULT_SEEDS + k, name) for k in range(args.faults)], rubric) for name, rubric in RUBRIC.items()
     ]
@@ -141,13 +149,18 @@ def instruments(args: argparse.Namespace, pool: Any) -> tuple[list[str], dict]:
 
 def runs_table(folder: Path) -> list[str]:
     """A row a run: its adapter, intervals over prompts, and how often the named hand reached out."""
+    from cosmos_exp.files import read_json_lines
     from cosmos_exp.report.study import find_runs
     from cosmos_exp.report.tables import figure, run_row
-    from cosmos_exp.run_folder import read_json_lines
 
     measures = ("instruction", "physics", "tse", "tse_moving")
-    lines = ["", "## Runs", "", "| run | adapter | train s | " + " | ".join(measures) + " | named hand moves |",
-             "| --- | --- | --- |" + " --- |" * (len(measures) + 1)]  # fmt: skip
+    lines = [
+        "",
+        "## Runs",
+        "",
+        "| run | adapter | train s | " + " | ".join(measures) + " | named hand moves |",
+        "| --- | --- | --- |" + " --- |" * (len(measures) + 1),
+    ]
     for run in find_runs(folder):
         row = run_row(run)
         told = [r["detail"]["answer"] for r in read_json_lines(run.scores) if r["measure"] == "instruction"]
@@ -169,8 +182,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     now = datetime.date.today().isoformat()
-    lines = [f"# The embedded world, {now}", "", f"{platform.machine()}, {multiprocessing.cpu_count()} cores, "
-             f"Python {platform.python_version()}.", ""]  # fmt: skip
+    lines = [
+        f"# The embedded world, {now}",
+        "",
+        f"{platform.machine()}, {multiprocessing.cpu_count()} cores, Python {platform.python_version()}.",
+        "",
+    ]
     data: dict[str, Any] = {}
     if args.clean:
         with multiprocessing.get_context("spawn").Pool(2) as pool:

@@ -29,34 +29,63 @@ from diffusers import Cosmos2_5_PredictBasePipeline
 from diffusers.video_processor import VideoProcessor
 from PIL import Image
 
-from cosmos_exp import stages
-from cosmos_exp.compose import compose_config
+from cosmos_exp.config.composing import compose_config
 from cosmos_exp.data.video import read_video
-from cosmos_exp.processes import Processes
+from cosmos_exp.distributed import Processes
+from cosmos_exp.experiment import context as stages
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.training.loop import Trainer
 from cosmos_exp.training.samples import SampleSource
 from cosmos_exp.training.schedule import learning_rate, step_plan
 from cosmos_exp.training.stopping import StopRequest
 from cosmos_exp.world import adapter as adapters
-from cosmos_exp.world.components import Encoders, latent_statistics, load_transformer
+from cosmos_exp.world.encoders import Encoders
+from cosmos_exp.world.loading import latent_statistics, load_transformer
 from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
 
-COMMON = ["tracking=none", "rank=32",
-          "data.train_clips=8", "data.validation_videos=0", "data.test_pairs=1", "data.windows_per_video=1",
-          "training.schedule.warmup_samples=0"]  # fmt: skip
+COMMON = [
+    "tracking=none",
+    "rank=32",
+    "data.train_clips=8",
+    "data.validation_videos=0",
+    "data.test_pairs=1",
+    "data.windows_per_video=1",
+    "training.schedule.warmup_samples=0",
+]
 MODELS = {
     "tabletop": [],
-    "mid": ["model.weights=random", "model.max_first_loss=null", "model.z_dim=16", "model.transformer.in_channels=17",
-            "model.transformer.out_channels=16", "model.transformer.num_attention_heads=8",
-            "model.transformer.num_layers=8", "model.transformer.text_embed_dim=512",
-            "model.transformer.adaln_lora_dim=256", "data.height=128", "data.width=224", "data.num_frames=33"],
-    "2b": ["model.weights=random", "model.max_first_loss=null", "model.z_dim=16", "model.transformer.in_channels=17",
-           "model.transformer.out_channels=16", "model.transformer.num_attention_heads=16",
-           "model.transformer.attention_head_dim=128", "model.transformer.num_layers=28",
-           "model.transformer.text_embed_dim=1024", "model.transformer.adaln_lora_dim=256", "model.prompt_tokens=512",
-           "data.height=432", "data.width=768", "data.num_frames=93", "data.train_clips=2"],
-}  # fmt: skip
+    "mid": [
+        "model.weights=random",
+        "model.max_first_loss=null",
+        "model.z_dim=16",
+        "model.transformer.in_channels=17",
+        "model.transformer.out_channels=16",
+        "model.transformer.num_attention_heads=8",
+        "model.transformer.num_layers=8",
+        "model.transformer.text_embed_dim=512",
+        "model.transformer.adaln_lora_dim=256",
+        "data.height=128",
+        "data.width=224",
+        "data.num_frames=33",
+    ],
+    "2b": [
+        "model.weights=random",
+        "model.max_first_loss=null",
+        "model.z_dim=16",
+        "model.transformer.in_channels=17",
+        "model.transformer.out_channels=16",
+        "model.transformer.num_attention_heads=16",
+        "model.transformer.attention_head_dim=128",
+        "model.transformer.num_layers=28",
+        "model.transformer.text_embed_dim=1024",
+        "model.transformer.adaln_lora_dim=256",
+        "model.prompt_tokens=512",
+        "data.height=432",
+        "data.width=768",
+        "data.num_frames=93",
+        "data.train_clips=2",
+    ],
+}
 
 
 class Reference:
@@ -139,8 +168,9 @@ class Ours:
         self.flops, self.policies = flops, memory["checkpointing"]
         source = SampleSource(config, prepared.dataset.train, prepared.cache, latent_statistics(prepared.model))
         plan = step_plan(len(prepared.dataset.train), config.training, config.seed)
-        self.trainer = Trainer(config, model, parameters, source, None, plan, RunFolder(folder), processes,
-                               lambda *a: None, self.policies)  # fmt: skip
+        self.trainer = Trainer(
+            config, model, parameters, source, None, plan, RunFolder(folder), processes, lambda *a: None, self.policies
+        )
         self.trainer.start_batches()
         self.losses: list[float] = []
 
@@ -198,8 +228,9 @@ def _one_by_one(model: str, kind: str, makers: dict[str, Any], args: Any, bf16: 
         seconds |= interleaved({name: variant.step}, args.repeats, "cuda", args.warm_up)
         synchronize("cuda")
         peaks[name] = torch.cuda.max_memory_allocated() / 2**30
-        made[name] = SimpleNamespace(losses=variant.losses, flops=getattr(variant, "flops", None),
-                                     policies=getattr(variant, "policies", None))  # fmt: skip
+        made[name] = SimpleNamespace(
+            losses=variant.losses, flops=getattr(variant, "flops", None), policies=getattr(variant, "policies", None)
+        )
         del variant
     return _rows(model, kind, made, seconds, peaks, bf16, args.batch)
 
@@ -216,12 +247,20 @@ def _rows(
             worst = max(abs(a - b) / abs(b) for a, b in pairs)
             if not worst < limit:
                 raise SystemExit(f"{model} {kind}: the losses of {name!r} differ from the reference's by {worst:.2g}")
-        rows.append({
-            "model": model, "adapter": kind, "variant": name, "seconds": each, "peak_gib": peaks.get(name),
-            "samples_per_second": [batch / s for s in each], "batch": batch,
-            "ratio": ratios(seconds["reference"], each), "ratio_cached": ratios(seconds["reference, cached"], each),
-            "loss_difference": worst if name.startswith("ours") else None,
-        })  # fmt: skip
+        rows.append(
+            {
+                "model": model,
+                "adapter": kind,
+                "variant": name,
+                "seconds": each,
+                "peak_gib": peaks.get(name),
+                "samples_per_second": [batch / s for s in each],
+                "batch": batch,
+                "ratio": ratios(seconds["reference"], each),
+                "ratio_cached": ratios(seconds["reference, cached"], each),
+                "loss_difference": worst if name.startswith("ours") else None,
+            }
+        )
     return rows
 
 
@@ -241,8 +280,18 @@ def table(rows: list[dict[str, Any]]) -> str:
     for r in rows:
         peak = "" if r["peak_gib"] is None else f"{r['peak_gib']:.1f}"
         differ = "" if r["loss_difference"] is None else f"{r['loss_difference']:.1g}"
-        lines.append([r["model"], r["adapter"], r["variant"], spread(r["samples_per_second"]), spread(r["ratio"]),
-                      spread(r["ratio_cached"]), differ, peak])  # fmt: skip
+        lines.append(
+            [
+                r["model"],
+                r["adapter"],
+                r["variant"],
+                spread(r["samples_per_second"]),
+                spread(r["ratio"]),
+                spread(r["ratio_cached"]),
+                differ,
+                peak,
+            ]
+        )
     return markdown(header, lines)
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from cosmos_exp.cli import main
+from cosmos_exp.cli.entry import main
 
 COMMANDS = (
     "run",

@@ -2,97 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import fcntl
-import importlib.metadata
 import json
-import os
-import platform
-import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cosmos_exp.errors import UserError
+from cosmos_exp.files import write_json
+from cosmos_exp.provenance import now
 
-PACKAGES = (
-    "cosmos-exp", "torch", "torchvision", "diffusers", "transformers", "peft", "accelerate", "hydra-core", "wandb",
-    "opencv-python-headless", "av", "numpy", "safetensors",
-)  # fmt: skip
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of `path` to write to; it takes the name when the block ends well, else it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False, default=str) + "\n")
-
-
-def read_json_lines(path: Path) -> list[dict]:
-    """The complete lines of a JSON-lines file; a last line cut by a crash is left out. Missing file: none."""
-    if not path.is_file():
-        return []
-    rows = []
-    lines = path.read_text().split("\n")
-    for number, line in enumerate(lines):
-        try:
-            rows += [json.loads(line)] if line.strip() else []
-        except ValueError as error:
-            if number < len(lines) - 2:
-                raise UserError(f"{path}, line {number + 1}: not JSON ({error}); mend or remove the line") from error
-    return rows
-
-
-def append_json_line(path: Path, row: dict) -> None:
-    """Append one line in a single write, so that lines of several processes do not mix."""
-    data = (json.dumps(row, allow_nan=False) + "\n").encode()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.write(descriptor, data)
-    finally:
-        os.close(descriptor)
-
-
-def write_json_lines(path: Path, rows: list[dict]) -> None:
-    """Write all lines, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
-
-
-def now() -> str:
-    """The time in UTC, to the second."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def differences(old: Any, new: Any, where: str = "") -> list[str]:
-    """`key: old -> new` for each key in which two plain dictionaries differ."""
-    found = []
-    for name in sorted(set(old) | set(new), key=str):
-        a, b = old.get(name), new.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{where}{name}.")
-        elif a != b:
-            found.append(f"{where}{name}: {a} -> {b}")
-    return found
 
 
 class RunFolder:
@@ -197,29 +116,3 @@ class RunFolder:
     def stage_done(self, stage: str, config_hash: str) -> bool:
         """Whether `stage` ended well before under the same configuration."""
         return self.read(self.manifest_file).get("stages", {}).get(stage, {}).get("config_hash") == config_hash
-
-
-def machine() -> dict[str, Any]:
-    """Versions, host and git state for the manifest."""
-    versions = {}
-    for name in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return {
-        "python": platform.python_version(), "platform": platform.platform(), "host": platform.node(),
-        "cpus": os.cpu_count(), "packages": versions, "git": _git(),
-    }  # fmt: skip
-
-
-def _git() -> dict[str, Any]:
-    here = Path(__file__).parent
-
-    def ask(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, timeout=10, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = ask("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(ask("status", "--porcelain")) if commit else None}

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cosmos_exp.config import Sampson
+from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import read_video
-from cosmos_exp.metrics.judge import load_rubric
-from cosmos_exp.metrics.plots import error_over_frames, worst_pair, worst_pairs
-from cosmos_exp.metrics.sampson import measure_views
-from cosmos_exp.metrics.views import View
-from cosmos_exp.run_folder import RunFolder, read_json_lines
+from cosmos_exp.files import read_json_lines
+from cosmos_exp.metrics.geometry.plots import error_over_frames, worst_pair, worst_pairs
+from cosmos_exp.metrics.geometry.sampson import measure_views
+from cosmos_exp.metrics.geometry.views import View
+from cosmos_exp.metrics.judges.rubric import load_rubric
+from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tabletop.dataset import Kind
 from cosmos_exp.tabletop.faults import plant
 from cosmos_exp.tabletop.judge import RulesJudge

@@ -15,15 +15,26 @@ REAL_DATA = Path(os.environ.get("COSMOS_EXP_REAL_DATA", ROOT.parent / "shared" /
 
 # A whole run of the embedded world in seconds.
 SMALL = [
-    "data.train_clips=5", "data.validation_videos=1", "data.test_pairs=1", "data.windows_per_video=1",
-    "generation.num_steps=2", "training.global_batch_size=2", "training.max_steps=4", "training.validation.every_steps=2",
-    "training.checkpoint_every_steps=2", "training.schedule.warmup_samples=2", "tracking=none",
-]  # fmt: skip
+    "data.train_clips=5",
+    "data.validation_videos=1",
+    "data.test_pairs=1",
+    "data.windows_per_video=1",
+    "generation.num_steps=2",
+    "training.global_batch_size=2",
+    "training.max_steps=4",
+    "training.validation.every_steps=2",
+    "training.checkpoint_every_steps=2",
+    "training.schedule.warmup_samples=2",
+    "tracking=none",
+]
 # The embedded model with the real model's autoencoder class, as the 2B model has it: 16 channels, random weights.
 WAN = [
-    "model.weights=random", "model.max_first_loss=null", "model.z_dim=16", "model.transformer.in_channels=17",
+    "model.weights=random",
+    "model.max_first_loss=null",
+    "model.z_dim=16",
+    "model.transformer.in_channels=17",
     "model.transformer.out_channels=16",
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,7 +54,7 @@ def real_data():
 @pytest.fixture
 def cli():
     """Call the command line in this process: cli('run', …) returns the exit code."""
-    from cosmos_exp.cli import main
+    from cosmos_exp.cli.entry import main
 
     def call(*words):
         argv = sys.argv
@@ -60,6 +71,6 @@ def cli():
 @pytest.fixture(scope="session")
 def small_config():
     """The configuration of the small run, with any further overrides."""
-    from cosmos_exp.compose import compose_config
+    from cosmos_exp.config.composing import compose_config
 
     return lambda *overrides: compose_config([*SMALL, *overrides])

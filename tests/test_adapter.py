@@ -10,11 +10,13 @@ from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from cosmos_exp.data.dataset import cache_root
+from cosmos_exp.config.paths import cache_root
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.training.checks import check_learned, check_trainable, check_untouched
 from cosmos_exp.world import adapter as adapters
-from cosmos_exp.world.components import GuardrailOff, check_loaded, load_transformer
+from cosmos_exp.world import adapter_file
+from cosmos_exp.world.guardrail import GuardrailOff
+from cosmos_exp.world.loading import check_loaded, load_transformer
 from cosmos_exp.world.model_folder import resolve
 from cosmos_exp.world.rectified_flow import FlowBatch, velocity
 
@@ -62,14 +64,18 @@ def test_plain_diffusers_restores_scale_and_velocity(kind, folder, small_config,
     config = small_config("rank=8", "alpha=16", *overrides)
     transformer, _ = trained(folder, config)
     expected = predict(transformer)
-    adapters.save_adapter(transformer, tmp_path, {"base_model": "tabletop"})
+    adapter_file.save_adapter(transformer, tmp_path, {"base_model": "tabletop"})
 
     plain = CosmosTransformer3DModel.from_pretrained(folder.path / "transformer")
     plain.crossattn_proj = torch.nn.Identity()  # the batch's prompt is projected already
     pipe = Cosmos2_5_PredictBasePipeline(
-        text_encoder=None, tokenizer=None, transformer=plain, scheduler=UniPCMultistepScheduler(),
-        vae=AutoencoderKLWan.from_pretrained(folder.path / "vae"), safety_checker=GuardrailOff(),
-    )  # fmt: skip
+        text_encoder=None,
+        tokenizer=None,
+        transformer=plain,
+        scheduler=UniPCMultistepScheduler(),
+        vae=AutoencoderKLWan.from_pretrained(folder.path / "vae"),
+        safety_checker=GuardrailOff(),
+    )
     without = predict(plain)
     pipe.load_lora_weights(str(tmp_path))
     layers = [m for m in plain.modules() if isinstance(m, LoraLayer)]
@@ -81,8 +87,8 @@ def test_plain_diffusers_restores_scale_and_velocity(kind, folder, small_config,
 
 def test_file_says_what_it_was_trained_on(folder, small_config, tmp_path):
     transformer, _ = trained(folder, small_config("rank=8", "alpha=16", "adapter=dora"))
-    file = adapters.save_adapter(transformer, tmp_path, {"base_model": "tabletop", "data_fingerprint": "abc"})
-    metadata, own = adapters.read_metadata(file)
+    file = adapter_file.save_adapter(transformer, tmp_path, {"base_model": "tabletop", "data_fingerprint": "abc"})
+    metadata, own = adapter_file.read_metadata(file)
     assert (metadata["r"], metadata["lora_alpha"], metadata["use_dora"]) == (8, 16, True)
     assert own == {"base_model": "tabletop", "data_fingerprint": "abc"}
 
@@ -90,21 +96,21 @@ def test_file_says_what_it_was_trained_on(folder, small_config, tmp_path):
 def test_file_made_elsewhere_says_what_was_assumed(folder, small_config, tmp_path):
     transformer, _ = trained(folder, small_config("rank=8", "alpha=16"))
     expected = predict(transformer)
-    file = adapters.save_adapter(transformer, tmp_path, {})
+    file = adapter_file.save_adapter(transformer, tmp_path, {})
     save_file(load_file(file), file)  # as the reference writes it: no metadata
     fresh = lambda: load_transformer(folder, torch.float32)[0]  # noqa: E731
     with pytest.warns(UserWarning, match="assumed alpha = rank = 8"):
-        adapters.load_adapter(assumed := fresh(), tmp_path)
+        adapter_file.load_adapter(assumed := fresh(), tmp_path)
     assert (predict(assumed) - expected).abs().max() > 1e-3
-    adapters.load_adapter(told := fresh(), tmp_path, alpha=16)
+    adapter_file.load_adapter(told := fresh(), tmp_path, alpha=16)
     assert (predict(told) - expected).abs().max() < 1e-5
 
 
 def test_alpha_that_contradicts_the_file_is_an_error(folder, small_config, tmp_path):
     transformer, _ = trained(folder, small_config("rank=8", "alpha=16"))
-    adapters.save_adapter(transformer, tmp_path, {})
+    adapter_file.save_adapter(transformer, tmp_path, {})
     with pytest.raises(UserError, match="16"):
-        adapters.load_adapter(load_transformer(folder, torch.float32)[0], tmp_path, alpha=8)
+        adapter_file.load_adapter(load_transformer(folder, torch.float32)[0], tmp_path, alpha=8)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -112,11 +118,11 @@ def test_merged_is_unmerged_and_removal_restores_the_base(kind, folder, small_co
     config = small_config("rank=8", "alpha=16", *KINDS[kind][0])
     transformer, _ = trained(folder, config)
     expected = predict(transformer)
-    adapters.save_adapter(transformer, tmp_path, {})
+    adapter_file.save_adapter(transformer, tmp_path, {})
     model, _ = load_transformer(folder, torch.float32)
     base = predict(model)
     for _ in range(2):  # several adapters one after another
-        adapters.load_adapter(model, tmp_path)
+        adapter_file.load_adapter(model, tmp_path)
         original = adapters.merge(model, keep_original=True)
         assert (predict(model) - expected).abs().max() < 1e-5
         adapters.remove(model, original)
@@ -146,9 +152,9 @@ def test_fresh_adapter_changes_nothing_and_a_trained_one_something(kind, folder,
 def test_an_adapter_is_not_rounded_to_a_bf16_base_and_merges_in_fp32(kind, folder, small_config, tmp_path):
     config = small_config("rank=8", "alpha=16", *KINDS[kind][0])
     model, parameters = trained(folder, config)
-    adapters.save_adapter(model, tmp_path, {})
+    adapter_file.save_adapter(model, tmp_path, {})
     base, _ = load_transformer(folder, torch.bfloat16)
-    adapters.load_adapter(base, tmp_path)
+    adapter_file.load_adapter(base, tmp_path)
     loaded = dict(base.named_parameters())
     for name, value in parameters.items():
         assert torch.equal(loaded[name], value)
@@ -171,10 +177,10 @@ def test_a_file_in_diffusers_older_naming_loads(folder, small_config, tmp_path):
 
     model, _ = trained(folder, small_config("rank=8", "alpha=8"))
     expected = predict(model)
-    file = adapters.save_adapter(model, tmp_path, {})
+    file = adapter_file.save_adapter(model, tmp_path, {})
     save_file({k: v.contiguous() for k, v in convert_state_dict_to_diffusers(load_file(file)).items()}, file)
     fresh, _ = load_transformer(folder, torch.float32)
-    adapters.load_adapter(fresh, tmp_path, alpha=8)
+    adapter_file.load_adapter(fresh, tmp_path, alpha=8)
     assert (predict(fresh) - expected).abs().max() < 1e-5
 
 
@@ -209,6 +215,6 @@ def test_a_base_that_lacks_a_tensor_is_refused(folder, tmp_path):
 
 def test_metadata_is_json_in_the_header(folder, small_config, tmp_path):
     transformer, _ = trained(folder, small_config())
-    with safe_open(adapters.save_adapter(transformer, tmp_path, {"a": 1}), "pt") as content:
+    with safe_open(adapter_file.save_adapter(transformer, tmp_path, {"a": 1}), "pt") as content:
         assert json.loads(content.metadata()["cosmos_exp"]) == {"a": 1}
         assert content.metadata()["format"] == "pt"

@@ -7,8 +7,10 @@ import sys
 import pytest
 from conftest import ROOT
 
-from cosmos_exp.compose import compose_config, load_config, save_config
-from cosmos_exp.config import conf_dir, stage_hash, sweeps_dir
+from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.hashing import stage_hash
+from cosmos_exp.config.paths import conf_dir, sweeps_dir
+from cosmos_exp.config.record import load_config, save_config
 from cosmos_exp.errors import UserError
 
 
@@ -48,16 +50,30 @@ def test_every_sweep_composes(name):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("rank=12x", "8, 16, 32"), ("alpha=-1", "adapter.alpha=NUMBER"), ("adapter.rnk=8", "did you mean adapter.rank"),
-        ("adapter.rank=many", "adapter.rank"), ("adapter.rank=0", "greater than 0"), ("adapter.alpha=-1", "adapter.alpha"),
-        ("adapter.kind=loha", "lora, dora, none"), ("nonsense=1", "no such key"), ("data.height=100", "divisible by 16"),
-        ("data.width=150", "data.width"), ("data.num_frames=16", "4k+1"), ("adapter.target_modules=[to_x]", "'to_x'"),
-        ("hardware=2xtpu", "8xh100"), ("training.text_dropout=1.5", "at most 1"), ("data=lerobot", "data.path=DIR"),
-        ("training.condition_frames={1: 0.9}", "sum to 1"), ("training.validation.sigmas=[0,1]", "(0, 1)"),
-        ("model.transformer.num_layers=two", "model.transformer.num_layers"), ("generation.seeds=[1,1]", "twice"),
-        ("adapter.bias=true", "adapter.init=kaiming"), ("rank=8,16", "add -m"), ("rank: 8", "KEY=VALUE"),
+        ("rank=12x", "8, 16, 32"),
+        ("alpha=-1", "adapter.alpha=NUMBER"),
+        ("adapter.rnk=8", "did you mean adapter.rank"),
+        ("adapter.rank=many", "adapter.rank"),
+        ("adapter.rank=0", "greater than 0"),
+        ("adapter.alpha=-1", "adapter.alpha"),
+        ("adapter.kind=loha", "lora, dora, none"),
+        ("nonsense=1", "no such key"),
+        ("data.height=100", "divisible by 16"),
+        ("data.width=150", "data.width"),
+        ("data.num_frames=16", "4k+1"),
+        ("adapter.target_modules=[to_x]", "'to_x'"),
+        ("hardware=2xtpu", "8xh100"),
+        ("training.text_dropout=1.5", "at most 1"),
+        ("data=lerobot", "data.path=DIR"),
+        ("training.condition_frames={1: 0.9}", "sum to 1"),
+        ("training.validation.sigmas=[0,1]", "(0, 1)"),
+        ("model.transformer.num_layers=two", "model.transformer.num_layers"),
+        ("generation.seeds=[1,1]", "twice"),
+        ("adapter.bias=true", "adapter.init=kaiming"),
+        ("rank=8,16", "add -m"),
+        ("rank: 8", "KEY=VALUE"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_request_names_the_key_and_what_it_may_be(override, said):
     with pytest.raises(UserError) as caught:
         compose_config([override])
@@ -102,7 +118,10 @@ def test_a_users_config_dir_adds_choices(tmp_path):
 def test_import_rules():
     done = subprocess.run(
         [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-500:]
     assert "0 broken" in done.stdout

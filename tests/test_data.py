@@ -8,19 +8,14 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from cosmos_exp.compose import compose_config
+from cosmos_exp.config.composing import compose_config
 from cosmos_exp.data.cache import TensorCache
-from cosmos_exp.data.dataset import (
-    frames_needed,
-    inspect,
-    load_dataset,
-    load_window,
-    look_at,
-    window_indices,
-    window_starts,
-)
-from cosmos_exp.data.episodes import Clip, guess_reader, read_episodes
+from cosmos_exp.data.clips import frames_needed, look_at
+from cosmos_exp.data.dataset import inspect, load_dataset
+from cosmos_exp.data.readers.records import Clip
+from cosmos_exp.data.readers.registry import guess_reader, read_episodes
 from cosmos_exp.data.video import decode, probe, read_video, resize, write_video
+from cosmos_exp.data.windows import load_window, window_indices, window_starts
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.tabletop.scene import Scene
 
@@ -100,10 +95,16 @@ def test_every_bad_file_is_named_once_with_its_mend(tmp_path, cli, capsys):
     os.symlink("loop.mp4", videos / "loop.mp4")
     shutil.copy(videos / "good.mp4", videos / "good.mov")
     expected = {
-        "cut.mp4": "truncated", "empty.mp4": "0 bytes", "short.mp4": "9 frames, 17 are needed", "nocaption.mp4": "has no caption",
-        "blank.txt": "caption is empty", "latin.txt": "not UTF-8", "text.mp4": "cannot be read as a video", "loop.mp4": "circle",
+        "cut.mp4": "truncated",
+        "empty.mp4": "0 bytes",
+        "short.mp4": "9 frames, 17 are needed",
+        "nocaption.mp4": "has no caption",
+        "blank.txt": "caption is empty",
+        "latin.txt": "not UTF-8",
+        "text.mp4": "cannot be read as a video",
+        "loop.mp4": "circle",
         "good.mp4": "same name",
-    }  # fmt: skip
+    }
     config = config_for(tmp_path)
     found, checked, _ = inspect(config.data, tmp_path, None)
     for name, said in expected.items():
@@ -145,8 +146,9 @@ def test_gr1_metadata_gives_prompts_with_the_prefix(tmp_path):
     config = compose_config(["data=gr1_100", f"data.path={tmp_path}"])
     clips = read_episodes(config.data, tmp_path).clips
     assert [c.prompt for c in clips] == [
-        "The robot arm is performing a task. Use the left hand, then stop.", "The robot arm is performing a task. Wave.",
-    ]  # fmt: skip
+        "The robot arm is performing a task. Use the left hand, then stop.",
+        "The robot arm is performing a task. Wave.",
+    ]
 
 
 def test_lerobot_v3_finds_each_episode_in_its_shared_file(tmp_path):
@@ -157,11 +159,21 @@ def test_lerobot_v3_finds_each_episode_in_its_shared_file(tmp_path):
     at = f"videos/{camera}/"
     write_video(tmp_path / "videos" / camera / "chunk-000" / "file-000.mp4", counting_frames(50), 10)
     (tmp_path / "meta" / "episodes" / "chunk-000").mkdir(parents=True)
-    info = {"codebase_version": "v3.0", "fps": 10, "features": {camera: {"dtype": "video"}},
-            "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"}  # fmt: skip
+    info = {
+        "codebase_version": "v3.0",
+        "fps": 10,
+        "features": {camera: {"dtype": "video"}},
+        "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
+    }
     (tmp_path / "meta" / "info.json").write_text(json.dumps(info))
-    rows = {"episode_index": [0, 1], "tasks": [["pick"], ["place"]], at + "chunk_index": [0, 0], at + "file_index": [0, 0],
-            at + "from_timestamp": [0.0, 2.0], at + "to_timestamp": [2.0, 5.0]}  # fmt: skip
+    rows = {
+        "episode_index": [0, 1],
+        "tasks": [["pick"], ["place"]],
+        at + "chunk_index": [0, 0],
+        at + "file_index": [0, 0],
+        at + "from_timestamp": [0.0, 2.0],
+        at + "to_timestamp": [2.0, 5.0],
+    }
     pq.write_table(pa.table(rows), tmp_path / "meta" / "episodes" / "chunk-000" / "file-000.parquet")
     config = compose_config(
         ["data=lerobot", f"data.path={tmp_path}", "data.fps=null", "data.validation_videos=0", "data.test_videos=0"]

@@ -10,16 +10,22 @@ from torch import nn
 
 from cosmos_exp.errors import UserError
 from cosmos_exp.tabletop.build import build_transformer, shipped_keys
-from cosmos_exp.training.step import make_optimizer
+from cosmos_exp.training.optimizer import make_optimizer
 from cosmos_exp.world import adapter as adapters
+from cosmos_exp.world.activation_checkpointing import POLICIES
 from cosmos_exp.world.adapted_linear import adapted, dora_norm, prepare_adapters
-from cosmos_exp.world.checkpointing import POLICIES
-from cosmos_exp.world.transformer import fast_forward
+from cosmos_exp.world.fast_forward import fast_forward
 
 ADAPTER = SimpleNamespace(
-    kind="lora", rank=4, alpha=6.0, scaling="standard", dropout=0.0, bias=False, init="gaussian",
+    kind="lora",
+    rank=4,
+    alpha=6.0,
+    scaling="standard",
+    dropout=0.0,
+    bias=False,
+    init="gaussian",
     target_modules=["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"],
-)  # fmt: skip
+)
 
 
 def tiny_model(kind="lora", layers=2):
@@ -44,10 +50,13 @@ def tiny_inputs(batch=1, given=1, masked=False):
     """One batch of inputs; `masked` hides a part of each prompt."""
     torch.manual_seed(1)
     inputs = {
-        "hidden_states": torch.randn(batch, 4, 3, 4, 6), "condition_mask": torch.zeros(batch, 1, 3, 4, 6),
-        "timestep": torch.rand(batch, 1, 3, 1, 1), "encoder_hidden_states": torch.randn(batch, 5, 16),
-        "padding_mask": torch.zeros(1, 1, 32, 48), "return_dict": False,
-    }  # fmt: skip
+        "hidden_states": torch.randn(batch, 4, 3, 4, 6),
+        "condition_mask": torch.zeros(batch, 1, 3, 4, 6),
+        "timestep": torch.rand(batch, 1, 3, 1, 1),
+        "encoder_hidden_states": torch.randn(batch, 5, 16),
+        "padding_mask": torch.zeros(1, 1, 32, 48),
+        "return_dict": False,
+    }
     inputs["condition_mask"][:, :, :given] = 1
     if masked:
         inputs["attention_mask"] = torch.arange(5)[None] < torch.randint(1, 5, (batch, 1))
@@ -149,10 +158,18 @@ class TestAdaptedLinear:
 
     @pytest.mark.parametrize(
         "words",
-        [{}, {"base_bias": False}, {"use_rslora": True}, {"lora_bias": True}, {"use_dora": True}, {"lora_dropout": 0.5},
-         {"use_dora": True, "lora_dropout": 0.5}, {"use_dora": True, "base_bias": False}],
+        [
+            {},
+            {"base_bias": False},
+            {"use_rslora": True},
+            {"lora_bias": True},
+            {"use_dora": True},
+            {"lora_dropout": 0.5},
+            {"use_dora": True, "lora_dropout": 0.5},
+            {"use_dora": True, "base_bias": False},
+        ],
         ids=str,
-    )  # fmt: skip
+    )
     @pytest.mark.parametrize("training", [True, False])
     def test_output_and_gradients_are_pefts(self, words, training):
         layer = self.layer(**words).train(training)

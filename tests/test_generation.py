@@ -8,12 +8,15 @@ from diffusers import AutoencoderKLWan, Cosmos2_5_PredictBasePipeline, CosmosTra
 from PIL import Image
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
-from cosmos_exp.data.dataset import cache_root
+from cosmos_exp.config.paths import cache_root
 from cosmos_exp.errors import RunError
 from cosmos_exp.generation.videos import Generator, VideoTask, start_noise
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.world.components import Encoders, GuardrailOff, load_pipeline, load_transformer, load_vae
+from cosmos_exp.world.encoders import Encoders
+from cosmos_exp.world.guardrail import GuardrailOff
+from cosmos_exp.world.loading import load_transformer, load_vae
 from cosmos_exp.world.model_folder import resolve
+from cosmos_exp.world.pipeline import load_pipeline
 
 PROMPT = "Use the left hand to pick up the red block and place it in the blue bowl."
 
@@ -59,10 +62,18 @@ def test_a_generated_video_is_plain_diffusers_video(folder, encoders, plain, sma
     assert torch.equal(start_noise(7, (16, 5, 12, 20)), torch.from_numpy(noise))
     with torch.no_grad():
         theirs = plain(
-            image=image[0], prompt=PROMPT, negative_prompt="blurry", height=96, width=160, num_frames=17,
-            num_inference_steps=3, guidance_scale=3.0, latents=torch.from_numpy(noise), max_sequence_length=64,
+            image=image[0],
+            prompt=PROMPT,
+            negative_prompt="blurry",
+            height=96,
+            width=160,
+            num_frames=17,
+            num_inference_steps=3,
+            guidance_scale=3.0,
+            latents=torch.from_numpy(noise),
+            max_sequence_length=64,
             output_type="np",
-        ).frames[0]  # fmt: skip
+        ).frames[0]
     assert ours.shape == (17, 96, 160, 3)
     assert np.abs(ours / 255.0 - theirs).max() < 0.5 / 255 + 1e-4
 
@@ -73,9 +84,12 @@ def test_cached_prompts_give_the_models_own_velocity_also_when_text_is_dropped(f
     embeds = plain._get_prompt_embeds(PROMPT, max_sequence_length=64, device="cpu")
     g = torch.Generator().manual_seed(0)
     words = {
-        "hidden_states": torch.randn(1, 16, 5, 12, 20, generator=g), "condition_mask": torch.zeros(1, 1, 5, 12, 20),
-        "timestep": torch.full((1, 1, 5, 1, 1), 0.4), "padding_mask": torch.zeros(1, 1, 96, 160), "return_dict": False,
-    }  # fmt: skip
+        "hidden_states": torch.randn(1, 16, 5, 12, 20, generator=g),
+        "condition_mask": torch.zeros(1, 1, 5, 12, 20),
+        "timestep": torch.full((1, 1, 5, 1, 1), 0.4),
+        "padding_mask": torch.zeros(1, 1, 96, 160),
+        "return_dict": False,
+    }
     for text, full in ((PROMPT, embeds), (None, torch.zeros_like(embeds))):
         expected = plain.transformer(encoder_hidden_states=full, **words)[0]
         ours = transformer(encoder_hidden_states=encoders.encode_prompt(text)[None], **words)[0]

@@ -13,24 +13,44 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cosmos_exp.config import Judge
+from cosmos_exp.config.schema import Judge
 from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.metrics.judge import Answer, Question, expected_score, load_rubric, parse_score, sample_frames
-from cosmos_exp.metrics.judging import judge_all
+from cosmos_exp.metrics.judges.answers import expected_score, parse_score
+from cosmos_exp.metrics.judges.asking import judge_all
+from cosmos_exp.metrics.judges.frames import sample_frames
+from cosmos_exp.metrics.judges.interface import Answer, Question
+from cosmos_exp.metrics.judges.rubric import load_rubric
 from cosmos_exp.tabletop.scene import Scene
 
 
 @pytest.mark.parametrize(
     ("text", "score"),
     [
-        ("4", 4), ("4\nbecause", 4), ("Let me see.\n 2.\n", 2), ("**5**", 5), ("I give it a score of 3 because", None),
-        ("Score: 3", 3), ("The score is 2.", 2), ("10/5", None), ("10", None), ("", None), ("3.5", None), ("0", None),
-        ("Score: 3.5", None), ("Score: five", None), ("6", None), ("好的视频", None), ("1 2 3 4 5", None),
-        ("I give it a 4 because 3 things are wrong", None), ("score: 4/5", None), ("<think>\n2\n</think>\n4", 4),
-        ("<think>2\n3\n", None), ("Note 4: 5 things", None),
+        ("4", 4),
+        ("4\nbecause", 4),
+        ("Let me see.\n 2.\n", 2),
+        ("**5**", 5),
+        ("I give it a score of 3 because", None),
+        ("Score: 3", 3),
+        ("The score is 2.", 2),
+        ("10/5", None),
+        ("10", None),
+        ("", None),
+        ("3.5", None),
+        ("0", None),
+        ("Score: 3.5", None),
+        ("Score: five", None),
+        ("6", None),
+        ("好的视频", None),
+        ("1 2 3 4 5", None),
+        ("I give it a 4 because 3 things are wrong", None),
+        ("score: 4/5", None),
+        ("<think>\n2\n</think>\n4", 4),
+        ("<think>2\n3\n", None),
+        ("Note 4: 5 things", None),
     ],
-)  # fmt: skip
+)
 def test_scores_are_read_or_missing_never_made_up(text, score):
     assert parse_score(text) == score
 
@@ -92,20 +112,46 @@ def tiny_reason2(tmp_path_factory):
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     processor = Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(patch_size=16), tokenizer=tokenizer, video_processor=Qwen3VLVideoProcessor(),
+        image_processor=Qwen2VLImageProcessor(patch_size=16),
+        tokenizer=tokenizer,
+        video_processor=Qwen3VLVideoProcessor(),
         chat_template=template,
-    )  # fmt: skip
+    )
     processor.save_pretrained(folder)
     torch.manual_seed(0)
-    text = {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2,
-            "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True, "rope_theta": 1e4}}  # fmt: skip
-    vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32, "patch_size": 16,
-              "num_position_embeddings": 64, "deepstack_visual_indexes": [0]}  # fmt: skip
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "rope_parameters": {
+            "rope_type": "default",
+            "mrope_section": [4, 2, 2],
+            "mrope_interleaved": True,
+            "rope_theta": 1e4,
+        },
+    }
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_heads": 2,
+        "out_hidden_size": 32,
+        "patch_size": 16,
+        "num_position_embeddings": 64,
+        "deepstack_visual_indexes": [0],
+    }
     config = Qwen3VLConfig(
-        text_config=text, vision_config=vision, image_token_id=image, video_token_id=video, vision_start_token_id=start,
+        text_config=text,
+        vision_config=vision,
+        image_token_id=image,
+        video_token_id=video,
+        vision_start_token_id=start,
         vision_end_token_id=end,
-    )  # fmt: skip
+    )
     Qwen3VLForConditionalGeneration(config).save_pretrained(folder)
     return folder
 
@@ -121,7 +167,7 @@ def clip(tmp_path_factory):
 def loaded(folder, **settings):
     import torch
 
-    from cosmos_exp.metrics.reason2 import Reason2
+    from cosmos_exp.metrics.judges.reason2 import Reason2
 
     settings = Judge(name="reason2", source=str(folder), max_new_tokens=6, **settings)
     return Reason2(settings, torch.device("cpu"), "no"), settings
@@ -245,7 +291,7 @@ def test_a_real_server_answers_as_the_model_does(server, tiny_reason2, clip):
     import torch
     from PIL import Image
 
-    from cosmos_exp.metrics.server import ServerJudge
+    from cosmos_exp.metrics.judges.server import ServerJudge
 
     settings = Judge(
         name="server", url=server, source=str(tiny_reason2), media="frames", max_new_tokens=6, batch=2, retries=1
@@ -280,7 +326,8 @@ def test_a_real_server_answers_as_the_model_does(server, tiny_reason2, clip):
 def test_a_server_that_is_not_there_is_told_and_what_was_measured_stays(cli, tmp_path, capsys):
     from conftest import SMALL
 
-    from cosmos_exp.run_folder import RunFolder, read_json_lines
+    from cosmos_exp.files import read_json_lines
+    from cosmos_exp.run_folder import RunFolder
 
     words = ["judge=server", "judge.url=http://127.0.0.1:9/v1", "judge.source=m", "judge.retries=1", "adapter=none"]
     assert cli("run", *SMALL, *words, f"run_dir={tmp_path / 'run'}") == 1
@@ -295,7 +342,7 @@ def test_a_server_that_is_not_there_is_told_and_what_was_measured_stays(cli, tmp
 def test_expected_score_from_a_servers_token_probabilities():
     from types import SimpleNamespace as Bag
 
-    from cosmos_exp.metrics.server import _expected
+    from cosmos_exp.metrics.judges.server import _expected
 
     def token(text, **listed):
         return Bag(token=text, top_logprobs=[Bag(token=k[1:], logprob=float(np.log(p))) for k, p in listed.items()])
@@ -357,7 +404,8 @@ def test_a_run_is_judged_and_what_holds_no_score_is_missing(tiny_reason2, cli, t
     """The judge in a run's evaluate stage; a random judge's answers hold no score, which is told, not filled in."""
     from conftest import SMALL
 
-    from cosmos_exp.run_folder import RunFolder, read_json_lines
+    from cosmos_exp.files import read_json_lines
+    from cosmos_exp.run_folder import RunFolder
 
     words = ["judge=reason2_2b", f"judge.source={tiny_reason2}", "judge.max_new_tokens=4", "adapter=none"]
     assert cli("run", *SMALL, *words, f"run_dir={tmp_path / 'run'}") == 0

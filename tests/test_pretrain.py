@@ -6,15 +6,35 @@ import pytest
 import torch
 
 from cosmos_exp.tabletop import build, pretrain
-from cosmos_exp.world.components import load_transformer, load_vae
+from cosmos_exp.world.loading import load_transformer, load_vae
 from cosmos_exp.world.model_folder import COMPONENTS, ModelFolder
 
 
 @pytest.fixture
 def small(tmp_path):
-    words = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "weights"), "--clips", "4", "--shard", "2",
-             "--code-clips", "2", "--batch", "2", "--every", "2", "--decoder-steps", "2", "--decoder-clips", "1",
-             "--workers", "1", "--no-compile"]  # fmt: skip
+    words = [
+        "--work",
+        str(tmp_path / "work"),
+        "--out",
+        str(tmp_path / "weights"),
+        "--clips",
+        "4",
+        "--shard",
+        "2",
+        "--code-clips",
+        "2",
+        "--batch",
+        "2",
+        "--every",
+        "2",
+        "--decoder-steps",
+        "2",
+        "--decoder-clips",
+        "1",
+        "--workers",
+        "1",
+        "--no-compile",
+    ]
     return tmp_path, lambda *more: pretrain.main([*words, *more])
 
 

@@ -9,9 +9,10 @@ import yaml
 from conftest import SMALL
 
 from cosmos_exp.data.video import write_video
+from cosmos_exp.files import write_json, write_json_lines
 from cosmos_exp.report.spectrum import effective_rank, update_spectra
-from cosmos_exp.report.statistics import summarize
-from cosmos_exp.run_folder import RunFolder, write_json, write_json_lines
+from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.statistics.intervals import summarize
 
 HOSTILE = 'Pick up the <b>"red"</b> & <script>window.hacked = 1</script> block'
 SCORES = {"base": 2.0, "lora-r8": 3.5, "lora-r32": 4.0, "dora-r8": 3.5}
@@ -23,15 +24,26 @@ def make_run(folder, name, seed=0, prompts=8, shift=0.0, judge="scripted", missi
     run = RunFolder(folder)
     run.path.mkdir(parents=True)
     adapter = {"kind": kind, "rank": rank, "alpha": float(rank), "scaling": "standard"}
-    config = {"name": "study", "seed": seed, "adapter": adapter, "training": {"epochs": 1}, "generation": {"seeds": [0, 1]},
-              "judge": {"name": judge}, "sampson": {"gap": 1}, "model": {}, "data": {}}  # fmt: skip
+    config = {
+        "name": "study",
+        "seed": seed,
+        "adapter": adapter,
+        "training": {"epochs": 1},
+        "generation": {"seeds": [0, 1]},
+        "judge": {"name": judge},
+        "sampson": {"gap": 1},
+        "model": {},
+        "data": {},
+    }
     run.config.write_text(yaml.safe_dump(config))
     run.set_status("done", "record")
     names = [f"p{k}" for k in range(prompts)]
     run.update_manifest(
-        data={"test": names, "train": ["a"]}, model={"fingerprints": {"vae": "1"}}, labels={"adapter": name},
+        data={"test": names, "train": ["a"]},
+        model={"fingerprints": {"vae": "1"}},
+        labels={"adapter": name},
         stages={"train": {"seconds": 60.0, "peak_memory_gib": 1.5}} if kind != "none" else {},
-    )  # fmt: skip
+    )
     rows, rng = [], np.random.RandomState(sum(map(ord, name)) + seed)
     for k, sample in enumerate(names):
         for video_seed in (0, 1):
@@ -125,7 +137,7 @@ def test_runs_that_must_not_be_compared_are_not(tmp_path, cli, capsys, what):
 
 
 def test_margins_come_from_the_runs_the_strictest_counts(tmp_path):
-    from cosmos_exp.measures import MARGINS
+    from cosmos_exp.config.measures import MARGINS
     from cosmos_exp.report.study import margins_of, variants
 
     runs = [make_run(tmp_path / n, n) for n in ("base", "lora-r8", "dora-r8")]
@@ -172,8 +184,17 @@ def browser():
 
     options = Options()
     options.binary_location = program
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-                 "--disable-background-networking", "--disable-component-update", "--window-size=1200,900"):  # fmt: skip
+    for word in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-sync",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--window-size=1200,900",
+    ):
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     chrome = webdriver.Chrome(options=options, service=Service(driver))

@@ -13,16 +13,22 @@ from conftest import ROOT, SMALL
 from safetensors.torch import load_file
 
 from cosmos_exp.data.video import read_video
-from cosmos_exp.run_folder import RunFolder, read_json_lines
+from cosmos_exp.files import read_json_lines
+from cosmos_exp.run_folder import RunFolder
 
 
 def start(*words, threads=1):
     """`python -m cosmos_exp run …` as a process of its own."""
     env = os.environ | {"OMP_NUM_THREADS": str(threads)}
     return subprocess.Popen(
-        [sys.executable, "-m", "cosmos_exp", "run", *SMALL, "hardware.samples_per_forward=1", *words], cwd=ROOT, env=env, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "cosmos_exp", "run", *SMALL, "hardware.samples_per_forward=1", *words],
+        cwd=ROOT,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
 
 
 def losses(folder):
@@ -170,8 +176,8 @@ def test_sigterm_to_the_launcher_of_two_processes_leaves_a_checkpoint(tmp_path):
 def test_running_out_of_gpu_memory_says_what_to_do(small_config, tmp_path, monkeypatch):
     import torch
 
-    from cosmos_exp import experiment
     from cosmos_exp.errors import RunError
+    from cosmos_exp.experiment import run as experiment
 
     def full(*args, **words):
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -186,8 +192,8 @@ def test_running_out_of_gpu_memory_says_what_to_do(small_config, tmp_path, monke
 def test_a_loss_that_is_not_finite_stops_with_step_and_sample(small_config, tmp_path, monkeypatch):
     import torch
 
-    from cosmos_exp import experiment
     from cosmos_exp.errors import RunError
+    from cosmos_exp.experiment import run as experiment
     from cosmos_exp.training import loop
 
     real, calls = loop.flow_loss, []
@@ -212,9 +218,16 @@ def test_sixty_steps_on_robot_clips_teach_what_a_broken_gradient_could_not(cli, 
 
     Noise and sigmas of the validation are fixed: an adapter that learns nothing leaves the loss where it was.
     """
-    words = ["data.train_clips=20", "data.validation_videos=4", "training.max_steps=60", "training.global_batch_size=4",
-             "training.validation.every_steps=60", "training.checkpoint_every_steps=60", "generation.max_prompts=1",
-             "sampson.enabled=false"]  # fmt: skip
+    words = [
+        "data.train_clips=20",
+        "data.validation_videos=4",
+        "training.max_steps=60",
+        "training.global_batch_size=4",
+        "training.validation.every_steps=60",
+        "training.checkpoint_every_steps=60",
+        "generation.max_prompts=1",
+        "sampson.enabled=false",
+    ]
     assert cli("run", *SMALL, *words, f"run_dir={tmp_path / 'run'}") == 0
     training = json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]
     assert training["validation_loss"] < 0.96 * training["first_validation_loss"]
@@ -225,10 +238,24 @@ def test_sixty_steps_on_robot_clips_teach_what_a_broken_gradient_could_not(cli, 
     [
         ["adapter=none", "judge=rules"],
         ["model.weights=random", "model.max_first_loss=null"],
-        ["adapter=dora", "rank=8", "alpha=16", "training=cosmos_predict25", "training.epochs=1", "generation.merge_adapter=false"],
-        ["data.cache=false", "adapter.scaling=rslora", "adapter.dropout=0.1", "adapter.bias=true", "adapter.init=kaiming", "hardware.checkpointing=full"],
+        [
+            "adapter=dora",
+            "rank=8",
+            "alpha=16",
+            "training=cosmos_predict25",
+            "training.epochs=1",
+            "generation.merge_adapter=false",
+        ],
+        [
+            "data.cache=false",
+            "adapter.scaling=rslora",
+            "adapter.dropout=0.1",
+            "adapter.bias=true",
+            "adapter.init=kaiming",
+            "hardware.checkpointing=full",
+        ],
     ],
-)  # fmt: skip
+)
 def test_other_walks(words, cli, tmp_path, capsys):
     small = [w for w in SMALL if "warmup" not in w]
     words = [*small, "training.schedule.warmup_samples=2", *words, f"run_dir={tmp_path / 'run'}"]
@@ -246,9 +273,17 @@ def test_other_walks(words, cli, tmp_path, capsys):
 
 
 def test_real_robot_video_goes_through_all_stages(real_data, cli, tmp_path):
-    words = ["data=lerobot", f"data.path={real_data / 'gr1_pick_place'}", "data.camera=observation.images.ego_view",
-             "model=tabletop", "training.max_steps=3", "tracking=none", "generation.num_steps=2", "data.windows_per_video=1",
-             f"run_dir={tmp_path / 'run'}"]  # fmt: skip
+    words = [
+        "data=lerobot",
+        f"data.path={real_data / 'gr1_pick_place'}",
+        "data.camera=observation.images.ego_view",
+        "model=tabletop",
+        "training.max_steps=3",
+        "tracking=none",
+        "generation.num_steps=2",
+        "data.windows_per_video=1",
+        f"run_dir={tmp_path / 'run'}",
+    ]
     assert cli("run", *words) == 0
     folder = RunFolder(tmp_path / "run")
     manifest = folder.read(folder.manifest_file)
@@ -261,9 +296,18 @@ def test_video2world_takes_five_frames_of_a_held_out_clip(cli, tmp_path):
     from cosmos_exp.tabletop.dataset import Kind, make_clips
 
     make_clips(tmp_path / "data", Kind("robot"), 3, 0)
-    words = ["data=folder", f"data.path={tmp_path / 'data'}", "data.test_videos=1", "data.validation_videos=0",
-             "generation.mode=video2world", "generation.num_steps=2", "training.max_steps=2", "tracking=none",
-             "training.schedule.warmup_samples=0", f"run_dir={tmp_path / 'run'}"]  # fmt: skip
+    words = [
+        "data=folder",
+        f"data.path={tmp_path / 'data'}",
+        "data.test_videos=1",
+        "data.validation_videos=0",
+        "generation.mode=video2world",
+        "generation.num_steps=2",
+        "training.max_steps=2",
+        "tracking=none",
+        "training.schedule.warmup_samples=0",
+        f"run_dir={tmp_path / 'run'}",
+    ]
     assert cli("run", *words) == 0
     assert len(list((tmp_path / "run" / "videos").iterdir())) == 1
 
@@ -285,7 +329,9 @@ def test_generate_makes_each_adapters_videos_once(whole, cli, tmp_path, capsys):
     ]
     # A process of its own, as the run was: what other tests did in this one may round otherwise (docs/log.md).
     own = [sys.executable, "-m", "cosmos_exp", *map(str, words)]
-    done = subprocess.run(own, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        own, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     run = tmp_path / "out" / folder.path.name
     for video in folder.videos.iterdir():  # the same adapter, noise and settings: the same video as the run's own

@@ -7,19 +7,16 @@ import cv2
 import numpy as np
 import pytest
 
-from cosmos_exp.config import Sampson
+from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.errors import UserError
-from cosmos_exp.metrics.geometry import (
-    ViewCalibration,
-    estimate_fundamental,
-    fundamental_from_calibration,
-    fundamental_from_intrinsics,
-    sampson_distance,
-)
-from cosmos_exp.metrics.matching import SiftMatcher, mutual_matches
-from cosmos_exp.metrics.sampson import cross_error, measure_video, measure_views, pair_error, temporal_sampson
-from cosmos_exp.metrics.views import View, load_calibration, parse_pairs, split_views
+from cosmos_exp.metrics.geometry.calibration import ViewCalibration, fundamental_from_calibration, load_calibration
+from cosmos_exp.metrics.geometry.cross_view import cross_error
+from cosmos_exp.metrics.geometry.epipolar import estimate_fundamental, fundamental_from_intrinsics, sampson_distance
+from cosmos_exp.metrics.geometry.sampson import measure_video, measure_views, temporal_sampson
+from cosmos_exp.metrics.geometry.sift import SiftMatcher, mutual_matches
+from cosmos_exp.metrics.geometry.temporal import pair_error
+from cosmos_exp.metrics.geometry.views import View, parse_pairs, split_views
 
 K = np.array([[500, 0, 320], [0, 500, 240], [0, 0, 1.0]])
 
@@ -62,9 +59,9 @@ def test_exact_correspondences_have_no_error_under_every_estimator(estimator):
 def test_noise_has_its_theoretical_size():
     x, y, f, _ = two_views()
     rng, sigma = np.random.RandomState(2), 0.5
-    errors = np.concatenate([
-        sampson_distance(x + rng.normal(0, sigma, x.shape), y + rng.normal(0, sigma, y.shape), f) for _ in range(50)
-    ])  # fmt: skip
+    errors = np.concatenate(
+        [sampson_distance(x + rng.normal(0, sigma, x.shape), y + rng.normal(0, sigma, y.shape), f) for _ in range(50)]
+    )
     # To first order e is |N(0, sigma^2)|: its mean is sigma sqrt(2 / pi).
     assert errors.mean() == pytest.approx(sigma * (2 / np.pi) ** 0.5, rel=0.03)
 
@@ -90,7 +87,9 @@ def test_a_calibrations_geometry_is_the_cameras():
         fundamental_from_calibration(a, a)
 
 
-@pytest.mark.parametrize(("model", "k"), [("pinhole", [-0.3, 0.1, 0.001, -0.002, 0.0]), ("fisheye", [0.05, -0.02, 0.01, 0.0])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "k"), [("pinhole", [-0.3, 0.1, 0.001, -0.002, 0.0]), ("fisheye", [0.05, -0.02, 0.01, 0.0])]
+)
 def test_undistortion_undoes_opencvs_distortion(model, k):
     rng = np.random.RandomState(0)
     rays = np.c_[rng.uniform(-0.4, 0.4, (50, 2)), np.ones(50)]
@@ -309,7 +308,7 @@ def test_tiles_are_named_found_and_left_out():
 
 
 def test_same_numbers_every_time_with_any_threads_and_any_order_of_work(tmp_path):
-    from cosmos_exp.metrics.files import Source, measure_all
+    from cosmos_exp.metrics.geometry.files import Source, measure_all
 
     frames = textured_flight(4)
     once = temporal_sampson(frames, Sampson())
@@ -329,11 +328,20 @@ def tiny_lightglue(tmp_path_factory):
 
     torch.manual_seed(0)
     points = SuperPointConfig(
-        encoder_hidden_sizes=[8, 8, 16, 16], decoder_hidden_size=16, keypoint_decoder_dim=65, descriptor_decoder_dim=16,
-        keypoint_threshold=0.001, border_removal_distance=4,
-    )  # fmt: skip
-    config = LightGlueConfig(keypoint_detector_config=points, descriptor_dim=16, num_hidden_layers=2, num_attention_heads=2,
-                             filter_threshold=0.0)  # fmt: skip
+        encoder_hidden_sizes=[8, 8, 16, 16],
+        decoder_hidden_size=16,
+        keypoint_decoder_dim=65,
+        descriptor_decoder_dim=16,
+        keypoint_threshold=0.001,
+        border_removal_distance=4,
+    )
+    config = LightGlueConfig(
+        keypoint_detector_config=points,
+        descriptor_dim=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        filter_threshold=0.0,
+    )
     folder = tmp_path_factory.mktemp("lightglue")
     model = LightGlueForKeypointMatching(config)
     for parameter in model.parameters():
@@ -347,7 +355,7 @@ def test_lightglue_matches_as_the_whole_model_does(tiny_lightglue):
     import torch
     from transformers import LightGlueForKeypointMatching
 
-    from cosmos_exp.metrics.lightglue import LightGlueMatcher
+    from cosmos_exp.metrics.geometry.lightglue import LightGlueMatcher
 
     grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY)[:96, :160] for f in textured_flight(3)]
     settings = Sampson(
@@ -411,7 +419,8 @@ def test_the_command_with_tiles_files_pictures_and_errors(tmp_path, cli, capsys,
 def test_a_runs_several_views_are_measured_across(tmp_path, cli):
     from conftest import SMALL
 
-    from cosmos_exp.run_folder import RunFolder, read_json_lines
+    from cosmos_exp.files import read_json_lines
+    from cosmos_exp.run_folder import RunFolder
 
     words = ["data=tabletop_multiview", "adapter=none", f"run_dir={tmp_path / 'run'}"]
     assert cli("run", *SMALL, *words) == 0

@@ -8,32 +8,28 @@ import pytest
 import torch
 from conftest import WAN
 
-from cosmos_exp import stages
-from cosmos_exp.config import Hardware
-from cosmos_exp.data.dataset import cache_root
+from cosmos_exp.config.layers import adapted_layers, transformer_config
+from cosmos_exp.config.paths import cache_root
+from cosmos_exp.config.schema import Hardware
+from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import Interrupted, RunError
+from cosmos_exp.experiment import context as stages
+from cosmos_exp.files import read_json_lines
 from cosmos_exp.generation.guidance import GuidedForward
-from cosmos_exp.processes import Processes
-from cosmos_exp.run_folder import RunFolder, read_json_lines
+from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.training.figures import StepFigures
 from cosmos_exp.training.loop import Trainer
 from cosmos_exp.training.prefetch import Prefetcher
 from cosmos_exp.training.samples import SampleSource
 from cosmos_exp.training.schedule import learning_rate, step_plan
-from cosmos_exp.training.step import StepFigures
 from cosmos_exp.world import adapter as adapters
-from cosmos_exp.world.architecture import (
-    LADDER,
-    adapted_layers,
-    choose_checkpointing,
-    latent_shape,
-    memory_plan,
-    training_flops,
-    training_memory_gib,
-    transformer_config,
-)
-from cosmos_exp.world.components import latent_statistics, load_pipeline, load_transformer
+from cosmos_exp.world.flops import training_flops
+from cosmos_exp.world.loading import latent_statistics, load_transformer
+from cosmos_exp.world.memory import LADDER, choose_checkpointing, memory_plan, training_memory_gib
 from cosmos_exp.world.model_folder import resolve
+from cosmos_exp.world.pipeline import load_pipeline
 from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
+from cosmos_exp.world.sizes import latent_shape
 
 TINY = ["data.validation_videos=0", "data.height=32", "data.width=48"]
 
@@ -51,8 +47,9 @@ def trainer(config, prepared, folder, **words):
     parameters = adapters.inject(model, config.adapter, config.seed)
     source = SampleSource(config, prepared.dataset.train, prepared.cache, latent_statistics(prepared.model))
     plan = step_plan(len(prepared.dataset.train), config.training, config.seed)
-    return Trainer(config, model, parameters, source, None, plan, RunFolder(folder), Processes("cpu", 1),
-                   lambda *a: None, **words)  # fmt: skip
+    return Trainer(
+        config, model, parameters, source, None, plan, RunFolder(folder), Processes("cpu", 1), lambda *a: None, **words
+    )
 
 
 def plain_losses(config, prepared, steps):
@@ -80,9 +77,14 @@ def plain_losses(config, prepared, steps):
 def test_fifty_steps_have_the_loss_curve_of_the_plain_loop(kind, lag, prepared, small_config, tmp_path):
     """Also with figures read a step late, as on a GPU, and with activations computed again."""
     steps = 50
-    config = small_config(f"adapter={kind}", f"training.max_steps={steps}", "training.epochs=1000",
-                          "training.checkpoint_every_steps=1000", "training.validation.every_steps=1000",
-                          *TINY)  # fmt: skip
+    config = small_config(
+        f"adapter={kind}",
+        f"training.max_steps={steps}",
+        "training.epochs=1000",
+        "training.checkpoint_every_steps=1000",
+        "training.validation.every_steps=1000",
+        *TINY,
+    )
     ours = trainer(config, prepared, tmp_path, checkpointing=["selective", "pointwise", "full", "none", "none"])
     ours.lag = lag
     ours.train()
@@ -208,8 +210,12 @@ class TestGuidance:
             for step in range(2):
                 torch.manual_seed(step)
                 latent = torch.randn(1, 32, 5, 12, 20)
-                words = {"condition_mask": torch.zeros(1, 1, 5, 12, 20), "timestep": torch.rand(1, 1, 5, 1, 1),
-                         "padding_mask": torch.zeros(1, 1, 96, 160), "return_dict": False}  # fmt: skip
+                words = {
+                    "condition_mask": torch.zeros(1, 1, 5, 12, 20),
+                    "timestep": torch.rand(1, 1, 5, 1, 1),
+                    "padding_mask": torch.zeros(1, 1, 96, 160),
+                    "return_dict": False,
+                }
                 answers[together] += [
                     guided(hidden_states=latent, encoder_hidden_states=p, **words)[0] for p in prompts
                 ]
@@ -229,7 +235,8 @@ def test_the_given_frame_alone_is_encoded_to_the_same_latent(words, small_config
     """diffusers encodes the whole padded clip; its latents of the given frames and its masks are ours, bit for bit."""
     from diffusers import Cosmos2_5_PredictBasePipeline
 
-    from cosmos_exp.world.components import GuardrailOff, load_vae
+    from cosmos_exp.world.guardrail import GuardrailOff
+    from cosmos_exp.world.loading import load_vae
 
     config = small_config(*words)
     folder = resolve(config.model, cache_root(config))
@@ -238,8 +245,15 @@ def test_the_given_frame_alone_is_encoded_to_the_same_latent(words, small_config
     )
     torch.manual_seed(0)
     video = torch.rand(1, 3, 17, 96, 160) * 2 - 1
-    size = {"batch_size": 1, "num_channels_latents": config.model.z_dim, "height": 96, "width": 160, "dtype": torch.float32,
-            "device": torch.device("cpu"), "num_frames_out": 17}  # fmt: skip
+    size = {
+        "batch_size": 1,
+        "num_channels_latents": config.model.z_dim,
+        "height": 96,
+        "width": 160,
+        "dtype": torch.float32,
+        "device": torch.device("cpu"),
+        "num_frames_out": 17,
+    }
     for given in (1, 5):
         latents = torch.randn(1, config.model.z_dim, 5, 12, 20)
         ours = pipe.prepare_latents(video=video, num_frames_in=given, latents=latents, **size)
@@ -255,8 +269,17 @@ def test_the_given_frame_alone_is_encoded_to_the_same_latent(words, small_config
 class TestMemoryPlan:
     """Arithmetic of memory and of what is computed again."""
 
-    PLAN: ClassVar = {"base_parameters": 2e9, "trainable": 46e6, "tokens": 31104, "hidden": 2048, "num_layers": 28, "samples": 1,
-            "bytes_a_weight": 2, "compile": True, "dora": False}  # fmt: skip
+    PLAN: ClassVar = {
+        "base_parameters": 2e9,
+        "trainable": 46e6,
+        "tokens": 31104,
+        "hidden": 2048,
+        "num_layers": 28,
+        "samples": 1,
+        "bytes_a_weight": 2,
+        "compile": True,
+        "dora": False,
+    }
 
     def need(self, policies):
         return training_memory_gib(self.PLAN | {"checkpointing": policies})
@@ -341,8 +364,16 @@ def test_settings_that_cannot_go_together_are_told(cli, capsys):
 
 
 def test_an_adapters_work_counts_three_times_its_forward():
-    keys = {"in_channels": 3, "out_channels": 2, "num_attention_heads": 1, "attention_head_dim": 8, "num_layers": 1,
-            "mlp_ratio": 1.0, "text_embed_dim": 8, "adaln_lora_dim": 4}  # fmt: skip
+    keys = {
+        "in_channels": 3,
+        "out_channels": 2,
+        "num_attention_heads": 1,
+        "attention_head_dim": 8,
+        "num_layers": 1,
+        "mlp_ratio": 1.0,
+        "text_embed_dim": 8,
+        "adaln_lora_dim": 4,
+    }
     layers = {"transformer_blocks.0.attn1.to_q": (8, 8)}
     without, with_adapter = (training_flops(keys, (2, 1, 4, 4), 3, group, 2) for group in ({}, layers))
     assert with_adapter - without == 3 * 2 * 4 * 2 * (8 + 8)

@@ -4,19 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cosmos_exp.report.statistics import (
-    bootstrap_means,
-    difference,
-    equivalence_p,
-    holm,
-    mean_interval,
-    paired,
-    permutation_p,
-    power,
-    prompts_needed,
-    summarize,
-    variance_components,
-)
+from cosmos_exp.statistics.comparisons import difference, equivalence_p, holm, paired, permutation_p
+from cosmos_exp.statistics.intervals import bootstrap_means, mean_interval, summarize
+from cosmos_exp.statistics.power import power, prompts_needed, variance_components
 
 
 def study(rng, prompts=25, seeds=2, mean=3.0):

@@ -12,10 +12,12 @@ import pytest
 import yaml
 from conftest import ROOT, SMALL
 
-from cosmos_exp.compose import compose_config
-from cosmos_exp.config import stage_hash, sweeps_dir
+from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.hashing import stage_hash
+from cosmos_exp.config.paths import sweeps_dir
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep import plan, run_name
+from cosmos_exp.sweep.naming import run_name
+from cosmos_exp.sweep.planning import plan
 
 QUICK = [*SMALL, "training.max_steps=2", "generation.max_prompts=1", "sampson.enabled=false"]
 
@@ -26,8 +28,17 @@ def planned(name, tmp_path, *overrides):
 
 def test_runs_are_named_by_what_differs_and_the_base_is_one_run(tmp_path):
     names = [r.name for r in planned("lora_vs_dora", tmp_path, "seed=0,1")]
-    assert names == ["base", "lora-r8", "lora-r8-seed1", "lora-r32", "lora-r32-seed1",
-                     "dora-r8", "dora-r8-seed1", "dora-r32", "dora-r32-seed1"]  # fmt: skip
+    assert names == [
+        "base",
+        "lora-r8",
+        "lora-r8-seed1",
+        "lora-r32",
+        "lora-r32-seed1",
+        "dora-r8",
+        "dora-r8-seed1",
+        "dora-r32",
+        "dora-r32-seed1",
+    ]
     names = [r.name for r in planned("rank", tmp_path, "training.learning_rate=0.001,0.002", "rank=8")]
     assert names == ["lora-r8-learning_rate0.001", "lora-r8-learning_rate0.002"]
     assert len(planned("alpha", tmp_path)) == 10  # alpha = rank and alpha = 16 are one at rank 16

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from cosmos_exp.config import Sampson
+from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import read_video
-from cosmos_exp.metrics.geometry import sampson_distance
-from cosmos_exp.metrics.sampson import temporal_sampson
+from cosmos_exp.metrics.geometry.epipolar import sampson_distance
+from cosmos_exp.metrics.geometry.sampson import temporal_sampson
 from cosmos_exp.tabletop.dataset import Kind, make_clips
 from cosmos_exp.tabletop.scene import HANDS, LABELS, Scene
 
@@ -54,7 +54,7 @@ def test_tracks_lie_on_the_masks():
 
 def test_poses_predict_the_picture():
     """Two frames' known poses give F; static table points matched by SIFT obey it, so the renderer's geometry is true."""
-    from cosmos_exp.metrics.matching import SiftMatcher
+    from cosmos_exp.metrics.geometry.sift import SiftMatcher
 
     scene = Scene.sample(2, "robot", size=(384, 640))
     clip = scene.clip()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cosmos_exp.errors import UserError
-from cosmos_exp.metrics.judge import Rubric, load_rubric
+from cosmos_exp.metrics.judges.rubric import Rubric, load_rubric
 from cosmos_exp.tabletop.faults import RUBRIC, fade, plant
 from cosmos_exp.tabletop.judge import Instruction, RulesJudge, parse_instruction
 from cosmos_exp.tabletop.scene import LOOKS, Scene

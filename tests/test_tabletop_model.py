@@ -10,8 +10,8 @@ from diffusers import CosmosTransformer3DModel
 
 from cosmos_exp.tabletop.build import WEIGHTS
 from cosmos_exp.tabletop.scene import LOOKS, Scene
-from cosmos_exp.world.components import load_transformer, load_vae
 from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder, fit_linear_code
+from cosmos_exp.world.loading import load_transformer, load_vae
 from cosmos_exp.world.model_folder import ModelFolder
 
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from cosmos_exp.run_folder import RunFolder, append_json_line, read_json_lines, write_json
+from cosmos_exp.files import append_json_line, read_json_lines, write_json
+from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tracking.wandb import Tracker, chosen_mode, job_type
 
 
@@ -16,8 +17,18 @@ def config(small_config):
 def fill(folder):
     folder.path.mkdir(exist_ok=True)
     for seed in (0, 1):
-        append_json_line(folder.scores, {"sample": "a", "seed": seed, "prompt": "p <b>", "video": f"a__seed{seed}.mp4",
-                                         "measure": "tse", "value": None if seed else 0.5, "detail": {}})  # fmt: skip
+        append_json_line(
+            folder.scores,
+            {
+                "sample": "a",
+                "seed": seed,
+                "prompt": "p <b>",
+                "video": f"a__seed{seed}.mp4",
+                "measure": "tse",
+                "value": None if seed else 0.5,
+                "detail": {},
+            },
+        )
     write_json(folder.metrics, {"measures": {"tse": {"mean": 0.5, "ci_low": None}}, "training": {"train_loss": 1.0}})
     folder.adapter.mkdir(exist_ok=True)
     folder.adapter_file.write_bytes(b"weights")
@@ -77,8 +88,11 @@ def test_the_offline_file_holds_config_history_summary_table_and_artifact(config
     assert {"adapter:lora", "rank:32", "alpha:32"} <= set(run.tags)
     settings = {u.key or "/".join(u.nested_key): json.loads(u.value_json) for u in run.config.update}
     assert settings["adapter"]["rank"] == 32
-    history = [{"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in r.history.item}
-               for r in found if r.WhichOneof("record_type") == "history"]  # fmt: skip
+    history = [
+        {"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in r.history.item}
+        for r in found
+        if r.WhichOneof("record_type") == "history"
+    ]
     assert [h["train/loss"] for h in history if "train/loss" in h] == [1.0, 0.5]
     table = next(h for h in history if "evaluation/_type" in h)
     assert [table[f"evaluation/{k}"] for k in ("_type", "nrows", "ncols")] == ["table-file", 2, 5]

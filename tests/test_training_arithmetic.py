@@ -6,11 +6,12 @@ import torch
 from diffusers import Cosmos2_5_PredictBasePipeline, CosmosTransformer3DModel
 from diffusers.optimization import get_linear_schedule_with_warmup
 
-from cosmos_exp.compose import compose_config
-from cosmos_exp.draws import epoch_order, noise, sample_draws
-from cosmos_exp.plan import rows
+from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.layers import adapted_layers, linear_layers, trainable_parameters, transformer_config
+from cosmos_exp.experiment.dry_run import rows
+from cosmos_exp.rng import epoch_order, noise
+from cosmos_exp.training.draws import sample_draws
 from cosmos_exp.training.schedule import learning_rate, power_ema_exponent, step_plan
-from cosmos_exp.world.architecture import adapted_layers, linear_layers, trainable_parameters, transformer_config
 from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
 
 

@@ -15,9 +15,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from cosmos_exp.data.dataset import CheckedClip, load_window, window_indices
+from cosmos_exp.data.clips import CheckedClip
+from cosmos_exp.data.windows import load_window, window_indices
 from cosmos_exp.errors import RunError
-from cosmos_exp.run_folder import atomic_path
+from cosmos_exp.files import atomic_path
 
 
 def checksum(tensor: torch.Tensor) -> str:
@@ -75,9 +76,14 @@ class RunCache:
     def latent_path(self, checked: CheckedClip, start: int) -> Path:
         data = self.data
         return self.latents.path(
-            checked.sha256, window_indices(checked, data, start), data.height, data.width, data.resize,
-            self.fingerprints["vae"], self.dtype,
-        )  # fmt: skip
+            checked.sha256,
+            window_indices(checked, data, start),
+            data.height,
+            data.width,
+            data.resize,
+            self.fingerprints["vae"],
+            self.dtype,
+        )
 
     def prompt_path(self, prompt: str | None) -> Path:
         prints = [self.fingerprints[c] for c in ("text_encoder", "tokenizer", "transformer")]

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cosmos_exp.data.episodes import Clip, Episodes, TestPair, read_episodes, read_test_pairs
-from cosmos_exp.data.video import VideoInfo, decode, probe, read_image, resize
-from cosmos_exp.draws import generator
+from cosmos_exp.config.paths import cache_root
+from cosmos_exp.data.clips import CheckedClip, look_at
+from cosmos_exp.data.readers.pairs import read_test_pairs
+from cosmos_exp.data.readers.records import Episodes, TestPair
+from cosmos_exp.data.readers.registry import read_episodes
+from cosmos_exp.data.video import read_image, resize
+from cosmos_exp.data.windows import load_window
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.run_folder import atomic_path
-
-
-@dataclass(frozen=True)
-class CheckedClip:
-    """A clip that was looked at: `start`, `stop` are its frames in the file, `sha256` the file's content."""
-
-    clip: Clip
-    info: VideoInfo
-    start: int
-    stop: int
-    sha256: str
+from cosmos_exp.rng import generator
 
 
 @dataclass
@@ -71,53 +63,6 @@ def _fetch_gr1(data: Any) -> tuple[Path, Path | None]:
         return folder, Path(data.test_path)
     tests = fetch(data.test_repo_id, None, "dataset", "data.test_path=DIR") / "gr1_object"
     return folder, tests
-
-
-def cache_root(config: Any) -> Path:
-    """data and latents shared by runs: `cache_dir`, else COSMOS_EXP_CACHE, else ~/.cache/cosmos_exp."""
-    return Path(config.cache_dir or os.environ.get("COSMOS_EXP_CACHE") or "~/.cache/cosmos_exp").expanduser()
-
-
-def frames_needed(data: Any, info: VideoInfo) -> int:
-    """Source frames that a window of data.num_frames spans at data.fps."""
-    if data.fps is None:
-        return data.num_frames
-    return int(np.floor((data.num_frames - 1) * info.fps / data.fps + 0.5)) + 1
-
-
-def look_at(clip: Clip, data: Any) -> CheckedClip:
-    """Probe one clip and decode its first and last frame.
-
-    Raises:
-        RunError: what is wrong with it and how to mend it.
-    """
-    if clip.path.stat().st_size == 0:
-        raise RunError(f"{clip.path}: is empty (0 bytes); copy it again")
-    info = probe(clip.path)
-    if info.declared_frames and info.num_frames < info.declared_frames:
-        raise RunError(
-            f"{clip.path}: is truncated, {info.num_frames} of {info.declared_frames} frames are there; copy it again"
-        )
-    start, stop = 0, info.num_frames
-    if clip.seconds is not None:
-        start, stop = info.frame_at(clip.seconds[0]), min(info.frame_at(clip.seconds[1] - 1 / info.fps) + 1, stop)
-    if info.width % 2 or info.height % 2:
-        raise RunError(f"{clip.path}: odd size {info.width}x{info.height}; re-encode it with even sides")
-    need = frames_needed(data, info)
-    if stop - start < need:
-        raise RunError(
-            f"{clip.path}: {clip.name} has {stop - start} frames, {need} are needed "
-            f"(data.num_frames={data.num_frames}, data.fps={data.fps}); shorten the window or leave it out"
-        )
-    decode(clip.path, [start], info)
-    decode(clip.path, [stop - 1], info)
-    return CheckedClip(clip, info, start, stop, file_sha256(clip.path))
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, 64 hex digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def inspect(
@@ -179,26 +124,6 @@ def load_dataset(config: Any, progress: Any = None) -> Dataset:
     )
 
 
-def window_indices(checked: CheckedClip, data: Any, start: int) -> list[int]:
-    """Source frame numbers of the window that begins `start` frames into the clip, at data.fps (nearest frame)."""
-    step = 1.0 if data.fps is None else checked.info.fps / data.fps
-    return [checked.start + start + int(np.floor(k * step + 0.5)) for k in range(data.num_frames)]
-
-
-def window_starts(checked: CheckedClip, data: Any, seed: int) -> list[int]:
-    """Where the cached windows of a clip begin: distinct, drawn by the seed and the clip's content, ascending."""
-    room = checked.stop - checked.start - frames_needed(data, checked.info) + 1
-    count = min(data.windows_per_video, room)
-    rng = generator(seed, "windows", int(checked.sha256[:12], 16) + checked.start)
-    return sorted(int(i) for i in rng.choice(room, size=count, replace=False))
-
-
-def load_window(checked: CheckedClip, data: Any, start: int) -> np.ndarray:
-    """Decode one window: uint8 (num_frames, height, width, 3), RGB."""
-    frames = decode(checked.clip.path, window_indices(checked, data, start), checked.info)
-    return resize(frames, data.height, data.width, data.resize)
-
-
 def pair_frames(pair: TestPair, dataset: Dataset | None, data: Any, count: int) -> np.ndarray:
     """The given frames of a test pair: uint8 (count, height, width, 3).
 
@@ -213,9 +138,3 @@ def pair_frames(pair: TestPair, dataset: Dataset | None, data: Any, count: int) 
         return resize(read_image(pair.image)[None], data.height, data.width, data.resize)
     assert dataset is not None, "a clip's frames come from the run's data"
     return load_window(dataset.held_out[pair.name], data, 0)[:count]
-
-
-def save_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from cosmos_exp.errors import RunError
-from cosmos_exp.run_folder import atomic_path
+from cosmos_exp.files import atomic_path
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,13 @@ def probe(path: Path) -> VideoInfo:
             if not pts or not rate or stream.time_base is None:
                 raise RunError(f"{path}: holds no video frames")
             return VideoInfo(
-                tuple(pts), stream.time_base, float(rate), stream.codec_context.width, stream.codec_context.height,
+                tuple(pts),
+                stream.time_base,
+                float(rate),
+                stream.codec_context.width,
+                stream.codec_context.height,
                 stream.frames,
-            )  # fmt: skip
+            )
     except (OSError, av.error.FFmpegError) as error:
         raise RunError(f"{path}: cannot be read as a video ({error})") from error
 

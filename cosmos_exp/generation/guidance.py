@@ -30,7 +30,8 @@ class GuidedForward:
         pair = {k: torch.cat([v, v]) for k, v in words.items() if k in ("condition_mask", "timestep")}
         velocity = self.forward(
             hidden_states=torch.cat([hidden_states, hidden_states]),
-            encoder_hidden_states=torch.cat([encoder_hidden_states, self.negative]), **{**words, **pair},
-        )[0]  # fmt: skip
+            encoder_hidden_states=torch.cat([encoder_hidden_states, self.negative]),
+            **{**words, **pair},
+        )[0]
         self._latent, self._answer = hidden_states, velocity[1:]
         return (velocity[:1],)

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError
 from cosmos_exp.generation.guidance import GuidedForward
-from cosmos_exp.world.architecture import latent_shape
-from cosmos_exp.world.transformer import fast_forward
+from cosmos_exp.world.fast_forward import fast_forward
+from cosmos_exp.world.sizes import latent_shape
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,11 @@ class Generator:
         generation, data = self.config.generation, self.config.data
         given = task.frames()
         dtype = self.pipe.transformer.dtype
-        words: dict[str, Any] = {"image": given[0]} if generation.mode == "image2world" else {
-            "video": _pipeline_video(given), "num_latent_conditional_frames": 2,
-        }  # fmt: skip
+        words: dict[str, Any] = (
+            {"image": given[0]}
+            if generation.mode == "image2world"
+            else {"video": _pipeline_video(given), "num_latent_conditional_frames": 2}
+        )
         timestep = self.config.training.condition_timestep
         negative_embeds = self.prompt(negative)[None].to(self.device, dtype)
         self.guided.negative = negative_embeds if generation.guidance_scale > 1 else None

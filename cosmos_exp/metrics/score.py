@@ -9,10 +9,11 @@ from typing import Any
 from tqdm import tqdm
 
 from cosmos_exp.errors import RunError
-from cosmos_exp.metrics.files import Source, from_data, measure_all
-from cosmos_exp.metrics.judge import Judge, Question, load_rubric
-from cosmos_exp.metrics.judging import judge_all
-from cosmos_exp.run_folder import append_json_line
+from cosmos_exp.files import append_json_line
+from cosmos_exp.metrics.geometry.files import Source, from_data, measure_all
+from cosmos_exp.metrics.judges.asking import judge_all
+from cosmos_exp.metrics.judges.interface import Judge, Question
+from cosmos_exp.metrics.judges.rubric import load_rubric
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,14 @@ def measure_geometry(
 
 
 def judge_videos(
-    videos: list[ScoredVideo], config: Any, judge: Judge, scores: Path, done: set[tuple], cache: Path | None,
+    videos: list[ScoredVideo],
+    config: Any,
+    judge: Judge,
+    scores: Path,
+    done: set[tuple],
+    cache: Path | None,
     show: bool = True,
-) -> None:  # fmt: skip
+) -> None:
     """Append the judge's scores, each as soon as it is there.
 
     Raises:
@@ -68,14 +74,26 @@ def judge_videos(
     verdicts = judge_all(judge, list(asked), config.judge, config.seed, cache)
     for question, verdict in tqdm(verdicts, "judging", len(asked), unit="score", disable=None if show else True):
         detail = {
-            "judge": judge.name, "expected": verdict.expected, "answer": verdict.answers[-1],
-            "answers": list(verdict.answers), "unread": verdict.unread, "cached": verdict.cached,
-        }  # fmt: skip
+            "judge": judge.name,
+            "expected": verdict.expected,
+            "answer": verdict.answers[-1],
+            "answers": list(verdict.answers),
+            "unread": verdict.unread,
+            "cached": verdict.cached,
+        }
         _append(scores, asked[question], question.rubric.measure, verdict.score, detail)
 
 
 def _append(scores: Path, video: ScoredVideo, measure: str, value: float | None, detail: dict[str, Any]) -> None:
-    append_json_line(scores, {
-        "sample": video.sample, "seed": video.seed, "prompt": video.prompt, "video": video.path.name,
-        "measure": measure, "value": value, "detail": detail,
-    })  # fmt: skip
+    append_json_line(
+        scores,
+        {
+            "sample": video.sample,
+            "seed": video.seed,
+            "prompt": video.prompt,
+            "video": video.path.name,
+            "measure": measure,
+            "value": value,
+            "detail": detail,
+        },
+    )

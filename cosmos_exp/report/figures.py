@@ -9,12 +9,12 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from cosmos_exp.measures import BETTER
+from cosmos_exp.config.measures import BETTER
+from cosmos_exp.files import read_json_lines
 from cosmos_exp.report.spectrum import effective_rank, update_spectra
-from cosmos_exp.report.statistics import Difference
 from cosmos_exp.report.study import Variant, measures_of
 from cosmos_exp.report.study_tables import UNITS, cells, cost
-from cosmos_exp.run_folder import read_json_lines
+from cosmos_exp.statistics.comparisons import Difference
 
 matplotlib.use("Agg")
 from matplotlib.figure import Figure
@@ -27,10 +27,12 @@ def draw_all(variants: list[Variant], differences: list[Difference], out: Path) 
     """Every figure there is something for, as NAME.png and NAME.pdf; the PNG files."""
     out.mkdir(parents=True, exist_ok=True)
     kinds: dict[str, Callable[[], Figure | None]] = {
-        "loss": lambda: loss_curves(variants), "rank": lambda: by_rank(variants),
-        "differences": lambda: forest(differences), "cost": lambda: cost_against_score(variants),
+        "loss": lambda: loss_curves(variants),
+        "rank": lambda: by_rank(variants),
+        "differences": lambda: forest(differences),
+        "cost": lambda: cost_against_score(variants),
         "spectrum": lambda: spectra(variants),
-    }  # fmt: skip
+    }
     written = []
     for name, make in kinds.items():
         figure = make()
@@ -78,7 +80,14 @@ def loss_curves(variants: list[Variant]) -> Figure | None:
         left.plot(steps, loss, color=color, lw=1, alpha=0.85, label=label)
         held = read_json_lines(run.folder.validation_log)
         if held:
-            right.plot([r["step"] for r in held], [r["validation_loss"] for r in held], color=color, marker=".", lw=1, label=label)  # fmt: skip
+            right.plot(
+                [r["step"] for r in held],
+                [r["validation_loss"] for r in held],
+                color=color,
+                marker=".",
+                lw=1,
+                label=label,
+            )
     for ax, title in ((left, "training loss, running mean"), (right, "validation loss")):
         ax.set_title(title, fontsize=10)
         ax.set_xlabel("optimizer step")
@@ -125,7 +134,17 @@ def _points(ax: Any, own: list[Variant], table: dict, measure: str, kind: str) -
     x, y = [r * shift for r, _ in there], [e["mean"] for _, e in there]
     low = [e["mean"] - e["ci_low"] if e["ci_low"] is not None else 0 for _, e in there]
     high = [e["ci_high"] - e["mean"] if e["ci_high"] is not None else 0 for _, e in there]
-    ax.errorbar(x, y, [low, high], color=COLORS[kind], marker=MARKERS[kind], ms=5, capsize=3, lw=1.2, label=kind.replace("lora", "LoRA").replace("dora", "DoRA"))  # fmt: skip
+    ax.errorbar(
+        x,
+        y,
+        [low, high],
+        color=COLORS[kind],
+        marker=MARKERS[kind],
+        ms=5,
+        capsize=3,
+        lw=1.2,
+        label=kind.replace("lora", "LoRA").replace("dora", "DoRA"),
+    )
 
 
 def forest(differences: list[Difference]) -> Figure | None:
@@ -197,7 +216,14 @@ def spectra(variants: list[Variant]) -> Figure | None:
                 continue
             effective = float(np.mean([effective_rank(row) for row in values]))
             style = "-" if v.adapter["kind"] == "lora" else "--"
-            ax.plot(np.arange(1, values.shape[1] + 1), np.maximum(values.mean(0), 1e-12), style, color=f"C{i % 10}", lw=1.2, label=f"{v.name}: {effective:.1f}")  # fmt: skip
+            ax.plot(
+                np.arange(1, values.shape[1] + 1),
+                np.maximum(values.mean(0), 1e-12),
+                style,
+                color=f"C{i % 10}",
+                lw=1.2,
+                label=f"{v.name}: {effective:.1f}",
+            )
         ax.set_yscale("log")
         ax.set_title(kind, fontsize=9)
         ax.grid(alpha=0.3)

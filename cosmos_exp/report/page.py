@@ -10,11 +10,11 @@ from typing import Any
 import jinja2
 import yaml
 
-from cosmos_exp.measures import BETTER
-from cosmos_exp.report.statistics import Difference
+from cosmos_exp.config.hashing import differences as config_differences
+from cosmos_exp.config.measures import BETTER
 from cosmos_exp.report.study import Variant, measures_of
 from cosmos_exp.report.study_tables import cells, cost, interval, marks, number, words
-from cosmos_exp.run_folder import differences as config_differences
+from cosmos_exp.statistics.comparisons import Difference
 
 MOST_MIB = 150  # of video in one page; the rest is left out and said so
 
@@ -29,18 +29,26 @@ def write_page(
 ) -> None:
     """Write the page. Everything that comes from data (prompts, errors, names) is escaped by the template."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     rows, left_out = video_rows(variants)
     base = next((v.name for v in variants if v.is_base), "")
     text = environment.get_template("page.html.j2").render(
-        title=title, measures=[{"name": m, "better": BETTER.get(m, 1)} for m in measures_of(variants)],
-        variants=[_variant(v, variants) for v in variants], marks=_by_variant(marks(differences, base)),
-        words=words(variants, differences), notes=notes, rows=rows, left_out=left_out,
+        title=title,
+        measures=[{"name": m, "better": BETTER.get(m, 1)} for m in measures_of(variants)],
+        variants=[_variant(v, variants) for v in variants],
+        marks=_by_variant(marks(differences, base)),
+        words=words(variants, differences),
+        notes=notes,
+        rows=rows,
+        left_out=left_out,
         names=[v.name for v in variants if v.done],
         figures=[{"name": f.stem, "data": _data(f, "image/png")} for f in figures],
-    )  # fmt: skip
+    )
     path.write_text(text, encoding="utf-8")
 
 
@@ -61,15 +69,19 @@ def _variant(variant: Variant, variants: list[Variant]) -> dict[str, Any]:
     losses = {k: variant.training(k) for k in ("train_loss", "validation_loss")}
     run, first = variant.runs[0], variants[0].runs[0]
     return {
-        "name": variant.name, "state": f"{len(variant.done)}/{len(variant.runs)} done",
+        "name": variant.name,
+        "state": f"{len(variant.done)}/{len(variant.runs)} done",
         "errors": [str(r.status.get("error")) for r in variant.runs if r.status.get("error")],
         "measures": {m: {"text": interval(e), "value": e["mean"], "missing": e["missing"]} for m, e in table.items()},
-        "losses": {k: {"text": number(sum(v) / len(v)) if v else "-", "value": sum(v) / len(v) if v else None} for k, v in losses.items()},
+        "losses": {
+            k: {"text": number(sum(v) / len(v)) if v else "-", "value": sum(v) / len(v) if v else None}
+            for k, v in losses.items()
+        },
         "cost": {k: number(v) for k, v in cost(variant).items()},
         "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True),
         "differences": [] if run is first else config_differences(_plain(first.config), _plain(run.config)),
         "manifest": json.dumps(run.manifest, indent=2, ensure_ascii=False),
-    }  # fmt: skip
+    }
 
 
 def _plain(config: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +118,8 @@ def _cell(variant: Variant, rows: list[dict[str, Any]], file: Path | None) -> di
     scores = {r["measure"]: r["value"] for r in rows}
     why = {r["measure"]: (r.get("detail") or {}).get("answer") or (r.get("detail") or {}).get("reason") for r in rows}
     return {
-        "variant": variant.name, "seed": rows[0]["seed"] if rows else None,
+        "variant": variant.name,
+        "seed": rows[0]["seed"] if rows else None,
         "video": _data(file, "video/mp4") if file and file.is_file() else None,
         "scores": {m: {"value": v, "text": number(v), "why": str(why[m] or "")[:600]} for m, v in scores.items()},
-    }  # fmt: skip
+    }

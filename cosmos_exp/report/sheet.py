@@ -8,7 +8,8 @@ from pathlib import Path
 import av
 from PIL import Image, ImageDraw, ImageFont
 
-from cosmos_exp.run_folder import RunFolder, read_json_lines
+from cosmos_exp.files import read_json_lines
+from cosmos_exp.run_folder import RunFolder
 
 MOMENTS = (0.3, 0.6, 1.0)  # shares of the video
 MARGIN, TEXT = 110, 13

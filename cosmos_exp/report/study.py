@@ -12,10 +12,11 @@ from typing import Any
 
 import yaml
 
+from cosmos_exp.config.measures import BETTER, MARGINS
 from cosmos_exp.errors import UserError
-from cosmos_exp.measures import BETTER, MARGINS
-from cosmos_exp.report.statistics import Difference, difference, holm
-from cosmos_exp.run_folder import RunFolder, read_json_lines
+from cosmos_exp.files import read_json_lines
+from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.statistics.comparisons import Difference, difference, holm
 
 
 @dataclass
@@ -162,10 +163,12 @@ def why_not_comparable(a: Variant, b: Variant) -> str | None:
         return sorted((n for n in names if n[1]), key=str), settings
 
     checks = {
-        "test sets": test_set, "generation settings": generation, "judges": judge,
+        "test sets": test_set,
+        "generation settings": generation,
+        "judges": judge,
         "Sampson settings": lambda r: r.config.get("sampson"),
         "base models": lambda r: r.manifest.get("model", {}).get("fingerprints"),
-    }  # fmt: skip
+    }
     for words, look in checks.items():
         if _print(look(first)) != _print(look(second)):
             return f"{a.name} and {b.name} have different {words}"
@@ -195,8 +198,10 @@ def claims(all_variants: list[Variant]) -> list[tuple[Variant, Variant]]:
 
     def rest(v: Variant, *without: str) -> str:
         config = v.runs[0].config
-        return _print({k: config.get(k) for k in ("data", "training", "model")}
-                      | {"adapter": {k: x for k, x in v.adapter.items() if k not in (*without, "alpha")}})  # fmt: skip
+        return _print(
+            {k: config.get(k) for k in ("data", "training", "model")}
+            | {"adapter": {k: x for k, x in v.adapter.items() if k not in (*without, "alpha")}}
+        )
 
     for i, a in enumerate(adapted):
         for b in adapted[i + 1 :]:

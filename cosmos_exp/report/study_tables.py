@@ -7,12 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from cosmos_exp.measures import BETTER
-from cosmos_exp.report.statistics import Difference, mean_interval, prompt_groups, prompts_needed
+from cosmos_exp.config.measures import BETTER
 from cosmos_exp.report.study import Variant, measures_of
+from cosmos_exp.statistics.comparisons import Difference
+from cosmos_exp.statistics.intervals import mean_interval, prompt_groups
+from cosmos_exp.statistics.power import prompts_needed
 
 LEVEL = 0.05
-UNITS = {"tse": "px", "tse_moving": "px", "cse": "px", "cse_moving": "px", "static_share": "share", "physics": "1 to 5", "instruction": "1 to 5"}  # fmt: skip
+UNITS = {
+    "tse": "px",
+    "tse_moving": "px",
+    "cse": "px",
+    "cse_moving": "px",
+    "static_share": "share",
+    "physics": "1 to 5",
+    "instruction": "1 to 5",
+}
 
 
 def cell(variant: Variant, measure: str) -> tuple[float | None, float | None, float | None, int, int]:
@@ -164,16 +174,25 @@ def differences_markdown(differences: list[Difference]) -> str:
     lines = ["| " + " | ".join(head) + " |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
     for d in differences:
         entry = {"mean": d.mean, "ci_low": d.ci_low, "ci_high": d.ci_high}
-        row = [d.measure, f"{d.b} − {d.a}", interval(entry), number(d.effect), number(d.p_holm), number(d.margin),
-               number(d.p_equivalent_holm), str(d.n), str(d.left_out)]  # fmt: skip
+        row = [
+            d.measure,
+            f"{d.b} − {d.a}",
+            interval(entry),
+            number(d.effect),
+            number(d.p_holm),
+            number(d.margin),
+            number(d.p_equivalent_holm),
+            str(d.n),
+            str(d.left_out),
+        ]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
 
 
 def words(variants: list[Variant], differences: list[Difference]) -> list[str]:
     """What the data support and what not, a sentence a claim."""
-    from cosmos_exp.report.statistics import paired
     from cosmos_exp.report.study import _matched
+    from cosmos_exp.statistics.comparisons import paired
 
     by_name = {v.name: v for v in variants}
     said = []
@@ -186,12 +205,16 @@ def words(variants: list[Variant], differences: list[Difference]) -> list[str]:
         if d.p is None:
             said.append(f"{what}: {d.b} against {d.a}: one prompt allows no test ({size}).")
         elif abs(d.mean) < 1e-9 and d.ci_low == d.ci_high:
-            said.append(f"{what}: {d.b} and {d.a} score the same in every prompt; at the end of a scale that says nothing.")  # fmt: skip
+            said.append(
+                f"{what}: {d.b} and {d.a} score the same in every prompt; at the end of a scale that says nothing."
+            )
         elif d.p_holm is not None and d.p_holm < LEVEL:
             better = "better" if way * d.mean > 0 else "worse"
             said.append(f"{what}: {d.b} is {better} than {d.a}: {size}, p = {number(d.p_holm)} (Holm).")
         elif d.p_equivalent_holm is not None and d.p_equivalent_holm < LEVEL:
-            said.append(f"{what}: {d.b} and {d.a} are equivalent within ±{number(d.margin)}: {size}, p = {number(d.p_equivalent_holm)} (Holm).")  # fmt: skip
+            said.append(
+                f"{what}: {d.b} and {d.a} are equivalent within ±{number(d.margin)}: {size}, p = {number(d.p_equivalent_holm)} (Holm)."
+            )
         else:
             a, b = by_name[d.a], by_name[d.b]
             groups, _ = paired(_matched(a, b, d.measure), b.values(d.measure))
@@ -200,7 +223,7 @@ def words(variants: list[Variant], differences: list[Difference]) -> list[str]:
             least = f" {d.n} prompts allow no p below {number(2.0 ** (1 - d.n))}." if d.n < 6 else ""
             need = prompts_needed(groups, effect, seeds)
             wish = f"about {need} prompts" if need else "more than 4,096 prompts"
-            why = f" To see a true difference of {number(effect)} four times in five, with {seeds} seed{'s' * (seeds > 1)} each: {wish} (here {d.n})."  # fmt: skip
+            why = f" To see a true difference of {number(effect)} four times in five, with {seeds} seed{'s' * (seeds > 1)} each: {wish} (here {d.n})."
             said.append(
                 f"{what}: {d.b} against {d.a}: the data do not say: {size}, p = {number(d.p_holm)} (Holm).{least}{why}"
             )

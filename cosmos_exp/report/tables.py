@@ -8,8 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cosmos_exp.measures import BETTER
-from cosmos_exp.run_folder import RunFolder, read_json_lines
+from cosmos_exp.config.measures import BETTER
+from cosmos_exp.files import read_json_lines
+from cosmos_exp.run_folder import RunFolder
 
 
 def run_row(run: RunFolder) -> dict[str, Any]:
@@ -17,10 +18,14 @@ def run_row(run: RunFolder) -> dict[str, Any]:
     manifest, metrics, status = run.read(run.manifest_file), run.read(run.metrics), run.read(run.status_file)
     labels = manifest.get("labels", {})
     return {
-        "run": str(run.path), "state": status.get("state", "?"), "error": status.get("error"),
-        "adapter": labels.get("adapter", "?"), "training": metrics.get("training", {}),
-        "measures": metrics.get("measures", {}), "random_weights": labels.get("random_weights", False),
-    }  # fmt: skip
+        "run": str(run.path),
+        "state": status.get("state", "?"),
+        "error": status.get("error"),
+        "adapter": labels.get("adapter", "?"),
+        "training": metrics.get("training", {}),
+        "measures": metrics.get("measures", {}),
+        "random_weights": labels.get("random_weights", False),
+    }
 
 
 def figure(entry: dict[str, Any] | None) -> str:

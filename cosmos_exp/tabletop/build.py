@@ -23,7 +23,7 @@ from diffusers import AutoencoderKLWan, CosmosTransformer3DModel, UniPCMultistep
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from cosmos_exp.config import Transformer
+from cosmos_exp.config.schema import Transformer
 from cosmos_exp.errors import UserError
 from cosmos_exp.tabletop.scene import COLORS, CONTAINERS, HANDS, OBJECTS
 from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
@@ -48,8 +48,12 @@ def model_folder(model: Any, cache_root: Path) -> Path:
     """
     if model.weights == "trained":
         return shipped_folder(model)
-    wanted = {"code": inspect.getsource(sys.modules[__name__]), "transformer": dataclasses.asdict(model.transformer),
-              "z_dim": model.z_dim, "text": model.text_channels}  # fmt: skip
+    wanted = {
+        "code": inspect.getsource(sys.modules[__name__]),
+        "transformer": dataclasses.asdict(model.transformer),
+        "z_dim": model.z_dim,
+        "text": model.text_channels,
+    }
     digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
     target = cache_root / "models" / f"tabletop-random-{digest}"
     if not target.is_dir():
@@ -105,8 +109,16 @@ def export(work: Path, out: Path) -> None:
 
 def shipped_keys(z_dim: int = 32) -> Any:
     """The shipped model's sizes, as conf/model/tabletop.yaml has them."""
-    keys = Transformer(in_channels=z_dim + 1, out_channels=z_dim, num_attention_heads=4, attention_head_dim=64,
-                       num_layers=5, mlp_ratio=4.0, text_embed_dim=256, adaln_lora_dim=64)  # fmt: skip
+    keys = Transformer(
+        in_channels=z_dim + 1,
+        out_channels=z_dim,
+        num_attention_heads=4,
+        attention_head_dim=64,
+        num_layers=5,
+        mlp_ratio=4.0,
+        text_embed_dim=256,
+        adaln_lora_dim=64,
+    )
     return SimpleNamespace(transformer=keys, z_dim=z_dim, text_channels=128)
 
 
@@ -130,31 +142,51 @@ def build_transformer(model: Any) -> CosmosTransformer3DModel:
 
 def _transformer_keys(model: Any) -> dict[str, Any]:
     return dataclasses.asdict(model.transformer) | {
-        "max_size": (32, 64, 64), "patch_size": (1, 2, 2), "rope_scale": (1.0, 3.0, 3.0), "concat_padding_mask": True,
-        "extra_pos_embed_type": None, "use_crossattn_projection": True,
+        "max_size": (32, 64, 64),
+        "patch_size": (1, 2, 2),
+        "rope_scale": (1.0, 3.0, 3.0),
+        "concat_padding_mask": True,
+        "extra_pos_embed_type": None,
+        "use_crossattn_projection": True,
         "crossattn_proj_in_channels": model.text_channels,
         "encoder_hidden_states_channels": model.transformer.text_embed_dim,
-    }  # fmt: skip
+    }
 
 
 def build_vae(z_dim: int) -> AutoencoderKLWan:
     """AutoencoderKLWan, 4x8x8; its first two-fold reduction is a patch, a quarter of the cost."""
     return AutoencoderKLWan(
-        base_dim=16, z_dim=z_dim, dim_mult=[1, 2, 4], num_res_blocks=1, temperal_downsample=[True, True],
-        latents_mean=[0.0] * z_dim, latents_std=[1.0] * z_dim, in_channels=12, out_channels=12, patch_size=2,
-        scale_factor_temporal=4, scale_factor_spatial=8,
-    )  # fmt: skip
+        base_dim=16,
+        z_dim=z_dim,
+        dim_mult=[1, 2, 4],
+        num_res_blocks=1,
+        temperal_downsample=[True, True],
+        latents_mean=[0.0] * z_dim,
+        latents_std=[1.0] * z_dim,
+        in_channels=12,
+        out_channels=12,
+        patch_size=2,
+        scale_factor_temporal=4,
+        scale_factor_spatial=8,
+    )
 
 
 def build_text_encoder(vocabulary: int, text_channels: int) -> Qwen2_5_VLForConditionalGeneration:
     """A frozen Qwen2.5-VL of two layers; random ones tell left from right under a linear probe."""
     width = text_channels // 2
     text = {
-        "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 4, "vocab_size": vocabulary, "max_position_embeddings": 1024,
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": 1024,
         "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0},
-        "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0,
-    }  # fmt: skip
+        "pad_token_id": 0,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": width}
     return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision))
 
@@ -164,18 +196,23 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     prompts = [
         f"{start} the {a} {thing} and place it in the {b} {goal}."
         for start in (*(f"Use the {h} hand to pick up" for h in HANDS), "Pick up")
-        for a in COLORS for b in COLORS for thing in OBJECTS for goal in CONTAINERS
-    ]  # fmt: skip
+        for a in COLORS
+        for b in COLORS
+        for thing in OBJECTS
+        for goal in CONTAINERS
+    ]
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     core.train_from_iterator(
-        [*prompts, "system user You are a helpful assistant who will provide prompts to an image generator."] ,
+        [*prompts, "system user You are a helpful assistant who will provide prompts to an image generator."],
         trainers.BpeTrainer(
-            vocab_size=480, special_tokens=list(SPECIAL), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            vocab_size=480,
+            special_tokens=list(SPECIAL),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         ),
-    )  # fmt: skip
+    )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, pad_token=SPECIAL[0], eos_token=SPECIAL[2], padding_side="right"
     )
@@ -186,5 +223,5 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 def build_scheduler() -> UniPCMultistepScheduler:
     """The real model's scheduler with its settings."""
     return UniPCMultistepScheduler(
-        use_karras_sigmas=True, use_flow_sigmas=True, prediction_type="flow_prediction", sigma_min=0.01, sigma_max=200.0,
-    )  # fmt: skip
+        use_karras_sigmas=True, use_flow_sigmas=True, prediction_type="flow_prediction", sigma_min=0.01, sigma_max=200.0
+    )

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from cosmos_exp.data.dataset import save_text
 from cosmos_exp.data.video import write_image, write_video
 from cosmos_exp.errors import UserError
-from cosmos_exp.run_folder import atomic_path
+from cosmos_exp.files import atomic_path, save_text
 from cosmos_exp.tabletop import render, scene
 from cosmos_exp.tabletop.scene import HANDS, VIEWS, Clip, Scene
 
@@ -42,17 +41,25 @@ def truth(clips: dict[str, Clip]) -> dict[str, Any]:
     clip = next(iter(clips.values()))
     views = {
         name: {
-            "intrinsics": c.intrinsics.tolist(), "rotations": np.round(c.rotations, 9).tolist(),
+            "intrinsics": c.intrinsics.tolist(),
+            "rotations": np.round(c.rotations, 9).tolist(),
             "translations": np.round(c.translations, 9).tolist(),
             "tracks": {n: np.round(t, 3).tolist() for n, t in c.tracks.items()},
         }
         for name, c in clips.items()
-    }  # fmt: skip
+    }
     return {
-        "seed": clip.seed, "look": clip.look, "hand": clip.hand, "object": clip.object, "container": clip.container,
-        "prompt": clip.prompt, "fps": clip.fps, "layout": f"1x{len(clips)}", "views": views,
+        "seed": clip.seed,
+        "look": clip.look,
+        "hand": clip.hand,
+        "object": clip.object,
+        "container": clip.container,
+        "prompt": clip.prompt,
+        "fps": clip.fps,
+        "layout": f"1x{len(clips)}",
+        "views": views,
         "mask_labels": {str(k): v for k, v in sorted(clip.label_names.items())},
-    }  # fmt: skip
+    }
 
 
 def save_truth(stem: Path, clips: dict[str, Clip]) -> None:

@@ -14,10 +14,18 @@ import numpy as np
 from cosmos_exp.tabletop.scene import HANDS, LOOKS, PHASES, TABLE_TONE, Scene
 
 RUBRIC = {
-    "wrong hand": "instruction", "wrong object": "instruction", "dropped": "instruction", "frozen": "instruction",
-    "reversed": "instruction", "vanishing object": "physics", "teleport": "physics", "hand of the other look": "physics",
-    "fading object": "physics", "noise": "physics", "blur": "physics",
-}  # fmt: skip
+    "wrong hand": "instruction",
+    "wrong object": "instruction",
+    "dropped": "instruction",
+    "frozen": "instruction",
+    "reversed": "instruction",
+    "vanishing object": "physics",
+    "teleport": "physics",
+    "hand of the other look": "physics",
+    "fading object": "physics",
+    "noise": "physics",
+    "blur": "physics",
+}
 DROP = 0.6 * PHASES[1] + 0.4 * PHASES[2]  # a third of the way, short of any container
 
 

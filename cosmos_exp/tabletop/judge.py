@@ -16,7 +16,8 @@ import numpy as np
 
 from cosmos_exp.data.video import probe, read_video
 from cosmos_exp.errors import UserError
-from cosmos_exp.metrics.judge import Answer, Question, Rubric
+from cosmos_exp.metrics.judges.interface import Answer, Question
+from cosmos_exp.metrics.judges.rubric import Rubric
 from cosmos_exp.tabletop.scene import COLORS, CONTAINERS, HANDS, OBJECTS
 from cosmos_exp.tabletop.seeing import Seen, look_at
 

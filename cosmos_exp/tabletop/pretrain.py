@@ -26,12 +26,12 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from cosmos_exp.run_folder import append_json_line
+from cosmos_exp.files import append_json_line
 from cosmos_exp.tabletop.build import build, build_transformer, export, shipped_keys
 from cosmos_exp.tabletop.scene import LOOKS, Scene
+from cosmos_exp.world.fast_forward import PerFrameForward, run_block
 from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder, fit_linear_code
 from cosmos_exp.world.rectified_flow import FlowBatch, condition_indicator, flow_loss, noised, velocity
-from cosmos_exp.world.transformer import PerFrameForward, run_block
 
 # Seeds no data set uses: training data start at 1,000,000, test scenes at 2,000,000.
 CODE_SEEDS, CLIP_SEEDS, VALIDATION_SEEDS, DECODER_SEEDS = 10_000_000, 20_000_000, 30_000_000, 40_000_000
@@ -135,9 +135,10 @@ class BaseTraining:
         self.args, self.model, self.device, self.embed = args, model.to(device), device, embed
         self.ema = {n: p.detach().clone() for n, p in model.named_parameters()}
         matrices = [
-            p for n, p in model.named_parameters()
+            p
+            for n, p in model.named_parameters()
             if n.startswith("transformer_blocks") and (".attn" in n or ".ff." in n) and p.ndim == 2
-        ]  # fmt: skip
+        ]
         chosen = {id(p) for p in matrices} if args.muon else set()
         rest = [p for p in model.parameters() if id(p) not in chosen]
         self.optimizers: list[torch.optim.Optimizer] = [
@@ -169,8 +170,16 @@ class BaseTraining:
             self.step, self.seconds = state["step"], state["seconds"]
 
     def checkpoint(self) -> None:
-        save(self.file, {"model": self.model.state_dict(), "ema": self.ema, "step": self.step, "seconds": self.seconds,
-                         "optimizers": [o.state_dict() for o in self.optimizers]})  # fmt: skip
+        save(
+            self.file,
+            {
+                "model": self.model.state_dict(),
+                "ema": self.ema,
+                "step": self.step,
+                "seconds": self.seconds,
+                "optimizers": [o.state_dict() for o in self.optimizers],
+            },
+        )
 
     def batch(self) -> FlowBatch:
         rng = np.random.RandomState(np.random.MT19937(np.random.SeedSequence((self.step, 0xBA5E))))
@@ -215,8 +224,13 @@ class BaseTraining:
         noise = torch.from_numpy(np.random.RandomState(0).standard_normal(clean.shape).astype(np.float32))
         for sigma in VALIDATION_SIGMAS:
             size = len(clean)
-            rows = (clean, noise, torch.full((size,), sigma), torch.ones(size).long(),
-                    self.validation.table[self.validation.number])  # fmt: skip
+            rows = (
+                clean,
+                noise,
+                torch.full((size,), sigma),
+                torch.ones(size).long(),
+                self.validation.table[self.validation.number],
+            )
             losses[f"validation_{sigma:g}"] = self.loss(FlowBatch(*(r.to(self.device) for r in rows))).mean().item()
         self.put(own)
         return losses
@@ -241,8 +255,13 @@ def transformer_stage(args: argparse.Namespace, folder: Path) -> None:
         bar.update(1)
         if training.step % args.every == 0:
             training.seconds = offset + time.perf_counter() - start
-            row = {"step": training.step, "seconds": round(training.seconds, 1), "clips": len(training.clips.latents),
-                   "loss": float(np.mean(losses)), **training.validate()}  # fmt: skip
+            row = {
+                "step": training.step,
+                "seconds": round(training.seconds, 1),
+                "clips": len(training.clips.latents),
+                "loss": float(np.mean(losses)),
+                **training.validate(),
+            }
             append_json_line(args.work / "transformer.jsonl", row)
             bar.set_postfix(loss=f"{row['loss']:.4f}")
             losses = []
@@ -262,9 +281,8 @@ def new_transformer(args: argparse.Namespace) -> nn.Module:
 
 def prompt_embedder(folder: Path) -> Any:
     """A function from a prompt to its unprojected embedding (tokens, channels), from the folder's frozen encoder."""
+    from diffusers import Cosmos2_5_PredictBasePipeline
     from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
-
-    from cosmos_exp.world.components import Cosmos2_5_PredictBasePipeline
 
     text_encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "text_encoder").eval()
     holder = SimpleNamespace(tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"), text_encoder=text_encoder)
@@ -324,8 +342,15 @@ def decoder_stage(args: argparse.Namespace, folder: Path) -> None:
             spent = seconds + time.perf_counter() - start
             row = {"step": step, "seconds": round(spent, 1), "psnr": 10 * math.log10(4 / np.mean(losses))}
             append_json_line(args.work / "decoder.jsonl", row)
-            save(file, {"refiner": vae.refiner.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
-                        "seconds": spent})  # fmt: skip
+            save(
+                file,
+                {
+                    "refiner": vae.refiner.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step,
+                    "seconds": spent,
+                },
+            )
             losses = []
 
 
@@ -435,10 +460,12 @@ def main(words: list[str] | None = None) -> None:
     if not (frozen / "scheduler").is_dir():
         build(frozen, shipped_keys(args.z_dim))
     stages = {
-        "code": lambda: code_stage(args), "clips": lambda: clips_stage(args),
-        "transformer": lambda: transformer_stage(args, frozen), "decoder": lambda: decoder_stage(args, frozen),
+        "code": lambda: code_stage(args),
+        "clips": lambda: clips_stage(args),
+        "transformer": lambda: transformer_stage(args, frozen),
+        "decoder": lambda: decoder_stage(args, frozen),
         "export": lambda: export(args.work, args.out),
-    }  # fmt: skip
+    }
     for name, stage in stages.items():
         if args.stage in ("all", name):
             stage()

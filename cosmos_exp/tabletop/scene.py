@@ -18,9 +18,14 @@ import numpy as np
 from cosmos_exp.tabletop.render import Camera, Room, Shape, Triple, render
 
 COLORS: dict[str, Triple] = {
-    "red": (208, 44, 40), "green": (52, 158, 66), "blue": (46, 92, 208), "yellow": (236, 200, 46),
-    "orange": (238, 128, 30), "purple": (138, 66, 172), "white": (232, 232, 228),
-}  # fmt: skip
+    "red": (208, 44, 40),
+    "green": (52, 158, 66),
+    "blue": (46, 92, 208),
+    "yellow": (236, 200, 46),
+    "orange": (238, 128, 30),
+    "purple": (138, 66, 172),
+    "white": (232, 232, 228),
+}
 OBJECTS = ("block", "ball", "can")
 CONTAINERS = ("bowl", "tray", "plate")
 HANDS = ("left", "right")
@@ -115,9 +120,18 @@ class Scene:
         sway = tuple(round(float(x), 6) for x in rng.uniform(-1, 1, size=6))
         texture_seed = int(rng.randint(2**31 - 1))
         return cls(
-            seed, look, hand or drawn_hand, objects, containers, skin, sleeve, sway, texture_seed,
-            room=_room(texture_seed), **options,
-        )  # fmt: skip
+            seed,
+            look,
+            hand or drawn_hand,
+            objects,
+            containers,
+            skin,
+            sleeve,
+            sway,
+            texture_seed,
+            room=_room(texture_seed),
+            **options,
+        )
 
     def with_hand(self, hand: str) -> Scene:
         """The same scene and first frame, done by `hand`."""
@@ -148,11 +162,21 @@ class Scene:
             for name, point in state["centers"].items():
                 tracks[name].append(view.project(point)[:2])
         return Clip(
-            np.stack(frames), np.stack(labels), names, cameras[0].intrinsics,
-            np.stack([c.rotation for c in cameras]), np.stack([c.translation for c in cameras]),
-            {n: np.array(t) for n, t in tracks.items()}, self.prompt, self.hand, self.objects[0].name,
-            self.containers[0].name, self.look, self.seed, self.fps,
-        )  # fmt: skip
+            np.stack(frames),
+            np.stack(labels),
+            names,
+            cameras[0].intrinsics,
+            np.stack([c.rotation for c in cameras]),
+            np.stack([c.translation for c in cameras]),
+            {n: np.array(t) for n, t in tracks.items()},
+            self.prompt,
+            self.hand,
+            self.objects[0].name,
+            self.containers[0].name,
+            self.look,
+            self.seed,
+            self.fps,
+        )
 
     def camera(self, index: int, name: str = "head") -> Camera:
         """The camera at frame `index`. It sways smoothly around its rest pose; side cameras stand still on a rig."""
@@ -233,9 +257,7 @@ def _look_at(position: Triple, target: Triple, size: tuple[int, int], focal: flo
     f = tuple(round(x / norm, 9) for x in forward)
     flat = math.sqrt(f[0] * f[0] + f[1] * f[1])
     right = (round(f[1] / flat, 9), round(-f[0] / flat, 9), 0.0)
-    down = (
-        f[1] * right[2] - f[2] * right[1], f[2] * right[0] - f[0] * right[2], f[0] * right[1] - f[1] * right[0],
-    )  # fmt: skip
+    down = (f[1] * right[2] - f[2] * right[1], f[2] * right[0] - f[0] * right[2], f[0] * right[1] - f[1] * right[0])
     place = tuple(round(p, 9) for p in position)
     return Camera(place, right, down, f, focal, size[1], size[0])  # type: ignore[arg-type]
 

@@ -104,9 +104,10 @@ def aligned(frames: np.ndarray) -> np.ndarray:
                 if shift is None or shift > 16 or kept.sum() < 8:  # no sway is that large: matches were wrong
                     warp = None
         out.append(
-            frames[index] if warp is None
+            frames[index]
+            if warp is None
             else cv2.warpPerspective(frames[index], warp, (width, height), borderMode=cv2.BORDER_REPLICATE)
-        )  # fmt: skip
+        )
     return np.stack(out)
 
 
@@ -177,10 +178,18 @@ def look_at(frames: np.ndarray) -> Seen:
     sides = [_side(a) for a in arms]
     share = np.array([np.nan if s is None else black(f)[a].mean() for f, a, s in zip(flat, arms, sides, strict=True)])
     return Seen(
-        look, things, *_tracks(masks, things), *_tracks(faded, things), arms, {h: sides.count(h) for h in HANDS}, share,
+        look,
+        things,
+        *_tracks(masks, things),
+        *_tracks(faded, things),
+        arms,
+        {h: sides.count(h) for h in HANDS},
+        share,
         {h: np.array([changed(f, first)[rest[h]].mean() for f in flat]) for h in HANDS},
-        _appeared(masks, things, hands, arms), *_picture(frames), float(np.abs(flat[1:].astype(int) - first).mean()),
-    )  # fmt: skip
+        _appeared(masks, things, hands, arms),
+        *_picture(frames),
+        float(np.abs(flat[1:].astype(int) - first).mean()),
+    )
 
 
 def _tracks(masks: list[dict], things: dict) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

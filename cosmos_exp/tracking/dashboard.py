@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from cosmos_exp.errors import UserError
-from cosmos_exp.run_folder import RunFolder, write_json
+from cosmos_exp.files import write_json
+from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tracking.wandb import logged_in
 
 SCORES = ("instruction", "physics", "tse_moving", "tse", "cse")
@@ -91,13 +92,21 @@ def _sections(measures: list[str]) -> dict[str, list[Any]]:
         wr.BarPlot(title=f"{m}: LoRA against DoRA", metrics=[wr.SummaryMetric(f"{m}/mean")], groupby=kind)
         for m in measures
     ]
-    cost = [
-        wr.ScatterPlot(title="cost", x=wr.SummaryMetric("stages/train/seconds"), y=wr.SummaryMetric(f"{measures[0]}/mean"))
-    ] if measures else []  # fmt: skip
+    cost = (
+        [
+            wr.ScatterPlot(
+                title="cost", x=wr.SummaryMetric("stages/train/seconds"), y=wr.SummaryMetric(f"{measures[0]}/mean")
+            )
+        ]
+        if measures
+        else []
+    )
     return {
-        "Loss": loss, "Measures by rank": by_rank, "LoRA against DoRA": [*against, *cost],
+        "Loss": loss,
+        "Measures by rank": by_rank,
+        "LoRA against DoRA": [*against, *cost],
         "Videos": [wr.WeavePanelSummaryTable(table_name="evaluation")],
-    }  # fmt: skip
+    }
 
 
 def _workspace(entity: str, project: str, group: str, measures: list[str]) -> Any:

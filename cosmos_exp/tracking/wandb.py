@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cosmos_exp.run_folder import RunFolder, read_json_lines
+from cosmos_exp.files import read_json_lines
+from cosmos_exp.run_folder import RunFolder
 
 
 def logged_in() -> bool:
@@ -59,12 +60,19 @@ class Tracker:
         adapter = config.adapter
         label = adapter.kind if adapter.kind == "none" else f"{adapter.kind}-r{adapter.rank}"
         self.run = wandb.init(
-            project=config.tracking.project, entity=config.tracking.entity, name=f"{config.name}-{label}",
-            group=config.tracking.group or config.name, job_type=job_type(config, folder),
+            project=config.tracking.project,
+            entity=config.tracking.entity,
+            name=f"{config.name}-{label}",
+            group=config.tracking.group or config.name,
+            job_type=job_type(config, folder),
             tags=[*config.tags, f"adapter:{adapter.kind}", f"rank:{adapter.rank}", f"alpha:{adapter.alpha:g}"],
-            config=dataclasses.asdict(config), dir=str(folder.path), id=run_id, resume="allow", mode=mode,  # type: ignore[arg-type]
+            config=dataclasses.asdict(config),
+            dir=str(folder.path),
+            id=run_id,
+            resume="allow",
+            mode=mode,  # type: ignore[arg-type]
             settings=wandb.Settings(init_timeout=30, console="off"),
-        )  # fmt: skip
+        )
         for kind in ("train", "validation"):
             self.run.define_metric(f"{kind}/step")
             self.run.define_metric(f"{kind}/*", step_metric=f"{kind}/step")
@@ -145,8 +153,14 @@ class Tracker:
                         json.dump(about, file, indent=2, default=str)
                     self.run.use_artifact(source)
         if folder.adapter_file.is_file():
-            artifact = wandb.Artifact(f"adapter-{self.run.id}", "adapter", metadata={
-                "config_hash": manifest.get("config_hash"), "data_fingerprint": prints[0], "base_model": manifest.get("model"),
-            })  # fmt: skip
+            artifact = wandb.Artifact(
+                f"adapter-{self.run.id}",
+                "adapter",
+                metadata={
+                    "config_hash": manifest.get("config_hash"),
+                    "data_fingerprint": prints[0],
+                    "base_model": manifest.get("model"),
+                },
+            )
             artifact.add_file(str(folder.adapter_file))
             self.run.log_artifact(artifact)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from cosmos_exp.config.layers import adapted_layers
 from cosmos_exp.errors import RunError
 from cosmos_exp.world.adapter import expected_names, set_enabled
-from cosmos_exp.world.architecture import adapted_layers
 
 # Relative difference of two velocities that rounding alone explains (DoRA divides by a norm and multiplies it back).
 ROUNDING = {"no": 1e-4, "bf16": 5e-2}

@@ -12,29 +12,39 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import Interrupted, RunError
-from cosmos_exp.processes import Processes
-from cosmos_exp.run_folder import RunFolder, append_json_line, read_json_lines, write_json_lines
+from cosmos_exp.files import append_json_line, read_json_lines, write_json_lines
+from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.training import checkpoint, checks
+from cosmos_exp.training.figures import StepFigures
+from cosmos_exp.training.optimizer import make_optimizer
 from cosmos_exp.training.prefetch import Prefetcher
 from cosmos_exp.training.samples import SampleSource
 from cosmos_exp.training.schedule import StepPlan, learning_rate, power_ema_exponent
 from cosmos_exp.training.speed import SpeedMeter
-from cosmos_exp.training.step import StepFigures, make_optimizer
 from cosmos_exp.training.stopping import StopRequest
+from cosmos_exp.world.fast_forward import fast_forward
 from cosmos_exp.world.rectified_flow import flow_loss, velocity
-from cosmos_exp.world.transformer import fast_forward
 
 
 class Trainer:
     """One adapter's training. `log(name, values, step)` mirrors what is written to the run folder."""
 
     def __init__(
-        self, config: Any, transformer: nn.Module, parameters: dict[str, nn.Parameter], source: SampleSource,
-        validation: SampleSource | None, plan: StepPlan, folder: RunFolder, processes: Processes,
-        log: Callable[[str, dict[str, Any], int], None], checkpointing: str | list[str] = "none",
+        self,
+        config: Any,
+        transformer: nn.Module,
+        parameters: dict[str, nn.Parameter],
+        source: SampleSource,
+        validation: SampleSource | None,
+        plan: StepPlan,
+        folder: RunFolder,
+        processes: Processes,
+        log: Callable[[str, dict[str, Any], int], None],
+        checkpointing: str | list[str] = "none",
         meter: SpeedMeter | None = None,
-    ):  # fmt: skip
+    ):
         self.config, self.training, self.transformer = config, config.training, transformer
         self.parameters, self.source, self.validation = parameters, source, validation
         self.plan, self.folder, self.processes, self.log = plan, folder, processes, log
@@ -100,10 +110,13 @@ class Trainer:
             loss, norm, asked = figures.read(lambda video: self.source.clips[video].clip.path)
             samples = len(figures.batch)
             row = {
-                "step": figures.number + 1, "samples": self.plan.samples_before(figures.number) + samples,
-                "loss": loss, "lr": figures.rate, "grad_norm": norm,
+                "step": figures.number + 1,
+                "samples": self.plan.samples_before(figures.number) + samples,
+                "loss": loss,
+                "lr": figures.rate,
+                "grad_norm": norm,
                 **self.meter.row(figures.began, samples, self.processes.size),
-            }  # fmt: skip
+            }
             self._record(row, bar)
             stopped = stopped or asked
         return stopped
@@ -230,8 +243,13 @@ class Trainer:
         bar.update(1)
 
     def _progress(self) -> Any:
-        return tqdm(total=self.plan.num_steps, initial=self.step, desc="training", unit="step",
-                    disable=None if self.processes.is_main else True)  # fmt: skip
+        return tqdm(
+            total=self.plan.num_steps,
+            initial=self.step,
+            desc="training",
+            unit="step",
+            disable=None if self.processes.is_main else True,
+        )
 
     # --- checkpoints --------------------------------------------------------------------------------------------
     def save_checkpoint(self) -> None:
@@ -239,9 +257,10 @@ class Trainer:
         if self.processes.is_main:
             state = {
                 "adapter": {n: p.detach().cpu() for n, p in self.parameters.items()},
-                "optimizer": self.optimizer.state_dict(), "summary": self.summary,
+                "optimizer": self.optimizer.state_dict(),
+                "summary": self.summary,
                 "ema": None if self.ema is None else {n: p.cpu() for n, p in self.ema.items()},
-            }  # fmt: skip
+            }
             checkpoint.save(self.folder.checkpoints, self.step, state, self.training.keep_checkpoints)
         self.processes.wait()
 

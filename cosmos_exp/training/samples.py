@@ -8,8 +8,10 @@ from typing import Any
 import torch
 
 from cosmos_exp.data.cache import RunCache
-from cosmos_exp.data.dataset import CheckedClip, frames_needed, load_window, window_starts
-from cosmos_exp.draws import SampleDraws, noise, sample_draws
+from cosmos_exp.data.clips import CheckedClip, frames_needed
+from cosmos_exp.data.windows import load_window, window_starts
+from cosmos_exp.rng import noise
+from cosmos_exp.training.draws import SampleDraws, sample_draws
 from cosmos_exp.world.rectified_flow import FlowBatch
 
 PROMPTS_KEPT = 64  # of 1 MB each in memory, however many a data set has

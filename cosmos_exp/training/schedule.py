@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cosmos_exp.draws import epoch_order
+from cosmos_exp.rng import epoch_order
 
 
 def learning_rate(samples: int, training: Any) -> float:

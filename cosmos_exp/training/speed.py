@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from cosmos_exp.world.architecture import peak_flops
+from cosmos_exp.world.flops import peak_flops
 
 
 class SpeedMeter:

@@ -49,9 +49,15 @@ class LinearVideoAutoencoder(ModelMixin, ConfigMixin):
 
     @register_to_config
     def __init__(
-        self, z_dim: int = 32, hidden: int = 128, blocks: int = 3, latents_mean: list[float] | None = None,
-        latents_std: list[float] | None = None, scale_factor_temporal: int = 4, scale_factor_spatial: int = 8,
-    ):  # fmt: skip
+        self,
+        z_dim: int = 32,
+        hidden: int = 128,
+        blocks: int = 3,
+        latents_mean: list[float] | None = None,
+        latents_std: list[float] | None = None,
+        scale_factor_temporal: int = 4,
+        scale_factor_spatial: int = 8,
+    ):
         super().__init__()
         group, frame = 3 * GROUP * PATCH * PATCH, 3 * PATCH * PATCH
         self.group_mean, self.group_basis = nn.Parameter(torch.zeros(group)), nn.Parameter(torch.zeros(group, z_dim))
@@ -147,8 +153,13 @@ def fit_linear_code(videos: list[torch.Tensor], z_dim: int, **options) -> Linear
     spread = code.std(0).sqrt()
     std = spread * ((code.std(0) / spread).square().mean()).sqrt()
     model = LinearVideoAutoencoder(z_dim, latents_mean=code.mean(0).tolist(), latents_std=std.tolist(), **options)
-    values = {"group_mean": group_mean, "group_basis": basis, "frame_mean": frame_mean,
-              "frame_basis": frame_basis, "frame_decoder": frame_decoder}  # fmt: skip
+    values = {
+        "group_mean": group_mean,
+        "group_basis": basis,
+        "frame_mean": frame_mean,
+        "frame_basis": frame_basis,
+        "frame_decoder": frame_decoder,
+    }
     for name, value in values.items():
         getattr(model, name).data.copy_(value)
     return model

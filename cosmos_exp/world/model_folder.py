@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cosmos_exp.data.dataset import file_sha256
 from cosmos_exp.errors import UserError
+from cosmos_exp.files import file_sha256, write_json
 from cosmos_exp.hub import fetch
-from cosmos_exp.run_folder import write_json
 
 COMPONENTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+
 RANDOM_MARK = "RANDOM_WEIGHTS"
 
 
@@ -75,17 +75,3 @@ def resolve(model: Any, cache_root: Path) -> ModelFolder:
             f"model.source={path}: has no folder {', '.join(missing)}; a diffusers model has {', '.join(COMPONENTS)}"
         )
     return ModelFolder(path, cache_root)
-
-
-def check_guardrail(choice: str) -> str:
-    """The guardrail that a run will use, without loading it.
-
-    Raises:
-        UserError: cosmos_guardrail is asked for and not installed.
-    """
-    if choice != "off" and importlib.util.find_spec("cosmos_guardrail") is None:
-        raise UserError(
-            "model.guardrail=cosmos_guardrail: the package is not installed. `pip install cosmos_guardrail`, or "
-            "model.guardrail=off, which the run records; the model's licence asks that guardrails are kept."
-        )
-    return choice

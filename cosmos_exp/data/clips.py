@@ -1,0 +1,60 @@
+"""A training clip that was inspected: which of its frames exist, and that they decode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cosmos_exp.data.readers.records import Clip
+from cosmos_exp.data.video import VideoInfo, decode, probe
+from cosmos_exp.errors import RunError
+from cosmos_exp.files import file_sha256
+
+
+@dataclass(frozen=True)
+class CheckedClip:
+    """A clip that was looked at: `start`, `stop` are its frames in the file, `sha256` the file's content."""
+
+    clip: Clip
+    info: VideoInfo
+    start: int
+    stop: int
+    sha256: str
+
+
+def frames_needed(data: Any, info: VideoInfo) -> int:
+    """Source frames that a window of data.num_frames spans at data.fps."""
+    if data.fps is None:
+        return data.num_frames
+    return int(np.floor((data.num_frames - 1) * info.fps / data.fps + 0.5)) + 1
+
+
+def look_at(clip: Clip, data: Any) -> CheckedClip:
+    """Probe one clip and decode its first and last frame.
+
+    Raises:
+        RunError: what is wrong with it and how to mend it.
+    """
+    if clip.path.stat().st_size == 0:
+        raise RunError(f"{clip.path}: is empty (0 bytes); copy it again")
+    info = probe(clip.path)
+    if info.declared_frames and info.num_frames < info.declared_frames:
+        raise RunError(
+            f"{clip.path}: is truncated, {info.num_frames} of {info.declared_frames} frames are there; copy it again"
+        )
+    start, stop = 0, info.num_frames
+    if clip.seconds is not None:
+        start, stop = info.frame_at(clip.seconds[0]), min(info.frame_at(clip.seconds[1] - 1 / info.fps) + 1, stop)
+    if info.width % 2 or info.height % 2:
+        raise RunError(f"{clip.path}: odd size {info.width}x{info.height}; re-encode it with even sides")
+    need = frames_needed(data, info)
+    if stop - start < need:
+        raise RunError(
+            f"{clip.path}: {clip.name} has {stop - start} frames, {need} are needed "
+            f"(data.num_frames={data.num_frames}, data.fps={data.fps}); shorten the window or leave it out"
+        )
+    decode(clip.path, [start], info)
+    decode(clip.path, [stop - 1], info)
+    return CheckedClip(clip, info, start, stop, file_sha256(clip.path))

@@ -1,0 +1,1 @@
+"""One run: its folder, checks, processes and stages."""

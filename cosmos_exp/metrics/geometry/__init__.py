@@ -1,0 +1,1 @@
+"""Sampson error: is a video geometrically consistent, in time and across views?"""

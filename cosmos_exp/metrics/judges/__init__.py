@@ -1,0 +1,1 @@
+"""Judges that score a video from 1 to 5 under a rubric."""

@@ -1,0 +1,119 @@
+"""The judge's interface: questions in, answers out, scores read from the answers; never a default number."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+
+from cosmos_exp.hub import local_folder
+from cosmos_exp.metrics.judges.answers import expected_score, find_score, parse_score
+from cosmos_exp.metrics.judges.frames import shown_frames
+from cosmos_exp.metrics.judges.interface import Answer, Question, asked_text
+
+
+def weights_identity(folder: Path) -> str:
+    """16 hex digits over the names and contents of a model folder's files (of large ones: size and both ends)."""
+    digest = hashlib.sha256()
+    for file in sorted(f for f in folder.rglob("*") if f.is_file() and not f.name.startswith(".")):
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(folder)}\0{size}\0".encode())
+        with open(file, "rb") as stream:
+            digest.update(stream.read(2**20))
+            if size > 2**20:
+                stream.seek(max(2**20, size - 2**20))
+                digest.update(stream.read())
+    return digest.hexdigest()[:16]
+
+
+DIGITS = ("1", "2", "3", "4", "5")
+
+
+class Reason2:
+    """One loaded judge."""
+
+    def __init__(self, settings: Any, device: torch.device, precision: str):
+        self.folder = local_folder(settings.source, settings.revision, "judge.source")
+        self.settings, self.device, self.batch = settings, device, settings.batch
+        self.name = str(settings.source).rstrip("/").rsplit("/", 1)[-1]
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.processor = AutoProcessor.from_pretrained(self.folder, local_files_only=True)
+        self.processor.tokenizer.padding_side = "left"
+        model = Qwen3VLForConditionalGeneration.from_pretrained(self.folder, dtype=self.dtype, local_files_only=True)
+        self.model = model.requires_grad_(False).eval().to(device)
+        tokens = [self.processor.tokenizer.encode(d, add_special_tokens=False) for d in DIGITS]
+        self.digit_ids = [t[0] for t in tokens] if all(len(t) == 1 for t in tokens) else None
+
+    def identity(self) -> dict[str, Any]:
+        """The weights' content, the precision, and what of the video is shown."""
+        s = self.settings
+        return {
+            "weights": weights_identity(self.folder),
+            "dtype": str(self.dtype),
+            "fps": s.fps,
+            "max_frames": s.max_frames,
+            "max_total_pixels": s.max_total_pixels,
+            "max_new_tokens": s.max_new_tokens,
+            "reasoning": s.reasoning,
+        }
+
+    @torch.no_grad()
+    def ask(self, questions: Sequence[Question], temperature: float, seed: int) -> list[Answer]:
+        """Ask once, all together; the same questions, temperature and seed give the same answers."""
+        inputs = self._inputs(questions)
+        torch.manual_seed(seed)
+        how: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+        out = self.model.generate(
+            **inputs,
+            **how,
+            max_new_tokens=self.settings.max_new_tokens,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        answers = []
+        for row, tokens in enumerate(out.sequences[:, inputs["input_ids"].shape[1] :]):
+            text = self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+            expected = self._expected(tokens, [step[row] for step in out.logits], text)
+            answers.append(Answer(parse_score(text), expected, text))
+        return answers
+
+    def _inputs(self, questions: Sequence[Question]) -> Any:
+        texts, videos, metas = [], [], []
+        for question in questions:
+            frames, rate = shown_frames(question.video, self.settings)
+            content = [{"type": "video"}, {"type": "text", "text": asked_text(question, self.settings)}]
+            messages = [
+                {"role": "system", "content": [{"type": "text", "text": question.rubric.system_prompt}]},
+                {"role": "user", "content": content},
+            ]
+            texts.append(self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+            videos.append(list(frames))
+            metas.append(
+                {
+                    "fps": rate,
+                    "total_num_frames": len(frames),
+                    "frames_indices": list(range(len(frames))),
+                    "duration": len(frames) / rate,
+                }
+            )
+        return self.processor(
+            text=texts, videos=videos, video_metadata=metas, do_sample_frames=False, padding=True, return_tensors="pt"
+        ).to(self.device)
+
+    def _expected(self, tokens: torch.Tensor, logits: list[torch.Tensor], text: str) -> float | None:
+        """Mean of 1 to 5 under the digits' probabilities where the score was written; None when that is no single token."""
+        found = find_score(text)
+        if found is None or self.digit_ids is None:
+            return None
+        low, high = 0, len(tokens) - 1  # the first token whose text reaches beyond the digit's position
+        while low < high:
+            middle = (low + high) // 2
+            reach = len(self.processor.tokenizer.decode(tokens[: middle + 1], skip_special_tokens=True))
+            low, high = (low, middle) if reach > found[1] else (middle + 1, high)
+        if int(tokens[low]) not in self.digit_ids:
+            return None
+        return expected_score(logits[low][self.digit_ids].float().cpu().numpy())

@@ -1,0 +1,1 @@
+"""The statistics of an ablation: intervals, paired comparisons, power."""

@@ -1,0 +1,1 @@
+"""Many runs: names, planned runs, live view, comparison of a rerun."""
