@@ -31,18 +31,18 @@ class Processes:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
+    def all_reduce_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Sum a tensor over all processes, in place."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Go on when all processes are here."""
         if self.size > 1:
             dist.barrier()
 
-    def share(self, items: list[Any]) -> list[Any]:
+    def shard(self, items: list[Any]) -> list[Any]:
         """This process's part of a list of independent work."""
         return items[self.rank :: self.size]
 

@@ -33,7 +33,7 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def machine() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     """Versions, host and git state for the manifest."""
     versions = {}
     for name in PACKAGES:

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.data.cache import TensorCache
-from cosmos_exp.data.clips import frames_needed, look_at
+from cosmos_exp.data.clips import frames_needed, probe_clip
 from cosmos_exp.data.dataset import inspect, load_dataset
 from cosmos_exp.data.readers.records import Clip
 from cosmos_exp.data.readers.registry import guess_reader, read_episodes
@@ -51,7 +51,7 @@ def test_only_the_wanted_frames_are_decoded_and_they_are_the_right_ones(tmp_path
 def test_frame_rate_conversion_takes_the_nearest_frame(tmp_path):
     make_folder(tmp_path, ["a"], frames=40)
     config = config_for(tmp_path, "data.num_frames=9", "data.fps=4")
-    clip = look_at(Clip("a", tmp_path / "videos" / "a.mp4", "p"), config.data)
+    clip = probe_clip(Clip("a", tmp_path / "videos" / "a.mp4", "p"), config.data)
     assert frames_needed(config.data, clip.info) == 17  # 8 fps to 4 fps: every second frame
     assert window_indices(clip, config.data, 5) == list(range(5, 5 + 17, 2))
     window = load_window(clip, config.data, 5)
@@ -62,7 +62,7 @@ def test_frame_rate_conversion_takes_the_nearest_frame(tmp_path):
 def test_windows_are_distinct_drawn_by_the_seed_and_reach_the_last_frame(tmp_path):
     make_folder(tmp_path, ["a"], frames=20)
     data = config_for(tmp_path, "data.windows_per_video=4").data
-    clip = look_at(Clip("a", tmp_path / "videos" / "a.mp4", "p"), data)
+    clip = probe_clip(Clip("a", tmp_path / "videos" / "a.mp4", "p"), data)
     assert window_starts(clip, data, 0) == [0, 1, 2, 3]  # 20 - 17 + 1 places, all taken
     two = config_for(tmp_path, "data.windows_per_video=2").data
     drawn = {tuple(window_starts(clip, two, seed)) for seed in range(30)}

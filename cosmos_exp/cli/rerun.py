@@ -10,7 +10,7 @@ from typing import Any
 from cosmos_exp.config.hashing import differences
 from cosmos_exp.config.record import load_config
 from cosmos_exp.errors import UserError
-from cosmos_exp.provenance import machine
+from cosmos_exp.provenance import environment
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.comparing import compare
 
@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> int:
     if new.config.is_file() and not args.out:
         raise UserError(f"{new.path} exists")
     config.run_dir = str(new.path)
-    for line in differences(_part(old, _SURROUNDINGS), {k: machine().get(k) for k in _SURROUNDINGS}):
+    for line in differences(_part(old, _SURROUNDINGS), {k: environment().get(k) for k in _SURROUNDINGS}):
         print(f"differs from the original: {line}", file=sys.stderr)
     code = launch(config)
     if code:

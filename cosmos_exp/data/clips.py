@@ -31,7 +31,7 @@ def frames_needed(data: Any, info: VideoInfo) -> int:
     return int(np.floor((data.num_frames - 1) * info.fps / data.fps + 0.5)) + 1
 
 
-def look_at(clip: Clip, data: Any) -> CheckedClip:
+def probe_clip(clip: Clip, data: Any) -> CheckedClip:
     """Probe one clip and decode its first and last frame.
 
     Raises:

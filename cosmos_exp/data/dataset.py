@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cosmos_exp.config.paths import cache_root
-from cosmos_exp.data.clips import CheckedClip, look_at
+from cosmos_exp.data.clips import CheckedClip, probe_clip
 from cosmos_exp.data.readers.pairs import read_test_pairs
 from cosmos_exp.data.readers.records import Episodes, TestPair
 from cosmos_exp.data.readers.registry import read_episodes
@@ -73,7 +73,7 @@ def inspect(
     checked = []
     for clip in progress(found.clips) if progress else found.clips:
         try:
-            checked.append(look_at(clip, data))
+            checked.append(probe_clip(clip, data))
         except (RunError, OSError) as error:
             found.problems.append(str(error))
     pairs = read_test_pairs(tests, found.problems) if tests else []

@@ -48,7 +48,7 @@ def stage(name: str, config: Config, folder: RunFolder, processes: Processes) ->
         torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
     yield
-    processes.wait()
+    processes.barrier()
     if processes.is_main:
         if processes.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated() / 2**30
@@ -58,7 +58,7 @@ def stage(name: str, config: Config, folder: RunFolder, processes: Processes) ->
         if name in ("train", "generate", "evaluate"):
             entry["config_hash"] = stage_hash(config, name)
         folder.update_manifest(stages={name: entry})
-    processes.wait()
+    processes.barrier()
 
 
 def _set_aside(folder: RunFolder, name: str, path: Any, config: Config, processes: Processes) -> None:
@@ -69,7 +69,7 @@ def _set_aside(folder: RunFolder, name: str, path: Any, config: Config, processe
         if before and before != current and path.exists():
             path.rename(path.with_name(f"{path.stem}-{before}{path.suffix}"))
         folder.update_manifest(**{key: current})
-    processes.wait()
+    processes.barrier()
 
 
 def _bar(words: str, unit: str, processes: Processes) -> Callable[[list], Any]:

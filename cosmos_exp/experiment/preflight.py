@@ -10,12 +10,12 @@ import psutil
 
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
-from cosmos_exp.provenance import machine
+from cosmos_exp.provenance import environment
 from cosmos_exp.tracking.wandb import chosen_mode
 
 
 def _versions(config: Config) -> str:
-    found = machine()
+    found = environment()
     return f"Python {found['python']}, " + ", ".join(f"{k} {v}" for k, v in found["packages"].items())
 
 

@@ -20,7 +20,7 @@ from cosmos_exp.experiment.stages.evaluate import evaluate
 from cosmos_exp.experiment.stages.generate import generate
 from cosmos_exp.experiment.stages.prepare import prepare
 from cosmos_exp.experiment.stages.train import train
-from cosmos_exp.provenance import machine, now
+from cosmos_exp.provenance import environment, now
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tracking.wandb import Tracker
 from cosmos_exp.world.kernels import choose_kernels
@@ -65,7 +65,7 @@ def _recorded(config: Config, folder: RunFolder, processes: Processes) -> Iterat
             _open_record(config, folder, processes)
             tracker = Tracker(config, folder)
             folder.update_manifest(tracking=tracker.mode)
-        processes.wait()
+        processes.barrier()
         yield tracker
         if main:
             folder.update_manifest(end=now())
@@ -100,7 +100,7 @@ def _open_record(config: Config, folder: RunFolder, processes: Processes) -> Non
     scale = adapter.alpha / (adapter.rank if adapter.scaling == "standard" else adapter.rank**0.5)
     label = "base" if adapter.kind == "none" else f"{adapter.kind} r{adapter.rank} (scale {scale:g})"
     folder.update_manifest(
-        **machine(),
+        **environment(),
         name=config.name,
         config_hash=stage_hash(config),
         seeds={"run": config.seed, "generation": list(config.generation.seeds)},

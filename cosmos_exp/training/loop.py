@@ -125,7 +125,7 @@ class Trainer:
     def _work(self) -> Iterator[list[tuple[int, int]]]:
         """This process's forward passes from the present step on: the samples of each."""
         for step in range(self.step, self.plan.num_steps):
-            mine = self.processes.share(self.plan.batch(step))
+            mine = self.processes.shard(self.plan.batch(step))
             yield from _pieces(mine, self.config.hardware.samples_per_forward)
 
     def start_batches(self) -> None:
@@ -139,7 +139,7 @@ class Trainer:
         rate = learning_rate(self.plan.samples_before(self.step), self.training)
         figures = StepFigures(self.step, batch, rate, time.perf_counter())
         losses = torch.zeros(len(batch), device=self.processes.device)
-        mine = self.processes.share(list(range(len(batch))))
+        mine = self.processes.shard(list(range(len(batch))))
         for slots in _pieces(mine, self.config.hardware.samples_per_forward):
             _, data = next(self.batches)
             with self._autocast():
@@ -159,7 +159,7 @@ class Trainer:
         if self.processes.size == 1:
             return flag, losses
         parts = [*(p.grad for p in self.parameters.values()), losses, flag]
-        flat = self.processes.sum_(torch.cat([p.reshape(-1) for p in parts]))
+        flat = self.processes.all_reduce_(torch.cat([p.reshape(-1) for p in parts]))
         pieces = flat.split([p.numel() for p in parts])
         for part, piece in zip(parts, pieces, strict=True):
             part.copy_(piece.view_as(part))
@@ -219,13 +219,13 @@ class Trainer:
         losses = torch.zeros(len(cells), device=self.processes.device)
         was_training = self.transformer.training
         self.transformer.eval()
-        for index in self.processes.share(list(range(len(cells)))):
+        for index in self.processes.shard(list(range(len(cells)))):
             clip, level = cells[index]
             with self._autocast():
                 batch = self.validation.fixed(clip, sigmas[level], index, self.processes.device)
                 losses[index] = flow_loss(self.forward, batch, self.training.condition_timestep, self.pixels)[0]
         self.transformer.train(was_training)
-        table = self.processes.sum_(losses).view(-1, len(sigmas))
+        table = self.processes.all_reduce_(losses).view(-1, len(sigmas))
         row = {"step": self.step, "validation_loss": table.mean().item()}
         row |= {f"validation_loss_sigma_{s:g}": table[:, i].mean().item() for i, s in enumerate(sigmas)}
         self.summary["validation_loss"] = row["validation_loss"]
@@ -262,7 +262,7 @@ class Trainer:
                 "ema": None if self.ema is None else {n: p.cpu() for n, p in self.ema.items()},
             }
             checkpoint.save(self.folder.checkpoints, self.step, state, self.training.keep_checkpoints)
-        self.processes.wait()
+        self.processes.barrier()
 
     def _resume(self) -> None:
         state = checkpoint.load_newest(self.folder.checkpoints)
@@ -281,7 +281,7 @@ class Trainer:
                 rows = read_json_lines(log)
                 if rows:
                     write_json_lines(log, [r for r in rows if r["step"] <= keep])
-        self.processes.wait()
+        self.processes.barrier()
 
     def _finish(self) -> None:
         """Take the averaged adapter if there is one, check that it does something, sum up."""

@@ -28,8 +28,8 @@ def evaluate(config: Config, folder: RunFolder, processes: Processes, prepared: 
         judge = (
             load_judge(config.judge, processes.device, config.hardware.mixed_precision, config.seed) if videos else None
         )
-        processes.wait()
-        mine, show = processes.share(videos), processes.is_main
+        processes.barrier()
+        mine, show = processes.shard(videos), processes.is_main
         workers = max(1, (os.cpu_count() or 1) // processes.size)
         failure = None
         try:
@@ -38,7 +38,7 @@ def evaluate(config: Config, folder: RunFolder, processes: Processes, prepared: 
                 judge_videos(mine, config, judge, folder.scores, done, cache_root(config) / "judged", show)
         except RunError as error:
             failure = error
-        processes.wait()
+        processes.barrier()
         if processes.is_main:
             rows = sorted(read_json_lines(folder.scores), key=lambda r: (r["sample"], r["seed"], r["measure"]))
             write_json_lines(folder.scores, rows)

@@ -59,6 +59,6 @@ def generate(config: Config, folder: RunFolder, processes: Processes, prepared: 
         )
         pipe.to(processes.device)
         maker = Generator(config, pipe, prepared.cache.prompt, processes.device)
-        maker.make(processes.share(tasks), negative_prompt(config.generation.negative_prompt), show=processes.is_main)
+        maker.make(processes.shard(tasks), negative_prompt(config.generation.negative_prompt), show=processes.is_main)
         del pipe, maker, transformer
         _free()

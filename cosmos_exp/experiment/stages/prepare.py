@@ -37,11 +37,11 @@ def prepare(config: Config, folder: RunFolder, processes: Processes) -> Prepared
         encoders = None
         if left_windows or left_prompts or keep:
             encoders = Encoders(model, processes.device, dtype_of(config), config.model.prompt_tokens)
-            for prompt in _bar("encoding prompts", "prompt", processes)(processes.share(left_prompts)):
+            for prompt in _bar("encoding prompts", "prompt", processes)(processes.shard(left_prompts)):
                 cache.encode_prompt(encoders, prompt)
-            for window in _bar("encoding windows", "window", processes)(processes.share(left_windows)):
+            for window in _bar("encoding windows", "window", processes)(processes.shard(left_windows)):
                 cache.encode_window(encoders, window)
-        processes.wait()
+        processes.barrier()
         if not keep:
             encoders = None
             _free()
@@ -81,4 +81,4 @@ def _record_inputs(
             },
             labels={"random_weights": model.random},
         )
-    processes.wait()
+    processes.barrier()
