@@ -27,7 +27,7 @@ from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.layers import adapted_layers, trainable_parameters, transformer_config
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.fast_forward import fast_forward
-from cosmos_exp.world.memory import LADDER, training_memory_gib
+from cosmos_exp.world.memory import POLICIES, training_memory_gib
 from cosmos_exp.world.sizes import latent_shape, num_tokens
 
 
@@ -175,7 +175,7 @@ def main() -> int:
     lines, compiled = [], []
     for kind in args.kinds.split(","):
         config = compose_config([f"model={args.model}", "data=gr1_100", "rank=32", f"adapter={kind}"])
-        for policy in LADDER:
+        for policy in POLICIES:
             kept, peak = whole_step(config, policy)
             lines.append(
                 [
@@ -190,7 +190,7 @@ def main() -> int:
             print(lines[-1], flush=True)
     for kind in args.kinds.split(",") if args.compiled else ():
         config = compose_config([f"model={args.model}", "data=gr1_100", "rank=32", f"adapter={kind}"])
-        for policy in LADDER:
+        for policy in POLICIES:
             compiled.append([kind, policy, f"{compiled_rows(config, policy):.1f}"])
             print(compiled[-1], flush=True)
     header = ["adapter", "checkpointing", "after forward, GiB", "peak, GiB", "estimate, eager", "estimate, compiled"]

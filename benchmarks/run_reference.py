@@ -30,7 +30,7 @@ from transformers import AutoTokenizer
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.data.video import write_video
-from cosmos_exp.world.model_folder import resolve
+from cosmos_exp.world.model_folder import ensure_model
 
 FRAMES = {"tiny": (96, 160, 17), "2b": (432, 768, 93)}
 
@@ -55,7 +55,7 @@ def make_model(size: str, folder: Path) -> Path:
     if size == "2b":
         words = [*words, "model.text_channels=100352"]
     config = compose_config(words)
-    source = resolve(config.model, cache_root(config)).path
+    source = ensure_model(config.model, cache_root(config)).path
     target = folder / "model"
     target.mkdir()
     for part in source.iterdir():

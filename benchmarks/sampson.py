@@ -1,10 +1,10 @@
-"""Frames a second of the Sampson error beside a straightforward version of the same measure, on the same video.
+"""Frames per second of the Sampson error, compared with a straightforward implementation on the same video.
 
     python benchmarks/sampson.py [--frames 24] [--repeats 3] [--video FILE]
 
-The straightforward version takes each frame pair by itself: it decodes both frames to RGB, turns them grey, finds both
-frames' keypoints and matches them by brute force. Both must give identical numbers, or this ends with an error. Without
---video it films the tabletop world's table at each size. Writes benchmarks/results/sampson_<date>.md and .json.
+The straightforward implementation treats each frame pair on its own: it decodes both frames, converts them to grey, finds
+their keypoints and matches them by brute force. Both must give identical numbers, else the script exits with 1. Without
+--video it uses a moving random texture. Writes benchmarks/results/sampson_<date>.md and .json.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -33,8 +33,8 @@ from cosmos_exp.metrics.geometry.temporal import pair_error, summarize
 SIZES = ((432, 768), (704, 1280))
 
 
-def straightforward(path: Path, settings: Any) -> ViewResult:
-    """Pair by pair, nothing shared."""
+def straightforward(path: Path, settings: Sampson) -> ViewResult:
+    """Measure each frame pair on its own."""
     from cosmos_exp.data.video import probe
 
     detector = cv2.SIFT.create(nfeatures=settings.max_keypoints)
@@ -58,13 +58,13 @@ def straightforward(path: Path, settings: Any) -> ViewResult:
     return summarize("video", tuple(rows))
 
 
-def ours(path: Path, settings: Any) -> ViewResult:
-    """As the command does it for one video."""
+def ours(path: Path, settings: Sampson) -> ViewResult:
+    """Measure as the command does for one video."""
     return temporal_sampson(read_video(path), settings, threads=len(os.sched_getaffinity(0)))
 
 
 def film(path: Path, size: tuple[int, int], count: int, video: Path | None) -> None:
-    """A video of this size: the given one, scaled, or a textured flight over the embedded world's colours."""
+    """Write a video of this size: the given one, scaled, or a moving random texture."""
     if video:
         frames = resize(read_video(video)[:count], *size, "stretch")
     else:
@@ -75,8 +75,8 @@ def film(path: Path, size: tuple[int, int], count: int, video: Path | None) -> N
     write_video(path, frames, 16)
 
 
-def timed(call: Any, path: Path, repeats: int) -> tuple[ViewResult, list[float]]:
-    """The result and each repeat's seconds."""
+def timed(call: Callable[[Path, Sampson], ViewResult], path: Path, repeats: int) -> tuple[ViewResult, list[float]]:
+    """The result, and the seconds of each repeat."""
     seconds, result = [], None
     for _ in range(repeats):
         began = time.perf_counter()
@@ -87,7 +87,7 @@ def timed(call: Any, path: Path, repeats: int) -> tuple[ViewResult, list[float]]
 
 
 def main() -> int:
-    """Measure, print the table, write it."""
+    """Measure, print the table and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=3)
@@ -119,7 +119,7 @@ def main() -> int:
             }
         )
     lines = [
-        "| size | matches a pair | straightforward, frames/s | ours, frames/s | ratio (lowest to highest) |",
+        "| size | matches per pair | straightforward, frames/s | ours, frames/s | ratio (lowest to highest) |",
         "| --- | --- | --- | --- | --- |",
     ]
     for r in rows:
@@ -127,7 +127,7 @@ def main() -> int:
             f"| {r['size']} | {r['matches']:.0f} | {r['straightforward_fps']:.2f} | {r['ours_fps']:.2f} | {r['ratio']:.2f} ({r['ratio_low']:.2f} to {r['ratio_high']:.2f}) |"
         )
     today = datetime.date.today().isoformat()
-    what = args.video.name if args.video else "a textured flight"
+    what = args.video.name if args.video else "a moving random texture"
     machine = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, OpenCV {cv2.__version__}"
     text = (
         f"# Sampson error, SIFT, {today}\n\n{machine}; {args.frames} frames of {what}, median of {args.repeats} repeats; identical numbers.\n\n"

@@ -150,8 +150,9 @@ def instruments(args: argparse.Namespace, pool: Any) -> tuple[list[str], dict]:
 def runs_table(folder: Path) -> list[str]:
     """A row a run: its adapter, intervals over prompts, and how often the named hand reached out."""
     from cosmos_exp.files import read_json_lines
-    from cosmos_exp.report.study import find_runs
-    from cosmos_exp.report.tables import figure, run_row
+    from cosmos_exp.report.formatting import summary_text
+    from cosmos_exp.report.tables import run_row
+    from cosmos_exp.report.variants import find_runs
 
     measures = ("instruction", "physics", "tse", "tse_moving")
     lines = [
@@ -165,9 +166,9 @@ def runs_table(folder: Path) -> list[str]:
         row = run_row(run)
         told = [r["detail"]["answer"] for r in read_json_lines(run.scores) if r["measure"] == "instruction"]
         moves = [not ("did not reach out" in t or "no hand reached out" in t) for t in told]
-        seconds = row["training"].get("train_seconds")
-        cells = [run.path.name, row["adapter"], "-" if seconds is None else f"{seconds:.0f}"]
-        cells += [figure(row["measures"].get(m)) for m in measures]
+        seconds = row.training.get("train_seconds")
+        cells = [run.path.name, row.adapter, "-" if seconds is None else f"{seconds:.0f}"]
+        cells += [summary_text(row.measures.get(m)) for m in measures]
         lines.append("| " + " | ".join(cells) + f" | {np.mean(moves):.0%} of {len(moves)} |" if moves else " | - |")
     return lines
 

@@ -1,26 +1,11 @@
-"""`python -m cosmos_exp`: the commands; anything that is no command goes to `run`, so plain Hydra calls work."""
+"""`python -m cosmos_exp`: the commands. Anything that is not a command goes to `run`, so that plain Hydra calls work."""
 
 import sys
 
-from cosmos_exp.cli.entry import main
+from cosmos_exp.cli import main
 
-COMMANDS = (
-    "run",
-    "sweep",
-    "rerun",
-    "report",
-    "dashboard",
-    "sampson",
-    "judge",
-    "judge-agree",
-    "generate",
-    "data",
-    "doctor",
-    "--version",
-    "--debug",
-    "-h",
-    "--help",
-)
+COMMANDS = ("run", "sweep", "rerun", "report", "dashboard", "sampson", "judge", "judge-agree", "generate", "data")
+COMMANDS += ("doctor", "--version", "--debug", "-h", "--help")
 
 if __name__ == "__main__":
     words = sys.argv[1:]

@@ -1,34 +1,49 @@
-"""The processes of one run: who this one is, sums over all, waiting for all. One process needs no set-up."""
+"""The processes of one run: rank, all-reduce, barrier. One process needs no set-up."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
+from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
 from cosmos_exp.errors import RunError
 
+RENDEZVOUS = "COSMOS_EXP_RENDEZVOUS"  # init_method of the process group; unset: torchrun's environment variables
+Item = TypeVar("Item")
+
 
 class Processes:
-    """Rank and size as `accelerate launch` (torchrun) left them in the environment; `expected` many, or it is an error."""
+    """This process and its group, read from the environment as torchrun sets it (RANK, WORLD_SIZE, LOCAL_RANK).
+
+    Args:
+        device: "cpu" or "cuda".
+        expected: number of processes that the configuration asks for.
+        num_threads: CPU threads of this process; None divides all cores evenly.
+
+    Raises:
+        RunError: another number of processes is running.
+    """
 
     def __init__(self, device: str, expected: int, num_threads: int | None = None):
         self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         if self.size != expected:
             raise RunError(f"check failed: {self.size} processes are running, hardware.num_processes={expected}")
-        local = int(os.environ.get("LOCAL_RANK", 0))
-        self.device = torch.device(f"cuda:{local}" if device == "cuda" else "cpu")
+        local_rank = int(os.environ.get("LOCAL_RANK", 0))
+        self.device = torch.device(f"cuda:{local_rank}" if device == "cuda" else "cpu")
         if device == "cuda":
             torch.cuda.set_device(self.device)
         torch.set_num_threads(num_threads or max(1, (os.cpu_count() or 1) // self.size))
         if self.size > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if device == "cuda" else "gloo")
+            backend = "nccl" if device == "cuda" else "gloo"
+            dist.init_process_group(backend, os.environ.get(RENDEZVOUS), rank=self.rank, world_size=self.size)
 
     @property
     def is_main(self) -> bool:
+        """Whether this is the process that writes records."""
         return self.rank == 0
 
     def all_reduce_(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -38,11 +53,11 @@ class Processes:
         return tensor
 
     def barrier(self) -> None:
-        """Go on when all processes are here."""
+        """Wait until all processes are here."""
         if self.size > 1:
             dist.barrier()
 
-    def shard(self, items: list[Any]) -> list[Any]:
+    def shard(self, items: Sequence[Item]) -> Sequence[Item]:
         """This process's part of a list of independent work."""
         return items[self.rank :: self.size]
 

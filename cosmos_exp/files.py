@@ -1,4 +1,4 @@
-"""The run folder: the one thing that the stages of a run share. Paths, atomic writes, status, manifest, scores."""
+"""Files that are written whole or not at all, JSON lines, and hashes of file contents."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cosmos_exp.errors import UserError
 
+JsonObject = dict[str, Any]  # Any: a JSON record holds values of every JSON type
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of `path` to write to; it takes the name when the block ends well, else it is removed."""
+    """A temporary file beside `path` to write to. It is renamed to `path` if the block succeeds, else removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=path.suffix)
     os.close(handle)
@@ -31,28 +33,37 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all."""
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False, default=str) + "\n")
+        temporary.write_text(text, encoding="utf-8")
 
 
-def read_json_lines(path: Path) -> list[dict]:
-    """The complete lines of a JSON-lines file; a last line cut by a crash is left out. Missing file: none."""
+def write_json(path: Path, content: object) -> None:
+    """Write JSON atomically."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False, default=str) + "\n")
+
+
+def read_json_lines(path: Path) -> list[JsonObject]:
+    """The complete lines of a JSON-lines file; a last line cut off by a crash is dropped. A missing file has no lines.
+
+    Raises:
+        UserError: a line before the last is not JSON.
+    """
     if not path.is_file():
         return []
-    rows = []
+    rows: list[JsonObject] = []
     lines = path.read_text().split("\n")
     for number, line in enumerate(lines):
         try:
             rows += [json.loads(line)] if line.strip() else []
         except ValueError as error:
             if number < len(lines) - 2:
-                raise UserError(f"{path}, line {number + 1}: not JSON ({error}); mend or remove the line") from error
+                raise UserError(f"{path}, line {number + 1}: not JSON ({error}). Fix or remove the line.") from error
     return rows
 
 
-def append_json_line(path: Path, row: dict) -> None:
+def append_json_line(path: Path, row: Mapping[str, object]) -> None:
     """Append one line in a single write, so that lines of several processes do not mix."""
     data = (json.dumps(row, allow_nan=False) + "\n").encode()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -62,19 +73,12 @@ def append_json_line(path: Path, row: dict) -> None:
         os.close(descriptor)
 
 
-def write_json_lines(path: Path, rows: list[dict]) -> None:
-    """Write all lines, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+def write_json_lines(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write all lines atomically."""
+    write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
 
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content, 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def save_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The run folder: the one thing that the stages of a run share. Paths, atomic writes, status, manifest, scores."""
+"""What a result came from: versions, host, git state, time. It goes into a run's manifest."""
 
 from __future__ import annotations
 
@@ -9,23 +9,30 @@ import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 PACKAGES = (
-    "cosmos-exp",
-    "torch",
-    "torchvision",
-    "diffusers",
-    "transformers",
-    "peft",
-    "accelerate",
-    "hydra-core",
-    "wandb",
-    "opencv-python-headless",
-    "av",
-    "numpy",
-    "safetensors",
+    *("cosmos-exp", "torch", "torchvision", "diffusers", "transformers", "peft", "accelerate", "hydra-core", "wandb"),
+    *("opencv-python-headless", "av", "numpy", "safetensors"),
 )
+
+
+class GitState(TypedDict):
+    """commit: full hash, None outside a checkout. dirty: uncommitted changes."""
+
+    commit: str | None
+    dirty: bool | None
+
+
+class Environment(TypedDict):
+    """Where a run was made."""
+
+    python: str
+    platform: str
+    host: str
+    cpus: int | None
+    packages: dict[str, str]
+    git: GitState
 
 
 def now() -> str:
@@ -33,8 +40,8 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def environment() -> dict[str, Any]:
-    """Versions, host and git state for the manifest."""
+def environment() -> Environment:
+    """Versions, host and git state of this process."""
     versions = {}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -45,19 +52,20 @@ def environment() -> dict[str, Any]:
         "host": platform.node(),
         "cpus": os.cpu_count(),
         "packages": versions,
-        "git": _git(),
+        "git": _git_state(),
     }
 
 
-def _git() -> dict[str, Any]:
+def _git_state() -> GitState:
+    commit = _git("rev-parse", "HEAD")
+    return {"commit": commit, "dirty": bool(_git("status", "--porcelain")) if commit else None}
+
+
+def _git(*words: str) -> str | None:
+    """The output of a git command in this checkout; None if it fails or git is not installed."""
     here = Path(__file__).parent
-
-    def ask(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, timeout=10, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = ask("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(ask("status", "--porcelain")) if commit else None}
+    try:
+        done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

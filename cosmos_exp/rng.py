@@ -1,24 +1,32 @@
-"""Every random choice of a run: a stream of its own for each (seed, purpose, number), the same on every machine.
+"""Random numbers of a run: one independent stream per (seed, purpose, number), identical on every machine.
 
-numpy's RandomState is frozen by numpy's compatibility policy; which process, device or step asks has no influence."""
+A draw does not depend on the process, the device or the order of calls. numpy's RandomState is used because its streams
+are frozen by numpy's compatibility policy.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
+# A purpose's position is part of its stream: append new ones at the end.
 PURPOSES = ("split", "windows", "order", "window", "noise", "sigma", "condition", "text", "adapter", "validation")
 
 
 def generator(seed: int, purpose: str, number: int = 0) -> np.random.RandomState:
-    """The stream for one purpose and number (a sample's, an epoch's)."""
+    """The stream of one purpose and number.
+
+    Args:
+        purpose: one of `PURPOSES`.
+        number: of the sample, the epoch or the clip that the draw is for.
+    """
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence((seed, PURPOSES.index(purpose), number))))
 
 
 def noise(seed: int, number: int, shape: tuple[int, ...], purpose: str = "noise") -> np.ndarray:
-    """Standard normal float32 noise of one sample."""
+    """Standard normal noise of one sample, fp32, of the given shape."""
     return generator(seed, purpose, number).standard_normal(shape).astype(np.float32)
 
 
 def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
-    """The order in which an epoch visits `size` videos."""
+    """The order in which an epoch visits `size` videos: a permutation (size,)."""
     return generator(seed, "order", epoch).permutation(size)

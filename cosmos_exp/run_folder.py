@@ -1,118 +1,99 @@
-"""The run folder: the one thing that the stages of a run share. Paths, atomic writes, status, manifest, scores."""
+"""The run folder: the one thing that the stages of a run share. Its paths, status, manifest and lock."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 from pathlib import Path
-from typing import Any
+
+from filelock import FileLock, Timeout
 
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import write_json
+from cosmos_exp.files import JsonObject, write_json
 from cosmos_exp.provenance import now
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 
 
 class RunFolder:
-    """Paths and records of one run."""
+    """Paths and records of one run (outputs/README.md describes the files)."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path).absolute()
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def manifest_file(self) -> Path:
-        return self.path / "manifest.json"
-
-    @property
-    def status_file(self) -> Path:
-        return self.path / "status.json"
-
-    @property
-    def train_log(self) -> Path:
-        return self.path / "train_log.jsonl"
-
-    @property
-    def validation_log(self) -> Path:
-        return self.path / "validation_log.jsonl"
-
-    @property
-    def adapter(self) -> Path:
-        return self.path / "adapter"
-
-    @property
-    def adapter_file(self) -> Path:
-        return self.adapter / ADAPTER_FILE
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def videos(self) -> Path:
-        return self.path / "videos"
-
-    @property
-    def scores(self) -> Path:
-        return self.path / "scores.jsonl"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.json"
+        self.config = self.path / "config.yaml"
+        self.manifest_file = self.path / "manifest.json"
+        self.status_file = self.path / "status.json"
+        self.train_log = self.path / "train_log.jsonl"
+        self.validation_log = self.path / "validation_log.jsonl"
+        self.adapter = self.path / "adapter"
+        self.adapter_file = self.adapter / ADAPTER_FILE
+        self.checkpoints = self.path / "checkpoints"
+        self.videos = self.path / "videos"
+        self.scores = self.path / "scores.jsonl"
+        self.metrics = self.path / "metrics.json"
+        self.log = self.path / "log.txt"
 
     def video(self, sample: str, seed: int) -> Path:
         """videos/<sample>__seed<k>.mp4"""
         return self.videos / f"{sample}__seed{seed}.mp4"
 
-    def read(self, path: Path) -> dict[str, Any]:
-        """A JSON record, empty when it is not there."""
-        return json.loads(path.read_text()) if path.is_file() else {}
+    def read(self, path: Path) -> JsonObject:
+        """A JSON record; empty if the file does not exist."""
+        return dict(json.loads(path.read_text())) if path.is_file() else {}
 
-    def lock(self) -> Any:
-        """Hold the folder for this process; the lock goes when the returned file closes or the process ends.
+    def lock(self) -> FileLock:
+        """Hold the folder for this process. `release()`, or the end of the process, frees it.
 
         Raises:
-            UserError: another process works in it.
+            UserError: another process uses the folder.
         """
-        file = open(self.path / ".lock", "a")  # noqa: SIM115  held as long as the run goes
+        lock = FileLock(self.path / ".lock")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
+            lock.acquire(blocking=False)
+        except Timeout as error:
             raise UserError(
-                f"{self.path}: another process is working in this run folder; wait for it or end it"
+                f"{self.path}: another process is using this run folder. Wait for it, or stop it."
             ) from error
-        except OSError:  # a file system without locks
+        except NotImplementedError:  # a file system without locks
             pass
-        return file
+        return lock
 
     def is_locked(self) -> bool:
-        """Whether a process works in the folder now."""
+        """Whether a process uses the folder now."""
         if not (self.path / ".lock").is_file():
             return False
         try:
-            self.lock().close()
-            return False
+            self.lock().release()
         except UserError:
             return True
+        return False
 
-    def set_status(self, state: str, stage: str, error: str | None = None, **more: Any) -> None:
+    @property
+    def status(self) -> JsonObject:
+        """state (running, done, failed, interrupted), stage, error, time; empty before the run has started."""
+        return self.read(self.status_file)
+
+    def set_status(self, state: str, stage: str, error: str | None = None) -> None:
         """Record `state` (running, done, failed, interrupted) and the stage reached."""
-        write_json(self.status_file, {"state": state, "stage": stage, "error": error, "time": now(), **more})
+        write_json(self.status_file, {"state": state, "stage": stage, "error": error, "time": now()})
 
-    def update_manifest(self, **entries: Any) -> dict[str, Any]:
+    def record_failure(self, error: str) -> None:
+        """Record a failure that the run could not record itself. A folder that a process uses is left alone."""
+        if self.status.get("state") not in ("failed", "interrupted") and not self.is_locked():
+            self.set_status("failed", str(self.status.get("stage", "prepare")), error)
+
+    @property
+    def manifest(self) -> JsonObject:
+        """The record of what went into the run and how its stages ended."""
+        return self.read(self.manifest_file)
+
+    def update_manifest(self, **entries: object) -> None:
         """Merge entries into the manifest (dictionaries one level deep) and write it."""
-        manifest = self.read(self.manifest_file)
+        manifest = self.manifest
         for name, value in entries.items():
             old = manifest.get(name)
             manifest[name] = old | value if isinstance(value, dict) and isinstance(old, dict) else value
         write_json(self.manifest_file, manifest)
-        return manifest
 
     def stage_done(self, stage: str, config_hash: str) -> bool:
-        """Whether `stage` ended well before under the same configuration."""
-        return self.read(self.manifest_file).get("stages", {}).get(stage, {}).get("config_hash") == config_hash
+        """Whether `stage` was completed under the same configuration."""
+        return bool(self.manifest.get("stages", {}).get(stage, {}).get("config_hash") == config_hash)

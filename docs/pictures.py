@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import read_video
 from cosmos_exp.files import read_json_lines
-from cosmos_exp.metrics.geometry.plots import error_over_frames, worst_pair, worst_pairs
+from cosmos_exp.metrics.geometry.plots import draw_matches, plot_errors, worst_pairs
 from cosmos_exp.metrics.geometry.sampson import measure_views
 from cosmos_exp.metrics.geometry.views import View
 from cosmos_exp.metrics.judges.rubric import load_rubric
@@ -41,9 +41,9 @@ def sampson_pictures() -> None:
     scene = Kind("robot", (192, 320), 17, ("left", "right")).scene(SEED)
     views = [View("left", scene.clip("left").frames), View("right, torn", torn(scene.clip("right").frames))]
     result = measure_views(views, Sampson())
-    error_over_frames(OUT / "sampson_error.png", "a clip of the tabletop world", result)
+    plot_errors(OUT / "sampson_error.png", "a clip of the tabletop world", result)
     frames = worst_pairs(result.views[1])[0]
-    Image.fromarray(worst_pair(views[1].frames, frames, Sampson())).save(OUT / "sampson_worst_pair.png")
+    Image.fromarray(draw_matches(views[1].frames, frames, Sampson())).save(OUT / "sampson_worst_pair.png")
 
 
 def judge_picture() -> None:

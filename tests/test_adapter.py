@@ -11,13 +11,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from cosmos_exp.config.paths import cache_root
+from cosmos_exp.config.schema import Adapter
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.training.checks import check_learned, check_trainable, check_untouched
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world import adapter_file
 from cosmos_exp.world.guardrail import GuardrailOff
 from cosmos_exp.world.loading import check_loaded, load_transformer
-from cosmos_exp.world.model_folder import resolve
+from cosmos_exp.world.model_folder import ensure_model
 from cosmos_exp.world.rectified_flow import FlowBatch, velocity
 
 KINDS = {
@@ -31,7 +32,7 @@ KINDS = {
 @pytest.fixture(scope="module")
 def folder(small_config):
     config = small_config(*WAN)
-    return resolve(config.model, cache_root(config))
+    return ensure_model(config.model, cache_root(config))
 
 
 def batch():
@@ -85,7 +86,7 @@ def test_plain_diffusers_restores_scale_and_velocity(kind, folder, small_config,
     assert (without - expected).abs().max() > 1e-3
 
 
-def test_file_says_what_it_was_trained_on(folder, small_config, tmp_path):
+def test_a_file_records_what_it_was_trained_on(folder, small_config, tmp_path):
     transformer, _ = trained(folder, small_config("rank=8", "alpha=16", "adapter=dora"))
     file = adapter_file.save_adapter(transformer, tmp_path, {"base_model": "tabletop", "data_fingerprint": "abc"})
     metadata, own = adapter_file.read_metadata(file)
@@ -93,7 +94,7 @@ def test_file_says_what_it_was_trained_on(folder, small_config, tmp_path):
     assert own == {"base_model": "tabletop", "data_fingerprint": "abc"}
 
 
-def test_file_made_elsewhere_says_what_was_assumed(folder, small_config, tmp_path):
+def test_a_file_without_metadata_is_loaded_with_a_warning(folder, small_config, tmp_path):
     transformer, _ = trained(folder, small_config("rank=8", "alpha=16"))
     expected = predict(transformer)
     file = adapter_file.save_adapter(transformer, tmp_path, {})
@@ -102,8 +103,8 @@ def test_file_made_elsewhere_says_what_was_assumed(folder, small_config, tmp_pat
     with pytest.warns(UserWarning, match="assumed alpha = rank = 8"):
         adapter_file.load_adapter(assumed := fresh(), tmp_path)
     assert (predict(assumed) - expected).abs().max() > 1e-3
-    adapter_file.load_adapter(told := fresh(), tmp_path, alpha=16)
-    assert (predict(told) - expected).abs().max() < 1e-5
+    adapter_file.load_adapter(known := fresh(), tmp_path, alpha=16)
+    assert (predict(known) - expected).abs().max() < 1e-5
 
 
 def test_alpha_that_contradicts_the_file_is_an_error(folder, small_config, tmp_path):
@@ -141,7 +142,7 @@ def test_fresh_adapter_changes_nothing_and_a_trained_one_something(kind, folder,
             check_learned(transformer, lambda: predict(transformer))
     moved, moved_parameters = trained(folder, config)
     assert check_learned(moved, lambda: predict(moved)) > 1e-3
-    with pytest.raises(RunError, match="untouched"):
+    with pytest.raises(RunError, match="untrained"):
         check_untouched(moved, lambda: predict(moved), "no")
     moved_parameters.pop(next(iter(moved_parameters)))
     with pytest.raises(RunError, match="missing"):
@@ -184,6 +185,13 @@ def test_a_file_in_diffusers_older_naming_loads(folder, small_config, tmp_path):
     assert (predict(fresh) - expected).abs().max() < 1e-5
 
 
+def test_the_adapter_kinds_are_those_that_the_schema_offers():
+    choices = Adapter.__dataclass_fields__["kind"].metadata["choices"]
+    assert set(adapters.ADAPTERS) | {"none"} == set(choices)
+    with pytest.raises(UserError, match=r"adapter\.kind=vera: choose one of lora, dora"):
+        adapters.lora_config(Adapter(kind="vera"))
+
+
 def test_start_values_follow_the_seed(folder, small_config):
     config = small_config()
     draws = [adapters.inject(load_transformer(folder, torch.float32)[0], config.adapter, seed) for seed in (0, 0, 1)]
@@ -209,7 +217,7 @@ def test_a_base_that_lacks_a_tensor_is_refused(folder, tmp_path):
     tensors = load_file(file)
     tensors.pop("transformer_blocks.3.attn1.to_q.weight")
     save_file(tensors, file, header)
-    with pytest.raises(RunError, match=r"to_q|not loaded whole"):
+    with pytest.raises(RunError, match=r"to_q|is incomplete"):
         load_transformer(broken, torch.float32)
 
 

@@ -1,4 +1,4 @@
-"""Readers and decoding on files with known content; every kind of bad file is named; nothing is replaced."""
+"""Readers and decoding on files with known content. Every kind of bad file is reported."""
 
 import json
 import os
@@ -8,16 +8,21 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from cosmos_exp import hub
 from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.paths import cache_root
+from cosmos_exp.config.schema import Data, Model
 from cosmos_exp.data.cache import TensorCache
 from cosmos_exp.data.clips import frames_needed, probe_clip
-from cosmos_exp.data.dataset import inspect, load_dataset
+from cosmos_exp.data.dataset import inspect_data, load_dataset
+from cosmos_exp.data.location import ensure_data, find_data
 from cosmos_exp.data.readers.records import Clip
-from cosmos_exp.data.readers.registry import guess_reader, read_episodes
+from cosmos_exp.data.readers.registry import READERS, guess_reader, read_episodes
 from cosmos_exp.data.video import decode, probe, read_video, resize, write_video
 from cosmos_exp.data.windows import load_window, window_indices, window_starts
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.tabletop.scene import Scene
+from cosmos_exp.world.model_folder import ensure_model, find_model
 
 
 def counting_frames(count, height=96, width=160):
@@ -37,14 +42,14 @@ def config_for(path, *overrides):
     return compose_config(["data=folder", f"data.path={path}", *overrides])
 
 
-def test_only_the_wanted_frames_are_decoded_and_they_are_the_right_ones(tmp_path):
+def test_exactly_the_requested_frames_are_decoded(tmp_path):
     write_video(tmp_path / "v.mp4", counting_frames(50), 8)
     info = probe(tmp_path / "v.mp4")
     assert (info.num_frames, info.fps, info.width, info.height) == (50, 8.0, 160, 96)
     for indices in ([0], [49], [7, 8, 9], [3, 3, 20, 49]):
         got = decode(tmp_path / "v.mp4", indices, info)
         assert [round(float(f.mean())) for f in got] == pytest.approx([20 + 4 * k for k in indices], abs=2)
-    with pytest.raises(RunError, match="50 are there"):
+    with pytest.raises(RunError, match="the file has 50"):
         decode(tmp_path / "v.mp4", [50], info)
 
 
@@ -77,7 +82,7 @@ def test_stretch_and_crop():
     assert resize(wide, 100, 100, "stretch").mean() == pytest.approx(200 / 3, abs=2)
 
 
-def test_every_bad_file_is_named_once_with_its_mend(tmp_path, cli, capsys):
+def test_every_bad_file_is_reported_once_with_its_fix(tmp_path, cli, capsys):
     make_folder(tmp_path, ["good", "cut", "empty", "short", "nocaption", "blank", "latin", "odd"])
     videos, metas = tmp_path / "videos", tmp_path / "metas"
     whole = (videos / "cut.mp4").read_bytes()
@@ -102,16 +107,16 @@ def test_every_bad_file_is_named_once_with_its_mend(tmp_path, cli, capsys):
         "blank.txt": "caption is empty",
         "latin.txt": "not UTF-8",
         "text.mp4": "cannot be read as a video",
-        "loop.mp4": "circle",
+        "loop.mp4": "circular",
         "good.mp4": "same name",
     }
     config = config_for(tmp_path)
-    found, checked, _ = inspect(config.data, tmp_path, None)
-    for name, said in expected.items():
-        hits = [p for p in found.problems if name in p.split(":")[0] and said in p]
+    found = inspect_data(config.data, tmp_path, None)
+    for name, reason in expected.items():
+        hits = [p for p in found.problems if name in p.split(":")[0] and reason in p]
         assert len(hits) == 1, (name, found.problems)
     assert len(found.problems) == len(expected)
-    assert [c.clip.name for c in checked] == ["good", "odd"]
+    assert [c.clip.name for c in found.clips] == ["good", "odd"]
     assert cli("data", "check", tmp_path) == 1
     assert capsys.readouterr().out.count("BAD") == len(expected)
     with pytest.raises(RunError, match=r"data\.skip_bad=true"):
@@ -188,9 +193,9 @@ def test_lerobot_v3_finds_each_episode_in_its_shared_file(tmp_path):
 def test_real_lerobot_set(real_data, cli, capsys):
     folder = real_data / "gr1_pick_place"
     assert cli("data", "check", folder, "data.camera=observation.images.ego_view") == 0
-    said = capsys.readouterr().out
-    assert "5 good videos, 2096 frames" in said
-    assert "observation.images.egoview is declared" in said
+    output = capsys.readouterr().out
+    assert "5 good videos, 2096 frames" in output
+    assert "observation.images.egoview is declared" in output
     config = compose_config(["data=lerobot", f"data.path={folder}", "data.episodes=[1,3]", "data.skip_tasks=[]"])
     found = read_episodes(config.data, folder)
     assert [c.name for c in found.clips] == ["episode_000001", "episode_000003"]
@@ -211,7 +216,7 @@ def test_split_is_explicit_disjoint_and_follows_the_seed(tmp_path):
     assert splits[0] == splits[1] != splits[2]
 
 
-def test_a_damaged_cache_file_is_told_not_used(tmp_path):
+def test_a_damaged_cache_file_is_an_error(tmp_path):
     import torch
 
     cache = TensorCache(tmp_path)
@@ -230,7 +235,7 @@ def test_a_damaged_cache_file_is_told_not_used(tmp_path):
     assert path != cache.path("video", 4)
 
 
-def test_a_video_is_whole_or_not_there(tmp_path):
+def test_a_video_is_written_completely_or_not_at_all(tmp_path):
     with pytest.raises(Exception, match=r".+"):
         write_video(tmp_path / "v.mp4", np.zeros((2, 96, 160, 4), np.uint8), 8)
     assert list(tmp_path.iterdir()) == []
@@ -239,7 +244,7 @@ def test_a_video_is_whole_or_not_there(tmp_path):
     assert np.abs(read_video(tmp_path / "v.mp4").astype(int) - frames).max() <= 2
 
 
-def test_the_same_frames_are_the_same_file_whatever_is_in_memory(tmp_path):
+def test_the_same_frames_give_the_same_bytes_whatever_is_in_memory(tmp_path):
     frames = Scene.sample(1, "robot").clip().frames
     rng, files = np.random.RandomState(0), set()
     for _ in range(8):
@@ -248,6 +253,71 @@ def test_the_same_frames_are_the_same_file_whatever_is_in_memory(tmp_path):
         write_video(tmp_path / "v.mp4", frames, 8)
         files.add((tmp_path / "v.mp4").read_bytes())
     assert len(files) == 1
+
+
+def test_the_readers_are_those_that_the_schema_offers():
+    assert Data.__dataclass_fields__["reader"].metadata["choices"] == tuple(READERS)
+
+
+def test_finding_data_reports_and_creates_nothing(tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    rendered = compose_config([f"cache_dir={cache}", "data.train_clips=5"])
+    found = find_data(rendered)
+    assert found.path is None
+    assert "cosmos_exp.tabletop.dataset.data_folder" in found.text
+    make_folder(tmp_path / "mine")
+    found = find_data(config_for(tmp_path / "mine"))
+    assert (found.path, found.text) == (tmp_path / "mine", str(tmp_path / "mine"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+    found = find_data(compose_config(["data=gr1_100"]))
+    assert found.path is None
+    assert "hf download nvidia/GR1-100 --repo-type dataset" in found.text
+    assert not cache.exists()
+    with pytest.raises(UserError, match=r"data\.path=.*no such folder"):
+        find_data(config_for(tmp_path / "absent"))
+    rendered.data.builder = "cosmos_exp.tabletop.dataset.no_such_function"
+    for locate in (find_data, ensure_data):
+        with pytest.raises(UserError, match=r"data\.builder=cosmos_exp"):
+            locate(rendered)
+
+
+def test_finding_a_model_reports_and_creates_nothing(tmp_path):
+    root = tmp_path / "cache"
+    found = find_model(compose_config(["model.weights=random"]).model, root)
+    assert found.path is None
+    assert "random weights" in found.text
+    found = find_model(compose_config(["model=cosmos_predict25_2b"]).model, root)
+    assert found.path is None
+    assert "hf download nvidia/Cosmos-Predict2.5-2B" in found.text
+    embedded = compose_config([])
+    folder = ensure_model(embedded.model, cache_root(embedded)).path
+    assert find_model(Model(source=str(folder)), root).path == folder
+    with pytest.raises(UserError, match="has no folder transformer"):
+        find_model(Model(source=str(tmp_path)), root)
+    assert not root.exists()
+
+
+def test_a_downloaded_repository_is_found_without_a_network(tmp_path, monkeypatch):
+    """A hub cache in the layout of huggingface_hub, made by hand: refs/main names the snapshot."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--someone--model"
+    (repository / "refs").mkdir(parents=True)
+    commit = "0" * 40
+    (repository / "refs" / "main").write_text(commit)
+    file = repository / "snapshots" / commit / "vae" / "config.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    assert hub.find("someone/other", None, "model") is None
+    assert hub.find("not a repository", None, "model") is None
+    found = find_model(Model(source="someone/model"), tmp_path)
+    assert found.path is None
+    assert "without transformer, text_encoder, tokenizer, scheduler" in found.text
+    folder = hub.find("someone/model", None, "model")
+    assert folder == repository / "snapshots" / commit
+    assert hub.find("someone/model", "another-branch", "model") is None
+    assert hub.ensure_folder("someone/model", None, "judge.source") == folder  # HF_HUB_OFFLINE=1 in tests
+    with pytest.raises(UserError, match=r"hf download someone/other[\s\S]*set judge\.source=/path"):
+        hub.ensure_folder("someone/other", None, "judge.source")
 
 
 def test_no_registry_address_in_the_repository():

@@ -1,43 +1,35 @@
-"""The fast forward pass against diffusers' and peft's own: same weights, same velocity, same gradients."""
+"""The fast forward pass against those of diffusers and peft: same weights, same velocity, same gradients."""
 
 import sys
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
+from cosmos_exp.config.schema import Adapter, Hardware, Training
 from cosmos_exp.errors import UserError
-from cosmos_exp.tabletop.build import build_transformer, shipped_keys
-from cosmos_exp.training.optimizer import make_optimizer
+from cosmos_exp.tabletop.build import build_transformer, shipped_settings
+from cosmos_exp.training.optimizer import make_adamw
 from cosmos_exp.world import adapter as adapters
-from cosmos_exp.world.activation_checkpointing import POLICIES
 from cosmos_exp.world.adapted_linear import adapted, dora_norm, prepare_adapters
 from cosmos_exp.world.fast_forward import fast_forward
+from cosmos_exp.world.memory import POLICIES
 
-ADAPTER = SimpleNamespace(
-    kind="lora",
-    rank=4,
-    alpha=6.0,
-    scaling="standard",
-    dropout=0.0,
-    bias=False,
-    init="gaussian",
-    target_modules=["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"],
-)
+ADAPTER = Adapter(rank=4, alpha=6.0)
 
 
 def tiny_model(kind="lora", layers=2):
-    """A tiny transformer of the real class with an adapter that does something."""
-    keys = shipped_keys(4)
+    """A tiny transformer of the real class with an adapter that is not zero."""
+    keys = shipped_settings(4)
     keys.text_channels = 16
     keys.transformer.num_attention_heads, keys.transformer.attention_head_dim = 2, 16
     keys.transformer.text_embed_dim, keys.transformer.adaln_lora_dim = 24, 8
     keys.transformer.num_layers = layers
     torch.manual_seed(0)
     model = build_transformer(keys).requires_grad_(False)
-    parameters = adapters.inject(model, SimpleNamespace(**{**vars(ADAPTER), "kind": kind}), 0)
+    parameters = adapters.inject(model, replace(ADAPTER, kind=kind), 0)
     for name, parameter in parameters.items():
         if "magnitude" in name:
             parameter.data *= 1 + 0.3 * torch.rand_like(parameter)
@@ -83,13 +75,13 @@ def assert_same(forward, model, parameters, inputs):
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 @pytest.mark.parametrize("checkpointing", [*POLICIES, ["none", "full"]])
 @pytest.mark.parametrize(("batch", "given", "masked"), [(1, 1, False), (3, 2, True)])
-def test_velocity_and_gradients_are_diffusers_own(kind, checkpointing, batch, given, masked):
+def test_velocity_and_gradients_equal_those_of_diffusers(kind, checkpointing, batch, given, masked):
     model, parameters = tiny_model(kind)
     assert_same(fast_forward(model, checkpointing=checkpointing), model, parameters, tiny_inputs(batch, given, masked))
 
 
 @pytest.mark.parametrize(("kind", "checkpointing"), [("lora", "selective"), ("dora", "none")])
-def test_compiled_it_is_the_same_and_one_graph_serves_all_blocks(kind, checkpointing):
+def test_compiled_blocks_share_one_graph_and_give_the_same(kind, checkpointing):
     torch._dynamo.reset()
     counters = torch._dynamo.utils.counters
     counters.clear()
@@ -104,7 +96,7 @@ def test_compiled_it_is_the_same_and_one_graph_serves_all_blocks(kind, checkpoin
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 @pytest.mark.parametrize("checkpointing", POLICIES)
-def test_on_a_gpu_it_is_the_same_too(kind, checkpointing):
+def test_on_a_gpu_it_gives_the_same(kind, checkpointing):
     """fp32 to 1e-4 (another order of sums), bf16 near the fp32 result as diffusers' own bf16 is."""
     model, parameters = tiny_model(kind)
     model.cuda()
@@ -121,7 +113,7 @@ def test_on_a_gpu_it_is_the_same_too(kind, checkpointing):
         assert (ours - exact).abs().max() < 2 * (theirs - exact).abs().max() + 1e-3
 
 
-def test_one_sigma_for_all_frames_is_taken_too():
+def test_one_sigma_for_all_frames_is_accepted():
     model, _ = tiny_model()
     inputs = tiny_inputs(2) | {"timestep": torch.rand(2)}
     with torch.no_grad():
@@ -132,6 +124,10 @@ def test_a_base_in_training_gets_the_gradient_of_every_parameter():
     model, _ = tiny_model()
     model.requires_grad_(True)
     assert_same(fast_forward(model), model, dict(model.named_parameters()), tiny_inputs(2))
+
+
+def test_the_schema_offers_every_checkpointing_policy():
+    assert Hardware.__dataclass_fields__["checkpointing"].metadata["choices"] == (*POLICIES, "auto")
 
 
 def test_names_stay_those_of_the_checkpoint():
@@ -239,14 +235,14 @@ class TestApproximate:
             torch.manual_seed(0)
             parameter = nn.Parameter(torch.randn(64, 128))
             start = parameter.detach().clone()
-            optimizer = make_optimizer([parameter], SimpleNamespace(learning_rate=1e-2, weight_decay=0.0), eight)
+            optimizer = make_adamw([parameter], Training(learning_rate=1e-2, weight_decay=0.0), eight)
             for _ in range(5):
                 parameter.grad = torch.randn(64, 128)
                 optimizer.step()
             steps.append(parameter.detach() - start)
         assert 0 < (steps[0] - steps[1]).abs().mean() < 0.1 * steps[0].abs().mean()
 
-    def test_without_torchao_the_mend_is_told(self, monkeypatch):
+    def test_without_torchao_the_error_says_what_to_install(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "torchao.optim", None)
-        with pytest.raises(UserError, match=r"approximate\.adamw_8bit=true needs torchao"):
-            make_optimizer([nn.Parameter(torch.zeros(2))], SimpleNamespace(learning_rate=1.0, weight_decay=0.0), True)
+        with pytest.raises(UserError, match=r"approximate\.adamw_8bit=true: torchao is not installed"):
+            make_adamw([nn.Parameter(torch.zeros(2))], Training(), True)

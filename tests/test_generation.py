@@ -1,4 +1,4 @@
-"""Our way with cached, projected prompts against plain diffusers with its own text encoder and projection."""
+"""Videos from cached, projected prompts against plain diffusers with its text encoder and projection."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.world.encoders import Encoders
 from cosmos_exp.world.guardrail import GuardrailOff
 from cosmos_exp.world.loading import load_transformer, load_vae
-from cosmos_exp.world.model_folder import resolve
+from cosmos_exp.world.model_folder import ensure_model
 from cosmos_exp.world.pipeline import load_pipeline
 
 PROMPT = "Use the left hand to pick up the red block and place it in the blue bowl."
@@ -24,7 +24,7 @@ PROMPT = "Use the left hand to pick up the red block and place it in the blue bo
 @pytest.fixture(scope="module")
 def folder(small_config):
     config = small_config(*WAN)
-    return resolve(config.model, cache_root(config))
+    return ensure_model(config.model, cache_root(config))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def plain(folder):
     return pipe
 
 
-def test_a_generated_video_is_plain_diffusers_video(folder, encoders, plain, small_config, tmp_path):
+def test_a_generated_video_equals_plain_diffusers(folder, encoders, plain, small_config, tmp_path):
     config = small_config(
         *WAN, "generation.num_steps=3", "generation.guidance_scale=3", "generation.negative_prompt=blurry"
     )
@@ -79,7 +79,7 @@ def test_a_generated_video_is_plain_diffusers_video(folder, encoders, plain, sma
 
 
 @torch.no_grad()
-def test_cached_prompts_give_the_models_own_velocity_also_when_text_is_dropped(folder, encoders, plain):
+def test_cached_prompts_give_the_velocity_of_the_whole_model_with_and_without_text(folder, encoders, plain):
     transformer, _ = load_transformer(folder, torch.float32)
     embeds = plain._get_prompt_embeds(PROMPT, max_sequence_length=64, device="cpu")
     g = torch.Generator().manual_seed(0)
@@ -96,8 +96,8 @@ def test_cached_prompts_give_the_models_own_velocity_also_when_text_is_dropped(f
         assert (ours - expected).abs().max() < 1e-5
 
 
-def test_latents_are_the_pipelines_own(folder, encoders, plain):
-    """The posterior's mean of frames in [-1, 1], as the pipeline prepares its condition."""
+def test_latents_equal_those_of_the_pipeline(folder, encoders, plain):
+    """The posterior's mean of frames in [-1, 1], as the pipeline prepares its conditioning frames."""
     frames = Scene.sample(2, "robot").clip().frames
     ours = encoders.encode_video(frames)
     video = plain.video_processor.preprocess_video([Image.fromarray(f) for f in frames], 96, 160)
@@ -106,7 +106,7 @@ def test_latents_are_the_pipelines_own(folder, encoders, plain):
     assert (ours - theirs).abs().max() < 1e-5
 
 
-def test_a_prompt_that_the_guardrail_refuses_stops_before_anything_is_made(folder, small_config, tmp_path):
+def test_a_prompt_that_the_guardrail_refuses_stops_before_anything_is_generated(folder, small_config, tmp_path):
     class Strict(GuardrailOff):
         def check_text_safety(self, prompt):
             return "red" not in prompt

@@ -1,4 +1,4 @@
-"""The judge: scores read from hostile answers, its real classes at a tiny size, a real server, retries, cache, agreement."""
+"""The judge: reading scores from hostile answers, the real classes at a tiny size, a real server, retries, cache, agreement."""
 
 import contextlib
 import json
@@ -51,11 +51,11 @@ from cosmos_exp.tabletop.scene import Scene
         ("Note 4: 5 things", None),
     ],
 )
-def test_scores_are_read_or_missing_never_made_up(text, score):
+def test_scores_are_read_or_missing_never_invented(text, score):
     assert parse_score(text) == score
 
 
-def test_rubrics_ours_and_the_users(tmp_path):
+def test_built_in_rubrics_and_rubrics_of_the_user(tmp_path):
     assert not load_rubric("physics").needs_instruction
     assert "lift it" in load_rubric("instruction").text("lift it")
     (tmp_path / "mine.yaml").write_text("system_prompt: s\nuser_prompt: 'did it {instruction}?'\n")
@@ -67,7 +67,7 @@ def test_rubrics_ours_and_the_users(tmp_path):
         load_rubric("beauty")
 
 
-def test_frames_keep_to_the_judges_rate_number_and_budget():
+def test_frames_respect_the_judges_rate_number_and_pixel_budget():
     frames = np.zeros((48, 432, 768, 3), np.uint8)
     plenty = Judge(max_total_pixels=10**9)
     few, rate = sample_frames(frames, 16, replace(plenty, fps=4))
@@ -195,12 +195,12 @@ def test_the_expected_score_is_read_where_the_score_was_written(tiny_reason2):
     logits = [torch.zeros(len(judge.processor.tokenizer)) for _ in tokens]
     logits[0][judge.digit_ids] = torch.from_numpy(np.log(table)).float() + 3
     back = judge.processor.tokenizer.decode(tokens)
-    assert judge._expected(tokens, logits, back) == pytest.approx(float(table @ np.arange(1, 6)), abs=1e-5)
-    assert judge._expected(tokens, logits, "nothing") is None
+    assert judge.expected(tokens, logits, back) == pytest.approx(float(table @ np.arange(1, 6)), abs=1e-5)
+    assert judge.expected(tokens, logits, "nothing") is None
 
 
 class Scripted:
-    """A judge that says what it is told to and counts what it is asked; the interface's other side."""
+    """A judge with scripted answers that counts its questions; fails at call `fail_at`."""
 
     name, batch = "scripted", 2
 
@@ -222,7 +222,7 @@ def questions_of(clip, count):
     return [Question(clip, load_rubric("instruction"), f"do {k}") for k in range(count)]
 
 
-def test_an_answer_without_a_score_is_tried_once_more_then_missing(clip):
+def test_an_answer_without_a_score_is_asked_for_once_more_then_missing(clip):
     judge = Scripted("hm", "4", "3", "still nothing", "2")
     settings = Judge(name="reason2")
     verdicts = [v for _, v in judge_all(judge, questions_of(clip, 3), settings, 0)]
@@ -235,7 +235,7 @@ def test_an_answer_without_a_score_is_tried_once_more_then_missing(clip):
     assert (verdict.score, verdict.answers) == (None, ("no", "never"))
 
 
-def test_several_draws_are_averaged_with_their_own_seeds(clip):
+def test_several_samples_are_averaged_and_have_their_own_seeds(clip):
     judge = Scripted("4", "5", "3")
     verdict = next(iter(judge_all(judge, questions_of(clip, 1), Judge(name="reason2", samples=3), 10)))[1]
     assert verdict.score == 4
@@ -243,7 +243,7 @@ def test_several_draws_are_averaged_with_their_own_seeds(clip):
     assert all(temperature > 0 for _, temperature, _ in judge.asked)
 
 
-def test_what_was_scored_costs_nothing_again_and_a_failure_loses_nothing(clip, tmp_path):
+def test_scores_are_cached_and_a_failure_loses_none(clip, tmp_path):
     judge, settings = Scripted("1", "2", "3", "4", fail_at=2), Judge(name="reason2")
     verdicts = judge_all(judge, questions_of(clip, 4), settings, 0, tmp_path)
     assert [next(verdicts)[1].score, next(verdicts)[1].score] == [1, 2]
@@ -287,7 +287,7 @@ def server(tiny_reason2):
         process.wait()
 
 
-def test_a_real_server_answers_as_the_model_does(server, tiny_reason2, clip):
+def test_a_real_server_gives_the_same_answers_as_the_model(server, tiny_reason2, clip):
     import torch
     from PIL import Image
 
@@ -300,7 +300,7 @@ def test_a_real_server_answers_as_the_model_does(server, tiny_reason2, clip):
     questions = [Question(clip, load_rubric("physics"), None), Question(clip, load_rubric("instruction"), "lift it")]
     answers = judge.ask(questions, 0.0, 0)
     assert answers == judge.ask(questions, 0.0, 0)
-    assert judge.logprobs is False  # this server gives none, and says so
+    assert judge.logprobs is False  # this server returns none
     local, _ = loaded(tiny_reason2)
     for question, answer in zip(questions, answers, strict=True):
         pictures = [{"type": "image", "image": Image.fromarray(f)} for f in read_video(clip)]
@@ -320,10 +320,12 @@ def test_a_real_server_answers_as_the_model_does(server, tiny_reason2, clip):
         assert answer.text == text
         assert answer.score == parse_score(text)
     with pytest.raises(RunError, match=r"answers [45]"):
-        ServerJudge(replace(settings, media="video")).ask(questions[:1], 0.0, 0)  # a data address is no video to it
+        ServerJudge(replace(settings, media="video")).ask(
+            questions[:1], 0.0, 0
+        )  # this server takes no video as a data URL
 
 
-def test_a_server_that_is_not_there_is_told_and_what_was_measured_stays(cli, tmp_path, capsys):
+def test_an_unreachable_server_is_reported_and_earlier_scores_are_kept(cli, tmp_path, capsys):
     from conftest import SMALL
 
     from cosmos_exp.files import read_json_lines
@@ -331,7 +333,7 @@ def test_a_server_that_is_not_there_is_told_and_what_was_measured_stays(cli, tmp
 
     words = ["judge=server", "judge.url=http://127.0.0.1:9/v1", "judge.source=m", "judge.retries=1", "adapter=none"]
     assert cli("run", *SMALL, *words, f"run_dir={tmp_path / 'run'}") == 1
-    assert "is the server up?" in capsys.readouterr().err
+    assert "Check that the server runs there" in capsys.readouterr().err
     folder = RunFolder(tmp_path / "run")
     assert {r["measure"] for r in read_json_lines(folder.scores)} == {"tse", "tse_moving", "static_share"}
     assert folder.read(folder.metrics)["measures"]["static_share"]["n"] == 2
@@ -342,16 +344,16 @@ def test_a_server_that_is_not_there_is_told_and_what_was_measured_stays(cli, tmp
 def test_expected_score_from_a_servers_token_probabilities():
     from types import SimpleNamespace as Bag
 
-    from cosmos_exp.metrics.judges.server import _expected
+    from cosmos_exp.metrics.judges.server import expected_in_reply
 
     def token(text, **listed):
         return Bag(token=text, top_logprobs=[Bag(token=k[1:], logprob=float(np.log(p))) for k, p in listed.items()])
 
     content = [token("The"), token(" score"), token(" is"), token(" "), token("4", _4=0.6, _5=0.2, _2=0.2)]
     reply = Bag(logprobs=Bag(content=content))
-    assert _expected(reply, "The score is 4") == pytest.approx(0.6 * 4 + 0.2 * 5 + 0.2 * 2)
-    assert _expected(Bag(logprobs=None), "4") is None
-    assert _expected(reply, "no idea") is None
+    assert expected_in_reply(reply, "The score is 4") == pytest.approx(0.6 * 4 + 0.2 * 5 + 0.2 * 2)
+    assert expected_in_reply(Bag(logprobs=None), "4") is None
+    assert expected_in_reply(reply, "no idea") is None
 
 
 def test_agreement_by_hand(tmp_path, cli, capsys):
@@ -378,7 +380,7 @@ def test_agreement_by_hand(tmp_path, cli, capsys):
     assert "row 1" in capsys.readouterr().err
 
 
-def test_agreement_with_the_rules_asks_them(tmp_path, cli, capsys):
+def test_agreement_asks_the_judge_for_missing_scores(tmp_path, cli, capsys):
     lines = []
     for k in range(2):
         scene = Scene.sample(k, "robot")
@@ -400,8 +402,8 @@ def test_the_command_judges_by_the_rules(tmp_path, cli, capsys):
     assert "--prompt" in capsys.readouterr().err
 
 
-def test_a_run_is_judged_and_what_holds_no_score_is_missing(tiny_reason2, cli, tmp_path):
-    """The judge in a run's evaluate stage; a random judge's answers hold no score, which is told, not filled in."""
+def test_a_run_is_judged_and_answers_without_a_score_are_missing(tiny_reason2, cli, tmp_path):
+    """The judge in the evaluate stage of a run. The answers of a random judge hold no score: it is missing, not filled in."""
     from conftest import SMALL
 
     from cosmos_exp.files import read_json_lines
@@ -419,7 +421,7 @@ def test_a_run_is_judged_and_what_holds_no_score_is_missing(tiny_reason2, cli, t
     assert table["missing"] == sum(r["value"] is None for r in rows if r["measure"] == "physics")
 
 
-def test_a_missing_judge_is_told_before_anything_is_trained(cli, tmp_path, capsys):
+def test_a_missing_judge_is_an_error_before_training(cli, tmp_path, capsys):
     from conftest import SMALL
 
     words = ["judge=reason2_2b", "judge.source=/nowhere/reason2", f"run_dir={tmp_path / 'run'}"]

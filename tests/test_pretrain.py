@@ -1,18 +1,20 @@
-"""The recipe of the embedded weights: from nothing to a folder that loads, in stretches."""
+"""Pretraining of the embedded weights: from nothing to a folder that loads, in one or more calls."""
 
 import json
 
 import pytest
 import torch
 
-from cosmos_exp.tabletop import build, pretrain
+from cosmos_exp.tabletop import pretrain
+from cosmos_exp.tabletop.pretraining.export import export
+from cosmos_exp.tabletop.pretraining.regeneration import regenerate
 from cosmos_exp.world.loading import load_transformer, load_vae
 from cosmos_exp.world.model_folder import COMPONENTS, ModelFolder
 
 
 @pytest.fixture
 def small(tmp_path):
-    words = [
+    options = [
         "--work",
         str(tmp_path / "work"),
         "--out",
@@ -35,10 +37,10 @@ def small(tmp_path):
         "1",
         "--no-compile",
     ]
-    return tmp_path, lambda *more: pretrain.main([*words, *more])
+    return tmp_path, lambda *more: pretrain.main([*options, *more])
 
 
-def test_one_command_goes_from_nothing_to_a_folder_and_a_second_goes_on(small):
+def test_one_call_writes_a_folder_and_a_second_call_resumes(small):
     folder, run = small
     run("--steps", "2")
     rows = [json.loads(line) for line in (folder / "work" / "transformer.jsonl").read_text().splitlines()]
@@ -56,15 +58,15 @@ def test_one_command_goes_from_nothing_to_a_folder_and_a_second_goes_on(small):
     assert torch.equal(after.proj_out.weight, state["ema"]["proj_out.weight"].bfloat16())
 
 
-def test_stretches_equal_one_go(small):
-    """Every draw follows from the step, and the checkpoint holds all state: 2 + 2 steps are 4 steps."""
+def test_two_calls_equal_one(small):
+    """Random numbers depend on the step only, and the checkpoint holds all state: 2 + 2 steps equal 4 steps."""
     folder, run = small
     run("--stage", "code")
     run("--stage", "clips")
     results = []
-    for stretches in (("4",), ("2", "4")):
+    for calls in (("4",), ("2", "4")):
         (folder / "work" / "transformer.pt").unlink(missing_ok=True)
-        for steps in stretches:
+        for steps in calls:
             run("--stage", "transformer", "--steps", steps)
         results.append(torch.load(folder / "work" / "transformer.pt", weights_only=True)["ema"])
     assert all(torch.allclose(results[0][n], results[1][n], atol=1e-6) for n in results[0])
@@ -75,12 +77,12 @@ def test_a_checkpoint_of_another_model_is_not_exported(small):
     run("--stage", "code")
     torch.save({"ema": {"proj_out.weight": torch.zeros(1, 1)}}, folder / "work" / "transformer.pt")
     with pytest.raises(RuntimeError):
-        build.export(folder / "work", folder / "weights")
+        export(folder / "work", folder / "weights")
     assert not (folder / "weights").exists()
 
 
-def test_regenerating_with_the_true_velocity_gives_the_clip_back():
-    """Along a straight path the velocity (x - clean) / sigma is the same everywhere: Euler steps are exact."""
+def test_regeneration_with_the_true_velocity_returns_the_clip():
+    """Along a straight path the velocity (x - clean) / sigma is constant: Euler steps are exact."""
     generator = torch.Generator().manual_seed(0)
     clean = torch.randn(2, 3, 4, 2, 2, generator=generator)
 
@@ -91,6 +93,6 @@ def test_regenerating_with_the_true_velocity_gives_the_clip_back():
         return ((hidden_states - clean) / timestep,)
 
     start = torch.tensor([0.75, 0.5])
-    made = pretrain.regenerate(forward, clean, torch.zeros(2, 1, 1), start, generator)
+    made = regenerate(forward, clean, torch.zeros(2, 1, 1), start, generator)
     assert torch.allclose(made, clean, atol=1e-4)
     assert torch.equal(made[:, :, 0], clean[:, :, 0])

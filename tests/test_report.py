@@ -1,17 +1,29 @@
-"""The report of a study from run folders: tables, figures, words, and the page in a real browser."""
+"""The report of a sweep from run folders: tables, figures, conclusions, and the page in a real browser."""
 
 import csv
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import yaml
 from conftest import SMALL
 
+from cosmos_exp.config.layers import update_scale
+from cosmos_exp.config.measures import MARGINS, Measure, measure_info
+from cosmos_exp.config.schema import Adapter
 from cosmos_exp.data.video import write_video
+from cosmos_exp.errors import UserError
 from cosmos_exp.files import write_json, write_json_lines
+from cosmos_exp.report.conclusions import conclusions
+from cosmos_exp.report.pairs import margins_of
+from cosmos_exp.report.results import Results
 from cosmos_exp.report.spectrum import effective_rank, update_spectra
+from cosmos_exp.report.tables import RunRow, notes
+from cosmos_exp.report.variants import Run, Variant, group_runs
+from cosmos_exp.report.writing import write_report
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.statistics.comparisons import Difference
 from cosmos_exp.statistics.intervals import summarize
 
 HOSTILE = 'Pick up the <b>"red"</b> & <script>window.hacked = 1</script> block'
@@ -19,13 +31,13 @@ SCORES = {"base": 2.0, "lora-r8": 3.5, "lora-r32": 4.0, "dora-r8": 3.5}
 
 
 def make_run(folder, name, seed=0, prompts=8, shift=0.0, judge="scripted", missing=()):
-    """A finished run's folder by the contract, its scores around a known mean; the video is a coloured square that moves."""
+    """The folder of a finished run with scores around a known mean; its videos show a moving coloured square."""
     kind, rank = ("none", 32) if name == "base" else (name.split("-r")[0], int(name.split("-r")[1]))
     run = RunFolder(folder)
     run.path.mkdir(parents=True)
     adapter = {"kind": kind, "rank": rank, "alpha": float(rank), "scaling": "standard"}
     config = {
-        "name": "study",
+        "name": "sweep",
         "seed": seed,
         "adapter": adapter,
         "training": {"epochs": 1},
@@ -76,8 +88,8 @@ def make_run(folder, name, seed=0, prompts=8, shift=0.0, judge="scripted", missi
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    root = tmp_path_factory.mktemp("outputs") / "sweeps" / "study"
+def sweep(tmp_path_factory):
+    root = tmp_path_factory.mktemp("outputs") / "sweeps" / "mine"
     for name in SCORES:
         for seed in (0, 1) if name == "lora-r8" else (0,):
             make_run(
@@ -89,25 +101,27 @@ def study(tmp_path_factory):
     return root
 
 
-def test_the_report_says_what_the_runs_hold(study, cli, capsys):
-    assert cli("report", study) == 0
+def test_the_report_shows_what_the_runs_contain(sweep, cli, capsys):
+    assert cli("report", sweep) == 0
     assert "page.html" in capsys.readouterr().out
-    text = (study / "report.md").read_text()
+    text = (sweep / "report.md").read_text()
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
     assert "**" in rows["lora-r32"]  # the best mean of instruction
     assert "| 2 |" in rows["lora-r8"]  # two training seeds are one row
     assert rows["lora-r8"].rstrip().endswith("+ |")
     assert "instruction (1 to 5): lora-r8 is better than base" in text
     assert "dora-r8 and lora-r8" in text
+    assert "inconclusive: " in text
+    assert "80 % power for a true difference of 0.25 needs about " in text
     assert "instruction is missing for 1 of 16 videos" in text
     assert "| 1 |" in next(line for line in text.splitlines() if line.startswith("| instruction | lora-r32 − base"))
-    latex = (study / "table.tex").read_text()
+    latex = (sweep / "table.tex").read_text()
     assert latex.count(r"\\") == 5
     assert r"\textbf{" in latex
-    with open(study / "scores.csv") as file:
+    with open(sweep / "scores.csv") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 5 * 8 * 2 * 2
-    assert {p.name for p in (study / "figures").iterdir()} >= {
+    assert {p.name for p in (sweep / "figures").iterdir()} >= {
         "loss.png",
         "loss.pdf",
         "rank.png",
@@ -116,18 +130,18 @@ def test_the_report_says_what_the_runs_hold(study, cli, capsys):
     }
 
 
-def test_reports_are_the_same_every_time(study, tmp_path, cli):
+def test_reports_are_the_same_every_time(sweep, tmp_path, cli):
     assert (
-        cli("report", study, "--out", tmp_path / "a" / "study")
-        == cli("report", study, "--out", tmp_path / "b" / "study")
+        cli("report", sweep, "--out", tmp_path / "a" / "mine")
+        == cli("report", sweep, "--out", tmp_path / "b" / "mine")
         == 0
     )
     for name in ("report.md", "table.tex", "scores.csv", "page.html", "figures/rank.png", "figures/rank.pdf"):
-        assert (tmp_path / "a" / "study" / name).read_bytes() == (tmp_path / "b" / "study" / name).read_bytes(), name
+        assert (tmp_path / "a" / "mine" / name).read_bytes() == (tmp_path / "b" / "mine" / name).read_bytes(), name
 
 
 @pytest.mark.parametrize("what", ["judge", "prompts"])
-def test_runs_that_must_not_be_compared_are_not(tmp_path, cli, capsys, what):
+def test_runs_that_are_not_comparable_are_not_compared(tmp_path, cli, capsys, what):
     make_run(tmp_path / "base", "base")
     make_run(tmp_path / "lora-r8", "lora-r8", **({"judge": "another"} if what == "judge" else {"prompts": 5}))
     assert cli("report", tmp_path) == 0
@@ -136,22 +150,76 @@ def test_runs_that_must_not_be_compared_are_not(tmp_path, cli, capsys, what):
     assert "better than" not in (tmp_path / "report.md").read_text()
 
 
-def test_margins_come_from_the_runs_the_strictest_counts(tmp_path):
-    from cosmos_exp.config.measures import MARGINS
-    from cosmos_exp.report.study import margins_of, variants
-
+def test_the_strictest_margin_of_the_runs_is_used(tmp_path):
     runs = [make_run(tmp_path / n, n) for n in ("base", "lora-r8", "dora-r8")]
     for run, margins in zip(runs[1:], ({"instruction": 0.5, "tse": 0.1}, {"instruction": 0.3}), strict=True):
         run.config.write_text(yaml.safe_dump(yaml.safe_load(run.config.read_text()) | {"margins": margins}))
-    assert margins_of(variants(runs)) == MARGINS | {"instruction": 0.25, "tse": 0.05}  # the base's are the defaults
-    assert margins_of(variants(runs[1:])) == {"instruction": 0.3, "tse": 0.1}
+    assert margins_of(group_runs(runs)) == MARGINS | {"instruction": 0.25, "tse": 0.05}  # the base's are the defaults
+    assert margins_of(group_runs(runs[1:])) == {"instruction": 0.3, "tse": 0.1}
 
 
-def test_margins_are_the_users(study, tmp_path, cli, capsys):
-    assert cli("report", study, "--out", tmp_path, "--margin", "tse=0.5", "--margin", "instruction=0.9") == 0
+def test_margins_on_the_command_line(sweep, tmp_path, cli, capsys):
+    assert cli("report", sweep, "--out", tmp_path, "--margin", "tse=0.5", "--margin", "instruction=0.9") == 0
     assert "equivalent within ±0.5" in (tmp_path / "report.md").read_text()
-    assert cli("report", study, "--margin", "tse") == 2
+    assert cli("report", sweep, "--margin", "tse") == 2
     assert "MEASURE=NUMBER" in capsys.readouterr().err
+
+
+def test_the_report_as_a_function(sweep, tmp_path):
+    report = write_report(sweep, tmp_path, ["tse=0.1"])
+    assert [p.name for p in report.files] == ["report.md", "table.tex", "scores.csv", "sheet.png"]
+    assert all(p.is_file() for p in (*report.files, *report.figures, report.page))
+    assert len(report.runs) == 5
+    assert report.not_compared is None
+    assert not report.any_failed
+    with pytest.raises(UserError, match="no runs found"):
+        write_report(tmp_path / "figures")
+    with pytest.raises(UserError, match="does not exist"):
+        write_report(tmp_path / "nothing")
+
+
+def test_the_notes_explain_what_is_missing():
+    summary = {"mean": None, "ci_low": None, "ci_high": None, "n": 0, "videos": 4, "missing": 4, "reason": "static"}
+    row = RunRow("r1", "failed", "out of memory\ndetails", "lora", {}, {"tse": summary}, random_weights=True)
+    assert notes([row])[1:] == [
+        "The base model's weights are random: these numbers only show that the pipeline runs.",
+        "r1: tse is missing for 4 of 4 videos (static).",
+        "r1: failed: out of memory",
+    ]
+
+
+def test_the_sentence_of_each_kind_of_comparison(tmp_path):
+    def sentence(**numbers):
+        d = Difference("a", "b", "tse", 0.1, 0.0, 0.2, 2, 2, 0, margin=0.05)
+        return conclusions(Results("t", variants, [replace(d, **numbers)], []))[0]
+
+    variants = [Variant("a"), Variant("b")]
+    for variant, shift in zip(variants, (0.0, 0.5), strict=True):
+        run = Run(make_run(tmp_path / variant.name, "lora-r8", prompts=2))
+        run.scores = [r | {"value": (k + 1) * shift} for k, r in enumerate(run.scores)]
+        variant.runs.append(run)
+    assert sentence() == "tse (px): b compared with a: +0.1 [0, 0.2]; a test needs at least two prompts."
+    assert sentence(p=0.01, p_holm=0.02) == "tse (px): b is worse than a: +0.1 [0, 0.2], p = 0.02 (Holm)."
+    assert "b is better than a" in sentence(mean=-0.1, p=0.01, p_holm=0.02)
+    assert "b and a are equivalent within ±0.05" in sentence(p=0.9, p_holm=0.9, p_equivalent_holm=0.01)
+    same = sentence(mean=0.0, ci_low=0.0, ci_high=0.0, p=1.0, p_holm=1.0)
+    assert "have the same score for every prompt" in same
+    assert "does not show that they are equal" in same
+    unknown = sentence(p=0.5, p_holm=0.5)
+    assert unknown.startswith(
+        "tse (px): b compared with a: inconclusive: +0.1 [0, 0.2], p = 0.5 (Holm). With 2 prompts"
+    )
+    assert "80 % power for a true difference of 0.05 needs " in unknown
+
+
+def test_the_table_of_measures():
+    assert list(MARGINS) == ["physics", "instruction", "tse", "tse_moving", "cse", "cse_moving"]  # as in config.yaml
+    assert measure_info("mine") == Measure(better=1, margin=None, unit="")
+
+
+def test_the_scale_of_the_update():
+    assert update_scale(Adapter(rank=16, alpha=32.0)) == 2
+    assert update_scale(Adapter(rank=16, alpha=32.0, scaling="rslora")) == 8
 
 
 def test_a_real_runs_report_with_its_spectrum(tmp_path, cli):
@@ -174,7 +242,7 @@ def test_a_real_runs_report_with_its_spectrum(tmp_path, cli):
 
 @pytest.fixture(scope="module")
 def browser():
-    """A real Chromium without a screen; skips with a reason where there is none."""
+    """A real headless Chromium; skips the test where there is none."""
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not program or not driver:
         pytest.skip("no chromium and chromedriver here (Debian: apt-get install chromium chromium-driver)")
@@ -202,29 +270,29 @@ def browser():
     chrome.quit()
 
 
-def test_the_page_works_in_a_browser(study, cli, browser):
+def test_the_page_works_in_a_browser(sweep, cli, browser):
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.ui import Select, WebDriverWait
 
-    assert cli("report", study) == 0
-    page = study / "page.html"
+    assert cli("report", sweep) == 0
+    page = sweep / "page.html"
     assert "http://" not in page.read_text().replace("http://www.w3.org", "")
     assert "https://" not in page.read_text()
     browser.get(page.as_uri())
     assert browser.execute_script("return window.hacked") is None
     heads = browser.find_elements("css selector", ".prompt h3")
     assert heads[0].text == HOSTILE
-    # It plays, in step.
+    # The videos play in sync.
     browser.execute_script("document.getElementById('videos').scrollIntoView()")
     browser.find_element("id", "play").send_keys(Keys.ENTER)
     times = "return [...document.querySelectorAll('.prompt')[0].querySelectorAll('video')].map(v => v.currentTime)"
     WebDriverWait(browser, 20).until(lambda b: min(b.execute_script(times)) > 0.2)
     assert np.ptp(browser.execute_script(times)) < 0.5
     assert browser.execute_script("return [...document.querySelectorAll('video')].every(v => !v.error)")
-    # It sorts.
-    names = "return [...document.querySelectorAll('#study tbody tr')].map(r => r.children[0].textContent)"
+    # The table sorts.
+    names = "return [...document.querySelectorAll('#variants tbody tr')].map(r => r.children[0].textContent)"
     button = next(
-        b for b in browser.find_elements("css selector", "#study th button") if b.text.startswith("instruction")
+        b for b in browser.find_elements("css selector", "#variants th button") if b.text.startswith("instruction")
     )
     browser.execute_script("arguments[0].scrollIntoView()", button)
     button.send_keys(Keys.ENTER)
@@ -232,7 +300,7 @@ def test_the_page_works_in_a_browser(study, cli, browser):
     assert (ascending[0], ascending[-1]) == ("base", "lora-r32")
     button.send_keys(Keys.ENTER)
     assert browser.execute_script(names)[0] == "lora-r32"
-    # It filters, and orders prompts by the biggest difference.
+    # Prompts are filtered, and ordered by the largest difference.
     field = browser.find_element("id", "filter")
     field.send_keys("thing 3")
     assert [h.text for h in browser.find_elements("css selector", ".prompt h3") if h.is_displayed()] == ["Lift thing 3"]

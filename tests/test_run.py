@@ -339,7 +339,7 @@ def test_generate_makes_each_adapters_videos_once(whole, cli, tmp_path, capsys):
         assert (read_video(tmp_path / "out" / "base" / video.name) != read_video(video)).any()
     capsys.readouterr()
     assert cli(*words) == 0
-    assert capsys.readouterr().out.count("0 made, 2 were there") == 2
+    assert capsys.readouterr().out.count("0 videos generated, 2 already existed") == 2
     assert cli("generate", "--adapter", tmp_path, "--prompts", pairs, "--out", tmp_path) == 2
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.geometry.calibration import ViewCalibration, fundamental_from_calibration, load_calibration
-from cosmos_exp.metrics.geometry.cross_view import cross_error
+from cosmos_exp.metrics.geometry.cross_view import ViewMatches, cross_error, view_geometry
 from cosmos_exp.metrics.geometry.epipolar import estimate_fundamental, fundamental_from_intrinsics, sampson_distance
 from cosmos_exp.metrics.geometry.sampson import measure_video, measure_views, temporal_sampson
 from cosmos_exp.metrics.geometry.sift import SiftMatcher, mutual_matches
@@ -22,7 +23,7 @@ K = np.array([[500, 0, 320], [0, 500, 240], [0, 0, 1.0]])
 
 
 def two_views(seed=0, count=200):
-    """Exact correspondences of random points under two random pinhole cameras, their F, and the cameras' motion."""
+    """Exact matches of random points under two random pinhole cameras, their F, and the motion of the camera."""
     rng = np.random.RandomState(seed)
     points = np.c_[rng.uniform(-1, 1, (count, 2)), rng.uniform(3, 6, count)]
     rotation, _ = cv2.Rodrigues(rng.uniform(-0.15, 0.15, 3))
@@ -33,7 +34,7 @@ def two_views(seed=0, count=200):
     return a[:, :2] / a[:, 2:], b[:, :2] / b[:, 2:], f, (rotation, t)
 
 
-def test_the_formula_is_opencvs_and_scikit_images():
+def test_the_error_equals_opencvs_and_scikit_images():
     from skimage.transform import FundamentalMatrixTransform
 
     x, y, f, _ = two_views()
@@ -66,7 +67,7 @@ def test_noise_has_its_theoretical_size():
     assert errors.mean() == pytest.approx(sigma * (2 / np.pi) ** 0.5, rel=0.03)
 
 
-def test_wrong_matches_are_seen_in_the_inlier_share():
+def test_wrong_matches_lower_the_inlier_share():
     x, y, _, _ = two_views(count=300)
     y[:60] += np.random.RandomState(3).uniform(20, 90, (60, 2))
     error = pair_error(x, y, Sampson(), (0, 1))
@@ -120,7 +121,7 @@ def test_matches_are_those_of_opencvs_brute_force():
 
 
 def textured_flight(count=6):
-    """A plane of texture at two depths seen by a camera that moves sideways: true epipolar geometry, big enough for SIFT."""
+    """A textured plane at two depths seen by a camera that moves sideways: exact epipolar geometry, enough texture for SIFT."""
     rng = np.random.RandomState(0)
     far = cv2.resize(rng.randint(0, 255, (90, 160, 3)).astype(np.uint8), (960, 540), interpolation=cv2.INTER_CUBIC)
     near = cv2.resize(rng.randint(0, 255, (30, 160, 3)).astype(np.uint8), (960, 180), interpolation=cv2.INTER_CUBIC)
@@ -179,7 +180,7 @@ def rendered(rotation, t, time, size=(360, 640)):
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory):
-    """Two known cameras on a rig that stands, a box moving before them, 9 frames; and their calibration file."""
+    """Nine frames of a moving box from two known static cameras, and their calibration file."""
     turn, _ = cv2.Rodrigues(np.array([0.02, -0.08, 0.01]))
     poses = {"left": (np.eye(3), np.zeros(3)), "right": (turn, np.array([-0.35, 0.03, 0.02]))}
     views, content = [], {}
@@ -220,7 +221,7 @@ def test_a_known_rig_has_a_small_cross_view_error_calibrated_and_estimated(rig):
 
 
 def test_a_delayed_view_raises_the_cross_view_error(rig):
-    """The cameras stand still, so the delay shows in what moves."""
+    """The cameras are static, so the delay shows in the moving matches."""
     views, file = rig
     calibration = load_calibration(file)
     values = []
@@ -232,7 +233,7 @@ def test_a_delayed_view_raises_the_cross_view_error(rig):
     assert moving[0] < 0.5 < moving[1]
 
 
-def test_the_embedded_worlds_truth_is_a_calibration_and_a_rig_that_bends_is_none(tmp_path):
+def test_the_embedded_worlds_truth_is_a_calibration_and_a_bent_rig_is_rejected(tmp_path):
     from cosmos_exp.tabletop.dataset import Kind, truth
     from cosmos_exp.tabletop.scene import LABELS
 
@@ -242,7 +243,9 @@ def test_the_embedded_worlds_truth_is_a_calibration_and_a_rig_that_bends_is_none
     (tmp_path / "truth.json").write_text(json.dumps(content))
     cameras = load_calibration(tmp_path / "truth.json")
     f = fundamental_from_calibration(cameras["left"].scaled(192, 320), cameras["right"].scaled(192, 320))
-    for name in {clips["left"].object, clips["left"].container} - set(LABELS.values()):  # seen by both at every moment
+    for name in {clips["left"].object, clips["left"].container} - set(
+        LABELS.values()
+    ):  # visible in both views all the time
         x, y = (np.array(c.tracks[name]) for c in clips.values())
         assert sampson_distance(x, y, f).max() < 0.01
     content["views"]["right"]["translations"][1][0] += 0.1
@@ -254,7 +257,7 @@ def test_the_embedded_worlds_truth_is_a_calibration_and_a_rig_that_bends_is_none
         load_calibration(tmp_path / "bad.yaml")
 
 
-def test_a_still_video_says_nothing_instead_of_zero():
+def test_the_error_of_a_static_video_is_undefined_not_zero():
     frame = textured_flight(1)
     result = temporal_sampson(np.repeat(frame, 5, axis=0), Sampson())
     assert result.tse is None
@@ -281,13 +284,14 @@ def test_few_matches_are_counted_not_averaged(count):
     error = pair_error(x[:count], y[:count], Sampson(), (0, 1))
     assert (error.cookbook, error.moving, error.matches) == (None, None, count)
     pair_error(x[:count], y[:count], Sampson(min_matches=8), (0, 1))
-    pair_error(np.repeat(x[:1], 30, 0), np.repeat(y[:1], 30, 0), Sampson(), (0, 1))  # thirty times the same
-    cross = cross_error(("a", "b"), [x[:count]], [y[:count]], [np.ones(count, dtype=bool)], Sampson())
+    pair_error(np.repeat(x[:1], 30, 0), np.repeat(y[:1], 30, 0), Sampson(), (0, 1))  # the same match 30 times
+    matches = ViewMatches(("a", "b"), [x[:count]], [y[:count]], [np.ones(count, dtype=bool)])
+    cross = cross_error(matches, view_geometry(matches, Sampson()), Sampson())
     assert cross.cse is None
     assert cross.reason
 
 
-def test_tiles_are_named_found_and_left_out():
+def test_tiles_are_named_and_empty_ones_left_out():
     frames = np.random.RandomState(0).randint(0, 255, (3, 64, 96, 3)).astype(np.uint8)
     frames[:, 32:, 64:] = 0
     views, notes = split_views(frames, (2, 3), [])
@@ -307,17 +311,19 @@ def test_tiles_are_named_found_and_left_out():
             split_views(frames, layout, names)
 
 
-def test_same_numbers_every_time_with_any_threads_and_any_order_of_work(tmp_path):
-    from cosmos_exp.metrics.geometry.files import Source, measure_all
+def test_numbers_are_the_same_with_any_number_of_threads_and_processes(tmp_path):
+    from cosmos_exp.metrics.geometry.files import Source, measure_source, source_pool
+
+    def measure(sources, workers):
+        with source_pool(len(sources), Sampson(), workers) as (pool_map, threads):
+            return [r.detail() for r in pool_map(partial(measure_source, settings=Sampson(), threads=threads), sources)]
 
     frames = textured_flight(4)
     once = temporal_sampson(frames, Sampson())
     assert temporal_sampson(frames, Sampson()) == once == temporal_sampson(frames, Sampson(), threads=2)
     write_video(tmp_path / "a.mp4", frames, 8)
     sources = [Source(str(k), (tmp_path / "a.mp4",)) for k in range(5)]
-    alone = [r.detail() for r in measure_all(sources[:1], Sampson(), workers=1)]
-    together = [r.detail() for r in measure_all(sources, Sampson(), workers=2)]
-    assert together == alone * 5
+    assert measure(sources, workers=2) == measure(sources[:1], workers=1) * 5
 
 
 @pytest.fixture(scope="module")
@@ -345,13 +351,13 @@ def tiny_lightglue(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lightglue")
     model = LightGlueForKeypointMatching(config)
     for parameter in model.parameters():
-        parameter.data.normal_(0, 0.3)  # the class's own start is so flat that nothing stands out
+        parameter.data.normal_(0, 0.3)  # the class's own initialisation gives no distinct keypoints
     model.save_pretrained(folder)
     return folder
 
 
 def test_lightglue_matches_as_the_whole_model_does(tiny_lightglue):
-    """Keypoints found once a frame give the matches of transformers' own forward over the pair."""
+    """Keypoints found once per frame give the same matches as transformers' own forward pass over the pair."""
     import torch
     from transformers import LightGlueForKeypointMatching
 
@@ -379,26 +385,26 @@ def test_lightglue_matches_as_the_whole_model_does(tiny_lightglue):
     assert temporal_sampson(textured_flight(2)[:, :96, :160], settings).pairs == 1
 
 
-def test_lightglue_without_weights_says_what_to_do(cli, tmp_path, capsys):
+def test_lightglue_without_weights_is_an_error_that_names_the_setting(cli, tmp_path, capsys):
     write_video(tmp_path / "a.mp4", textured_flight(2), 8)
     assert cli("sampson", tmp_path / "a.mp4", "--matcher", "superpoint_lightglue", "--matcher-source", "/nowhere") == 2
     assert "matcher_source=/nowhere" in capsys.readouterr().err
 
 
-def test_the_command_with_tiles_files_pictures_and_errors(tmp_path, cli, capsys, rig):
+def test_the_command_with_tiles_files_figures_and_errors(tmp_path, cli, capsys, rig):
     views, file = rig
     grid = np.concatenate([v.frames for v in views], axis=2)
     write_video(tmp_path / "grid.mp4", grid, 8)
     for view in views:
         write_video(tmp_path / f"{view.name}.mp4", view.frames, 8)
     common = ["--views", "left,right", "--calibration", file]
-    words = ["sampson", tmp_path / "grid.mp4", "--layout", "1x2", *common, "--json", "--plot", tmp_path / "pictures"]
+    words = ["sampson", tmp_path / "grid.mp4", "--layout", "1x2", *common, "--json", "--plot", tmp_path / "figures"]
     assert cli(*words) == 0
     printed = capsys.readouterr().out
     row = json.loads(printed[printed.index("[\n") :])[0]
     assert [v["view"] for v in row["views"]] == ["left", "right"]
     assert row["crosses"][0]["geometry"] == "calibration"
-    names = sorted(p.name for p in (tmp_path / "pictures").iterdir())
+    names = sorted(p.name for p in (tmp_path / "figures").iterdir())
     assert names == ["grid__error.png", "grid__left__worst_pair.png", "grid__right__worst_pair.png"]
     assert cli("sampson", tmp_path / "left.mp4", tmp_path / "right.mp4", *common) == 0
     assert "left:right" in capsys.readouterr().out

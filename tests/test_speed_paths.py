@@ -25,8 +25,8 @@ from cosmos_exp.training.schedule import learning_rate, step_plan
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.flops import training_flops
 from cosmos_exp.world.loading import latent_statistics, load_transformer
-from cosmos_exp.world.memory import LADDER, choose_checkpointing, memory_plan, training_memory_gib
-from cosmos_exp.world.model_folder import resolve
+from cosmos_exp.world.memory import POLICIES, choose_checkpointing, memory_estimate, training_memory_gib
+from cosmos_exp.world.model_folder import ensure_model
 from cosmos_exp.world.pipeline import load_pipeline
 from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
 from cosmos_exp.world.sizes import latent_shape
@@ -193,7 +193,7 @@ class TestGuidance:
     @torch.no_grad()
     def test_it_gives_what_two_passes_give(self, small_config):
         config = small_config()
-        model, _ = load_transformer(resolve(config.model, cache_root(config)), torch.float32)
+        model, _ = load_transformer(ensure_model(config.model, cache_root(config)), torch.float32)
         torch.manual_seed(0)
         prompts = torch.randn(2, 1, 64, 256)
         calls = []
@@ -239,7 +239,7 @@ def test_the_given_frame_alone_is_encoded_to_the_same_latent(words, small_config
     from cosmos_exp.world.loading import load_vae
 
     config = small_config(*words)
-    folder = resolve(config.model, cache_root(config))
+    folder = ensure_model(config.model, cache_root(config))
     pipe = load_pipeline(
         folder, load_transformer(folder, torch.float32)[0], load_vae(folder, torch.float32), GuardrailOff()
     )
@@ -285,7 +285,7 @@ class TestMemoryPlan:
         return training_memory_gib(self.PLAN | {"checkpointing": policies})
 
     def test_each_policy_keeps_less_than_the_one_before(self):
-        needs = [self.need(p) for p in LADDER]
+        needs = [self.need(p) for p in POLICIES]
         assert needs == sorted(needs, reverse=True)
 
     @pytest.mark.parametrize("budget", [12, 14, 20, 40, 60, 70, 200])
@@ -293,10 +293,10 @@ class TestMemoryPlan:
         policies = choose_checkpointing(self.PLAN, budget)
         assert len(policies) == 28
         assert self.need(policies) <= budget
-        ranks = [LADDER.index(p) for p in policies]
+        ranks = [POLICIES.index(p) for p in policies]
         if min(ranks) != max(ranks) or policies[0] != "none":
             first = ranks.index(max(ranks))  # the first block that keeps less could not keep more
-            better = [*policies[:first], LADDER[ranks[first] - 1], *policies[first + 1 :]]
+            better = [*policies[:first], POLICIES[ranks[first] - 1], *policies[first + 1 :]]
             assert self.need(better) > budget
 
     def test_where_nothing_fits_all_is_computed_again(self):
@@ -307,14 +307,14 @@ class TestMemoryPlan:
         config = small_config("model=cosmos_predict25_2b", "data=gr1_100", "hardware=1x24gb")
         keys = transformer_config(config.model)
         for dora in (False, True):
-            plan = memory_plan(keys, 2_059_174_912, 46_000_000, 31104, config.hardware, 8, dora)
+            plan = memory_estimate(keys, 2_059_174_912, 46_000_000, 31104, config.hardware, 8, dora)
             assert set(plan["checkpointing"]) <= {"pointwise", "selective", "full"}
             assert training_memory_gib(plan) < 20
 
     def test_a_named_policy_is_taken_as_it_is(self):
         hardware = Hardware(checkpointing="selective")
         keys = {"num_attention_heads": 4, "attention_head_dim": 64, "num_layers": 5}
-        assert memory_plan(keys, 1, 1, 10, hardware, 4, False)["checkpointing"] == ["selective"] * 5
+        assert memory_estimate(keys, 1, 1, 10, hardware, 4, False)["checkpointing"] == ["selective"] * 5
 
 
 def test_the_work_of_a_sample_is_what_pytorch_counts(prepared, small_config):

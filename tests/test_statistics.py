@@ -1,4 +1,4 @@
-"""The report's statistics against closed forms, libraries and simulation (benchmarks/study_statistics.py has the long one)."""
+"""The report's statistics against closed forms, libraries and simulation (benchmarks/sweep_statistics.py has the long one)."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from cosmos_exp.statistics.intervals import bootstrap_means, mean_interval, summ
 from cosmos_exp.statistics.power import power, prompts_needed, variance_components
 
 
-def study(rng, prompts=25, seeds=2, mean=3.0):
+def sweep(rng, prompts=25, seeds=2, mean=3.0):
     return list(rng.normal(mean, 1, (prompts, 1)) + rng.normal(0, 0.5, (prompts, seeds)))
 
 
@@ -17,7 +17,7 @@ def test_interval_covers_the_mean_about_as_often_as_it_says():
     rng = np.random.default_rng(0)
     hits = 0
     for trial in range(150):
-        _, low, high = mean_interval(study(rng), seed=trial)
+        _, low, high = mean_interval(sweep(rng), seed=trial)
         hits += low <= 3 <= high
     assert 0.88 <= hits / 150 <= 0.99
 
@@ -92,17 +92,46 @@ def test_holm_by_hand():
     assert corrected == [pytest.approx(0.03), pytest.approx(0.06), pytest.approx(0.06), None]
 
 
-def test_power_is_that_of_the_t_test():
-    from statsmodels.stats.power import TTestPower
+def spread(deviation, prompts=200):
+    """Differences with one seed per prompt, with exactly this standard deviation between prompts."""
+    values = np.random.default_rng(0).normal(0, 1, prompts)
+    return [np.array([deviation * v]) for v in (values - values.mean()) / values.std(ddof=1)]
 
+
+@pytest.mark.parametrize(
+    ("size", "needed"),
+    # d_z and sample size for 80 % power, two-sided alpha 0.05: G*Power 3.1 and Cohen (1988), one-sample or paired t-test.
+    [(0.2, 199), (0.5, 34), (0.8, 15)],
+)
+def test_sample_sizes_of_the_textbook(size, needed):
+    groups = spread(2.0)
+    assert prompts_needed(groups, 2 * size, 1) == needed
+    assert prompts_needed(groups, -2 * size, 1) == needed
+    assert power(groups, 2 * size, needed, 1) >= 0.8 > power(groups, 2 * size, needed - 1, 1)
+
+
+def test_power_agrees_with_a_simulated_t_test():
     rng = np.random.default_rng(0)
-    groups = study(rng, 400, 5, 0.0)
+    groups = sweep(rng, 400, 5, 0.0)
     between, within = variance_components(groups)
     assert between == pytest.approx(1, rel=0.15)
     assert within == pytest.approx(0.25, rel=0.15)
-    spread = (between + within / 2) ** 0.5
-    closed = TTestPower().power(0.5 / spread, 30, 0.05)
-    assert power(groups, 0.5, 30, 2, 4000) == pytest.approx(closed, abs=0.03)
-    needed = TTestPower().solve_power(0.5 / spread, power=0.8, alpha=0.05)
-    assert prompts_needed(groups, 0.5, 2) == pytest.approx(needed, abs=4)
-    assert prompts_needed(groups, 0.001, 2) is None
+    for effect, prompts, seeds in ((0.5, 30, 2), (0.25, 100, 1), (1.0, 8, 5), (0.0, 20, 1)):
+        means = effect + rng.normal(0, np.sqrt(between + within / seeds), (20000, prompts))
+        simulated = (stats.ttest_1samp(means, 0, axis=1).pvalue < 0.05).mean()
+        assert power(groups, effect, prompts, seeds) == pytest.approx(simulated, abs=0.012), (effect, prompts)
+
+
+def test_power_at_its_limits():
+    groups = spread(1.0)
+    assert prompts_needed(groups, 0, 1) is None
+    assert prompts_needed(groups, 0.001, 1) is None
+    assert prompts_needed(groups, 0.5, 1, most=33) is None
+    assert [prompts_needed(groups, effect, 1) for effect in (4, 10, 15, 2000)] == [3, 3, 2, 2]
+    for effect in np.geomspace(0.01, 2000, 30):
+        found = [power(groups, effect, n, 1) for n in (2, 3, 8, 50, 4096)]
+        assert np.all(np.diff(found) >= -1e-9), effect
+        assert 0.05 <= found[0] <= found[-1] <= 1
+    same = [np.array([1.0, 1.0])] * 4
+    assert power(same, 0.1, 4, 2) == 1
+    assert power(same, 0.0, 4, 2) == 0

@@ -1,5 +1,6 @@
-"""The tabletop world's renderer: everything from the seed, true geometry, truth that fits the picture."""
+"""The renderer of the tabletop world: determined by the seed, correct geometry, ground truth that fits the picture."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -9,11 +10,13 @@ from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import read_video
 from cosmos_exp.metrics.geometry.epipolar import sampson_distance
 from cosmos_exp.metrics.geometry.sampson import temporal_sampson
-from cosmos_exp.tabletop.dataset import Kind, make_clips
-from cosmos_exp.tabletop.scene import HANDS, LABELS, Scene
+from cosmos_exp.errors import UserError
+from cosmos_exp.tabletop.dataset import VERSION, Kind, make_clips, make_dataset
+from cosmos_exp.tabletop.scene import Scene
+from cosmos_exp.tabletop.vocabulary import APPEARANCES, HANDS, LABELS
 
 
-def test_everything_follows_from_the_seed():
+def test_the_seed_determines_everything():
     one, same, other = (Scene.sample(s, "robot", num_frames=3).clip() for s in (5, 5, 6))
     assert (one.frames == same.frames).all()
     assert (one.frames != other.frames).any()
@@ -33,13 +36,13 @@ def test_both_hands_share_the_first_frame_and_the_named_one_moves():
         assert end < 10 < np.linalg.norm(clip.tracks[clip.object][0] - clip.tracks[clip.container][0])
 
 
-def test_human_prompts_do_not_say_the_hand_and_both_occur():
+def test_human_prompts_do_not_name_the_hand_and_both_hands_occur():
     scenes = [Scene.sample(s, "human", num_frames=1) for s in range(12)]
     assert not any("hand" in s.prompt for s in scenes)
     assert {s.hand for s in scenes} == set(HANDS)
 
 
-def test_tracks_lie_on_the_masks():
+def test_tracks_are_on_the_masks():
     hits = total = 0
     for seed in range(4):
         clip = Scene.sample(seed, "robot").clip()
@@ -52,8 +55,8 @@ def test_tracks_lie_on_the_masks():
     assert hits >= total - 1  # one may be hidden behind another thing
 
 
-def test_poses_predict_the_picture():
-    """Two frames' known poses give F; static table points matched by SIFT obey it, so the renderer's geometry is true."""
+def test_poses_agree_with_the_picture():
+    """Two frames' known poses give F; static table points matched by SIFT satisfy it, so the geometry is correct."""
     from cosmos_exp.metrics.geometry.sift import SiftMatcher
 
     scene = Scene.sample(2, "robot", size=(384, 640))
@@ -72,14 +75,14 @@ def test_poses_predict_the_picture():
     assert np.median(errors) < 0.3
 
 
-def test_its_clips_have_a_sampson_error_that_says_something():
+def test_clips_have_a_small_sampson_error():
     result = temporal_sampson(Scene.sample(3, "robot").clip().frames, Sampson())
     assert result.tse is not None
     assert result.tse < 0.5
 
 
-def test_two_views_stand_side_by_side_and_their_truth_is_calibrated(tmp_path):
-    """The container's centre, by the poses in the truth, lies on its mask in both views: the calibration is true."""
+def test_two_views_are_side_by_side_and_calibrated(tmp_path):
+    """The container's centre, projected with the poses in the truth file, is on its mask in both views."""
     make_clips(tmp_path, Kind("robot", num_frames=5, views=("left", "right")), 1, seed=0)
     truth = json.loads((tmp_path / "truth" / "robot_0000000.json").read_text())
     masks = np.load(tmp_path / "truth" / "robot_0000000.npz")["masks"]
@@ -91,13 +94,13 @@ def test_two_views_stand_side_by_side_and_their_truth_is_calibrated(tmp_path):
         x, y = np.round(truth["views"][view]["tracks"][truth["container"]][0]).astype(int)
         assert mask[0, y, x] in (label, *LABELS.values())
         points.append((x, y))
-    assert points[0] != points[1]  # two places to look from
+    assert points[0] != points[1]  # two viewpoints
     still = np.array(truth["views"]["left"]["translations"])
-    assert np.allclose(still, still[0])  # a rig: side cameras do not sway
+    assert np.allclose(still, still[0])  # side cameras do not sway
 
 
-def test_both_views_obey_the_epipolar_geometry_of_their_poses():
-    """Tracks of the things in both views against F from the poses, e = 0 by construction of a pinhole pair."""
+def test_both_views_satisfy_the_epipolar_geometry_of_their_poses():
+    """Tracks of the things in both views against F from the poses, whose error is 0 for two pinhole cameras."""
     scene = Scene.sample(5, "robot", num_frames=5)
     a, b = scene.clip("left"), scene.clip("right")
     rotation = b.rotations[0] @ a.rotations[0].T
@@ -109,8 +112,38 @@ def test_both_views_obey_the_epipolar_geometry_of_their_poses():
     assert sampson_distance(x, y, inverse.T @ cross @ rotation @ inverse).max() < 1e-6
 
 
-def test_wrong_names_are_told():
+def test_unknown_names_are_errors():
     with pytest.raises(ValueError, match="human, robot"):
         Scene.sample(0, "alien")
     with pytest.raises(ValueError, match="left, right"):
         Scene.sample(0, "robot", hand="third")
+
+
+def test_pixels_and_labels_are_those_of_the_recorded_version():
+    """Cached data sets are reused by version: after an intended change of the pixels, change VERSION and the hash."""
+    digest = hashlib.sha256()
+    for appearance in APPEARANCES:
+        for seed in range(3):
+            for view in ("head", "left"):
+                clip = Scene.sample(seed, appearance, num_frames=4).clip(view)
+                for array in (clip.frames, clip.labels, clip.rotations, clip.translations, *clip.tracks.values()):
+                    digest.update(array.tobytes())
+                digest.update(clip.prompt.encode())
+    assert (VERSION, digest.hexdigest()[:16]) == ("65049d83", "1902b0fb9f337027")
+
+
+def test_a_data_set_has_one_file_per_clip_and_hand_and_keeps_existing_files(tmp_path):
+    videos = make_dataset(tmp_path / "train", split="train", appearance="human", count=1, seed=4)
+    assert [v.name for v in videos] == ["human_0000004.mp4"]
+    images = make_dataset(tmp_path / "test", split="test", appearance="robot", count=1)
+    assert [i.name for i in images] == ["robot_0000_left.png", "robot_0000_right.png"]
+    before = [(f.name, f.stat().st_mtime_ns) for f in sorted(tmp_path.rglob("*"))]
+    make_dataset(tmp_path / "test", split="test", appearance="robot", count=1)
+    assert [(f.name, f.stat().st_mtime_ns) for f in sorted(tmp_path.rglob("*"))] == before
+
+
+@pytest.mark.parametrize(("options", "message"), [({"count": 0}, "at least 1"), ({"views": ("back",)}, "head, left")])
+def test_wrong_options_of_a_data_set_are_errors(tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        make_dataset(tmp_path, **{"split": "train", "appearance": "robot", "count": 1, **options})
+    assert not list(tmp_path.iterdir())

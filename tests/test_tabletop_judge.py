@@ -1,4 +1,4 @@
-"""judge=rules is an instrument: clean clips score high, one planted fault is noticed under the right rubric."""
+"""judge=rules: clean clips score high, and each planted fault is detected under its rubric."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,8 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.judges.rubric import Rubric, load_rubric
 from cosmos_exp.tabletop.faults import RUBRIC, fade, plant
 from cosmos_exp.tabletop.judge import Instruction, RulesJudge, parse_instruction
-from cosmos_exp.tabletop.scene import LOOKS, Scene
+from cosmos_exp.tabletop.scene import Scene
+from cosmos_exp.tabletop.vocabulary import APPEARANCES
 
 CLEAN = 4.8
 
@@ -16,18 +17,18 @@ def judge(frames, prompt, measure):
     return RulesJudge().answer(frames, 8.0, load_rubric(measure), prompt)
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_real_clips_score_high(look):
+@pytest.mark.parametrize("appearance", APPEARANCES)
+def test_clean_clips_score_high(appearance):
     scores = {"physics": [], "instruction": []}
     for seed in range(70_000_000, 70_000_004):
-        clip = Scene.sample(seed, look).clip()
+        clip = Scene.sample(seed, appearance).clip()
         for measure, values in scores.items():
             values.append(judge(clip.frames, clip.prompt, measure).score)
     assert all(np.mean(v) >= CLEAN for v in scores.values()), scores
 
 
 @pytest.mark.parametrize("fault", list(RUBRIC))
-def test_a_planted_fault_is_noticed_under_the_right_rubric(fault):
+def test_a_planted_fault_is_detected_under_its_rubric(fault):
     seen = []
     for seed in (71_000_001, 71_000_002, 71_000_003):
         frames, prompt = plant(Scene.sample(seed, "robot"), fault)
@@ -36,8 +37,8 @@ def test_a_planted_fault_is_noticed_under_the_right_rubric(fault):
     assert np.mean(seen) < 4
 
 
-def test_a_thing_whose_colour_drifts_has_not_vanished():
-    """In its place, a bit nearer to the wood's tone: the task is done, the colour is what is wrong."""
+def test_a_thing_with_a_drifting_colour_has_not_vanished():
+    """The object is at the goal, in a colour closer to the wood's: the task is done, and only the colour is wrong."""
     purple = (
         s for s in (Scene.sample(k, "robot") for k in range(71_000_007, 71_000_099)) if "purple" in s.objects[0].name
     )
@@ -59,7 +60,7 @@ def test_the_hand_counts_only_when_the_prompt_names_it():
     assert f"the {other} hand did not reach out" in named[other].text
 
 
-def test_prompts_are_read_by_one_parser():
+def test_prompts_are_parsed():
     assert parse_instruction("Use the left hand to pick up the red can and place it in the blue tray.") == Instruction(
         "red", "blue", "left"
     )
@@ -67,7 +68,7 @@ def test_prompts_are_read_by_one_parser():
     assert parse_instruction("Open the drawer.") is None
 
 
-def test_what_it_cannot_judge_is_null_with_a_reason_never_a_number():
+def test_a_video_that_cannot_be_judged_has_no_score_but_a_reason():
     clip = Scene.sample(3, "robot", num_frames=5).clip()
     for frames, prompt in ((clip.frames, "Open the drawer."), (clip.frames[:1], clip.prompt)):
         answer = judge(frames, prompt, "instruction")

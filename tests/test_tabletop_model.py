@@ -1,4 +1,4 @@
-"""The embedded model: its code against closed forms, its transformer's fast forward against diffusers, its weights."""
+"""The embedded model: its linear code against closed forms, and its shipped weights."""
 
 import copy
 import json
@@ -9,15 +9,16 @@ import torch
 from diffusers import CosmosTransformer3DModel
 
 from cosmos_exp.tabletop.build import WEIGHTS
-from cosmos_exp.tabletop.scene import LOOKS, Scene
+from cosmos_exp.tabletop.scene import Scene
+from cosmos_exp.tabletop.vocabulary import APPEARANCES
 from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder, fit_linear_code
 from cosmos_exp.world.loading import load_transformer, load_vae
 from cosmos_exp.world.model_folder import ModelFolder
+from cosmos_exp.world.pixels import to_unit_range
 
 
-def video(seed, look="robot"):
-    frames = Scene.sample(seed, look, num_frames=9).clip().frames
-    return torch.from_numpy(frames).permute(3, 0, 1, 2).float().div(127.5).sub(1)
+def video(seed, appearance="robot"):
+    return to_unit_range(Scene.sample(seed, appearance, num_frames=9).clip().frames)
 
 
 def psnr(a, b):
@@ -25,15 +26,15 @@ def psnr(a, b):
 
 
 class TestLinearCode:
-    """The autoencoder whose heart is a principal component code."""
+    """The autoencoder with a principal component code."""
 
     @pytest.fixture(scope="class")
     def fitted(self):
         videos = [video(s) for s in range(3)]
         return videos, fit_linear_code(videos, 24, hidden=8, blocks=1)
 
-    def test_what_it_loses_is_the_tail_of_the_spectrum(self, fitted):
-        """Mean squared error = sum of the discarded eigenvalues of the patches' covariance, by numpy's own SVD."""
+    def test_its_error_is_the_tail_of_the_spectrum(self, fitted):
+        """Mean squared error = sum of the discarded eigenvalues of the patches' covariance, by numpy's SVD."""
         videos, model = fitted
         rest = torch.cat([model.patches(v[None])[1].reshape(-1, 768) for v in videos]).numpy().astype(np.float64)
         centred = rest - rest.mean(0)
@@ -42,8 +43,8 @@ class TestLinearCode:
             lost = [model.decode_linear(model.encode(v[None]).latent_dist.mean)[0] - v for v in videos]
         assert np.mean([x[:, 1:].square().mean().item() for x in lost]) == pytest.approx(discarded, rel=1e-3)
 
-    def test_a_still_video_says_the_same_in_first_and_later_latents(self, fitted):
-        """Numbers that hold what stands still agree, so a generator can copy them from the first frame."""
+    def test_a_static_video_has_equal_first_and_later_latents(self, fitted):
+        """Channels of static content agree, so a generator can copy them from the first frame."""
         _, model = fitted
         still = video(7)[:, :1].repeat(1, 5, 1, 1)
         with torch.no_grad():
@@ -52,7 +53,7 @@ class TestLinearCode:
         assert len(shared) >= 8
         assert code[shared, 0].square().sum() > 0.9 * code[:, 0].square().sum()
 
-    def test_it_is_causal_and_has_the_wan_classes_shapes(self, fitted):
+    def test_it_is_causal_and_has_the_shapes_of_the_wan_class(self, fitted):
         model = copy.deepcopy(fitted[1])
         torch.nn.init.normal_(model.refiner.out.weight, std=0.1)  # a decoder network that adds something
         clip = video(5)
@@ -65,13 +66,13 @@ class TestLinearCode:
             assert decoded.shape == (1, 3, 9, 96, 160)
             assert torch.allclose(model.decode(start).sample, decoded[:, :, :5], atol=1e-5)
 
-    def test_a_size_that_does_not_fit_is_told(self, fitted):
+    def test_a_wrong_size_is_an_error(self, fitted):
         with pytest.raises(ValueError, match="1 \\+ 4k frames"):
             fitted[1].encode(torch.zeros(1, 3, 6, 96, 160))
 
 
 class TestShippedWeights:
-    """What lies in the package."""
+    """The weights in the package."""
 
     def test_they_are_small_have_a_card_and_are_not_random(self):
         files = [f for f in WEIGHTS.rglob("*") if f.is_file()]
@@ -79,29 +80,30 @@ class TestShippedWeights:
         assert {"README.md", "LICENSE"} <= {f.name for f in files}
         assert not ModelFolder(WEIGHTS, WEIGHTS).random
 
-    def test_the_configuration_is_theirs(self, small_config):
+    def test_the_configuration_has_their_sizes(self, small_config):
         config = small_config()
         own = json.loads((WEIGHTS / "transformer" / "config.json").read_text())
         assert own["in_channels"] == config.model.transformer.in_channels == config.model.z_dim + 1
         assert json.loads((WEIGHTS / "vae" / "config.json").read_text())["z_dim"] == config.model.z_dim
 
-    def test_another_size_is_told_to_use_random_weights(self, cli, capsys):
+    def test_the_error_for_another_size_proposes_random_weights(self, cli, capsys):
         assert cli("run", "model.transformer.num_layers=2", "tracking=none") == 2
         assert "model.weights=random" in capsys.readouterr().err
 
     def test_held_out_clips_survive_the_autoencoder(self):
-        """27 dB is what the issue asks of weights that no GPU has trained."""
+        """27 dB is the requirement on weights trained without a GPU."""
         vae = load_vae(ModelFolder(WEIGHTS, WEIGHTS), torch.float32)
         assert isinstance(vae, LinearVideoAutoencoder)
-        for look in LOOKS:
-            clips = [video(60_000_000 + s, look) for s in range(3)]
+        for appearance in APPEARANCES:
+            clips = [video(60_000_000 + s, appearance) for s in range(3)]
             with torch.no_grad():
                 back = [vae.decode(vae.encode(c[None]).latent_dist.mean).sample[0] for c in clips]
             assert np.mean([psnr(a, b) for a, b in zip(clips, back, strict=True)]) > 27
 
-    def test_the_transformer_is_the_real_class_and_knows_the_human_world(self):
-        """Its loss on held-out human clips is far below that of the best guess that knows no clip, 1.0 at sigma 0.8."""
-        from cosmos_exp.tabletop.pretrain import normalise, prompt_embedder
+    def test_the_transformer_is_the_diffusers_class_and_has_learned_the_human_clips(self):
+        """Its loss on held-out human clips is far below that of the best constant prediction, 1.0 at sigma 0.8."""
+        from cosmos_exp.tabletop.pretraining.latents import normalise
+        from cosmos_exp.tabletop.pretraining.transformer import prompt_embedder
         from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
 
         folder = ModelFolder(WEIGHTS, WEIGHTS)
@@ -109,7 +111,7 @@ class TestShippedWeights:
         assert isinstance(model, CosmosTransformer3DModel)
         vae, embed = load_vae(folder, torch.float32), prompt_embedder(WEIGHTS)
         clips = [Scene.sample(61_000_000 + s, "human").clip() for s in range(4)]
-        videos = torch.stack([torch.from_numpy(c.frames).permute(3, 0, 1, 2).float().div(127.5).sub(1) for c in clips])
+        videos = torch.stack([to_unit_range(c.frames) for c in clips])
         with torch.no_grad():
             clean = normalise(vae, vae.encode(videos).latent_dist.mean)
             prompts = projection(torch.stack([embed(c.prompt) for c in clips]))

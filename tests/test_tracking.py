@@ -1,4 +1,4 @@
-"""wandb mirrors the run folder: offline for real; when it fails, the run goes on."""
+"""wandb mirrors the run folder: offline for real; an error of wandb does not stop a run."""
 
 import json
 
@@ -52,13 +52,13 @@ def test_offline_run_keeps_its_id_when_resumed(config, tmp_path, recwarn):
 
 
 def records(file):
-    """The records of an offline .wandb file: LevelDB's log format behind seven bytes, a protobuf message a record."""
+    """The records of an offline .wandb file: LevelDB's log format behind seven bytes, one protobuf message per record."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     content, at, parts, block = file.read_bytes(), 7, b"", 32768
     assert content[:4] == b":W&B"
     while at + 7 <= len(content):
-        if block - at % block < 7:  # too little room for a header: the block's end is padding
+        if block - at % block < 7:  # too little room for a header: the rest of the block is padding
             at += block - at % block
             continue
         size, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
@@ -107,7 +107,7 @@ def test_the_offline_file_holds_config_history_summary_table_and_artifact(config
 
 
 def test_online_the_adapter_is_linked_to_its_data_and_base_model(config, tmp_path, monkeypatch):
-    """wandb's own run object is not to be had without a login; what is asked of it is."""
+    """A real run object needs a login; the test checks the calls on it."""
     folder = RunFolder(tmp_path / "run")
     fill(folder)
     folder.update_manifest(data_fingerprint="d1", data={"train": ["a"]}, model={"fingerprints": {"transformer": "t1"}})
@@ -124,7 +124,7 @@ def test_online_the_adapter_is_linked_to_its_data_and_base_model(config, tmp_pat
 
     tracker = Tracker(config, folder, active=False)
     tracker.run, tracker.mode = Run(), "online"
-    tracker._send_lineage(folder.read(folder.manifest_file), folder)
+    tracker._send_lineage(tracker.run, folder.manifest, folder)
     assert asked == [
         ("used", "dataset", "dataset-d1"),
         ("used", "model", "model-t1"),
@@ -132,7 +132,7 @@ def test_online_the_adapter_is_linked_to_its_data_and_base_model(config, tmp_pat
     ]
 
 
-def test_job_types_say_what_a_run_does(config, small_config, tmp_path):
+def test_job_types(config, small_config, tmp_path):
     folder = RunFolder(tmp_path / "run")
     fill(folder)
     assert job_type(small_config("adapter=none"), folder) == "base"
@@ -141,7 +141,7 @@ def test_job_types_say_what_a_run_does(config, small_config, tmp_path):
     assert job_type(config, folder) == "evaluate"
 
 
-def test_a_failing_wandb_is_said_once_and_stops_nothing(config, tmp_path, monkeypatch):
+def test_an_error_of_wandb_is_one_warning_and_stops_nothing(config, tmp_path, monkeypatch):
     import wandb
 
     def refuse(**words):
@@ -168,7 +168,7 @@ def test_mode_follows_the_login(monkeypatch, tmp_path):
     assert chosen_mode("off") == "off"
 
 
-def test_a_line_cut_by_a_crash_is_left_out(tmp_path):
+def test_a_line_cut_off_by_a_crash_is_dropped(tmp_path):
     path = tmp_path / "log.jsonl"
     append_json_line(path, {"step": 1})
     with open(path, "a") as file:
@@ -176,7 +176,7 @@ def test_a_line_cut_by_a_crash_is_left_out(tmp_path):
     assert read_json_lines(path) == [{"step": 1}]
 
 
-def test_a_json_record_is_whole_or_the_old_one(tmp_path):
+def test_json_is_written_atomically(tmp_path):
     write_json(tmp_path / "m.json", {"a": 1})
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "m.json", {"a": float("nan")})

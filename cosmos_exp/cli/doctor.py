@@ -1,20 +1,25 @@
-"""`cosmos-exp doctor`: can this machine do this run? Every line says what is there and, if it is not, how to mend it."""
+"""`cosmos-exp doctor`: can this machine do this run?"""
 
 from __future__ import annotations
 
-from cosmos_exp.config.composing import compose_config
-from cosmos_exp.errors import UserError
-from cosmos_exp.experiment.preflight import CHECKS
+import argparse
+
+HELP = "check whether this machine can do a run; downloads nothing"
 
 
-def main(overrides: list[str]) -> int:
-    """Print a line a check. Exit code 1 if one fails."""
-    config = compose_config(overrides)
-    failed = False
-    for name, check in CHECKS.items():
-        try:
-            print(f"ok    {name:10} {check(config)}")
-        except UserError as error:
-            failed = True
-            print(f"FAIL  {name:10} {error}")
-    return int(failed)
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to `cosmos-exp`."""
+    parser = commands.add_parser("doctor", help=HELP, description=HELP)
+    parser.add_argument("overrides", nargs="*", help="the run, e.g. model=cosmos_predict25_2b hardware=8xh100")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one line per check. Exit code 1 if one fails."""
+    from cosmos_exp.config.composing import compose_config
+    from cosmos_exp.experiment.preflight import findings
+
+    found = findings(compose_config(args.overrides), information=True)
+    for finding in found:
+        print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:10} {finding.text}")
+    return int(not all(f.ok for f in found))

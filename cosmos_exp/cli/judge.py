@@ -1,30 +1,126 @@
-"""`cosmos-exp sampson` and `cosmos-exp judge`: the measures alone, on any videos."""
+"""`cosmos-exp judge`: a judge's scores of any videos. `cosmos-exp judge agree`: how well they agree with people's."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cosmos_exp.config.composing import compose_config
-from cosmos_exp.config.schema import Config
+from cosmos_exp.cli.arguments import existing_files
 from cosmos_exp.errors import UserError
 
 if TYPE_CHECKING:
-    from cosmos_exp.metrics.judges.interface import Judge
-from cosmos_exp.cli.sampson import _files
+    from cosmos_exp.config.schema import Config
+    from cosmos_exp.metrics.judges.asking import Verdict
+    from cosmos_exp.metrics.judges.interface import Judge, Question
+
+HELP = "score videos from 1 to 5 by Cosmos-Reason2, a server, or the embedded world's rules"
+AGREE_HELP = "agreement of a judge's scores with people's; also `judge agree FILE`"
+EPILOG = """examples:
+  cosmos-exp judge out/*.mp4 --judge reason2_8b --prompt "Use the left hand to pick up the cup."
+  cosmos-exp judge out/*.mp4 --judge server --url http://localhost:8000/v1 --set judge.samples=5 judge.reasoning=true
+  cosmos-exp judge clip.mp4 --rubric my_rubric.yaml --json
+  cosmos-exp judge clip.mp4 --judge rules --set judge.builder=my_module.MyJudge     a judge of your own
+  cosmos-exp judge agree people.csv --judge reason2_2b      exact and within-one agreement, correlations, kappa
+
+Scores are cached by video content, prompt, rubric, judge and settings. The same question is not asked twice.
+
+exit codes: 0 all scored, 1 an answer held no score or the judge failed, 2 wrong arguments"""
 
 
-def _judge_config(args: argparse.Namespace) -> Config:
-    words = [f"judge={args.judge}"] + ([f"judge.source='{args.source}'"] if args.source else [])
-    words += [f"judge.url='{args.url}'"] if args.url else []
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Add `judge` and `judge-agree` and their options."""
+    judge = commands.add_parser(
+        "judge", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    judge.add_argument("videos", nargs="+", metavar="VIDEO", help="video files; or `agree FILE`, see judge-agree")
+    judge.add_argument(
+        "--prompt", help="the instruction that the videos show; without it only rubrics that need none are used"
+    )
+    judge.add_argument("--no-cache", action="store_true", help="ask again, even if the score is cached")
+    judge.set_defaults(run=run)
+    agree = commands.add_parser("judge-agree", help=AGREE_HELP, description=AGREE_HELP)
+    agree.add_argument(
+        "file", metavar="FILE", help="CSV or JSON lines: video, score (a person's); optional prompt, measure, judge"
+    )
+    agree.set_defaults(run=run_agree)
+    for parser in (judge, agree):
+        parser.add_argument(
+            "--judge", default="reason2_2b", metavar="NAME", help="a file of conf/judge (default: reason2_2b)"
+        )
+        parser.add_argument("--source", help="hub repository or folder of the weights; server: the model's name")
+        parser.add_argument("--url", help="server: address of the endpoint, up to /v1")
+        parser.add_argument(
+            "--rubric", action="append", metavar="NAME", help="physics, instruction or a YAML file; can be repeated"
+        )
+        parser.add_argument(
+            "--set", nargs="+", default=[], metavar="KEY=VALUE", help="further configuration keys, e.g. judge.samples=5"
+        )
+        parser.add_argument("--json", action="store_true", help="print everything, raw answers included, as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print each score as soon as it is known. Exit code 1 if an answer held no score."""
+    from cosmos_exp.config.paths import cache_root
+    from cosmos_exp.metrics.judges.asking import judge_all
+    from cosmos_exp.metrics.judges.interface import Question
+    from cosmos_exp.metrics.judges.rubric import load_rubric
+
+    config = config_of(args)
+    paths = existing_files(args.videos)
+    rubrics = [r for r in map(load_rubric, config.judge.rubrics) if args.prompt or not r.needs_instruction]
+    if not rubrics:
+        raise UserError("every rubric needs the instruction; give it with --prompt")
+    judge = load(config)
+    questions = [Question(p, r, args.prompt) for p in paths for r in rubrics]
+    cache = None if args.no_cache else cache_root(config) / "judged"
+    rows = []
+    for question, verdict in judge_all(judge, questions, config.judge, config.seed, cache):
+        row = {"video": str(question.video), "measure": question.rubric.measure, "judge": judge.name}
+        rows.append({**row, **vars(verdict)})
+        if not args.json:
+            print(_line(question, verdict, show_answer=config.judge.name == "rules"), flush=True)
+    if args.json:
+        print(json.dumps(rows, indent=2))
+    return int(any(r["score"] is None for r in rows))
+
+
+def run_agree(args: argparse.Namespace) -> int:
+    """Print how well a judge's scores agree with people's. Exit code 1 if a row has no judge's score."""
+    from cosmos_exp.config.paths import cache_root
+    from cosmos_exp.metrics.judges.agreement import agreement, format_agreement, read_pairs, with_scores
+
+    rows = read_pairs(Path(args.file))
+    if any(r.judge is None for r in rows):
+        config = config_of(args)
+        rows = with_scores(rows, load(config), config, cache_root(config) / "judged")
+    result = agreement(rows, seed=0)
+    print(json.dumps(result.to_json(), indent=2) if args.json else format_agreement(result))
+    return int(result.missing > 0)
+
+
+def config_of(args: argparse.Namespace) -> Config:
+    """The configuration with the judge and the options given.
+
+    Raises:
+        UserError: an option or a key of --set is wrong.
+    """
+    from cosmos_exp.config.composing import compose_config
+
+    overrides = [f"judge={args.judge}"] + ([f"judge.source='{args.source}'"] if args.source else [])
+    overrides += [f"judge.url='{args.url}'"] if args.url else []
     if args.rubric:
-        words.append("judge.rubrics=[" + ",".join(f"'{r}'" for r in args.rubric) + "]")
-    return compose_config([*words, *args.set])
+        overrides.append("judge.rubrics=[" + ",".join(f"'{r}'" for r in args.rubric) + "]")
+    return compose_config([*overrides, *args.set])
 
 
-def _load(config: Config) -> Judge:
+def load(config: Config) -> Judge:
+    """The judge, on the GPU in bf16 if there is one, else on the CPU in fp32.
+
+    Raises:
+        UserError: --judge none.
+    """
     import torch
 
     from cosmos_exp.metrics.judges.registry import load_judge
@@ -32,58 +128,15 @@ def _load(config: Config) -> Judge:
     cuda = torch.cuda.is_available()
     loaded = load_judge(config.judge, torch.device("cuda" if cuda else "cpu"), "bf16" if cuda else "no", config.seed)
     if loaded is None:
-        raise UserError("--judge none: choose one that judges")
+        raise UserError("--judge none gives no scores; choose another judge")
     return loaded
 
 
-def judge(args: argparse.Namespace) -> int:
-    """Print each video's scores as they come. Exit code 1 if an answer held none."""
-    from cosmos_exp.config.paths import cache_root
-    from cosmos_exp.metrics.judges.asking import judge_all
-    from cosmos_exp.metrics.judges.interface import Question
-    from cosmos_exp.metrics.judges.rubric import load_rubric
-
-    config = _judge_config(args)
-    paths = _files(args.videos)
-    rubrics = [r for r in map(load_rubric, config.judge.rubrics) if args.prompt or not r.needs_instruction]
-    if not rubrics:
-        raise UserError("all rubrics ask for the instruction: give it with --prompt")
-    loaded = _load(config)
-    questions = [Question(p, r, args.prompt) for p in paths for r in rubrics]
-    cache = None if args.no_cache else cache_root(config) / "judged"
-    rows = []
-    for question, verdict in judge_all(loaded, questions, config.judge, config.seed, cache):
-        rows.append(
-            {"video": str(question.video), "measure": question.rubric.measure, "judge": loaded.name, **vars(verdict)}
-        )
-        if not args.json:
-            print(_line(rows[-1]), flush=True)
-    if args.json:
-        print(json.dumps(rows, indent=2))
-    return int(any(r["score"] is None for r in rows))
-
-
-def _line(row: dict[str, Any]) -> str:
-    if row["score"] is None:
-        score = f"no score: {row['answers'][-1][:60]!r}"
+def _line(question: Question, verdict: Verdict, show_answer: bool) -> str:
+    if verdict.score is None:
+        score = f"no score: {verdict.answers[-1][:60]!r}"
     else:
-        score = f"{row['score']:g}" + (
-            "" if row["expected"] in (None, row["score"]) else f" (expected {row['expected']:.2f})"
-        )
-    reasons = f"   {row['answers'][-1]}" if row["judge"] == "rules" else ""
-    return f"{row['measure']:12} {score}  {row['video']}{reasons}"
-
-
-def agree(args: argparse.Namespace) -> int:
-    """Print how well a judge's scores agree with given ones."""
-    from cosmos_exp.metrics.judges.agreement import agreement, read_pairs, show, with_scores
-
-    rows = read_pairs(Path(args.file))
-    if any(r.judge is None for r in rows):
-        from cosmos_exp.config.paths import cache_root
-
-        config = _judge_config(args)
-        rows = with_scores(rows, _load(config), config, cache_root(config) / "judged")
-    result = agreement(rows, seed=0)
-    print(json.dumps(result, indent=2) if args.json else show(result))
-    return int(result["missing"] > 0)
+        show_expected = verdict.expected is not None and verdict.expected != verdict.score
+        score = f"{verdict.score:g}" + (f" (expected {verdict.expected:.2f})" if show_expected else "")
+    answer = f"   {verdict.answers[-1]}" if show_answer else ""
+    return f"{question.rubric.measure:12} {score}  {question.video}{answer}"

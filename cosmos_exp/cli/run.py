@@ -1,146 +1,104 @@
-"""`cosmos-exp run`: Hydra around one run. Bad requests are answered before Hydra, torch or a run folder come up."""
+"""`cosmos-exp run`: Hydra around one run. A bad request is reported before Hydra, torch or a run folder are involved."""
 
 from __future__ import annotations
 
-import datetime
+import argparse
 import sys
-import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from cosmos_exp.config.composing import compose_config, quote_choices, register, to_config
-from cosmos_exp.config.hashing import differences, stage_hash
-from cosmos_exp.config.paths import conf_dir
-from cosmos_exp.config.record import load_config
-from cosmos_exp.config.schema import Config
-from cosmos_exp.errors import UserError
-from cosmos_exp.sweep.naming import run_name
+from cosmos_exp.errors import Interrupted, UserError
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+HELP = "one run: prepare, train, generate, evaluate, record"
 # Flags that Hydra answers by itself; nothing is composed for them.
-ANSWERS = ("--help", "--hydra-help", "--version", "--info", "--shell-completion", "-sc", "-i")
-
-_exit_codes: list[int] = []
+ANSWERED_BY_HYDRA = ("-h", "--help", "--hydra-help", "--version", "--info", "--shell-completion", "-sc", "-i")
 
 
-def main(words: list[str], debug: bool = False) -> int:
-    """Run what the Hydra command line `words` says. Returns the exit code; of several runs, the worst."""
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command. Its arguments are Hydra's and are parsed by Hydra."""
+    parser = commands.add_parser("run", help=HELP, description=HELP, add_help=False)
+    parser.add_argument("rest", nargs="*", help="Hydra overrides and flags; run --help lists them")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what the command line says. Returns the exit code; of several runs (`-m`) the worst.
+
+    Raises:
+        UserError: the request was wrong, or the run failed.
+    """
     import hydra
-    from hydra._internal.utils import get_args_parser
 
-    debug = debug or "--debug" in words
-    words = quote_choices([w for w in words if w != "--debug"])
-    args = get_args_parser().parse_args(words)
-    name, dirs = args.config_name or "config", tuple(filter(None, [args.config_dir]))
-    several = args.multirun or name != "config"  # a study of its own may set hydra.mode itself
-    if not any(w.split("=")[0] in ("-h", *ANSWERS) for w in words):
-        fixed = [o for o in args.overrides if not (several and _sweeps(o))]
-        compose_config(fixed, name, dirs)
+    from cosmos_exp.config.composing import quote_choices, register
+    from cosmos_exp.config.paths import conf_dir
 
-    def task(composed: Any) -> None:
+    words = quote_choices([w for w in args.rest if w != "--debug"])
+    overrides = check_request(words)
+    exit_codes: list[int] = []
+    failures: list[UserError] = []  # Hydra would print a traceback; they are raised when it is done
+
+    def task(composed: DictConfig) -> None:
+        from cosmos_exp.config.composing import to_config
+        from cosmos_exp.experiment.dry_run import print_plan
+        from cosmos_exp.experiment.launching import run_isolated
+        from cosmos_exp.experiment.run import run as run_experiment
+        from cosmos_exp.report.terminal import print_runs
+        from cosmos_exp.run_folder import RunFolder
+        from cosmos_exp.sweep.folders import is_multirun, with_run_dir
+
         try:
-            _exit_codes.append(one_run(to_config(composed), args.overrides))
+            config = to_config(composed)
+            if config.dry_run:
+                print_plan(config)
+                return
+            config = with_run_dir(config, overrides)
+            print(f"run folder: {config.run_dir}", flush=True)
+            if is_multirun():
+                exit_codes.append(0 if run_isolated(config) else 1)
+                return
+            run_experiment(config)
+            print_runs([RunFolder(str(config.run_dir))])
+            print(f"run folder: {config.run_dir}")
+        except (Interrupted, KeyboardInterrupt) as error:
+            print(
+                f"interrupted: {error}\nResume with `cosmos-exp run run_dir={_relative(config.run_dir)}`.", flush=True
+            )
+            exit_codes.append(1)
         except UserError as error:
-            print(f"cosmos-exp: {error}", file=sys.stderr)
-            if debug:
-                traceback.print_exc()
-            _exit_codes.append(error.exit_code)
+            failures.append(error)
 
     register()
-    _exit_codes.clear()
     sys.argv = ["cosmos-exp", *words]
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
-    return max(_exit_codes, default=0)
+    if failures:
+        raise failures[0]
+    return max(exit_codes, default=0)
 
 
-def _sweeps(override: str) -> bool:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+def check_request(words: list[str]) -> list[str]:
+    """Compose the request, so that an invalid one is reported before Hydra starts. Returns the overrides.
 
-    return OverridesParser.create().parse_override(override).is_sweep_override()
+    Raises:
+        UserError: it is invalid.
+    """
+    from cosmos_exp.config.composing import compose_config
+    from cosmos_exp.config.hydra_internals import is_sweep, parse_command_line
 
-
-def one_run(config: Config, overrides: list[str]) -> int:
-    """One composed run: plan only, go on in an old folder, or start a new one."""
-    if config.dry_run:
-        from cosmos_exp.experiment.dry_run import print_plan
-
-        print_plan(config)
-        return 0
-    config = _settle_folder(config, overrides)
-    if _one_of_several():
-        from cosmos_exp.experiment.isolation import run_isolated
-
-        return run_isolated(config)
-    from cosmos_exp.experiment.launching import launch
-
-    return launch(config)
+    hydra_args = parse_command_line(words)
+    overrides: list[str] = hydra_args.overrides
+    if any(w.split("=")[0] in ANSWERED_BY_HYDRA for w in words):
+        return overrides
+    name = hydra_args.config_name or "config"
+    dirs = (hydra_args.config_dir,) if hydra_args.config_dir else ()
+    several = hydra_args.multirun or name != "config"  # a sweep of the user's may set hydra.mode itself
+    compose_config([o for o in overrides if not (several and is_sweep(o))], name, dirs)
+    return overrides
 
 
-def _settle_folder(config: Config, overrides: list[str]) -> Config:
-    """Fill in `run_dir`. A folder that exists is gone on with: its own configuration, or exactly the same one."""
-    if config.run_dir is None:
-        config.run_dir = str(_new_folder(config, overrides))
-        return config
-    old_file = Path(config.run_dir) / "config.yaml"
-    if not old_file.is_file():
-        return config
-    old = load_config(old_file)
-    old.run_dir = config.run_dir
-    own = [o for o in overrides if not o.lstrip("+").startswith("run_dir=")]
-    if not own:
-        return old
-    if stage_hash(old, "train") != stage_hash(config, "train"):
-        import dataclasses
-
-        changed = differences(dataclasses.asdict(old), dataclasses.asdict(config))
-        changed = [
-            c for c in changed if c.split(".")[0].split(":")[0] in ("adapter", "model", "data", "training", "seed")
-        ]
-        raise UserError(
-            f"{config.run_dir} was trained with another configuration ({'; '.join(changed[:4])}).\n"
-            "Give another run_dir, or none, for a new run; or only run_dir=… to go on with the old one."
-        )
-    return config
-
-
-def _one_of_several() -> bool:
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def _new_folder(config: Config, overrides: list[str]) -> Path:
-    from hydra.core.hydra_config import HydraConfig
-
-    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    if _one_of_several():
-        study = Path(HydraConfig.get().runtime.cwd) / "outputs" / "sweeps" / config.name
-        folder = study / run_name(config, _swept(overrides))
-        if _is_this_run(folder, config):
-            return folder
-    else:
-        folder = Path("outputs") / config.name / stamp
-    unique, number = folder, 2
-    while unique.exists():
-        unique, number = folder.with_name(f"{folder.name}-{number}"), number + 1
-    return unique.absolute()
-
-
-def _is_this_run(folder: Path, config: Config) -> bool:
-    """Whether a study's folder holds this very run, to be gone on with; the base is one run for all ranks."""
-    if not (folder / "config.yaml").is_file():
-        return False
-    old = load_config(folder / "config.yaml")
-    return config.adapter.kind == old.adapter.kind == "none" or stage_hash(old, "train") == stage_hash(config, "train")
-
-
-def _swept(overrides: list[str]) -> dict[str, str]:
-    """The keys that take several values, with this run's."""
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
-    job = HydraConfig.get()
-    swept = {o.partition("=")[0] for o in overrides if _sweeps(o)}
-    swept |= set(OmegaConf.to_container(job.sweeper).get("params") or {})  # type: ignore[union-attr]
-    own = dict(o.split("=", 1) for o in job.overrides.task)
-    return {key: own[key] for key in swept & set(own)}
+def _relative(run_dir: str | None) -> str:
+    """A run folder as the user would type it."""
+    path = Path(str(run_dir))
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,71 +1,77 @@
-"""`cosmos-exp sweep NAME`: a study through Hydra's multirun and launchers, one process a run; again finishes the rest."""
+"""`cosmos-exp sweep NAME`: the runs of a sweep; the same command again runs what is missing or failed."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cosmos_exp.experiment.isolation import LOG_TO_FILE
-from cosmos_exp.sweep.planning import PlannedRun, find_study, plan
+if TYPE_CHECKING:
+    from cosmos_exp.sweep.expanding import SweepRun
+
+HELP = "a sweep from sweeps/NAME.yaml; again: run what is missing or failed"
+EPILOG = """examples:
+  cosmos-exp sweep rank                                        LoRA at ranks 8, 16, 32 on the embedded world
+  cosmos-exp sweep rank seed=0,1,2 training.max_steps=60       any key can take several values
+  cosmos-exp sweep paper --list                                the state of each run
+  cosmos-exp sweep paper hydra/launcher=ray_1xh100             one run per GPU; slurm_8xh100 for a cluster
+
+Each run is its own process and has its own folder, outputs/sweeps/<sweep>/<run>. Runs go one after another or one per
+GPU. A failed run is recorded and does not stop the others; the exit code is then 1. The same command again runs what is
+missing or failed and nothing else."""
 
 
-def main(args: argparse.Namespace) -> int:
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to `cosmos-exp`."""
+    parser = commands.add_parser(
+        "sweep", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", help="rank, lora_vs_dora, alpha, paper, demo, or the path of your own YAML file")
+    parser.add_argument("overrides", nargs="*", help="configuration of all runs, e.g. model=… hydra/launcher=ray")
+    parser.add_argument("--list", action="store_true", help="print the state of each run and stop")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
     """Run what is missing or failed. Exit code 1 if a run has failed or is unfinished."""
-    name, folder = find_study(args.name)
-    runs = plan(name, folder, args.overrides, Path.cwd())
-    for run in runs:
-        run.check_same()
-    left = [r for r in runs if r.state() not in ("done", "running")]
-    if args.list or not left:
-        from cosmos_exp.sweep.live import print_states
+    from cosmos_exp.sweep.expanding import expand_sweep, find_sweep
+    from cosmos_exp.sweep.live import print_states
 
+    name, folder = find_sweep(args.name)
+    runs = expand_sweep(name, folder, args.overrides, Path.cwd())
+    for one in runs:
+        one.check_same()
+    missing = [r for r in runs if r.state() not in ("done", "running")]
+    if args.list:
         print_states(runs)
-        return 0 if args.list else _ended(runs, args.debug)
-    return _run(name, folder, args.overrides, runs, left, args.debug)
+        return 0
+    if not missing:
+        print_states(runs)
+        return report(runs)
+    from cosmos_exp.sweep.running import run_missing
 
-
-def _run(
-    name: str, folder: Path, overrides: Sequence[str], runs: list[PlannedRun], left: list[PlannedRun], debug: bool
-) -> int:
-    from cosmos_exp.cli import run as run_command
-    from cosmos_exp.sweep.live import watch
-    from hydra_plugins.cosmos_exp_study import StudySweeper
-
-    StudySweeper.wanted = tuple((*r.overrides, f"run_dir='{r.folder.path}'") for r in left)
-    hydra_words = [o for o in overrides if o.startswith("hydra")]
-    words = ["--config-dir", str(folder), "--config-name", name, "-m", *hydra_words]
-    words.append("hydra.sweeper._target_=hydra_plugins.cosmos_exp_study.StudySweeper")
-    os.environ[LOG_TO_FILE] = "1"
     try:
-        with watch(runs):
-            run_command.main(words, debug)
+        run_missing(name, folder, args.overrides, runs, missing)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
+        print("interrupted. Run the same command again to resume.", file=sys.stderr)
         return 1
-    finally:
-        os.environ.pop(LOG_TO_FILE, None)
-        StudySweeper.wanted = ()
-    return _ended(runs, debug)
+    return report(runs)
 
 
-def _ended(runs: list[PlannedRun], debug: bool) -> int:
-    """The study's table and how each run that is not done ended."""
-    from cosmos_exp.report.writing import main as report
+def report(runs: list[SweepRun]) -> int:
+    """Write the sweep's report and print how each unfinished run ended. Exit code 1 if there is one."""
+    from cosmos_exp.cli.report import print_report
+    from cosmos_exp.report.writing import write_report
 
-    study = runs[0].folder.path.parent
-    unfinished = [(r, r.state()) for r in runs]
-    unfinished = [(r, s) for r, s in unfinished if s != "done"]
+    states = {r.name: r.state() for r in runs}
+    unfinished = [r for r in runs if states[r.name] != "done"]
     if len(unfinished) < len(runs):
-        report(argparse.Namespace(dir=str(study), out=None, debug=debug))
-    for run, state in unfinished:
-        error = run.folder.read(run.folder.status_file).get("error") or "no status was written"
-        print(f"{run.name}: {state}: {str(error).splitlines()[0]}   ({run.folder.path / 'log.txt'})", file=sys.stderr)
+        print_report(write_report(runs[0].folder.path.parent))
+    for run in unfinished:
+        error = str(run.folder.status.get("error") or "no status was written").splitlines()[0]
+        print(f"{run.name}: {states[run.name]}: {error}   ({run.folder.log})", file=sys.stderr)
     if unfinished:
-        print(
-            f"{len(runs) - len(unfinished)} of {len(runs)} runs are done; the same command does the rest.",
-            file=sys.stderr,
-        )
+        done = len(runs) - len(unfinished)
+        print(f"{done} of {len(runs)} runs are done. Run the same command again for the rest.", file=sys.stderr)
     return int(bool(unfinished))

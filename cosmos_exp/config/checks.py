@@ -1,103 +1,108 @@
-"""The typed schema of conf/: what every key is, may be, and means. Imports nothing heavy.
-
-Hydra checks names and types against these dataclasses while it composes; `check` adds what a type cannot say
-(choices, ranges, sums) and what keys say about each other. Both together take well under two seconds."""
+"""What a type cannot say about a configuration: choices, ranges, and how keys depend on each other."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Iterator
 
-from cosmos_exp.config.schema import Config
+from cosmos_exp.config.layers import unmatched_targets
+from cosmos_exp.config.schema import Adapter, Config, Data, Judge, Training
 from cosmos_exp.errors import UserError
 
-
-def _limit_problems(node: Any, where: str) -> list[str]:
-    problems = []
-    for f in dataclasses.fields(node):
-        value, name, limits = getattr(node, f.name), f"{where}{f.name}", f.metadata
-        if dataclasses.is_dataclass(value):
-            problems += _limit_problems(value, name + ".")
-        elif value is not None:
-            if "choices" in limits and value not in limits["choices"]:
-                problems.append(f"{name}={value}: choose one of {', '.join(limits['choices'])}")
-            for sign, bad in (("gt", lambda v, m: v <= m), ("ge", lambda v, m: v < m), ("le", lambda v, m: v > m)):
-                if sign in limits and bad(value, limits[sign]):
-                    word = {"gt": "greater than", "ge": "at least", "le": "at most"}[sign]
-                    problems.append(f"{name}={value}: must be {word} {limits[sign]}")
-    return problems
-
-
-def _shape_problems(config: Config) -> list[str]:
-    problems = []
-    data, cond = config.data, config.training.condition_frames
-    for name in ("height", "width"):
-        value = getattr(data, name)
-        if value % 16:
-            near = max(16, round(value / 16) * 16)
-            problems.append(f"data.{name}={value}: must be divisible by 16, e.g. {near}")
-    if data.num_frames % 4 != 1:
-        problems.append(
-            f"data.num_frames={data.num_frames}: must be 4k+1 (17, 93 …), e.g. {max(1, data.num_frames // 4 * 4 + 1)}"
-        )
-    latent_frames = (data.num_frames - 1) // 4 + 1
-    if not cond or abs(sum(cond.values()) - 1) > 1e-6 or min(cond.values()) < 0:
-        problems.append(f"training.condition_frames={cond}: probabilities must be at least 0 and sum to 1")
-    elif max(cond) >= latent_frames or min(cond) < 0:
-        problems.append(
-            f"training.condition_frames={cond}: counts must lie from 0 to {latent_frames - 1}; "
-            f"{data.num_frames} frames are {latent_frames} latent frames"
-        )
-    for measure, margin in config.margins.items():
-        if not margin > 0:
-            problems.append(f"margins.{measure}={margin}: must be greater than 0")
-    if any(not 0 < s < 1 for s in config.training.validation.sigmas):
-        problems.append(f"training.validation.sigmas={config.training.validation.sigmas}: each must lie in (0, 1)")
-    if len(set(config.generation.seeds)) != len(config.generation.seeds):
-        problems.append(f"generation.seeds={config.generation.seeds}: a seed stands there twice")
-    return problems
-
-
-def _relation_problems(config: Config) -> list[str]:
-    problems = []
-    schedule = config.training.schedule
-    if config.adapter.bias and config.adapter.kind == "dora":
-        problems.append("adapter.bias=true: peft trains it for LoRA only; take adapter=lora or adapter.bias=false")
-    if config.hardware.checkpointing == "auto" and config.hardware.memory_gb is None:
-        problems.append("hardware.memory_gb: checkpointing=auto plans with it; give the device's memory, e.g. 24")
-    if config.adapter.dropout > 0 and config.hardware.compile and config.hardware.checkpointing != "none":
-        problems.append(
-            "adapter.dropout: compiled blocks that are computed again would draw another dropout (peft #3020); set "
-            "hardware.compile=false, or adapter.dropout=0"
-        )
-    if config.adapter.bias and config.adapter.init != "kaiming":
-        problems.append(f"adapter.bias=true: peft offers it with adapter.init=kaiming only, not {config.adapter.init}")
-    if schedule.total_samples <= schedule.warmup_samples:
-        problems.append(
-            f"training.schedule.total_samples={schedule.total_samples}: must be greater than warmup_samples"
-        )
-    if config.judge.name == "rules" and not config.judge.builder:
-        problems.append("judge.builder: judge=rules needs the class that knows the world")
-    if config.judge.name == "server" and not config.judge.url:
-        problems.append("judge.url: where is the server? Give judge.url=http://HOST:PORT/v1")
-    if config.judge.samples > 1 and config.judge.temperature == 0:
-        problems.append(
-            f"judge.samples={config.judge.samples}: at judge.temperature=0 all are the same; set 0.7 or null"
-        )
-    if config.judge.name == "reason2" and not config.judge.source:
-        problems.append("judge.source: give a hub repository or a folder")
-    if config.data.reader != "gr1_100" and not config.data.path and not config.data.builder:
-        problems.append("data.path: where is the data? Give data.path=DIR")
-    return problems
+_LIMITS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "gt": ("greater than", lambda value, limit: value > limit),
+    "ge": ("at least", lambda value, limit: value >= limit),
+    "le": ("at most", lambda value, limit: value <= limit),
+}
 
 
 def check(config: Config) -> None:
-    """Raise UserError naming every key that does not hold, with the mend."""
-    from cosmos_exp.config.layers import unmatched_targets
+    """Check a whole configuration.
 
-    problems = _limit_problems(config, "") + _shape_problems(config) + _relation_problems(config)
+    Raises:
+        UserError: it names every invalid key and its fix.
+    """
+    problems = [*_limit_problems(config, ""), *_data_problems(config.data), *_training_problems(config)]
+    problems += [*_adapter_problems(config), *_judge_problems(config.judge)]
     if not problems:
         missing = unmatched_targets(config.model, config.adapter.target_modules)
         problems += [f"adapter.target_modules: {m}" for m in missing]
     if problems:
         raise UserError("\n".join(problems))
+
+
+def _limit_problems(node: object, where: str) -> Iterator[str]:
+    """The choices and ranges that schema.py writes beside each key."""
+    for f in dataclasses.fields(node):  # type: ignore[arg-type]  # a dataclass of the schema
+        value, name, limits = getattr(node, f.name), f"{where}{f.name}", f.metadata
+        if dataclasses.is_dataclass(value):
+            yield from _limit_problems(value, name + ".")
+        elif value is not None:
+            if "choices" in limits and value not in limits["choices"]:
+                yield f"{name}={value}: choose one of {', '.join(limits['choices'])}"
+            for kind, (words, holds) in _LIMITS.items():
+                if kind in limits and not holds(value, limits[kind]):
+                    yield f"{name}={value}: must be {words} {limits[kind]}"
+
+
+def _data_problems(data: Data) -> Iterator[str]:
+    for name in ("height", "width"):
+        value = getattr(data, name)
+        if value % 16:
+            yield f"data.{name}={value}: must be divisible by 16, e.g. {max(16, round(value / 16) * 16)}"
+    if data.num_frames % 4 != 1:
+        near = max(1, data.num_frames // 4 * 4 + 1)
+        yield f"data.num_frames={data.num_frames}: must be 4k+1 (17, 93 …), e.g. {near}"
+    if data.reader != "gr1_100" and not data.path and not data.builder:
+        yield "data.path: not set. Give the folder of your data: data.path=DIR"
+
+
+def _training_problems(config: Config) -> Iterator[str]:
+    training, schedule = config.training, config.training.schedule
+    yield from _conditioning_problems(training, config.data.num_frames)
+    if any(not 0 < s < 1 for s in training.validation.sigmas):
+        yield f"training.validation.sigmas={training.validation.sigmas}: each must lie in (0, 1)"
+    if schedule.total_samples <= schedule.warmup_samples:
+        yield f"training.schedule.total_samples={schedule.total_samples}: must be greater than warmup_samples"
+    if config.hardware.checkpointing == "auto" and config.hardware.memory_gb is None:
+        yield "hardware.memory_gb: not set. checkpointing=auto needs the device's memory, e.g. hardware.memory_gb=24"
+    if len(set(config.generation.seeds)) != len(config.generation.seeds):
+        yield f"generation.seeds={config.generation.seeds}: a seed appears twice"
+    for measure, margin in config.margins.items():
+        if not margin > 0:
+            yield f"margins.{measure}={margin}: must be greater than 0"
+
+
+def _conditioning_problems(training: Training, num_frames: int) -> Iterator[str]:
+    counts, latent_frames = training.condition_frames, (num_frames - 1) // 4 + 1
+    if not counts or abs(sum(counts.values()) - 1) > 1e-6 or min(counts.values()) < 0:
+        yield f"training.condition_frames={counts}: probabilities must be at least 0 and sum to 1"
+    elif max(counts) >= latent_frames or min(counts) < 0:
+        yield (
+            f"training.condition_frames={counts}: counts must lie from 0 to {latent_frames - 1}; "
+            f"{num_frames} frames are {latent_frames} latent frames"
+        )
+
+
+def _adapter_problems(config: Config) -> Iterator[str]:
+    adapter: Adapter = config.adapter
+    if adapter.bias and adapter.kind == "dora":
+        yield "adapter.bias=true: peft supports it for LoRA only. Set adapter=lora or adapter.bias=false."
+    if adapter.bias and adapter.init != "kaiming":
+        yield f"adapter.bias=true: peft supports it with adapter.init=kaiming only, not {adapter.init}"
+    if adapter.dropout > 0 and config.hardware.compile and config.hardware.checkpointing != "none":
+        yield (
+            "adapter.dropout: with compiled blocks, recomputed activations would draw another dropout (peft #3020). "
+            "Set hardware.compile=false or adapter.dropout=0."
+        )
+
+
+def _judge_problems(judge: Judge) -> Iterator[str]:
+    if judge.name == "rules" and not judge.builder:
+        yield "judge.builder: not set. judge=rules needs the import path of the judge's class."
+    if judge.name == "server" and not judge.url:
+        yield "judge.url: not set. Give the server's address: judge.url=http://HOST:PORT/v1"
+    if judge.samples > 1 and judge.temperature == 0:
+        yield f"judge.samples={judge.samples}: at judge.temperature=0 all answers are the same. Set 0.7 or null."
+    if judge.name == "reason2" and not judge.source:
+        yield "judge.source: not set. Give a hub repository or a folder."

@@ -1,13 +1,11 @@
-"""The typed schema of conf/: what every key is, may be, and means. Imports nothing heavy.
-
-Hydra checks names and types against these dataclasses while it composes; `check` adds what a type cannot say
-(choices, ranges, sums) and what keys say about each other. Both together take well under two seconds."""
+"""From overrides to a checked Config. Errors name the key and its choices. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+
+from omegaconf import DictConfig
 
 from cosmos_exp.config.checks import check
 from cosmos_exp.config.explain import ANY_OTHER, explain
@@ -17,14 +15,14 @@ from cosmos_exp.errors import UserError
 
 
 def register() -> None:
-    """Put the schema into Hydra's store under the name that conf/config.yaml begins with."""
+    """Put the schema into Hydra's store under the name with which conf/config.yaml begins."""
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name="schema", node=Config)
 
 
 def quote_choices(words: list[str]) -> list[str]:
-    """`rank=8` -> `rank='8'`, `rank=8,16` -> `rank='8','16'`: Hydra takes a bare number for no choice of a group."""
+    """`rank=8` -> `rank='8'`, `rank=8,16` -> `rank='8','16'`: Hydra does not take a bare number as a group's choice."""
 
     def quote(word: str) -> str:
         group, sign, value = word.partition("=")
@@ -36,51 +34,32 @@ def quote_choices(words: list[str]) -> list[str]:
 
 
 def compose_config(overrides: list[str], config_name: str = "config", config_dirs: tuple[str, ...] = ()) -> Config:
-    """Compose conf/ with `overrides` and check it.
+    """Compose conf/ with `overrides` and check the result.
 
     Args:
         config_dirs: further folders of groups or primary configs, searched before conf/.
 
     Raises:
-        UserError: an unknown key, group or choice, a wrong type, or a value that cannot be.
+        UserError: an unknown key, group or choice, a wrong type, or an invalid value.
     """
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from cosmos_exp.config.hydra_internals import compose
+
     register()
     try:
-        return to_config(_composed(quote_choices(overrides), config_name, config_dirs))
+        return to_config(compose(conf_dir(), config_dirs, config_name, quote_choices(overrides)))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(explain(error)) from error
 
 
-def _composed(overrides: list[str], config_name: str, config_dirs: tuple[str, ...]) -> Any:
-    # hydra.compose finds a primary config only in conf/; this is what hydra.main does for --config-dir.
-    from hydra._internal.hydra import Hydra
-    from hydra._internal.utils import create_config_search_path
-    from hydra.core.config_search_path import SearchPathQuery
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.types import RunMode
-    from omegaconf import open_dict
+def to_config(composed: DictConfig) -> Config:
+    """The typed, checked Config of a composed DictConfig, with absolute paths.
 
-    search_path = create_config_search_path(str(conf_dir()))
-    for folder in config_dirs:
-        search_path.append(
-            "command-line", "file://" + str(Path(folder).absolute()), anchor=SearchPathQuery(provider="main")
-        )
-    GlobalHydra.instance().clear()
-    try:
-        hydra = Hydra.create_main_hydra2("cosmos-exp", search_path)
-        composed = hydra.compose_config(config_name, overrides, run_mode=RunMode.RUN, from_shell=False)
-    finally:
-        GlobalHydra.instance().clear()
-    with open_dict(composed):
-        composed.pop("hydra", None)
-    return composed
-
-
-def to_config(composed: Any) -> Config:
-    """The typed, checked Config of a composed DictConfig."""
+    Raises:
+        UserError: a wrong type or an invalid value.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -89,8 +68,8 @@ def to_config(composed: Any) -> Config:
     except OmegaConfBaseException as error:
         raise UserError(explain(error)) from error
     assert isinstance(config, Config)
-    for where, name in ((config.data, "path"), (config.data, "test_path"), (config, "run_dir"), (config, "cache_dir")):
-        if getattr(where, name):
-            setattr(where, name, str(Path(getattr(where, name)).expanduser().absolute()))
+    for owner, name in ((config.data, "path"), (config.data, "test_path"), (config, "run_dir"), (config, "cache_dir")):
+        if getattr(owner, name):
+            setattr(owner, name, str(Path(getattr(owner, name)).expanduser().absolute()))
     check(config)
     return config

@@ -1,54 +1,65 @@
-"""The run folder: the one thing that the stages of a run share. Paths, atomic writes, status, manifest, scores."""
+"""Which configurations are the same: the hash of each stage, and the differences in words."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from typing import Any
+import re
+from collections.abc import Mapping
+from pathlib import Path
 
 from cosmos_exp.config.schema import Config
+from cosmos_exp.errors import UserError
+from cosmos_exp.files import JsonObject
+
+_TRAIN_GROUPS = ("adapter", "model", "data", "training", "seed", "hardware", "approximate")
+_STAGE_GROUPS = {
+    "train": _TRAIN_GROUPS,
+    "generate": (*_TRAIN_GROUPS, "generation"),
+    "evaluate": (*_TRAIN_GROUPS, "generation", "sampson", "judge"),
+}
+_HARDWARE_KEYS = ("device", "mixed_precision")  # the only ones that change the rounding
+_NOT_IN_TRAINING = ("checkpoint_every_steps", "keep_checkpoints")  # they do not change the adapter
 
 
-def differences(old: Any, new: Any, where: str = "") -> list[str]:
+def stage_hash(config: Config, stage: str = "evaluate") -> str:
+    """12 hex digits over all keys that can change what `stage` (train, generate, evaluate) produces."""
+    content: JsonObject = {}
+    for group in _STAGE_GROUPS[stage]:
+        value = getattr(config, group)
+        content[group] = value if isinstance(value, int) else dataclasses.asdict(value)
+    content["hardware"] = {k: content["hardware"][k] for k in _HARDWARE_KEYS}
+    if stage == "train":
+        for key in _NOT_IN_TRAINING:
+            content["training"].pop(key)
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def differences(old: Mapping[str, object], new: Mapping[str, object], where: str = "") -> list[str]:
     """`key: old -> new` for each key in which two plain dictionaries differ."""
     found = []
     for name in sorted(set(old) | set(new), key=str):
         a, b = old.get(name), new.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
             found += differences(a, b, f"{where}{name}.")
         elif a != b:
             found.append(f"{where}{name}: {a} -> {b}")
     return found
 
 
-_HARDWARE_ROUNDS = ("device", "mixed_precision")
+def check_same_training(old: Config, new: Config, folder: Path, fix: str) -> None:
+    """Refuse to mix two trainings in one run folder.
 
-_STAGE_GROUPS = {
-    "train": ("adapter", "model", "data", "training", "seed", "hardware", "approximate"),
-    "generate": ("adapter", "model", "data", "training", "seed", "hardware", "approximate", "generation"),
-    "evaluate": (
-        "adapter",
-        "model",
-        "data",
-        "training",
-        "seed",
-        "hardware",
-        "approximate",
-        "generation",
-        "sampson",
-        "judge",
-    ),
-}
+    Args:
+        old: the folder's own configuration.
+        fix: what the user can do about it.
 
-
-def stage_hash(config: Config, stage: str = "evaluate") -> str:
-    """12 hex digits over all keys that can change what `stage` (train, generate, evaluate) produces."""
-    content: dict[str, Any] = {}
-    for group in _STAGE_GROUPS[stage]:
-        value = getattr(config, group)
-        content[group] = value if isinstance(value, int) else dataclasses.asdict(value)
-    content["hardware"] = {k: content["hardware"][k] for k in _HARDWARE_ROUNDS}
-    if stage == "train":  # looking more often does not change the adapter
-        content["training"].pop("checkpoint_every_steps"), content["training"].pop("keep_checkpoints")
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    Raises:
+        UserError: it names the keys that differ.
+    """
+    if stage_hash(old, "train") == stage_hash(new, "train"):
+        return
+    changed = differences(dataclasses.asdict(old), dataclasses.asdict(new))
+    changed = [c for c in changed if re.split(r"[.:]", c)[0] in _TRAIN_GROUPS]
+    raise UserError(f"{folder} holds a run of another configuration ({'; '.join(changed[:4])}).\n{fix}")

@@ -1,22 +1,22 @@
-"""The typed schema of conf/: what every key is, may be, and means. Imports nothing heavy.
-
-Hydra checks names and types against these dataclasses while it composes; `check` adds what a type cannot say
-(choices, ranges, sums) and what keys say about each other. Both together take well under two seconds."""
+"""Where the shipped configuration and the cache are."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+
+import platformdirs
+
+from cosmos_exp.config.schema import Config
 
 
 def conf_dir() -> Path:
-    """conf/ beside the package in a checkout, inside it in an installed wheel."""
+    """conf/ beside the package in a checkout, inside the package in an installed wheel."""
     return _shipped("conf")
 
 
 def sweeps_dir() -> Path:
-    """sweeps/, likewise."""
+    """sweeps/, in the same two places."""
     return _shipped("sweeps")
 
 
@@ -25,6 +25,7 @@ def _shipped(name: str) -> Path:
     return package / name if (package / name).is_dir() else package.parent / name
 
 
-def cache_root(config: Any) -> Path:
-    """data and latents shared by runs: `cache_dir`, else COSMOS_EXP_CACHE, else ~/.cache/cosmos_exp."""
-    return Path(config.cache_dir or os.environ.get("COSMOS_EXP_CACHE") or "~/.cache/cosmos_exp").expanduser()
+def cache_root(config: Config) -> Path:
+    """The folder of data and latents shared by runs: `cache_dir`, else COSMOS_EXP_CACHE, else the user's cache folder."""
+    chosen = config.cache_dir or os.environ.get("COSMOS_EXP_CACHE")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("cosmos_exp", appauthor=False)

@@ -1,7 +1,7 @@
-"""The typed schema of conf/: what every key is, may be, and means. Imports nothing heavy.
+"""The typed schema of conf/: the type, the limits and the meaning of every key. Imports nothing heavy.
 
-Hydra checks names and types against these dataclasses while it composes; `check` adds what a type cannot say
-(choices, ranges, sums) and what keys say about each other. Both together take well under two seconds."""
+Hydra checks names and types against these dataclasses while it composes; config/checks.py adds what a
+type cannot say: choices, ranges, and how keys depend on each other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cosmos_exp.config.measures import MARGINS
 
 
 def key(default: Any, help: str, **limits: Any) -> Any:
-    """A field with its meaning and limits: `choices`, `gt`, `ge`, `le`."""
+    """A field with its help text and limits: `choices`, `gt`, `ge`, `le`."""
     metadata = {"help": help, **limits}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -27,33 +27,33 @@ TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
 
 @dataclass
 class Adapter:
-    """What is trained."""
+    """The adapter that is trained."""
 
-    kind: str = key("lora", "lora, dora, or none for the base model", choices=("lora", "dora", "none"))
-    rank: int = key(32, "r of the update B A", gt=0)
+    kind: str = key("lora", "lora, dora, or none (the base model)", choices=("lora", "dora", "none"))
+    rank: int = key(32, "r, the rank of the update B A", gt=0)
     alpha: float = key(32.0, "the update is scaled by alpha/rank (rslora: alpha/sqrt(rank))", gt=0)
     scaling: str = key("standard", "standard or rslora", choices=("standard", "rslora"))
-    target_modules: list[str] = key(TARGETS, "linear layers that get an adapter, by name or end of name")
+    target_modules: list[str] = key(TARGETS, "linear layers that get an adapter, by name or end of the name")
     dropout: float = key(0.0, "dropout on the adapter's input", ge=0, le=0.99)
     bias: bool = key(False, "also train a bias on each adapted layer (LoRA only)")
-    init: str = key("gaussian", "how A starts; B is zero", choices=("gaussian", "kaiming"))
+    init: str = key("gaussian", "initialisation of A; B starts at zero", choices=("gaussian", "kaiming"))
 
 
 @dataclass
 class Hardware:
-    """Where it runs. None of this changes the result beyond rounding."""
+    """Where the run happens. None of this changes the result beyond rounding."""
 
     device: str = key("cpu", "cpu or cuda", choices=("cpu", "cuda"))
-    num_processes: int = key(1, "processes, one a GPU", gt=0)
-    mixed_precision: str = key("no", "no: fp32; bf16: base weights and activations", choices=("no", "bf16"))
-    samples_per_forward: int = key(1, "samples a process takes at once", gt=0)
+    num_processes: int = key(1, "processes, one per GPU", gt=0)
+    mixed_precision: str = key("no", "no: fp32; bf16: base weights and activations in bf16", choices=("no", "bf16"))
+    samples_per_forward: int = key(1, "samples per forward pass of a process", gt=0)
     checkpointing: str = key(
         "none",
         "what is computed again to save memory: none; pointwise: all but matrix products and attention; selective: all "
         "but self-attention; full: all; auto: as little as memory_gb allows",
         choices=("none", "pointwise", "selective", "full", "auto"),
     )
-    compile: bool = key(False, "torch.compile of the transformer's blocks; takes a minute or two at the start")
+    compile: bool = key(False, "torch.compile of the transformer's blocks; takes one to two minutes at the start")
     guidance: str = key(
         "two_passes",
         "prompt and negative prompt in a generation step: two forward passes, or one of two samples",
@@ -61,32 +61,34 @@ class Hardware:
     )
     attention: str = key(
         "auto",
-        "kernel of scaled dot-product attention on a GPU; auto: PyTorch's choice, recorded",
+        "kernel of scaled dot-product attention on a GPU; auto: PyTorch's choice, which is recorded",
         choices=("auto", "cudnn", "flash", "efficient", "math"),
     )
-    num_threads: int | None = key(None, "CPU threads a process; null: all cores shared evenly", gt=0)
-    memory_gb: float | None = key(None, "memory of one device: the plan's warning, and what auto plans with", gt=0)
+    num_threads: int | None = key(None, "CPU threads per process; null: all cores, divided evenly", gt=0)
+    memory_gb: float | None = key(
+        None, "memory of one device in GB; the dry run warns by it, and checkpointing=auto needs it", gt=0
+    )
 
 
 @dataclass
 class Approximate:
-    """Options that change numbers for speed or memory. All off by default, part of the run's hash, recorded."""
+    """Options that trade exact numbers for speed or memory. Off by default, recorded, part of the run's hash."""
 
     tf32: bool = key(False, "fp32 matrix products of the base and adapter in TF32 on a GPU")
-    fp8_base: bool = key(False, "frozen linear weights kept in 8-bit floating point (torchao, extra [approximate])")
+    fp8_base: bool = key(False, "frozen linear weights in 8-bit floating point (torchao, extra [approximate])")
     adamw_8bit: bool = key(False, "AdamW's moments in 8 bits (torchao, extra [approximate])")
 
 
 @dataclass
 class Transformer:
-    """CosmosTransformer3DModel's configuration; a folder's own config.json wins over it."""
+    """CosmosTransformer3DModel's configuration; a model folder's config.json takes precedence."""
 
-    in_channels: int = key(17, "latent channels and the condition mask", gt=1)
+    in_channels: int = key(17, "latent channels plus the condition mask", gt=1)
     out_channels: int = key(16, "latent channels", gt=0)
     num_attention_heads: int = key(16, "heads", gt=0)
-    attention_head_dim: int = key(128, "channels a head", gt=0)
+    attention_head_dim: int = key(128, "channels per head", gt=0)
     num_layers: int = key(28, "blocks", gt=0)
-    mlp_ratio: float = key(4.0, "width of the feed-forward layer over the hidden width", gt=0)
+    mlp_ratio: float = key(4.0, "width of the feed-forward layer relative to the hidden width", gt=0)
     text_embed_dim: int = key(1024, "channels of a projected prompt token", gt=0)
     adaln_lora_dim: int = key(256, "width inside the adaptive norms", gt=0)
 
@@ -98,15 +100,17 @@ class Model:
     name: str = key("tabletop", "for tables and records")
     source: str = key("embedded", "hub repository, folder, or embedded")
     revision: str | None = key(None, "branch, tag or commit on the hub")
-    builder: str | None = key(None, "function that returns the embedded model's folder")
+    builder: str | None = key(None, "import path of the function that returns the embedded model's folder")
     weights: str = key("trained", "embedded: the shipped weights, or random ones", choices=("trained", "random"))
     height: int = key(96, "pixels, divisible by 16", gt=0)
     width: int = key(160, "pixels, divisible by 16", gt=0)
     num_frames: int = key(17, "4k + 1", gt=0)
-    fps: float = key(8.0, "frames a second of its videos", gt=0)
-    prompt_tokens: int = key(512, "tokens a prompt is padded or cut to", gt=0)
+    fps: float = key(8.0, "frames per second of its videos", gt=0)
+    prompt_tokens: int = key(512, "tokens to which a prompt is padded or cut", gt=0)
     guardrail: str = key("cosmos_guardrail", "cosmos_guardrail, or off (recorded)", choices=("cosmos_guardrail", "off"))
-    max_first_loss: float | None = key(None, "a first loss above it stops the run: the base is broken")
+    max_first_loss: float | None = key(
+        None, "a first loss above this stops the run (the base was not loaded correctly)"
+    )
     z_dim: int = key(16, "latent channels", gt=0)
     text_channels: int = key(100352, "channels of a prompt token before the projection", gt=0)
     transformer: Transformer = key(Transformer, "architecture")
@@ -114,35 +118,39 @@ class Model:
 
 @dataclass
 class Data:
-    """What it is trained and tested on."""
+    """The data for training and test."""
 
     reader: str = key("folder", "layout on disk", choices=("folder", "gr1_100", "lerobot"))
     path: str | None = key(None, "folder of the data")
-    builder: str | None = key(None, "function that makes the data on first use and returns its folder")
+    builder: str | None = key(
+        None, "import path of the function that renders the data on first use and returns its folder"
+    )
     test_path: str | None = key(None, "folder of test pairs: NAME.png with NAME.txt")
-    repo_id: str | None = key(None, "hub data set, fetched when there is no path")
+    repo_id: str | None = key(None, "hub data set, downloaded if path is not set")
     test_repo_id: str | None = key(None, "hub data set with the test pairs")
-    camera: str | None = key(None, "lerobot: which camera, e.g. observation.images.ego_view")
+    camera: str | None = key(None, "lerobot: camera, e.g. observation.images.ego_view")
     episodes: list[int] | None = key(None, "lerobot: only these episodes")
-    skip_tasks: list[str] = key([], "lerobot: task texts that are no instruction")
+    skip_tasks: list[str] = key([], "lerobot: task texts that are not instructions")
     prompt_prefix: str = key("", "put before every prompt made from metadata")
-    caption_model: str | None = key(None, "captions/*.json: whose captions; null: the first")
-    caption_length: str | None = key(None, "captions/*.json: long, short or medium; null: the first of them there")
+    caption_model: str | None = key(None, "captions/*.json: model whose captions are used; null: the first")
+    caption_length: str | None = key(None, "captions/*.json: long, short or medium; null: the first one present")
     height: int = key(96, "pixels, divisible by 16", gt=0)
     width: int = key(160, "pixels, divisible by 16", gt=0)
     num_frames: int = key(17, "4k + 1", gt=0)
-    fps: float | None = key(None, "convert to this rate; null: frames as they come", gt=0)
-    resize: str = key("stretch", "stretch the whole frame, or scale and crop the middle", choices=("stretch", "crop"))
-    windows_per_video: int = key(4, "windows of num_frames a video that are cached", gt=0)
-    cache: bool = key(True, "encode once and keep; false: at every visit, any window, as the reference does")
-    skip_bad: bool = key(False, "leave bad files out (listed, recorded) instead of stopping")
+    fps: float | None = key(None, "convert to this frame rate; null: keep the frames of the file", gt=0)
+    resize: str = key("stretch", "stretch the whole frame, or scale and crop the centre", choices=("stretch", "crop"))
+    windows_per_video: int = key(4, "cached windows of num_frames frames per video", gt=0)
+    cache: bool = key(True, "encode once and cache; false: encode at every visit, any window, as the reference does")
+    skip_bad: bool = key(False, "skip bad files (listed and recorded) instead of stopping")
     validation_videos: int = key(0, "videos held out for the validation loss", ge=0)
     test_videos: int = key(0, "videos held out as test pairs when there is no test_path", ge=0)
-    expected_videos: int | None = key(None, "what a dry run plans with before the data is here", gt=0)
-    train_clips: int = key(32, "tabletop: robot clips to make", gt=0)
-    look: str = key("robot", "tabletop: whose hands", choices=("robot", "human"))
-    views: list[str] = key([], "cameras whose pictures stand side by side in a frame; empty: one picture")
-    test_pairs: int = key(4, "tabletop: test scenes, each asked for with either hand", ge=0)
+    expected_videos: int | None = key(
+        None, "number of videos that a dry run assumes before the data is downloaded", gt=0
+    )
+    train_clips: int = key(32, "tabletop: robot clips to render", gt=0)
+    look: str = key("robot", "tabletop: appearance of the hands", choices=("robot", "human"))
+    views: list[str] = key([], "cameras placed side by side in a frame; empty: one view")
+    test_pairs: int = key(4, "tabletop: test scenes, each with a left-hand and a right-hand prompt", ge=0)
 
 
 @dataclass
@@ -159,8 +167,10 @@ class Schedule:
 class Validation:
     """Loss on held-out clips at fixed sigmas and noise."""
 
-    every_steps: int = key(100, "optimizer steps between; also before the first and after the last", gt=0)
-    sigmas: list[float] = key([0.2, 0.5, 0.8], "each clip is scored at each")
+    every_steps: int = key(
+        100, "optimizer steps between validations; also before the first and after the last step", gt=0
+    )
+    sigmas: list[float] = key([0.2, 0.5, 0.8], "noise levels at which each clip is scored")
 
 
 @dataclass
@@ -169,18 +179,20 @@ class Training:
 
     epochs: int = key(100, "visits of each video", gt=0)
     max_steps: int | None = key(None, "stop after so many optimizer steps", gt=0)
-    global_batch_size: int = key(8, "samples an optimizer step, over all processes", gt=0)
-    learning_rate: float = key(2**-14.5, "AdamW, before the schedule", gt=0)
-    weight_decay: float = key(0.001, "AdamW", ge=0)
-    max_grad_norm: float = key(1.0, "gradient norm is clipped to it", gt=0)
+    global_batch_size: int = key(8, "samples per optimizer step, over all processes", gt=0)
+    learning_rate: float = key(2**-14.5, "AdamW learning rate before the schedule", gt=0)
+    weight_decay: float = key(0.001, "AdamW weight decay", ge=0)
+    max_grad_norm: float = key(1.0, "the gradient norm is clipped to this", gt=0)
     zero_nonfinite_grads: bool = key(False, "set non-finite gradient entries to zero instead of stopping")
-    condition_frames: dict[int, float] = key({1: 0.5, 2: 0.5}, "latent frames given: probability")
-    condition_timestep: float | None = key(0.0001, "timestep of given frames; null: the sample's sigma", ge=0)
-    text_dropout: float = key(0.2, "share of samples without text", ge=0, le=1)
+    condition_frames: dict[int, float] = key({1: 0.5, 2: 0.5}, "number of conditioning latent frames: its probability")
+    condition_timestep: float | None = key(
+        0.0001, "timestep of the conditioning frames; null: the sample's sigma", ge=0
+    )
+    text_dropout: float = key(0.2, "fraction of samples without text", ge=0, le=1)
     sigma_shift: float = key(5.0, "sigma = s u / (1 + (s - 1) u), u logit-normal", gt=0)
     ema_power: float | None = key(None, "power EMA of the adapter, e.g. 0.10", gt=0, le=0.28)
     checkpoint_every_steps: int = key(100, "optimizer steps between checkpoints", gt=0)
-    keep_checkpoints: int = key(2, "newest checkpoints kept", gt=0)
+    keep_checkpoints: int = key(2, "number of newest checkpoints that are kept", gt=0)
     schedule: Schedule = key(Schedule, "learning rate over samples")
     validation: Validation = key(Validation, "held-out loss")
 
@@ -189,14 +201,18 @@ class Training:
 class Generation:
     """Test videos."""
 
-    mode: str = key("image2world", "from a first frame, or from a clip's", choices=("image2world", "video2world"))
-    seeds: list[int] = key([0], "start noises for each test pair")
+    mode: str = key(
+        "image2world",
+        "condition on one first frame, or on the first frames of a clip",
+        choices=("image2world", "video2world"),
+    )
+    seeds: list[int] = key([0], "seeds of the start noise, one video per test pair and seed")
     num_steps: int = key(36, "denoising steps", gt=0)
-    guidance_scale: float = key(7.0, "v + g (v - v_negative); at most 1: none", ge=0)
+    guidance_scale: float = key(7.0, "g in v + g (v - v_negative); no guidance if at most 1", ge=0)
     negative_prompt: str | None = key("default", "default: the pipeline's; a text; null: the zero embedding")
     merge_adapter: bool = key(True, "merge in fp32 before sampling; false: keep it separate")
-    max_prompts: int | None = key(None, "only the first so many test pairs", gt=0)
-    fps: float = key(16.0, "frames a second in the file", gt=0)
+    max_prompts: int | None = key(None, "use only the first N test pairs", gt=0)
+    fps: float = key(16.0, "frames per second of the file", gt=0)
     crf: int = key(12, "H.264 quality, 0 is lossless", ge=0, le=51)
 
 
@@ -205,21 +221,25 @@ class Sampson:
     """Sampson error, temporal and across views."""
 
     enabled: bool = key(True, "measure it")
-    layout: str | None = key(None, "tiles of a frame, ROWSxCOLUMNS; null: as the data's views say, else one picture")
-    views: list[str] = key([], "names of the tiles, row by row; - leaves one out")
+    layout: str | None = key(None, "tiles of a frame, ROWSxCOLUMNS; null: one row of the data's views, or one view")
+    views: list[str] = key([], "names of the tiles, row by row; - skips a tile")
     pairs: str | None = key(None, "views to compare, A:B,A:C; null: all pairs")
-    calibration: str | None = key(None, "file with each view's camera; null: not known")
-    gap: int = key(1, "frames from the first to the second of a pair", gt=0)
-    estimator: str = key("magsac", "of our figures' F", choices=("magsac", "ransac", "five_point"))
+    calibration: str | None = key(None, "file with each view's camera; null: unknown")
+    gap: int = key(1, "distance in frames between the two frames of a pair", gt=0)
+    estimator: str = key(
+        "magsac",
+        "estimator of the fundamental matrix of the robust measures",
+        choices=("magsac", "ransac", "five_point"),
+    )
     matcher: str = key("sift", "feature matcher", choices=("sift", "superpoint_lightglue"))
     matcher_source: str = key("ETH-CVG/lightglue_superpoint", "its hub repository or folder")
     matcher_revision: str | None = key(None, "branch, tag or commit")
-    batch_frames: int = key(8, "superpoint_lightglue: frames at once", gt=0)
-    max_keypoints: int = key(2048, "a frame", gt=0)
+    batch_frames: int = key(8, "superpoint_lightglue: frames per batch", gt=0)
+    max_keypoints: int = key(2048, "keypoints per frame", gt=0)
     ratio: float = key(0.8, "sift: Lowe's ratio test", gt=0, le=1)
-    threshold: float = key(1.0, "an inlier's largest error, pixels", gt=0)
-    min_matches: int = key(15, "fewer in a frame pair: it is counted, not measured", ge=8)
-    static_pixels: float = key(0.5, "a match that moves less is static", ge=0)
+    threshold: float = key(1.0, "largest error of an inlier, pixels", gt=0)
+    min_matches: int = key(15, "a frame pair with fewer matches is counted, not measured", ge=8)
+    static_pixels: float = key(0.5, "a match that moves less than this is static, pixels", ge=0)
 
 
 @dataclass
@@ -227,28 +247,30 @@ class Judge:
     """Scores from 1 to 5."""
 
     name: str = key("none", "which judge", choices=("none", "rules", "reason2", "server"))
-    builder: str | None = key(None, "rules: the class that knows the world it judges")
-    source: str | None = key(None, "hub repository or folder; server: the model's name there, null: its only one")
+    builder: str | None = key(None, "rules: import path of the judge's class")
+    source: str | None = key(None, "hub repository or folder; server: the model's name, null: its only model")
     revision: str | None = key(None, "branch, tag or commit")
     url: str | None = key(None, "server: address of an OpenAI-compatible endpoint, up to /v1")
-    api_key_env: str = key("OPENAI_API_KEY", "server: environment variable that holds the key, if it wants one")
-    media: str = key("video", "server: send one video, or frames as pictures", choices=("video", "frames"))
-    timeout: float = key(600.0, "server: seconds until a request counts as failed", gt=0)
-    retries: int = key(6, "server: further tries of a failed request, with growing pauses", ge=0)
-    fps: float = key(16.0, "frames a second it is shown", gt=0)
-    max_frames: int = key(256, "frames it is shown at most", gt=1)
-    max_total_pixels: int = key(6_400_000, "pixels of all frames together", gt=0)
-    max_new_tokens: int = key(2048, "length of an answer", gt=0)
-    reasoning: bool = key(False, "let it think before it answers")
-    samples: int = key(1, "answers to each question; their mean is the score", gt=0)
+    api_key_env: str = key(
+        "OPENAI_API_KEY", "server: environment variable with the API key, if the server requires one"
+    )
+    media: str = key("video", "server: send one video, or the frames as images", choices=("video", "frames"))
+    timeout: float = key(600.0, "server: seconds until a request fails", gt=0)
+    retries: int = key(6, "server: retries of a failed request, with growing pauses", ge=0)
+    fps: float = key(16.0, "frames per second shown to the judge", gt=0)
+    max_frames: int = key(256, "largest number of frames shown", gt=1)
+    max_total_pixels: int = key(6_400_000, "largest number of pixels of all frames together", gt=0)
+    max_new_tokens: int = key(2048, "largest length of an answer", gt=0)
+    reasoning: bool = key(False, "ask the judge to reason before it answers")
+    samples: int = key(1, "answers per question; their mean is the score", gt=0)
     temperature: float | None = key(None, "0 is greedy; null: 0 for one sample, 0.7 for several", ge=0)
-    batch: int = key(1, "questions at once", gt=0)
-    rubrics: list[str] = key(["physics", "instruction"], "our names, or paths of YAML files")
+    batch: int = key(1, "questions per batch", gt=0)
+    rubrics: list[str] = key(["physics", "instruction"], "physics, instruction, or paths of YAML files")
 
 
 @dataclass
 class Tracking:
-    """wandb mirrors the run folder; it never stops a run."""
+    """wandb mirrors the run folder. Its failures never stop a run."""
 
     mode: str = key("auto", "auto, online, offline or off", choices=("auto", "online", "offline", "off"))
     project: str = key("cosmos_exp", "wandb project")
@@ -261,21 +283,23 @@ class Config:
     """A whole run."""
 
     name: str = key("run", "outputs/<name>/<timestamp>")
-    seed: int = key(0, "everything random follows from it", ge=0)
-    tags: list[str] = key([], "for the dashboard")
-    dry_run: bool = key(False, "print what the run would do and stop")
-    run_dir: str | None = key(None, "folder of the run; one that exists is gone on with")
-    cache_dir: str | None = key(None, "latents and prompts; null: ~/.cache/cosmos_exp or COSMOS_EXP_CACHE")
-    adapter: Adapter = key(Adapter, "what is trained")
-    hardware: Hardware = key(Hardware, "where")
-    approximate: Approximate = key(Approximate, "what may change numbers")
+    seed: int = key(0, "the seed of every random draw", ge=0)
+    tags: list[str] = key([], "tags on the dashboard")
+    dry_run: bool = key(False, "print the plan and stop")
+    run_dir: str | None = key(None, "folder of the run; an existing folder is resumed")
+    cache_dir: str | None = key(
+        None, "folder of cached data, latents and prompts; null: COSMOS_EXP_CACHE or the user's cache folder"
+    )
+    adapter: Adapter = key(Adapter, "the adapter")
+    hardware: Hardware = key(Hardware, "hardware")
+    approximate: Approximate = key(Approximate, "options that change numbers")
     model: Model = key(Model, "the world model")
-    data: Data = key(Data, "on what")
-    training: Training = key(Training, "how")
+    data: Data = key(Data, "training and test data")
+    training: Training = key(Training, "training")
     generation: Generation = key(Generation, "test videos")
-    sampson: Sampson = key(Sampson, "geometry")
+    sampson: Sampson = key(Sampson, "Sampson error")
     judge: Judge = key(Judge, "scores")
     tracking: Tracking = key(Tracking, "dashboard")
     margins: dict[str, float] = key(
-        MARGINS, "two adapters are alike in a measure when they differ by less; the report tests against it"
+        MARGINS, "margins of equivalence per measure; the report tests whether two adapters differ by less"
     )

@@ -1,1 +1,1 @@
-"""Episodes on disk, decoded windows, and the cache of what the frozen model makes of them."""
+"""Training data: readers, inspection, clip windows, and the cache of latents and prompts."""

@@ -1,24 +1,40 @@
-"""What the frozen encoders make of data, computed once and shared by all runs: latents of windows, projected prompts.
+"""Outputs of the frozen encoders, computed once and shared by all runs: latents of windows, projected prompts.
 
-Files are named by the hash of everything that went in (video content, window, size, model files, precision), written
-atomically, and carry a checksum that is verified when read: two processes at once do no harm, a damaged file is told.
-The VAE's posterior mean is kept in its own precision and normalised when read, as the reference does on the fly.
+A file's name is the hash of everything that determines its content (video content, window, size, model files,
+precision). Files are written atomically, so that several processes can share the cache, and carry a checksum that is
+verified when they are read. Latents are the VAE's posterior mean in the VAE's precision; they are normalised when read,
+as the reference does on the fly.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from cosmos_exp.config.schema import Config
 from cosmos_exp.data.clips import CheckedClip
 from cosmos_exp.data.windows import load_window, window_indices
 from cosmos_exp.errors import RunError
 from cosmos_exp.files import atomic_path
+
+Window = tuple[CheckedClip, int]  # a clip, and the frame of it where the window starts
+
+
+class Encoder(Protocol):
+    """What fills the cache; `world.encoders.Encoders` is one."""
+
+    def encode_video(self, frames: np.ndarray) -> torch.Tensor:
+        """uint8 (T, H, W, 3) to a latent (C, t, h, w)."""
+
+    def encode_prompt(self, prompt: str | None) -> torch.Tensor:
+        """Text to (tokens, channels); None: the zero embedding."""
 
 
 def checksum(tensor: torch.Tensor) -> str:
@@ -28,52 +44,59 @@ def checksum(tensor: torch.Tensor) -> str:
 
 
 class TensorCache:
-    """One tensor a file under `root`, named by the hash of its ingredients."""
+    """A folder with one tensor per file."""
 
     def __init__(self, root: Path):
         self.root = root
 
-    def path(self, *ingredients: Any) -> Path:
+    def path(self, *ingredients: object) -> Path:
+        """The file for these ingredients, which their strings identify."""
         name = hashlib.sha256("\0".join(map(str, ingredients)).encode()).hexdigest()[:40]
         return self.root / name[:2] / f"{name}.safetensors"
 
+    def has(self, path: Path) -> bool:
+        """Whether the file exists."""
+        return path.is_file()
+
     def write(self, path: Path, tensor: torch.Tensor, about: str) -> None:
-        """Store a tensor; `about` says in words what it is."""
+        """Store a tensor; `about` describes it for a person who opens the file."""
         with atomic_path(path) as temporary:
             tensor = tensor.detach().cpu().contiguous()
             save_file({"value": tensor}, temporary, {"checksum": checksum(tensor), "about": about[:400]})
 
     def read(self, path: Path) -> torch.Tensor:
-        """Load and verify.
+        """Load a tensor and verify its checksum.
 
         Raises:
-            RunError: missing or damaged; says which file to delete.
+            RunError: the file is missing or damaged.
         """
+        fix = "delete it, the next run creates it again"
         try:
             with safe_open(path, "pt") as content:
                 tensor, expected = content.get_tensor("value"), content.metadata()["checksum"]
         except Exception as error:
-            raise RunError(
-                f"{path}: cannot be read from the cache ({error}); delete it, the next run makes it anew"
-            ) from error
+            raise RunError(f"{path}: cannot be read from the cache ({error}); {fix}") from error
         if checksum(tensor) != expected:
-            raise RunError(f"{path}: is damaged (checksum differs); delete it, the next run makes it anew")
+            raise RunError(f"{path}: is damaged (checksum differs); {fix}")
         return tensor
-
-    def has(self, path: Path) -> bool:
-        return path.is_file()
 
 
 class RunCache:
-    """Latents and prompts for one configuration."""
+    """Latents and prompts of one configuration.
 
-    def __init__(self, root: Path, config: Any, fingerprints: dict[str, str]):
+    Args:
+        root: folder of the cache.
+        fingerprints: of the model's components, by name.
+    """
+
+    def __init__(self, root: Path, config: Config, fingerprints: dict[str, str]):
         self.data, self.dtype = config.data, config.hardware.mixed_precision
         self.prompt_tokens = config.model.prompt_tokens
         self.fingerprints = fingerprints
         self.latents, self.prompts = TensorCache(root / "latents"), TensorCache(root / "prompts")
 
     def latent_path(self, checked: CheckedClip, start: int) -> Path:
+        """The file of a window's latent."""
         data = self.data
         return self.latents.path(
             checked.sha256,
@@ -86,25 +109,27 @@ class RunCache:
         )
 
     def prompt_path(self, prompt: str | None) -> Path:
-        prints = [self.fingerprints[c] for c in ("text_encoder", "tokenizer", "transformer")]
-        return self.prompts.path(
-            "zero" if prompt is None else "text:" + prompt, self.prompt_tokens, self.dtype, *prints
-        )
+        """The file of a projected prompt."""
+        fingerprints = [self.fingerprints[c] for c in ("text_encoder", "tokenizer", "transformer")]
+        text = "zero" if prompt is None else "text:" + prompt
+        return self.prompts.path(text, self.prompt_tokens, self.dtype, *fingerprints)
 
-    def missing(self, windows: list[tuple[CheckedClip, int]], prompts: list[str | None]) -> tuple[list, list]:
-        """The windows and prompts that are still to be encoded."""
-        left = [w for w in windows if not self.latents.has(self.latent_path(*w))]
-        return left, [p for p in dict.fromkeys(prompts) if not self.prompts.has(self.prompt_path(p))]
+    def missing(
+        self, windows: Sequence[Window], prompts: Sequence[str | None]
+    ) -> tuple[list[Window], list[str | None]]:
+        """The windows and prompts that are not in the cache."""
+        missing_windows = [w for w in windows if not self.latents.has(self.latent_path(*w))]
+        return missing_windows, [p for p in dict.fromkeys(prompts) if not self.prompts.has(self.prompt_path(p))]
 
-    def encode_window(self, encoders: Any, window: tuple[CheckedClip, int]) -> None:
+    def encode_window(self, encoder: Encoder, window: Window) -> None:
         """Decode, encode and store one window."""
         checked, start = window
-        latent = encoders.encode_video(load_window(checked, self.data, start))
+        latent = encoder.encode_video(load_window(checked, self.data, start))
         self.latents.write(self.latent_path(checked, start), latent, f"{checked.clip.name} from frame {start}")
 
-    def encode_prompt(self, encoders: Any, prompt: str | None) -> None:
+    def encode_prompt(self, encoder: Encoder, prompt: str | None) -> None:
         """Encode, project and store one prompt (None: the zero embedding)."""
-        self.prompts.write(self.prompt_path(prompt), encoders.encode_prompt(prompt), str(prompt))
+        self.prompts.write(self.prompt_path(prompt), encoder.encode_prompt(prompt), str(prompt))
 
     def latent(self, checked: CheckedClip, start: int) -> torch.Tensor:
         """Posterior mean (C, T, H, W), not normalised."""

@@ -1,29 +1,46 @@
-"""The data of a run: found, looked at as a whole, split by the seed, fingerprinted; windows chosen and decoded."""
+"""The data set of a run: every file inspected, split by the seed, fingerprinted."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from cosmos_exp.config.paths import cache_root
+from cosmos_exp.config.schema import Config, Data
 from cosmos_exp.data.clips import CheckedClip, probe_clip
+from cosmos_exp.data.location import ensure_data
 from cosmos_exp.data.readers.pairs import read_test_pairs
-from cosmos_exp.data.readers.records import Episodes, TestPair
+from cosmos_exp.data.readers.records import Clip, TestPair
 from cosmos_exp.data.readers.registry import read_episodes
 from cosmos_exp.data.video import read_image, resize
 from cosmos_exp.data.windows import load_window
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.rng import generator
 
+Progress = Callable[[list[Clip]], Iterable[Clip]]  # wraps a list in a progress bar
+
+
+@dataclass
+class Inspection:
+    """What a folder holds: good clips and test pairs, one line for each bad file, and notes that are no fault."""
+
+    clips: list[CheckedClip]
+    pairs: list[TestPair]
+    problems: list[str]
+    notes: list[str]
+
 
 @dataclass
 class Dataset:
-    """What a run trains and tests on. `left_out` holds the problems that data.skip_bad=true let pass."""
+    """What a run trains and tests on.
+
+    left_out: the problems that data.skip_bad=true accepted.
+    fingerprint: 16 hex digits over names, contents, frame ranges and prompts.
+    held_out: the clips behind test pairs that come from the training data, by name.
+    """
 
     train: list[CheckedClip]
     validation: list[CheckedClip]
@@ -34,41 +51,15 @@ class Dataset:
     held_out: dict[str, CheckedClip] = field(default_factory=dict)
 
 
-def locate(config: Any) -> tuple[Path, Path | None]:
-    """The folders of training data and test pairs; makes or fetches what is not there.
+def inspect_data(data: Data, folder: Path, tests: Path | None, progress: Progress | None = None) -> Inspection:
+    """Inspect every file and collect every problem.
+
+    Args:
+        folder, tests: of the training data and of the test pairs.
 
     Raises:
-        UserError: nothing says where the data is, or it cannot be fetched.
+        UserError: a folder does not exist or has another layout. A bad file raises nothing.
     """
-    data = config.data
-    for name in ("path", "test_path"):
-        if getattr(data, name) and not Path(getattr(data, name)).is_dir():
-            raise UserError(f"data.{name}={getattr(data, name)}: there is no such folder")
-    if data.path:
-        return Path(data.path), Path(data.test_path) if data.test_path else None
-    if data.builder:
-        module, _, name = data.builder.rpartition(".")
-        folder, tests = getattr(importlib.import_module(module), name)(config, cache_root(config))
-        return folder, Path(data.test_path) if data.test_path else tests
-    if data.reader == "gr1_100":
-        return _fetch_gr1(data)
-    raise UserError("data.path: where is the data? Give data.path=DIR")
-
-
-def _fetch_gr1(data: Any) -> tuple[Path, Path | None]:
-    from cosmos_exp.hub import fetch
-
-    folder = fetch(data.repo_id, None, "dataset", "data.path=DIR (and data.test_path=DIR)")
-    if data.test_path:
-        return folder, Path(data.test_path)
-    tests = fetch(data.test_repo_id, None, "dataset", "data.test_path=DIR") / "gr1_object"
-    return folder, tests
-
-
-def inspect(
-    data: Any, folder: Path, tests: Path | None, progress: Any = None
-) -> tuple[Episodes, list[CheckedClip], list[TestPair]]:
-    """Look at everything and collect every problem; raise for none of them."""
     found = read_episodes(data, folder)
     checked = []
     for clip in progress(found.clips) if progress else found.clips:
@@ -79,61 +70,73 @@ def inspect(
     pairs = read_test_pairs(tests, found.problems) if tests else []
     for pair in pairs:
         try:
-            read_image(pair.image)  # type: ignore[arg-type]
+            assert isinstance(pair.image, Path), "test pairs on disk are images"
+            read_image(pair.image)
         except RunError as error:
             found.problems.append(str(error))
-    return found, checked, pairs
+    return Inspection(checked, pairs, found.problems, found.notes)
 
 
-def load_dataset(config: Any, progress: Any = None) -> Dataset:
-    """Locate, look at, split.
+def load_dataset(config: Config, progress: Progress | None = None) -> Dataset:
+    """The run's data, rendered or downloaded if needed, inspected and split.
 
     Raises:
-        RunError: bad files (unless data.skip_bad), or nothing left to train on.
+        RunError: bad files (unless data.skip_bad=true), or nothing left to train on.
     """
-    data = config.data
-    folder, tests = locate(config)
-    found, checked, pairs = inspect(data, folder, tests, progress)
-    if found.problems and not data.skip_bad:
+    folder, tests = ensure_data(config)
+    found = inspect_data(config.data, folder, tests, progress)
+    if found.problems and not config.data.skip_bad:
         listed = "\n  ".join(found.problems)
         raise RunError(
-            f"{len(found.problems)} problems in {folder}:\n  {listed}\nMend them, or leave them out with data.skip_bad=true."
+            f"{len(found.problems)} problems in {folder}:\n  {listed}\n"
+            "Fix these files, or leave them out with data.skip_bad=true."
         )
     bad_images = {p.split(":")[0] for p in found.problems}
-    pairs = [p for p in pairs if str(p.image) not in bad_images]
-    order = generator(config.seed, "split").permutation(len(checked))
-    held = data.validation_videos + data.test_videos
-    if len(checked) <= held:
-        raise RunError(f"{folder}: {len(checked)} good videos, {held} of them held out; nothing is left to train on")
-    validation = [checked[i] for i in sorted(order[: data.validation_videos])]
-    test = [checked[i] for i in sorted(order[data.validation_videos : held])]
-    train = [checked[i] for i in sorted(order[held:])]
+    pairs = [p for p in found.pairs if str(p.image) not in bad_images]
+    train, validation, test = _split(config, found.clips, folder)
     if not pairs:
         pairs = [TestPair(c.clip.name, c.clip.prompt, c.clip) for c in test]
+    fingerprint = _fingerprint(train + validation + test)
+    held_out = {c.clip.name: c for c in test}
+    return Dataset(train, validation, pairs, list(found.problems), found.notes, fingerprint, held_out)
+
+
+def _split(config: Config, clips: list[CheckedClip], folder: Path) -> tuple[list[CheckedClip], ...]:
+    """Training, validation and test clips; which clip goes where follows from the seed."""
+    data = config.data
+    order = generator(config.seed, "split").permutation(len(clips))
+    held = data.validation_videos + data.test_videos
+    if len(clips) <= held:
+        raise RunError(
+            f"{folder}: {len(clips)} good videos, {held} of them held out; nothing is left to train on. "
+            "Lower data.validation_videos or data.test_videos."
+        )
+    parts = order[held:], order[: data.validation_videos], order[data.validation_videos : held]
+    return tuple([clips[i] for i in sorted(part)] for part in parts)
+
+
+def _fingerprint(clips: list[CheckedClip]) -> str:
     digest = hashlib.sha256()
-    for c in train + validation + test:
+    for c in clips:
         digest.update(f"{c.clip.name}\0{c.sha256}\0{c.start}\0{c.stop}\0{c.clip.prompt}\n".encode())
-    return Dataset(
-        train,
-        validation,
-        pairs,
-        list(found.problems),
-        found.notes,
-        digest.hexdigest()[:16],
-        {c.clip.name: c for c in test},
-    )
+    return digest.hexdigest()[:16]
 
 
-def pair_frames(pair: TestPair, dataset: Dataset | None, data: Any, count: int) -> np.ndarray:
-    """The given frames of a test pair: uint8 (count, height, width, 3).
+def pair_frames(pair: TestPair, dataset: Dataset | None, data: Data, count: int) -> np.ndarray:
+    """The conditioning frames of a test pair: uint8 (count, height, width, 3).
+
+    Args:
+        dataset: the run's data; None if all test pairs are images.
+        count: number of conditioning frames.
 
     Raises:
-        UserError: more than one frame is asked of a picture.
+        UserError: more than one frame is required and the test pair is an image.
     """
     if isinstance(pair.image, Path):
         if count > 1:
             raise UserError(
-                "generation.mode=video2world needs held-out clips; set data.test_videos and no data.test_path"
+                "generation.mode=video2world conditions on several frames, and a test pair from data.test_path has one. "
+                "Set data.test_videos to hold clips out, and data.test_path=null."
             )
         return resize(read_image(pair.image)[None], data.height, data.width, data.resize)
     assert dataset is not None, "a clip's frames come from the run's data"

@@ -1,4 +1,4 @@
-"""Videos in and out with PyAV: exact frame counts, only the wanted frames decoded, whole files or none written."""
+"""Read and write videos and images. Frame counts are exact, only the requested frames are decoded, writes are atomic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from cosmos_exp.files import atomic_path
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """pts: presentation times of all frames in order (in `time_base`); what the header says besides."""
+    """The stream's header and frame times.
+
+    pts: presentation times of all frames in ascending order, in units of time_base.
+    declared_frames: number of frames in the header; 0: it has none.
+    """
 
     pts: tuple[int, ...]
     time_base: Fraction
@@ -27,16 +31,17 @@ class VideoInfo:
 
     @property
     def num_frames(self) -> int:
+        """Frames in the file."""
         return len(self.pts)
 
     def frame_at(self, seconds: float) -> int:
-        """Index of the frame shown at a time after the first frame's."""
+        """Index of the frame shown `seconds` after the first frame."""
         times = np.array([float((p - self.pts[0]) * self.time_base) for p in self.pts])
         return int(np.searchsorted(times, seconds + 0.5 / self.fps, side="right") - 1)
 
 
 def probe(path: Path) -> VideoInfo:
-    """Read frame times without decoding.
+    """Read header and frame times without decoding.
 
     Raises:
         RunError: not a video, no video stream, or no frames.
@@ -44,12 +49,12 @@ def probe(path: Path) -> VideoInfo:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise RunError(f"{path}: holds no video stream")
+                raise RunError(f"{path}: has no video stream")
             stream = container.streams.video[0]
             pts = sorted(p.pts for p in container.demux(stream) if p.pts is not None and p.size)
             rate = stream.average_rate or stream.guessed_rate
             if not pts or not rate or stream.time_base is None:
-                raise RunError(f"{path}: holds no video frames")
+                raise RunError(f"{path}: has no video frames")
             return VideoInfo(
                 tuple(pts),
                 stream.time_base,
@@ -63,17 +68,21 @@ def probe(path: Path) -> VideoInfo:
 
 
 def decode(path: Path, indices: list[int], info: VideoInfo | None = None) -> np.ndarray:
-    """Decode the frames with these indices (ascending, repeats allowed); seeks, and stops after the last.
+    """Decode some frames; seeks to the first and stops after the last.
+
+    Args:
+        indices: ascending, repeats allowed.
+        info: from `probe`, if known.
 
     Returns:
         uint8 (len(indices), height, width, 3), RGB.
 
     Raises:
-        RunError: a frame is not there or does not decode.
+        RunError: a frame does not exist or does not decode.
     """
     info = info or probe(path)
     if not indices or indices[0] < 0 or indices[-1] >= info.num_frames:
-        raise RunError(f"{path}: frames {indices[:1]} to {indices[-1:]} asked for, {info.num_frames} are there")
+        raise RunError(f"{path}: frames {indices[:1]} to {indices[-1:]} requested, the file has {info.num_frames}")
     wanted = {info.pts[i] for i in indices}
     last, found = max(wanted), {}
     try:
@@ -96,7 +105,11 @@ def decode(path: Path, indices: list[int], info: VideoInfo | None = None) -> np.
 
 
 def resize(frames: np.ndarray, height: int, width: int, mode: str) -> np.ndarray:
-    """Bring (T, H, W, 3) to height x width: `stretch` the whole frame or `crop` the middle after scaling."""
+    """Resize frames (T, H, W, 3) to height x width.
+
+    Args:
+        mode: "stretch": the whole frame; "crop": scale to cover, then crop the centre.
+    """
     if mode == "crop":
         rows, columns = frames.shape[1:3]
         scale = max(height / rows, width / columns)
@@ -111,15 +124,15 @@ def resize(frames: np.ndarray, height: int, width: int, mode: str) -> np.ndarray
 
 
 def write_video(path: Path, frames: np.ndarray, fps: float, crf: int = 12) -> None:
-    """Write uint8 (T, H, W, 3) RGB as H.264; the file appears only when whole."""
+    """Write uint8 (T, H, W, 3) RGB as H.264, atomically. The same frames give the same bytes."""
     with (
         atomic_path(path) as temporary,
         av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container,
     ):
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        # The same bytes every time: one thread, and no macroblock tree, whose assembly reads memory it never set
-        # (ten encodings gave ten files, docs/log.md). moov first: truncation shows, browsers start at once.
+        # One thread and no macroblock tree, whose assembly code reads uninitialised memory: with it ten encodings gave
+        # ten files (docs/log.md). faststart puts the index first: truncation is detected, browsers play at once.
         stream.options = {"crf": str(crf), "preset": "medium", "threads": "1", "x264-params": "mbtree=0"}
         for frame in frames:
             for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")):
@@ -138,16 +151,16 @@ def read_image(path: Path) -> np.ndarray:
     """uint8 (H, W, 3) RGB.
 
     Raises:
-        RunError: it cannot be read as a picture.
+        RunError: it cannot be read as an image.
     """
     data = np.fromfile(path, dtype=np.uint8) if path.is_file() else np.zeros(0, np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
-        raise RunError(f"{path}: cannot be read as a picture")
+        raise RunError(f"{path}: cannot be read as an image")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write uint8 (H, W, 3) RGB as PNG."""
+    """Write uint8 (H, W, 3) RGB as PNG, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())

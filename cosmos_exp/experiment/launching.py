@@ -1,86 +1,92 @@
-"""From `hardware` to processes: one runs here, more through `accelerate launch`; what is missing is told before."""
+"""Runs in processes of their own: the processes of one run, and the isolated runs of a sweep.
+
+A sweep isolates its runs because Hydra, wandb and CUDA leak memory from run to run in one process (hydra #2631,
+wandb #7019), and because a crash must not end the sweep.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 from cosmos_exp.config.record import save_config
 from cosmos_exp.config.schema import Config
-from cosmos_exp.errors import RunError
-from cosmos_exp.experiment.preflight import preflight
+from cosmos_exp.errors import Interrupted, RunError, UserError
+from cosmos_exp.experiment.fork_server import start
+from cosmos_exp.experiment.process_group import run_several
 from cosmos_exp.run_folder import RunFolder
 
+WORK = "cosmos_exp.experiment.worker:work"  # by name: worker imports run, and run imports this module
+LOG_TO_FILE = "COSMOS_EXP_LOG_TO_FILE"  # set by a sweep, whose terminal shows a table instead
 
-def launch(config: Config) -> int:
-    """Run a configuration whose run_dir is set; prints the table and the folder at the end. Returns the exit code."""
-    preflight(config)
+
+def launch(config: Config, log: Path | None = None) -> None:
+    """Run in `hardware.num_processes` processes on this machine and wait for them.
+
+    Args:
+        log: file for the processes' output; None: this terminal.
+
+    Raises:
+        Interrupted: the run was asked to stop and can be resumed.
+        RunError: a process failed.
+    """
     folder = RunFolder(str(config.run_dir))
     folder.path.mkdir(parents=True, exist_ok=True)
-    save_config(config, folder.config)
-    print(f"run folder: {folder.path}", flush=True)
-    if config.hardware.num_processes == 1:
-        from cosmos_exp.experiment.run import run_safely
+    count = config.hardware.num_processes
+    threads = config.hardware.num_threads or max(1, (os.cpu_count() or 1) // count)
+    codes = run_several(WORK, [(config,)] * count, [{"OMP_NUM_THREADS": str(threads)}] * count, log=log)
+    if not any(codes):
+        return
+    folder.record_failure(how_it_ended(next(c for c in codes if c), log))
+    error = str(folder.status.get("error"))
+    raise Interrupted(error) if folder.status.get("state") == "interrupted" else RunError(error)
 
-        code = run_safely(config)
+
+def run_isolated(config: Config) -> bool:
+    """Run a configuration in processes of its own. Returns whether it succeeded; status.json says how it ended."""
+    folder = RunFolder(str(config.run_dir))
+    folder.path.mkdir(parents=True, exist_ok=True)
+    log = folder.log if os.environ.get(LOG_TO_FILE) else None
+    if config.hardware.num_processes > 1:
+        succeeded = _launch_isolated(config, folder, log)
     else:
-        code = _several(config, folder)
-    if code == 0:
-        from cosmos_exp.report.writing import print_runs
-
-        print_runs([folder])
-        print(f"run folder: {folder.path}")
-    return code
+        succeeded = _start_isolated(config, folder, log)
+    if not succeeded and not folder.config.is_file():  # the report shows failed runs too
+        save_config(config, folder.config)
+    return succeeded
 
 
-def command(config: Config, folder: RunFolder) -> list[str]:
-    """The `accelerate launch` line for several processes on this machine."""
-    # --multi_gpu is accelerate's word for torchrun; with --cpu it would start one process, whatever the number.
-    return [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--multi_gpu",
-        "--num_processes",
-        str(config.hardware.num_processes),
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        "0",
-        "-m",
-        "cosmos_exp.experiment.worker",
-        str(folder.path),
-    ]
-
-
-def _several(config: Config, folder: RunFolder) -> int:
-    root = str(Path(__file__).parents[2])
-    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    threads = config.hardware.num_threads or max(1, (os.cpu_count() or 1) // config.hardware.num_processes)
-    process = subprocess.Popen(
-        command(config, folder), env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads)}
-    )
-    # A scheduler's SIGTERM may reach this process alone; the workers write a checkpoint when they get it.
-    old = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
+def _start_isolated(config: Config, folder: RunFolder, log: Path | None) -> bool:
+    child = start(WORK, (config,), log=log)
     try:
-        code = process.wait()
-    except KeyboardInterrupt:  # the workers got it too
-        code = process.wait()
-    finally:
-        signal.signal(signal.SIGTERM, old)
-    status = folder.read(folder.status_file)
-    if status.get("state") == "done":
-        return 0
-    if status.get("state") == "interrupted":
-        print(f"interrupted: {status.get('error')}\nTo go on: cosmos-exp run run_dir={folder.path}", flush=True)
-        return 1
-    if status.get("state") == "running":
-        folder.set_status("failed", status.get("stage", "prepare"), f"a process ended with code {code}")
-    raise RunError(folder.read(folder.status_file).get("error") or f"a process ended with code {code}")
+        code = child.wait()
+    except KeyboardInterrupt:  # the child writes a checkpoint first
+        child.terminate()
+        child.wait()
+        raise
+    if code:
+        folder.record_failure(how_it_ended(code, log))
+    return not code
+
+
+def _launch_isolated(config: Config, folder: RunFolder, log: Path | None) -> bool:
+    """Several processes start from this process's fork server: a child's own server would import everything again."""
+    from cosmos_exp.experiment.preflight import check_inputs
+
+    try:
+        check_inputs(config)
+        launch(config, log)
+    except UserError as error:
+        folder.record_failure(str(error))
+        return False
+    return True
+
+
+def how_it_ended(code: int, log: Path | None) -> str:
+    """An exit code in words, with the last lines of the log."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"the process was ended by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
+    last = log.read_text(errors="replace").strip().splitlines()[-3:] if log and log.is_file() else []
+    return " ".join(last) or f"the process ended with code {code}"

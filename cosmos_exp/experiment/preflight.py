@@ -1,17 +1,41 @@
-"""`cosmos-exp doctor`: can this machine do this run? Every line says what is there and, if it is not, how to mend it."""
+"""Can this machine do this run? One list of checks for `doctor`, `dry_run` and `run`.
+
+The checks download, render and write nothing. `ensure_inputs` gets what is missing; only `run` calls it.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.schema import Config
+from cosmos_exp.data.location import ensure_data, find_data
 from cosmos_exp.errors import UserError
+from cosmos_exp.experiment.cost import count_parameters, memory_row
+from cosmos_exp.hub import ensure_folder, find_folder
+from cosmos_exp.metrics.geometry.files import check_settings, ensure_matcher
+from cosmos_exp.metrics.judges.rubric import load_rubric
 from cosmos_exp.provenance import environment
 from cosmos_exp.tracking.wandb import chosen_mode
+from cosmos_exp.world.devices import check_gpus
+from cosmos_exp.world.guardrail import check_guardrail
+from cosmos_exp.world.model_folder import ensure_model, find_model
+
+MIN_FREE_GIB = 2.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check: what was found, or what is missing and how to get it."""
+
+    name: str
+    ok: bool
+    text: str
 
 
 def _versions(config: Config) -> str:
@@ -20,113 +44,107 @@ def _versions(config: Config) -> str:
 
 
 def _device(config: Config) -> str:
-    import torch
-
     hardware = config.hardware
     if hardware.device == "cpu":
-        return f"cpu, {psutil.cpu_count()} cores, {psutil.virtual_memory().available / 2**30:.1f} GiB of memory free"
-    count = torch.cuda.device_count()
-    if count < hardware.num_processes:
-        raise UserError(f"{hardware.num_processes} GPUs asked for, {count} are here; choose another hardware=…")
-    names = {torch.cuda.get_device_name(i) for i in range(count)}
-    free = min(torch.cuda.mem_get_info(i)[0] for i in range(count)) / 2**30
-    return f"{count} x {', '.join(names)}, at least {free:.1f} GiB free"
+        free = psutil.virtual_memory().available / 2**30
+        return f"cpu, {psutil.cpu_count()} cores, {free:.1f} GiB of memory free"
+    count = check_gpus(hardware)
+    import torch
+
+    return f"{count} x {', '.join({torch.cuda.get_device_name(i) for i in range(count)})}"
 
 
 def _memory(config: Config) -> str:
-    from cosmos_exp.experiment.dry_run import rows
-
-    return dict(rows(config))["memory"]
+    return memory_row(config, count_parameters(config))
 
 
 def _disk(config: Config) -> str:
-    from cosmos_exp.config.paths import cache_root
-
-    words = []
+    found = []
     for path in (Path("outputs").absolute(), cache_root(config).absolute()):
-        there = next(p for p in (path, *path.parents) if p.exists())
-        free = shutil.disk_usage(there).free / 2**30
-        if free < 2:
-            raise UserError(f"{path}: {free:.1f} GiB free; make room or set cache_dir / run_dir elsewhere")
-        words.append(f"{path}: {free:.0f} GiB free")
-    return "; ".join(words)
+        existing = next(p for p in (path, *path.parents) if p.exists())
+        free = shutil.disk_usage(existing).free / 2**30
+        if free < MIN_FREE_GIB:
+            raise UserError(f"{path}: {free:.1f} GiB free. Free some space, or set cache_dir or run_dir elsewhere.")
+        found.append(f"{path}: {free:.0f} GiB free")
+    return "; ".join(found)
 
 
 def _weights(config: Config) -> str:
-    from cosmos_exp.config.paths import cache_root
-    from cosmos_exp.world.model_folder import resolve
-
-    folder = resolve(config.model, cache_root(config))
-    return f"{folder.path}" + (" (random weights: nothing was learned)" if folder.random else "")
+    return find_model(config.model, cache_root(config)).text
 
 
 def _data(config: Config) -> str:
-    from cosmos_exp.data.dataset import locate
-
-    return str(locate(config)[0])
+    return find_data(config).text
 
 
 def _guardrail(config: Config) -> str:
-    from cosmos_exp.world.guardrail import check_guardrail
-
     return check_guardrail(config.model.guardrail)
+
+
+def _sampson(config: Config) -> str:
+    if not config.sampson.enabled:
+        return "off"
+    check_settings(config.sampson)
+    return f"matcher {config.sampson.matcher}"
+
+
+def _judge(config: Config) -> str:
+    judge = config.judge
+    if judge.name != "none":
+        for rubric in judge.rubrics:
+            load_rubric(rubric)
+    return find_folder(judge.source, judge.revision, "judge.source").text if judge.name == "reason2" else judge.name
 
 
 def _wandb(config: Config) -> str:
     return chosen_mode(config.tracking.mode)
 
 
-def _judge(config: Config) -> str:
-    from cosmos_exp.hub import local_folder
-
-    if config.judge.name != "reason2":
-        return config.judge.name
-    return str(local_folder(config.judge.source, config.judge.revision, "judge.source"))
-
-
-CHECKS: dict[str, Callable[[Config], str]] = {
-    "versions": _versions,
-    "device": _device,
-    "memory": _memory,
-    "disk": _disk,
+# What a run needs. The text of the others is worth knowing, but they cannot stop a run.
+REQUIRED: dict[str, Callable[[Config], str]] = {
     "weights": _weights,
-    "data": _data,
     "guardrail": _guardrail,
-    "wandb": _wandb,
     "judge": _judge,
+    "sampson": _sampson,
+    "data": _data,
+    "device": _device,
+    "disk": _disk,
 }
+INFORMATION: dict[str, Callable[[Config], str]] = {"versions": _versions, "memory": _memory, "wandb": _wandb}
 
 
-def preflight(config: Config) -> None:
-    """Model files, data, devices, the judge, its rubrics and the matcher are there (fetched now if they can be), before anything is written.
+def findings(config: Config, information: bool = False) -> list[Finding]:
+    """The result of every required check, and of the informational ones if asked."""
+    results = []
+    for name, check in {**(INFORMATION if information else {}), **REQUIRED}.items():
+        try:
+            results.append(Finding(name, True, check(config)))
+        except UserError as error:
+            results.append(Finding(name, False, str(error)))
+    return results
+
+
+def check_inputs(config: Config) -> None:
+    """Run the required checks, then download or render what is missing.
 
     Raises:
-        UserError: what is missing and how to mend it.
+        UserError: it lists everything that is missing, before anything is written.
     """
-    from cosmos_exp.config.paths import cache_root
-    from cosmos_exp.data.dataset import locate
-    from cosmos_exp.hub import local_folder
-    from cosmos_exp.metrics.geometry.files import check_settings
-    from cosmos_exp.metrics.judges.rubric import load_rubric
-    from cosmos_exp.world.guardrail import check_guardrail
-    from cosmos_exp.world.model_folder import resolve
+    missing = [f.text for f in findings(config) if not f.ok]
+    if missing:
+        raise UserError("\n".join(missing))
+    ensure_inputs(config)
 
-    resolve(config.model, cache_root(config))
-    check_guardrail(config.model.guardrail)
-    if config.judge.name != "none":
-        if config.judge.name == "reason2":
-            local_folder(config.judge.source, config.judge.revision, "judge.source")
-        for rubric in config.judge.rubrics:
-            load_rubric(rubric)
+
+def ensure_inputs(config: Config) -> None:
+    """Download or render what a run needs and this machine lacks.
+
+    Raises:
+        UserError: a download failed.
+    """
+    ensure_model(config.model, cache_root(config))
+    if config.judge.name == "reason2":
+        ensure_folder(config.judge.source, config.judge.revision, "judge.source")
     if config.sampson.enabled:
-        check_settings(config.sampson)
-    locate(config)
-    if config.hardware.device == "cuda":
-        import torch
-
-        count = torch.cuda.device_count()
-        if count < config.hardware.num_processes:
-            raise UserError(
-                f"hardware: {config.hardware.num_processes} GPUs asked for, {count} are here; "
-                "choose another hardware=… (cpu, 1xh100, 8xh100, 1x24gb) or hardware.num_processes"
-            )
+        ensure_matcher(config.sampson)
+    ensure_data(config)

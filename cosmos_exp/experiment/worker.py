@@ -1,28 +1,36 @@
-"""One of several processes of a run, started by `accelerate launch`: `python -m cosmos_exp.experiment.worker RUN_DIR`."""
+"""What a process of its own does: one run, or one of a run's processes. Started by `launching`."""
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
-from pathlib import Path
 
-from cosmos_exp.config.record import load_config
-from cosmos_exp.errors import UserError
-from cosmos_exp.experiment.run import run_safely
+from cosmos_exp.config.schema import Config
+from cosmos_exp.errors import Interrupted, UserError
+from cosmos_exp.experiment.run import run
+from cosmos_exp.report.terminal import print_runs
+from cosmos_exp.run_folder import RunFolder
 
 
-def main(run_dir: str) -> int:
-    """Run the configuration in the folder; the launcher reports the status that is written there."""
-    config = load_config(Path(run_dir) / "config.yaml")
-    config.run_dir = run_dir
+def work(config: Config) -> int:
+    """Run a configuration. Returns the exit code; status.json has the reason."""
+    folder = RunFolder(str(config.run_dir))
+    alone = "WORLD_SIZE" not in os.environ  # else the launching process reports how the run ended
     try:
-        return run_safely(config)
+        run(config)
+    except (Interrupted, KeyboardInterrupt) as error:
+        if alone:
+            print(f"interrupted: {error}\nResume with `cosmos-exp run run_dir={folder.path}`.", flush=True)
+        return 1
     except UserError as error:
+        if alone:
+            print(f"cosmos-exp: {error}", file=sys.stderr)
+        folder.record_failure(str(error))
         return error.exit_code
     except Exception:
         traceback.print_exc()
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    if alone:
+        print_runs([folder])
+    return 0

@@ -1,1 +1,1 @@
-"""Test videos from first frames and prompts, with the pipeline that diffusers ships."""
+"""Test videos from prompts and conditioning frames, with diffusers' pipeline."""

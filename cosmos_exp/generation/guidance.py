@@ -1,4 +1,4 @@
-"""Classifier-free guidance in one forward pass of two samples, behind the pipeline's two calls a step."""
+"""Classifier-free guidance in one forward pass of two samples, without a change to the pipeline."""
 
 from __future__ import annotations
 
@@ -9,29 +9,45 @@ import torch
 
 
 class GuidedForward:
-    """Stands where the pipeline calls its transformer: with the prompt, then with the negative one, on the same latent.
+    """Replaces the transformer's forward pass in the pipeline.
 
-    `together`: the first call computes both and the second is answered from it. The numbers differ by the rounding of a
-    larger matrix product. Set `negative` (1, L, D) before each video; None: every call is computed as it comes.
+    The pipeline calls the transformer twice per step on the same latent: with the prompt, then with the negative prompt.
+    With `together`, the first call computes both and the second returns the stored result. The values differ from two
+    passes by the rounding of a larger matrix product.
+
+    Args:
+        forward: the transformer's forward pass.
+        together: compute both in one pass.
+
+    Attributes:
+        negative: projected negative prompt (1, L, D); set it before each video. None: each call is computed by itself.
     """
 
-    def __init__(self, forward: Callable[..., tuple[torch.Tensor]], together: bool):
+    def __init__(self, forward: Callable[..., tuple[torch.Tensor, ...]], together: bool):
         self.forward, self.together = forward, together
         self.negative: torch.Tensor | None = None
         self._latent: torch.Tensor | None = None
-        self._answer: torch.Tensor | None = None
+        self._result: torch.Tensor | None = None
 
-    def __call__(self, *, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor, **words: Any) -> tuple:
+    def __call__(
+        self,
+        *,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        **others: Any,  # Any: passed on to the transformer
+    ) -> tuple[torch.Tensor, ...]:
+        """The velocity (1, C, T, H, W), in a tuple."""
         if not self.together or self.negative is None:
-            return self.forward(hidden_states=hidden_states, encoder_hidden_states=encoder_hidden_states, **words)
+            return self.forward(hidden_states=hidden_states, encoder_hidden_states=encoder_hidden_states, **others)
         if hidden_states is self._latent:
-            answer, self._latent, self._answer = self._answer, None, None
-            return (answer,)
-        pair = {k: torch.cat([v, v]) for k, v in words.items() if k in ("condition_mask", "timestep")}
+            assert self._result is not None
+            result, self._latent, self._result = self._result, None, None
+            return (result,)
+        pair = {k: torch.cat([v, v]) for k, v in others.items() if k in ("condition_mask", "timestep")}
         velocity = self.forward(
             hidden_states=torch.cat([hidden_states, hidden_states]),
             encoder_hidden_states=torch.cat([encoder_hidden_states, self.negative]),
-            **{**words, **pair},
+            **{**others, **pair},
         )[0]
-        self._latent, self._answer = hidden_states, velocity[1:]
+        self._latent, self._result = hidden_states, velocity[1:]
         return (velocity[:1],)

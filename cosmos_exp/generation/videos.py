@@ -1,27 +1,37 @@
-"""Prompts and first frames to videos. A video appears in its folder only when whole; what is there is not made again."""
+"""Videos from prompts and conditioning frames. Files are written atomically; existing files are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from diffusers import Cosmos2_5_PredictBasePipeline
 from tqdm import tqdm
 
+from cosmos_exp.config.schema import Config
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError
 from cosmos_exp.generation.guidance import GuidedForward
 from cosmos_exp.world.fast_forward import fast_forward
+from cosmos_exp.world.pixels import to_unit_range
 from cosmos_exp.world.sizes import latent_shape
+
+Prompts = Callable[[str | None], torch.Tensor]  # text, or None for the zero embedding, to (tokens, channels)
 
 
 @dataclass(frozen=True)
 class VideoTask:
-    """One video to make: `frames` gives the condition, uint8 (k, H, W, 3), when called."""
+    """One video to generate.
+
+    sample: name of the test pair.
+    seed: of the start noise.
+    path: the file to write.
+    frames: returns the conditioning frames, uint8 (k, H, W, 3); called when the video is generated.
+    """
 
     sample: str
     seed: int
@@ -30,62 +40,72 @@ class VideoTask:
     frames: Callable[[], np.ndarray]
 
 
+def num_conditioning_frames(mode: str) -> int:
+    """Conditioning pixel frames of generation.mode: one, or the five that two latent frames hold."""
+    return 1 if mode == "image2world" else 5
+
+
 def start_noise(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """Start noise (1, C, T, H, W) fp32 as the reference draws it: numpy's frozen generator, whatever the GPU."""
+    """Start noise (1, C, T, H, W) fp32 on the CPU, from numpy's frozen generator as in the reference."""
     return torch.from_numpy(np.random.RandomState(seed).standard_normal((1, *shape)).astype(np.float32))
 
 
 class Generator:
-    """Makes videos with one pipeline; `prompt(text or None)` gives projected prompts (tokens, channels)."""
+    """Generates videos with one pipeline.
 
-    def __init__(self, config: Any, pipe: Any, prompt: Callable[[str | None], torch.Tensor], device: torch.device):
+    Args:
+        pipe: from `load_pipeline`. Its transformer's forward pass is replaced; the pipeline is not changed.
+        prompt: returns projected prompts.
+        device: of the pipeline.
+    """
+
+    def __init__(self, config: Config, pipe: Cosmos2_5_PredictBasePipeline, prompt: Prompts, device: torch.device):
         self.config, self.pipe, self.prompt, self.device = config, pipe, prompt, device
-        data = config.data
+        data, hardware = config.data, config.hardware
         self.shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
-        hardware = config.hardware
         forward = fast_forward(pipe.transformer, hardware.compile)
         self.guided = GuidedForward(forward.forward, hardware.guidance == "one_batch")
-        # The pipeline stays diffusers' own; only what it calls a step is ours.
         pipe.transformer.forward = self.guided
 
-    def make(self, tasks: list[VideoTask], negative: str | None, show: bool = True) -> int:
-        """Make the videos that are not there yet; returns how many.
+    def make(self, tasks: Sequence[VideoTask], negative: str | None, show: bool = True) -> int:
+        """Generate and write the videos whose files do not exist.
+
+        Args:
+            negative: the negative prompt; None: the zero embedding.
+            show: show a progress bar.
+
+        Returns:
+            how many were generated.
 
         Raises:
             RunError: the guardrail refuses a prompt.
         """
-        left = [t for t in tasks if not t.path.is_file()]
-        unsafe = [t.prompt for t in left if not self.pipe.safety_checker.check_text_safety(t.prompt)]
+        missing = [t for t in tasks if not t.path.is_file()]
+        unsafe = [t.prompt for t in missing if not self.pipe.safety_checker.check_text_safety(t.prompt)]
         if unsafe:
             raise RunError(f"the guardrail refuses the prompt {unsafe[0]!r}; change or remove it")
+        generation = self.config.generation
         with ThreadPoolExecutor(1, "write") as writer:  # one video is compressed while the next is sampled
-            writing: Future | None = None
-            for task in tqdm(left, desc="generating", unit="video", initial=0, disable=None if show else True):
+            writing: Future[None] | None = None
+            for task in tqdm(missing, desc="generating", unit="video", initial=0, disable=None if show else True):
                 frames = self.frames(task, negative)
                 if writing:
                     writing.result()
-                generation = self.config.generation
                 writing = writer.submit(write_video, task.path, frames, generation.fps, generation.crf)
             if writing:
                 writing.result()
-        return len(left)
+        return len(missing)
 
     @torch.no_grad()
     def frames(self, task: VideoTask, negative: str | None) -> np.ndarray:
-        """Sample one video: uint8 (T, H, W, 3)."""
+        """Sample one video: uint8 (T, H, W, 3) RGB."""
         generation, data = self.config.generation, self.config.data
-        given = task.frames()
         dtype = self.pipe.transformer.dtype
-        words: dict[str, Any] = (
-            {"image": given[0]}
-            if generation.mode == "image2world"
-            else {"video": _pipeline_video(given), "num_latent_conditional_frames": 2}
-        )
         timestep = self.config.training.condition_timestep
         negative_embeds = self.prompt(negative)[None].to(self.device, dtype)
         self.guided.negative = negative_embeds if generation.guidance_scale > 1 else None
         result = self.pipe(
-            **words,
+            **self._condition(task.frames()),
             prompt_embeds=self.prompt(task.prompt)[None].to(self.device, dtype),
             negative_prompt_embeds=negative_embeds,
             latents=start_noise(task.seed, self.shape),
@@ -99,12 +119,8 @@ class Generator:
         ).frames[0]
         return np.clip(np.asarray(result) * 255 + 0.5, 0, 255).astype(np.uint8)
 
-
-def _pipeline_video(frames: np.ndarray) -> torch.Tensor:
-    """(1, 3, T, H, W) in [-1, 1], which the pipeline takes as prepared."""
-    return torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float().div(127.5).sub(1.0)
-
-
-def condition_frames(mode: str) -> int:
-    """Pixel frames that a mode conditions on: one, or the five that two latent frames hold."""
-    return 1 if mode == "image2world" else 5
+    def _condition(self, frames: np.ndarray) -> dict[str, np.ndarray | torch.Tensor | int]:
+        """The pipeline's arguments for conditioning frames uint8 (k, H, W, 3)."""
+        if self.config.generation.mode == "image2world":
+            return {"image": frames[0]}
+        return {"video": to_unit_range(frames)[None], "num_latent_conditional_frames": 2}

@@ -1,1 +1,1 @@
-"""Measures of finished videos: geometry (Sampson error) and the judge's scores."""
+"""Measures of finished videos: geometric consistency (`geometry`), judges' scores (`judges`), and scores.jsonl (`score`)."""

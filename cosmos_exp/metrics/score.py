@@ -1,24 +1,33 @@
-"""Scores of a run's videos into scores.jsonl, one line a video and measure. What is scored is not scored again."""
+"""Scores of a run's videos: one line per video and measure in scores.jsonl. A score that is there is not computed again."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from cosmos_exp.errors import RunError
+from cosmos_exp.config.builders import resolve_builder
+from cosmos_exp.config.schema import Config
 from cosmos_exp.files import append_json_line
-from cosmos_exp.metrics.geometry.files import Source, from_data, measure_all
+from cosmos_exp.metrics.interface import MeasureFunction
 from cosmos_exp.metrics.judges.asking import judge_all
 from cosmos_exp.metrics.judges.interface import Judge, Question
 from cosmos_exp.metrics.judges.rubric import load_rubric
 
+# Import path of a `metrics.interface.MeasureFunction` -> the measures that it gives for every video. To add a measure, add
+# a line here, and one to `config.measures.MEASURES` for its place and direction in tables.
+MEASURE_FUNCTIONS: dict[str, tuple[str, ...]] = {
+    "cosmos_exp.metrics.geometry.files:measure_sampson": ("tse", "tse_moving", "static_share")
+}
+
+ScoreKey = tuple[str, int, str]  # sample, seed, measure
+
 
 @dataclass(frozen=True)
 class ScoredVideo:
-    """A finished video with what it shows."""
+    """A generated video, its start noise's seed and the test pair that it belongs to."""
 
     sample: str
     seed: int
@@ -26,50 +35,62 @@ class ScoredVideo:
     path: Path
 
 
-def measure_geometry(
-    videos: list[ScoredVideo], config: Any, scores: Path, done: set[tuple], show: bool = True, workers: int = 0
+def measure_videos(
+    videos: Sequence[ScoredVideo],
+    config: Config,
+    scores: Path,
+    done: set[ScoreKey],
+    show: bool = True,
+    workers: int = 0,
 ) -> None:
-    """Append each video's Sampson errors to `scores`; `done` holds (sample, seed, measure) already there.
+    """Append the values of all MEASURE_FUNCTIONS to `scores`, each video as soon as it is measured.
+
+    Args:
+        scores: scores.jsonl.
+        done: the scores that it holds.
+        show: show progress.
+        workers: the most processes to start; 0: one per core.
 
     Raises:
-        RunError: a video that cannot be read.
+        RunError: a video cannot be read.
     """
-    if not config.sampson.enabled:
-        return
-    settings = from_data(config.sampson, config.data.views)
-    wanted = ["tse", "tse_moving", "static_share"]
-    left = [v for v in videos if any((v.sample, v.seed, m) not in done for m in wanted)]
-    results = measure_all([Source(str(v.path), (v.path,)) for v in left], settings, workers)
-    bar = tqdm(results, "measuring", len(left), unit="video", disable=None if show else True)
-    for video, result in zip(left, bar, strict=True):
-        if isinstance(result, str):
-            raise RunError(result)
-        detail = result.detail()
-        for measure, (value, reason) in result.measures().items():
-            if (video.sample, video.seed, measure) not in done:
-                _append(scores, video, measure, value, {"reason": reason if value is None else None, **detail})
+    for path, names in MEASURE_FUNCTIONS.items():
+        missing = [v for v in videos if any((v.sample, v.seed, name) not in done for name in names)]
+        measure: MeasureFunction = resolve_builder("metrics.score.MEASURE_FUNCTIONS", path)
+        results = measure([v.path for v in missing], config, workers)
+        if results is None:
+            continue
+        progress = tqdm(results, "measuring", len(missing), unit="video", disable=None if show else True)
+        for video, result in zip(missing, progress, strict=True):
+            for name, (value, reason) in result.values.items():
+                if (video.sample, video.seed, name) not in done:
+                    _append(scores, video, name, value, {"reason": reason if value is None else None, **result.detail})
 
 
 def judge_videos(
-    videos: list[ScoredVideo],
-    config: Any,
+    videos: Sequence[ScoredVideo],
+    config: Config,
     judge: Judge,
     scores: Path,
-    done: set[tuple],
+    done: set[ScoreKey],
     cache: Path | None,
     show: bool = True,
 ) -> None:
-    """Append the judge's scores, each as soon as it is there.
+    """Append the judge's scores to `scores`, each as soon as it is known.
+
+    Args:
+        scores, done, show: as in `measure_videos`.
+        cache: folder of verdicts, see `judge_all`.
 
     Raises:
-        RunError: the judge cannot go on; what was scored before stays.
+        RunError: the judge fails. Scores that were appended before are kept.
     """
     asked: dict[Question, ScoredVideo] = {}
+    rubrics = [load_rubric(r) for r in config.judge.rubrics]
     for video in videos:
-        for rubric in map(load_rubric, config.judge.rubrics):
-            if (video.sample, video.seed, rubric.measure) not in done and (
-                video.prompt or not rubric.needs_instruction
-            ):
+        for rubric in rubrics:
+            is_done = (video.sample, video.seed, rubric.measure) in done
+            if not is_done and (video.prompt or not rubric.needs_instruction):
                 asked[Question(video.path, rubric, video.prompt)] = video
     verdicts = judge_all(judge, list(asked), config.judge, config.seed, cache)
     for question, verdict in tqdm(verdicts, "judging", len(asked), unit="score", disable=None if show else True):
@@ -84,7 +105,7 @@ def judge_videos(
         _append(scores, asked[question], question.rubric.measure, verdict.score, detail)
 
 
-def _append(scores: Path, video: ScoredVideo, measure: str, value: float | None, detail: dict[str, Any]) -> None:
+def _append(scores: Path, video: ScoredVideo, measure: str, value: float | None, detail: Mapping[str, object]) -> None:
     append_json_line(
         scores,
         {
@@ -94,6 +115,6 @@ def _append(scores: Path, video: ScoredVideo, measure: str, value: float | None,
             "video": video.path.name,
             "measure": measure,
             "value": value,
-            "detail": detail,
+            "detail": dict(detail),
         },
     )

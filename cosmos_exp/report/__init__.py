@@ -1,1 +1,1 @@
-"""Statistics and tables from run folders alone; imports no torch."""
+"""Tables, figures and pages from run folders. Imports no torch."""

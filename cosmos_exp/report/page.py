@@ -1,33 +1,62 @@
-"""One self-contained HTML page of a study: table, figures, videos side by side, configurations. Opens from disk."""
+"""A self-contained HTML page: table, conclusions, figures, videos side by side, configurations. It opens from disk."""
 
 from __future__ import annotations
 
 import base64
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import jinja2
 import yaml
 
 from cosmos_exp.config.hashing import differences as config_differences
-from cosmos_exp.config.measures import BETTER
-from cosmos_exp.report.study import Variant, measures_of
-from cosmos_exp.report.study_tables import cells, cost, interval, marks, number, words
-from cosmos_exp.statistics.comparisons import Difference
+from cosmos_exp.config.measures import measure_info
+from cosmos_exp.files import JsonObject
+from cosmos_exp.report.conclusions import conclusions
+from cosmos_exp.report.formatting import number, summary_text
+from cosmos_exp.report.results import Results, average, cost
+from cosmos_exp.report.variants import Variant
+from cosmos_exp.statistics.scores import ScoreRow
 
-MOST_MIB = 150  # of video in one page; the rest is left out and said so
+MOST_MIB = 150  # of video in one page; the page says how many prompts are left out
 
 
-def write_page(
-    path: Path,
-    title: str,
-    variants: list[Variant],
-    differences: list[Difference],
-    figures: list[Path],
-    notes: list[str],
-) -> None:
-    """Write the page. Everything that comes from data (prompts, errors, names) is escaped by the template."""
+class Number(TypedDict):
+    """A number as the page shows it, and as it sorts."""
+
+    text: str
+    value: float | None
+
+
+class Score(Number):
+    """A score with the judge's answer, or why there is no value."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class VideoCell:
+    """One video on the page. `video` is a data URL."""
+
+    variant: str
+    seed: int | None
+    video: str | None
+    scores: dict[str, Score]
+
+
+@dataclass(frozen=True)
+class VideoRow:
+    """The videos of one prompt, one per variant."""
+
+    sample: str
+    prompt: str
+    cells: list[VideoCell]
+
+
+def write_page(path: Path, results: Results, figures: list[Path]) -> None:
+    """Write the page. The template escapes everything that comes from data (prompts, errors, names)."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -35,61 +64,63 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    rows, left_out = video_rows(variants)
-    base = next((v.name for v in variants if v.is_base), "")
+    rows, left_out = video_rows(results.variants)
     text = environment.get_template("page.html.j2").render(
-        title=title,
-        measures=[{"name": m, "better": BETTER.get(m, 1)} for m in measures_of(variants)],
-        variants=[_variant(v, variants) for v in variants],
-        marks=_by_variant(marks(differences, base)),
-        words=words(variants, differences),
-        notes=notes,
+        title=results.title,
+        measures=[{"name": m, "better": measure_info(m).better} for m in results.measures],
+        variants=[_variant(v, results) for v in results.variants],
+        conclusions=conclusions(results),
+        notes=results.notes,
         rows=rows,
         left_out=left_out,
-        names=[v.name for v in variants if v.done],
-        figures=[{"name": f.stem, "data": _data(f, "image/png")} for f in figures],
+        figures=[{"name": f.stem, "data": _data_url(f, "image/png")} for f in figures],
     )
     path.write_text(text, encoding="utf-8")
 
 
-def _data(path: Path, kind: str) -> str:
+def _data_url(path: Path, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _by_variant(found: dict[tuple[str, str], str]) -> dict[str, dict[str, str]]:
-    out: dict[str, dict[str, str]] = {}
-    for (variant, measure), mark in found.items():
-        out.setdefault(variant, {})[measure] = mark
-    return out
+def _number(value: float | None) -> Number:
+    return {"text": number(value), "value": value}
 
 
-def _variant(variant: Variant, variants: list[Variant]) -> dict[str, Any]:
-    """What the page shows of one variant: its row, configuration, and how that differs from the first variant's."""
-    table = cells(variants)[variant.name]
-    losses = {k: variant.training(k) for k in ("train_loss", "validation_loss")}
-    run, first = variant.runs[0], variants[0].runs[0]
+def _variant(variant: Variant, results: Results) -> dict[str, object]:
+    """What the template shows of one variant: its row, its configuration, and the differences from the first variant's."""
+    run, first = variant.runs[0], results.variants[0].runs[0]
     return {
         "name": variant.name,
         "state": f"{len(variant.done)}/{len(variant.runs)} done",
         "errors": [str(r.status.get("error")) for r in variant.runs if r.status.get("error")],
-        "measures": {m: {"text": interval(e), "value": e["mean"], "missing": e["missing"]} for m, e in table.items()},
-        "losses": {
-            k: {"text": number(sum(v) / len(v)) if v else "-", "value": sum(v) / len(v) if v else None}
-            for k, v in losses.items()
+        "measures": {
+            m: {
+                "text": summary_text(s),
+                "value": s["mean"],
+                "missing": s["missing"],
+                "mark": results.marks.get((variant.name, m), ""),
+            }
+            for m, s in results.table[variant.name].items()
         },
-        "cost": {k: number(v) for k, v in cost(variant).items()},
+        "losses": [_number(average(variant.training(k))) for k in ("train_loss", "validation_loss")],
+        "cost": [number(value) for value in asdict(cost(variant)).values()],
         "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True),
         "differences": [] if run is first else config_differences(_plain(first.config), _plain(run.config)),
         "manifest": json.dumps(run.manifest, indent=2, ensure_ascii=False),
     }
 
 
-def _plain(config: dict[str, Any]) -> dict[str, Any]:
+def _plain(config: JsonObject) -> JsonObject:
+    """The configuration without names and places."""
     return {k: v for k, v in config.items() if k not in ("run_dir", "name", "cache_dir")}
 
 
-def video_rows(variants: list[Variant]) -> tuple[list[dict[str, Any]], str | None]:
-    """A row a prompt: each variant's video of the first generation seed, with its scores; what had to be left out."""
+def video_rows(variants: list[Variant]) -> tuple[list[VideoRow], str | None]:
+    """One row per prompt with each variant's video of the first generation seed, as far as `MOST_MIB` allows.
+
+    Returns:
+        The rows, and a sentence about the prompts that are left out; None if there are none.
+    """
     done = [v for v in variants if v.done]
     samples: dict[str, str] = {}
     for v in done:
@@ -97,29 +128,32 @@ def video_rows(variants: list[Variant]) -> tuple[list[dict[str, Any]], str | Non
             samples.setdefault(row["sample"], row["prompt"] or row["sample"])
     used, skipped, rows = 0, 0, []
     for sample, prompt in sorted(samples.items()):
-        cells_, size = [], 0
-        for v in done:
-            own = [r for r in v.done[0].scores if r["sample"] == sample]
-            first = min((r["seed"] for r in own), default=None)
-            own = [r for r in own if r["seed"] == first]
-            file = v.done[0].folder.videos / own[0]["video"] if own else None
-            size += file.stat().st_size if file and file.is_file() else 0
-            cells_.append((v, own, file))
+        found = [(v, *_first_video(v, sample)) for v in done]
+        size = sum(file.stat().st_size for _, _, file in found if file)
         if used + size > MOST_MIB * 2**20:
             skipped += 1
             continue
         used += size
-        rows.append({"sample": sample, "prompt": prompt, "cells": [_cell(*c) for c in cells_]})
-    rest = f"{skipped} prompts are not shown: the page holds {MOST_MIB} MiB of video at most." if skipped else None
+        rows.append(VideoRow(sample, prompt, [_cell(*f) for f in found]))
+    rest = f"{skipped} prompts are not shown: a page holds at most {MOST_MIB} MiB of video." if skipped else None
     return rows, rest
 
 
-def _cell(variant: Variant, rows: list[dict[str, Any]], file: Path | None) -> dict[str, Any]:
-    scores = {r["measure"]: r["value"] for r in rows}
-    why = {r["measure"]: (r.get("detail") or {}).get("answer") or (r.get("detail") or {}).get("reason") for r in rows}
-    return {
-        "variant": variant.name,
-        "seed": rows[0]["seed"] if rows else None,
-        "video": _data(file, "video/mp4") if file and file.is_file() else None,
-        "scores": {m: {"value": v, "text": number(v), "why": str(why[m] or "")[:600]} for m, v in scores.items()},
-    }
+def _first_video(variant: Variant, sample: str) -> tuple[list[ScoreRow], Path | None]:
+    """The scores of a prompt's video with the lowest generation seed, and its file if it exists."""
+    run = variant.done[0]
+    own = [r for r in run.scores if r["sample"] == sample]
+    first = min((r["seed"] for r in own), default=None)
+    own = [r for r in own if r["seed"] == first]
+    file = run.folder.videos / own[0]["video"] if own else None
+    return own, file if file and file.is_file() else None
+
+
+def _cell(variant: Variant, rows: list[ScoreRow], file: Path | None) -> VideoCell:
+    scores: dict[str, Score] = {}
+    for r in rows:
+        detail = r.get("detail") or {}
+        why = str(detail.get("answer") or detail.get("reason") or "")[:600]
+        scores[r["measure"]] = {**_number(r["value"]), "why": why}
+    video = _data_url(file, "video/mp4") if file else None
+    return VideoCell(variant.name, rows[0]["seed"] if rows else None, video, scores)

@@ -1,108 +1,89 @@
-"""Run folders to rows, rows to tables."""
+"""The table of runs, one row per run, with the notes that belong to it; scores.csv."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import cast
 
-from cosmos_exp.config.measures import BETTER
-from cosmos_exp.files import read_json_lines
+from cosmos_exp.config.measures import MEASURES
+from cosmos_exp.files import JsonObject
+from cosmos_exp.report.formatting import summary_text
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.statistics.scores import MeasureSummary, read_scores
 
 
-def run_row(run: RunFolder) -> dict[str, Any]:
-    """What the table says of one run."""
-    manifest, metrics, status = run.read(run.manifest_file), run.read(run.metrics), run.read(run.status_file)
-    labels = manifest.get("labels", {})
-    return {
-        "run": str(run.path),
-        "state": status.get("state", "?"),
-        "error": status.get("error"),
-        "adapter": labels.get("adapter", "?"),
-        "training": metrics.get("training", {}),
-        "measures": metrics.get("measures", {}),
-        "random_weights": labels.get("random_weights", False),
-    }
+@dataclass(frozen=True)
+class RunRow:
+    """What the table shows of one run. `training` is the training summary of metrics.json."""
+
+    name: str
+    state: str
+    error: str | None
+    adapter: str
+    training: JsonObject
+    measures: dict[str, MeasureSummary]
+    random_weights: bool
 
 
-def figure(entry: dict[str, Any] | None) -> str:
-    """`0.42 [0.31, 0.55]`, or a dash when there is nothing to say."""
-    if not entry or entry.get("mean") is None:
-        return "-"
-    if entry.get("ci_low") is None:
-        return f"{entry['mean']:.3g}"
-    return f"{entry['mean']:.3g} [{entry['ci_low']:.3g}, {entry['ci_high']:.3g}]"
+def run_row(run: RunFolder) -> RunRow:
+    """The row of one run."""
+    metrics, status, labels = run.read(run.metrics), run.status, run.manifest.get("labels", {})
+    return RunRow(
+        name=run.path.name,
+        state=status.get("state", "?"),
+        error=status.get("error"),
+        adapter=labels.get("adapter", "?"),
+        training=metrics.get("training", {}),
+        measures=cast(dict[str, MeasureSummary], metrics.get("measures", {})),
+        random_weights=labels.get("random_weights", False),
+    )
 
 
-def table_rows(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and cells; only measures that some run has."""
-    measures = [m for m in BETTER if any(m in r["measures"] for r in rows)]
+def table_rows(rows: list[RunRow]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells, with the measures that at least one run has."""
+    measures = [m for m in MEASURES if any(m in r.measures for r in rows)]
     header = ["adapter", "state", "train loss", "validation loss", *measures, "run"]
-    cells = []
+    return header, [_cells(row, measures) for row in rows]
+
+
+def _cells(row: RunRow, measures: list[str]) -> list[str]:
+    losses = [row.training.get(k) for k in ("train_loss", "validation_loss")]
+    return [
+        row.adapter,
+        row.state,
+        *("-" if loss is None else f"{loss:.4f}" for loss in losses),
+        *(summary_text(row.measures.get(m)) for m in measures),
+        row.name,
+    ]
+
+
+def notes(rows: list[RunRow]) -> list[str]:
+    """What a reader must know beside the numbers: random weights, missing scores, errors."""
+    found = ["Mean [95 % bootstrap interval over prompts]; Sampson errors in pixels."]
+    if any(r.random_weights for r in rows):
+        found.append("The base model's weights are random: these numbers only show that the pipeline runs.")
     for row in rows:
-        training = row["training"]
-        losses = [
-            f"{training[k]:.4f}" if training.get(k) is not None else "-" for k in ("train_loss", "validation_loss")
-        ]
-        cells.append(
-            [
-                row["adapter"],
-                row["state"],
-                *losses,
-                *[figure(row["measures"].get(m)) for m in measures],
-                Path(row["run"]).name,
-            ]
-        )
-    return header, cells
-
-
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table as Markdown, with what must be said beside it."""
-    header, cells = table_rows(rows)
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    lines += ["| " + " | ".join(c) + " |" for c in cells]
-    return "\n".join(lines) + "\n\n" + "\n".join(notes(rows)) + "\n"
-
-
-def notes(rows: list[dict[str, Any]]) -> list[str]:
-    """Sentences that keep the figures from being misread."""
-    said = ["Mean [95 % bootstrap interval over prompts]; Sampson errors in pixels."]
-    if any(r["random_weights"] for r in rows):
-        said.append(
-            "The base model's weights are random: these figures show that the walk works, not what an adapter buys."
-        )
-    for row in rows:
-        for measure, entry in row["measures"].items():
-            if entry.get("missing"):
-                why = f" ({entry['reason']})" if entry.get("reason") else ""
-                said.append(
-                    f"{Path(row['run']).name}: {measure} is missing for {entry['missing']} of {entry['videos']} videos{why}."
+        for measure, summary in row.measures.items():
+            if summary.get("missing"):
+                why = f" ({summary['reason']})" if summary.get("reason") else ""
+                found.append(
+                    f"{row.name}: {measure} is missing for {summary['missing']} of {summary['videos']} videos{why}."
                 )
-        if row["error"]:
-            said.append(f"{Path(row['run']).name}: {row['state']}: {row['error'].splitlines()[0]}")
-    return said
+        if row.error:
+            found.append(f"{row.name}: {row.state}: {row.error.splitlines()[0]}")
+    return found
 
 
 def scores_csv(runs: list[RunFolder]) -> str:
-    """Every score of every run, long form."""
+    """Every score of every run in long form."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["run", "sample", "seed", "measure", "value", "prompt", "video", "detail"])
     for run in runs:
-        for r in read_json_lines(run.scores):
-            writer.writerow(
-                [
-                    run.path.name,
-                    r["sample"],
-                    r["seed"],
-                    r["measure"],
-                    r["value"],
-                    r["prompt"],
-                    r["video"],
-                    json.dumps(r["detail"]),
-                ]
-            )
+        for r in read_scores(run.scores):
+            values = [r["sample"], r["seed"], r["measure"], r["value"], r["prompt"], r["video"]]
+            writer.writerow([run.path.name, *values, json.dumps(r["detail"])])
     return out.getvalue()

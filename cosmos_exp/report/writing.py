@@ -1,99 +1,102 @@
-"""`cosmos-exp report DIR`, and the table that a run ends with."""
+"""The report of a folder of runs: report.md, table.tex, scores.csv, figures/, sheet.png and page.html."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import atomic_path
-from cosmos_exp.report.tables import notes, run_row, scores_csv, table_rows
+from cosmos_exp.files import atomic_path, write_text
+from cosmos_exp.report.conclusions import conclusions
+from cosmos_exp.report.pairs import check_comparable, differences, margins_of, parse_margins
+from cosmos_exp.report.results import Results
+from cosmos_exp.report.sweep_tables import differences_markdown, latex, markdown
+from cosmos_exp.report.tables import notes, run_row, scores_csv
+from cosmos_exp.report.variants import Variant, find_runs, group_runs
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.statistics.comparisons import Difference
 
 
-def print_runs(runs: list[RunFolder]) -> None:
-    """The table on the terminal."""
-    rows = [run_row(r) for r in runs]
-    header, cells = table_rows(rows)
-    table = Table(*header)
-    for row in cells:
-        table.add_row(*row)
-    console = Console(width=None if Console().is_terminal else 150)
-    console.print(table)
-    for note in notes(rows):
-        console.print(note, highlight=False, markup=False)
+@dataclass(frozen=True)
+class WrittenReport:
+    """A report on disk.
+
+    Attributes:
+        out: Its folder.
+        files: The tables and the contact sheet.
+        figures: The PNG files; a PDF is beside each.
+        page: The HTML page.
+        runs: The runs that it covers.
+        not_compared: Why there are no differences; None if there may be some.
+    """
+
+    out: Path
+    files: list[Path]
+    figures: list[Path]
+    page: Path
+    runs: list[RunFolder]
+    not_compared: str | None
+
+    @property
+    def any_failed(self) -> bool:
+        """Whether a run has failed."""
+        return any(run.status.get("state") == "failed" for run in self.runs)
 
 
-def parse_margins(words: list[str], configured: dict[str, float]) -> dict[str, float]:
-    """`instruction=0.25` over what the runs' configurations say.
+def write_report(folder: Path, out: Path | None = None, margins: list[str] | None = None) -> WrittenReport:
+    """Write the report of all runs at or below `folder`.
+
+    Args:
+        folder: Folder with run folders.
+        out: Folder of the report; None: `folder`.
+        margins: Margins of equivalence as MEASURE=NUMBER, instead of those of the runs' configurations.
 
     Raises:
-        UserError: not MEASURE=NUMBER with a positive number.
+        UserError: There are no runs; a margin cannot be read; margins are given but the runs are not comparable.
     """
-    margins = dict(configured)
-    for word in words:
-        name, sign, value = word.partition("=")
-        try:
-            margins[name] = float(value)
-        except ValueError:
-            sign = ""
-        if not sign or not margins[name] > 0:
-            raise UserError(f"--margin {word}: write MEASURE=NUMBER, e.g. instruction=0.25")
-    return margins
-
-
-def main(args: argparse.Namespace) -> int:
-    """Print the table; write report.md, table.tex, scores.csv, figures/, sheet.png and page.html. Exit code 1 if a run failed."""
     from cosmos_exp.report.figures import draw_all
     from cosmos_exp.report.page import write_page
     from cosmos_exp.report.sheet import contact_sheet
-    from cosmos_exp.report.study import check_comparable, differences, find_runs, margins_of, variants
-    from cosmos_exp.report.study_tables import differences_markdown, latex, markdown, words
 
-    runs = find_runs(Path(args.dir))
-    rows = [run_row(r) for r in runs]
-    out = Path(args.out or args.dir)
-    study, refused, found = variants(runs), None, []
-    try:
-        check_comparable(study)
-        found = differences(study, parse_margins(getattr(args, "margin", None) or [], margins_of(study)))
-    except UserError as error:
-        if getattr(args, "margin", None):
-            raise
-        refused = str(error)
-    said = notes(rows) + ([f"No differences are drawn: {refused}"] if refused else [])
-    parts = [f"# {out.absolute().name}\n", markdown(study, found)]
-    if found:
-        parts += ["## What the data say\n", "\n".join(f"- {w}" for w in words(study, found)) + "\n"]
-        parts += ["## Every claim\n", differences_markdown(found)]
-    parts += ["## Notes\n", "\n".join(f"- {n}" for n in said) + "\n"]
-    written = _write(
-        out, {"report.md": "\n".join(parts), "table.tex": latex(study, found), "scores.csv": scores_csv(runs)}
-    )
-    figures = draw_all(study, found, out / "figures")
-    done = [v for v in study if v.done]
-    if contact_sheet([v.done[0].folder for v in done], [v.name for v in done], out / "sheet.png"):
-        written.append(out / "sheet.png")
-    _step(out / "page.html", lambda path: write_page(path, out.absolute().name, study, found, figures, said))
-    print_runs(runs)
-    if refused:
-        print(f"No differences are drawn: {refused}")
-    print(f"written: {', '.join(str(p.relative_to(out)) for p in written)}, {len(figures)} figures in {out}")
-    print(f"page: {out / 'page.html'}")
-    return int(any(r["state"] == "failed" for r in rows))
-
-
-def _write(out: Path, texts: dict[str, str]) -> list[Path]:
+    runs = find_runs(folder)
+    out = out or folder
+    variants = group_runs(runs)
+    found, not_compared = _compare(variants, margins or [])
+    said = notes([run_row(r) for r in runs])
+    if not_compared:
+        said.append(f"No differences are reported: {not_compared}")
+    results = Results(out.absolute().name, variants, found, said)
+    texts = {"report.md": _markdown(results), "table.tex": latex(results), "scores.csv": scores_csv(runs)}
     for name, text in texts.items():
-        _step(out / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
-    return [out / name for name in texts]
+        write_text(out / name, text)
+    files = [out / name for name in texts]
+    figures = draw_all(results, out / "figures")
+    done = [v for v in variants if v.done]
+    if contact_sheet([v.done[0].folder for v in done], [v.name for v in done], out / "sheet.png"):
+        files.append(out / "sheet.png")
+    with atomic_path(out / "page.html") as temporary:
+        write_page(temporary, results, figures)
+    return WrittenReport(out, files, figures, out / "page.html", runs, not_compared)
 
 
-def _step(path: Path, write: Callable[[Path], Any]) -> None:
-    with atomic_path(path) as temporary:
-        write(temporary)
+def _compare(variants: list[Variant], margins: list[str]) -> tuple[list[Difference], str | None]:
+    """The differences, or why there are none."""
+    try:
+        check_comparable(variants)
+        return differences(variants, parse_margins(margins, margins_of(variants))), None
+    except UserError as error:
+        if margins:
+            raise
+        return [], str(error)
+
+
+def _markdown(results: Results) -> str:
+    parts = [f"# {results.title}\n", markdown(results)]
+    if results.differences:
+        parts += ["## Conclusions\n", _bullets(conclusions(results))]
+        parts += ["## All comparisons\n", differences_markdown(results.differences)]
+    return "\n".join([*parts, "## Notes\n", _bullets(results.notes)])
+
+
+def _bullets(sentences: list[str]) -> str:
+    return "\n".join(f"- {s}" for s in sentences) + "\n"

@@ -1,28 +1,36 @@
-"""The statistics of an ablation. The unit is the prompt; seeds lie within prompts; runs are paired by prompt and seed."""
+"""Paired differences between two runs: permutation test, test of equivalence, effect size, Holm's correction."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from scipy import stats
 
-from cosmos_exp.statistics.intervals import RESAMPLES, Groups, mean_interval
+from cosmos_exp.statistics.intervals import RESAMPLES, Groups, Values, mean_interval
 
 PERMUTATIONS = 9999
+NO_SPREAD = 1e-12  # a smaller range of the prompt means is rounding: there is no error to test against
+
+Key = TypeVar("Key", bound=tuple[str, Hashable])  # the prompt, then what identifies a video of it
 
 
-# --- differences between two runs -------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Difference:
-    """b minus a over the prompts and seeds that both have, in the measure's own units.
+    """b minus a over the prompts and seeds that both have, in the measure's unit.
 
-    p: paired permutation test (signs of the prompts' mean differences), two-sided; p_holm: after Holm over its family.
-    p_equivalent: two one-sided t-tests against +-margin; None without a margin. effect: Cohen's d_z over prompts.
-    left_out: videos that only one of the two has a score for.
+    Attributes:
+        n: Number of prompts.
+        pairs: Number of pairs of videos.
+        left_out: Videos for which only one of the two has a score.
+        p: Two-sided paired permutation test (signs of the mean differences per prompt).
+        margin: Margin of the test of equivalence.
+        p_equivalent: Two one-sided t-tests against +-margin; None without a margin.
+        p_holm, p_equivalent_holm: The same after Holm's correction over the family.
+        effect: Cohen's d_z over prompts, with the ends of its interval.
     """
 
     a: str
@@ -44,11 +52,8 @@ class Difference:
     effect_high: float | None = None
 
 
-Key = tuple[str, Any]  # prompt, then whatever numbers the video within it
-
-
 def paired(a: Mapping[Key, float | None], b: Mapping[Key, float | None]) -> tuple[Groups, int]:
-    """b - a of each video that both score, grouped by prompt; and how many videos only one scores."""
+    """Differences b - a by prompt, of the videos for which both have a score, and the number of videos with only one."""
     groups: dict[str, list[float]] = defaultdict(list)
     left_out = 0
     for key in sorted(set(a) | set(b), key=str):
@@ -69,7 +74,14 @@ def difference(
     margin: float | None = None,
     seed: int = 0,
 ) -> Difference:
-    """All that can be said of b minus a; the Holm figures are filled in by `holm`."""
+    """The difference b - a with its interval and tests; `holm` adds the corrected p values.
+
+    Args:
+        a, b: Names.
+        first, second: Values of a and of b by (prompt, video).
+        margin: Margin of equivalence in the measure's unit; None for no test of equivalence.
+        seed: Seed of the bootstrap and of the random signs.
+    """
     groups, left_out = paired(first, second)
     mean, low, high = mean_interval(groups, seed)
     pairs = sum(len(g) for g in groups)
@@ -78,28 +90,26 @@ def difference(
     means = np.array([g.mean() for g in groups])
     effect, effect_low, effect_high = effect_size(groups, seed)
     return Difference(
-        a,
-        b,
-        measure,
-        mean,
-        low,
-        high,
-        len(groups),
-        pairs,
-        left_out,
-        permutation_p(means, seed),
-        None,
-        margin,
-        equivalence_p(means, margin),
-        None,
-        effect,
-        effect_low,
-        effect_high,
+        a=a,
+        b=b,
+        measure=measure,
+        mean=mean,
+        ci_low=low,
+        ci_high=high,
+        n=len(groups),
+        pairs=pairs,
+        left_out=left_out,
+        p=permutation_p(means, seed),
+        margin=margin,
+        p_equivalent=equivalence_p(means, margin),
+        effect=effect,
+        effect_low=effect_low,
+        effect_high=effect_high,
     )
 
 
-def permutation_p(means: np.ndarray, seed: int = 0) -> float:
-    """Two-sided p of the mean of paired differences under random signs: exact up to 13 prompts, else 9,999 draws."""
+def permutation_p(means: Values, seed: int = 0) -> float:
+    """Two-sided p value of the mean of paired differences under random signs: exact up to 13 prompts, else 9,999 draws."""
     if not np.any(means):
         return 1.0
     found = stats.permutation_test(
@@ -114,26 +124,28 @@ def permutation_p(means: np.ndarray, seed: int = 0) -> float:
     return float(found.pvalue)
 
 
-def equivalence_p(means: np.ndarray, margin: float | None) -> float | None:
-    """The larger p of two one-sided t-tests (Schuirmann 1987): small means the true difference lies within +-margin.
+def equivalence_p(means: Values, margin: float | None) -> float | None:
+    """The larger p value of two one-sided t-tests (Schuirmann 1987). A small one means: the difference lies within +-margin.
 
-    None without a margin, and where all prompts differ by the same.
+    Returns:
+        None without a margin, and where all prompts differ by the same amount (the test is undefined there, e.g. when all
+        scores are at the end of their scale).
     """
-    if margin is None:
-        return None
     from statsmodels.stats.weightstats import DescrStatsW
 
-    if (
-        np.ptp(means) < 1e-12
-    ):  # without spread there is no error to test against (scores at the end of their scale, say)
+    if margin is None or np.ptp(means) < NO_SPREAD:
         return None
     return float(DescrStatsW(means).ttost_mean(-margin, margin)[0])
 
 
 def effect_size(groups: Groups, seed: int = 0) -> tuple[float | None, float | None, float | None]:
-    """Cohen's d_z of the prompts' mean differences with a percentile bootstrap interval over prompts; None without spread."""
+    """Cohen's d_z of the mean differences per prompt, with a 95 % percentile bootstrap interval over prompts.
+
+    Returns:
+        d_z, lower and upper end; None for fewer than three prompts or without spread.
+    """
     means = np.array([g.mean() for g in groups])
-    if len(means) < 3 or np.ptp(means) < 1e-12:
+    if len(means) < 3 or np.ptp(means) < NO_SPREAD:
         return None, None, None
     rng = np.random.default_rng(seed)
     drawn = means[rng.integers(0, len(means), (RESAMPLES, len(means)))]
@@ -144,16 +156,18 @@ def effect_size(groups: Groups, seed: int = 0) -> tuple[float | None, float | No
 
 
 def holm(differences: list[Difference]) -> list[Difference]:
-    """The same with p values corrected over the family (Holm 1979), superiority and equivalence each as a family."""
-    from dataclasses import replace
+    """The differences of one family with corrected p values (Holm 1979), each of the two tests as a family of its own."""
+    different = _holm([d.p for d in differences])
+    equivalent = _holm([d.p_equivalent for d in differences])
+    return [
+        replace(d, p_holm=p, p_equivalent_holm=q) for d, p, q in zip(differences, different, equivalent, strict=True)
+    ]
 
+
+def _holm(values: list[float | None]) -> list[float | None]:
+    """Corrected p values; None stays None and does not count."""
     from statsmodels.stats.multitest import multipletests
 
-    out = list(differences)
-    for name, corrected in (("p", "p_holm"), ("p_equivalent", "p_equivalent_holm")):
-        there = [i for i, d in enumerate(out) if getattr(d, name) is not None]
-        if there:
-            values = multipletests([getattr(out[i], name) for i in there], method="holm")[1]
-            for i, value in zip(there, values, strict=True):
-                out[i] = replace(out[i], **{corrected: float(value)})  # type: ignore[arg-type]
-    return out
+    tested = [p for p in values if p is not None]
+    corrected = iter(multipletests(tested, method="holm")[1] if tested else ())
+    return [None if p is None else float(next(corrected)) for p in values]

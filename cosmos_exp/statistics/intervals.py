@@ -1,31 +1,39 @@
-"""The statistics of an ablation. The unit is the prompt; seeds lie within prompts; runs are paired by prompt and seed."""
+"""Means over prompts with bootstrap intervals."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+
+from cosmos_exp.statistics.scores import MeasureSummary, ScoreRow
 
 RESAMPLES = 2000
+LEVEL = 0.05  # of the tests; intervals cover 1 - LEVEL
 
-LEVEL = 0.05
+Values = NDArray[np.float64]
+Groups = list[Values]  # for each prompt a 1-d array with one value per seed
 
-Groups = list[np.ndarray]  # a 1-d array of values (one a seed) for each prompt
 
-
-def prompt_groups(rows: Iterable[Mapping[str, Any]], measure: str) -> dict[str, np.ndarray]:
-    """Each prompt's values, one a seed; missing scores (None) are left out, never filled in."""
-    values = defaultdict(list)
+def prompt_groups(rows: Sequence[ScoreRow], measure: str) -> dict[str, Values]:
+    """The values of each prompt, one per seed. Missing scores (None) are left out, never imputed."""
+    values: dict[str, list[float]] = defaultdict(list)
     for row in rows:
         if row["measure"] == measure and row["value"] is not None:
             values[row["sample"]].append(float(row["value"]))
     return {sample: np.array(v) for sample, v in sorted(values.items())}
 
 
-def bootstrap_means(groups: Groups, seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:
-    """Means of `resamples` draws: prompts with replacement, then within each the seeds with replacement; (resamples,)."""
+def bootstrap_means(groups: Groups, seed: int = 0, resamples: int = RESAMPLES) -> Values:
+    """Bootstrap distribution of the mean of the prompt means.
+
+    Each draw takes prompts with replacement and, within each prompt, its seeds with replacement.
+
+    Returns:
+        (resamples,) means.
+    """
     counts = np.array([len(g) for g in groups])
     values = np.zeros((len(groups), counts.max()))
     for i, group in enumerate(groups):
@@ -36,11 +44,16 @@ def bootstrap_means(groups: Groups, seed: int = 0, resamples: int = RESAMPLES) -
     picks = (rng.random((resamples, len(groups), counts.max())) * own).astype(int)
     inside = np.arange(counts.max()) < own
     drawn = values[prompts[..., None], picks]
-    return ((drawn * inside).sum(2) / own[..., 0]).mean(1)
+    means: Values = ((drawn * inside).sum(2) / own[..., 0]).mean(1)
+    return means
 
 
 def mean_interval(groups: Groups, seed: int = 0) -> tuple[float | None, float | None, float | None]:
-    """Mean of the prompts' means and its 95 % percentile bootstrap interval; the interval is None for one prompt."""
+    """Mean of the prompt means and its 95 % percentile bootstrap interval.
+
+    Returns:
+        Mean, lower and upper end. All None for no prompt; the ends None for one prompt.
+    """
     if not groups:
         return None, None, None
     mean = float(np.mean([g.mean() for g in groups]))
@@ -52,9 +65,9 @@ def mean_interval(groups: Groups, seed: int = 0) -> tuple[float | None, float | 
     return mean, float(low), float(high)
 
 
-def summarize(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """{measure: mean, ci_low, ci_high, n (prompts), videos, missing} for every measure in the rows."""
-    table: dict[str, dict[str, Any]] = {}
+def summarize(rows: Sequence[ScoreRow]) -> dict[str, MeasureSummary]:
+    """The summary of every measure in the rows, by name."""
+    table: dict[str, MeasureSummary] = {}
     for measure in sorted({r["measure"] for r in rows}):
         groups = list(prompt_groups(rows, measure).values())
         mean, low, high = mean_interval(groups)

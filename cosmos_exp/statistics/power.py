@@ -1,16 +1,22 @@
-"""The statistics of an ablation. The unit is the prompt; seeds lie within prompts; runs are paired by prompt and seed."""
+"""Power of a paired comparison: how many prompts a sweep needs."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-from scipy import stats
 
 from cosmos_exp.statistics.intervals import LEVEL, Groups
 
+MOST_PROMPTS = 4096  # `prompts_needed` searches no further
 
-# --- how many would it need -------------------------------------------------------------------------------------
+
 def variance_components(groups: Groups) -> tuple[float, float]:
-    """Variance of the true difference between prompts and of one seed within a prompt (one-way random effects)."""
+    """Variance of the true difference between prompts, and of one seed within a prompt (one-way random effects).
+
+    Args:
+        groups: Differences of each prompt, one per seed; at least two prompts.
+    """
     within = [g.var(ddof=1) for g in groups if len(g) > 1]
     inner = float(np.mean(within)) if within else 0.0
     means = np.array([g.mean() for g in groups])
@@ -18,23 +24,41 @@ def variance_components(groups: Groups) -> tuple[float, float]:
     return max(float(means.var(ddof=1)) - inner / seeds, 0.0), inner
 
 
-def power(groups: Groups, effect: float, prompts: int, seeds: int, trials: int = 2000, seed: int = 0) -> float:
-    """Share of simulated studies of this size that find a true difference of `effect` at the 5 % level (paired t-test).
+def power(groups: Groups, effect: float, prompts: int, seeds: int) -> float:
+    """Power of the two-sided paired t-test at the 5 % level, from the noncentral t distribution (statsmodels).
 
-    Prompts' true differences and seeds' noise are normal with the measured variances.
+    The standard deviation of a prompt's mean difference is that of the measured variance components.
+
+    Args:
+        groups: Measured differences of each prompt, one per seed; at least two prompts.
+        effect: True difference, in the measure's unit.
+        prompts: Number of prompts of the planned sweep, at least 2.
+        seeds: Number of seeds per prompt of the planned sweep.
     """
+    from statsmodels.stats.power import TTestPower
+
     between, within = variance_components(groups)
-    rng = np.random.default_rng(seed)
-    means = effect + rng.normal(0, np.sqrt(between + within / seeds), (trials, prompts))
-    return float((stats.ttest_1samp(means, 0, axis=1).pvalue < LEVEL).mean())
+    deviation = math.sqrt(between + within / seeds)
+    if deviation == 0:
+        return float(effect != 0)
+    size, test = abs(effect) / deviation, TTestPower()
+    found = float(test.power(size, prompts, LEVEL))
+    if math.isnan(found):  # scipy's lower tail is NaN for very large effects, where it adds nothing
+        found = float(test.power(size, prompts, LEVEL / 2, alternative="larger"))
+    return 1.0 if math.isnan(found) else found
 
 
-def prompts_needed(groups: Groups, effect: float, seeds: int, wanted: float = 0.8, most: int = 4096) -> int | None:
-    """The fewest prompts at which `power` reaches `wanted`; None when even `most` do not."""
-    if effect == 0 or power(groups, effect, most, seeds, 200) < wanted:
+def prompts_needed(
+    groups: Groups, effect: float, seeds: int, wanted: float = 0.8, most: int = MOST_PROMPTS
+) -> int | None:
+    """The smallest number of prompts with a power of at least `wanted`; None if `most` prompts are too few.
+
+    A bisection, because statsmodels' own solver returns NaN or a wrong number where fewer than 3 prompts are enough.
+    """
+    if effect == 0 or power(groups, effect, most, seeds) < wanted:
         return None
     low, high = 2, most
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(groups, effect, middle, seeds, 1000) >= wanted else (middle + 1, high)
+        low, high = (low, middle) if power(groups, effect, middle, seeds) >= wanted else (middle + 1, high)
     return low

@@ -1,1 +1,1 @@
-"""Many runs: names, planned runs, live view, comparison of a rerun."""
+"""Many runs: names, folders, the runs of a sweep, live view, comparison of a rerun."""

@@ -1,51 +1,68 @@
-"""`cosmos-exp rerun RUN_DIR`: the same run again from its record, and what came out different."""
+"""What came out different between two runs of the same configuration."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
 
+ScoreKey = tuple[str, str, int]  # measure, sample, generation seed
 
-def compare(old: RunFolder, new: RunFolder) -> list[tuple[str, bool, str]]:
-    """(what, whether equal, words) for training losses, adapter, videos and scores of two runs."""
-    rows = [_losses(old, new)]
+
+@dataclass(frozen=True)
+class Comparison:
+    """One kind of result of two runs: is it the same, and the difference in words."""
+
+    what: str
+    same: bool
+    text: str
+
+
+def compare(old: RunFolder, new: RunFolder) -> list[Comparison]:
+    """Training losses, adapter, videos and scores of two runs."""
+    found = [_losses(old, new)]
     if old.adapter_file.is_file() or new.adapter_file.is_file():
-        rows.append(("adapter", _bytes(old.adapter_file) == _bytes(new.adapter_file), "every byte"))
+        found.append(Comparison("adapter", _bytes(old.adapter_file) == _bytes(new.adapter_file), "every byte"))
     names = sorted({p.name for f in (old, new) for p in f.videos.glob("*.mp4")})
     equal = [_bytes(old.videos / n) == _bytes(new.videos / n) for n in names]
-    rows.append(("videos", all(equal), f"{sum(equal)} of {len(names)} files byte for byte"))
-    return rows + _scores(old, new)
+    found.append(Comparison("videos", all(equal), f"{sum(equal)} of {len(names)} files byte for byte"))
+    return found + _scores(old, new)
 
 
 def _bytes(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def _losses(old: RunFolder, new: RunFolder) -> tuple[str, bool, str]:
+def _losses(old: RunFolder, new: RunFolder) -> Comparison:
+    what = "training losses"
     first, second = ({r["step"]: r["loss"] for r in read_json_lines(f.train_log)} for f in (old, new))
-    common = sorted(set(first) & set(second))
     if set(first) != set(second):
-        return "training losses", False, f"{len(first)} steps before, {len(second)} now"
-    if not common:
-        return "training losses", True, "none: no training"
-    gaps = [abs(first[s] - second[s]) for s in common]
-    begins = next((s for s, gap in zip(common, gaps, strict=True) if gap), None)
-    words = f"{len(common)} steps" + (f", largest difference {max(gaps):.3g}, from step {begins} on" if begins else "")
-    return "training losses", begins is None, words
+        return Comparison(what, False, f"{len(first)} steps before, {len(second)} now")
+    if not first:
+        return Comparison(what, True, "none: no training")
+    steps = sorted(first)
+    gaps = [abs(first[s] - second[s]) for s in steps]
+    begins = next((s for s, gap in zip(steps, gaps, strict=True) if gap), None)
+    text = f"{len(steps)} steps" + (f", largest difference {max(gaps):.3g}, from step {begins} on" if begins else "")
+    return Comparison(what, begins is None, text)
 
 
-def _scores(old: RunFolder, new: RunFolder) -> list[tuple[str, bool, str]]:
-    def keyed(folder: RunFolder) -> dict[tuple, float | None]:
-        return {(r["measure"], r["sample"], r["seed"]): r["value"] for r in read_json_lines(folder.scores)}
-
-    first, second, rows = keyed(old), keyed(new), []
+def _scores(old: RunFolder, new: RunFolder) -> list[Comparison]:
+    first, second, found = _by_key(old), _by_key(new), []
     for measure in sorted({k[0] for k in (*first, *second)}):
         keys = [k for k in sorted({*first, *second}) if k[0] == measure]
-        missing = sum((k in first) != (k in second) or (first.get(k) is None) != (second.get(k) is None) for k in keys)
-        gaps = [abs(a - b) for k in keys if (a := first.get(k)) is not None and (b := second.get(k)) is not None]
-        words = f"{len(keys)} videos, largest difference {max(gaps, default=0):.3g}"
-        words += f", {missing} scored in only one" if missing else ""
-        rows.append((measure, not missing and not any(gaps), words))
-    return rows
+        pairs = [(first.get(k), second.get(k)) for k in keys]
+        in_one = sum((k in first) != (k in second) for k in keys) + sum(
+            k in first and k in second and (first[k] is None) != (second[k] is None) for k in keys
+        )
+        gaps = [abs(a - b) for a, b in pairs if a is not None and b is not None]
+        text = f"{len(keys)} videos, largest difference {max(gaps, default=0):.3g}"
+        text += f", {in_one} scored in only one" if in_one else ""
+        found.append(Comparison(measure, not in_one and not any(gaps), text))
+    return found
+
+
+def _by_key(folder: RunFolder) -> dict[ScoreKey, float | None]:
+    return {(r["measure"], r["sample"], r["seed"]): r["value"] for r in read_json_lines(folder.scores)}

@@ -1,4 +1,4 @@
-"""`cosmos-exp sweep NAME`: a study through Hydra's multirun and launchers, one process a run; again finishes the rest."""
+"""Names of a sweep's runs: what sets one run apart from the others."""
 
 from __future__ import annotations
 
@@ -6,28 +6,19 @@ import re
 
 from cosmos_exp.config.schema import Config
 
-# What the base model, which is not trained, does not depend on.
+# The base model does not depend on these, as it is not trained.
 _TRAINING_ONLY = ("adapter", "rank", "alpha", "seed", "training")
-
-# Named by `run_name` in their own way.
-_NAMED = (
-    "adapter",
-    "adapter.kind",
-    "rank",
-    "adapter.rank",
-    "alpha",
-    "adapter.alpha",
-    "adapter.scaling",
-    "seed",
-    "experiment",
-)
+# `run_name` has its own words for these.
+_NAMED = ("adapter", "adapter.kind", "rank", "adapter.rank", "alpha", "adapter.alpha", "adapter.scaling", "seed")
+_NAMED += ("experiment",)
+MAX_LENGTH = 120
 
 
 def run_name(config: Config, swept: dict[str, str]) -> str:
-    """What sets a run apart: `base`, `lora-r8`, `dora-r32-seed1`, `lora-r8-a16-rslora`, then other swept keys.
+    """The name of a run: `base`, `lora-r8`, `dora-r32-seed1`, `lora-r8-a16-rslora`, then other swept keys.
 
     Args:
-        swept: the study's keys that take several values, with this run's value.
+        swept: the keys that take several values in the sweep, with this run's value.
     """
     adapter, base = config.adapter, config.adapter.kind == "none"
     words = ["base"] if base else [f"{adapter.kind}-r{adapter.rank}"]
@@ -39,4 +30,4 @@ def run_name(config: Config, swept: dict[str, str]) -> str:
         if key in _NAMED or (base and key.split(".")[0] in _TRAINING_ONLY):
             continue
         words.append(f"{key.rsplit('.', 1)[-1]}{value}")
-    return re.sub(r"[^\w.+-]", "", "-".join(words))[:120]
+    return re.sub(r"[^\w.+-]", "", "-".join(words))[:MAX_LENGTH]

@@ -1,32 +1,27 @@
-"""The embedded model's folder: the trained one that ships in weights/, or one of another size with random weights.
+"""The embedded model as a diffusers folder: the trained weights in weights/, or random weights in any size.
 
-Both are normal diffusers folders, loaded by the same code as the 2B model. A random one says so (RANDOM_WEIGHTS), and
-so does every run that uses it. The weights come from cosmos_exp/tabletop/pretrain.py.
+Both folders are loaded by the same code as the 2B model. A folder of random weights contains the file RANDOM_WEIGHTS,
+and every run that uses it records this. cosmos_exp/tabletop/pretraining/ trains the weights.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
 import json
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, CosmosTransformer3DModel, UniPCMultistepScheduler
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from cosmos_exp.config.schema import Transformer
+from cosmos_exp.config.schema import Model, Transformer
 from cosmos_exp.errors import UserError
-from cosmos_exp.tabletop.scene import COLORS, CONTAINERS, HANDS, OBJECTS
-from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
+from cosmos_exp.tabletop.vocabulary import COLORS, CONTAINERS, HANDS, OBJECTS
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHAT_TEMPLATE = (
@@ -34,22 +29,23 @@ CHAT_TEMPLATE = (
     "{% for part in message['content'] %}{{ part['text'] }}{% endfor %}<|im_end|>\n{% endfor %}"
 )
 SEED = 20251
+RANDOM_VERSION = 1  # part of the cache folder's name; change it with the code that draws random weights
 WEIGHTS = Path(__file__).parent / "weights"
 
 
-def model_folder(model: Any, cache_root: Path) -> Path:
-    """The diffusers folder for `model` (the keys under conf/model).
+def model_folder(model: Model, cache_root: Path) -> Path:
+    """The builder of model=tabletop: the diffusers folder of `model`.
 
-    The shipped weights when `model.weights` is trained; with `random`, a folder drawn from a seed on first use, in any
-    size (safe in several processes).
+    With model.weights=trained it is the folder of this package. With random it is a folder in the cache, created on
+    first use from a fixed seed and in the size of `model` (safe with several processes).
 
     Raises:
-        UserError: the keys ask for another size than the shipped weights have.
+        UserError: weights=trained, and the trained weights have another size.
     """
     if model.weights == "trained":
         return shipped_folder(model)
     wanted = {
-        "code": inspect.getsource(sys.modules[__name__]),
+        "version": RANDOM_VERSION,
         "transformer": dataclasses.asdict(model.transformer),
         "z_dim": model.z_dim,
         "text": model.text_channels,
@@ -63,53 +59,34 @@ def model_folder(model: Any, cache_root: Path) -> Path:
             build(work, model)
             os.replace(work, target)
         except OSError:
-            if not target.is_dir():  # another process was not first either: a real failure
+            if not target.is_dir():  # no other process has created it meanwhile: a real failure
                 raise
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return target
 
 
-def shipped_folder(model: Any) -> Path:
-    """weights/ beside this file, if it is of the size that `model` asks for."""
+def shipped_folder(model: Model) -> Path:
+    """The folder of the trained weights.
+
+    Raises:
+        UserError: `model` has another size.
+    """
     own = json.loads((WEIGHTS / "transformer" / "config.json").read_text())
     wanted = dataclasses.asdict(model.transformer) | {"crossattn_proj_in_channels": model.text_channels}
     other = {k: own[k] for k, v in wanted.items() if own[k] != v}
     if other:
-        told = ", ".join(f"{k} is {v}, not {wanted[k]}" for k, v in other.items())
-        raise UserError(f"model=tabletop: its trained weights have another size ({told}); set model.weights=random")
+        listed = ", ".join(f"{k} is {v}, not {wanted[k]}" for k, v in other.items())
+        raise UserError(
+            f"model=tabletop: the trained weights have another size ({listed}). Set model.weights=random to use this "
+            "size with random weights."
+        )
     return WEIGHTS
 
 
-def export(work: Path, out: Path) -> None:
-    """Write the trained parts under `work` (see pretrain.py) to `out` in bf16, whole or not at all."""
-    state = torch.load(work / "transformer.pt", map_location="cpu", weights_only=True)
-    transformer = CosmosTransformer3DModel.from_config(_transformer_keys(shipped_keys()))
-    missing, unexpected = transformer.load_state_dict(state["ema"], strict=False)
-    if unexpected or [m for m in missing if m in dict(transformer.named_parameters())]:
-        raise RuntimeError(f"{work}: the checkpoint is of another model ({missing}, {unexpected})")
-    vae = LinearVideoAutoencoder.from_pretrained(work / "vae")
-    if (work / "decoder.pt").is_file():
-        vae.refiner.load_state_dict(torch.load(work / "decoder.pt", weights_only=True)["refiner"])
-    part = Path(tempfile.mkdtemp(dir=out.parent, prefix=".tmp-"))
-    for name in ("text_encoder", "tokenizer", "scheduler"):
-        shutil.copytree(work / "frozen" / name, part / name)
-    text = Qwen2_5_VLForConditionalGeneration.from_pretrained(work / "frozen" / "text_encoder")
-    text.to(torch.bfloat16).save_pretrained(part / "text_encoder")
-    # In shards: a host of git repositories does not like large files.
-    transformer.to(torch.bfloat16).save_pretrained(part / "transformer", max_shard_size="7MB")
-    vae.to(torch.bfloat16).save_pretrained(part / "vae")
-    for name in ("LICENSE", "README.md"):
-        if (out / name).is_file():
-            shutil.copy(out / name, part / name)
-    shutil.rmtree(out, ignore_errors=True)
-    part.chmod(0o755)
-    os.replace(part, out)
-
-
-def shipped_keys(z_dim: int = 32) -> Any:
-    """The shipped model's sizes, as conf/model/tabletop.yaml has them."""
-    keys = Transformer(
+def shipped_settings(z_dim: int = 32) -> Model:
+    """The sizes of the trained model, as in conf/model/tabletop.yaml."""
+    transformer = Transformer(
         in_channels=z_dim + 1,
         out_channels=z_dim,
         num_attention_heads=4,
@@ -119,11 +96,11 @@ def shipped_keys(z_dim: int = 32) -> Any:
         text_embed_dim=256,
         adaln_lora_dim=64,
     )
-    return SimpleNamespace(transformer=keys, z_dim=z_dim, text_channels=128)
+    return Model(transformer=transformer, z_dim=z_dim, text_channels=128)
 
 
-def build(folder: Path, model: Any) -> None:
-    """Write transformer/ vae/ text_encoder/ tokenizer/ scheduler/ with weights drawn from SEED."""
+def build(folder: Path, model: Model) -> None:
+    """Write a diffusers folder with random weights, drawn from SEED, in the sizes of `model`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         tokenizer = build_tokenizer()
@@ -135,12 +112,13 @@ def build(folder: Path, model: Any) -> None:
     (folder / "RANDOM_WEIGHTS").write_text("These weights were drawn from a seed; nothing has been learned.\n")
 
 
-def build_transformer(model: Any) -> CosmosTransformer3DModel:
-    """CosmosTransformer3DModel with cross-attention projection, as the real one has it."""
-    return CosmosTransformer3DModel(**_transformer_keys(model))
+def build_transformer(model: Model) -> CosmosTransformer3DModel:
+    """A CosmosTransformer3DModel with cross-attention projection, as in the 2B model; weights from torch's RNG."""
+    return CosmosTransformer3DModel(**transformer_config(model))
 
 
-def _transformer_keys(model: Any) -> dict[str, Any]:
+def transformer_config(model: Model) -> dict[str, object]:
+    """The arguments of CosmosTransformer3DModel."""
     return dataclasses.asdict(model.transformer) | {
         "max_size": (32, 64, 64),
         "patch_size": (1, 2, 2),
@@ -154,7 +132,7 @@ def _transformer_keys(model: Any) -> dict[str, Any]:
 
 
 def build_vae(z_dim: int) -> AutoencoderKLWan:
-    """AutoencoderKLWan, 4x8x8; its first two-fold reduction is a patch, a quarter of the cost."""
+    """An AutoencoderKLWan that compresses by 4x8x8. Its first spatial factor 2 is a patch, for a quarter of the cost."""
     return AutoencoderKLWan(
         base_dim=16,
         z_dim=z_dim,
@@ -172,7 +150,7 @@ def build_vae(z_dim: int) -> AutoencoderKLWan:
 
 
 def build_text_encoder(vocabulary: int, text_channels: int) -> Qwen2_5_VLForConditionalGeneration:
-    """A frozen Qwen2.5-VL of two layers; random ones tell left from right under a linear probe."""
+    """A Qwen2.5-VL of two layers. Even with random weights a linear probe separates left from right."""
     width = text_channels // 2
     text = {
         "hidden_size": width,
@@ -192,7 +170,7 @@ def build_text_encoder(vocabulary: int, text_channels: int) -> Qwen2_5_VLForCond
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE of a few hundred pieces, learned from the world's own prompts: any text can be written in it."""
+    """A byte-level BPE tokenizer with 480 tokens, trained on the prompts of the world. It can encode any text."""
     prompts = [
         f"{start} the {a} {thing} and place it in the {b} {goal}."
         for start in (*(f"Use the {h} hand to pick up" for h in HANDS), "Pick up")
@@ -221,7 +199,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_scheduler() -> UniPCMultistepScheduler:
-    """The real model's scheduler with its settings."""
+    """The scheduler of the 2B model with its settings."""
     return UniPCMultistepScheduler(
         use_karras_sigmas=True, use_flow_sigmas=True, prediction_type="flow_prediction", sigma_min=0.01, sigma_max=200.0
     )

@@ -1,7 +1,8 @@
-"""judge=rules: scores a video of the tabletop world from 1 to 5 by what is seen in it, with the reasons.
+"""judge=rules: scores a video of the tabletop world from 1 to 5 by fixed rules, and gives the reasons.
 
-The two rubrics are Reason2's. It knows the video's pixels and, for `instruction`, the prompt through one parser; not
-the scene behind it, nor which model made it. Calibration: benchmarks/tabletop.py; the table is in docs/tabletop.md.
+The two rubrics are those of Reason2. The judge's input is the pixels of the video and, for `instruction`, the prompt.
+It knows neither the scene nor the model that generated the video. benchmarks/tabletop.py calibrates it; the table is in
+docs/tabletop.md.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,8 +19,13 @@ from cosmos_exp.data.video import probe, read_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.judges.interface import Answer, Question
 from cosmos_exp.metrics.judges.rubric import Rubric
-from cosmos_exp.tabletop.scene import COLORS, CONTAINERS, HANDS, OBJECTS
-from cosmos_exp.tabletop.seeing import Seen, look_at
+from cosmos_exp.tabletop.seeing import Seen, probe_video
+from cosmos_exp.tabletop.vocabulary import COLORS, CONTAINERS, HANDS, OBJECTS, other_hand
+
+if TYPE_CHECKING:
+    import torch
+
+    from cosmos_exp.config.schema import Judge as JudgeSettings
 
 _COLOR = "|".join(COLORS)
 _PROMPT = re.compile(
@@ -27,16 +33,16 @@ _PROMPT = re.compile(
     rf" and place it in the (?P<container>{_COLOR}) (?:{'|'.join(CONTAINERS)})",
     re.IGNORECASE,
 )
-OUT = 4  # frames in which an arm reaches out before it counts as having moved; up to half of that does not count
-FAST, FAST_ON = 17.0, 10.0  # pixels a frame, in one step and over several; the arms carry at 3 to 8
-MOVED = 7.0  # pixels; the sway taken out, what stands still stays within 3
-# What the world's own clips show, also after the autoencoder: mean gradient 55 to 85, grain 1 to 6.
+OUT = 4  # an arm that reaches out for this many frames has moved; half as many frames are ignored
+FAST, FAST_ON = 17.0, 10.0  # pixels per frame, in one step and over several steps; arms carry at 3 to 8
+MOVED = 7.0  # pixels; after the sway is removed, static things stay within 3
+# Rendered clips, also after the autoencoder, have a mean gradient of 55 to 85 and a grain of 1 to 6.
 SHARP, BLURRED, CLEAN, GRAINY = 48.0, 36.0, 7.0, 24.0
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """Colours of the named object and container; hand None when the prompt names none."""
+    """Colours of the object and the container in a prompt. `hand` is None when the prompt names no hand."""
 
     object: str
     container: str
@@ -44,7 +50,7 @@ class Instruction:
 
 
 def parse_instruction(prompt: str) -> Instruction | None:
-    """The one parser for all prompts; None for a text that is no instruction of this world."""
+    """Parse a prompt; None for a text that is not an instruction of the tabletop world."""
     found = _PROMPT.search(prompt)
     if not found:
         return None
@@ -54,62 +60,75 @@ def parse_instruction(prompt: str) -> Instruction | None:
 
 @dataclass
 class Findings:
-    """Deductions from 5, each with its reason."""
+    """Deductions from the highest score, 5, with their reasons."""
 
     reasons: list[str] = field(default_factory=list)
     lost: float = 0.0
 
     def deduct(self, points: float, reason: str) -> None:
+        """Record a deduction. Amounts of 0.005 or less are ignored."""
         if points > 0.005:
             self.lost += points
             self.reasons.append(f"-{points:.2f} {reason}")
 
     @property
     def score(self) -> float:
+        """5 minus all deductions, from 1 to 5."""
         return round(min(max(5.0 - self.lost, 1.0), 5.0), 3)
 
 
 def _ramp(value: float, good: float, bad: float) -> float:
-    """0 at `good` and better, 1 at `bad` and worse, straight between."""
+    """Return 0 at `good` or better, 1 at `bad` or worse, linear in between."""
     return float(np.clip((value - good) / (bad - good), 0, 1))
 
 
 def _tail(track: np.ndarray) -> np.ndarray:
-    """The last quarter of the video, three frames at least."""
+    """The last quarter of a track (T, ...), at least three frames."""
     return track[-max(3, len(track) // 4) :]
 
 
 def _last(seen: Seen, color: str) -> np.ndarray | None:
-    """Where a thing was last seen, within the last quarter of the video."""
+    """The last known centre (2,) of a thing in the last quarter of the video; None if it is not visible there."""
     tail = _tail(seen.faded_centers[color])
     visible = tail[~np.isnan(tail[:, 0])]
     return visible[-1] if len(visible) else None
 
 
 def judge_instruction(seen: Seen, wanted: Instruction) -> Findings | str:
-    """Hand, object and container: two points each for what is not as instructed. A text says why nothing can be said."""
+    """Judge hand, object and container against the instruction, with two points for each.
+
+    Returns:
+        Findings, or a text that says why the video cannot be judged.
+    """
     hidden = [c for c in (wanted.object, wanted.container) if c not in seen.things]
     if hidden:
         return f"the first frame shows no {' and no '.join(hidden)} thing"
     findings = Findings()
     _judge_hand(seen, wanted, findings)
     start, end = np.array(seen.things[wanted.object][1]), _last(seen, wanted.object)
-    way = 0.0 if end is None else float(np.linalg.norm(end - start))
-    findings.deduct(2 * (1 - _ramp(way, MOVED / 2, MOVED)), f"the {wanted.object} object was not moved")
+    distance = 0.0 if end is None else float(np.linalg.norm(end - start))
+    findings.deduct(2 * (1 - _ramp(distance, MOVED / 2, MOVED)), f"the {wanted.object} object was not moved")
     for color in seen.things:
         last = _last(seen, color)
         if color in (wanted.object, wanted.container) or last is None:
             continue
         shift = float(np.linalg.norm(last - np.array(seen.things[color][1])))
         findings.deduct(_ramp(shift, MOVED, 2 * MOVED), f"the {color} thing was moved, too")
-    area, place = seen.things[wanted.container]
-    goal = _last(seen, wanted.container)
-    goal = np.array(place) if goal is None else goal
-    radius = (area / np.pi) ** 0.5
-    gap = np.inf if end is None else min(np.linalg.norm(end - goal), np.linalg.norm(end - np.array(place)))
-    missed = 1.0 if end is None else _ramp(float(gap), 0.75 * radius + 1, 1.2 * radius + 2)
+    missed = _missed_container(seen, wanted.container, end)
     findings.deduct(2 * missed, f"the {wanted.object} object did not end in the {wanted.container} container")
     return findings
+
+
+def _missed_container(seen: Seen, container: str, end: np.ndarray | None) -> float:
+    """Return 0 if the object's last centre `end` is inside the container, 1 if it is outside or unknown."""
+    if end is None:
+        return 1.0
+    area, place = seen.things[container]
+    last = _last(seen, container)
+    goal = np.array(place) if last is None else last
+    radius = (area / np.pi) ** 0.5
+    gap = min(np.linalg.norm(end - goal), np.linalg.norm(end - np.array(place)))
+    return _ramp(float(gap), 0.75 * radius + 1, 1.2 * radius + 2)
 
 
 def _judge_hand(seen: Seen, wanted: Instruction, findings: Findings) -> None:
@@ -119,13 +138,17 @@ def _judge_hand(seen: Seen, wanted: Instruction, findings: Findings) -> None:
     elif wanted.hand is None:
         findings.deduct(2 * min(out.values()), "both hands reached out")
     else:
-        other = HANDS[1 - HANDS.index(wanted.hand)]
+        other = other_hand(wanted.hand)
         findings.deduct(2 * (1 - out[wanted.hand]), f"the {wanted.hand} hand did not reach out")
         findings.deduct(out[wanted.hand] * out[other], f"the {other} hand reached out, too")
 
 
 def judge_physics(seen: Seen) -> Findings:
-    """Things that vanish, appear, jump untouched or change size; hands that change their kind; a spoilt picture."""
+    """Judge physical plausibility.
+
+    Deductions are for things that vanish, appear, grow, fade or jump without contact, for hands that change their
+    appearance, and for blur and grain.
+    """
     findings = Findings()
     for color, (area, _) in seen.things.items():
         tail, faded = _tail(seen.areas[color]), _tail(seen.faded_areas[color])
@@ -136,10 +159,10 @@ def judge_physics(seen: Seen) -> Findings:
         findings.deduct(1.5 * min(_untouched_jumps(seen, color), 2), f"the {color} thing jumped untouched")
     for color, count in seen.appeared.items():
         findings.deduct(_ramp(count, 2, 5) * 1.5, f"a {color} thing came from nowhere")
-    share = seen.robot_share[~np.isnan(seen.robot_share)]
-    if len(share):
-        wrong = (share < 0.2) if seen.look == "robot" else (share > 0.4)
-        what = "gripper turned into a hand" if seen.look == "robot" else "hand turned into a gripper"
+    black = seen.robot_fraction[~np.isnan(seen.robot_fraction)]
+    if len(black):
+        wrong = (black < 0.2) if seen.appearance == "robot" else (black > 0.4)
+        what = "gripper turned into a hand" if seen.appearance == "robot" else "hand turned into a gripper"
         findings.deduct(3 * _ramp(float(wrong.mean()), 0.1, 0.5), f"a {what} in {wrong.mean():.0%} of its frames")
     findings.deduct(2.5 * _ramp(-seen.sharpness, -SHARP, -BLURRED), "the picture blurs")
     findings.deduct(2.5 * _ramp(seen.grain, CLEAN, GRAINY), "the picture is grainy")
@@ -147,14 +170,15 @@ def judge_physics(seen: Seen) -> Findings:
 
 
 def _untouched_jumps(seen: Seen, color: str) -> int:
-    """Times a thing is elsewhere from one sight of it to the next without an arm having been near both places.
+    """Number of times that a thing moves without contact.
 
-    Only sights of at least half of it count: the centre of what an arm leaves visible wanders. It is untouched, too, when
-    it is gone from one frame to the next with no arm anywhere near (a forearm of the table's tone may go unseen, its
-    sleeve does not), or faster than any arm.
+    A move counts when no arm was near both positions, or when it is faster than any arm. Only frames that show at least
+    half of the thing are compared: the centre of a partly occluded thing shifts. A thing that disappears from one frame
+    to the next with no arm near it counts, too (a forearm of the table's tone may be missed, its sleeve is not).
     """
     centers, areas, whole = seen.centers[color], seen.areas[color], seen.things[color][0]
-    jumps, before = 0, None
+    jumps = 0
+    before: int | None = None
     for t in np.flatnonzero(areas >= 0.5 * whole).tolist():
         if before is not None and np.linalg.norm(centers[t] - centers[before]) > MOVED:
             carried = all(any(_arm_near(seen.arms[k], centers[j]) for k in range(before, t + 1)) for j in (before, t))
@@ -168,26 +192,37 @@ def _untouched_jumps(seen: Seen, color: str) -> int:
 
 
 def _arm_near(arm: np.ndarray, center: np.ndarray, reach: float = 18.0) -> bool:
+    """Whether bool (H, W) `arm` has a pixel within `reach` pixels of `center`."""
     y, x = np.nonzero(arm)
     return bool(len(x)) and bool(((x - center[0]) ** 2 + (y - center[1]) ** 2).min() < reach**2)
 
 
 class RulesJudge:
-    """The embedded world's judge; needs no weights."""
+    """The judge of the tabletop world. It has no weights.
+
+    Args:
+        settings, device, precision, seed: the arguments of every judge. The rules depend on none of them.
+    """
 
     name = "rules"
     batch = 1
 
-    def __init__(self, settings: Any = None, device: Any = None, precision: str = "no", seed: int = 0):
+    def __init__(
+        self,
+        settings: JudgeSettings | None = None,
+        device: torch.device | None = None,
+        precision: str = "no",
+        seed: int = 0,
+    ):
         self._last: tuple[np.ndarray, Seen] | None = None
         self._file: tuple[Path, np.ndarray] | None = None
 
     def identity(self) -> None:
-        """Its answers are not kept: looking again costs a fraction of a second, and its rules are code."""
+        """None: answers are not cached, because judging takes a fraction of a second and the rules are code."""
         return None
 
     def ask(self, questions: Sequence[Question], temperature: float, seed: int) -> list[Answer]:
-        """Judge files; the same every time, whatever temperature and seed."""
+        """Judge video files. The answers do not depend on temperature and seed."""
         return [self._ask(q) for q in questions]
 
     def _ask(self, question: Question) -> Answer:
@@ -196,20 +231,27 @@ class RulesJudge:
         return self.answer(self._file[1], probe(question.video).fps, question.rubric, question.instruction)
 
     def answer(self, frames: np.ndarray, fps: float, rubric: Rubric, instruction: str | None) -> Answer:
-        """Judge uint8 (T, H, W, 3) under `physics` or `instruction`; the reasons are the answer's text.
+        """Judge one video under the rubric `physics` or `instruction`.
+
+        Args:
+            frames: uint8 (T, H, W, 3). Observations are kept between calls with the same array.
+            fps: frames per second; not used by the rules.
+
+        Returns:
+            Score from 1 to 5, with the reasons as text; score None if the video cannot be judged.
 
         Raises:
-            UserError: a rubric that the rules do not know.
+            UserError: another rubric.
         """
         if rubric.measure not in ("physics", "instruction"):
             raise UserError(
-                f"judge=rules knows the rubrics physics and instruction, not {rubric.measure!r}; "
-                "set judge.rubrics=[physics,instruction] or another judge"
+                f"judge.rubrics: judge=rules has the rubrics physics and instruction, not {rubric.measure!r}. "
+                "Set judge.rubrics=[physics,instruction] or use another judge."
             )
         if len(frames) < 2:
             return Answer(None, None, "one frame shows nothing happening")
         if self._last is None or self._last[0] is not frames:
-            self._last = (frames, look_at(frames))
+            self._last = (frames, probe_video(frames))
         seen = self._last[1]
         if rubric.measure == "physics":
             found: Findings | str = judge_physics(seen)

@@ -1,108 +1,112 @@
-"""What can be seen in a video of the tabletop world: where each coloured thing is, where arms are, which side moved.
+"""Observations from a video of the tabletop world: where each coloured thing is, where arms are, which side moved.
 
-Pixels only, and the world's general knowledge: the seven colours, where hands rest. Nothing of the clip's truth.
+Only pixels and general knowledge of the world are used (its seven colours, where hands rest), not the ground truth of
+the clip.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import cv2
 import numpy as np
 
-from cosmos_exp.tabletop.scene import COLORS, HANDS, LABELS, SKIN, SLEEVES, TABLE_TONE, Scene
+from cosmos_exp.tabletop.scene import Scene
+from cosmos_exp.tabletop.vectors import Triple
+from cosmos_exp.tabletop.vocabulary import COLORS, HANDS, LABELS, SKIN, SLEEVES, TABLE_TONE
+
+Point = tuple[float, float]  # x, y in pixels
+Part = tuple[int, Point]  # area in pixels and centre of a connected part
+Masks = dict[str, np.ndarray]  # bool (H, W) by colour or hand
 
 WOOD = (TABLE_TONE, (172, 128, 84), (200, 156, 112), (240, 214, 172), (96, 60, 36), (70, 44, 26))
 WALL = ((176, 184, 188),)
-# Shares of red and green that a lit or shaded surface keeps. White is a colour of its own: neutral and bright.
-_REFERENCES = [COLORS[c] for c in COLORS if c != "white"] + [*WOOD, *SKIN, *SLEEVES, *WALL]
+# Colours are compared by chromaticity, r / (r + g + b) and g / (r + g + b), which light and shade leave unchanged.
+# White is treated separately: neutral and bright.
+_REFERENCES: list[Triple] = [COLORS[c] for c in COLORS if c != "white"] + [*WOOD, *SKIN, *SLEEVES, *WALL]
 _NAMES = [c for c in COLORS if c != "white"] + [""] * (len(_REFERENCES) - len(COLORS) + 1)
-NEUTRAL, WHITE_FROM, DARK = 0.024, 178, 48
-SMALLEST = 10  # pixels of a thing
-MAX_REACH = 0.055  # in shares of red and green: farther from every reference is no named colour
-FADED_REACH = 0.11  # a thing known from the first frame is still there this far from its colour, faded
+NEUTRAL, WHITE_FROM, DARK = 0.024, 178, 48  # chromaticity distance from grey; grey levels
+SMALLEST = 10  # pixels; smaller parts are ignored
+MAX_REACH = 0.055  # largest chromaticity distance from a reference at which a pixel has that colour
+FADED_REACH = 0.11  # the same for a thing known from the first frame whose colour may have faded
 
 
-def color_masks(frame: np.ndarray, reaches: tuple[float, ...]) -> list[dict[str, np.ndarray]]:
-    """For each reach boolean (H, W) by named colour: pixels within it of that hue, whatever their brightness."""
+def color_masks(frame: np.ndarray, reaches: tuple[float, ...]) -> list[Masks]:
+    """Return one dictionary per reach: colour -> bool (H, W), the pixels within that chromaticity distance.
+
+    Args:
+        frame: uint8 (H, W, 3).
+        reaches: chromaticity distances.
+    """
     rgb = frame.astype(np.float32)
     total = rgb.sum(-1) + 1e-3
-    share = rgb[..., :2] / total[..., None]
+    chromaticity = rgb[..., :2] / total[..., None]
     table = np.array([[c[0] / sum(c), c[1] / sum(c)] for c in _REFERENCES], np.float32)
-    distance = ((share[:, :, None] - table) ** 2).sum(-1)
+    distance = ((chromaticity[:, :, None] - table) ** 2).sum(-1)
     best, nearest = distance.argmin(-1), distance.min(-1)
-    white = (np.abs(share - 1 / 3).max(-1) < NEUTRAL) & (rgb.min(-1) > WHITE_FROM)
+    white = (np.abs(chromaticity - 1 / 3).max(-1) < NEUTRAL) & (rgb.min(-1) > WHITE_FROM)
     named = {n: (best == i) & (total > 110) for i, n in enumerate(_NAMES) if n}
     return [{n: m & (nearest < reach**2) for n, m in named.items()} | {"white": white.copy()} for reach in reaches]
 
 
 def neutral(frame: np.ndarray) -> np.ndarray:
-    """Boolean (H, W): black, grey or steel, as grippers are; brighter than white's limit is left out."""
+    """Return bool (H, W): black, grey or steel pixels, the colours of grippers. White is excluded."""
     rgb = frame.astype(np.float32)
     spread = rgb.max(-1) - rgb.min(-1)
     return (spread < 10 + 0.08 * rgb.max(-1)) & (rgb.max(-1) < WHITE_FROM)
 
 
 def black(frame: np.ndarray) -> np.ndarray:
-    """Boolean (H, W): as dark as the robot's arm; the darkest sleeve is half as bright again."""
+    """Return bool (H, W): pixels as dark as the robot's arm. The darkest sleeve is 1.5 times as bright."""
     return neutral(frame) & (frame.max(-1) < DARK)
 
 
-def largest(mask: np.ndarray, near: tuple[float, float] | None = None, reach: float = 1e9) -> tuple[int, tuple] | None:
-    """Area and centre (x, y) of the largest connected part, or the largest within `reach` pixels of `near`."""
+def largest(mask: np.ndarray) -> Part | None:
+    """Return area and centre of the largest connected part of bool (H, W); None if all are below SMALLEST."""
     count, _, stats, centers = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    best = None
+    best: Part | None = None
     for i in range(1, count):
         area, center = int(stats[i, cv2.CC_STAT_AREA]), (float(centers[i][0]), float(centers[i][1]))
-        if near is not None and (center[0] - near[0]) ** 2 + (center[1] - near[1]) ** 2 > reach**2:
-            continue
         if area >= SMALLEST and (best is None or area > best[0]):
             best = (area, center)
     return best
 
 
 @cache
-def rest_masks(look: str, size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Where the world's hands rest in a first frame: pixels that a hand covers in most scenes."""
-    scenes = [Scene.sample(50_000_000 + k, look, size=size, num_frames=1).clip().labels[0] for k in range(6)]
+def rest_masks(appearance: str, size: tuple[int, int]) -> Masks:
+    """Where each hand rests in a first frame: hand -> bool (H, W), pixels that it covers in most scenes."""
+    scenes = [Scene.sample(50_000_000 + k, appearance, size=size, num_frames=1).clip().labels[0] for k in range(6)]
     return {h: np.mean([s == LABELS[h] for s in scenes], axis=0) > 0.6 for h in HANDS}
 
 
-def seen_look(first: np.ndarray) -> str:
-    """robot or human, by the share of neutral pixels where hands rest."""
+def seen_appearance(first: np.ndarray) -> str:
+    """Return robot or human, by the fraction of neutral pixels where hands rest in uint8 (H, W, 3)."""
     size = first.shape[:2]
     place = rest_masks("robot", size)["left"] | rest_masks("robot", size)["right"]
     return "robot" if neutral(first)[place].mean() > 0.6 else "human"
 
 
 def horizon(first: np.ndarray) -> int:
-    """The row where the table begins: the first row most of whose pixels have the wood's hue."""
+    """The row of the table's far edge: the first row most of whose pixels have the hue of the wood."""
     rgb = first.astype(np.float32)
-    share = rgb[..., 0] / (rgb.sum(-1) + 1e-3)
-    rows = np.flatnonzero((share > 0.39).mean(1) > 0.5)
+    red = rgb[..., 0] / (rgb.sum(-1) + 1e-3)
+    rows = np.flatnonzero((red > 0.39).mean(1) > 0.5)
     return int(rows[0]) if len(rows) else 0
 
 
 def aligned(frames: np.ndarray) -> np.ndarray:
-    """Every frame warped onto the first by the homography of its matched keypoints: the sway taken out."""
+    """Every frame warped onto the first, which removes the sway of the camera.
+
+    The warp is the homography of matched SIFT keypoints. A frame without a plausible homography is kept as it is.
+    """
     sift, matcher = cv2.SIFT_create(contrastThreshold=0.02), cv2.BFMatcher()  # type: ignore[attr-defined]
     grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
-    points, descriptors = sift.detectAndCompute(grey[0], None)
+    first = sift.detectAndCompute(grey[0], None)
     out, height, width = [frames[0]], *frames.shape[1:3]
     for index in range(1, len(frames)):
-        own, found = sift.detectAndCompute(grey[index], None)
-        warp = None
-        if descriptors is not None and found is not None and len(found) > 8 and len(descriptors) > 8:
-            pairs = matcher.knnMatch(found, descriptors, k=2)
-            good = [m for m, n in pairs if m.distance < 0.75 * n.distance]
-            if len(good) >= 8:
-                a = np.array([own[m.queryIdx].pt for m in good], np.float32)
-                b = np.array([points[m.trainIdx].pt for m in good], np.float32)
-                warp, kept = cv2.findHomography(a, b, cv2.USAC_MAGSAC, 1.5)
-                shift = None if warp is None else _corner_shift(warp, width, height)
-                if shift is None or shift > 16 or kept.sum() < 8:  # no sway is that large: matches were wrong
-                    warp = None
+        warp = _homography(sift.detectAndCompute(grey[index], None), first, matcher, width, height)
         out.append(
             frames[index]
             if warp is None
@@ -111,32 +115,57 @@ def aligned(frames: np.ndarray) -> np.ndarray:
     return np.stack(out)
 
 
+Features = tuple[Sequence[cv2.KeyPoint], np.ndarray | None]  # keypoints and their descriptors; None without keypoints
+
+
+def _homography(
+    features: Features, first: Features, matcher: cv2.BFMatcher, width: int, height: int
+) -> np.ndarray | None:
+    """3x3 homography from a frame to the first; None with too few matches or an implausible shift."""
+    (own, found), (points, descriptors) = features, first
+    if descriptors is None or found is None or len(found) <= 8 or len(descriptors) <= 8:
+        return None
+    pairs = matcher.knnMatch(found, descriptors, k=2)
+    good = [m for m, n in pairs if m.distance < 0.75 * n.distance]
+    if len(good) < 8:
+        return None
+    a = np.array([own[m.queryIdx].pt for m in good], np.float32)
+    b = np.array([points[m.trainIdx].pt for m in good], np.float32)
+    warp, kept = cv2.findHomography(a, b, cv2.USAC_MAGSAC, 1.5)
+    # The camera never sways by more than 16 pixels: a larger shift means wrong matches.
+    if warp is None or _corner_shift(warp, width, height) > 16 or kept.sum() < 8:
+        return None
+    return warp
+
+
 def _corner_shift(warp: np.ndarray, width: int, height: int) -> float:
+    """Largest shift of a picture corner along one axis, in pixels."""
     corners = np.array([[[0, 0], [width, 0], [0, height], [width, height]]], np.float32)
     return float(np.abs(cv2.perspectiveTransform(corners, warp) - corners).max())
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What `look_at` found. T frames, coordinates in pixels of the first frame.
+    """Observations of `probe_video`. T frames; coordinates are pixels of the first frame.
 
-    things: colour -> (area, centre) in the first frame. areas (T,) and centers (T, 2; nan when unseen) by colour.
-    faded_areas, faded_centers: the same, where its hue may have drifted.
-    arms: bool (T, H, W), pixels of arms that are not where they rested. side_frames: frames in which a left or right
-    arm reaches out. robot_share (T,): share of pixels as black as the robot's arm in what reaches out; nan if nothing.
-    rest_change: by hand, share of its resting place that is changed (T,). appeared: colours that come without having
-    been in the first frame. sharpness, grain: see `_picture`. change: mean difference to the first frame, grey levels.
+    things: colour -> area and centre in the first frame. areas (T,) and centers (T, 2; nan when not visible) by colour.
+    faded_areas, faded_centers: the same with the wider colour tolerance FADED_REACH.
+    arms: bool (T, H, W), pixels of arms outside their rest position. side_frames: number of frames in which a left or
+    right arm reaches out. robot_fraction (T,): fraction of the pixels reaching out that are as black as the robot's
+    arm; nan when nothing reaches out. rest_change: hand -> (T,), fraction of its rest position that has changed.
+    appeared: colour -> number of frames, for colours that the first frame does not show.
+    sharpness, grain: see `_sharpness_and_grain`. change: mean absolute difference to the first frame, grey levels.
     """
 
-    look: str
-    things: dict[str, tuple[int, tuple[float, float]]]
+    appearance: str
+    things: dict[str, Part]
     areas: dict[str, np.ndarray]
     centers: dict[str, np.ndarray]
     faded_areas: dict[str, np.ndarray]
     faded_centers: dict[str, np.ndarray]
     arms: np.ndarray
     side_frames: dict[str, int]
-    robot_share: np.ndarray
+    robot_fraction: np.ndarray
     rest_change: dict[str, np.ndarray]
     appeared: dict[str, int]
     sharpness: float
@@ -145,54 +174,62 @@ class Seen:
 
 
 def changed(frame: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Boolean (H, W): unlike the first frame, also unlike it moved by a pixel, and more than a shadow on it."""
+    """Return bool (H, W): pixels that differ from the first frame by more than a one-pixel shift or a shadow."""
     low, high = (op(first, np.ones((5, 5), np.uint8)).astype(np.int32) for op in (cv2.erode, cv2.dilate))
     value = frame.astype(np.int32)
     outside = np.maximum(low - value, 0) + np.maximum(value - high, 0)
     far = outside.sum(-1) > 36
-    # A shadow that comes or goes keeps the shares of the colours and takes two fifths of the light.
+    # A shadow that appears or disappears keeps the chromaticity and takes two fifths of the light.
     a, b = frame.astype(np.float32) + 1, first.astype(np.float32) + 1
     ratio = a.sum(-1) / b.sum(-1)
-    shares = np.abs(a / a.sum(-1, keepdims=True) - b / b.sum(-1, keepdims=True)).max(-1)
+    shift = np.abs(a / a.sum(-1, keepdims=True) - b / b.sum(-1, keepdims=True)).max(-1)
     shade = ((ratio > 0.48) & (ratio < 0.7)) | ((ratio > 1.45) & (ratio < 2.1))
-    return far & ~(shade & (shares < 0.025))
+    return far & ~(shade & (shift < 0.025))
 
 
-def look_at(frames: np.ndarray) -> Seen:
-    """Look at uint8 (T, H, W, 3)."""
+def probe_video(frames: np.ndarray) -> Seen:
+    """Collect all observations from uint8 (T, H, W, 3), T >= 2."""
     flat = aligned(frames)
     first, top = flat[0], horizon(flat[0])
-    look = seen_look(first)
-    rest = rest_masks(look, first.shape[:2])
-    masks, faded = map(list, zip(*(color_masks(f, (MAX_REACH, FADED_REACH)) for f in flat), strict=True))
+    appearance = seen_appearance(first)
+    rest = rest_masks(appearance, first.shape[:2])
+    masks: list[Masks] = []
+    faded: list[Masks] = []
+    for frame in flat:
+        near, wide = color_masks(frame, (MAX_REACH, FADED_REACH))
+        masks.append(near)
+        faded.append(wide)
     for of_frame in masks + faded:
         for mask in of_frame.values():
             mask[:top] = False
     hands = cv2.dilate((rest["left"] | rest["right"]).astype(np.uint8), np.ones((5, 5))) > 0
-    things = {}
-    for color, mask in masks[0].items():
-        found = largest(mask & ~hands)
-        if found:
-            things[color] = found
+    things = {c: part for c, mask in masks[0].items() if (part := largest(mask & ~hands)) is not None}
     arms = np.stack([_arm_mask(f, first, m, masks[0], things) for f, m in zip(flat, masks, strict=True)])
     sides = [_side(a) for a in arms]
-    share = np.array([np.nan if s is None else black(f)[a].mean() for f, a, s in zip(flat, arms, sides, strict=True)])
+    robot = [np.nan if s is None else black(f)[a].mean() for f, a, s in zip(flat, arms, sides, strict=True)]
+    areas, centers = _tracks(masks, things)
+    faded_areas, faded_centers = _tracks(faded, things)
+    sharpness, grain = _sharpness_and_grain(frames)
     return Seen(
-        look,
-        things,
-        *_tracks(masks, things),
-        *_tracks(faded, things),
-        arms,
-        {h: sides.count(h) for h in HANDS},
-        share,
-        {h: np.array([changed(f, first)[rest[h]].mean() for f in flat]) for h in HANDS},
-        _appeared(masks, things, hands, arms),
-        *_picture(frames),
-        float(np.abs(flat[1:].astype(int) - first).mean()),
+        appearance=appearance,
+        things=things,
+        areas=areas,
+        centers=centers,
+        faded_areas=faded_areas,
+        faded_centers=faded_centers,
+        arms=arms,
+        side_frames={h: sides.count(h) for h in HANDS},
+        robot_fraction=np.array(robot),
+        rest_change={h: np.array([changed(f, first)[rest[h]].mean() for f in flat]) for h in HANDS},
+        appeared=_appeared(masks, things, hands, arms),
+        sharpness=sharpness,
+        grain=grain,
+        change=float(np.abs(flat[1:].astype(int) - first).mean()),
     )
 
 
-def _tracks(masks: list[dict], things: dict) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _tracks(masks: list[Masks], things: dict[str, Part]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Area (T,) and centre (T, 2) of the largest part of each thing's colour, by colour."""
     areas = {c: np.zeros(len(masks)) for c in things}
     centers = {c: np.full((len(masks), 2), np.nan) for c in things}
     for color in things:
@@ -203,7 +240,12 @@ def _tracks(masks: list[dict], things: dict) -> tuple[dict[str, np.ndarray], dic
     return areas, centers
 
 
-def _arm_mask(frame: np.ndarray, first: np.ndarray, masks: dict, before: dict, things: dict) -> np.ndarray:
+def _arm_mask(frame: np.ndarray, first: np.ndarray, masks: Masks, before: Masks, things: dict[str, Part]) -> np.ndarray:
+    """Return bool (H, W): changed parts of 30 pixels or more that are no thing.
+
+    Args:
+        masks, before: colour masks of `frame` and of the first frame.
+    """
     arm = changed(frame, first)
     for color in things:  # neither a thing nor the place that it left is an arm
         arm &= ~masks[color] & ~(cv2.dilate(before[color].astype(np.uint8), np.ones((3, 3))) > 0)
@@ -217,7 +259,7 @@ def _arm_mask(frame: np.ndarray, first: np.ndarray, masks: dict, before: dict, t
 
 
 def _side(arm: np.ndarray) -> str | None:
-    """Which side the largest arm comes from: where its lowest pixels are."""
+    """The side from which the largest arm reaches in, by its lowest pixels; None without an arm."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(arm.astype(np.uint8), connectivity=8)
     if count < 2:
         return None
@@ -228,8 +270,8 @@ def _side(arm: np.ndarray) -> str | None:
     return "left" if x[y >= y.max() - 3].mean() < arm.shape[1] / 2 else "right"
 
 
-def _appeared(masks: list[dict], things: dict, hands: np.ndarray, arms: np.ndarray) -> dict[str, int]:
-    """Colours seen as a thing in three frames or more that the first frame does not show."""
+def _appeared(masks: list[Masks], things: dict[str, Part], hands: np.ndarray, arms: np.ndarray) -> dict[str, int]:
+    """Number of frames by colour, for colours that form a part in at least three frames but not in the first."""
     counts = {}
     for color in COLORS:
         if color not in things:
@@ -239,8 +281,11 @@ def _appeared(masks: list[dict], things: dict, hands: np.ndarray, arms: np.ndarr
     return counts
 
 
-def _picture(frames: np.ndarray) -> tuple[float, float]:
-    """Mean gradient and grain of the later frames in grey levels (grain is a median, so edges do not count)."""
+def _sharpness_and_grain(frames: np.ndarray) -> tuple[float, float]:
+    """Mean gradient and grain of the frames after the first, in grey levels.
+
+    Grain is the median absolute Laplacian; a median is not affected by edges.
+    """
     grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY).astype(np.float32) for f in frames]
     edges = [
         float(np.mean(np.abs(cv2.Sobel(g, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(g, cv2.CV_32F, 0, 1)))) for g in grey

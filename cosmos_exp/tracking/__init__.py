@@ -1,1 +1,1 @@
-"""Dashboards: mirrors of the run folder."""
+"""wandb as a mirror of the run folder."""

@@ -1,62 +1,92 @@
-"""`cosmos-exp dashboard STUDY`: a saved wandb workspace and report over a study's runs, by wandb-workspaces."""
+"""A saved wandb workspace and report of the runs of a sweep, by wandb-workspaces."""
 
 from __future__ import annotations
 
-import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import yaml
 
-from cosmos_exp.errors import UserError
 from cosmos_exp.files import write_json
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tracking.wandb import logged_in
 
-SCORES = ("instruction", "physics", "tse_moving", "tse", "cse")
+if TYPE_CHECKING:
+    from wandb_workspaces.reports.v2 import Report
+    from wandb_workspaces.reports.v2.interface import BlockTypes, PanelTypes
+    from wandb_workspaces.workspaces import Workspace
+
+MEASURES = ("instruction", "physics", "tse_moving", "tse", "cse")  # with panels of their own, in this order
+NO_ENTITY = "ENTITY"  # the definitions need an entity; without a login there is none
 
 
-def main(args: argparse.Namespace) -> int:
-    """Build or update both; without a login write their definitions beside the study and say what they will hold."""
-    study = Path(args.study)
-    if not study.is_dir():
-        study = Path("outputs") / "sweeps" / args.study
-    runs = sorted(p.parent for p in study.glob("*/status.json"))
-    if not runs:
-        raise UserError(f"{args.study}: no runs below {study}")
+@dataclass(frozen=True)
+class Dashboard:
+    """What workspace and report show: the runs of one group of a wandb project.
+
+    `measures` are those that at least one run has.
+    """
+
+    entity: str
+    project: str
+    group: str
+    measures: list[str]
+
+    @property
+    def title(self) -> str:
+        return f"Sweep {self.group}"
+
+    def panel_titles(self) -> dict[str, list[str]]:
+        """The titles of the panels by section."""
+        return {name: [_title(p) for p in panels] for name, panels in _sections(self.measures).items()}
+
+
+def define_dashboard(runs: list[Path], entity: str | None = None, project: str | None = None) -> Dashboard:
+    """The dashboard of the runs of a sweep.
+
+    Args:
+        runs: Run folders; the first one's configuration gives group, and entity and project where they are None.
+        entity: wandb entity.
+        project: wandb project.
+    """
     config = yaml.safe_load(RunFolder(runs[0]).config.read_text(encoding="utf-8"))
-    project = args.project or config["tracking"]["project"]
-    group = config["tracking"]["group"] or config["name"]
-    measures = _measures(runs)
-    # The definition needs some entity; online wandb's default stands in for none.
-    entity = args.entity or config["tracking"]["entity"] or (_default_entity() if logged_in() else "ENTITY")
-    workspace = _workspace(entity, project, group, measures)
-    if logged_in():
-        return _save(workspace, _report(entity, project, group, measures))
+    tracking = config["tracking"]
+    entity = entity or tracking["entity"] or (_default_entity() if logged_in() else NO_ENTITY)
+    found = {m for r in map(RunFolder, runs) for m in r.read(r.metrics).get("measures", {})}
+    measures = [m for m in MEASURES if m in found]
+    return Dashboard(entity, project or tracking["project"], tracking["group"] or config["name"], measures)
+
+
+def save_dashboard(dashboard: Dashboard) -> list[str]:
+    """Save workspace and report on the wandb server; needs a login.
+
+    Returns:
+        Their URLs.
+    """
+    workspace, report = _workspace(dashboard), _report(dashboard)
+    workspace.save()
+    report.save()
+    return [workspace.url, report.url]
+
+
+def write_definitions(dashboard: Dashboard, folder: Path) -> Path:
+    """Write workspace.json and report.json, what `save_dashboard` would send; needs no login.
+
+    Returns:
+        The folder.
+    """
+    workspace = _workspace(dashboard)
     panels = {
         name: [p._to_model().model_dump(mode="json", by_alias=True) for p in found]
-        for name, found in _sections(measures).items()
+        for name, found in _sections(dashboard.measures).items()
     }
-    folder = study / "dashboard"
+    report = {"title": dashboard.title, "project": dashboard.project, "group": dashboard.group, "sections": panels}
+    # wandb-workspaces has no public way to write a definition to a file.
     write_json(folder / "workspace.json", json.loads(workspace._to_model().model_dump_json(by_alias=True)))
-    write_json(
-        folder / "report.json", {"title": f"Study {group}", "project": project, "group": group, "sections": panels}
-    )
-    print(f"not logged in to wandb: the definitions are in {folder}. With `wandb login`, `wandb sync`")
-    print(f"{study}/*/wandb/offline-run-* and this command again, project {project} gets")
-    print(f"  a workspace '{workspace.name}' over the {len(runs)} runs of group {group}, with sections")
-    for section in workspace.sections:
-        print(f"    {section.name}: {', '.join(_title(p) for p in section.panels)}")
-    print(f"  a report 'Study {group}' with the same panels")
-    return 0
-
-
-def _save(workspace: Any, report: Any) -> int:
-    for thing in (workspace, report):
-        thing.save()
-        print(thing.url)
-    return 0
+    write_json(folder / "report.json", report)
+    return folder
 
 
 def _default_entity() -> str:
@@ -65,74 +95,59 @@ def _default_entity() -> str:
     return str(wandb.Api().default_entity)
 
 
-def _measures(runs: list[Path]) -> list[str]:
-    there = {m for r in runs for m in RunFolder(r).read(RunFolder(r).metrics).get("measures", {})}
-    return [m for m in SCORES if m in there]
-
-
-def _title(panel: Any) -> str:
+def _title(panel: PanelTypes) -> str:
     return getattr(panel, "title", None) or getattr(panel, "table_name", None) or type(panel).__name__
 
 
-def _sections(measures: list[str]) -> dict[str, list[Any]]:
+def _sections(measures: list[str]) -> dict[str, list[PanelTypes]]:
+    """The panels by section."""
     import wandb_workspaces.reports.v2 as wr
 
     rank, kind = wr.Config("adapter.rank"), wr.Config("adapter.kind")
-    loss = [
-        wr.LinePlot(
-            title="training loss by rank", x="train/step", y=["train/loss"], groupby=rank, smoothing_factor=0.8
-        ),
-        wr.LinePlot(
-            title="validation loss by rank", x="validation/step", y=["validation/validation_loss"], groupby=rank
-        ),
+    means = {m: wr.SummaryMetric(f"{m}/mean") for m in measures}
+    train, held_out = "training loss by rank", "validation loss by rank"
+    loss: list[PanelTypes] = [
+        wr.LinePlot(title=train, x="train/step", y=["train/loss"], groupby=rank, smoothing_factor=0.8),
+        wr.LinePlot(title=held_out, x="validation/step", y=["validation/validation_loss"], groupby=rank),
         wr.LinePlot(title="gradient norm", x="train/step", y=["train/grad_norm"], smoothing_factor=0.8),
     ]
-    by_rank = [wr.ScatterPlot(title=f"{m} by rank", x=rank, y=wr.SummaryMetric(f"{m}/mean")) for m in measures]
-    against = [
-        wr.BarPlot(title=f"{m}: LoRA against DoRA", metrics=[wr.SummaryMetric(f"{m}/mean")], groupby=kind)
-        for m in measures
-    ]
-    cost = (
-        [
-            wr.ScatterPlot(
-                title="cost", x=wr.SummaryMetric("stages/train/seconds"), y=wr.SummaryMetric(f"{measures[0]}/mean")
-            )
-        ]
-        if measures
-        else []
-    )
+    by_rank: list[PanelTypes] = [wr.ScatterPlot(title=f"{m} by rank", x=rank, y=mean) for m, mean in means.items()]
+    by_kind = [wr.BarPlot(title=f"{m}: LoRA against DoRA", metrics=[mean], groupby=kind) for m, mean in means.items()]
+    seconds = wr.SummaryMetric("stages/train/seconds")
+    cost = [wr.ScatterPlot(title="cost", x=seconds, y=means[m]) for m in measures[:1]]
     return {
         "Loss": loss,
         "Measures by rank": by_rank,
-        "LoRA against DoRA": [*against, *cost],
+        "LoRA against DoRA": [*by_kind, *cost],
         "Videos": [wr.WeavePanelSummaryTable(table_name="evaluation")],
     }
 
 
-def _workspace(entity: str, project: str, group: str, measures: list[str]) -> Any:
+def _workspace(dashboard: Dashboard) -> Workspace:
     import wandb_workspaces.workspaces as ws
 
     sections = [
-        ws.Section(name=name, panels=panels, is_open=True) for name, panels in _sections(measures).items() if panels
+        ws.Section(name=name, panels=panels, is_open=True)
+        for name, panels in _sections(dashboard.measures).items()
+        if panels
     ]
-    settings = ws.RunsetSettings(filters=[ws.Metric("Group") == group])
     return ws.Workspace(
-        entity=entity, project=project, name=f"study {group}", sections=sections, runset_settings=settings
+        entity=dashboard.entity,
+        project=dashboard.project,
+        name=dashboard.title,
+        sections=sections,
+        runset_settings=ws.RunsetSettings(filters=[ws.Metric("Group") == dashboard.group]),
     )
 
 
-def _report(entity: str, project: str, group: str, measures: list[str]) -> Any:
+def _report(dashboard: Dashboard) -> Report:
     import wandb_workspaces.reports.v2 as wr
 
+    entity, project, group = dashboard.entity, dashboard.project, dashboard.group
     runset = wr.Runset(entity=entity, project=project, name=group, filters=f"Metric('Group') == '{group}'")
-    blocks: list[Any] = [wr.TableOfContents()]
-    for name, panels in _sections(measures).items():
+    blocks: list[BlockTypes] = [wr.TableOfContents()]
+    for name, panels in _sections(dashboard.measures).items():
         if panels:
             blocks += [wr.H2(name), wr.PanelGrid(runsets=[runset], panels=panels)]
-    return wr.Report(
-        entity=entity,
-        project=project,
-        title=f"Study {group}",
-        description="Made by cosmos-exp dashboard.",
-        blocks=blocks,
-    )
+    about = "Created by cosmos-exp dashboard."
+    return wr.Report(entity=entity, project=project, title=dashboard.title, description=about, blocks=blocks)

@@ -1,4 +1,4 @@
-"""wandb as a mirror of the run folder. Whatever goes wrong with it, the run goes on."""
+"""wandb as a mirror of the run folder. An error of wandb never stops a run."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ import json
 import os
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from cosmos_exp.files import read_json_lines
+from cosmos_exp.config.schema import Config
+from cosmos_exp.files import JsonObject
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.statistics.scores import read_scores
+
+if TYPE_CHECKING:
+    import wandb
+    from wandb.sdk.wandb_run import Run
 
 
 def logged_in() -> bool:
-    """Whether an API key is at hand, without asking the network."""
+    """Whether an API key is configured; does not use the network."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
@@ -24,38 +30,42 @@ def logged_in() -> bool:
 
 
 def chosen_mode(mode: str) -> str:
-    """online, offline or off for `tracking.mode`."""
+    """The mode for `tracking.mode`: online, offline or off. `auto` is online with a login, else offline."""
     return ("online" if logged_in() else "offline") if mode == "auto" else mode
 
 
-def job_type(config: Any, folder: RunFolder) -> str:
-    """base: no adapter. evaluate: the training is done already, only generation and scores are left. train: the rest."""
+def job_type(config: Config, folder: RunFolder) -> str:
+    """`base` without an adapter, `evaluate` if the training is already done, else `train`."""
     if config.adapter.kind == "none":
         return "base"
-    trained = "train" in folder.read(folder.manifest_file).get("stages", {}) and folder.adapter_file.is_file()
+    trained = "train" in folder.manifest.get("stages", {}) and folder.adapter_file.is_file()
     return "evaluate" if trained else "train"
 
 
 class Tracker:
-    """Sends what the run folder gets. The first failure is said once, then the tracker is silent."""
+    """Sends to wandb what is written to the run folder. The first error is a warning and turns the tracker off.
 
-    def __init__(self, config: Any, folder: RunFolder, active: bool = True):
-        self.run: Any = None
+    Args:
+        config: The run's configuration.
+        folder: The run folder.
+        active: False turns the tracker off, e.g. in all processes but the main one.
+    """
+
+    def __init__(self, config: Config, folder: RunFolder, active: bool = True):
+        self.run: Run | None = None
         self.mode = chosen_mode(config.tracking.mode) if active else "off"
-        if (
-            self.mode != "off"
-            and not self._guard(lambda: self._start(config, folder, self.mode))
-            and self.mode == "online"
-        ):
+        if self.mode == "off" or self._guard(lambda: self._start(config, folder, self.mode)):
+            return
+        if self.mode == "online":
             self.mode = "offline"
-            self._guard(lambda: self._start(config, folder, "offline"))
+            self._guard(lambda: self._start(config, folder, self.mode))
 
-    def _start(self, config: Any, folder: RunFolder, mode: str) -> None:
+    def _start(self, config: Config, folder: RunFolder, mode: str) -> None:
         import wandb
 
-        # An agent of a W&B sweep has made the run already.
+        # The agent of a W&B sweep has already created the run.
         run_id = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
-        run_id = run_id or folder.read(folder.manifest_file).get("wandb_id") or uuid.uuid4().hex[:8]
+        run_id = run_id or folder.manifest.get("wandb_id") or uuid.uuid4().hex[:8]
         os.environ.setdefault("WANDB_SILENT", "true")
         adapter = config.adapter
         label = adapter.kind if adapter.kind == "none" else f"{adapter.kind}-r{adapter.rank}"
@@ -70,7 +80,7 @@ class Tracker:
             dir=str(folder.path),
             id=run_id,
             resume="allow",
-            mode=mode,  # type: ignore[arg-type]
+            mode=mode,  # type: ignore[arg-type]  # a str, checked by the schema
             settings=wandb.Settings(init_timeout=30, console="off"),
         )
         for kind in ("train", "validation"):
@@ -80,87 +90,93 @@ class Tracker:
             self.run.define_metric(name, step_metric=f"{name.split('/')[0]}/step", summary="min,last")
         folder.update_manifest(wandb_id=run_id)
 
-    def _guard(self, call: Callable[[], Any]) -> bool:
+    def _guard(self, call: Callable[[], object]) -> bool:
+        """Call; turn an error into a warning and the tracker off. Return whether the call succeeded."""
         try:
             call()
             return True
         except Exception as error:
-            warnings.warn(
-                f"wandb: {type(error).__name__}: {str(error)[:200]}; the run goes on without it", stacklevel=3
-            )
+            reason = f"{type(error).__name__}: {str(error)[:200]}"
+            warnings.warn(f"wandb: {reason}; the run continues without it", stacklevel=3)
             self.run = None
             return False
 
-    def log(self, kind: str, values: dict[str, Any], step: int) -> None:
+    def log(self, kind: str, values: Mapping[str, object], step: int) -> None:
         """Mirror one line of a log; `kind` is train or validation."""
-        if self.run is not None:
-            self._guard(lambda: self.run.log({f"{kind}/{k}": v for k, v in values.items()} | {f"{kind}/step": step}))
+        run = self.run
+        if run is not None:
+            self._guard(lambda: run.log({f"{kind}/{k}": v for k, v in values.items()} | {f"{kind}/step": step}))
 
     def finish(self, folder: RunFolder, videos: bool = True) -> None:
-        """Send summary, score table with videos, and the adapter; then end the run."""
-        if self.run is None:
-            return
-        if self._guard(lambda: self._send_results(folder, videos)):
-            self._guard(lambda: self.run.finish())
+        """Send summary, table of scores (with the videos, unless `videos` is False) and adapter; end the run."""
+        run = self.run
+        if run is not None and self._guard(lambda: self._send_results(run, folder, videos)):
+            self._guard(lambda: run.finish())
 
     def abandon(self, exit_code: int = 1) -> None:
-        """End the run as failed or stopped."""
-        if self.run is not None:
-            self._guard(lambda: self.run.finish(exit_code=exit_code))
+        """End the run as failed or interrupted."""
+        run = self.run
+        if run is not None:
+            self._guard(lambda: run.finish(exit_code=exit_code))
 
-    def _send_results(self, folder: RunFolder, videos: bool) -> None:
-        import wandb
-
-        metrics = folder.read(folder.metrics)
-        for measure, entry in metrics.get("measures", {}).items():
-            for name, value in entry.items():
-                self.run.summary[f"{measure}/{name}"] = value
+    def _send_results(self, run: Run, folder: RunFolder, videos: bool) -> None:
+        metrics, manifest = folder.read(folder.metrics), folder.manifest
+        for measure, summary in metrics.get("measures", {}).items():
+            for name, value in summary.items():
+                run.summary[f"{measure}/{name}"] = value
         for name, value in metrics.get("training", {}).items():
-            self.run.summary[f"training/{name}"] = value
-        for name, entry in folder.read(folder.manifest_file).get("stages", {}).items():
+            run.summary[f"training/{name}"] = value
+        for name, stage in manifest.get("stages", {}).items():
             for key in ("seconds", "peak_memory_gib"):
-                self.run.summary[f"stages/{name}/{key}"] = entry[key]
-        rows = read_json_lines(folder.scores)
-        if rows:
-            measures = sorted({r["measure"] for r in rows})
-            table = wandb.Table(columns=["sample", "seed", "prompt", "video", *measures])
-            keyed: dict[tuple, dict] = {}
-            for r in rows:
-                keyed.setdefault((r["sample"], r["seed"], r["prompt"], r["video"]), {})[r["measure"]] = r["value"]
-            for (sample, seed, prompt, video), values in keyed.items():
-                path = folder.videos / video
-                clip = wandb.Video(str(path), format="mp4") if videos and path.is_file() else None
-                table.add_data(sample, seed, prompt, clip, *[values.get(m) for m in measures])
-            self.run.log({"evaluation": table})
-        self._send_lineage(folder.read(folder.manifest_file), folder)
+                run.summary[f"stages/{name}/{key}"] = stage[key]
+        table = score_table(folder, videos)
+        if table is not None:
+            run.log({"evaluation": table})
+        self._send_lineage(run, manifest, folder)
 
-    def _send_lineage(self, manifest: dict[str, Any], folder: RunFolder) -> None:
-        """What went in (data, base model) and the adapter that came out, as artifacts.
+    def _send_lineage(self, run: Run, manifest: JsonObject, folder: RunFolder) -> None:
+        """Send the adapter as an artifact, linked to its data and base model.
 
-        Inputs are linked online only: wandb cannot link an artifact offline. The adapter's metadata names them always.
+        wandb cannot link an input artifact offline. The metadata of the adapter always names them.
         """
         import wandb
 
-        prints = manifest.get("data_fingerprint"), manifest.get("model", {}).get("fingerprints", {}).get("transformer")
-        if self.mode == "online":
-            for kind, fingerprint, about in (
-                ("dataset", prints[0], manifest.get("data")),
-                ("model", prints[1], manifest.get("model")),
-            ):
-                if fingerprint:
-                    source = wandb.Artifact(f"{kind}-{fingerprint}", kind, metadata={"fingerprint": fingerprint})
-                    with source.new_file("about.json") as file:
-                        json.dump(about, file, indent=2, default=str)
-                    self.run.use_artifact(source)
+        data, model = manifest.get("data_fingerprint"), manifest.get("model", {})
+        inputs = [
+            ("dataset", data, manifest.get("data")),
+            ("model", model.get("fingerprints", {}).get("transformer"), manifest.get("model")),
+        ]
+        for kind, fingerprint, about in inputs if self.mode == "online" else []:
+            if fingerprint:
+                source = wandb.Artifact(f"{kind}-{fingerprint}", kind, metadata={"fingerprint": fingerprint})
+                with source.new_file("about.json") as file:
+                    json.dump(about, file, indent=2, default=str)
+                run.use_artifact(source)
         if folder.adapter_file.is_file():
-            artifact = wandb.Artifact(
-                f"adapter-{self.run.id}",
-                "adapter",
-                metadata={
-                    "config_hash": manifest.get("config_hash"),
-                    "data_fingerprint": prints[0],
-                    "base_model": manifest.get("model"),
-                },
-            )
+            metadata = {
+                "config_hash": manifest.get("config_hash"),
+                "data_fingerprint": data,
+                "base_model": manifest.get("model"),
+            }
+            artifact = wandb.Artifact(f"adapter-{run.id}", "adapter", metadata=metadata)
             artifact.add_file(str(folder.adapter_file))
-            self.run.log_artifact(artifact)
+            run.log_artifact(artifact)
+
+
+def score_table(folder: RunFolder, videos: bool) -> wandb.Table | None:
+    """The scores of a run with one row per video and one column per measure; None without scores."""
+    import wandb
+
+    rows = read_scores(folder.scores)
+    if not rows:
+        return None
+    measures = sorted({r["measure"] for r in rows})
+    table = wandb.Table(columns=["sample", "seed", "prompt", "video", *measures])
+    by_video: dict[tuple[str, int, str | None, str], dict[str, float | None]] = {}
+    for r in rows:
+        by_video.setdefault((r["sample"], r["seed"], r["prompt"], r["video"]), {})[r["measure"]] = r["value"]
+    for (sample, seed, prompt, video), values in by_video.items():
+        path = folder.videos / video
+        clip = wandb.Video(str(path), format="mp4") if videos and path.is_file() else None
+        table.add_data(sample, seed, prompt, clip, *[values.get(m) for m in measures])
+    return table

@@ -1,26 +1,29 @@
-"""What must hold before and after training. A check that fails stops the run and says which."""
+"""What must hold before and after training. A failed check stops the run and names itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
+from diffusers import CosmosTransformer3DModel
 from torch import nn
 
 from cosmos_exp.config.layers import adapted_layers
+from cosmos_exp.config.schema import Adapter
 from cosmos_exp.errors import RunError
 from cosmos_exp.world.adapter import expected_names, set_enabled
 
-# Relative difference of two velocities that rounding alone explains (DoRA divides by a norm and multiplies it back).
+# Relative difference of two velocities that rounding alone explains (DoRA divides by a norm and multiplies by it).
 ROUNDING = {"no": 1e-4, "bf16": 5e-2}
 
 
-def check_trainable(transformer: nn.Module, parameters: dict[str, nn.Parameter], adapter: Any) -> None:
-    """The trainable set is exactly the expected one.
+def check_trainable(
+    transformer: CosmosTransformer3DModel, parameters: dict[str, nn.Parameter], adapter: Adapter
+) -> None:
+    """Check that the trainable parameters are exactly the expected ones.
 
     Raises:
-        RunError: names what is too much or missing.
+        RunError: parameters are missing or unexpected.
     """
     layers = adapted_layers(dict(transformer.config), adapter.target_modules)
     expected = expected_names(layers, adapter)
@@ -29,9 +32,21 @@ def check_trainable(transformer: nn.Module, parameters: dict[str, nn.Parameter],
             raise RunError(f"check failed: trainable parameters {words}: {len(names)}, e.g. {sorted(names)[0]}")
 
 
+def check_schedule(lrs: list[float]) -> None:
+    """Check that some step has a learning rate above 0.
+
+    Raises:
+        RunError: none has.
+    """
+    if not max(lrs) > 0:
+        raise RunError(
+            "check failed: no step has a learning rate above 0. Set training.schedule.warmup_samples=0, or train longer."
+        )
+
+
 @torch.no_grad()
-def velocity_change(transformer: nn.Module, predict: Callable[[], torch.Tensor]) -> tuple[float, float]:
-    """How far the adapter moves the velocity: largest difference, and that over the velocity's own size."""
+def velocity_change(transformer: CosmosTransformer3DModel, predict: Callable[[], torch.Tensor]) -> tuple[float, float]:
+    """The largest difference of the velocity with and without the adapter, absolute and relative to the velocity."""
     was_training = transformer.training
     transformer.eval()
     set_enabled(transformer, False)
@@ -42,25 +57,27 @@ def velocity_change(transformer: nn.Module, predict: Callable[[], torch.Tensor])
     return change, change / max(base.abs().max().item(), 1e-12)
 
 
-def check_untouched(transformer: nn.Module, predict: Callable[[], torch.Tensor], precision: str) -> float:
-    """A fresh adapter leaves the velocity as it was. Returns the relative change.
+def check_untouched(
+    transformer: CosmosTransformer3DModel, predict: Callable[[], torch.Tensor], precision: str
+) -> float:
+    """Check that a fresh adapter does not change the velocity. Returns the relative change.
 
     Raises:
-        RunError: it does not.
+        RunError: it does.
     """
     change, relative = velocity_change(transformer, predict)
     if not relative <= ROUNDING[precision]:
         raise RunError(
-            f"check failed: the untouched adapter changes the velocity by {change:.3g} ({relative:.2g} of its size)"
+            f"check failed: the untrained adapter changes the velocity by {change:.3g} ({relative:.2g} of its size)"
         )
     return relative
 
 
-def check_learned(transformer: nn.Module, predict: Callable[[], torch.Tensor]) -> float:
-    """The trained adapter changes the velocity. Returns the relative change.
+def check_learned(transformer: CosmosTransformer3DModel, predict: Callable[[], torch.Tensor]) -> float:
+    """Check that the trained adapter changes the velocity. Returns the relative change.
 
     Raises:
-        RunError: it does not, or gives something that is not a number.
+        RunError: it does not, or the velocity is not finite.
     """
     _, relative = velocity_change(transformer, predict)
     if not relative > 0:
@@ -69,13 +86,13 @@ def check_learned(transformer: nn.Module, predict: Callable[[], torch.Tensor]) -
 
 
 def check_first_loss(loss: float, limit: float | None) -> None:
-    """The first loss is that of a base that was really loaded.
+    """Check that the first loss is that of a base model that was loaded correctly.
 
     Raises:
         RunError: it is above model.max_first_loss.
     """
     if limit is not None and loss > limit:
         raise RunError(
-            f"check failed: the first loss is {loss:.3f}, above model.max_first_loss={limit}; "
-            "a healthy base starts near 0.03 to 0.3. Was the right model loaded?"
+            f"check failed: the first loss is {loss:.3f}, above model.max_first_loss={limit}. "
+            "A healthy base starts near 0.03 to 0.3. Was the right model loaded?"
         )

@@ -1,27 +1,90 @@
-"""What an optimizer step leaves behind: figures on the device, read when they are there, so that nobody waits for them."""
+"""The optimizer step: clip the gradient, AdamW, and the average of the adapter."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from torch import nn
 
+from cosmos_exp.config.schema import Training
 from cosmos_exp.errors import UserError
+from cosmos_exp.training.schedule import power_ema_beta
 
 
-def make_optimizer(parameters: list[torch.nn.Parameter], training: Any, eight_bit: bool) -> torch.optim.Optimizer:
+class AdapterOptimizer:
+    """AdamW over the adapter's parameters, with gradient clipping and, if `training.ema_power` is set, a power EMA.
+
+    Args:
+        parameters: the adapter's, by name, fp32.
+        eight_bit: keep AdamW's moments in 8 bits (torchao).
+    """
+
+    def __init__(self, parameters: dict[str, nn.Parameter], training: Training, eight_bit: bool = False):
+        self.parameters, self.training = parameters, training
+        self.adamw = make_adamw(list(parameters.values()), training, eight_bit)
+        self.average: dict[str, torch.Tensor] | None = None
+        if training.ema_power is not None:
+            self.average = {name: p.detach().clone() for name, p in parameters.items()}
+
+    def step(self, lr: float, step: int) -> torch.Tensor:
+        """Take optimizer step `step` (from 0) and clear the gradients.
+
+        Returns:
+            the gradient's norm before clipping, on the device. A non-finite norm is reported when it is read.
+        """
+        parameters = list(self.parameters.values())
+        if self.training.zero_nonfinite_grads:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    torch.nan_to_num_(parameter.grad, nan=0.0, posinf=0.0, neginf=0.0)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.training.max_grad_norm)
+        for group in self.adamw.param_groups:
+            group["lr"] = lr
+        self.adamw.step()
+        self.adamw.zero_grad(set_to_none=True)
+        if self.average is not None and self.training.ema_power is not None:
+            beta = power_ema_beta(self.training.ema_power, step)
+            for name, parameter in self.parameters.items():
+                self.average[name].lerp_(parameter.detach(), 1 - beta)
+        return norm
+
+    def use_average(self) -> None:
+        """Replace the parameters by their average, if there is one."""
+        for name, value in (self.average or {}).items():
+            self.parameters[name].data.copy_(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Parameters, AdamW's state and the average, on the CPU."""
+        return {
+            "adapter": {n: p.detach().cpu() for n, p in self.parameters.items()},
+            "optimizer": self.adamw.state_dict(),
+            "ema": None if self.average is None else {n: p.cpu() for n, p in self.average.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Restore what `state_dict` returned."""
+        for name, value in state["adapter"].items():
+            self.parameters[name].data.copy_(value)
+        self.adamw.load_state_dict(state["optimizer"])
+        if self.average is not None and state["ema"] is not None:
+            self.average = {n: v.to(device) for n, v in state["ema"].items()}
+
+
+def make_adamw(parameters: list[nn.Parameter], training: Training, eight_bit: bool) -> torch.optim.Optimizer:
     """AdamW in one fused kernel, or with moments in 8 bits.
 
     Raises:
-        UserError: torchao is asked for and not installed.
+        UserError: torchao is required and not installed.
     """
-    words = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
+    lr, weight_decay = training.learning_rate, training.weight_decay
     if not eight_bit:
-        return torch.optim.AdamW(parameters, fused=True, **words)
+        return torch.optim.AdamW(parameters, fused=True, lr=lr, weight_decay=weight_decay)
     try:
         from torchao.optim import AdamW8bit
     except ImportError as error:
         raise UserError(
-            "approximate.adamw_8bit=true needs torchao: pip install 'cosmos-exp[approximate]', or leave it off"
+            "approximate.adamw_8bit=true: torchao is not installed. Run `pip install 'cosmos-exp[approximate]'`, or set "
+            "approximate.adamw_8bit=false."
         ) from error
-    return AdamW8bit(parameters, **words)
+    return AdamW8bit(parameters, lr=lr, weight_decay=weight_decay)

@@ -1,12 +1,13 @@
-"""How fast training goes, in seconds, samples and floating-point operations, and how much memory it took."""
+"""How fast training goes: seconds, samples and floating-point operations; and how much memory it takes."""
 
 from __future__ import annotations
 
-import resource
 import statistics
+import sys
 import time
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+import psutil
 import torch
 
 from cosmos_exp.world.flops import peak_flops
@@ -16,7 +17,7 @@ class SpeedMeter:
     """Figures of each step and of the whole training.
 
     Args:
-        flops: of one sample, nothing computed twice (`architecture.training_flops`); None where it is not known.
+        flops: of one sample without recomputation (`world.flops.training_flops`); None if unknown.
     """
 
     def __init__(self, flops: float | None, device: torch.device):
@@ -25,7 +26,7 @@ class SpeedMeter:
         self.last = 0.0
 
     def row(self, began: float, samples: int, processes: int) -> dict[str, float]:
-        """Seconds since the step began or the one before it ended, whichever is later, and rates of one process."""
+        """Seconds since the step began or the step before it ended, whichever is later; rates of one process."""
         now = time.perf_counter()
         seconds = now - max(began, self.last)
         self.last = now
@@ -36,16 +37,24 @@ class SpeedMeter:
                 row["mfu"] = row["tflops_per_second"] * 1e12 / self.peak
         return row
 
-    def summary(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """Median step, first step (with any compilation), work rate, model FLOPs utilisation, peak memory in GiB."""
+    def summary(self, rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """Median step, first step (with compilation), TFLOP/s, model FLOPs utilisation, peak memory in GiB."""
         seconds = [r["seconds"] for r in rows]
-        found: dict[str, Any] = {"step_seconds": statistics.median(seconds), "first_step_seconds": seconds[0]}
+        found = {"step_seconds": statistics.median(seconds), "first_step_seconds": seconds[0]}
         for name in ("tflops_per_second", "mfu"):
             values = [r[name] for r in rows if name in r]
             if values:
                 found[name] = statistics.median(values)
-        if self.device.type == "cuda":
-            found["peak_memory_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
-        else:
-            found["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        return found
+        return found | {"peak_memory_gib": peak_memory_gib(self.device)}
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Peak memory in GiB: of the allocator on a GPU, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    if sys.platform == "win32":
+        return float(psutil.Process().memory_info().peak_wset) / 2**30
+    import resource
+
+    # ru_maxrss is in KiB on Linux and in bytes on macOS.
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / (2**30 if sys.platform == "darwin" else 2**20)

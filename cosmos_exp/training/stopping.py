@@ -1,24 +1,24 @@
-"""Being asked to stop: SIGTERM or Ctrl-C."""
+"""A request to stop: SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 from collections.abc import Iterator
-from typing import Any
+from types import FrameType
 
 
 class StopRequest:
-    """Set by SIGTERM or the first Ctrl-C; a second Ctrl-C ends at once."""
+    """`asked` is set by SIGTERM or the first Ctrl-C. A second Ctrl-C raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.asked = False
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[StopRequest]:
-        """Listen while the block runs."""
+        """Handle the signals while the block runs."""
 
-        def ask(number: int, frame: Any) -> None:
+        def ask(number: int, frame: FrameType | None) -> None:
             if self.asked and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self.asked = True

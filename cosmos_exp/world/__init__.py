@@ -1,1 +1,1 @@
-"""The frozen world model: its components, the flow it was trained with, and the adapter put into it."""
+"""The frozen world model: its components, its forward pass and flow, and the adapter in it."""

@@ -1,20 +1,21 @@
-"""What of a block's activations is kept for the backward pass and what is computed again.
+"""Activation checkpointing: what a block keeps for the backward pass and what is recomputed.
 
 From most memory to least:
-none: all is kept. pointwise: matrix products and attention are kept; norms, rotations, activations and sums are computed
-again. selective: the block's input and the output of its self-attention, the dearest thing in a block to compute
-again and one of the smallest to keep. full: the block's input alone."""
+none: everything is kept.
+pointwise: the outputs of matrix products and attention are kept; norms, rotations, activations and sums are recomputed.
+selective: the block's input and the output of its self-attention, which is costly to recompute and small to keep.
+full: only the block's input is kept.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-POLICIES = ("none", "pointwise", "selective", "full")
+from cosmos_exp.world.memory import POLICIES
 
 _aten = torch.ops.aten
 
@@ -33,14 +34,15 @@ _ATTENTION = {
 }
 
 
-def _keep_self_attention(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-    """Attention among the video's tokens is kept; that to the prompt's 512 costs next to nothing."""
+def _keep_self_attention(context: object, operation: object, *args: torch.Tensor, **kwargs: object) -> CheckpointPolicy:
+    """Keep attention among the video's tokens. Attention to the prompt's 512 tokens is cheap to recompute."""
     if operation in _ATTENTION and args[0].shape[-2] == args[1].shape[-2]:
         return CheckpointPolicy.MUST_SAVE
     return CheckpointPolicy.PREFER_RECOMPUTE
 
 
-def _keep_products(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+def _keep_products(context: object, operation: object, *args: object, **kwargs: object) -> CheckpointPolicy:
+    """Keep the outputs of matrix products and attention."""
     kept = operation in _ATTENTION or operation in _PRODUCTS
     return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
 
@@ -48,11 +50,14 @@ def _keep_products(context: Any, operation: Any, *args: Any, **kwargs: Any) -> C
 _KEEP = {"pointwise": _keep_products, "selective": _keep_self_attention}
 
 
-def with_policy(function: Callable, policy: str, random: bool = False) -> Callable:
+def with_policy(
+    function: Callable[..., torch.Tensor], policy: str, random: bool = False
+) -> Callable[..., torch.Tensor]:
     """`function`, keeping for its backward pass what the policy says.
 
     Args:
-        random: it draws (dropout), so that computing again must draw alike.
+        policy: one of `POLICIES`.
+        random: it draws random numbers (dropout); recomputation must draw the same.
 
     Raises:
         ValueError: no such policy.
@@ -61,7 +66,5 @@ def with_policy(function: Callable, policy: str, random: bool = False) -> Callab
         return function
     if policy not in POLICIES:
         raise ValueError(f"checkpointing {policy!r}: choose one of {', '.join(POLICIES)}")
-    words: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": random}
-    if policy in _KEEP:
-        words["context_fn"] = partial(create_selective_checkpoint_contexts, _KEEP[policy])
-    return lambda *args: checkpoint(function, *args, **words)
+    selective = {"context_fn": partial(create_selective_checkpoint_contexts, _KEEP[policy])} if policy in _KEEP else {}
+    return lambda *args: checkpoint(function, *args, use_reentrant=False, preserve_rng_state=random, **selective)

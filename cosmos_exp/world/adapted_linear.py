@@ -1,14 +1,12 @@
-"""peft's LoRA and DoRA layers, computed with less work and the same numbers. The layers themselves stay peft's own.
+"""The forward pass of peft's LoRA and DoRA layers with less work and the same result. The layers themselves are peft's.
 
-LoRA: y = W x + b + s B A x. The scale goes onto A x (rank wide), and B joins in the same matrix product as the sum.
-DoRA (Liu et al. 2024, arXiv:2402.09353): y = m / |W + s B A| (W x + s B A x) + b, the norm taken row by row and, as in
-the paper's section 4.3 and in peft, constant for the gradient. It needs no product B A of full size:
-|W + s B A|^2 = |W|^2 + 2 s <B, W A^T> + s^2 <B A A^T, B> in each row, and |W|^2 never changes.
+LoRA: y = W x + b + s B A x. The scale s multiplies A x, which has only rank columns; the product with B and the sum are
+one operation. DoRA (Liu et al. 2024, arXiv:2402.09353): y = m / |W + s B A| (W x + s B A x) + b. The norm is per row and,
+as in the paper's section 4.3 and in peft, a constant for the gradient. It does not require B A:
+|W + s B A|^2 = |W|^2 + 2 s <B, W A^T> + s^2 <B A A^T, B> in each row, and |W|^2 is constant.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +16,7 @@ from torch import nn
 
 
 def prepare_adapters(transformer: nn.Module) -> None:
-    """Keep |W|^2 of each DoRA layer, so that no step computes it again. Call it once the weights are where they stay."""
+    """Store |W|^2 of each DoRA layer, which is constant. Call it when the weights are on their final device."""
     for module in transformer.modules():
         if isinstance(module, LoraLinear):
             for dora in module.lora_magnitude_vector.values():
@@ -32,7 +30,7 @@ def _base_square(weight: torch.Tensor) -> torch.Tensor:
 
 
 def _fp32(weight: torch.Tensor) -> torch.Tensor:
-    """A weight of any kind, torchao's 8-bit ones included, as plain fp32."""
+    """A weight in fp32; torchao's 8-bit weights are dequantised."""
     return (weight.dequantize() if hasattr(weight, "qdata") else weight).float()
 
 
@@ -40,26 +38,26 @@ def _fp32(weight: torch.Tensor) -> torch.Tensor:
 def dora_norm(
     weight: torch.Tensor, down: torch.Tensor, up: torch.Tensor, scaling: float, base_square: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """|W + s B A| row by row, fp32 (out,).
+    """The norm |W + s B A| of each row, fp32 (out,).
 
     Args:
         weight: W (out, in), any precision.
         down: A (rank, in).
         up: B (out, rank).
         scaling: s.
-        base_square: |W|^2 if it is known.
+        base_square: |W|^2 (out,), if known.
     """
     with torch.autocast(weight.device.type, enabled=False):
         down, up = down.float(), up.float()
         square = _base_square(weight) if base_square is None else base_square
         cross = ((_fp32(weight) @ down.T) * up).sum(dim=1)
         update = ((up @ (down @ down.T)) * up).sum(dim=1)
-        # Rounding may leave a row that the adapter cancels a hair below zero.
+        # If the adapter cancels a row, rounding may give a small negative number.
         return (square + 2 * scaling * cross + scaling**2 * update).clamp_min(0).sqrt()
 
 
 def _plain_adapter(layer: nn.Module) -> str | None:
-    """The layer's one adapter where the shortcut holds: on, not merged, no dropout at work, LoRA or DoRA."""
+    """Name of the layer's adapter if the short forward pass is valid: one active LoRA or DoRA, not merged, no dropout."""
     if not isinstance(layer, LoraLinear) or layer.disable_adapters or layer.merged or len(layer.active_adapters) != 1:
         return None
     name = layer.active_adapters[0]
@@ -70,10 +68,14 @@ def _plain_adapter(layer: nn.Module) -> str | None:
 
 
 def adapted(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """`layer(x)` for any linear layer; adapted ones the short way where it holds.
+    """`layer(x)` for any linear layer, with less work if it has an adapter.
 
     Args:
+        layer: a linear layer, peft's or plain.
         x: (..., in).
+
+    Returns:
+        (..., out).
     """
     name = _plain_adapter(layer)
     if name is None:
@@ -86,20 +88,20 @@ def adapted(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     dora = layer.lora_magnitude_vector[name]
     norm = dora_norm(base.weight, down.weight, up.weight, scaling, getattr(dora, "base_square", None))
     y = _add_product(F.linear(x, base.weight), small, up, scaling)
-    # The factor stays fp32: in bf16 the small changes of a magnitude would round away.
+    # The factor stays in fp32: in bf16 the small changes of a magnitude would be lost to rounding.
     scaled = y * (dora.weight / norm)
     return (scaled if base.bias is None else scaled + base.bias).to(y.dtype)
 
 
 def _linear_in(x: torch.Tensor, down: nn.Module) -> torch.Tensor:
-    """A x; outside autocast, x in bf16 meets an adapter in fp32."""
+    """A x (..., rank). Outside autocast, x is cast to the adapter's precision."""
     if torch.is_autocast_enabled(x.device.type) or x.dtype == down.weight.dtype:
         return down(x)
     return down(x.to(down.weight.dtype))
 
 
-def _add_product(base: torch.Tensor, small: torch.Tensor, up: Any, scaling: float) -> torch.Tensor:
-    """base (..., out) + B small in one matrix product, and the adapter's bias if it has one."""
+def _add_product(base: torch.Tensor, small: torch.Tensor, up: nn.Linear, scaling: float) -> torch.Tensor:
+    """base (..., out) + B small (..., rank) in one operation, and the adapter's bias if it has one."""
     if not torch.is_autocast_enabled(base.device.type) and base.dtype != small.dtype:
         result = (base.to(small.dtype) + F.linear(small, up.weight)).to(base.dtype)
     else:

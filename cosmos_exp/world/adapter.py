@@ -1,40 +1,63 @@
-"""LoRA and DoRA through peft: put into the transformer, saved with everything that gives them meaning, merged.
-
-The file is diffusers' own format with the adapter's metadata, so `pipe.load_lora_weights(dir)` restores rank, alpha,
-scaling rule and DoRA; what it was trained on stands beside that in the file's header."""
+"""LoRA and DoRA through peft: adapter kinds, injection into the transformer, merging and removal."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from cosmos_exp.config.schema import Adapter
+from cosmos_exp.errors import UserError
 from cosmos_exp.rng import generator
 
-NAME = "default"
+NAME = "default"  # peft's name of the adapter
 
 
-def lora_config(adapter: Any) -> LoraConfig:
-    """peft's configuration for our keys."""
+def lora(adapter: Adapter) -> LoraConfig:
+    """LoRA (Hu et al. 2021, arXiv:2106.09685): W + s B A."""
     return LoraConfig(
         r=adapter.rank,
         lora_alpha=int(adapter.alpha) if float(adapter.alpha).is_integer() else adapter.alpha,
         init_lora_weights="gaussian" if adapter.init == "gaussian" else True,
         target_modules=list(adapter.target_modules),
-        use_dora=adapter.kind == "dora",
         use_rslora=adapter.scaling == "rslora",
         lora_dropout=adapter.dropout,
         lora_bias=adapter.bias,
     )
 
 
-def inject(transformer: nn.Module, adapter: Any, seed: int) -> dict[str, nn.Parameter]:
-    """Put a fresh adapter in and return its parameters by name, fp32; everything else stays frozen.
+def dora(adapter: Adapter) -> LoraConfig:
+    """DoRA (Liu et al. 2024, arXiv:2402.09353): LoRA, and a trained magnitude for each row of W + s B A."""
+    config = lora(adapter)
+    config.use_dora = True
+    return config
 
-    Call it while the transformer is on the CPU: the start values then do not depend on the device.
+
+# Adapter kinds by the name that adapter.kind selects. A new kind is one function and one entry.
+ADAPTERS: dict[str, Callable[[Adapter], LoraConfig]] = {"lora": lora, "dora": dora}
+
+
+def lora_config(adapter: Adapter) -> LoraConfig:
+    """peft's configuration of an adapter.
+
+    Raises:
+        UserError: no such kind.
+    """
+    if adapter.kind not in ADAPTERS:
+        raise UserError(f"adapter.kind={adapter.kind}: choose one of {', '.join(ADAPTERS)}")
+    return ADAPTERS[adapter.kind](adapter)
+
+
+def inject(transformer: nn.Module, adapter: Adapter, seed: int) -> dict[str, nn.Parameter]:
+    """Add a new adapter to a frozen transformer.
+
+    Call it while the transformer is on the CPU, so that the initial values do not depend on the device.
+
+    Returns:
+        the adapter's parameters by name, fp32.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(seed, "adapter").randint(2**31 - 1)))
@@ -45,18 +68,23 @@ def inject(transformer: nn.Module, adapter: Any, seed: int) -> dict[str, nn.Para
     return parameters
 
 
-def expected_names(layers: dict[str, tuple[int, int]], adapter: Any) -> set[str]:
-    """The trainable parameters there must be, and no others."""
+def expected_names(layers: Iterable[str], adapter: Adapter) -> set[str]:
+    """Names of exactly those parameters that an adapter on `layers` trains."""
+    config = lora_config(adapter)
     ends = [f"lora_A.{NAME}.weight", f"lora_B.{NAME}.weight"]
-    ends += [f"lora_magnitude_vector.{NAME}.weight"] if adapter.kind == "dora" else []
-    ends += [f"lora_B.{NAME}.bias"] if adapter.bias else []
+    ends += [f"lora_magnitude_vector.{NAME}.weight"] if config.use_dora else []
+    ends += [f"lora_B.{NAME}.bias"] if config.lora_bias else []
     return {f"{layer}.{end}" for layer in layers for end in ends}
 
 
 def merge(transformer: nn.Module, keep_original: bool = False) -> dict[str, torch.Tensor]:
-    """Add the adapter to the base weights in fp32, then cast back; returns the old weights if they are to be kept.
+    """Add the adapter to the base weights. The sum is computed in fp32; in bf16 small updates would be lost to rounding.
 
-    In bf16 arithmetic small updates would round away before they are added up.
+    Args:
+        keep_original: copy the base weights to the CPU first, for `remove`.
+
+    Returns:
+        the copies by layer name; empty without `keep_original`.
     """
     original: dict[str, torch.Tensor] = {}
     for name, module in transformer.named_modules():
@@ -66,7 +94,9 @@ def merge(transformer: nn.Module, keep_original: bool = False) -> dict[str, torc
             if keep_original:
                 original[name] = base.weight.data.to("cpu", copy=True)
             base.weight.data = base.weight.data.float()
-            if base.bias is None and any(module.lora_bias.values()):  # an adapter's own bias needs a place to go
+            if base.bias is None and any(
+                module.lora_bias.values()
+            ):  # the adapter's bias is merged into one of the base
                 base.bias = nn.Parameter(base.weight.new_zeros(base.out_features), requires_grad=False)
                 base.bias_is_adapters = True
             module.merge(safe_merge=True)
@@ -75,7 +105,11 @@ def merge(transformer: nn.Module, keep_original: bool = False) -> dict[str, torc
 
 
 def remove(transformer: nn.Module, original: dict[str, torch.Tensor] | None = None) -> None:
-    """Take the adapter out; `original` are the weights that `merge` kept."""
+    """Remove the adapter.
+
+    Args:
+        original: what `merge(keep_original=True)` returned; None or empty if the adapter is not merged.
+    """
     modules = dict(transformer.named_modules())
     for name, weight in (original or {}).items():
         layer = modules[name]
@@ -88,5 +122,5 @@ def remove(transformer: nn.Module, original: dict[str, torch.Tensor] | None = No
 
 
 def set_enabled(transformer: nn.Module, enabled: bool) -> None:
-    """Switch the adapter on or off without taking it out."""
+    """Switch the adapter on or off; it stays in the transformer."""
     transformer.enable_adapters() if enabled else transformer.disable_adapters()

@@ -1,14 +1,14 @@
-"""LoRA and DoRA through peft: put into the transformer, saved with everything that gives them meaning, merged.
+"""Adapter files: diffusers' format with peft's metadata.
 
-The file is diffusers' own format with the adapter's metadata, so `pipe.load_lora_weights(dir)` restores rank, alpha,
-scaling rule and DoRA; what it was trained on stands beside that in the file's header."""
+`pipe.load_lora_weights(dir)` of plain diffusers restores rank, alpha, scaling rule and DoRA from a file. The file's
+header also records what the adapter was trained on.
+"""
 
 from __future__ import annotations
 
 import json
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import Cosmos2_5_PredictBasePipeline
@@ -20,23 +20,30 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.files import atomic_path
+from cosmos_exp.files import JsonObject, atomic_path
 from cosmos_exp.run_folder import ADAPTER_FILE
 from cosmos_exp.world.adapter import NAME
 
-LORA_METADATA_KEY = "lora_adapter_metadata"
-
+# Keys of the file's header.
+LORA_METADATA_KEY = "lora_adapter_metadata"  # diffusers' name for peft's configuration
 OWN_METADATA_KEY = "cosmos_exp"
 
-DOWN_END = ".lora_A.weight"
+A_SUFFIX = ".lora_A.weight"
+PREFIX = "transformer."  # of every name in the file
 
 
-def save_adapter(transformer: nn.Module, directory: Path, record: dict[str, Any]) -> Path:
-    """Write the adapter file, whole or not at all.
+def save_adapter(transformer: nn.Module, directory: Path, record: JsonObject) -> Path:
+    """Write the adapter file atomically.
 
     Args:
-        record: what it was trained on (base model, revision, data fingerprint, config hash …), kept in the header.
+        directory: gets the file `ADAPTER_FILE`.
+        record: what it was trained on (base model, revision, data fingerprint, config hash …), stored in the header.
+
+    Returns:
+        the file.
     """
+    # `_collate_lora_metadata` is private: diffusers' own training scripts use it, and `save_lora_weights` does not
+    # collect the metadata itself. Checked with diffusers 0.37 to 0.42.
     from diffusers.training_utils import _collate_lora_metadata
 
     state = {k: v.detach().float().cpu().contiguous() for k, v in get_peft_model_state_dict(transformer).items()}
@@ -57,17 +64,18 @@ def save_adapter(transformer: nn.Module, directory: Path, record: dict[str, Any]
 
 
 def _sort_header(file: Path) -> None:
-    """The same adapter, the same bytes: safetensors writes its metadata, and peft a set of names, in an order of the moment.
+    """Sort the metadata, so that the same adapter gives the same bytes.
 
-    The format: eight bytes of length, little endian, then JSON padded with spaces to a multiple of eight, then the data.
+    safetensors writes the metadata, and peft the set of target modules, in arbitrary order. The format of a file: the
+    header's length (eight bytes, little endian), the header (JSON, padded with spaces to a multiple of eight), the data.
     """
     content = file.read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
-    peft = json.loads(header["__metadata__"]["lora_adapter_metadata"])
+    peft = json.loads(header["__metadata__"][LORA_METADATA_KEY])
     peft = {k: sorted(v) if isinstance(v, list) and all(isinstance(x, str) for x in v) else v for k, v in peft.items()}
     header["__metadata__"] = dict(
-        sorted({**header["__metadata__"], "lora_adapter_metadata": json.dumps(peft, sort_keys=True)}.items())
+        sorted({**header["__metadata__"], LORA_METADATA_KEY: json.dumps(peft, sort_keys=True)}.items())
     )
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -75,63 +83,64 @@ def _sort_header(file: Path) -> None:
 
 
 def find_adapter(path: Path) -> Path:
-    """The adapter file that a path means: itself, or the one in a folder, an adapter/ folder or a run folder.
+    """The adapter file at a path: the path itself, or the file in a folder, an adapter/ folder or a run folder.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no adapter file.
     """
     for candidate in (path, path / ADAPTER_FILE, path / "adapter" / ADAPTER_FILE):
         if candidate.is_file():
             return candidate
-    raise UserError(f"{path}: no adapter there; expected a .safetensors file or a folder with {ADAPTER_FILE}")
+    raise UserError(f"{path}: no adapter found; expected a .safetensors file or a folder with {ADAPTER_FILE}")
 
 
-def read_metadata(path: Path) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """The adapter's own metadata (None when the file carries none) and our record of its training."""
+def read_metadata(path: Path) -> tuple[JsonObject | None, JsonObject]:
+    """peft's metadata (None if the file has none), and our record of the training (empty for another tool's file)."""
     with safe_open(path, "pt") as content:
         header = content.metadata() or {}
     own = json.loads(header.get(OWN_METADATA_KEY, "{}"))
     if LORA_METADATA_KEY not in header:
         return None, own
     packed = json.loads(header[LORA_METADATA_KEY])
-    return {k.removeprefix("transformer."): v for k, v in packed.items()}, own
+    return {k.removeprefix(PREFIX): v for k, v in packed.items()}, own
 
 
-def _assumed_metadata(state: dict[str, torch.Tensor], path: Path, alpha: float | None) -> dict[str, Any]:
-    """Metadata for a file made elsewhere: rank, layers and DoRA are read off the tensors; alpha is not in them."""
-    downs = {k.removeprefix("transformer."): v for k, v in state.items() if k.endswith(DOWN_END)}
+def _assumed_metadata(state: dict[str, torch.Tensor], path: Path, alpha: float | None) -> JsonObject:
+    """Metadata for a file without any: the tensors show rank, layers and DoRA, but not alpha."""
+    downs = {k.removeprefix(PREFIX): v for k, v in state.items() if k.endswith(A_SUFFIX)}
     if not downs:
-        raise UserError(f"{path}: holds no lora_A tensors; is it an adapter in diffusers format?")
+        raise UserError(f"{path}: has no lora_A tensors; is it an adapter in diffusers format?")
     ranks = {v.shape[0] for v in downs.values()}
     if len(ranks) > 1:
-        raise UserError(f"{path}: carries no metadata and has several ranks {sorted(ranks)}; its scale cannot be known")
+        raise UserError(f"{path}: has no metadata and several ranks {sorted(ranks)}; its scale is unknown")
     rank = ranks.pop()
     if alpha is None:
-        warnings.warn(
-            f"{path} does not say its alpha; assumed alpha = rank = {rank} (give it with --alpha)", stacklevel=3
-        )
+        warnings.warn(f"{path} has no alpha; assumed alpha = rank = {rank} (set it with --alpha)", stacklevel=3)
     config = LoraConfig(
         r=rank,
         lora_alpha=rank if alpha is None else alpha,
         use_dora=any("lora_magnitude_vector" in k for k in state),
-        target_modules=sorted(k.removesuffix(DOWN_END) for k in downs),
+        target_modules=sorted(k.removesuffix(A_SUFFIX) for k in downs),
     )
-    metadata = config.to_dict()
+    metadata: JsonObject = config.to_dict()
     metadata["target_modules"] = sorted(metadata["target_modules"])
     return metadata
 
 
-def load_adapter(transformer: nn.Module, path: Path, alpha: float | None = None, name: str = NAME) -> dict[str, Any]:
-    """Put a saved adapter into the transformer at the scale it was trained with.
+def load_adapter(transformer: nn.Module, path: Path, alpha: float | None = None, name: str = NAME) -> JsonObject:
+    """Add a saved adapter to the transformer, at the scale of its training.
 
     Args:
-        alpha: for files without metadata only; one that contradicts the file is an error.
+        path: as in `find_adapter`.
+        alpha: for files without metadata.
+        name: peft's name of the adapter.
 
     Returns:
-        our record of its training, empty for a file made elsewhere.
+        our record of its training; empty for another tool's file.
 
     Raises:
-        UserError: not an adapter, or one for another model.
+        UserError: not an adapter, an adapter for another model, or `alpha` differs from the file's.
+        RunError: not all of its layers were loaded.
     """
     file = find_adapter(path)
     try:
@@ -144,24 +153,26 @@ def load_adapter(transformer: nn.Module, path: Path, alpha: float | None = None,
     state = {k.replace(".lora.down.", ".lora_A.").replace(".lora.up.", ".lora_B."): v for k, v in state.items()}
     if metadata is None:
         assumed = _assumed_metadata(state, file, alpha)
-        metadata = {f"transformer.{k}": v for k, v in assumed.items()}
-    elif alpha is not None and float(alpha) != float(metadata["transformer.lora_alpha"]):
-        raise UserError(f"--alpha {alpha}: {file} says alpha {metadata['transformer.lora_alpha']} itself")
+        metadata = {f"{PREFIX}{k}": v for k, v in assumed.items()}
+    elif alpha is not None and float(alpha) != float(metadata[f"{PREFIX}lora_alpha"]):
+        raise UserError(
+            f"--alpha {alpha}: {file} records alpha {metadata[f'{PREFIX}lora_alpha']}. Leave --alpha out for this file."
+        )
     try:
-        transformer.load_lora_adapter(dict(state), prefix="transformer", metadata=metadata, adapter_name=name)
+        transformer.load_lora_adapter(dict(state), prefix=PREFIX.rstrip("."), metadata=metadata, adapter_name=name)
         _fill_in_fp32(transformer, state, name)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{file}: does not fit this model ({str(error).splitlines()[0]})") from error
     loaded = sum(1 for m in transformer.modules() if isinstance(m, LoraLayer) and name in m.lora_A)
-    wanted = sum(1 for k in state if k.endswith(DOWN_END))
-    if loaded != wanted:
-        raise RunError(f"check failed: {file} has {wanted} adapted layers, {loaded} are in the model")
+    expected = sum(1 for k in state if k.endswith(A_SUFFIX))
+    if loaded != expected:
+        raise RunError(f"check failed: {file} has {expected} adapted layers, {loaded} were loaded into the model")
     return own
 
 
 def _fill_in_fp32(transformer: nn.Module, state: dict[str, torch.Tensor], name: str) -> None:
-    """diffusers rounds an adapter to the base's bf16 as it loads it; put the file's own values in."""
+    """Replace the adapter's values by the file's, in fp32: diffusers has rounded them to the base's bf16."""
     for key, parameter in transformer.named_parameters():
         if "lora_" in key and f".{name}" in key:
             parameter.data = parameter.data.float()
-    set_peft_model_state_dict(transformer, {k.removeprefix("transformer."): v.float() for k, v in state.items()}, name)
+    set_peft_model_state_dict(transformer, {k.removeprefix(PREFIX): v.float() for k, v in state.items()}, name)

@@ -1,4 +1,4 @@
-"""What changes numbers to save memory: off unless a run asks for it by name."""
+"""Options that save memory and change numbers. Off by default; a run that uses one records it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cosmos_exp.errors import UserError
 
 
 def shrink_base(transformer: nn.Module) -> None:
-    """Keep the frozen linear weights of the blocks in 8-bit floating point, one scale a row; products stay bf16.
+    """Store the frozen linear weights of the blocks in 8-bit floating point, one scale per row; products stay bf16.
 
     Raises:
         UserError: torchao is not installed.
@@ -17,7 +17,7 @@ def shrink_base(transformer: nn.Module) -> None:
         from torchao.quantization import Float8WeightOnlyConfig, quantize_
     except ImportError as error:
         raise UserError(
-            "approximate.fp8_base=true needs torchao: pip install 'cosmos-exp[approximate]', or leave it off"
+            "approximate.fp8_base=true requires torchao: run pip install 'cosmos-exp[approximate]', or set it to false"
         ) from error
 
     def frozen_block_layer(module: nn.Module, name: str) -> bool:

@@ -1,7 +1,4 @@
-"""The parts of a Cosmos Predict 2.5 model, from the hub, a folder, or the embedded world: one code path for all.
-
-A model is a normal diffusers folder: transformer/ vae/ text_encoder/ tokenizer/ scheduler/. Parts are loaded one by
-one, when they are needed, and each is checked to have been loaded whole."""
+"""The frozen encoders: video to latents, text to projected prompts."""
 
 from __future__ import annotations
 
@@ -15,10 +12,17 @@ from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from cosmos_exp.world.loading import check_loaded, load_projection, load_vae
 from cosmos_exp.world.model_folder import ModelFolder
+from cosmos_exp.world.pixels import to_unit_range
 
 
 class Encoders:
-    """VAE encoder, text encoder and projection: what turns data into what training sees. Dropped after caching."""
+    """VAE, text encoder and prompt projection. They leave memory once everything is in the cache.
+
+    Args:
+        folder: the model.
+        device, dtype: where and in which precision they run.
+        prompt_tokens: length to which prompts are padded or cut.
+    """
 
     def __init__(self, folder: ModelFolder, device: torch.device, dtype: torch.dtype, prompt_tokens: int):
         self.device, self.dtype, self.prompt_tokens = device, dtype, prompt_tokens
@@ -33,18 +37,20 @@ class Encoders:
 
     @torch.no_grad()
     def encode_video(self, frames: np.ndarray) -> torch.Tensor:
-        """Posterior mean of uint8 (T, H, W, 3), not normalised: (C, t, h, w) in the VAE's dtype, on the CPU."""
+        """Latent (C, t, h, w) of uint8 (T, H, W, 3) RGB; see `encode_frames`."""
         return encode_frames(self.vae, frames, self.device, self.dtype)
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str | None) -> torch.Tensor:
-        """Projected prompt (tokens, channels); None is the zero embedding that text dropout puts in.
+        """Projected prompt (tokens, channels), on the CPU; None: the zero embedding that text dropout uses.
 
-        The embedding is the pipeline's own: all hidden layers, normalised, side by side.
+        The embedding before the projection is the pipeline's: all hidden layers, normalised, concatenated.
         """
-        holder = SimpleNamespace(tokenizer=self.tokenizer, text_encoder=self.text_encoder)
+        parts = SimpleNamespace(tokenizer=self.tokenizer, text_encoder=self.text_encoder)
+        # `_get_prompt_embeds` is private: the public `encode_prompt` requires a whole pipeline and returns the negative
+        # prompt too. It uses these two attributes of the pipeline only. Checked with diffusers 0.37 to 0.42.
         embeds = Cosmos2_5_PredictBasePipeline._get_prompt_embeds(
-            holder, prompt or "", max_sequence_length=self.prompt_tokens, device=self.device, dtype=self.dtype
+            parts, prompt or "", max_sequence_length=self.prompt_tokens, device=self.device, dtype=self.dtype
         )
         if prompt is None:
             embeds = torch.zeros_like(embeds)
@@ -52,6 +58,14 @@ class Encoders:
 
 
 def encode_frames(vae: nn.Module, frames: np.ndarray, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Posterior mean of uint8 (T, H, W, 3) RGB scaled to [-1, 1]; returns (C, t, h, w) on the CPU."""
-    video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].to(device).float().div(127.5).sub(1.0)
-    return vae.encode(video.to(dtype)).latent_dist.mean[0].cpu()
+    """Posterior mean of the VAE, not normalised.
+
+    Args:
+        frames: uint8 (T, H, W, 3) RGB.
+
+    Returns:
+        (C, t, h, w) in `dtype`, on the CPU.
+    """
+    video = to_unit_range(frames, device)[None]
+    latent: torch.Tensor = vae.encode(video.to(dtype)).latent_dist.mean[0].cpu()
+    return latent

@@ -1,13 +1,13 @@
-"""CosmosTransformer3DModel's forward pass, exact, without the work that diffusers does once per token.
+"""A faster forward pass of CosmosTransformer3DModel with the same result.
 
-The adaptive norms' modulation depends on the latent frame alone (its timestep), so it is computed for T frames instead
-of T x H x W tokens and broadcast. Rotary tables are built once a shape, keys and values are not copied for grouped
-heads, adapted layers take the short way. Parameters and their names stay diffusers' own."""
+The modulation of the adaptive norms depends on the latent frame (its timestep) only, so it is computed for T frames
+instead of T x H x W tokens and broadcast. Rotary tables are computed once per shape, keys and values are not copied for
+grouped heads, and adapted layers use `adapted_linear`. Parameters and their names stay those of diffusers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,15 +17,17 @@ from torch import nn
 from cosmos_exp.world.activation_checkpointing import with_policy
 from cosmos_exp.world.adapted_linear import adapted, prepare_adapters
 
+Rotary = tuple[torch.Tensor, torch.Tensor]  # cosines, and sines with the rotation's sign
+
 
 def fast_forward(
     transformer: CosmosTransformer3DModel, compiled: bool = False, checkpointing: str | list[str] = "none"
 ) -> nn.Module:
-    """`PerFrameForward` where it applies (all released Predict 2.5 models), else the transformer itself.
+    """`PerFrameForward` if the transformer permits it (all released Predict 2.5 models do), else the transformer itself.
 
     Args:
         compiled: run blocks through torch.compile, one graph for all of them.
-        checkpointing: a policy of `checkpointing.with_policy` for all blocks, or one a block.
+        checkpointing: a policy of `activation_checkpointing` for all blocks, or one per block.
     """
     config = transformer.config
     plain = config.patch_size[0] == 1 and config.extra_pos_embed_type is None and not config.img_context_dim_in
@@ -38,18 +40,18 @@ def fast_forward(
 
 
 class PerFrameForward(nn.Module):
-    """Wraps a transformer; called like it, returns the same velocity.
+    """Wraps a transformer. It takes the same arguments and returns the same velocity.
 
     Args:
-        transformer: with patch size 1 along time and no extra positional embedding.
-        block: what runs one block; `run_block` unless given.
-        compiled, checkpointing: see `fast_forward`.
+        transformer: with patch size 1 in time and no extra positional embedding.
+        block: runs one block; default: `run_block`.
+        compiled, checkpointing: as in `fast_forward`.
     """
 
     def __init__(
         self,
         transformer: CosmosTransformer3DModel,
-        block: Callable | None = None,
+        block: Callable[..., torch.Tensor] | None = None,
         compiled: bool = False,
         checkpointing: str | list[str] = "none",
     ):
@@ -59,14 +61,17 @@ class PerFrameForward(nn.Module):
         self.policies = [checkpointing] * count if isinstance(checkpointing, str) else list(checkpointing)
         random = any(isinstance(m, nn.Dropout) and m.p > 0 for m in transformer.modules())
         run = {p: with_policy(block or run_block, p, random) for p in {*self.policies, "none"}}
-        # Checkpointing lies inside the compiled region, so that the graph knows what it may compute again.
+        # Checkpointing is inside the compiled region, so that the compiler knows what it may recompute.
         self.run = {p: torch.compile(f, dynamic=False) for p, f in run.items()} if compiled else run
-        self._rotary: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._rotary: dict[tuple[int | str, ...], Rotary] = {}
 
-    def rotary(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines of the rotary embedding (tokens, head channels), built once a shape.
+    def rotary(self, hidden: torch.Tensor) -> Rotary:
+        """Cosines and sines of the rotary embedding, each (tokens, head channels), computed once per shape.
 
-        The sines of the first half carry the minus sign of the rotation, so that it is a roll and two products.
+        The sines of the first half are negated: the rotation is then a roll and two products.
+
+        Args:
+            hidden: the transformer's input (B, channels, T, H, W).
         """
         key = (*hidden.shape[2:], str(hidden.device))
         if key not in self._rotary:
@@ -85,8 +90,17 @@ class PerFrameForward(nn.Module):
         attention_mask: torch.Tensor | None = None,
         return_dict: bool = False,
     ) -> tuple[torch.Tensor]:
-        """hidden_states (B, C, T, H, W), condition_mask (B, 1, T, H, W), timestep (B, 1, T, 1, 1) or (B,), prompt (B, L, D),
-        attention_mask (B, L) True where the prompt may be looked at; `padding_mask` must be all zero and is not looked at."""
+        """The velocity (B, C, T, H, W), in a tuple.
+
+        Args:
+            hidden_states: (B, C, T, H, W).
+            condition_mask: (B, 1, T, H, W), 1 for conditioning frames.
+            timestep: (B, 1, T, 1, 1), or (B,) for one timestep per sample.
+            encoder_hidden_states: prompt (B, L, D).
+            padding_mask: must be all zero; not read.
+            attention_mask: (B, L), True for the prompt tokens that are attended to; None: all.
+            return_dict: not read; the result is always a tuple.
+        """
         model = self.transformer
         batch, _, frames, height, width = hidden_states.shape
         parts = [hidden_states, condition_mask.to(hidden_states.dtype)]
@@ -108,24 +122,34 @@ class PerFrameForward(nn.Module):
         x = x.view(batch, frames, height // rows, width // columns, rows, columns, -1)
         return (x.permute(0, 6, 1, 2, 4, 3, 5).reshape(batch, -1, frames, height, width),)
 
-    def _blocks(self, x: torch.Tensor, *others: Any) -> torch.Tensor:
+    def _blocks(self, x: torch.Tensor, *others: torch.Tensor | Rotary | None) -> torch.Tensor:
         if self.compiled and torch.is_grad_enabled():
-            # Else the first block, whose input needs no gradient, would be a graph of its own (pytorch #141039).
+            # Otherwise the first block, whose input needs no gradient, is compiled separately (pytorch #141039).
             x = x if x.requires_grad else x.requires_grad_()
         for block, policy in zip(self.transformer.transformer_blocks, self.policies, strict=True):
             x = self.run[policy if torch.is_grad_enabled() else "none"](block, x, *others)
         return x
 
 
-def _modulate(norm: nn.Module, x: torch.Tensor, embedded: torch.Tensor, temb: torch.Tensor, parts: int):
-    """Adaptive layer norm of x (B, T, S, D) with one modulation a frame; returns it and what is left, the gate."""
+def _modulate(
+    norm: nn.Module, x: torch.Tensor, embedded: torch.Tensor, temb: torch.Tensor, parts: int
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Adaptive layer norm of x (B, T, S, D), one modulation per frame.
+
+    Args:
+        embedded, temb: timestep embeddings (B, T, 1, D) and (B, T, 1, 3 D).
+        parts: 3: shift, scale and gate; 2: no gate.
+
+    Returns:
+        the normalised x, and the gate (B, T, 1, D) if there is one.
+    """
     table = norm.linear_2(norm.linear_1(norm.activation(embedded))) + temb[..., : parts * x.shape[-1]]
     shift, scale, *gate = table.chunk(parts, dim=-1)
     return torch.addcmul(shift, norm.norm(x), 1 + scale), gate[0] if gate else None
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) -> torch.Tensor:
-    """Rotary embedding of x (B, heads, N, channels), in fp32 as diffusers' apply_rotary_emb (halves, not pairs)."""
+    """Rotary embedding of x (B, heads, N, channels) in fp32, as diffusers' apply_rotary_emb (halves, not pairs)."""
     wide = x.float()
     return torch.addcmul(wide * cos, wide.roll(x.shape[-1] // 2, -1), signed_sin).to(x.dtype)
 
@@ -134,10 +158,20 @@ def attend(
     attention: nn.Module,
     x: torch.Tensor,
     text: torch.Tensor | None = None,
-    rotary=None,
+    rotary: Rotary | None = None,
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """One attention layer on x (B, N, D), to itself or to the prompt (B, L, D'), as CosmosAttnProcessor2_0 computes it."""
+    """One attention layer, as CosmosAttnProcessor2_0 computes it.
+
+    Args:
+        x: (B, N, D).
+        text: prompt (B, L, D') for cross-attention; None: self-attention.
+        rotary: from `PerFrameForward.rotary`.
+        mask: (B, 1, 1, L), True for the tokens that are attended to.
+
+    Returns:
+        (B, N, D).
+    """
     source = x if text is None else text
     layers = ((attention.to_q, x), (attention.to_k, source), (attention.to_v, source))
     q, k, v = (adapted(layer, i).unflatten(2, (attention.heads, -1)).transpose(1, 2) for layer, i in layers)
@@ -155,9 +189,25 @@ def feed_forward(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def run_block(
-    block: nn.Module, x: torch.Tensor, text: torch.Tensor, embedded, temb, rotary, mask: torch.Tensor | None = None
+    block: nn.Module,
+    x: torch.Tensor,
+    text: torch.Tensor,
+    embedded: torch.Tensor,
+    temb: torch.Tensor,
+    rotary: Rotary,
+    mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """One transformer block on x (B, T, S, D)."""
+    """One transformer block.
+
+    Args:
+        x: (B, T, S, D), S tokens per latent frame.
+        text: prompt (B, L, D').
+        embedded, temb: timestep embeddings, as in `_modulate`.
+        rotary, mask: as in `attend`.
+
+    Returns:
+        (B, T, S, D).
+    """
     shape = x.shape
     h, gate = _modulate(block.norm1, x, embedded, temb, 3)
     x = torch.addcmul(x, gate, attend(block.attn1, h.flatten(1, 2), rotary=rotary).view(shape))

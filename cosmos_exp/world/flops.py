@@ -1,45 +1,11 @@
-"""CosmosTransformer3DModel's linear layers, sizes and costs by arithmetic alone; no torch.
-
-So a wrong `adapter.target_modules` is told in a blink, and a plan can be printed on any machine. A test holds the
-names and shapes against the real class on the meta device."""
+"""Floating-point operations of a training sample, and the peak rates of GPUs. No torch."""
 
 from __future__ import annotations
 
-from typing import Any
+from cosmos_exp.config.layers import Layers, TransformerConfig, linear_layers
+from cosmos_exp.world.sizes import LatentShape, num_tokens
 
-from cosmos_exp.config.layers import linear_layers
-from cosmos_exp.world.sizes import num_tokens
-
-
-def training_flops(
-    keys: dict[str, Any], shape: tuple[int, int, int, int], text_tokens: int, layers: dict, rank: int
-) -> float:
-    """Floating-point operations that one training sample cannot do without: forward and backward, nothing computed twice.
-
-    Two a multiplication and addition. Frozen weights need a gradient for their input only, so a linear layer's backward
-    costs as much as its forward; attention's costs twice its forward; an adapter's three times in all. Norms,
-    activations and the modulations (one row a frame) are left out: under 1 % together.
-
-    Args:
-        keys: the transformer's configuration.
-        shape: latent (C, T, H, W).
-        layers: adapted layers, name -> (in, out).
-    """
-    tokens, hidden = num_tokens(shape), keys["num_attention_heads"] * keys["attention_head_dim"]
-    linear = 0
-    for name, (wide, out) in linear_layers(keys).items():
-        if name.startswith("transformer_blocks.") and ".norm" not in name:
-            rows = text_tokens if name.endswith(("attn2.to_k", "attn2.to_v")) else tokens
-            linear += 2 * rows * wide * out
-    attention = keys["num_layers"] * 4 * tokens * (tokens + text_tokens) * hidden
-    adapter = sum(
-        6 * (text_tokens if n.endswith(("attn2.to_k", "attn2.to_v")) else tokens) * rank * (i + o)
-        for n, (i, o) in layers.items()
-    )
-    return float(2 * linear + 3 * attention + adapter)
-
-
-# Dense bf16 matrix rates of vendors' data sheets, FLOP/s; the first name found in the device's wins.
+# Dense bf16 matrix rates from the vendors' data sheets, FLOP/s. The first name contained in the device's name counts.
 PEAK_FLOPS = {
     "B200": 2250e12,
     "H200": 989e12,
@@ -53,6 +19,35 @@ PEAK_FLOPS = {
 }
 
 
+def training_flops(keys: TransformerConfig, shape: LatentShape, text_tokens: int, layers: Layers, rank: int) -> float:
+    """Floating-point operations that one training sample requires, forward and backward, with no recomputation.
+
+    A multiplication and an addition count as two. Frozen weights need a gradient for their input only, so the backward
+    pass of a linear layer costs as much as its forward pass; that of attention costs twice its forward pass; an adapter
+    costs three times its forward pass in all. Norms, activations and modulations (one row per frame) are left out:
+    together under 1 %.
+
+    Args:
+        keys: the transformer's configuration.
+        shape: of the latent.
+        text_tokens: of the prompt.
+        layers: adapted layers, name -> (in, out).
+    """
+    tokens, hidden = num_tokens(shape), keys["num_attention_heads"] * keys["attention_head_dim"]
+
+    def rows(layer: str) -> int:
+        return text_tokens if layer.endswith(("attn2.to_k", "attn2.to_v")) else tokens
+
+    linear = sum(
+        2 * rows(name) * size_in * size_out
+        for name, (size_in, size_out) in linear_layers(keys).items()
+        if name.startswith("transformer_blocks.") and ".norm" not in name
+    )
+    attention = keys["num_layers"] * 4 * tokens * (tokens + text_tokens) * hidden
+    adapter = sum(6 * rows(name) * rank * (size_in + size_out) for name, (size_in, size_out) in layers.items())
+    return float(2 * linear + 3 * attention + adapter)
+
+
 def peak_flops(device_name: str) -> float | None:
-    """A GPU's dense bf16 rate, or None where it is not known."""
+    """A GPU's dense bf16 rate, FLOP/s; None if it is not in the table."""
     return next((rate for name, rate in PEAK_FLOPS.items() if name in device_name), None)

@@ -1,54 +1,67 @@
-"""The parts of a Cosmos Predict 2.5 model, from the hub, a folder, or the embedded world: one code path for all.
-
-A model is a normal diffusers folder: transformer/ vae/ text_encoder/ tokenizer/ scheduler/. Parts are loaded one by
-one, when they are needed, and each is checked to have been loaded whole."""
+"""The pipeline's safety checker: NVIDIA's cosmos_guardrail, or off."""
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
 from cosmos_exp.errors import UserError
 
 
-class GuardrailOff:
-    """Passes everything. Used only when model.guardrail=off, which the run's record states."""
+class Guardrail(Protocol):
+    """What the pipeline requires of a safety checker."""
 
-    def to(self, *args: Any, **kwargs: Any) -> GuardrailOff:
+    def to(self, *args: object, **kwargs: object) -> object:
+        """Move its models, as `torch.nn.Module.to`."""
+
+    def check_text_safety(self, prompt: str) -> bool:
+        """Whether the prompt is safe."""
+
+    def check_video_safety(self, video: np.ndarray) -> np.ndarray | None:
+        """The video uint8 (T, H, W, 3), faces blurred; None if it is not safe."""
+
+
+class GuardrailOff:
+    """Accepts everything. Used only if model.guardrail=off, which the run's manifest records."""
+
+    def to(self, *args: object, **kwargs: object) -> GuardrailOff:
+        """There is nothing to move."""
         return self
 
     def check_text_safety(self, prompt: str) -> bool:
+        """True."""
         return True
 
     def check_video_safety(self, video: np.ndarray) -> np.ndarray:
+        """The video itself."""
         return video
 
 
-def load_guardrail(choice: str) -> Any:
-    """The safety checker that the pipeline insists on.
+def load_guardrail(choice: str) -> Guardrail:
+    """The safety checker for model.guardrail=`choice`.
 
     Raises:
-        UserError: cosmos_guardrail is asked for and not installed.
+        UserError: cosmos_guardrail is chosen and not installed.
     """
     if check_guardrail(choice) == "off":
         return GuardrailOff()
     from cosmos_guardrail import CosmosSafetyChecker
 
-    return CosmosSafetyChecker()
+    checker: Guardrail = CosmosSafetyChecker()
+    return checker
 
 
 def check_guardrail(choice: str) -> str:
-    """The guardrail that a run will use, without loading it.
+    """The guardrail that a run will use. Loads nothing.
 
     Raises:
-        UserError: cosmos_guardrail is asked for and not installed.
+        UserError: cosmos_guardrail is chosen and not installed.
     """
     if choice != "off" and importlib.util.find_spec("cosmos_guardrail") is None:
         raise UserError(
-            "model.guardrail=cosmos_guardrail: the package is not installed. `pip install cosmos_guardrail`, or "
-            "model.guardrail=off, which the run records; the model's licence asks that guardrails are kept."
+            "model.guardrail=cosmos_guardrail: the package is not installed. Run `pip install cosmos_guardrail`, or set "
+            "model.guardrail=off, which the run records. The model's licence requires that guardrails are kept."
         )
     return choice

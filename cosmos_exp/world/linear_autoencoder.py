@@ -1,12 +1,11 @@
-"""The embedded world's video autoencoder: a linear code of 4x8x8 patches, sharpened by a small network on decoding.
+"""The embedded world's video autoencoder: a linear code of 4x8x8 patches, and a small network that refines the decoding.
 
-It has AutoencoderKLWan's interface, causality and compression (first frame alone, then groups of four frames, 8x8
-pixels), and stands in for it in the tabletop model alone: on two CPU cores a Wan VAE of this size needs a day to draw
-what a linear code draws after a minute. `tests/` keep the real class covered.
+It has the interface, causality and compression of AutoencoderKLWan (first frame alone, then groups of four frames, 8x8
+pixels) and replaces it in the tabletop model only: on two CPU cores, training a Wan VAE of this size takes a day to reach
+the sharpness that a linear code has after a minute. `tests/` cover the real class.
 
-Code: z numbers a patch, the leading directions of the patches' covariance (PCA). The first frame's patches have a
-code of their own: where the group code holds what stands still, the same numbers; the rest of its numbers are spent
-on the finer detail that a single frame leaves room for.
+Code: z numbers per patch, the leading directions of the patches' covariance (PCA). The first frame has its own code. Its
+leading numbers equal those of the group code that describe a patch without motion; the others describe finer detail.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ GROUP, PATCH = 4, 8
 
 
 class Refiner(nn.Module):
-    """Residual network on the latent grid: what a patch's neighbours in space and time, and the first frame at the
-    same place, say about its detail."""
+    """Residual network on the latent grid. It predicts a patch's detail from its neighbours in space and time and from
+    the first frame at the same position."""
 
     def __init__(self, z_dim: int, hidden: int, blocks: int):
         super().__init__()
@@ -35,7 +34,7 @@ class Refiner(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        """(B, z, T, h, w) to (B, 768, T, h, w); time is causal, as the Wan VAE is."""
+        """(B, z, T, h, w) to (B, 768, T, h, w); causal in time, as the Wan VAE."""
         first = latents[:, :, :1].expand_as(latents)
         x = nn.functional.silu(self.entry(torch.cat([latents, first], dim=1)))
         for space, time in zip(self.space, self.time, strict=True):
@@ -64,13 +63,17 @@ class LinearVideoAutoencoder(ModelMixin, ConfigMixin):
         self.frame_mean, self.frame_basis = nn.Parameter(torch.zeros(frame)), nn.Parameter(torch.zeros(frame, z_dim))
         self.frame_decoder = nn.Parameter(torch.zeros(z_dim, frame))
         self.refiner = Refiner(z_dim, hidden, blocks)
-        self.temperal_downsample = [True, True, False]  # the pipeline counts stages: 4x in time, 8x in space
+        self.temperal_downsample = [
+            True,
+            True,
+            False,
+        ]  # diffusers' spelling; the pipeline counts 4x in time, 8x in space
 
     def patches(self, video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The first frame's patches (B, h, w, 192) and the groups' (B, k, h, w, 768)."""
         batch, _, frames, height, width = video.shape
         if (frames - 1) % GROUP or height % PATCH or width % PATCH:
-            raise ValueError(f"{frames} frames of {height}x{width}: needs 1 + 4k frames, sides divisible by {PATCH}")
+            raise ValueError(f"{frames} frames of {height}x{width}: requires 1 + 4k frames, sides divisible by {PATCH}")
         first = video[:, :, 0].reshape(batch, 3, height // PATCH, PATCH, width // PATCH, PATCH)
         first = first.permute(0, 2, 4, 3, 5, 1).flatten(3)
         rest = video[:, :, 1:].reshape(
@@ -78,8 +81,10 @@ class LinearVideoAutoencoder(ModelMixin, ConfigMixin):
         )
         return first, rest.permute(0, 2, 4, 6, 3, 5, 7, 1).flatten(4)
 
-    def encode(self, video: torch.Tensor, return_dict: bool = True):
-        """Latents as a distribution without spread; `latent_dist.mean` is the code."""
+    def encode(
+        self, video: torch.Tensor, return_dict: bool = True
+    ) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
+        """Latents as a distribution of (almost) zero variance; `latent_dist.mean` is the code."""
         first, rest = self.patches(video)
         a = (first - self.frame_mean) @ self.frame_basis
         b = (rest - self.group_mean) @ self.group_basis
@@ -88,7 +93,7 @@ class LinearVideoAutoencoder(ModelMixin, ConfigMixin):
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def decode_linear(self, latents: torch.Tensor, correction: torch.Tensor | None = None) -> torch.Tensor:
-        """Latents (B, z, T, h, w) to video; `correction` (B, 768, T, h, w) is added to the patches."""
+        """Latents (B, z, T, h, w) to video (B, 3, 1 + 4k, 8h, 8w); `correction` (B, 768, T, h, w) is added to the patches."""
         batch, _, frames, rows, columns = latents.shape
         code = latents.permute(0, 2, 3, 4, 1)
         rest = code[:, 1:] @ self.group_basis.T + self.group_mean
@@ -104,8 +109,8 @@ class LinearVideoAutoencoder(ModelMixin, ConfigMixin):
         )
 
     def decode_unclamped(self, latents: torch.Tensor) -> torch.Tensor:
-        """As `decode`, with gradients everywhere."""
-        # The network sees the latents at unit scale.
+        """As `decode`, without clamping: the gradient is non-zero everywhere."""
+        # The network's input is scaled to unit size.
         scale = self.latent_scale.to(latents)
         return self.decode_linear(latents, self.refiner(latents / scale))
 
@@ -120,17 +125,22 @@ class LinearVideoAutoencoder(ModelMixin, ConfigMixin):
         std = self.config.latents_std or [1.0] * self.config.z_dim
         return torch.tensor(std).view(1, -1, 1, 1, 1)
 
-    def decode(self, latents: torch.Tensor, return_dict: bool = True):
-        """Latents to video in [-1, 1]."""
+    def decode(self, latents: torch.Tensor, return_dict: bool = True) -> DecoderOutput | tuple[torch.Tensor]:
+        """Latents (B, z, T, h, w) to video (B, 3, 1 + 4k, 8h, 8w) in [-1, 1]."""
         video = self.decode_unclamped(latents).clamp(-1, 1)
         return DecoderOutput(sample=video) if return_dict else (video,)
 
 
-def fit_linear_code(videos: list[torch.Tensor], z_dim: int, **options) -> LinearVideoAutoencoder:
-    """The linear code of `videos`, each (3, T, H, W) in [-1, 1], with a decoder network that adds nothing yet.
+def fit_linear_code(videos: list[torch.Tensor], z_dim: int, **options: int) -> LinearVideoAutoencoder:
+    """An autoencoder with the linear code of `videos`, and a refining network that adds nothing yet.
 
-    Normalised latents have mean 0; a number's spread is the square root of its true one (half way to whitening, which
-    would spend a generator's effort on fine detail), scaled so that the mean square over all numbers is 1.
+    Normalised latents have mean 0. A number's standard deviation is the square root of its true one, scaled so that the
+    mean square over all numbers is 1. Full whitening would make a generator spend its capacity on fine detail.
+
+    Args:
+        videos: each (3, T, H, W) in [-1, 1].
+        z_dim: numbers per patch.
+        options: further arguments of `LinearVideoAutoencoder`.
     """
     blank = LinearVideoAutoencoder(z_dim, **options)
     split = [blank.patches(v[None]) for v in videos]
@@ -138,7 +148,7 @@ def fit_linear_code(videos: list[torch.Tensor], z_dim: int, **options) -> Linear
     rest = torch.cat([r.reshape(-1, r.shape[-1]) for _, r in split]).double()
     group_mean, frame_mean = rest.mean(0), first.mean(0)
     basis = _leading(rest - group_mean, z_dim)
-    # Turn the code so that what stands still comes first: a patch that is the same in all four frames.
+    # Rotate the code so that the directions of still patches, equal in all four frames, come first.
     still = basis.view(GROUP, -1, z_dim).sum(0)  # (192, z): the code of a still patch
     left, gain, turn = torch.linalg.svd(still, full_matrices=False)
     basis = basis @ turn.T
@@ -146,7 +156,7 @@ def fit_linear_code(videos: list[torch.Tensor], z_dim: int, **options) -> Linear
     shared = left[:, :kept]
     spare = first - frame_mean
     fine = _leading(spare - spare @ shared @ shared.T, z_dim - kept)
-    # A still patch p has the group code gain_i (left_i . p); its own code repeats that.
+    # The group code of a still patch p is gain_i (left_i . p); the first frame's code uses the same numbers.
     frame_basis = torch.cat([shared * gain[:kept], fine], dim=1)
     frame_decoder = torch.cat([shared / gain[:kept], fine], dim=1).T
     code = torch.cat([(first - frame_mean) @ frame_basis, (rest - group_mean) @ basis])
@@ -166,7 +176,7 @@ def fit_linear_code(videos: list[torch.Tensor], z_dim: int, **options) -> Linear
 
 
 def _leading(rows: torch.Tensor, count: int) -> torch.Tensor:
-    """The `count` directions of largest variance, as columns; signs fixed so that a refit gives the same code."""
+    """The `count` directions of largest variance, as columns. Signs are fixed, so that a refit gives the same code."""
     _, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
     vectors = vectors.flip(1)[:, :count]
     return vectors * torch.sign(vectors.sum(0) + 1e-12)

@@ -1,12 +1,12 @@
-"""The parts of a Cosmos Predict 2.5 model, from the hub, a folder, or the embedded world: one code path for all.
+"""Load the parts of a model from its diffusers folder: transformer/ vae/ text_encoder/ tokenizer/ scheduler/.
 
-A model is a normal diffusers folder: transformer/ vae/ text_encoder/ tokenizer/ scheduler/. Parts are loaded one by
-one, when they are needed, and each is checked to have been loaded whole."""
+Parts are loaded one by one, when they are needed. Each is checked to be complete.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Collection, Mapping
 
 import torch
 from diffusers import AutoencoderKLWan, CosmosTransformer3DModel
@@ -20,38 +20,46 @@ from cosmos_exp.world.model_folder import ModelFolder
 
 VAE_CLASSES = {"AutoencoderKLWan": AutoencoderKLWan, "LinearVideoAutoencoder": LinearVideoAutoencoder}
 
-transformers_logging.disable_progress_bar()  # a run has its own bars
+transformers_logging.disable_progress_bar()  # a run has its own progress bars
 
 
-def check_loaded(what: str, module: nn.Module, info: dict[str, Any]) -> None:
-    """Every tensor of the model came from the files and every tensor of the files went into it.
+def check_loaded(what: str, module: nn.Module, info: Mapping[str, Collection[object]]) -> None:
+    """Check that every tensor of the model came from the files and every tensor of the files is in the model.
+
+    Args:
+        what: name of the part, for the error.
+        info: from `from_pretrained(…, output_loading_info=True)`.
 
     Raises:
-        RunError: names the first tensors that did not.
+        RunError: it lists the first tensors for which this fails.
     """
+    # `_tied_weights_keys` is private: transformers reports tied weights as missing and has no public list of them.
+    # Checked with transformers 4.57 to 5.23.
     tied = set(getattr(module, "_tied_weights_keys", None) or [])
-    missing = sorted(k for k in info.get("missing_keys", []) if k not in tied)
-    # Buffers that are computed anew, and bookkeeping of NVIDIA's layers, are no weights.
-    unexpected = sorted(k for k in info.get("unexpected_keys", []) if not k.endswith(("_extra_state", "inv_freq")))
+    missing = sorted(str(k) for k in info.get("missing_keys", []) if k not in tied)
+    # Buffers that are computed at load time and the records of NVIDIA's layers are not weights.
+    unexpected = sorted(
+        str(k) for k in info.get("unexpected_keys", []) if not str(k).endswith(("_extra_state", "inv_freq"))
+    )
     meta = [n for n, p in module.named_parameters() if p.is_meta]
     for kind, names in (
         ("missing in the files", missing),
-        ("left unloaded", meta),
-        ("of another shape", sorted(map(str, info.get("mismatched_keys", [])))),
+        ("not loaded", meta),
+        ("of a different shape", sorted(map(str, info.get("mismatched_keys", [])))),
         ("in the files but not in the model", unexpected),
     ):
         if names:
             raise RunError(
-                f"check failed: {what} was not loaded whole; {len(names)} tensors {kind}, e.g. {', '.join(names[:3])}. "
-                "Is this the right model, and is its download complete?"
+                f"check failed: {what} is incomplete: {len(names)} tensors {kind}, e.g. {', '.join(names[:3])}. "
+                "Check that this is the right model and that its download is complete."
             )
 
 
 def load_transformer(folder: ModelFolder, dtype: torch.dtype) -> tuple[CosmosTransformer3DModel, nn.Module]:
-    """The frozen transformer and its prompt projection, taken out of it.
+    """The frozen transformer and its prompt projection, separated.
 
-    Runs hand the transformer prompts that are projected already (512 x 1024 instead of 512 x 100,352), so the
-    projection's place in the model holds an identity.
+    The transformer receives prompts that are already projected (512 x 1024 instead of 512 x 100,352), so an identity
+    replaces the projection in it.
     """
     model, info = CosmosTransformer3DModel.from_pretrained(
         folder.path / "transformer", torch_dtype=dtype, output_loading_info=True, local_files_only=True
@@ -64,7 +72,7 @@ def load_transformer(folder: ModelFolder, dtype: torch.dtype) -> tuple[CosmosTra
 
 
 def load_projection(folder: ModelFolder, dtype: torch.dtype) -> nn.Module:
-    """The prompt projection alone: Linear and GELU, read from the transformer's files without the rest of it."""
+    """The prompt projection (Linear and GELU), read from the transformer's files without loading the transformer."""
     config = json.loads((folder.path / "transformer" / "config.json").read_text())
     if not config.get("use_crossattn_projection"):
         return nn.Identity()
@@ -76,7 +84,7 @@ def load_projection(folder: ModelFolder, dtype: torch.dtype) -> nn.Module:
     try:
         linear.load_state_dict({k: tensors[f"crossattn_proj.0.{k}"] for k in ("weight", "bias")})
     except KeyError as error:
-        raise RunError(f"check failed: {folder.path}/transformer holds no tensor {error}") from error
+        raise RunError(f"check failed: {folder.path}/transformer has no tensor {error}") from error
     return nn.Sequential(linear, nn.GELU()).requires_grad_(False).eval()
 
 
@@ -84,11 +92,13 @@ def load_vae(folder: ModelFolder, dtype: torch.dtype) -> nn.Module:
     """The frozen video autoencoder, of the class that its config.json names.
 
     Raises:
-        RunError: a class that is not known.
+        RunError: the class is unknown, or the files are incomplete.
     """
     name = json.loads((folder.path / "vae" / "config.json").read_text()).get("_class_name", "AutoencoderKLWan")
     if name not in VAE_CLASSES:
-        raise RunError(f"check failed: {folder.path}/vae is a {name}; known are {', '.join(VAE_CLASSES)}")
+        raise RunError(
+            f"check failed: {folder.path}/vae is a {name}, which is unknown; supported are {', '.join(VAE_CLASSES)}"
+        )
     vae, info = VAE_CLASSES[name].from_pretrained(
         folder.path / "vae", torch_dtype=dtype, output_loading_info=True, local_files_only=True
     )

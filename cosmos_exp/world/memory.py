@@ -1,90 +1,116 @@
-"""CosmosTransformer3DModel's linear layers, sizes and costs by arithmetic alone; no torch.
+"""Memory of a training process and the checkpointing that fits: arithmetic, no torch.
 
-So a wrong `adapter.target_modules` is told in a blink, and a plan can be printed on any machine. A test holds the
-names and shapes against the real class on the meta device."""
+The row counts below come from benchmarks/memory.py on the 2B model's blocks. A row is tokens x hidden values at the
+activations' precision.
+"""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import TypedDict
 
-# Activations a block keeps, in rows of (tokens x hidden) at the activations' precision, by checkpointing policy; and what
-# the block at work needs besides. Counted by benchmarks/memory.py on the 2B model's blocks, eager and compiled.
+from cosmos_exp.config.layers import TransformerConfig
+from cosmos_exp.config.schema import Hardware
+
+# Checkpointing policies from most memory to least (world/activation_checkpointing.py says what each keeps).
+POLICIES = ("none", "pointwise", "selective", "full")
+
+# Rows that a block keeps for the backward pass, by compile and policy; and rows that the running block needs besides.
 KEPT_ROWS = {
     False: {"none": 29.0, "pointwise": 25.0, "selective": 2.0, "full": 1.0},
     True: {"none": 24.5, "pointwise": 13.5, "selective": 2.0, "full": 1.0},
 }
-
 WORKING_ROWS = {False: 37.0, True: 30.0}
 
-# What DoRA keeps besides: each layer's output before its magnitude.
+# What DoRA adds: the output of each layer before its magnitude.
 DORA_ROWS = {False: {"none": 11.0}, True: {"none": 4.0, "pointwise": 2.5}}
-
 DORA_WORKING_ROWS = {False: 18.0, True: 4.0}
 
-LADDER = ("none", "pointwise", "selective", "full")
+# Part of a device's memory that a plan may use. The rest covers fragmentation, workspaces and the estimate's error.
+USABLE_MEMORY = 0.8
 
 
-def training_memory_gib(plan: dict[str, Any]) -> float:
-    """Estimate of a training process's peak: weights, adapter, optimizer and activations (facts.md section 3).
+class StepSizes(TypedDict):
+    """Everything that determines a training process's memory.
 
-    Args:
-        plan: base_parameters, trainable, tokens, hidden, num_layers, samples, bytes_a_weight, compile, dora, and
-            checkpointing (one policy, or one a block).
+    base_parameters, trainable: number of frozen and of trained parameters.
+    tokens: of one sample. samples: in one forward pass. hidden: width of the transformer. num_layers: its blocks.
+    compile: blocks are compiled. dora: the adapter is DoRA. bytes_a_weight: of the base weights and activations.
+    checkpointing: one policy for all blocks, or one per block.
     """
-    weights = plan["base_parameters"] * plan["bytes_a_weight"]
-    adapter = plan["trainable"] * 4 * 4  # weight, gradient and AdamW's two moments in fp32
-    row = plan["samples"] * plan["tokens"] * plan["hidden"] * plan["bytes_a_weight"]
-    policies = plan["checkpointing"]
-    policies = [policies] * plan["num_layers"] if isinstance(policies, str) else policies
-    compiled, dora = plan["compile"], plan["dora"]
+
+    base_parameters: float
+    trainable: float
+    tokens: int
+    hidden: int
+    num_layers: int
+    samples: int
+    compile: bool
+    dora: bool
+    bytes_a_weight: int
+    checkpointing: str | list[str]
+
+
+def training_memory_gib(sizes: StepSizes) -> float:
+    """Estimate of a training process's peak in GiB: weights, adapter, optimizer and activations."""
+    weights = sizes["base_parameters"] * sizes["bytes_a_weight"]
+    adapter = sizes["trainable"] * 4 * 4  # weight, gradient and AdamW's two moments in fp32
+    row = sizes["samples"] * sizes["tokens"] * sizes["hidden"] * sizes["bytes_a_weight"]
+    policies = sizes["checkpointing"]
+    policies = [policies] * sizes["num_layers"] if isinstance(policies, str) else policies
+    compiled, dora = sizes["compile"], sizes["dora"]
     kept = sum(KEPT_ROWS[compiled][p] + dora * DORA_ROWS[compiled].get(p, 0.0) for p in policies)
     working = WORKING_ROWS[compiled] + dora * DORA_WORKING_ROWS[compiled]
-    return (weights + adapter + row * (kept + working)) / 2**30
+    return float((weights + adapter + row * (kept + working)) / 2**30)
 
 
-def choose_checkpointing(plan: dict[str, Any], budget_gib: float | None) -> list[str]:
-    """The policies, one a block, that compute least again and stay within the budget.
+def choose_checkpointing(sizes: StepSizes, budget_gib: float | None) -> list[str]:
+    """The policies, one per block, that recompute least within the budget.
 
-    Two neighbours of `LADDER` share the blocks: as many as fit take the one that keeps more. Where nothing fits, or no
-    budget is known, all blocks take "full".
+    Two neighbours of `POLICIES` divide the blocks: as many blocks as fit take the one that keeps more. If nothing fits,
+    or the budget is unknown, all blocks take "full".
+
+    Args:
+        sizes: its checkpointing is ignored.
     """
-    count = plan["num_layers"]
-    for more, less in pairwise(LADDER) if budget_gib is not None else ():
+    count = sizes["num_layers"]
+    for more, less in pairwise(POLICIES) if budget_gib is not None else ():
         for kept in range(count, -1, -1):
             policies = [more] * kept + [less] * (count - kept)
-            if training_memory_gib(plan | {"checkpointing": policies}) <= (budget_gib or 0):
+            if training_memory_gib({**sizes, "checkpointing": policies}) <= (budget_gib or 0):
                 return policies
     return ["full"] * count
 
 
-def memory_plan(
-    keys: dict[str, Any], base_parameters: int, trainable: int, tokens: int, hardware: Any, batch: int, dora: bool
-) -> dict[str, Any]:
-    """What `training_memory_gib` asks for, with the checkpointing that `hardware` means.
+def memory_estimate(
+    keys: TransformerConfig,
+    base_parameters: int,
+    trainable: int,
+    tokens: int,
+    hardware: Hardware,
+    shard_size: int,
+    dora: bool,
+) -> StepSizes:
+    """The input of `training_memory_gib`, with hardware.checkpointing=auto resolved to one policy per block.
 
     Args:
         keys: the transformer's configuration.
         tokens: of one sample.
-        batch: samples of a process's share of the global batch.
+        shard_size: a process's samples of the global batch.
     """
-    plan = {
+    sizes: StepSizes = {
         "base_parameters": base_parameters,
         "trainable": trainable,
         "tokens": tokens,
         "hidden": keys["num_attention_heads"] * keys["attention_head_dim"],
         "num_layers": keys["num_layers"],
-        "samples": min(batch, hardware.samples_per_forward),
+        "samples": min(shard_size, hardware.samples_per_forward),
         "compile": hardware.compile,
         "dora": dora,
         "bytes_a_weight": 2 if hardware.mixed_precision == "bf16" else 4,
+        "checkpointing": [hardware.checkpointing] * keys["num_layers"],
     }
     if hardware.checkpointing == "auto":
-        budget = hardware.memory_gb and MEMORY_SHARE * hardware.memory_gb
-        return plan | {"checkpointing": choose_checkpointing(plan, budget)}
-    return plan | {"checkpointing": [hardware.checkpointing] * plan["num_layers"]}
-
-
-MEMORY_SHARE = (
-    0.8  # of a device's memory is planned with; the rest is for fragments, workspaces and the estimate's error
-)
+        budget = hardware.memory_gb and USABLE_MEMORY * hardware.memory_gb
+        sizes["checkpointing"] = choose_checkpointing(sizes, budget)
+    return sizes

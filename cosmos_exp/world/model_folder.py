@@ -1,37 +1,44 @@
-"""Where a model's files are, from the hub, a folder or the embedded world, and what they are. No torch."""
+"""The model's files: a diffusers folder from the hub, from a path, or built for the embedded world. No torch."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from cosmos_exp import hub
+from cosmos_exp.config.builders import resolve_builder
+from cosmos_exp.config.schema import Model
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import file_sha256, write_json
-from cosmos_exp.hub import fetch
+from cosmos_exp.hub import Location
 
 COMPONENTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
-
-RANDOM_MARK = "RANDOM_WEIGHTS"
+# Those whose content decides what the cache holds and what an adapter was trained on.
+FINGERPRINTED = ("vae", "text_encoder", "tokenizer", "transformer")
+PATTERNS = [f"{c}/*" for c in COMPONENTS] + ["model_index.json"]  # what is downloaded of a hub repository
+RANDOM_MARK = "RANDOM_WEIGHTS"  # a file of this name marks a folder with random weights
+HASH_NOTE_BYTES = 2**24  # the hash of a file of at least this size is stored beside the cache
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A local diffusers folder. `random` says that its weights were drawn, not trained."""
+    """A local diffusers folder.
+
+    cache_root: where hashes of large files are stored.
+    """
 
     path: Path
     cache_root: Path
 
     @property
     def random(self) -> bool:
+        """Whether the weights are random: drawn from a seed, not trained."""
         return (self.path / RANDOM_MARK).exists()
 
     def fingerprint(self, component: str) -> str:
-        """16 hex digits over the content of a component's files; hashes are kept beside the cache."""
+        """16 hex digits over names and contents of a component's files."""
         digest = hashlib.sha256()
         for file in sorted((self.path / component).rglob("*")):
             if file.is_file() and not file.name.startswith("."):
@@ -39,37 +46,73 @@ class ModelFolder:
         return digest.hexdigest()[:16]
 
     def fingerprints(self) -> dict[str, str]:
-        """The components whose weights or words decide what the cache holds and what an adapter was trained on."""
-        return {c: self.fingerprint(c) for c in ("vae", "text_encoder", "tokenizer", "transformer")}
+        """The fingerprint of each component in `FINGERPRINTED`, by name."""
+        return {c: self.fingerprint(c) for c in FINGERPRINTED}
 
     def _sha256(self, file: Path) -> str:
         stat = file.stat()
-        if stat.st_size < 2**24:
+        if stat.st_size < HASH_NOTE_BYTES:
             return file_sha256(file)
         name = hashlib.sha256(f"{file.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()).hexdigest()[:32]
         note = self.cache_root / "hashes" / f"{name}.json"
         if not note.is_file():
             write_json(note, {"sha256": file_sha256(file)})
-        return json.loads(note.read_text())["sha256"]
+        return str(json.loads(note.read_text())["sha256"])
 
 
-def resolve(model: Any, cache_root: Path) -> ModelFolder:
-    """Find, build or fetch the model's folder.
+def find_model(model: Model, cache_root: Path) -> Location:
+    """Where the model's files are. Downloads and builds nothing.
+
+    Returns:
+        a path if they are on this machine, else what the run will do to get them.
 
     Raises:
-        UserError: a folder without the components, or a hub repository that cannot be fetched.
+        UserError: a folder that does not exist or is no diffusers model, or a builder that does not exist.
     """
     if model.source == "embedded":
-        module, _, name = (model.builder or "").rpartition(".")
-        if not module:
-            raise UserError("model.source=embedded needs model.builder")
-        path = getattr(importlib.import_module(module), name)(model, cache_root)
-    elif Path(model.source).expanduser().exists() or model.source.startswith(("/", "./", "../", "~")):
+        builder = _builder(model)
+        resolve_builder("model.builder", builder)
+        weights = "random weights: nothing was learned" if model.weights == "random" else "trained weights"
+        return Location(None, f"embedded: {builder} provides it ({weights})")
+    if not hub.is_path(model.source):
+        found = hub.locate_repository(model.source, model.revision, "model", PATTERNS)
+        incomplete = found.path is not None and _missing_components(found.path)
+        if incomplete:
+            return Location(
+                None, f"{model.source}: downloaded without {', '.join(incomplete)}; the run downloads the rest"
+            )
+        return found
+    folder = _checked(Path(model.source).expanduser(), cache_root)
+    return Location(folder.path, f"{folder.path}" + (" (random weights: nothing was learned)" if folder.random else ""))
+
+
+def ensure_model(model: Model, cache_root: Path) -> ModelFolder:
+    """The model's folder, built or downloaded if needed.
+
+    Raises:
+        UserError: as `find_model`, or the download fails.
+    """
+    if model.source == "embedded":
+        path = resolve_builder("model.builder", _builder(model))(model, cache_root)
+    elif hub.is_path(model.source):
         path = Path(model.source).expanduser()
     else:
-        patterns = [f"{c}/*" for c in COMPONENTS] + ["model_index.json"]
-        path = fetch(model.source, model.revision, "model", "model.source=/path/to/the/folder", patterns)
-    missing = [c for c in COMPONENTS if not (path / c).is_dir()]
+        path = hub.fetch(model.source, model.revision, "model", "model.source=/path/to/the/folder", PATTERNS)
+    return _checked(path, cache_root)
+
+
+def _builder(model: Model) -> str:
+    if not model.builder:
+        raise UserError("model.builder: not set, and model.source=embedded requires it")
+    return model.builder
+
+
+def _missing_components(path: Path) -> list[str]:
+    return [c for c in COMPONENTS if not (path / c).is_dir()]
+
+
+def _checked(path: Path, cache_root: Path) -> ModelFolder:
+    missing = _missing_components(path)
     if missing:
         raise UserError(
             f"model.source={path}: has no folder {', '.join(missing)}; a diffusers model has {', '.join(COMPONENTS)}"

@@ -1,7 +1,4 @@
-"""The parts of a Cosmos Predict 2.5 model, from the hub, a folder, or the embedded world: one code path for all.
-
-A model is a normal diffusers folder: transformer/ vae/ text_encoder/ tokenizer/ scheduler/. Parts are loaded one by
-one, when they are needed, and each is checked to have been loaded whole."""
+"""diffusers' pipeline around parts that are already loaded."""
 
 from __future__ import annotations
 
@@ -12,28 +9,41 @@ from diffusers import Cosmos2_5_PredictBasePipeline, UniPCMultistepScheduler
 from diffusers.pipelines.cosmos.pipeline_cosmos2_5_predict import DEFAULT_NEGATIVE_PROMPT
 from torch import nn
 
+from cosmos_exp.world.guardrail import Guardrail
 from cosmos_exp.world.model_folder import ModelFolder
 
 
-class _Pipeline(Cosmos2_5_PredictBasePipeline):
-    """diffusers' own, but encodes the given frames alone: the autoencoder is causal, frames after them change nothing.
+class ConditionOnlyPipeline(Cosmos2_5_PredictBasePipeline):
+    """diffusers' pipeline, encoding the conditioning frames only.
 
-    diffusers encodes 92 made-up frames behind a first frame and multiplies their latents by zero.
+    diffusers pads a first frame with 92 more, encodes all of them and multiplies the padding's latents by zero. The
+    autoencoder is causal: frames after the conditioning frames do not change their latents.
     """
 
-    def prepare_latents(self, video: torch.Tensor | None = None, num_frames_in: int = 93, **words: Any) -> Any:
-        given = video[:, :, :num_frames_in] if video is not None and num_frames_in else video
-        latents, cond, mask, indicator = super().prepare_latents(video=given, num_frames_in=num_frames_in, **words)
+    def prepare_latents(
+        self,
+        video: torch.Tensor | None = None,
+        num_frames_in: int = 93,
+        **options: Any,  # Any: passed on to diffusers
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """As in diffusers; the latents of `video` are padded with zeros after encoding."""
+        frames = video[:, :, :num_frames_in] if video is not None and num_frames_in else video
+        latents, cond, mask, indicator = super().prepare_latents(video=frames, num_frames_in=num_frames_in, **options)
         padding = latents.shape[2] - cond.shape[2]
         return latents, torch.nn.functional.pad(cond, (0, 0, 0, 0, 0, padding)), mask, indicator
 
 
 def load_pipeline(
-    folder: ModelFolder, transformer: nn.Module, vae: nn.Module, guardrail: Any
+    folder: ModelFolder, transformer: nn.Module, vae: nn.Module, guardrail: Guardrail
 ) -> Cosmos2_5_PredictBasePipeline:
-    """diffusers' own pipeline around a transformer that takes projected prompts."""
+    """diffusers' pipeline around a transformer that takes projected prompts.
+
+    Args:
+        folder: only its scheduler is read.
+        transformer, vae: from `world.loading`, with or without an adapter.
+    """
     scheduler = UniPCMultistepScheduler.from_pretrained(folder.path / "scheduler", local_files_only=True)
-    pipe = _Pipeline(
+    pipe = ConditionOnlyPipeline(
         text_encoder=None,
         tokenizer=None,
         transformer=transformer,
@@ -41,14 +51,14 @@ def load_pipeline(
         scheduler=scheduler,
         safety_checker=guardrail,
     )
-    # The pipeline derives 8 from the number of down-sampling stages, which is wrong for a VAE that patches its input.
+    # The pipeline derives 8 from the number of downsampling stages, which is wrong for a VAE that patches its input.
     pipe.vae_scale_factor_spatial = vae.config.scale_factor_spatial or pipe.vae_scale_factor_spatial
     pipe.video_processor.register_to_config(vae_scale_factor=pipe.vae_scale_factor_spatial)
     pipe.set_progress_bar_config(disable=True)
-    torch.set_grad_enabled(True)
+    torch.set_grad_enabled(True)  # defensive: a safety checker may switch gradients off when it is loaded
     return pipe
 
 
 def negative_prompt(choice: str | None) -> str | None:
-    """The text behind generation.negative_prompt; None means the zero embedding."""
+    """The text that generation.negative_prompt selects; None: the zero embedding."""
     return DEFAULT_NEGATIVE_PROMPT if choice == "default" else choice

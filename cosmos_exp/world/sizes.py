@@ -1,16 +1,20 @@
-"""CosmosTransformer3DModel's linear layers, sizes and costs by arithmetic alone; no torch.
-
-So a wrong `adapter.target_modules` is told in a blink, and a plan can be printed on any machine. A test holds the
-names and shapes against the real class on the meta device."""
+"""Sizes of latents: arithmetic, no torch."""
 
 from __future__ import annotations
 
+LatentShape = tuple[int, int, int, int]  # channels, frames, rows, columns
 
-def latent_shape(z_dim: int, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-    """(channels, frames, rows, columns) of a clip's latent at the VAE's 4x8x8 compression."""
+
+def latent_shape(z_dim: int, num_frames: int, height: int, width: int) -> LatentShape:
+    """Shape of a clip's latent at the VAE's compression: 4x in time, 8x8 in space.
+
+    Args:
+        num_frames: 4k + 1.
+        height, width: pixels.
+    """
     return z_dim, (num_frames - 1) // 4 + 1, height // 8, width // 8
 
 
-def num_tokens(shape: tuple[int, int, int, int]) -> int:
-    """Tokens of a latent under 1x2x2 patches."""
+def num_tokens(shape: LatentShape) -> int:
+    """Transformer tokens of a latent: patches of 1x2x2."""
     return shape[1] * (shape[2] // 2) * (shape[3] // 2)

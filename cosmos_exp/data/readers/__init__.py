@@ -1,1 +1,1 @@
-"""Readers: from a folder on disk to clips and test pairs, one file per layout."""
+"""Readers: each lists the clips of one folder layout, and every problem it finds. A bad file is reported, never replaced."""

@@ -1,38 +1,48 @@
-"""Readers: from a folder on disk to clips and test pairs. They list every problem they see and invent nothing."""
+"""Reader `gr1_100`: metadata.csv (file name, prompt) beside gr1/*.mp4 or videos/*.mp4, the layout of nvidia/GR1-100."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
-from cosmos_exp.data.readers.records import Clip, Episodes, _videos
+from cosmos_exp.config.schema import Data
+from cosmos_exp.data.readers.records import Clip, Episodes, list_videos
 from cosmos_exp.errors import UserError
 
 
-def _gr1(data: Any, folder: Path) -> Episodes:
-    """metadata.csv (file name, prompt) beside gr1/*.mp4 or videos/*.mp4, as nvidia/GR1-100 comes."""
+def read_gr1(data: Data, folder: Path) -> Episodes:
+    """List the videos with the prompts of metadata.csv.
+
+    Raises:
+        UserError: there is no metadata.csv, or no folder with videos.
+    """
     table = folder / "metadata.csv"
     if not table.is_file():
         raise UserError(
-            f"{folder}: no metadata.csv; data.reader=gr1_100 needs it (data=folder for videos with captions)"
+            f"{folder}: no metadata.csv, which data.reader=gr1_100 requires. For videos with captions set data=folder."
         )
     found = Episodes()
+    prompts = _read_prompts(table, found.problems)
     videos = next((folder / n for n in ("videos", "gr1") if (folder / n).is_dir()), folder / "videos")
+    paths = list_videos(videos, found.problems)
+    for path in paths:
+        prompt = prompts.get(path.stem)
+        if prompt:
+            found.clips.append(Clip(path.stem, path, data.prompt_prefix + prompt))
+        else:
+            found.problems.append(f"{path}: has no prompt in {table}; add a line for it or remove the video")
+    for stem in sorted(set(prompts) - {p.stem for p in paths}):
+        found.problems.append(f"{table}: lists {stem}, but {videos} has no such video")
+    return found
+
+
+def _read_prompts(table: Path, problems: list[str]) -> dict[str, str]:
+    """Prompt by file name without suffix. Commas in an unquoted prompt belong to it."""
     prompts: dict[str, str] = {}
     with open(table, newline="", encoding="utf-8") as file:
         for number, row in enumerate(csv.reader(file)):
             if number and len(row) >= 2:
                 prompts[Path(row[0]).stem] = ",".join(row[1:]).strip()
             elif number and row:
-                found.problems.append(f"{table}, line {number + 1}: expected file name and prompt")
-    paths = _videos(videos, found)
-    for path in paths:
-        prompt = prompts.get(path.stem)
-        if not prompt:
-            found.problems.append(f"{path}: has no prompt in {table}; add a line for it or remove the video")
-        else:
-            found.clips.append(Clip(path.stem, path, data.prompt_prefix + prompt))
-    for stem in sorted(set(prompts) - {p.stem for p in paths}):
-        found.problems.append(f"{table}: names {stem}, but {videos} holds no such video")
-    return found
+                problems.append(f"{table}, line {number + 1}: expected file name and prompt")
+    return prompts

@@ -1,84 +1,110 @@
-"""Readers: from a folder on disk to clips and test pairs. They list every problem they see and invent nothing."""
+"""Reader `lerobot`: LeRobot data sets, v2.x (one file per episode) and v3.0 (several episodes in one file)."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from cosmos_exp.config.schema import Data
 from cosmos_exp.data.readers.records import Clip, Episodes
 from cosmos_exp.errors import UserError
+from cosmos_exp.files import JsonObject
+
+# Where meta/info.json has no video_path.
+V2_VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+V3_VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 
 
-def _lerobot(data: Any, folder: Path) -> Episodes:
-    info_file = folder / "meta" / "info.json"
-    if not info_file.is_file():
-        raise UserError(f"{folder}: no meta/info.json; is it a LeRobot data set (v2.x or v3.0)?")
-    info = json.loads(info_file.read_text())
-    features = info.get("features", {})
-    cameras = [name for name, f in features.items() if f.get("dtype") == "video"]
+def read_lerobot(data: Data, folder: Path) -> Episodes:
+    """List the episodes that data.episodes selects, seen from data.camera.
+
+    Raises:
+        UserError: not a LeRobot data set, an episode that does not exist, or an unclear camera.
+    """
     found = Episodes()
-    version = str(info.get("codebase_version", ""))
-    rows = _lerobot_v3_rows(folder) if version.startswith("v3") else _lerobot_v2_rows(folder)
-    camera = _camera(data, folder, info, cameras, rows, found)
+    dataset = LeRobot(folder, _read_info(folder))
+    camera = _choose_camera(dataset, data.camera, found.notes)
     misplaced = 0
-    wanted = set(data.episodes) if data.episodes is not None else None
-    if wanted is not None and wanted - {r["episode_index"] for r in rows}:
-        absent = sorted(wanted - {r["episode_index"] for r in rows})
-        raise UserError(f"data.episodes: {absent} are not in {folder} (it has {len(rows)} episodes)")
-    for row in rows:
-        if wanted is not None and row["episode_index"] not in wanted:
-            continue
-        name = f"episode_{row['episode_index']:06d}"
-        tasks = [t for t in row["tasks"] if t.strip() and t not in data.skip_tasks]
-        path, seconds = _lerobot_file(folder, info, row, camera)
-        misplaced += path.is_file() and path != _lerobot_declared(folder, info, row, camera)
-        if not tasks:
-            found.problems.append(
-                f"{folder}, {name}: no task text left (tasks {row['tasks']}, data.skip_tasks {list(data.skip_tasks)})"
-            )
-        elif not path.is_file():
-            found.problems.append(f"{path}: the video of {name} is missing")
-        else:
-            if len(tasks) > 1:
-                found.notes.append(
-                    f"{name}: has {len(tasks)} tasks, the first is its prompt; drop others by data.skip_tasks"
-                )
-            found.clips.append(Clip(name, path, data.prompt_prefix + tasks[0], seconds))
+    for episode in _select_episodes(dataset, data.episodes):
+        path = dataset.video(episode, camera)
+        misplaced += path.is_file() and path != dataset.declared_video(episode, camera)
+        clip = _read_clip(data, dataset, episode, camera, found)
+        if clip:
+            found.clips.append(clip)
     if misplaced:
         found.notes.append(
-            f"{misplaced} videos do not lie where meta/info.json's video_path says; found by episode number"
+            f"{misplaced} videos are not where video_path in meta/info.json says; they were found by episode number"
         )
     return found
 
 
-def _camera(data: Any, folder: Path, info: dict, cameras: list[str], rows: list[dict], found: Episodes) -> str:
-    if not cameras:
-        raise UserError(f"{folder}: meta/info.json declares no video feature")
-    with_files = [c for c in cameras if any(_lerobot_file(folder, info, r, c)[0].is_file() for r in rows)]
-    for camera in cameras:
-        if camera not in with_files:
-            found.notes.append(f"camera {camera} is declared in meta/info.json but has no files")
-    if data.camera is not None:
-        if data.camera not in cameras:
-            raise UserError(f"data.camera={data.camera}: not in {folder}; there are {', '.join(cameras)}")
-        return data.camera
-    if len(with_files) != 1:
-        raise UserError(
-            f"{folder} has {len(with_files)} cameras with files; choose data.camera={'|'.join(with_files or cameras)}"
-        )
-    return with_files[0]
+@dataclass(frozen=True)
+class LeRobot:
+    """A LeRobot folder. `info` is the content of meta/info.json."""
+
+    folder: Path
+    info: JsonObject
+
+    @property
+    def cameras(self) -> list[str]:
+        """Features of type video."""
+        return [name for name, f in self.info.get("features", {}).items() if f.get("dtype") == "video"]
+
+    @cached_property
+    def episodes(self) -> list[JsonObject]:
+        """One record per episode, with at least `episode_index` and `tasks`."""
+        is_v3 = str(self.info.get("codebase_version", "")).startswith("v3")
+        return _read_v3_episodes(self.folder) if is_v3 else _read_v2_episodes(self.folder)
+
+    def declared_video(self, episode: JsonObject, camera: str) -> Path:
+        """Where meta/info.json says that the episode's video is."""
+        index, column = episode["episode_index"], f"videos/{camera}/"
+        if column + "file_index" in episode:
+            values = {k: episode[column + k] for k in ("chunk_index", "file_index")}
+            default = V3_VIDEO_PATH
+        else:
+            values = {"episode_chunk": index // self.info.get("chunks_size", 1000), "episode_index": index}
+            default = V2_VIDEO_PATH
+        try:
+            return self.folder / (self.info.get("video_path") or default).format(video_key=camera, **values)
+        except KeyError as missing:  # v3.0, but this camera has no entry for the episode
+            return self.folder / "videos" / camera / f"episode_{index:06d} (no {missing} in meta/episodes)"
+
+    def video(self, episode: JsonObject, camera: str) -> Path:
+        """The episode's video file; it may not exist."""
+        path = self.declared_video(episode, camera)
+        if path.is_file() or self.seconds(episode, camera):
+            return path
+        # Real data sets declare one layout and use another; the file name under the camera's folder is unique.
+        elsewhere = sorted(self.folder.glob(f"videos/*/{camera}/episode_{episode['episode_index']:06d}.mp4"))
+        return elsewhere[0] if len(elsewhere) == 1 else path
+
+    def seconds(self, episode: JsonObject, camera: str) -> tuple[float, float] | None:
+        """Start and end of the episode in its file; None (v2.x): the file holds one episode."""
+        column = f"videos/{camera}/"
+        if column + "file_index" not in episode:
+            return None
+        return float(episode[column + "from_timestamp"]), float(episode[column + "to_timestamp"])
 
 
-def _lerobot_v2_rows(folder: Path) -> list[dict]:
+def _read_info(folder: Path) -> JsonObject:
+    path = folder / "meta" / "info.json"
+    if not path.is_file():
+        raise UserError(f"{folder}: no meta/info.json; is it a LeRobot data set (v2.x or v3.0)?")
+    return dict(json.loads(path.read_text()))
+
+
+def _read_v2_episodes(folder: Path) -> list[JsonObject]:
     path = folder / "meta" / "episodes.jsonl"
     if not path.is_file():
-        raise UserError(f"{path}: is missing; a LeRobot v2 data set lists its episodes there")
+        raise UserError(f"{path}: missing; a LeRobot v2 data set lists its episodes there")
     rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
     return [{"tasks": r.get("tasks", []), **r} for r in rows]
 
 
-def _lerobot_v3_rows(folder: Path) -> list[dict]:
+def _read_v3_episodes(folder: Path) -> list[JsonObject]:
     import pyarrow.parquet as pq
 
     files = sorted((folder / "meta" / "episodes").rglob("*.parquet"))
@@ -92,29 +118,51 @@ def _lerobot_v3_rows(folder: Path) -> list[dict]:
     return sorted(rows, key=lambda r: r["episode_index"])
 
 
-def _lerobot_file(folder: Path, info: dict, row: dict, camera: str) -> tuple[Path, tuple[float, float] | None]:
-    """The video file of an episode, and where in it the episode lies (v3.0 puts several into one file)."""
-    at = f"videos/{camera}/"
-    path = _lerobot_declared(folder, info, row, camera)
-    if at + "file_index" in row:
-        return path, (float(row[at + "from_timestamp"]), float(row[at + "to_timestamp"]))
+def _select_episodes(dataset: LeRobot, numbers: list[int] | None) -> list[JsonObject]:
+    """The episodes with these numbers; None: all."""
+    if numbers is None:
+        return dataset.episodes
+    absent = sorted(set(numbers) - {e["episode_index"] for e in dataset.episodes})
+    if absent:
+        raise UserError(
+            f"data.episodes: {absent} are not in {dataset.folder} (it has {len(dataset.episodes)} episodes)"
+        )
+    return [e for e in dataset.episodes if e["episode_index"] in numbers]
+
+
+def _choose_camera(dataset: LeRobot, camera: str | None, notes: list[str]) -> str:
+    """data.camera, or the only camera that has files."""
+    cameras = dataset.cameras
+    if not cameras:
+        raise UserError(f"{dataset.folder}: meta/info.json declares no video feature")
+    with_files = [c for c in cameras if any(dataset.video(e, c).is_file() for e in dataset.episodes)]
+    notes += [f"camera {c} is declared in meta/info.json but has no files" for c in cameras if c not in with_files]
+    if camera is not None:
+        if camera not in cameras:
+            raise UserError(f"data.camera={camera}: not in {dataset.folder}; choose one of {', '.join(cameras)}")
+        return camera
+    if len(with_files) != 1:
+        raise UserError(
+            f"{dataset.folder} has {len(with_files)} cameras with files; set data.camera={'|'.join(with_files or cameras)}"
+        )
+    return with_files[0]
+
+
+def _read_clip(data: Data, dataset: LeRobot, episode: JsonObject, camera: str, found: Episodes) -> Clip | None:
+    """The episode as a clip, its first task as the prompt. None: the reason is in `found.problems`."""
+    name = f"episode_{episode['episode_index']:06d}"
+    tasks = [t for t in episode["tasks"] if t.strip() and t not in data.skip_tasks]
+    path = dataset.video(episode, camera)
+    if not tasks:
+        found.problems.append(
+            f"{dataset.folder}, {name}: no task text left (tasks {episode['tasks']}, data.skip_tasks {list(data.skip_tasks)})"
+        )
+        return None
     if not path.is_file():
-        # Real sets declare one layout and hold another; the episode's own file name under the camera settles it.
-        elsewhere = sorted(folder.glob(f"videos/*/{camera}/episode_{row['episode_index']:06d}.mp4"))
-        path = elsewhere[0] if len(elsewhere) == 1 else path
-    return path, None
-
-
-def _lerobot_declared(folder: Path, info: dict, row: dict, camera: str) -> Path:
-    """Where meta/info.json says that the video lies."""
-    index, at = row["episode_index"], f"videos/{camera}/"
-    if at + "file_index" in row:
-        words = {"chunk_index": row[at + "chunk_index"], "file_index": row[at + "file_index"]}
-        default = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
-    else:
-        words = {"episode_chunk": index // info.get("chunks_size", 1000), "episode_index": index}
-        default = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
-    try:
-        return folder / (info.get("video_path") or default).format(video_key=camera, **words)
-    except KeyError as missing:  # v3.0, but this camera has no entry for the episode
-        return folder / "videos" / camera / f"episode_{index:06d} (no {missing} in meta/episodes)"
+        found.problems.append(f"{path}: the video of {name} is missing")
+        return None
+    if len(tasks) > 1:
+        found.notes.append(
+            f"{name}: has {len(tasks)} tasks, the first is its prompt; exclude others with data.skip_tasks"
+        )
+    return Clip(name, path, data.prompt_prefix + tasks[0], dataset.seconds(episode, camera))

@@ -1,4 +1,4 @@
-"""Readers: from a folder on disk to clips and test pairs. They list every problem they see and invent nothing."""
+"""What readers return: clips, test pairs, and the problems found on the way; and the file checks that readers share."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from pathlib import Path
 
 from cosmos_exp.errors import UserError
 
-VIDEO_ENDS = (".mp4", ".mov", ".mkv", ".avi", ".webm")
-
-IMAGE_ENDS = (".png", ".jpg", ".jpeg")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One training video. `seconds` is the (start, end) of the episode in a file that holds several."""
+    """One training video.
+
+    seconds: start and end of the episode, for a file that holds several episodes; None: the whole file.
+    """
 
     name: str
     path: Path
@@ -24,9 +26,12 @@ class Clip:
 
 @dataclass(frozen=True)
 class TestPair:
-    """A first frame and a prompt. `image` is a picture file, or a clip of which the first frames are taken."""
+    """A prompt and its conditioning frames.
 
-    __test__ = False  # not a test class
+    image: an image file, or a held-out clip whose first frames are used.
+    """
+
+    __test__ = False  # pytest: this is not a test class
 
     name: str
     prompt: str
@@ -35,44 +40,52 @@ class TestPair:
 
 @dataclass
 class Episodes:
-    """What a reader found. `problems` name the file and the mend; `notes` are worth saying but no fault."""
+    """The result of a reader.
+
+    problems: one line for each bad file: what is wrong, where, how to fix it.
+    notes: facts worth reporting that are no fault.
+    """
 
     clips: list[Clip] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def _text(path: Path, found: Episodes) -> str | None:
+def read_caption(path: Path, problems: list[str]) -> str | None:
+    """The text of a caption file without surrounding space. None if it is unusable; the reason goes to `problems`."""
     try:
         text = path.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError as error:
-        found.problems.append(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8")
+        problems.append(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8")
         return None
     except OSError as error:
-        found.problems.append(f"{path}: cannot be read ({error.strerror})")
+        problems.append(f"{path}: cannot be read ({error.strerror})")
         return None
     if not text:
-        found.problems.append(f"{path}: the caption is empty; write one or remove the video")
+        problems.append(f"{path}: the caption is empty; write one or remove the video")
         return None
     return text
 
 
-def _videos(folder: Path, found: Episodes) -> list[Path]:
+def list_videos(folder: Path, problems: list[str]) -> list[Path]:
+    """The video files of a folder, sorted by name. Broken links and repeated names go to `problems`.
+
+    Raises:
+        UserError: there is no such folder.
+    """
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder; expected videos/*.mp4 with metas/*.txt or captions/*.json")
-    paths: list[Path] = []
-    stems: dict[str, Path] = {}
+        raise UserError(f"{folder}: no such folder; expected videos/*.mp4 with metas/*.txt or captions/*.json")
+    paths: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in VIDEO_ENDS:
+        if path.suffix.lower() not in VIDEO_SUFFIXES:
             continue
         try:
             path.resolve(strict=True)
         except (OSError, RuntimeError):
-            found.problems.append(f"{path}: a link that leads nowhere or in a circle; remove or mend it")
+            problems.append(f"{path}: a link that is broken or circular; remove or replace it")
             continue
-        if path.stem in stems:
-            found.problems.append(f"{path}: same name as {stems[path.stem].name}; one caption cannot serve both")
+        if path.stem in paths:
+            problems.append(f"{path}: same name as {paths[path.stem].name}; rename one, a caption belongs to one video")
             continue
-        stems[path.stem] = path
-        paths.append(path)
-    return paths
+        paths[path.stem] = path
+    return list(paths.values())

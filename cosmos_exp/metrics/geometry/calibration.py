@@ -1,13 +1,11 @@
-"""Two-view geometry: Sampson error, fundamental matrices from matches, an intrinsic matrix or a full calibration.
-
-Points are (N, 2) float64, pixel column and row. F obeys y^T F x = 0 for matches x (first picture) and y (second)."""
+"""Calibrated cameras: calibration files, undistorted points, and the fundamental matrix of two known cameras."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -16,11 +14,26 @@ import yaml
 from cosmos_exp.errors import UserError
 
 
+class CameraEntry(TypedDict, total=False):
+    """One view of a calibration file. Truth files of the tabletop world have one pose per frame: rotations, translations."""
+
+    intrinsics: list[list[float]]
+    size: list[int]
+    model: str
+    distortion: list[float]
+    rotation: list[list[float]]
+    translation: list[float]
+    rotations: list[list[list[float]]]
+    translations: list[list[float]]
+
+
 @dataclass(frozen=True)
 class ViewCalibration:
-    """One camera. intrinsics (3, 3) in pixels at `size` (height, width); world to camera: X_c = R X + t.
+    """The camera of one view, in OpenCV's conventions.
 
-    distortion: OpenCV's coefficients; model: pinhole (k1 k2 p1 p2 k3 …) or fisheye (k1 k2 k3 k4).
+    intrinsics: (3, 3), in pixels at `size` (height, width).
+    model: pinhole or fisheye, of `distortion`: (k1 k2 p1 p2 k3 …) or (k1 k2 k3 k4).
+    rotation (3, 3), translation (3,): from world to camera, X_c = R X + t.
     """
 
     intrinsics: np.ndarray
@@ -31,7 +44,7 @@ class ViewCalibration:
     translation: np.ndarray | None = None
 
     def scaled(self, height: int, width: int) -> ViewCalibration:
-        """The same camera for pictures of another size; pixel centres at whole numbers."""
+        """The same camera for images of another size. Pixel centres are at integers."""
         sy, sx = height / self.size[0], width / self.size[1]
         if (sy, sx) == (1.0, 1.0):
             return self
@@ -43,7 +56,7 @@ class ViewCalibration:
         return ViewCalibration(k, (height, width), self.model, self.distortion, self.rotation, self.translation)
 
     def undistorted(self, points: np.ndarray) -> np.ndarray:
-        """Points (N, 2) where a camera without distortion of the same intrinsics would see them."""
+        """The points (N, 2) as seen by a camera with the same intrinsics and no distortion."""
         if self.distortion is None or not len(points):
             return points
         undo = cv2.fisheye.undistortPoints if self.model == "fisheye" else cv2.undistortPoints
@@ -54,27 +67,27 @@ def fundamental_from_calibration(a: ViewCalibration, b: ViewCalibration) -> np.n
     """F = K_b^-T [t]_x R K_a^-1 with the motion from camera a to camera b (Hartley and Zisserman, eq. 9.12).
 
     Raises:
-        ValueError: a camera without rotation and translation, or both at the same place.
+        ValueError: a camera has no rotation or translation, or both cameras are at the same place.
     """
     if a.rotation is None or a.translation is None or b.rotation is None or b.translation is None:
-        raise ValueError("a calibration without rotation and translation fixes no geometry between views")
+        raise ValueError("F between views needs rotation and translation of both")
     rotation = b.rotation @ a.rotation.T
     t = b.translation - rotation @ a.translation
     if np.linalg.norm(t) < 1e-12:
-        raise ValueError("both cameras stand at the same place: there is no epipolar geometry")
+        raise ValueError("both cameras are at the same place: F is undefined")
     cross = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
     return np.linalg.inv(b.intrinsics).T @ cross @ rotation @ np.linalg.inv(a.intrinsics)
 
 
 def load_calibration(path: Path) -> dict[str, ViewCalibration]:
-    """Cameras by name from JSON or YAML.
+    """Cameras by view name from a JSON or YAML file.
 
     `views: {NAME: {intrinsics: 3x3, size: [height, width], model: pinhole|fisheye, distortion: […], rotation: 3x3,
-    translation: [x, y, z]}}`; only intrinsics and size are needed, rotation and translation for a known rig. The truth
-    files of the tabletop world can be given as they are.
+    translation: [x, y, z]}}`. Only intrinsics and size are required; F between views needs rotation and translation too.
+    The truth files of the tabletop world are valid calibration files.
 
     Raises:
-        UserError: not readable, or a key that is missing or of the wrong form.
+        UserError: the file is not readable, or a key is missing or malformed.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -82,15 +95,16 @@ def load_calibration(path: Path) -> dict[str, ViewCalibration]:
         return {name: _view_calibration(view) for name, view in content["views"].items()}
     except (OSError, yaml.YAMLError, json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"{path}: no calibration ({type(error).__name__}: {error}); expected views: NAME: intrinsics, size, …"
+            f"{path}: not a valid calibration ({type(error).__name__}: {error}). Expected `views: NAME: intrinsics, "
+            "size, …` (docs/measures.md)."
         ) from error
 
 
-def _check_rig(views: dict[str, Any]) -> None:
-    """Cameras that move must move together, or no one geometry holds between them.
+def _check_rig(views: dict[str, CameraEntry]) -> None:
+    """Moving cameras must move together: only then one F holds between two views in all frames.
 
     Raises:
-        ValueError: the motion between two views changes from frame to frame.
+        ValueError: the relative pose of two views changes over time.
     """
     moving = [
         (n, np.array(v["rotations"]), np.array(v["translations"])) for n, v in views.items() if v.get("rotations")
@@ -102,14 +116,14 @@ def _check_rig(views: dict[str, Any]) -> None:
             raise ValueError(f"{moving[0][0]} and {name} do not move as one rig")
 
 
-def _view_calibration(view: dict[str, Any]) -> ViewCalibration:
+def _view_calibration(view: CameraEntry) -> ViewCalibration:
     intrinsics = np.array(view["intrinsics"], dtype=np.float64).reshape(3, 3)
     model = view.get("model", "pinhole")
     if model not in ("pinhole", "fisheye"):
         raise ValueError(f"model {model!r} is neither pinhole nor fisheye")
     size = view.get("size") or [round(intrinsics[1, 2] * 2 + 1), round(intrinsics[0, 2] * 2 + 1)]
     rotation, translation = view.get("rotation"), view.get("translation")
-    if rotation is None and view.get("rotations"):  # a truth file has the pose of every frame; see _check_rig
+    if rotation is None and view.get("rotations"):  # a truth file: one pose per frame, see _check_rig
         rotation, translation = view["rotations"][0], view["translations"][0]
     return ViewCalibration(
         intrinsics,

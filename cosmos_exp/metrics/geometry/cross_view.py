@@ -1,95 +1,152 @@
-"""Sampson error of videos: does each view move like one rigid scene, and do several views show the same one?
-
-Two definitions stand side by side. The cookbook's, for numbers that compare with published ones: F by plain RANSAC, the
-error over all matches, outliers too; median over matches, median over frames (`tse`, `cse`). Ours: the error of moving
-matches alone under a MAGSAC++ geometry of their own (`tse_moving`, `cse_moving`), with the share of matches that do not
-move, the share of inliers and the number of matches beside it, since a still, blurred or torn video can score well."""
+"""Cross-view Sampson error: do two simultaneous views show the same scene?"""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
+from cosmos_exp.config.schema import Sampson as SampsonSettings
+from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.geometry.calibration import ViewCalibration, fundamental_from_calibration
 from cosmos_exp.metrics.geometry.epipolar import Fit, estimate_fundamental, sampson_distance
 from cosmos_exp.metrics.geometry.matching import Matcher
-from cosmos_exp.metrics.geometry.results import CrossResult, FrameError, _median
-from cosmos_exp.metrics.geometry.temporal import _Track
+from cosmos_exp.metrics.geometry.results import CrossResult, FrameError, median
+from cosmos_exp.metrics.geometry.temporal import Track
 
-FEW = 5  # matches that a frame of two views needs for a value of its own, under an F that is fitted to many frames
+# Matches that a frame needs for an error of its own. F comes from all frames, so a few are enough.
+FEW = 5
 
 
-# --- two views --------------------------------------------------------------------------------------------------
-def _cross(a: _Track, b: _Track, matcher: Matcher, settings: Any) -> CrossResult:
-    """Simultaneous frames of two views: one F for a fixed rig, from its calibration or from all frames' matches pooled."""
+@dataclass(frozen=True)
+class ViewMatches:
+    """Matches between two views, per frame.
+
+    x, y: points in the first and the second view, (N, 2).
+    moving: whether a match moves over time in either view, bool (N,).
+    """
+
+    names: tuple[str, str]
+    x: list[np.ndarray]
+    y: list[np.ndarray]
+    moving: list[np.ndarray]
+
+    def pooled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """x, y and moving of all frames together."""
+        x, y = (np.concatenate([*p, np.zeros((0, 2))]) for p in (self.x, self.y))
+        return x, y, np.concatenate([*self.moving, np.zeros(0, dtype=bool)])
+
+
+@dataclass(frozen=True)
+class ViewGeometry:
+    """The epipolar geometry of two views of a fixed rig: one F for all frames.
+
+    plain: F by RANSAC, for `cse`. ours: F for `cse_robust` and `cse_moving`, and `source` its origin.
+    reason: why there is no F, if there is none.
+    """
+
+    plain: Fit | None
+    ours: Fit | None
+    source: str
+    reason: str | None = None
+
+
+def match_views(a: Track, b: Track, matcher: Matcher, settings: SampsonSettings) -> ViewMatches:
+    """Match the simultaneous frames of two views."""
     count = min(len(a.features), len(b.features))
-    # One size for both: LightGlue normalises by it; views of different sizes keep their own proportions in pixels.
+    # One size for both: LightGlue normalises by it. Views of different sizes keep their proportions in pixels.
     size = (max(a.size[0], b.size[0]), max(a.size[1], b.size[1]))
     found = matcher.match([(a.features[t], b.features[t]) for t in range(count)], size)
+    moving = [
+        a.moving(t, settings.gap, settings.static_pixels)[found[t][:, 0]]
+        | b.moving(t, settings.gap, settings.static_pixels)[found[t][:, 1]]
+        for t in range(count)
+    ]
     x = [a.points[t][found[t][:, 0]] for t in range(count)]
     y = [b.points[t][found[t][:, 1]] for t in range(count)]
-    moving = [a.moves(t)[found[t][:, 0]] | b.moves(t)[found[t][:, 1]] for t in range(count)]
-    return cross_error((a.name, b.name), x, y, moving, settings, (a.camera, b.camera))
+    return ViewMatches((a.name, b.name), x, y, moving)
 
 
-def cross_error(
-    names: tuple[str, str],
-    x: list[np.ndarray],
-    y: list[np.ndarray],
-    moving: list[np.ndarray],
-    settings: Any,
+def view_geometry(
+    matches: ViewMatches,
+    settings: SampsonSettings,
     cameras: tuple[ViewCalibration | None, ViewCalibration | None] = (None, None),
-) -> CrossResult:
-    """The figures of two views from each frame's matches x, y (N, 2) and which of them move in time (N,) bool."""
-    sizes = [len(p) for p in x]
-    every_x, every_y = (np.concatenate([*p, np.zeros((0, 2))]) for p in (x, y))
-    plain = ours = None
-    geometry = f"{settings.estimator} over all frames"
-    # Where cameras and scene stand, the same few points come back in every frame; they do not make F better known.
-    distinct = len(np.unique(np.rint(np.hstack([every_x, every_y])), axis=0))
-    if distinct >= settings.min_matches:
-        plain = estimate_fundamental(every_x, every_y, "ransac", settings.threshold, 0)
-        ours = estimate_fundamental(
-            every_x, every_y, settings.estimator.replace("five_point", "magsac"), settings.threshold, 0
-        )
-        if all(c is not None and c.rotation is not None for c in cameras):
-            geometry = "calibration"
-            f = fundamental_from_calibration(*cameras)  # type: ignore[arg-type]
-            ours = Fit(f, sampson_distance(every_x, every_y, f) < settings.threshold)
-    if plain is None or ours is None:
-        empty = tuple(FrameError((t, t), None, None, None, None, n, "too few matches") for t, n in enumerate(sizes))
-        why = (
-            f"the views share {distinct} different matches, fewer than {settings.min_matches}" if sizes else "no frame"
-        )
-        matches = _median(sizes)
-        return CrossResult(names, None, None, None, None, matches, len(sizes), 0, geometry, why, empty)
-    every_moving = np.concatenate(moving)
-    errors_moving = sampson_distance(every_x[every_moving], every_y[every_moving], ours.fundamental)
-    moves = float(np.median(errors_moving)) if len(errors_moving) >= settings.min_matches else None
+) -> ViewGeometry:
+    """F of two views, from the matches of all frames, or from the calibration if both cameras have a pose.
+
+    Raises:
+        UserError: the calibration defines no F.
+    """
+    x, y, _ = matches.pooled()
+    source = f"{settings.estimator} over all frames"
+    # With static cameras and a static scene the same few points come back in every frame. They add no information on F.
+    distinct = len(np.unique(np.rint(np.hstack([x, y])), axis=0))
+    if distinct < settings.min_matches:
+        few = f"the views share {distinct} different matches, fewer than {settings.min_matches}"
+        return ViewGeometry(None, None, source, few if matches.x else "no frame")
+    plain = estimate_fundamental(x, y, "ransac", settings.threshold, 0)
+    a, b = cameras
+    if a is not None and b is not None and a.rotation is not None and b.rotation is not None:
+        try:
+            f = fundamental_from_calibration(a, b)
+        except ValueError as error:
+            raise UserError(f"sampson.calibration, views {' and '.join(matches.names)}: {error}") from error
+        ours: Fit | None = Fit(f, sampson_distance(x, y, f) < settings.threshold)
+        source = "calibration"
+    else:
+        method = settings.estimator.replace("five_point", "magsac")
+        ours = estimate_fundamental(x, y, method, settings.threshold, 0)
+    return ViewGeometry(plain, ours, source, None if plain and ours else "no fundamental matrix fits")
+
+
+def cross_error(matches: ViewMatches, geometry: ViewGeometry, settings: SampsonSettings) -> CrossResult:
+    """The errors of two views under their geometry: medians over the matches of a frame, then over frames."""
+    counts = [len(x) for x in matches.x]
+    if geometry.plain is None or geometry.ours is None:
+        return _undefined(matches.names, counts, geometry)
+    plain, ours = geometry.plain.fundamental, geometry.ours.fundamental
     per_frame, robust = [], []
-    for t, size in enumerate(sizes):
-        if size < FEW:  # F is not this frame's alone, so a few of its matches can say something
-            few = f"fewer than {FEW} matches"
-            per_frame.append(FrameError((t, t), None, None, None, None, size, few))
+    for t, (x, y, moving) in enumerate(zip(matches.x, matches.y, matches.moving, strict=True)):
+        if len(x) < FEW:
+            per_frame.append(FrameError.undefined((t, t), len(x), f"fewer than {FEW} matches"))
             continue
-        theirs = float(np.median(sampson_distance(x[t], y[t], plain.fundamental)))
-        errors = sampson_distance(x[t], y[t], ours.fundamental)
+        cookbook = float(np.median(sampson_distance(x, y, plain)))
+        errors = sampson_distance(x, y, ours)
         robust.append(float(np.median(errors)))
-        moved = float(np.median(errors[moving[t]])) if moving[t].sum() >= FEW else None
-        within = float((errors < settings.threshold).mean())
-        per_frame.append(FrameError((t, t), theirs, moved, float(1 - moving[t].mean()), within, size))
+        moved = float(np.median(errors[moving])) if moving.sum() >= FEW else None
+        inliers = float((errors < settings.threshold).mean())
+        per_frame.append(FrameError((t, t), cookbook, moved, float(1 - moving.mean()), inliers, len(x)))
+    # One frame has few moving matches, so those of all frames are pooled, as for F.
+    x, y, moving = matches.pooled()
+    errors = sampson_distance(x[moving], y[moving], ours)
+    cse_moving = float(np.median(errors)) if len(errors) >= settings.min_matches else None
     return CrossResult(
-        # One frame has few moving matches, so they are pooled as F is.
-        names,
-        _median(f.cookbook for f in per_frame),
-        _median(robust),
-        moves if robust else None,
-        float(ours.inliers.mean()),
-        _median(sizes),
-        len(sizes),
-        len(robust),
-        geometry,
-        None if robust else f"no frame has {FEW} matches",
-        tuple(per_frame),
+        views=matches.names,
+        cse=median(f.cookbook for f in per_frame),
+        cse_robust=median(robust),
+        cse_moving=cse_moving if robust else None,
+        inlier_share=float(geometry.ours.inliers.mean()),
+        matches=median(counts),
+        frames=len(counts),
+        frames_measured=len(robust),
+        geometry=geometry.source,
+        reason=None if robust else f"no frame has {FEW} matches",
+        per_frame=tuple(per_frame),
+    )
+
+
+def _undefined(names: tuple[str, str], counts: list[int], geometry: ViewGeometry) -> CrossResult:
+    frames = tuple(FrameError.undefined((t, t), n, "too few matches") for t, n in enumerate(counts))
+    return CrossResult(
+        views=names,
+        cse=None,
+        cse_robust=None,
+        cse_moving=None,
+        inlier_share=None,
+        matches=median(counts),
+        frames=len(counts),
+        frames_measured=0,
+        geometry=geometry.source,
+        reason=geometry.reason,
+        per_frame=frames,
     )

@@ -1,6 +1,6 @@
-"""Two-view geometry: Sampson error, fundamental matrices from matches, an intrinsic matrix or a full calibration.
+"""Epipolar geometry of two images: the Sampson error, and fundamental matrices estimated from matches.
 
-Points are (N, 2) float64, pixel column and row. F obeys y^T F x = 0 for matches x (first picture) and y (second)."""
+Points are float64 (N, 2), column and row in pixels. F obeys y^T F x = 0 for matches x (first image) and y (second)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ ITERATIONS, CONFIDENCE = 5000, 0.999
 
 @dataclass(frozen=True)
 class Fit:
-    """fundamental (3, 3); inliers (N,) bool: within the threshold, pixels."""
+    """A fundamental matrix (3, 3), and which matches lie within the threshold, bool (N,)."""
 
     fundamental: np.ndarray
     inliers: np.ndarray
 
 
 def sampson_distance(x: np.ndarray, y: np.ndarray, fundamental: np.ndarray) -> np.ndarray:
-    """e of each match in pixels, (N,) (Hartley and Zisserman, eq. 11.9):
+    """Sampson error of each match, pixels, (N,) (Hartley and Zisserman, Multiple View Geometry, eq. 11.9):
 
     e^2 = (y^T F x)^2 / ((F x)_1^2 + (F x)_2^2 + (F^T y)_1^2 + (F^T y)_2^2).
+
+    Args:
+        x, y: matched points of the first and second image, (N, 2).
+        fundamental: F, (3, 3).
     """
     one = np.ones((len(x), 1))
     xh, yh = np.hstack([x, one]), np.hstack([y, one])
@@ -35,10 +39,13 @@ def sampson_distance(x: np.ndarray, y: np.ndarray, fundamental: np.ndarray) -> n
 
 
 def estimate_fundamental(x: np.ndarray, y: np.ndarray, method: str, threshold: float, seed: int) -> Fit | None:
-    """F from matches alone; None when none fits.
+    """F from matches alone; None if none fits.
 
     Args:
-        method: magsac or ransac. threshold: pixels. seed: OpenCV's random choices; the same seed gives the same F.
+        x, y: matched points, (N, 2).
+        method: a key of METHODS.
+        threshold: largest error of an inlier, pixels.
+        seed: of OpenCV's random choices; the same seed gives the same F.
     """
     if len(x) < 8:
         return None
@@ -55,7 +62,11 @@ def estimate_fundamental(x: np.ndarray, y: np.ndarray, method: str, threshold: f
 def fundamental_from_intrinsics(
     x: np.ndarray, y: np.ndarray, intrinsics: np.ndarray, threshold: float, seed: int
 ) -> Fit | None:
-    """F by the five-point algorithm (Nister 2004) from a known K (3, 3); None when none fits."""
+    """F by the five-point algorithm (Nister 2004) from a known intrinsic matrix K (3, 3); None if none fits.
+
+    Args:
+        x, y, threshold, seed: as in `estimate_fundamental`.
+    """
     if len(x) < 5:
         return None
     cv2.setRNGSeed(seed)

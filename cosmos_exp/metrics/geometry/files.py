@@ -1,43 +1,50 @@
-"""Sampson error of video files, several at a time: one process a file, threads inside where files are few."""
+"""Sampson error of video files: reading their views, sharing them among processes, and the measures of a run."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import cv2
 
+from cosmos_exp.config.schema import Config
+from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.data.video import read_video
 from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.hub import ensure_folder, find_folder
 from cosmos_exp.metrics.geometry.calibration import load_calibration
 from cosmos_exp.metrics.geometry.results import VideoResult
-from cosmos_exp.metrics.geometry.sampson import measure_video, measure_views
-from cosmos_exp.metrics.geometry.views import View, parse_layout
+from cosmos_exp.metrics.geometry.sampson import measure_views
+from cosmos_exp.metrics.geometry.views import View, parse_layout, views_of
+from cosmos_exp.metrics.interface import Measured
 
-START_PAYS = 4  # a further process is started for each so many files; it costs about a second
+SOURCES_PER_PROCESS = 4  # starting a process costs about a second, so it must have this many sources to measure
 
 
 @dataclass(frozen=True)
 class Source:
-    """A video of one or more tiles, or several files that are simultaneous views of one scene."""
+    """One video of one or more views, or several files that are simultaneous views of one scene."""
 
     name: str
     files: tuple[Path, ...]
 
 
-def check_settings(settings: Any) -> None:
-    """What can be known to be wrong before any video is read.
+# `map` over sources: a function of a source and the sources, to the results in order.
+SourceMap = Callable[[Callable[[Source], VideoResult | str], Sequence[Source]], Iterable[VideoResult | str]]
+
+
+def check_settings(settings: SampsonSettings) -> None:
+    """Find errors in the settings before any video is read. Downloads nothing.
 
     Raises:
-        UserError: the layout, the calibration or the matcher's weights.
+        UserError: the layout, the view names, the calibration, or the folder of the matcher's weights.
     """
-    from cosmos_exp.hub import local_folder
-
     if settings.layout:
         rows, columns = parse_layout(settings.layout)
         if settings.views and len(settings.views) != rows * columns:
@@ -47,53 +54,85 @@ def check_settings(settings: Any) -> None:
     if settings.calibration:
         load_calibration(Path(settings.calibration))
     if settings.matcher == "superpoint_lightglue":
-        local_folder(settings.matcher_source, settings.matcher_revision, "sampson.matcher_source")
+        find_folder(settings.matcher_source, settings.matcher_revision, "sampson.matcher_source")
 
 
-def measure(source: Source, settings: Any, threads: int = 1) -> VideoResult:
-    """All figures of a source.
+def ensure_matcher(settings: SampsonSettings) -> None:
+    """Download the weights of the matcher if it has any and they are not on this machine.
 
     Raises:
-        RunError: a file that does not decode. UserError: settings that do not fit the video.
+        UserError: they cannot be downloaded.
+    """
+    if settings.matcher == "superpoint_lightglue":
+        ensure_folder(settings.matcher_source, settings.matcher_revision, "sampson.matcher_source")
+
+
+def read_views(source: Source, settings: SampsonSettings) -> tuple[list[View], list[str]]:
+    """The views of a source and notes on tiles that were left out.
+
+    Raises:
+        RunError: a file does not decode.
+        UserError: the layout or the view names do not fit the video.
+    """
+    if len(source.files) == 1:
+        return views_of(read_video(source.files[0]), settings)
+    names = settings.views or [f.stem for f in source.files]
+    return [View(n, read_video(f)) for n, f in zip(names, source.files, strict=True)], []
+
+
+def measure_source(source: Source, settings: SampsonSettings, threads: int = 1) -> VideoResult | str:
+    """All figures of a source, or the error message if a file cannot be read.
+
+    Raises:
+        UserError: the settings do not fit the video.
     """
     calibration = load_calibration(Path(settings.calibration)) if settings.calibration else None
-    if len(source.files) == 1:
-        return measure_video(read_video(source.files[0]), settings, calibration, threads)
-    names = settings.views or [f.stem for f in source.files]
-    views = [View(n, read_video(f)) for n, f in zip(names, source.files, strict=True)]
-    return measure_views(views, settings, calibration, threads)
-
-
-def measure_all(sources: list[Source], settings: Any, workers: int = 0) -> Iterator[VideoResult | str]:
-    """Each source's figures in order, or why it could not be read; the same numbers for any number of workers.
-
-    Args:
-        workers: processes; 0: one a core, fewer for few sources. LightGlue stays in this process.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(workers or cores, len(sources) // START_PAYS + 1)
-    if workers <= 1 or settings.matcher != "sift":
-        for source in sources:
-            yield _safely(source, settings, cores)
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        yield from pool.map(_one_of_many, sources, [settings] * len(sources), [max(1, cores // workers)] * len(sources))
-
-
-def _one_of_many(source: Source, settings: Any, threads: int) -> VideoResult | str:
-    cv2.setNumThreads(threads)
-    return _safely(source, settings, threads)
-
-
-def _safely(source: Source, settings: Any, threads: int) -> VideoResult | str:
     try:
-        return measure(source, settings, threads)
+        views, notes = read_views(source, settings)
     except RunError as error:
         return str(error)
+    return measure_views(views, settings, calibration, threads, notes)
 
 
-def from_data(settings: Any, data_views: list[str]) -> Any:
-    """The settings with the data's own layout where none is given: its views stand side by side."""
+@contextlib.contextmanager
+def source_pool(count: int, settings: SampsonSettings, workers: int = 0) -> Iterator[tuple[SourceMap, int]]:
+    """A `map` over `count` sources and the number of threads for each; processes end with the block.
+
+    Args:
+        workers: processes; 0: one per core, fewer for few sources. LightGlue stays in this process.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(workers or cores, count // SOURCES_PER_PROCESS + 1)
+    if workers <= 1 or settings.matcher != "sift":
+        yield map, cores
+        return
+    threads = max(1, cores // workers)
+    with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (threads,)) as pool:
+        yield pool.map, threads
+
+
+def with_data_views(settings: SampsonSettings, data_views: list[str]) -> SampsonSettings:
+    """The settings with the data's views as layout if none is set: `data.views` are side by side in a frame."""
     if settings.layout or not data_views:
         return settings
     return replace(settings, layout=f"1x{len(data_views)}", views=list(data_views))
+
+
+def measure_sampson(videos: Sequence[Path], config: Config, workers: int) -> Iterator[Measured] | None:
+    """The Sampson measures of a run's videos (see `metrics.interface.MeasureFunction`).
+
+    Raises:
+        RunError: a video cannot be read.
+    """
+    if not config.sampson.enabled:
+        return None
+    return _measure_sampson(videos, with_data_views(config.sampson, config.data.views), workers)
+
+
+def _measure_sampson(videos: Sequence[Path], settings: SampsonSettings, workers: int) -> Iterator[Measured]:
+    sources = [Source(str(path), (path,)) for path in videos]
+    with source_pool(len(sources), settings, workers) as (pool_map, threads):
+        for result in pool_map(partial(measure_source, settings=settings, threads=threads), sources):
+            if isinstance(result, str):
+                raise RunError(result)
+            yield Measured(result.measures(), result.detail())

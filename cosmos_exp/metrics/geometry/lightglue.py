@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from cosmos_exp.config.schema import Sampson as SampsonSettings
+from cosmos_exp.hub import ensure_folder
 from cosmos_exp.metrics.geometry.matching import Features, Matches
 
 
 class _Found(nn.Module):
-    """Stands where LightGlue calls its detector and hands it keypoints that were found before."""
+    """Replaces LightGlue's detector and returns keypoints that were found before."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,14 +25,12 @@ class _Found(nn.Module):
 
 
 class LightGlueMatcher:
-    """Batched, on the GPU where there is one; keypoints are found once a frame, not once a pair."""
+    """Works in batches, on the GPU if there is one. Keypoints are found once per frame, not once per pair."""
 
-    def __init__(self, settings: Any):
+    def __init__(self, settings: SampsonSettings):
         from transformers import LightGlueForKeypointMatching
 
-        from cosmos_exp.hub import local_folder
-
-        folder = local_folder(settings.matcher_source, settings.matcher_revision, "sampson.matcher_source")
+        folder = ensure_folder(settings.matcher_source, settings.matcher_revision, "sampson.matcher_source")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.batch = settings.batch_frames
         model = LightGlueForKeypointMatching.from_pretrained(folder, local_files_only=True)
@@ -42,9 +41,14 @@ class LightGlueMatcher:
         self.found = _Found()
         self.model.keypoint_detector = self.found
 
+    @classmethod
+    def from_settings(cls, settings: SampsonSettings, threads: int) -> LightGlueMatcher:
+        """The matcher of `sampson.matcher=superpoint_lightglue`; PyTorch manages its own threads."""
+        return cls(settings)
+
     @torch.no_grad()
     def features(self, frames: Sequence[np.ndarray]) -> list[Features]:
-        """Points in pixels and float32 (N, 256) descriptors."""
+        """Points in pixels, and descriptors float32 (N, 256)."""
         out = []
         for first in range(0, len(frames), self.batch):
             grey = torch.from_numpy(np.stack(frames[first : first + self.batch])).to(self.device)
@@ -52,8 +56,8 @@ class LightGlueMatcher:
             found = self.detector(pixels)
             size = torch.tensor([grey.shape[2], grey.shape[1]], device=self.device)
             for points, descriptors, mask in zip(found.keypoints, found.descriptors, found.mask, strict=True):
-                there = mask.bool()
-                out.append(Features((points[there] * size).double().cpu().numpy(), descriptors[there].cpu()))
+                kept = mask.bool()
+                out.append(Features((points[kept] * size).double().cpu().numpy(), descriptors[kept].cpu()))
         return out
 
     @torch.no_grad()
@@ -70,7 +74,11 @@ class LightGlueMatcher:
         return out
 
     def _matches(self, frames: list[Features], size: tuple[int, int]) -> list[np.ndarray]:
-        """For each point of each pair's first frame the index of its match in the second, -1 for none."""
+        """For each point of each pair's first frame: the index of its match in the second frame, -1 for none.
+
+        Args:
+            frames: first and second frame of each pair in turn.
+        """
         longest = max(len(f.points) for f in frames)
         height, width = size
         points = torch.zeros(len(frames), longest, 2)

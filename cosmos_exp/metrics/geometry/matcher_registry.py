@@ -1,17 +1,25 @@
-"""Keypoints, found once a frame, and matches between frames: SIFT without any weights, or SuperPoint + LightGlue."""
+"""The matchers by name. To add one, write a class with the methods of `Matcher` and add a line to MATCHERS."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from cosmos_exp.config.builders import resolve_builder
+from cosmos_exp.config.schema import Sampson as SampsonSettings
+from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.geometry.matching import Matcher
-from cosmos_exp.metrics.geometry.sift import SiftMatcher
+
+# `sampson.matcher` -> a callable of (settings, threads) that returns a Matcher
+MATCHERS = {
+    "sift": "cosmos_exp.metrics.geometry.sift:SiftMatcher.from_settings",
+    "superpoint_lightglue": "cosmos_exp.metrics.geometry.lightglue:LightGlueMatcher.from_settings",
+}
 
 
-def load_matcher(settings: Any, threads: int = 1) -> Matcher:
-    """The matcher that `sampson.matcher` names."""
-    if settings.matcher == "sift":
-        return SiftMatcher(settings.max_keypoints, settings.ratio, threads)
-    from cosmos_exp.metrics.geometry.lightglue import LightGlueMatcher
+def load_matcher(settings: SampsonSettings, threads: int = 1) -> Matcher:
+    """The matcher that `sampson.matcher` names.
 
-    return LightGlueMatcher(settings)
+    Raises:
+        UserError: unknown name, or the matcher's module cannot be imported.
+    """
+    if settings.matcher not in MATCHERS:
+        raise UserError(f"sampson.matcher={settings.matcher}: choose one of {', '.join(MATCHERS)}")
+    return resolve_builder("sampson.matcher", MATCHERS[settings.matcher])(settings, threads)

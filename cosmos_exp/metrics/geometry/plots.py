@@ -1,61 +1,66 @@
-"""Pictures of a Sampson error: the error over frames with the worst marked, and the worst pair's matches."""
+"""Figures of a Sampson error: the error over frames with the worst pairs marked, and the matches of the worst pair."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 
+from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.data.video import write_image
 from cosmos_exp.metrics.geometry.epipolar import estimate_fundamental, sampson_distance
 from cosmos_exp.metrics.geometry.matcher_registry import load_matcher
-from cosmos_exp.metrics.geometry.results import CrossResult, VideoResult, ViewResult
+from cosmos_exp.metrics.geometry.results import CrossResult, FrameError, VideoResult, ViewResult
 from cosmos_exp.metrics.geometry.views import View
 
 matplotlib.use("Agg")
 
-WORST = 3
-
+WORST = 3  # frame pairs that are marked
 GREY = (150, 150, 150)
+RED_FROM = 3.0  # pixels of error from which a match is fully red; the cookbook's guide calls 1 to 3 good
+MIN_WIDTH = 640  # pixels
 
-LIMIT = 3.0  # pixels of error at which a match is drawn fully red; the cookbook's guide calls 1 to 3 good
 
+def draw_figures(
+    out: Path, name: str, views: Sequence[View], result: VideoResult, settings: SampsonSettings
+) -> list[Path]:
+    """Draw all figures of a video.
 
-def draw(out: Path, name: str, views: list[View], result: VideoResult, settings: Any) -> list[Path]:
-    """All pictures of a video; the files written."""
+    Returns:
+        the files written.
+    """
     out.mkdir(parents=True, exist_ok=True)
     files = [out / f"{name}__error.png"]
-    error_over_frames(files[0], name, result)
+    plot_errors(files[0], name, result)
     by_name = {v.name: v for v in views}
     for view in result.views:
         worst = worst_pairs(view)
         if worst:
             files.append(out / f"{name}__{view.view}__worst_pair.png")
-            write_image(files[-1], worst_pair(by_name[view.view].frames, worst[0], settings))
+            write_image(files[-1], draw_matches(by_name[view.view].frames, worst[0], settings))
     return files
 
 
 def worst_pairs(view: ViewResult) -> list[tuple[int, int]]:
-    """The frame pairs with the largest error of moving matches (of all matches where none moves), worst first."""
+    """The frame pairs with the largest error of moving matches, or of all matches if none moves, worst first."""
     errors = [(p.moving if p.moving is not None else p.cookbook, p.frames) for p in view.per_pair]
-    there = sorted(((e, f) for e, f in errors if e is not None), key=lambda t: (-t[0], t[1]))
-    return [frames for _, frames in there[:WORST]]
+    defined = sorted(((e, f) for e, f in errors if e is not None), key=lambda t: (-t[0], t[1]))
+    return [frames for _, frames in defined[:WORST]]
 
 
-def error_over_frames(path: Path, name: str, result: VideoResult) -> None:
-    """A row a view and view pair: both definitions over time, the worst marked, frames that say nothing shaded."""
+def plot_errors(path: Path, name: str, result: VideoResult) -> None:
+    """One row per view and view pair: both errors over time, the worst pairs marked, frames without a value shaded."""
     from matplotlib.figure import Figure
 
     rows: list[ViewResult | CrossResult] = [*result.views, *result.crosses]
-    silent = [":".join(r.views) if isinstance(r, CrossResult) else r.view for r in rows if not _measured(r)]
+    undefined = [":".join(r.views) if isinstance(r, CrossResult) else r.view for r in rows if not _measured(r)]
     rows = [r for r in rows if _measured(r)]
     figure = Figure(figsize=(9, 2.2 * max(1, len(rows)) + 0.6), layout="constrained", dpi=110)
-    figure.suptitle(
-        f"{name}: Sampson error in pixels" + (f"\nnothing to say about {', '.join(silent)}" if silent else "")
-    )
+    figure.suptitle(f"{name}: Sampson error in pixels" + (f"\nundefined: {', '.join(undefined)}" if undefined else ""))
     axes = figure.subplots(max(1, len(rows)), 1, squeeze=False)[:, 0]
     for ax, row in zip(axes, rows, strict=False):
         _plot_row(ax, row)
@@ -70,31 +75,12 @@ def _measured(row: ViewResult | CrossResult) -> bool:
     return (row.pairs_measured if isinstance(row, ViewResult) else row.frames_measured) > 0
 
 
-def _plot_row(ax: Any, row: ViewResult | CrossResult) -> None:
+def _plot_row(ax: Axes, row: ViewResult | CrossResult) -> None:
     if isinstance(row, ViewResult):
         errors, title, worst = row.per_pair, f"{row.view}: frame to frame", worst_pairs(row)
     else:
         errors, title, worst = row.per_frame, f"{row.views[0]} to {row.views[1]}: F from {row.geometry}", []
-    frames = [e.frames[0] for e in errors]
-    nan = float("nan")
-    ax.plot(
-        frames,
-        [nan if e.cookbook is None else e.cookbook for e in errors],
-        color="0.55",
-        lw=1.2,
-        marker=".",
-        ms=3,
-        label="cookbook: all matches",
-    )
-    ax.plot(
-        frames,
-        [nan if e.moving is None else e.moving for e in errors],
-        color="tab:blue",
-        lw=1.5,
-        marker=".",
-        ms=4,
-        label="moving matches",
-    )
+    _plot_lines(ax, errors)
     for e in errors:
         if e.cookbook is None:
             ax.axvspan(e.frames[0] - 0.5, e.frames[0] + 0.5, color="0.9", lw=0)
@@ -107,30 +93,50 @@ def _plot_row(ax: Any, row: ViewResult | CrossResult) -> None:
         ax.legend(loc="upper right", fontsize=7)
 
 
-def worst_pair(frames: np.ndarray, pair: tuple[int, int], settings: Any) -> np.ndarray:
-    """The pair's first frame with each match as a stroke to where it went: grey static, green to red by error.
+def _plot_lines(ax: Axes, errors: Sequence[FrameError]) -> None:
+    frames, nan = [e.frames[0] for e in errors], float("nan")
+    cookbook = [nan if e.cookbook is None else e.cookbook for e in errors]
+    moving = [nan if e.moving is None else e.moving for e in errors]
+    ax.plot(frames, cookbook, color="0.55", lw=1.2, marker=".", ms=3, label="cookbook: all matches")
+    ax.plot(frames, moving, color="tab:blue", lw=1.5, marker=".", ms=4, label="moving matches")
+
+
+def draw_matches(frames: np.ndarray, pair: tuple[int, int], settings: SampsonSettings) -> np.ndarray:
+    """The first frame of a pair with a line from each match to its position in the second frame.
+
+    Static matches are grey; the others go from green (no error) to red (`RED_FROM` pixels).
+
+    Args:
+        frames: of the view, uint8 (T, H, W, 3).
 
     Returns:
-        uint8 (H, W, 3) RGB, at least 640 pixels wide.
+        uint8 (H, W, 3) RGB, at least `MIN_WIDTH` pixels wide.
     """
     first, second = (frames[i] for i in pair)
     matcher = load_matcher(settings)
     a, b = matcher.features([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in (first, second)])
     found = matcher.match([(a, b)], first.shape[:2])[0]
     x, y = a.points[found[:, 0]], b.points[found[:, 1]]
-    still = np.linalg.norm(y - x, axis=1) < settings.static_pixels
-    chosen = ~still if (~still).sum() >= settings.min_matches else np.ones(len(x), dtype=bool)
-    fit = estimate_fundamental(x[chosen], y[chosen], "magsac", settings.threshold, pair[0])
+    static = np.linalg.norm(y - x, axis=1) < settings.static_pixels
+    fitted = ~static if (~static).sum() >= settings.min_matches else np.ones(len(x), dtype=bool)
+    fit = estimate_fundamental(x[fitted], y[fitted], "magsac", settings.threshold, pair[0])
     errors = np.full(len(x), np.nan) if fit is None else sampson_distance(x, y, fit.fundamental)
-    scale = max(1, -(-640 // first.shape[1]))
+    scale = max(1, -(-MIN_WIDTH // first.shape[1]))
     canvas = cv2.resize(first, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST) // 2 + 100
-    for k in np.argsort(~still, kind="stable"):
+    for k in np.argsort(~static, kind="stable"):
         start, end = (tuple(np.round((p[k] + 0.5) * scale).astype(int).tolist()) for p in (x, y))
-        share = 0.0 if np.isnan(errors[k]) else min(1.0, errors[k] / LIMIT)
-        colour = GREY if still[k] else (int(255 * min(1, 2 * share)), int(200 * min(1, 2 - 2 * share)), 0)
+        colour = GREY if static[k] else _error_colour(errors[k])
         cv2.line(canvas, start, end, colour, 1 + scale // 2, cv2.LINE_AA)
         cv2.circle(canvas, end, 1 + scale, colour, -1, cv2.LINE_AA)
-    words = f"frames {pair[0]} to {pair[1]}: {len(x)} matches, {still.mean() if len(x) else 0:.0%} static (grey); green 0 to red {LIMIT:.0f} px"
+    share = static.mean() if len(x) else 0
+    caption = (
+        f"frames {pair[0]} to {pair[1]}: {len(x)} matches, {share:.0%} static (grey); green 0 to red {RED_FROM:.0f} px"
+    )
     bar = np.full((22, canvas.shape[1], 3), 255, np.uint8)
-    cv2.putText(bar, words, (6, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    cv2.putText(bar, caption, (6, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
     return np.concatenate([canvas, bar])
+
+
+def _error_colour(error: float) -> tuple[int, int, int]:
+    share = 0.0 if np.isnan(error) else min(1.0, error / RED_FROM)
+    return int(255 * min(1, 2 * share)), int(200 * min(1, 2 - 2 * share)), 0

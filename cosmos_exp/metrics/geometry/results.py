@@ -1,21 +1,16 @@
-"""Sampson error of videos: does each view move like one rigid scene, and do several views show the same one?
-
-Two definitions stand side by side. The cookbook's, for numbers that compare with published ones: F by plain RANSAC, the
-error over all matches, outliers too; median over matches, median over frames (`tse`, `cse`). Ours: the error of moving
-matches alone under a MAGSAC++ geometry of their own (`tse_moving`, `cse_moving`), with the share of matches that do not
-move, the share of inliers and the number of matches beside it, since a still, blurred or torn video can score well."""
+"""The figures of a measured video: per frame pair, per view, per view pair, and per video."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class FrameError:
-    """One frame pair, or one frame of two views; errors in pixels, None with the reason when it cannot be said."""
+    """The errors of one frame pair, or of one frame in two views; in pixels, None with a reason if undefined."""
 
     frames: tuple[int, int]
     cookbook: float | None
@@ -25,10 +20,19 @@ class FrameError:
     matches: int
     reason: str | None = None
 
+    @classmethod
+    def undefined(cls, frames: tuple[int, int], matches: int, reason: str) -> FrameError:
+        """A frame pair that cannot be measured."""
+        return cls(frames, None, None, None, None, matches, reason)
+
 
 @dataclass(frozen=True)
 class ViewResult:
-    """A view's temporal figures. `pairs_measured` of `pairs` frame pairs had enough matches; the rest are not averaged."""
+    """The temporal figures of a view.
+
+    Of `pairs` frame pairs, `pairs_measured` had enough matches and `pairs_moving` enough moving ones. The others are left
+    out of the medians.
+    """
 
     view: str
     tse: float | None
@@ -43,10 +47,17 @@ class ViewResult:
     note: str | None = None
     per_pair: tuple[FrameError, ...] = field(default=(), repr=False)
 
+    def detail(self) -> dict[str, object]:
+        """All figures except those of single frame pairs, as plain JSON."""
+        return {k: v for k, v in vars(self).items() if k != "per_pair"}
+
 
 @dataclass(frozen=True)
 class CrossResult:
-    """Two views' figures. geometry: where F of `cse_robust` and `cse_moving` came from; `cse` is pooled plain RANSAC."""
+    """The figures of two simultaneous views.
+
+    `geometry` names the source of F for `cse_robust` and `cse_moving`. `cse` uses one RANSAC F for all frames.
+    """
 
     views: tuple[str, str]
     cse: float | None
@@ -60,43 +71,50 @@ class CrossResult:
     reason: str | None
     per_frame: tuple[FrameError, ...] = field(default=(), repr=False)
 
+    def detail(self) -> dict[str, object]:
+        """All figures except those of single frames, as plain JSON."""
+        return {k: v for k, v in vars(self).items() if k != "per_frame"}
+
 
 @dataclass(frozen=True)
 class VideoResult:
-    """A video's views and view pairs, and notes on tiles that were left out."""
+    """The views and view pairs of a video, and notes on tiles that were left out."""
 
     views: tuple[ViewResult, ...]
     crosses: tuple[CrossResult, ...]
     notes: tuple[str, ...] = ()
 
     def measures(self) -> dict[str, tuple[float | None, str | None]]:
-        """A run's measures with the reason of each that is missing: the mean over the views that could be measured."""
+        """Each measure of a run with the reason if it is undefined: the mean over the views that could be measured."""
         reasons = [f"{v.view}: {v.reason}" if len(self.views) > 1 else v.reason for v in self.views if v.reason]
         reason = "; ".join(reasons) or (None if self.views else "; ".join(self.notes) or "no view")
-        out = {m: (_mean([getattr(v, m) for v in self.views]), reason) for m in ("tse", "tse_moving", "static_share")}
+        out = {
+            "tse": (mean(v.tse for v in self.views), reason),
+            "tse_moving": (mean(v.tse_moving for v in self.views), reason),
+            "static_share": (mean(v.static_share for v in self.views), reason),
+        }
         if self.crosses:
             why = "; ".join(f"{':'.join(c.views)}: {c.reason}" for c in self.crosses if c.reason) or None
-            out |= {m: (_mean([getattr(c, m) for c in self.crosses]), why) for m in ("cse", "cse_moving")}
+            out["cse"] = mean(c.cse for c in self.crosses), why
+            out["cse_moving"] = mean(c.cse_moving for c in self.crosses), why
         return out
 
-    def detail(self) -> dict[str, Any]:
-        """All figures but the single frames', as plain JSON."""
-
-        def plain(result: Any) -> dict[str, Any]:
-            return {k: v for k, v in vars(result).items() if k not in ("per_pair", "per_frame")}
-
+    def detail(self) -> dict[str, object]:
+        """All figures except those of single frames, as plain JSON."""
         return {
-            "views": [plain(v) for v in self.views],
-            "crosses": [plain(c) for c in self.crosses],
+            "views": [v.detail() for v in self.views],
+            "crosses": [c.detail() for c in self.crosses],
             "notes": list(self.notes),
         }
 
 
-def _mean(values: list[float | None]) -> float | None:
-    there = [v for v in values if v is not None]
-    return float(np.mean(there)) if there else None
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that are defined; None if there is none."""
+    defined = [v for v in values if v is not None]
+    return float(np.mean(defined)) if defined else None
 
 
-def _median(values: Any) -> float | None:
-    there = [v for v in values if v is not None]
-    return float(np.median(there)) if there else None
+def median(values: Iterable[float | None]) -> float | None:
+    """The median of the values that are defined; None if there is none."""
+    defined = [v for v in values if v is not None]
+    return float(np.median(defined)) if defined else None

@@ -1,1 +1,1 @@
-"""Judges that score a video from 1 to 5 under a rubric."""
+"""Judges: models, servers or rules that score a video from 1 to 5 under a rubric."""

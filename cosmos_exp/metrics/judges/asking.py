@@ -1,4 +1,4 @@
-"""Asking a judge: several draws, a second try, a cache, and nothing lost when it is cut short."""
+"""Asking a judge: several samples per question, a second attempt for an answer without a score, and a cache."""
 
 from __future__ import annotations
 
@@ -7,88 +7,99 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from cosmos_exp.config.schema import Judge as JudgeSettings
 from cosmos_exp.files import file_sha256, write_json
 from cosmos_exp.metrics.judges.interface import Answer, Judge, Question
 
-RETRY_TEMPERATURE = 0.7  # greedy would give the same answer again
+SAMPLING_TEMPERATURE = 0.7  # for several samples, and for a second attempt: greedy would give the same answer again
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A question's outcome over all its draws.
+    """The result of a question over all its samples.
 
-    score: mean of the integers that were read, None where no answer held one. expected: mean over the draws for which
-    it could be had. answers: every raw text in the order asked, second tries behind the draw they followed.
+    score: mean of the scores that were read; None if no answer holds one.
+    expected: mean over the scored answers with known probabilities; None if there is none.
+    answers: every raw text in order; a second attempt follows the answer that it replaces.
+    unread: number of answers without a score.
     """
 
     score: float | None
     expected: float | None
     answers: tuple[str, ...]
-    unread: int  # answers that held no score
+    unread: int
     cached: bool = False
 
 
 def judge_all(
-    judge: Judge, questions: Sequence[Question], settings: Any, seed: int, cache: Path | None = None
+    judge: Judge, questions: Sequence[Question], settings: JudgeSettings, seed: int, cache: Path | None = None
 ) -> Iterator[tuple[Question, Verdict]]:
-    """Each question with its verdict as soon as it is there; those in the cache first, then the rest batch by batch.
+    """Yield each question with its verdict: the cached ones first, then the others batch by batch.
 
     Args:
-        cache: folder of verdicts by video content, prompt, rubric, judge and settings; None: keep none. Only verdicts
-            with a score are kept, so an unreadable answer is asked for again by the next run.
+        seed: of the first sample.
+        cache: folder of verdicts by video content, prompt, rubric, judge and settings; None: no cache. Only verdicts
+            with a score are cached, so the next call asks again for a score that is missing.
     """
     identity = judge.identity()
     keys = [_key(q, identity, settings, seed) if cache and identity is not None else None for q in questions]
-    left = []
+    open_questions = []
     for question, key in zip(questions, keys, strict=True):
-        kept = _read(cache, key)
-        if kept is None:
-            left.append((question, key))
+        cached = _read(cache, key)
+        if cached is None:
+            open_questions.append((question, key))
         else:
-            yield question, kept
-    for first in range(0, len(left), judge.batch):
-        batch = left[first : first + judge.batch]
-        verdicts = ask(judge, [q for q, _ in batch], settings, seed, again=identity is not None)
+            yield question, cached
+    for first in range(0, len(open_questions), judge.batch):
+        batch = open_questions[first : first + judge.batch]
+        verdicts = ask_samples(judge, [q for q, _ in batch], settings, seed, retry=identity is not None)
         for (question, key), verdict in zip(batch, verdicts, strict=True):
             if cache and key and verdict.score is not None:
                 write_json(cache / f"{key}.json", asdict(verdict))
             yield question, verdict
 
 
-def ask(judge: Judge, questions: Sequence[Question], settings: Any, seed: int, again: bool = True) -> list[Verdict]:
-    """`judge.samples` draws of each question; an answer without a score is tried once more where `again` is set."""
+def ask_samples(
+    judge: Judge, questions: Sequence[Question], settings: JudgeSettings, seed: int, retry: bool = True
+) -> list[Verdict]:
+    """Ask each question `judge.samples` times.
+
+    Args:
+        seed: of the first sample; the others follow.
+        retry: ask once more, by sampling, for an answer that holds no score.
+    """
     temperature = settings.temperature
     if temperature is None:
-        temperature = 0.0 if settings.samples == 1 else RETRY_TEMPERATURE
-    draws: list[list[Answer]] = [[] for _ in questions]
+        temperature = 0.0 if settings.samples == 1 else SAMPLING_TEMPERATURE
+    answers: list[list[Answer]] = [[] for _ in questions]
     for number in range(settings.samples):
-        answers = judge.ask(questions, temperature, seed + number)
-        silent = [i for i, a in enumerate(answers) if a.score is None] if again else []
-        for i, answer in enumerate(answers):
-            draws[i].append(answer)
-        if silent:
-            second = judge.ask([questions[i] for i in silent], temperature or RETRY_TEMPERATURE, seed + 1000 + number)
-            for i, answer in zip(silent, second, strict=True):
-                draws[i].append(answer)
-    return [_verdict(d) for d in draws]
+        first = judge.ask(questions, temperature, seed + number)
+        unread = [i for i, a in enumerate(first) if a.score is None] if retry else []
+        for i, answer in enumerate(first):
+            answers[i].append(answer)
+        if unread:
+            again = [questions[i] for i in unread]
+            second = judge.ask(again, temperature or SAMPLING_TEMPERATURE, seed + 1000 + number)
+            for i, answer in zip(unread, second, strict=True):
+                answers[i].append(answer)
+    return [_verdict(a) for a in answers]
 
 
-def _verdict(draws: list[Answer]) -> Verdict:
-    scored = [a for a in draws if a.score is not None]
-    expected = [a.expected for a in scored if a.expected is not None]
+def _verdict(answers: list[Answer]) -> Verdict:
+    scores = [a.score for a in answers if a.score is not None]
+    expected = [a.expected for a in answers if a.score is not None and a.expected is not None]
     return Verdict(
-        float(np.mean([a.score for a in scored])) if scored else None,  # type: ignore[arg-type]
+        float(np.mean(scores)) if scores else None,
         float(np.mean(expected)) if expected else None,
-        tuple(a.text for a in draws),
-        len(draws) - len(scored),
+        tuple(a.text for a in answers),
+        len(answers) - len(scores),
     )
 
 
-def _key(question: Question, identity: dict[str, Any], settings: Any, seed: int) -> str:
+def _key(question: Question, identity: dict[str, object], settings: JudgeSettings, seed: int) -> str:
     content = {
         "video": file_sha256(question.video),
         "rubric": asdict(question.rubric),
@@ -107,5 +118,5 @@ def _read(cache: Path | None, key: str | None) -> Verdict | None:
     try:
         kept = json.loads((cache / f"{key}.json").read_text(encoding="utf-8"))
         return Verdict(kept["score"], kept["expected"], tuple(kept["answers"]), kept["unread"], cached=True)
-    except (OSError, ValueError, KeyError):  # not there, or cut short by a crash: ask
+    except (OSError, ValueError, KeyError):  # no such file, or one cut short by a crash
         return None

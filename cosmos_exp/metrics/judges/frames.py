@@ -1,21 +1,25 @@
-"""The judge's interface: questions in, answers out, scores read from the answers; never a default number."""
+"""The frames of a video that a judge is shown."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from cosmos_exp.config.schema import Judge as JudgeSettings
+from cosmos_exp.data.video import probe, read_video, resize
 
-def sample_frames(frames: np.ndarray, fps: float, settings: Any) -> tuple[np.ndarray, float]:
-    """Frames at the judge's rate, no more than its number, shrunk so that all keep to its pixel budget.
+
+def sample_frames(frames: np.ndarray, fps: float, settings: JudgeSettings) -> tuple[np.ndarray, float]:
+    """Frames at `judge.fps`, at most `judge.max_frames`, shrunk to `judge.max_total_pixels` in total.
+
+    Args:
+        frames: uint8 (T, H, W, 3).
+        fps: their rate.
 
     Returns:
-        uint8 (T, H, W, 3) and the rate of these frames.
+        uint8 (T', H', W', 3), and the rate of these frames.
     """
-    from cosmos_exp.data.video import resize
-
     step = max(fps / settings.fps, 1.0, len(frames) / settings.max_frames)
     picked = frames[[int(i * step) for i in range(int(np.ceil(len(frames) / step)))]]
     total = picked.shape[0] * picked.shape[1] * picked.shape[2]
@@ -26,8 +30,10 @@ def sample_frames(frames: np.ndarray, fps: float, settings: Any) -> tuple[np.nda
     return picked, fps / step
 
 
-def shown_frames(video: Path, settings: Any) -> tuple[np.ndarray, float]:
-    """What the judge sees of a file: `sample_frames` of it."""
-    from cosmos_exp.data.video import probe, read_video
+def shown_frames(video: Path, settings: JudgeSettings) -> tuple[np.ndarray, float]:
+    """`sample_frames` of a video file.
 
+    Raises:
+        RunError: the file cannot be read.
+    """
     return sample_frames(read_video(video), probe(video).fps, settings)

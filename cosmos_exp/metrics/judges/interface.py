@@ -1,19 +1,20 @@
-"""The judge's interface: questions in, answers out, scores read from the answers; never a default number."""
+"""The interface of a judge: questions and answers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from cosmos_exp.config.schema import Judge as JudgeSettings
 from cosmos_exp.metrics.judges.answers import THINKING, THOUGHT
 from cosmos_exp.metrics.judges.rubric import Rubric
 
 
 @dataclass(frozen=True)
 class Question:
-    """One video under one rubric; `instruction` is what the video was to show."""
+    """A video to score under a rubric. `instruction` is the prompt that the video was generated from."""
 
     video: Path
     rubric: Rubric
@@ -22,7 +23,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """A judge's answer: `score` 1 to 5, None when the text holds none; `expected` over the digits' probabilities."""
+    """The answer of a judge.
+
+    score: 1 to 5; None if the text holds no score. It is never replaced by a default.
+    expected: mean of 1 to 5 under the probabilities of the digits; None if they are not known.
+    text: the raw answer.
+    """
 
     score: float | None
     expected: float | None
@@ -30,22 +36,22 @@ class Answer:
 
 
 class Judge(Protocol):
-    """What every judge can do."""
+    """Scores videos. `name` is recorded with each score; `batch` is the number of questions that it takes at once."""
 
     name: str
-    batch: int  # questions it takes at once
+    batch: int
 
-    def identity(self) -> dict[str, Any] | None:
-        """All that its answers depend on besides question, temperature and seed; None: answers are not to be kept."""
+    def identity(self) -> dict[str, object] | None:
+        """Everything besides question, temperature and seed that its answers depend on; None: answers are not cached."""
         ...
 
     def ask(self, questions: Sequence[Question], temperature: float, seed: int) -> list[Answer]:
-        """One answer each; temperature 0 is greedy and the same every time."""
+        """One answer per question. Temperature 0 is greedy and gives the same answers every time."""
         ...
 
 
-def asked_text(question: Question, settings: Any) -> str:
-    """The user's side of the conversation, with the request to reason where that is on."""
+def question_text(question: Question, settings: JudgeSettings) -> str:
+    """The user's message: the rubric's prompt, and the request to reason first if `judge.reasoning` is set."""
     text = question.rubric.text(question.instruction)
     if settings.reasoning:
         text += f"\nThink before you answer: put your reasoning between {THINKING} and {THOUGHT}, then give the number."

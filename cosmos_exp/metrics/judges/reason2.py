@@ -1,23 +1,26 @@
-"""The judge's interface: questions in, answers out, scores read from the answers; never a default number."""
+"""Cosmos-Reason2 as a judge, through transformers' Qwen3-VL classes."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
-from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+from transformers import AutoProcessor, BatchFeature, Qwen3VLForConditionalGeneration
 
-from cosmos_exp.hub import local_folder
+from cosmos_exp.config.schema import Judge as JudgeSettings
+from cosmos_exp.hub import ensure_folder
 from cosmos_exp.metrics.judges.answers import expected_score, find_score, parse_score
 from cosmos_exp.metrics.judges.frames import shown_frames
-from cosmos_exp.metrics.judges.interface import Answer, Question, asked_text
+from cosmos_exp.metrics.judges.interface import Answer, Question, question_text
+
+DIGITS = ("1", "2", "3", "4", "5")
 
 
 def weights_identity(folder: Path) -> str:
-    """16 hex digits over the names and contents of a model folder's files (of large ones: size and both ends)."""
+    """16 hex digits of a hash of a model folder: names and contents of its files; of large ones the size and both ends."""
     digest = hashlib.sha256()
     for file in sorted(f for f in folder.rglob("*") if f.is_file() and not f.name.startswith(".")):
         size = file.stat().st_size
@@ -30,14 +33,26 @@ def weights_identity(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-DIGITS = ("1", "2", "3", "4", "5")
+class Sampling(TypedDict, total=False):
+    """Arguments of `generate`: greedy, or sampling at a temperature."""
+
+    do_sample: bool
+    temperature: float
 
 
 class Reason2:
-    """One loaded judge."""
+    """A loaded model.
 
-    def __init__(self, settings: Any, device: torch.device, precision: str):
-        self.folder = local_folder(settings.source, settings.revision, "judge.source")
+    Args:
+        precision: "bf16", or "no" for fp32.
+        seed: not used; `ask` gets one.
+
+    Raises:
+        UserError: the weights are not on this machine and cannot be downloaded.
+    """
+
+    def __init__(self, settings: JudgeSettings, device: torch.device, precision: str, seed: int = 0):
+        self.folder = ensure_folder(settings.source, settings.revision, "judge.source")
         self.settings, self.device, self.batch = settings, device, settings.batch
         self.name = str(settings.source).rstrip("/").rsplit("/", 1)[-1]
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -48,8 +63,8 @@ class Reason2:
         tokens = [self.processor.tokenizer.encode(d, add_special_tokens=False) for d in DIGITS]
         self.digit_ids = [t[0] for t in tokens] if all(len(t) == 1 for t in tokens) else None
 
-    def identity(self) -> dict[str, Any]:
-        """The weights' content, the precision, and what of the video is shown."""
+    def identity(self) -> dict[str, object]:
+        """The content of the weights, the precision, and the settings of what the model is shown."""
         s = self.settings
         return {
             "weights": weights_identity(self.folder),
@@ -63,13 +78,13 @@ class Reason2:
 
     @torch.no_grad()
     def ask(self, questions: Sequence[Question], temperature: float, seed: int) -> list[Answer]:
-        """Ask once, all together; the same questions, temperature and seed give the same answers."""
+        """Answer all questions in one batch. The same questions, temperature and seed give the same answers."""
         inputs = self._inputs(questions)
         torch.manual_seed(seed)
-        how: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+        sampling: Sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
         out = self.model.generate(
             **inputs,
-            **how,
+            **sampling,
             max_new_tokens=self.settings.max_new_tokens,
             return_dict_in_generate=True,
             output_logits=True,
@@ -77,15 +92,15 @@ class Reason2:
         answers = []
         for row, tokens in enumerate(out.sequences[:, inputs["input_ids"].shape[1] :]):
             text = self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
-            expected = self._expected(tokens, [step[row] for step in out.logits], text)
+            expected = self.expected(tokens, [step[row] for step in out.logits], text)
             answers.append(Answer(parse_score(text), expected, text))
         return answers
 
-    def _inputs(self, questions: Sequence[Question]) -> Any:
+    def _inputs(self, questions: Sequence[Question]) -> BatchFeature:
         texts, videos, metas = [], [], []
         for question in questions:
             frames, rate = shown_frames(question.video, self.settings)
-            content = [{"type": "video"}, {"type": "text", "text": asked_text(question, self.settings)}]
+            content = [{"type": "video"}, {"type": "text", "text": question_text(question, self.settings)}]
             messages = [
                 {"role": "system", "content": [{"type": "text", "text": question.rubric.system_prompt}]},
                 {"role": "user", "content": content},
@@ -104,12 +119,21 @@ class Reason2:
             text=texts, videos=videos, video_metadata=metas, do_sample_frames=False, padding=True, return_tensors="pt"
         ).to(self.device)
 
-    def _expected(self, tokens: torch.Tensor, logits: list[torch.Tensor], text: str) -> float | None:
-        """Mean of 1 to 5 under the digits' probabilities where the score was written; None when that is no single token."""
+    def expected(self, tokens: torch.Tensor, logits: list[torch.Tensor], text: str) -> float | None:
+        """Mean of 1 to 5 under the probabilities of the digits at the position of the score.
+
+        Args:
+            tokens: of the answer, (T,).
+            logits: of each token, (vocabulary,).
+            text: the decoded answer.
+
+        Returns:
+            None if the answer holds no score, or a digit is not a token of its own.
+        """
         found = find_score(text)
         if found is None or self.digit_ids is None:
             return None
-        low, high = 0, len(tokens) - 1  # the first token whose text reaches beyond the digit's position
+        low, high = 0, len(tokens) - 1  # find the first token whose text ends after the digit's position
         while low < high:
             middle = (low + high) // 2
             reach = len(self.processor.tokenizer.decode(tokens[: middle + 1], skip_special_tokens=True))

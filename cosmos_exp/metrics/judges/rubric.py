@@ -1,4 +1,4 @@
-"""The judge's interface: questions in, answers out, scores read from the answers; never a default number."""
+"""Rubrics: what a judge is asked about a video."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cosmos_exp.errors import UserError
 
 @dataclass(frozen=True)
 class Rubric:
-    """measure: what its score is called; user_prompt may hold {instruction}."""
+    """The prompts of a judge. `measure` names the score; `user_prompt` may hold {instruction}."""
 
     measure: str
     system_prompt: str
@@ -20,30 +20,35 @@ class Rubric:
 
     @property
     def needs_instruction(self) -> bool:
+        """Whether the user prompt holds {instruction}."""
         return "{instruction}" in self.user_prompt
 
     def text(self, instruction: str | None) -> str:
-        """The user prompt with the instruction put in."""
+        """The user prompt with the instruction inserted."""
         return self.user_prompt.replace("{instruction}", instruction or "")
 
 
 def load_rubric(name: str) -> Rubric:
-    """One of ours by name, or the user's YAML by path (system_prompt, user_prompt).
+    """A rubric.
+
+    Args:
+        name: physics, instruction, or the path of a YAML file with system_prompt, user_prompt and optionally measure
+            (default: the file's name).
 
     Raises:
-        UserError: not there, or without the two keys.
+        UserError: no such file, not YAML, or a prompt is missing.
     """
     path = Path(__file__).parent / "rubrics" / f"{name}.yaml"
     if not path.is_file():
         path = Path(name).expanduser()
     if not path.is_file():
-        raise UserError(f"judge.rubrics: {name!r} is neither physics, instruction nor a YAML file")
+        raise UserError(f"judge.rubrics: {name!r} is neither physics nor instruction nor the path of a YAML file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: no YAML ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from error
     content = content if isinstance(content, dict) else {}
     missing = [k for k in ("system_prompt", "user_prompt") if not isinstance(content.get(k), str)]
     if missing:
-        raise UserError(f"{path}: has no {' and no '.join(missing)}")
+        raise UserError(f"{path}: add the text of {' and '.join(missing)}")
     return Rubric(content.get("measure", path.stem), content["system_prompt"], content["user_prompt"])

@@ -1,0 +1,60 @@
+"""All uses of Hydra's private API, so that a new Hydra version needs a change in this file alone.
+
+Written against hydra-core 1.3; pyproject.toml sets the upper bound. The public API lacks three things: composing a
+primary config that is not in conf/ (sweeps, `--config-dir`), parsing Hydra's own command line before Hydra runs (to
+report a bad request without a traceback), and expanding a sweep into its runs without starting them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper as BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig, open_dict
+
+
+def compose(conf: Path, config_dirs: Sequence[str], config_name: str, overrides: list[str]) -> DictConfig:
+    """The composed configuration without Hydra's own part, as `hydra.main` with `--config-dir` composes it.
+
+    Args:
+        conf: the folder of the shipped groups.
+        config_dirs: further folders, searched before `conf`.
+    """
+    search_path = create_config_search_path(str(conf))
+    for folder in config_dirs:
+        url = "file://" + str(Path(folder).absolute())
+        search_path.append("command-line", url, anchor=SearchPathQuery(provider="main"))
+    GlobalHydra.instance().clear()
+    try:
+        hydra = Hydra.create_main_hydra2("cosmos-exp", search_path)
+        composed = hydra.compose_config(config_name, overrides, run_mode=RunMode.RUN, from_shell=False)
+    finally:
+        GlobalHydra.instance().clear()
+    with open_dict(composed):
+        composed.pop("hydra", None)
+    return composed
+
+
+def parse_command_line(words: list[str]) -> argparse.Namespace:
+    """Hydra's flags and overrides: `.overrides`, `.multirun`, `.config_name`, `.config_dir`, …"""
+    return get_args_parser().parse_args(words)
+
+
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """Hydra's product of all values: one list of overrides per run."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    batches: list[list[list[str]]] = BasicSweeper.split_arguments(parsed, None)
+    return batches[0]
+
+
+def is_sweep(override: str) -> bool:
+    """Whether an override has several values."""
+    return bool(OverridesParser.create().parse_override(override).is_sweep_override())

@@ -1,0 +1,97 @@
+"""What a run costs, from arithmetic and the meta device: parameters, tokens, memory, work. Loads no weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from cosmos_exp.config.layers import adapted_layers, trainable_parameters, transformer_config
+from cosmos_exp.config.schema import Config
+from cosmos_exp.errors import RunError
+from cosmos_exp.world.flops import training_flops
+from cosmos_exp.world.memory import memory_estimate, training_memory_gib
+from cosmos_exp.world.sizes import latent_shape, num_tokens
+
+FITS = 0.92  # of a device's memory: above it, the rest is too little for fragments and workspaces
+
+Rows = list[tuple[str, str]]  # (what, value)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Parameters of the base and of the adapter, and adapted layers."""
+
+    base: int
+    trainable: int
+    layers: int
+
+
+def count_parameters(config: Config) -> Counts:
+    """Counts of the real classes, built on the meta device.
+
+    Raises:
+        RunError: they differ from the arithmetic of `config.layers`.
+    """
+    import torch
+    from diffusers import CosmosTransformer3DModel
+    from peft.tuners.lora import LoraLayer
+
+    from cosmos_exp.world.adapter import inject
+
+    keys, adapter = transformer_config(config.model), config.adapter
+    with torch.device("meta"):
+        model = CosmosTransformer3DModel(
+            **keys,
+            extra_pos_embed_type=None,
+            use_crossattn_projection=True,
+            crossattn_proj_in_channels=config.model.text_channels,
+            encoder_hidden_states_channels=keys["text_embed_dim"],
+        )
+        base, trainable = sum(p.numel() for p in model.parameters()), 0
+        if adapter.kind != "none":
+            trainable = sum(p.numel() for p in inject(model.requires_grad_(False), adapter, 0).values())
+    layers = adapted_layers(keys, adapter.target_modules)
+    expected = trainable_parameters(layers, adapter.kind, adapter.rank, adapter.bias)
+    if trainable != expected:
+        raise RunError(f"check failed: {trainable} trainable parameters, {expected} by arithmetic")
+    return Counts(base, trainable, sum(isinstance(m, LoraLayer) for m in model.modules()))
+
+
+def cost_rows(config: Config, counts: Counts) -> Rows:
+    """Sizes of a sample, and memory and work of training."""
+    data = config.data
+    shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
+    rate = "the file's frame rate" if data.fps is None else f"{data.fps:g} fps"
+    keys = transformer_config(config.model)
+    layers = adapted_layers(keys, config.adapter.target_modules)
+    flops = training_flops(keys, shape, config.model.prompt_tokens, layers, config.adapter.rank)
+    return [
+        ("video", f"{data.num_frames} frames, {data.height}x{data.width}, {rate}"),
+        ("latent", f"{shape[0]} channels x {shape[1]} latent frames x {shape[2]} x {shape[3]}"),
+        ("tokens", f"{num_tokens(shape):,} per sample"),
+        ("memory", memory_row(config, counts)),
+        ("work per sample", f"{flops:.3g} floating-point operations, without recomputation"),
+    ]
+
+
+def memory_row(config: Config, counts: Counts) -> str:
+    """The estimated memory of a training process, its checkpointing, and whether it fits the device."""
+    data, hardware = config.data, config.hardware
+    shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
+    shard = -(-config.training.global_batch_size // hardware.num_processes)
+    estimate = memory_estimate(
+        transformer_config(config.model),
+        counts.base,
+        counts.trainable,
+        num_tokens(shape),
+        hardware,
+        shard,
+        config.adapter.kind == "dora",
+    )
+    need = training_memory_gib(estimate)
+    policies = ", ".join(f"{n} blocks {p}" for p, n in Counter(estimate["checkpointing"]).items())
+    fits = ""
+    if hardware.memory_gb is not None:
+        verdict = "fits" if need < FITS * hardware.memory_gb else "MAY NOT FIT"
+        fits = f" - {verdict} {hardware.memory_gb:g} GB"
+    return f"about {need:.1f} GiB per process in training, checkpointing {hardware.checkpointing} ({policies}){fits}"

@@ -1,0 +1,137 @@
+"""Videos from adapter files: one base model in memory, one adapter after another."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from cosmos_exp.config.paths import cache_root
+from cosmos_exp.config.schema import Config
+from cosmos_exp.data.cache import RunCache
+from cosmos_exp.data.readers.records import TestPair
+from cosmos_exp.distributed import Processes
+from cosmos_exp.errors import UserError
+from cosmos_exp.experiment.stages.common import dtype_of
+from cosmos_exp.experiment.stages.generate import pair_tasks
+from cosmos_exp.generation.videos import Generator
+from cosmos_exp.run_folder import ADAPTER_FILE
+from cosmos_exp.world import adapter as adapters
+from cosmos_exp.world.adapter_file import find_adapter, load_adapter
+from cosmos_exp.world.encoders import Encoders
+from cosmos_exp.world.guardrail import load_guardrail
+from cosmos_exp.world.loading import load_transformer, load_vae
+from cosmos_exp.world.model_folder import ModelFolder, ensure_model
+from cosmos_exp.world.pipeline import load_pipeline, negative_prompt
+
+BASE = "base"  # name of the model without an adapter
+
+
+@dataclass(frozen=True)
+class AdapterVideos:
+    """The videos of one adapter.
+
+    made, kept: number of videos generated now, and of those that existed.
+    """
+
+    name: str
+    folder: Path
+    made: int
+    kept: int
+
+
+def find_adapters(words: list[str]) -> dict[str, Path | None]:
+    """Adapter files by the name of their output folder; `base` has no file.
+
+    Args:
+        words: paths as in `find_adapter`, or `base`.
+
+    Raises:
+        UserError: there is no adapter at a path, or two have the same name.
+    """
+    found: dict[str, Path | None] = {}
+    for word in words:
+        file = None if word == BASE else find_adapter(Path(word).expanduser())
+        name = BASE if file is None else _name_of(file)
+        if name in found:
+            raise UserError(f"--adapter {word}: a second adapter named {name}; rename its folder")
+        found[name] = file
+    return found
+
+
+def generate_adapters(
+    config: Config, files: dict[str, Path | None], pairs: list[TestPair], out: Path, alpha: float | None
+) -> Iterator[AdapterVideos]:
+    """Generate out/NAME/SAMPLE__seedK.mp4 for every adapter, test pair and seed. Existing videos are kept.
+
+    Args:
+        files: from `find_adapters`.
+        alpha: for adapter files without metadata.
+
+    Yields:
+        one result per adapter, as soon as its videos are complete.
+
+    Raises:
+        UserError: an adapter does not fit the model, or the guardrail refuses a prompt.
+    """
+    model = ensure_model(config.model, cache_root(config))
+    device = Processes(config.hardware.device, 1, config.hardware.num_threads).device
+    fingerprints = model.fingerprints()
+    guardrail = load_guardrail(config.model.guardrail)
+    negative = negative_prompt(config.generation.negative_prompt)
+    cache = _encode_prompts(config, model, fingerprints, [*(p.prompt for p in pairs), negative], device)
+    transformer, _ = load_transformer(model, dtype_of(config))
+    pipe = load_pipeline(model, transformer, load_vae(model, dtype_of(config)), guardrail).to(device)
+    generator = Generator(config, pipe, cache.prompt, device)
+    for name, file in files.items():
+        original = {}
+        if file:
+            _add(transformer, file, alpha, fingerprints["transformer"])
+            original = adapters.merge(transformer, keep_original=True) if config.generation.merge_adapter else {}
+        tasks = pair_tasks(config, pairs, None, partial(_video_path, out / name))
+        made = generator.make(tasks, negative)
+        if file:
+            adapters.remove(transformer, original)
+        yield AdapterVideos(name, out / name, made, len(tasks) - made)
+
+
+def _encode_prompts(
+    config: Config, model: ModelFolder, fingerprints: dict[str, str], prompts: list[str | None], device: torch.device
+) -> RunCache:
+    """A cache that holds all prompts. The encoders leave memory afterwards."""
+    cache = RunCache(cache_root(config) / "encoded", config, fingerprints)
+    _, missing = cache.missing([], prompts)
+    if missing:
+        encoders = Encoders(model, device, dtype_of(config), config.model.prompt_tokens)
+        for prompt in missing:
+            cache.encode_prompt(encoders, prompt)
+    return cache
+
+
+def _add(transformer: nn.Module, file: Path, alpha: float | None, fingerprint: str) -> None:
+    """Add an adapter. Warn if it was trained on a transformer with another fingerprint."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        record = load_adapter(transformer, file, alpha)
+        trained_on = record.get("fingerprints", {}).get("transformer")
+        if trained_on and trained_on != fingerprint:
+            warnings.warn(
+                f"{file} was trained on {record.get('base_model')} with other weights than this model's", stacklevel=2
+            )
+
+
+def _name_of(file: Path) -> str:
+    """The run's or folder's name for a run's adapter, else the file's name without suffix."""
+    if file.name != ADAPTER_FILE:
+        return file.stem
+    folder = file.absolute().parent
+    return folder.parent.name if folder.name == "adapter" else folder.name
+
+
+def _video_path(folder: Path, sample: str, seed: int) -> Path:
+    return folder / f"{sample}__seed{seed}.mp4"

@@ -1,0 +1,114 @@
+"""The record around a run: lock, configuration, manifest, status, dashboard, and how the run ended."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+import torch
+
+from cosmos_exp.config.context import RunContext
+from cosmos_exp.config.hashing import stage_hash
+from cosmos_exp.config.layers import update_scale
+from cosmos_exp.config.record import save_config
+from cosmos_exp.config.schema import Config
+from cosmos_exp.distributed import Processes
+from cosmos_exp.errors import Interrupted, RunError, UserError
+from cosmos_exp.provenance import environment, now
+from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.tracking.wandb import Tracker
+
+OUT_OF_MEMORY = (
+    "out of GPU memory. To fix this, do one of: set hardware.samples_per_forward=1; set hardware.checkpointing=full; "
+    "lower data.height, data.width or data.num_frames. dry_run=true estimates what a run needs."
+)
+
+
+@contextlib.contextmanager
+def recorded_run(config: Config) -> Iterator[tuple[RunContext, Tracker]]:
+    """Hold the run folder and record how the block ends. All processes of the run enter it.
+
+    Raises:
+        UserError: another process uses the folder.
+    """
+    folder = RunFolder(str(config.run_dir))
+    processes = Processes(config.hardware.device, config.hardware.num_processes, config.hardware.num_threads)
+    context = RunContext(config, folder, processes)
+    lock = None
+    if processes.is_main:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        lock = folder.lock()
+    tracker = Tracker(config, folder, active=False)
+    try:
+        with _sigterm_as_interrupt():
+            if processes.is_main:
+                save_config(config, folder.config)
+                _open_manifest(context)
+                tracker = Tracker(config, folder)
+                folder.update_manifest(tracking=tracker.mode)
+            processes.barrier()
+            yield context, tracker
+            if processes.is_main:
+                folder.update_manifest(end=now())
+                folder.set_status("done", "record")
+    except BaseException as error:
+        shown = RunError(OUT_OF_MEMORY) if isinstance(error, torch.OutOfMemoryError) else error
+        _record_end(context, shown)
+        tracker.abandon()
+        if shown is not error:
+            raise shown from error
+        raise
+    finally:
+        processes.close()
+        if lock:
+            lock.release()
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does. The training loop has its own handler, which writes a checkpoint first."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(f"signal {number}")
+
+    before = signal.getsignal(signal.SIGTERM)
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGTERM, before)
+
+
+def _record_end(context: RunContext, error: BaseException) -> None:
+    """Record why the run ended. A failure of any process is recorded; being stopped because of it is not."""
+    folder, is_main = context.folder, context.processes.is_main
+    stopped = isinstance(error, (Interrupted, KeyboardInterrupt))
+    others_failed = context.processes.size > 1 and folder.status.get("state") == "failed"
+    words = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    if (is_main or not stopped) and not (stopped and others_failed):
+        folder.set_status("interrupted" if stopped else "failed", folder.status.get("stage", "prepare"), words)
+    if is_main:
+        folder.update_manifest(end=now())
+
+
+def _open_manifest(context: RunContext) -> None:
+    config, adapter = context.config, context.config.adapter
+    old = context.folder.manifest
+    label = "base" if adapter.kind == "none" else f"{adapter.kind} r{adapter.rank} (scale {update_scale(adapter):g})"
+    context.folder.update_manifest(
+        **environment(),
+        name=config.name,
+        config_hash=stage_hash(config),
+        seeds={"run": config.seed, "generation": list(config.generation.seeds)},
+        guardrail=config.model.guardrail,
+        hardware=dataclasses.asdict(config.hardware),
+        processes=context.processes.size,
+        labels={"adapter": label},
+        start=old.get("start", now()),
+        starts=[*old.get("starts", []), now()],
+    )

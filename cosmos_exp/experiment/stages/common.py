@@ -1,0 +1,73 @@
+"""What all stages do: record how they ended, keep outputs of another configuration apart, show progress."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from tqdm import tqdm
+
+from cosmos_exp.config.context import RunContext
+from cosmos_exp.config.hashing import stage_hash
+from cosmos_exp.config.schema import Config
+from cosmos_exp.distributed import Processes
+from cosmos_exp.provenance import now
+from cosmos_exp.training.speed import peak_memory_gib
+
+Item = TypeVar("Item")
+
+
+def dtype_of(config: Config) -> torch.dtype:
+    """The precision of the base weights."""
+    return torch.bfloat16 if config.hardware.mixed_precision == "bf16" else torch.float32
+
+
+@contextlib.contextmanager
+def recorded_stage(name: str, context: RunContext) -> Iterator[None]:
+    """Record a stage's status, seconds and peak memory in the run folder."""
+    folder, processes = context.folder, context.processes
+    if processes.is_main:
+        folder.set_status("running", name)
+    if processes.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    began = time.perf_counter()
+    yield
+    processes.barrier()
+    if processes.is_main:
+        entry: dict[str, object] = {
+            "seconds": round(time.perf_counter() - began, 2),
+            "peak_memory_gib": round(peak_memory_gib(processes.device), 3),
+            "ended": now(),
+        }
+        if name in ("train", "generate", "evaluate"):
+            entry["config_hash"] = stage_hash(context.config, name)
+        folder.update_manifest(stages={name: entry})
+    processes.barrier()
+
+
+def set_aside(context: RunContext, stage: str, path: Path) -> None:
+    """Rename outputs that a stage made under another configuration, so that they never mix with new ones."""
+    key, current = f"{stage}_begun", stage_hash(context.config, stage)
+    if context.processes.is_main:
+        before = context.folder.manifest.get(key)
+        if before and before != current and path.exists():
+            path.rename(path.with_name(f"{path.stem}-{before}{path.suffix}"))
+        context.folder.update_manifest(**{key: current})
+    context.processes.barrier()
+
+
+def progress(items: Iterable[Item], words: str, unit: str, processes: Processes) -> Iterable[Item]:
+    """The items behind a progress bar, which the main process shows on a terminal."""
+    return tqdm(items, desc=words, unit=unit, disable=None if processes.is_main else True)
+
+
+def free_memory() -> None:
+    """Return the memory of dropped models."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

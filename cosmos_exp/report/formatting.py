@@ -1,0 +1,22 @@
+"""Numbers as text."""
+
+from __future__ import annotations
+
+from cosmos_exp.statistics.scores import MeasureSummary
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; a dash for None."""
+    return "-" if value is None else f"{value:.3g}"
+
+
+def interval(mean: float | None, low: float | None, high: float | None) -> str:
+    """`0.42 [0.31, 0.55]`; the mean alone without an interval; a dash without a mean."""
+    if mean is None or low is None or high is None:
+        return number(mean)
+    return f"{number(mean)} [{number(low)}, {number(high)}]"
+
+
+def summary_text(summary: MeasureSummary | None) -> str:
+    """Mean and interval of a summary; a dash for None."""
+    return "-" if summary is None else interval(summary["mean"], summary["ci_low"], summary["ci_high"])

@@ -1,0 +1,100 @@
+"""The results of a report: variants, the summary of each measure, differences and their marks, cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cosmos_exp.config.measures import measure_info
+from cosmos_exp.report.variants import Variant, measures_of
+from cosmos_exp.statistics.comparisons import Difference
+from cosmos_exp.statistics.intervals import LEVEL, summarize
+from cosmos_exp.statistics.scores import MeasureSummary
+
+ARROWS = {1: " ↑", -1: " ↓", 0: ""}  # by Measure.better
+NO_SCORES = MeasureSummary(mean=None, ci_low=None, ci_high=None, n=0, videos=0, missing=0)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a variant took, over its finished runs: mean hours of training, peak memory, mean size of the adapter."""
+
+    hours: float | None
+    memory_gib: float | None
+    adapter_mib: float | None
+
+
+@dataclass(frozen=True)
+class Results:
+    """What all outputs of a report show. Every interval is computed once."""
+
+    title: str
+    variants: list[Variant]
+    differences: list[Difference]
+    notes: list[str]
+
+    @cached_property
+    def measures(self) -> list[str]:
+        return measures_of(self.variants)
+
+    @cached_property
+    def table(self) -> dict[str, dict[str, MeasureSummary]]:
+        """Summaries by variant and measure."""
+        found = {v.name: summarize(v.rows()) for v in self.variants}
+        return {v: {m: summaries.get(m, NO_SCORES) for m in self.measures} for v, summaries in found.items()}
+
+    @cached_property
+    def base(self) -> str:
+        """The name of the base; empty if there is none."""
+        return next((v.name for v in self.variants if v.is_base), "")
+
+    @cached_property
+    def marks(self) -> dict[tuple[str, str], str]:
+        """Marks against the base by (variant, measure): + better, − worse (Holm p < 0.05), = equivalent within the margin."""
+        out = {}
+        for d in self.differences:
+            if d.a != self.base or d.mean is None:
+                continue
+            if is_different(d):
+                out[d.b, d.measure] = "+" if measure_info(d.measure).better * d.mean > 0 else "−"
+            elif is_equivalent(d):
+                out[d.b, d.measure] = "="
+        return out
+
+    def best(self, measure: str) -> set[str]:
+        """The variants with the best mean; empty for fewer than two means or a measure without a better direction."""
+        better = measure_info(measure).better
+        values = {v: mean for v, row in self.table.items() if (mean := row[measure]["mean"]) is not None}
+        if not better or len(values) < 2:
+            return set()
+        top = max(values.values(), key=lambda x: better * x)
+        return {v for v, x in values.items() if math.isclose(x, top, rel_tol=1e-12)}
+
+
+def is_different(d: Difference) -> bool:
+    """Whether the corrected test of superiority is significant."""
+    return d.p_holm is not None and d.p_holm < LEVEL
+
+
+def is_equivalent(d: Difference) -> bool:
+    """Whether the corrected test of equivalence is significant."""
+    return d.p_equivalent_holm is not None and d.p_equivalent_holm < LEVEL
+
+
+def average(values: list[float]) -> float | None:
+    """The mean; None for no values."""
+    return float(np.mean(values)) if values else None
+
+
+def cost(variant: Variant) -> Cost:
+    """The cost of a variant."""
+    stages = [r.manifest.get("stages", {}) for r in variant.done]
+    train = [s["train"] for s in stages if "train" in s]
+    return Cost(
+        hours=average([t["seconds"] / 3600 for t in train]),
+        memory_gib=max((t["peak_memory_gib"] for t in train), default=None),
+        adapter_mib=average(variant.training("adapter_mib")),
+    )

@@ -1,0 +1,165 @@
+"""Run folders grouped into variants: runs of one configuration that differ only in their training seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+
+from cosmos_exp.config.measures import MEASURES
+from cosmos_exp.errors import UserError
+from cosmos_exp.files import JsonObject
+from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.statistics.scores import ScoreRow, read_scores
+
+VideoKey = tuple[str, tuple[int, int]]  # prompt, (generation seed, training seed)
+
+
+class VariantScore(ScoreRow):
+    """A score with the training seed of its run."""
+
+    run_seed: int
+
+
+@dataclass
+class Run:
+    """One run folder, each file read once."""
+
+    folder: RunFolder
+
+    @cached_property
+    def config(self) -> JsonObject:
+        return yaml.safe_load(self.folder.config.read_text(encoding="utf-8")) or {}
+
+    @cached_property
+    def manifest(self) -> JsonObject:
+        return self.folder.manifest
+
+    @cached_property
+    def status(self) -> JsonObject:
+        return self.folder.status
+
+    @cached_property
+    def metrics(self) -> JsonObject:
+        return self.folder.read(self.folder.metrics)
+
+    @cached_property
+    def scores(self) -> list[ScoreRow]:
+        return read_scores(self.folder.scores)
+
+    @property
+    def done(self) -> bool:
+        return self.status.get("state") == "done"
+
+    @property
+    def seed(self) -> int:
+        return int(self.config.get("seed", 0))
+
+    @property
+    def adapter(self) -> JsonObject:
+        """The `adapter` group of the configuration; old run folders may lack keys."""
+        return self.config.get("adapter") or {}
+
+    @property
+    def is_base(self) -> bool:
+        return self.adapter.get("kind") == "none"
+
+
+@dataclass
+class Variant:
+    """Runs of one configuration with several training seeds."""
+
+    name: str
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def adapter(self) -> JsonObject:
+        return self.runs[0].adapter
+
+    @property
+    def is_base(self) -> bool:
+        return self.runs[0].is_base
+
+    @property
+    def done(self) -> list[Run]:
+        return [r for r in self.runs if r.done]
+
+    def rows(self) -> list[VariantScore]:
+        """All scores of the finished runs."""
+        return [{**row, "run_seed": r.seed} for r in self.done for row in r.scores]
+
+    def values(self, measure: str) -> dict[VideoKey, float | None]:
+        """The values of one measure by video."""
+        return {(r["sample"], (r["seed"], r["run_seed"])): r["value"] for r in self.rows() if r["measure"] == measure}
+
+    def training(self, name: str) -> list[float]:
+        """One entry of the training summary, for each finished run that has it."""
+        values = [r.metrics.get("training", {}).get(name) for r in self.done]
+        return [float(v) for v in values if v is not None]
+
+
+def find_runs(folder: Path) -> list[RunFolder]:
+    """All run folders at or below a folder, by path.
+
+    Raises:
+        UserError: There are none.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: the folder does not exist")
+    found = sorted(p.parent for p in folder.rglob("status.json") if (p.parent / "config.yaml").is_file())
+    if not found:
+        raise UserError(f"{folder}: no runs found (a run folder contains config.yaml and status.json)")
+    return [RunFolder(p) for p in found]
+
+
+def group_runs(folders: list[RunFolder]) -> list[Variant]:
+    """The variants of the run folders: the base first, then by kind, rank and name. Names are unique."""
+    found: dict[str, Variant] = {}
+    for folder in folders:
+        run = Run(folder)
+        found.setdefault(_identity(run), Variant(_name(run))).runs.append(run)
+    taken: dict[str, int] = {}
+    for variant in found.values():
+        variant.runs.sort(key=lambda r: (r.seed, str(r.folder.path)))
+        taken[variant.name] = taken.get(variant.name, 0) + 1
+        if taken[variant.name] > 1:
+            path = variant.runs[0].folder.path
+            variant.name = f"{variant.name} ({path.parent.name}/{path.name})"
+
+    def order(v: Variant) -> tuple[bool, str, int, str]:
+        return (not v.is_base, str(v.adapter.get("kind")), v.adapter.get("rank", 0), v.name)
+
+    return sorted(found.values(), key=order)
+
+
+def measures_of(variants: list[Variant]) -> list[str]:
+    """The measures that at least one variant has, in the order of the tables."""
+    found = {r["measure"] for v in variants for run in v.done for r in run.scores}
+    return [m for m in MEASURES if m in found] + sorted(found - set(MEASURES))
+
+
+def fingerprint(content: object) -> str:
+    """A short hash of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _identity(run: Run) -> str:
+    """Fingerprint of everything in the configuration that can change a result, except the training seed."""
+    keys = ("adapter", "model", "data", "training", "generation", "approximate")
+    content = {k: run.config.get(k) for k in keys}
+    if run.is_base:
+        content["adapter"] = content["training"] = None
+    return fingerprint(content)
+
+
+def _name(run: Run) -> str:
+    """The name of the folder for a run of a sweep, else the name of its adapter."""
+    path = run.folder.path
+    if path.parent.parent.name == "sweeps" or path.name.startswith(("base", "lora-r", "dora-r")):
+        return re.sub(r"-seed\d+(?=-|$)", "", path.name)
+    return "base" if run.is_base else f"{run.adapter.get('kind')}-r{run.adapter.get('rank')}"

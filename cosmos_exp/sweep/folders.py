@@ -1,0 +1,83 @@
+"""The folder of a run: new, resumed, or that of a run of `-m`."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from cosmos_exp.config.hashing import check_same_training, stage_hash
+from cosmos_exp.config.hydra_internals import is_sweep
+from cosmos_exp.config.record import load_config
+from cosmos_exp.config.schema import Config
+from cosmos_exp.sweep.naming import run_name
+
+
+def with_run_dir(config: Config, overrides: list[str]) -> Config:
+    """The configuration with its `run_dir` set. Hydra is running.
+
+    An existing folder is resumed: with only `run_dir=…` under its own configuration, else only if the configuration
+    trains the same.
+
+    Raises:
+        UserError: the folder holds a run of another configuration.
+    """
+    if config.run_dir is None:
+        config.run_dir = str(_multirun_folder(config, overrides) if is_multirun() else _new_folder(config))
+        return config
+    file = Path(config.run_dir) / "config.yaml"
+    if not file.is_file():
+        return config
+    old = load_config(file)
+    old.run_dir = config.run_dir
+    if all(o.lstrip("+").startswith("run_dir=") for o in overrides):
+        return old
+    fix = "Set another run_dir (or none) for a new run, or give only run_dir=… to resume the old one."
+    check_same_training(old, config, Path(config.run_dir), fix)
+    return config
+
+
+def is_multirun() -> bool:
+    """Whether this is one of several runs of Hydra."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def _new_folder(config: Config) -> Path:
+    """outputs/<name>/<timestamp>"""
+    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return _unused(Path("outputs") / config.name / stamp)
+
+
+def _multirun_folder(config: Config, overrides: list[str]) -> Path:
+    """outputs/sweeps/<name>/<run name>: the folder that holds this very run, else a new one."""
+    folder = Path(HydraConfig.get().runtime.cwd) / "outputs" / "sweeps" / config.name
+    folder /= run_name(config, _swept(overrides))
+    return folder if _holds(folder, config) else _unused(folder)
+
+
+def _holds(folder: Path, config: Config) -> bool:
+    """Whether a folder holds this very run. The base is one run for all ranks."""
+    if not (folder / "config.yaml").is_file():
+        return False
+    old = load_config(folder / "config.yaml")
+    return config.adapter.kind == old.adapter.kind == "none" or stage_hash(old, "train") == stage_hash(config, "train")
+
+
+def _unused(folder: Path) -> Path:
+    unique, number = folder, 2
+    while unique.exists():
+        unique, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+    return unique.absolute()
+
+
+def _swept(overrides: list[str]) -> dict[str, str]:
+    """The keys that take several values, with this run's."""
+    job = HydraConfig.get()
+    swept = {o.partition("=")[0] for o in overrides if is_sweep(o)}
+    params = OmegaConf.select(job, "sweeper.params")
+    swept |= {str(key) for key in params or {}}
+    own = {key: value for key, _, value in (o.partition("=") for o in job.overrides.task)}
+    return {key: own[key] for key in swept & set(own)}

@@ -1,0 +1,221 @@
+"""Stage `transformer`: train the base model with flow matching on human clips."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from cosmos_exp.files import append_json_line
+from cosmos_exp.tabletop.build import build_transformer, shipped_settings
+from cosmos_exp.tabletop.pretraining.clips import Embed, LatentClips, training_shards
+from cosmos_exp.tabletop.pretraining.files import save_state
+from cosmos_exp.tabletop.pretraining.recipe import CONDITION_TIMESTEP, PIXELS, Recipe
+from cosmos_exp.world.fast_forward import PerFrameForward, run_block
+from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
+
+VALIDATION_SIGMAS = (0.3, 0.6, 0.8, 0.95)
+WARMUP_STEPS = 200
+LOWEST_COOLDOWN = 0.02  # fraction of the learning rate at the end of the cooldown
+CHECKPOINT_SECONDS = 120
+
+
+def transformer_stage(recipe: Recipe) -> None:
+    """Train the base for --minutes, up to --steps in total. Resumes from its checkpoint."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    training = BaseTraining(recipe, new_transformer(recipe), prompt_embedder(recipe.frozen), device)
+    training.resume()
+    start, saved = time.perf_counter(), time.perf_counter()
+    losses: list[float] = []
+    offset, bar = training.seconds, tqdm(desc="base", unit="step", initial=training.step, disable=None)
+    while training.step < recipe.steps and time.perf_counter() - start < recipe.minutes * 60:
+        left = recipe.minutes * 60 - (time.perf_counter() - start)
+        losses.append(training.train_step(_lr_at(recipe, training.step, left)))
+        bar.update(1)
+        if training.step % recipe.every == 0:
+            training.seconds = offset + time.perf_counter() - start
+            mean = float(np.mean(losses))
+            training.log(mean)
+            bar.set_postfix(loss=f"{mean:.4f}")
+            losses = []
+            training.add_new_shards()
+        if time.perf_counter() - saved > CHECKPOINT_SECONDS:
+            training.seconds, saved = offset + time.perf_counter() - start, time.perf_counter()
+            training.checkpoint()
+    training.seconds = offset + time.perf_counter() - start
+    training.checkpoint()
+
+
+def _lr_at(recipe: Recipe, step: int, seconds_left: float) -> float:
+    """Linear warm-up over steps, then constant, then a linear cooldown over the last --cooldown minutes."""
+    cooldown = min(1.0, seconds_left / (recipe.cooldown * 60)) if recipe.cooldown else 1.0
+    return recipe.lr * min(1.0, (step + 1) / WARMUP_STEPS) * max(cooldown, LOWEST_COOLDOWN)
+
+
+class BaseTraining:
+    """Flow matching on human clips with an exponential moving average of the weights.
+
+    The random numbers of a step depend only on its index, so a resumed training equals an uninterrupted one.
+    """
+
+    def __init__(self, recipe: Recipe, model: nn.Module, embed: Embed, device: torch.device):
+        self.recipe, self.model, self.device, self.embed = recipe, model.to(device), device, embed
+        self.ema = {n: p.detach().clone() for n, p in model.named_parameters()}
+        self.optimizers = _optimizers(model, recipe.muon)
+        block = torch.compile(run_block) if recipe.compile else run_block
+        self.forward = PerFrameForward(model, block)
+        self.step, self.seconds = 0, 0.0
+        self.validation = LatentClips([recipe.clip_folder / "validation.npz"], embed)
+        self.shards = training_shards(recipe)
+        self.clips = LatentClips(self.shards, embed)
+
+    def add_new_shards(self) -> None:
+        """Load the shards again if more have been rendered."""
+        shards = training_shards(self.recipe)
+        if len(shards) != len(self.shards):
+            self.shards, self.clips = shards, LatentClips(shards, self.embed)
+
+    def resume(self) -> None:
+        """Restore the state from the checkpoint, if there is one."""
+        if not self.recipe.transformer_checkpoint.is_file():
+            return
+        state = torch.load(self.recipe.transformer_checkpoint, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        for name, value in state["ema"].items():
+            self.ema[name].copy_(value)
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.seconds = state["step"], state["seconds"]
+
+    def checkpoint(self) -> None:
+        """Write weights, moving average, optimizer states and counters."""
+        state = {
+            "model": self.model.state_dict(),
+            "ema": self.ema,
+            "step": self.step,
+            "seconds": self.seconds,
+            "optimizers": [o.state_dict() for o in self.optimizers],
+        }
+        save_state(self.recipe.transformer_checkpoint, state)
+
+    def log(self, loss: float) -> None:
+        """Append the mean training loss since the last row and the validation losses to work/transformer.jsonl."""
+        row = {
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            "clips": len(self.clips.latents),
+            "loss": loss,
+            **self.validate(),
+        }
+        append_json_line(self.recipe.work / "transformer.jsonl", row)
+
+    def batch(self) -> FlowBatch:
+        """The batch of the current step, on the device. Prompts are dropped with probability 0.1."""
+        rng = np.random.RandomState(np.random.MT19937(np.random.SeedSequence((self.step, 0xBA5E))))
+        size = self.recipe.batch
+        pick = torch.from_numpy(rng.randint(len(self.clips.latents), size=size))
+        clean = self.clips.latents[pick].float()
+        sigma = _sigmas(rng, size, self.recipe.sigma_shift)
+        prompt = self.clips.embeddings[self.clips.prompt[pick]].clone()
+        prompt[torch.from_numpy(rng.uniform(size=size) < 0.1)] = 0.0
+        frames = torch.from_numpy(np.where(rng.uniform(size=size) < 0.8, 1, 2))
+        noise = torch.from_numpy(rng.standard_normal(clean.shape).astype(np.float32))
+        return FlowBatch(*(x.to(self.device) for x in (clean, noise, sigma, frames, prompt)))
+
+    def loss(self, batch: FlowBatch) -> torch.Tensor:
+        """Flow-matching loss (B,) under bf16 autocast."""
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return flow_loss(self.forward, batch, CONDITION_TIMESTEP, PIXELS)
+
+    def train_step(self, lr: float) -> float:
+        """One optimizer step at learning rate `lr`; returns its loss."""
+        loss = self.loss(self.batch()).mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        decay = min(self.recipe.ema, 1 - 1 / (self.step / 8 + 1))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.ema.values()), [p.detach() for p in self.model.parameters()], 1 - decay)
+        return loss.item()
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Loss of the averaged weights on held-out human clips, at fixed noise levels and with fixed noise."""
+        own = {n: p.detach().clone() for n, p in self.model.named_parameters()}
+        self._set_weights(self.ema)
+        clean, losses = self.validation.latents.float(), {}
+        size = len(clean)
+        noise = torch.from_numpy(np.random.RandomState(0).standard_normal(clean.shape).astype(np.float32))
+        prompt = self.validation.embeddings[self.validation.prompt]
+        for sigma in VALIDATION_SIGMAS:
+            parts = (clean, noise, torch.full((size,), sigma), torch.ones(size).long(), prompt)
+            losses[f"validation_{sigma:g}"] = self.loss(FlowBatch(*(x.to(self.device) for x in parts))).mean().item()
+        self._set_weights(own)
+        return losses
+
+    @torch.no_grad()
+    def _set_weights(self, values: dict[str, torch.Tensor]) -> None:
+        for name, parameter in self.model.named_parameters():
+            parameter.copy_(values[name])
+
+
+def _optimizers(model: nn.Module, muon: bool) -> list[torch.optim.Optimizer]:
+    """AdamW for all parameters; with `muon`, Muon for the matrices of attention and feed-forward layers."""
+    matrices = [
+        p
+        for n, p in model.named_parameters()
+        if n.startswith("transformer_blocks") and (".attn" in n or ".ff." in n) and p.ndim == 2
+    ]
+    chosen = {id(p) for p in matrices} if muon else set()
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    # The learning rate is set at every step.
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)]
+    if muon:
+        optimizers.append(torch.optim.Muon(matrices, lr=1.0, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
+    return optimizers
+
+
+def _sigmas(rng: np.random.RandomState, size: int, shift: float) -> torch.Tensor:
+    """Noise levels (size,): logit-normal with standard deviation 1.2, shifted towards 1.
+
+    They are stratified over the quantiles, so that each batch covers all noise levels.
+    """
+    u = torch.from_numpy((rng.permutation(size) + rng.uniform(size=size)) / size).float().clamp(1e-4, 1 - 1e-4)
+    u = torch.sigmoid(torch.erfinv(2 * u - 1) * math.sqrt(2) * 1.2)
+    return shift * u / (1 + (shift - 1) * u)
+
+
+def new_transformer(recipe: Recipe) -> nn.Module:
+    """The transformer in the size of the shipped one, initialised from --seed."""
+    torch.manual_seed(recipe.seed)
+    return build_transformer(shipped_settings(recipe.z_dim))
+
+
+def prompt_embedder(folder: Path) -> Embed:
+    """The text encoder of a diffusers folder: prompt -> embedding (tokens, channels) before the projection."""
+    from diffusers import Cosmos2_5_PredictBasePipeline
+    from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+
+    text_encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "text_encoder").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    parts = SimpleNamespace(tokenizer=tokenizer, text_encoder=text_encoder)
+
+    @torch.no_grad()
+    def embed(prompt: str) -> torch.Tensor:
+        # Private, as in world/encoders.py: the public method requires a whole pipeline.
+        return Cosmos2_5_PredictBasePipeline._get_prompt_embeds(
+            parts, prompt, max_sequence_length=64, device="cpu", dtype=torch.float32
+        )[0]
+
+    return embed

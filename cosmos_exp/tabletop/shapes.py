@@ -1,0 +1,178 @@
+"""Analytic shapes and their intersection with rays.
+
+Only IEEE-exact element-wise operations (+ - * / sqrt and comparisons) are used, so results are identical on every
+machine. A ray is o + t d; `t` is the depth along the camera's z axis when `d` has unit length along that axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from cosmos_exp.tabletop.vectors import Component, Triple, Vector, dot, subtract
+
+FAR = 1e9  # depth of a ray that misses
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One primitive. `kind` is sphere, capsule, cylinder (upright), tube (upright, open at the top) or box."""
+
+    kind: str
+    center: Triple
+    size: Triple  # sphere: radius; capsule: radius; cylinder, tube: radius, height (tube: floor); box: half extents
+    color: Triple  # RGB, 0 to 255
+    label: int  # value in the label picture where this shape is visible
+    end: Triple = (0.0, 0.0, 0.0)  # capsule: the other end
+    turn: tuple[float, float] = (1.0, 0.0)  # box: cosine and sine of its rotation about z
+
+    def balls(self) -> list[tuple[Triple, float]]:
+        """Centres and radii of one or two balls whose convex hull contains the shape."""
+        c, s = self.center, self.size
+        if self.kind == "sphere":
+            return [(c, s[0])]
+        if self.kind == "capsule":
+            return [(c, s[0]), (self.end, s[0])]
+        if self.kind == "box":
+            return [(c, (s[0] ** 2 + s[1] ** 2 + s[2] ** 2) ** 0.5)]
+        return [((c[0], c[1], c[2] + s[1] / 2), (s[0] ** 2 + s[1] ** 2 / 4) ** 0.5)]
+
+
+class Hit(NamedTuple):
+    """Where rays meet a shape.
+
+    depth: t per ray, FAR where the ray misses. normals: a function from a boolean mask of rays to the outward normals
+    of those rays; few rays hit a shape, so normals are computed for these alone.
+    """
+
+    depth: np.ndarray
+    normals: Callable[[np.ndarray], Vector]
+
+
+def intersect(shape: Shape, o: Vector, d: Vector) -> Hit:
+    """Intersect rays with `shape`.
+
+    Args:
+        o: origins of the rays in metres, one for all or one per ray.
+        d: directions of the rays, one for all or one per ray.
+    """
+    if shape.kind == "sphere":
+        return _sphere(o, d, shape.center, shape.size[0])
+    if shape.kind == "capsule":
+        return _capsule(o, d, shape.center, shape.end, shape.size[0])
+    if shape.kind == "cylinder":
+        return _cylinder(o, d, shape.center, shape.size[0], shape.size[1])
+    if shape.kind == "tube":
+        return _cylinder(o, d, shape.center, shape.size[0], shape.size[1], floor=shape.size[2])
+    return _box(o, d, shape.center, shape.size, shape.turn)
+
+
+def _at(values: Component, hit: np.ndarray) -> Component:
+    """The selected entries of a per-ray array; a value that is the same for all rays is returned as it is."""
+    return values[hit] if isinstance(values, np.ndarray) and values.ndim else values
+
+
+def _points(o: Vector, d: Vector, t: np.ndarray, hit: np.ndarray) -> Vector:
+    return (
+        _at(o[0], hit) + t[hit] * _at(d[0], hit),
+        _at(o[1], hit) + t[hit] * _at(d[1], hit),
+        _at(o[2], hit) + t[hit] * _at(d[2], hit),
+    )
+
+
+def _sphere_entry(o: Vector, d: Vector, dd: Component, center: Triple, radius: float) -> np.ndarray:
+    oc = (o[0] - center[0], o[1] - center[1], o[2] - center[2])
+    b, c = dot(d, oc), dot(oc, oc) - radius * radius
+    h = b * b - dd * c
+    return np.where(h > 0, (-b - np.sqrt(np.maximum(h, 0))) / dd, FAR)
+
+
+def _sphere(o: Vector, d: Vector, center: Triple, radius: float) -> Hit:
+    t = _sphere_entry(o, d, dot(d, d), center, radius)
+
+    def normals(hit: np.ndarray) -> Vector:
+        p = _points(o, d, t, hit)
+        return (p[0] - center[0]) / radius, (p[1] - center[1]) / radius, (p[2] - center[2]) / radius
+
+    return Hit(t, normals)
+
+
+def _capsule(o: Vector, d: Vector, start: Triple, end: Triple, radius: float) -> Hit:
+    ba = subtract(end, start)
+    oa = (o[0] - start[0], o[1] - start[1], o[2] - start[2])
+    dd, baba, bad, bao, dao, oao = dot(d, d), dot(ba, ba), dot(ba, d), dot(ba, oa), dot(d, oa), dot(oa, oa)
+    a = np.maximum(baba * dd - bad * bad, 1e-12)
+    b = baba * dao - bao * bad
+    c = baba * oao - bao * bao - radius * radius * baba
+    h = b * b - a * c
+    t_body = (-b - np.sqrt(np.maximum(h, 0))) / a
+    along = bao + t_body * bad
+    caps = np.minimum(_sphere_entry(o, d, dd, start, radius), _sphere_entry(o, d, dd, end, radius))
+    t = np.where((h > 0) & (along > 0) & (along < baba), t_body, caps)
+
+    def normals(hit: np.ndarray) -> Vector:
+        p = _points(o, d, t, hit)
+        fraction = np.clip(dot((p[0] - start[0], p[1] - start[1], p[2] - start[2]), ba) / baba, 0.0, 1.0)
+        return (
+            (p[0] - start[0] - fraction * ba[0]) / radius,
+            (p[1] - start[1] - fraction * ba[1]) / radius,
+            (p[2] - start[2] - fraction * ba[2]) / radius,
+        )
+
+    return Hit(t, normals)
+
+
+def _cylinder(o: Vector, d: Vector, base: Triple, radius: float, height: float, floor: float | None = None) -> Hit:
+    """Upright cylinder; with `floor` (metres above its base) it is open at the top and hollow down to the floor."""
+    ox, oy = o[0] - base[0], o[1] - base[1]
+    a = np.maximum(d[0] * d[0] + d[1] * d[1], 1e-12)
+    b = d[0] * ox + d[1] * oy
+    h = b * b - a * (ox * ox + oy * oy - radius * radius)
+    root = np.sqrt(np.maximum(h, 0))
+    t_side, t_back = (-b - root) / a, (-b + root) / a
+    z_side = o[2] + t_side * d[2] - base[2]
+    side = (h > 0) & (z_side >= 0) & (z_side <= height) & (t_side > 0)
+    t = np.where(side, t_side, FAR)
+    inner = np.zeros_like(side)
+    if floor is not None:  # the inner side of the far wall, visible over the rim
+        z_back = o[2] + t_back * d[2] - base[2]
+        inner = (h > 0) & (z_back >= floor) & (z_back <= height) & (t_back < t) & (t_back > 0) & ~side
+        t = np.where(inner, t_back, t)
+    lid = height if floor is None else floor
+    slope = np.where(np.abs(d[2]) < 1e-9, 1e-9, d[2])
+    t_lid = (base[2] + lid - o[2]) / slope
+    lx, ly = ox + t_lid * d[0], oy + t_lid * d[1]
+    top = (lx * lx + ly * ly <= radius * radius) & (t_lid > 0) & (t_lid < t)
+    t = np.where(top, t_lid, t)
+
+    def normals(hit: np.ndarray) -> Vector:
+        x, y, _ = _points(o, d, t, hit)
+        sign = np.where(top[hit], 0.0, np.where(inner[hit], -1.0, 1.0))
+        return sign * (x - base[0]) / radius, sign * (y - base[1]) / radius, np.where(top[hit], 1.0, 0.0)
+
+    return Hit(t, normals)
+
+
+def _box(o: Vector, d: Vector, center: Triple, half: Triple, turn: tuple[float, float]) -> Hit:
+    cos, sin = turn
+    x, y = o[0] - center[0], o[1] - center[1]
+    local_o = (cos * x + sin * y, cos * y - sin * x, o[2] - center[2])
+    local_d = (cos * d[0] + sin * d[1], cos * d[1] - sin * d[0], d[2])
+    near, far = [], []
+    for i in range(3):
+        slope = np.where(np.abs(local_d[i]) < 1e-9, 1e-9, local_d[i])
+        one, two = (-half[i] - local_o[i]) / slope, (half[i] - local_o[i]) / slope
+        near.append(np.minimum(one, two))
+        far.append(np.maximum(one, two))
+    enter = np.maximum(np.maximum(near[0], near[1]), near[2])
+    leave = np.minimum(np.minimum(far[0], far[1]), far[2])
+    t = np.where((enter < leave) & (leave > 0), enter, FAR)
+
+    def normals(hit: np.ndarray) -> Vector:
+        n = [np.where(near[i][hit] == enter[hit], np.where(_at(local_d[i], hit) > 0, -1.0, 1.0), 0.0) for i in range(3)]
+        return cos * n[0] - sin * n[1], sin * n[0] + cos * n[1], n[2]
+
+    return Hit(t, normals)

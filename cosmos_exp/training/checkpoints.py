@@ -1,0 +1,54 @@
+"""Checkpoints of a training: adapter, optimizer, average, step. A folder gets its name only when it is complete."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+State = dict[str, Any]  # Any: tensors, AdamW's state, numbers
+
+
+class Checkpoints:
+    """checkpoints/step_<k> of a run folder; the newest `keep` are kept."""
+
+    def __init__(self, folder: Path, keep: int):
+        self.folder, self.keep = folder, keep
+
+    def save(self, step: int, state: State) -> Path:
+        """Write the state after `step` optimizer steps, then remove older checkpoints."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        target = self.folder / f"step_{step:08d}"
+        work = Path(tempfile.mkdtemp(dir=self.folder, prefix=".tmp-"))
+        try:
+            with open(work / "state.pt", "wb") as file:
+                torch.save(state | {"step": step}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            if target.exists():
+                shutil.rmtree(target)
+            os.replace(work, target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        for old in self._all()[: -self.keep]:
+            shutil.rmtree(old, ignore_errors=True)
+        return target
+
+    def load_newest(self) -> State | None:
+        """The newest readable checkpoint, or None. Leftovers of a killed run are removed."""
+        for leftover in self.folder.glob(".tmp-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        for path in reversed(self._all()):
+            try:
+                return dict(torch.load(path / "state.pt", map_location="cpu", weights_only=True))
+            except Exception as error:
+                warnings.warn(f"{path}: cannot be read ({error}). The checkpoint before it is used.", stacklevel=2)
+        return None
+
+    def _all(self) -> list[Path]:
+        return sorted(p for p in self.folder.glob("step_*") if p.is_dir())

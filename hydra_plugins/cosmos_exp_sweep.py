@@ -1,0 +1,17 @@
+"""Hydra finds its plugins in this namespace package. It has no __init__.py, as other plugins share it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cosmos_exp.config.hydra_internals import BasicSweeper
+
+
+class MissingRunsSweeper(BasicSweeper):
+    """Hydra's sweeper over the runs of a sweep that are missing or failed (`cosmos-exp sweep`)."""
+
+    wanted: tuple[tuple[str, ...], ...] = ()
+
+    def split_arguments(self, overrides: object, max_batch_size: int | None) -> Sequence[list[list[str]]]:
+        """One batch with all wanted runs; a launcher that runs several at once gets them all."""
+        return [[list(run) for run in type(self).wanted]] if type(self).wanted else []

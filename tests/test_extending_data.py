@@ -1,0 +1,75 @@
+"""The worked examples of docs/guides/add_reader.md and add_adapter_kind.md."""
+
+import re
+import runpy
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import CosmosTransformer3DModel
+from test_fast_transformer import tiny_inputs, tiny_model
+
+from cosmos_exp.config.schema import Adapter, Data
+from cosmos_exp.data.dataset import inspect_data
+from cosmos_exp.data.readers import registry
+from cosmos_exp.data.video import write_video
+from cosmos_exp.tabletop.scene import Scene
+from cosmos_exp.world import adapter as adapters
+from cosmos_exp.world import adapter_file
+from cosmos_exp.world.fast_forward import fast_forward
+
+GUIDES = Path(__file__).parent.parent / "docs" / "guides"
+
+
+def run_example(guide, folder):
+    """Run the python block of a guide as a script."""
+    (block,) = re.findall(r"^```python\n(.*?)^```", (GUIDES / guide).read_text(), re.MULTILINE | re.DOTALL)
+    (folder / "example.py").write_text(block)
+    runpy.run_path(str(folder / "example.py"), run_name="__main__")
+
+
+def test_add_a_reader(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "READERS", dict(registry.READERS))
+    run_example("add_reader.md", tmp_path)
+    (name,) = set(registry.READERS) - {"folder", "gr1_100", "lerobot"}
+    data = tmp_path / "data"
+    write_video(data / "episode_0001" / "camera.mp4", Scene.sample(1, "robot").clip().frames, 8)
+    (data / "episode_0001" / "task.json").write_text('{"instruction": "Wave."}')
+    shutil.copytree(data / "episode_0001", data / "episode_0002")
+    (data / "episode_0002" / "task.json").write_text("{")
+    found = inspect_data(Data(reader=name), data, None)
+    assert [c.clip.prompt for c in found.clips] == ["Wave."]
+    assert len(found.problems) == 1
+
+
+def plain_tiny_model():
+    """The tiny transformer of test_fast_transformer without its adapter."""
+    model, _ = tiny_model()
+    model.unload_lora()
+    return model
+
+
+@torch.no_grad()
+def test_add_an_adapter_kind(tmp_path, monkeypatch):
+    monkeypatch.setattr(adapters, "ADAPTERS", dict(adapters.ADAPTERS))
+    with torch.enable_grad():
+        run_example("add_adapter_kind.md", tmp_path)
+    (kind,) = set(adapters.ADAPTERS) - {"lora", "dora"}
+    settings, inputs = Adapter(kind=kind, rank=4, alpha=6.0), tiny_inputs()
+    model = plain_tiny_model()
+    assert isinstance(model, CosmosTransformer3DModel)
+    base = model(**inputs)[0]
+    parameters = adapters.inject(model, settings, 0)
+    layers = {n.split(".lora_")[0] for n in parameters}
+    assert set(parameters) == adapters.expected_names(layers, settings)
+    assert (model(**inputs)[0] - base).abs().max() < 1e-5
+    for parameter in parameters.values():
+        parameter += 0.1 * torch.randn_like(parameter)
+    trained = fast_forward(model)(**inputs)[0]
+    assert (trained - base).abs().max() > 1e-3
+    adapter_file.save_adapter(model, tmp_path, {})
+    again = plain_tiny_model()
+    adapter_file.load_adapter(again, tmp_path)
+    assert (again(**inputs)[0] - trained).abs().max() < 1e-5
+    adapters.merge(again)
+    assert (again(**inputs)[0] - trained).abs().max() < 1e-5
