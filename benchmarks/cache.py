@@ -1,10 +1,10 @@
-"""Cost against the number of videos: encoding time, training's samples a second, memory.
+"""Cost by number of videos: encoding time, samples per second of training, memory.
 
     python benchmarks/cache.py [--videos 10,100,1000] [--encode 4,8,16]
 
-Encoding is timed on rendered clips, decoding included. For the training step, N videos' latents are written to the cache
-as they would lie there after encoding, and a Trainer takes --steps steps over them, every visit read from the disk:
-samples a second and the process's growth in memory should not depend on N.
+Encoding is timed on rendered clips, decoding included. For training, the latents of N videos are written to the cache as
+encoding would write them, and a Trainer takes --steps steps over them. Each visit reads from disk: samples per second and
+the growth of the process's memory should not depend on N.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
@@ -23,16 +22,20 @@ from common import device_name, machine_line, markdown, spread, write
 from train_step import COMMON, Ours
 
 from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.context import RunContext
+from cosmos_exp.config.schema import Config
 from cosmos_exp.data.cache import RunCache
 from cosmos_exp.data.windows import window_starts
 from cosmos_exp.distributed import Processes
-from cosmos_exp.experiment import context as stages
+from cosmos_exp.experiment.stages.prepare import Inputs, prepare
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.world.encoders import Encoders
 
+Row = list[int | str]
 
-def prepared_with(folder: Path) -> tuple[Any, Any]:
-    """Configuration and a prepared small data set of the embedded world."""
+
+def small_inputs(folder: Path) -> tuple[Config, Inputs]:
+    """A configuration and the prepared inputs of a small data set of the embedded world."""
     config = compose_config(
         [
             *COMMON,
@@ -44,28 +47,28 @@ def prepared_with(folder: Path) -> tuple[Any, Any]:
     )
     record = RunFolder(folder / "run")
     record.path.mkdir(parents=True)
-    return config, stages.prepare(config, record, Processes("cpu", 1))
+    return config, prepare(RunContext(config, record, Processes("cpu", 1)))
 
 
-def encoding(config: Any, prepared: Any, counts: list[int], folder: Path) -> list[list[Any]]:
-    """Seconds to decode, encode and store so many windows."""
-    encoders = Encoders(prepared.model, torch.device("cpu"), torch.float32, config.model.prompt_tokens)
-    rows = []
+def encoding(config: Config, inputs: Inputs, counts: list[int], folder: Path) -> list[Row]:
+    """Seconds to decode, encode and store each number of windows."""
+    encoders = Encoders(inputs.model, torch.device("cpu"), torch.float32, config.model.prompt_tokens)
+    rows: list[Row] = []
     for count in counts:
-        cache = RunCache(folder / f"encoded{count}", config, prepared.cache.fingerprints)
+        cache = RunCache(folder / f"encoded{count}", config, inputs.cache.fingerprints)
         began = time.perf_counter()
-        for clip in prepared.dataset.train[:count]:
+        for clip in inputs.dataset.train[:count]:
             cache.encode_window(encoders, (clip, window_starts(clip, config.data, config.seed)[0]))
         seconds = time.perf_counter() - began
         rows.append([count, f"{seconds:.2f}", f"{seconds / count:.3f}"])
     return rows
 
 
-def many(prepared: Any, config: Any, count: int, folder: Path) -> Any:
-    """The prepared data with `count` videos, their latents in a cache of their own."""
-    cache = RunCache(folder / f"many{count}", config, prepared.cache.fingerprints)
-    first = prepared.dataset.train[0]
-    latent = prepared.cache.latent(first, window_starts(first, config.data, config.seed)[0])
+def many(inputs: Inputs, config: Config, count: int, folder: Path) -> Inputs:
+    """The inputs with `count` videos, whose latents are in a separate cache."""
+    cache = RunCache(folder / f"many{count}", config, inputs.cache.fingerprints)
+    first = inputs.dataset.train[0]
+    latent = inputs.cache.latent(first, window_starts(first, config.data, config.seed)[0])
     clips = []
     for number in range(count):
         clip = dataclasses.replace(
@@ -73,22 +76,22 @@ def many(prepared: Any, config: Any, count: int, folder: Path) -> Any:
         )
         made = dataclasses.replace(first, clip=clip, sha256=f"{number:064d}")
         cache.latents.write(cache.latent_path(made, window_starts(made, config.data, config.seed)[0]), latent, "copy")
-        cache.prompts.write(cache.prompt_path(clip.prompt), prepared.cache.prompt(first.clip.prompt), "copy")
+        cache.prompts.write(cache.prompt_path(clip.prompt), inputs.cache.prompt(first.clip.prompt), "copy")
         clips.append(made)
-    cache.prompts.write(cache.prompt_path(None), prepared.cache.prompt(None), "zero")
-    return dataclasses.replace(prepared, cache=cache, dataset=dataclasses.replace(prepared.dataset, train=clips))
+    cache.prompts.write(cache.prompt_path(None), inputs.cache.prompt(None), "zero")
+    return dataclasses.replace(inputs, cache=cache, dataset=dataclasses.replace(inputs.dataset, train=clips))
 
 
-def training(config: Any, prepared: Any, counts: list[int], steps: int, folder: Path) -> list[list[Any]]:
-    """Samples a second and growth of memory over `steps` steps with so many videos."""
+def training(config: Config, inputs: Inputs, counts: list[int], steps: int, folder: Path) -> list[Row]:
+    """Samples per second and growth of memory over `steps` steps, for each number of videos."""
     process = psutil.Process()
-    made = {n: Ours(config, many(prepared, config, n, folder), folder / f"run{n}", torch.device("cpu")) for n in counts}
+    made = {n: Ours(config, many(inputs, config, n, folder), folder / f"run{n}", torch.device("cpu")) for n in counts}
     for ours in made.values():
         for _ in range(10):
             ours.step()
     rates: dict[int, list[float]] = {n: [] for n in counts}
     grown = dict.fromkeys(counts, 0)
-    for _ in range(steps // 20):  # in turn, so that a slow minute of the machine meets all alike
+    for _ in range(steps // 20):  # in turn, so that a slow phase of the machine affects all
         for count, ours in made.items():
             before, began = process.memory_info().rss, time.perf_counter()
             for _ in range(20):
@@ -112,18 +115,18 @@ def main() -> int:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        config, prepared = prepared_with(folder)
-        encoded = encoding(config, prepared, [int(n) for n in args.encode.split(",")], folder)
-        trained = training(config, prepared, [int(n) for n in args.videos.split(",")], args.steps, folder)
+        config, inputs = small_inputs(folder)
+        encoded = encoding(config, inputs, [int(n) for n in args.encode.split(",")], folder)
+        trained = training(config, inputs, [int(n) for n in args.videos.split(",")], args.steps, folder)
     text = (
         f"{machine_line()}; embedded model, batch 1, LoRA rank 32, {args.steps} steps after 10 of warm-up.\n\n"
-        + markdown(["windows encoded", "seconds", "seconds a window"], encoded)
+        + markdown(["windows encoded", "seconds", "seconds per window"], encoded)
         + "\n\n"
-        + markdown(["videos", "training, samples/s", "against the fewest", "memory grown, MiB"], trained)
+        + markdown(["videos", "training, samples/s", "relative to the fewest", "growth of memory, MiB"], trained)
     )
     write(
         "cache",
-        f"Cost against the number of videos on {device_name()}",
+        f"Cost by number of videos on {device_name()}",
         text,
         {"encoding": encoded, "training": trained},
         args.out,

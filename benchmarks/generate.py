@@ -1,11 +1,11 @@
-"""Videos an hour beside plain diffusers' pipeline: the same start noise, the same frames up to rounding.
+"""Videos per hour compared with plain diffusers' pipeline: same start noise, same frames up to rounding.
 
     python benchmarks/generate.py                       the embedded model and one of about 50 M parameters, on the CPU
     python benchmarks/generate.py --models 2b --device cuda --steps 8
 
-Plain diffusers: its own forward pass twice a step, the whole padded clip through the encoder, the file written before the
-next video begins. Ours: the run's Generator; guidance as two passes or one batch of two; compiled with --compile. The
-frames must agree to one grey level (bf16: 12 in the mean of the absolute difference under 2), or this ends with an error.
+Plain diffusers: its forward pass twice per step, the whole padded clip through the encoder, the file written before the
+next video starts. Ours: the run's Generator; guidance as two passes or one batch of two; compiled with --compile. The
+frames must agree to one grey level (on a GPU in bf16: mean absolute difference below 2), otherwise this is an error.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,27 +25,34 @@ from diffusers import Cosmos2_5_PredictBasePipeline, UniPCMultistepScheduler
 from train_step import COMMON, MODELS
 
 from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.context import RunContext
+from cosmos_exp.config.schema import Config
+from cosmos_exp.data.dataset import pair_frames
 from cosmos_exp.data.video import write_video
 from cosmos_exp.distributed import Processes
-from cosmos_exp.experiment import context as stages
+from cosmos_exp.experiment.stages.common import dtype_of
+from cosmos_exp.experiment.stages.generate import pair_tasks
+from cosmos_exp.experiment.stages.prepare import Inputs, prepare
 from cosmos_exp.generation.videos import Generator, VideoTask, start_noise
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.world.guardrail import GuardrailOff
 from cosmos_exp.world.loading import load_transformer, load_vae
 from cosmos_exp.world.pipeline import load_pipeline, negative_prompt
 
+MakeVideo = Callable[[], np.ndarray]  # generates one video, writes its file and returns the frames
 
-def plain(config: Any, prepared: Any, folder: Path, device: torch.device) -> Any:
-    """A call that makes one video with diffusers' pipeline as it is, and the file."""
-    dtype = stages.dtype_of(config)
-    transformer, _ = load_transformer(prepared.model, dtype)
-    vae = load_vae(prepared.model, dtype)
+
+def plain(config: Config, inputs: Inputs, folder: Path, device: torch.device) -> MakeVideo:
+    """With diffusers' unchanged pipeline."""
+    dtype = dtype_of(config)
+    transformer, _ = load_transformer(inputs.model, dtype)
+    vae = load_vae(inputs.model, dtype)
     pipe = Cosmos2_5_PredictBasePipeline(
         text_encoder=None,
         tokenizer=None,
         transformer=transformer,
         vae=vae,
-        scheduler=UniPCMultistepScheduler.from_pretrained(prepared.model.path / "scheduler"),
+        scheduler=UniPCMultistepScheduler.from_pretrained(inputs.model.path / "scheduler"),
         safety_checker=GuardrailOff(),
     )
     pipe.vae_scale_factor_spatial = vae.config.scale_factor_spatial or pipe.vae_scale_factor_spatial
@@ -53,15 +61,15 @@ def plain(config: Any, prepared: Any, folder: Path, device: torch.device) -> Any
     pipe.to(device)
     torch.set_grad_enabled(True)
     generation, data = config.generation, config.data
-    task = stages.pair_tasks(config, prepared.dataset.pairs, prepared.dataset, lambda s, seed: folder / f"{s}.mp4")[0]
+    task = pair_tasks(config, inputs.dataset.pairs, inputs.dataset, lambda s, seed: folder / f"{s}.mp4")[0]
     shape = (config.model.z_dim, (data.num_frames - 1) // 4 + 1, data.height // 8, data.width // 8)
 
     @torch.no_grad()
     def call() -> np.ndarray:
         frames = pipe(
             image=task.frames()[0],
-            prompt_embeds=prepared.cache.prompt(task.prompt)[None].to(device, dtype),
-            negative_prompt_embeds=prepared.cache.prompt(negative_prompt(generation.negative_prompt))[None].to(
+            prompt_embeds=inputs.cache.prompt(task.prompt)[None].to(device, dtype),
+            negative_prompt_embeds=inputs.cache.prompt(negative_prompt(generation.negative_prompt))[None].to(
                 device, dtype
             ),
             latents=start_noise(task.seed, shape),
@@ -80,29 +88,32 @@ def plain(config: Any, prepared: Any, folder: Path, device: torch.device) -> Any
     return call
 
 
-def ours(config: Any, prepared: Any, folder: Path, device: torch.device) -> Any:
-    """The same with the run's Generator; each call makes one video and its file."""
-    dtype = stages.dtype_of(config)
-    transformer, _ = load_transformer(prepared.model, dtype)
-    pipe = load_pipeline(prepared.model, transformer, load_vae(prepared.model, dtype), GuardrailOff()).to(device)
-    maker = Generator(config, pipe, prepared.cache.prompt, device)
-    pair = prepared.dataset.pairs[0]
+def ours(config: Config, inputs: Inputs, folder: Path, device: torch.device) -> MakeVideo:
+    """With the run's Generator."""
+    dtype = dtype_of(config)
+    transformer, _ = load_transformer(inputs.model, dtype)
+    pipe = load_pipeline(inputs.model, transformer, load_vae(inputs.model, dtype), GuardrailOff()).to(device)
+    maker = Generator(config, pipe, inputs.cache.prompt, device)
+    pair = inputs.dataset.pairs[0]
     negative = negative_prompt(config.generation.negative_prompt)
-    given = partial(stages.pair_frames, pair, prepared.dataset, config.data, 1)
+    conditioning = partial(pair_frames, pair, inputs.dataset, config.data, 1)
     made: list[np.ndarray] = []
     inner = maker.frames
     maker.frames = lambda task, negative: made.append(inner(task, negative)) or made[-1]  # type: ignore[method-assign]
 
     def call() -> np.ndarray:
         path = folder / f"ours{id(maker)}-{len(made)}.mp4"
-        maker.make([VideoTask(pair.name, config.generation.seeds[0], pair.prompt, path, given)], negative, show=False)
+        maker.make(
+            [VideoTask(pair.name, config.generation.seeds[0], pair.prompt, path, conditioning)], negative, show=False
+        )
         return made[-1]
 
     return call
 
 
+# Any: a row of the result file
 def measure(model: str, args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """One model: a row a way."""
+    """One model: one row per way."""
     hardware = "hardware=1xh100" if args.device == "cuda" else "hardware=cpu"
     steps = [f"generation.num_steps={args.steps}"] if args.steps else []
     words = [
@@ -117,14 +128,14 @@ def measure(model: str, args: argparse.Namespace, folder: Path) -> list[dict[str
     config = compose_config(words)
     record = RunFolder(folder / model)
     record.path.mkdir(parents=True)
-    prepared = stages.prepare(config, record, Processes(args.device, 1))
+    inputs = prepare(RunContext(config, record, Processes(args.device, 1)))
     device = torch.device("cuda:0" if args.device == "cuda" else "cpu")
-    calls = {"plain diffusers": plain(config, prepared, record.path, device)}
+    calls = {"plain diffusers": plain(config, inputs, record.path, device)}
     for passes in ("two_passes", "one_batch"):
         for compiled in (False, True) if args.compile else (False,):
             own = compose_config([*words[:-1], f"hardware.compile={compiled}", f"hardware.guidance={passes}"])
             calls[f"ours, {passes.replace('_', ' ')}{', compiled' if compiled else ''}"] = ours(
-                own, prepared, record.path, device
+                own, inputs, record.path, device
             )
     expected = calls["plain diffusers"]().astype(int)
     differences = {}
@@ -156,7 +167,7 @@ def main() -> int:
     parser.add_argument("--models", default="tabletop,mid", help="of " + ", ".join(MODELS))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=None, help="denoising steps; the configuration's own without it")
+    parser.add_argument("--steps", type=int, default=None, help="denoising steps (default: as configured)")
     parser.add_argument("--compile", action="store_true", help="also compiled")
     parser.add_argument("--name", default=None)
     parser.add_argument("--out", type=Path, default=None)
@@ -168,9 +179,9 @@ def main() -> int:
     header = [
         "model",
         "way",
-        "seconds a video",
+        "seconds per video",
         "videos/hour",
-        "against plain diffusers",
+        "times faster than plain diffusers",
         "largest difference, grey levels",
     ]
     lines = [

@@ -1,11 +1,11 @@
-"""Memory of a training step of the full 2B (or 14B) model, counted without a GPU and without its memory.
+"""Memory of a training step of the full 2B (or 14B) model, counted without a GPU.
 
     python benchmarks/memory.py [--model cosmos_predict25_2b] [--kinds lora,dora] [--compiled]
 
-Eager: the real classes run forward, backward and AdamW on tensors that have a shape and no content (FakeTensorMode), and
-every storage that comes and goes is added up. A GPU's own figure is higher by fragments and workspaces (1 to 2 GiB).
---compiled: what one block keeps for its backward pass when compiled, measured on this CPU at a small token count and
-scaled by tokens and width. Both feed the estimate in cosmos_exp/world/architecture.py, which is printed beside them.
+Eager: the real classes run forward, backward and AdamW on tensors without content (FakeTensorMode), and the sizes of all
+live storages are added. A GPU needs 1 to 2 GiB more for fragmentation and workspaces. --compiled: what one compiled block
+keeps for its backward pass, measured on this CPU with few tokens and scaled by tokens and width. Both are the source of
+the numbers in cosmos_exp/world/memory.py, whose estimate is printed for comparison.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from torch.utils._pytree import tree_iter
 
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.layers import adapted_layers, trainable_parameters, transformer_config
+from cosmos_exp.config.schema import Config
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.fast_forward import fast_forward
 from cosmos_exp.world.memory import POLICIES, training_memory_gib
@@ -32,7 +34,7 @@ from cosmos_exp.world.sizes import latent_shape, num_tokens
 
 
 class LiveBytes(TorchDispatchMode):
-    """Bytes of all storages alive, and the most there ever were."""
+    """Bytes of all live storages, now and at the peak."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,8 +60,8 @@ class LiveBytes(TorchDispatchMode):
         return out
 
 
-def meta_model(config: Any, layers: int | None = None) -> CosmosTransformer3DModel:
-    """The transformer with its adapter on the meta device, prompts already projected."""
+def meta_model(config: Config, layers: int | None = None) -> CosmosTransformer3DModel:
+    """The transformer with its adapter on the meta device; it takes projected prompts."""
     keys = transformer_config(config.model)
     keys["num_layers"] = layers or keys["num_layers"]
     with torch.device("meta"):
@@ -74,8 +76,9 @@ def meta_model(config: Any, layers: int | None = None) -> CosmosTransformer3DMod
     return model
 
 
-def fill(model: torch.nn.Module, make: Any) -> None:
+def fill(model: torch.nn.Module, make: Callable[[torch.Size, torch.dtype], torch.Tensor]) -> None:
     """Give every parameter and buffer a tensor made by `make(shape, dtype)`: base bf16, adapter fp32."""
+    # `_parameters` and `_buffers` are private: there is no public way to replace a tensor and keep its name. torch 2.6 to 2.12.
     for module in model.modules():
         for table in (module._parameters, module._buffers):
             for name, old in table.items():
@@ -85,7 +88,7 @@ def fill(model: torch.nn.Module, make: Any) -> None:
                 table[name] = torch.nn.Parameter(new, old.requires_grad) if table is module._parameters else new
 
 
-def whole_step(config: Any, policy: str) -> tuple[float, float]:
+def whole_step(config: Config, policy: str) -> tuple[float, float]:
     """GiB after the forward pass, and at the peak of forward, backward and AdamW; the second step, moments included."""
     data = config.data
     channels, frames, rows, columns = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
@@ -113,8 +116,8 @@ def whole_step(config: Any, policy: str) -> tuple[float, float]:
     return kept / 2**30, live.peak / 2**30
 
 
-def compiled_rows(config: Any, policy: str) -> float:
-    """Rows of (tokens x hidden, bf16) that a compiled block keeps: measured with two blocks less one, few tokens."""
+def compiled_rows(config: Config, policy: str) -> float:
+    """Rows of (tokens x hidden, bf16) that a compiled block keeps: the difference of two blocks and one, with few tokens."""
     kept = []
     for layers in (1, 2):
         torch._dynamo.reset()
@@ -130,7 +133,7 @@ def compiled_rows(config: Any, policy: str) -> float:
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in fixed:
                 seen[storage.data_ptr()] = storage.nbytes()
-                held.append(tensor)  # so that no address is used twice
+                held.append(tensor)  # so that no address is reused
             return tensor
 
         shape = (1, config.model.z_dim, 12, 16, 24)
@@ -142,8 +145,8 @@ def compiled_rows(config: Any, policy: str) -> float:
     return (kept[1] - kept[0]) / (num_tokens(shape[1:]) * hidden * 2)
 
 
-def estimate(config: Any, kind: str, policy: str, compiled: bool) -> float:
-    """The plan's figure for the same step."""
+def estimate(config: Config, kind: str, policy: str, compiled: bool) -> float:
+    """The estimate of world/memory.py for the same step."""
     keys = transformer_config(config.model)
     layers = adapted_layers(keys, config.adapter.target_modules)
     base = sum(p.numel() for p in meta_model(config).parameters() if not p.requires_grad)

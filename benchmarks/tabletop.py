@@ -1,31 +1,38 @@
-"""The embedded world's figures: renderer, autoencoder, the judge's calibration, and what finished runs scored.
+"""Measure the embedded world: renderer speed, autoencoder, calibration of the rule judge, and scores of runs.
 
-    python benchmarks/tabletop.py --clean 200 --faults 50              # instruments (about 15 minutes on two cores)
-    python benchmarks/tabletop.py --runs outputs/tabletop              # and the runs below a folder
+    python benchmarks/tabletop.py --clean 200 --faults 50              # about 15 minutes on two cores
+    python benchmarks/tabletop.py --runs outputs/tabletop              # also tabulate the runs in a folder
 
-Writes benchmarks/results/tabletop_<kind of machine>_<date>.md and .json.
+Writes benchmarks/results/tabletop_cpu_<date>.md and .json.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import itertools
 import json
 import multiprocessing
 import platform
 import time
+from collections.abc import Callable
+from multiprocessing.pool import Pool
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
+
 CLEAN_SEEDS, FAULT_SEEDS, VAE_SEEDS = 80_000_000, 81_000_000, 82_000_000
-NOTICED = 4.8  # what a clean clip must reach; below it a fault counts as noticed
-_state: dict[str, Any] = {}
+NOTICED = 4.8  # the lowest score of a clean clip; a fault with a lower score is detected
+Values = dict[str, list[float]]  # quantity -> one value per clip
 
 
 def _scores(frames: np.ndarray, prompt: str) -> dict[str, float]:
+    """Scores under both rubrics; nan if the judge gives none."""
     from cosmos_exp.metrics.judges.rubric import load_rubric
     from cosmos_exp.tabletop.judge import RulesJudge
 
@@ -34,43 +41,65 @@ def _scores(frames: np.ndarray, prompt: str) -> dict[str, float]:
     return {m: float("nan") if s is None else s for m, s in answers.items()}
 
 
-def _through_vae(frames: np.ndarray) -> np.ndarray:
+@functools.cache
+def _vae() -> LinearVideoAutoencoder:
     import torch
 
     from cosmos_exp.tabletop.build import WEIGHTS
     from cosmos_exp.world.loading import load_vae
     from cosmos_exp.world.model_folder import ModelFolder
 
+    return load_vae(ModelFolder(WEIGHTS, WEIGHTS), torch.float32)
+
+
+def _through_vae(frames: np.ndarray) -> np.ndarray:
+    """Encode and decode uint8 (T, H, W, 3)."""
+    import torch
+
+    from cosmos_exp.world.pixels import to_unit_range
+
     torch.set_num_threads(1)
-    if "vae" not in _state:
-        _state["vae"] = load_vae(ModelFolder(WEIGHTS, WEIGHTS), torch.float32)
-    video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float().div(127.5).sub(1.0)
     with torch.no_grad():
-        back = _state["vae"].decode(_state["vae"].encode(video).latent_dist.mean).sample[0]
+        back = _vae().decode(_vae().encode(to_unit_range(frames)[None]).latent_dist.mean).sample[0]
     return ((back.permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
 
 
 def clean(task: tuple[int, str, bool]) -> dict[str, float]:
-    """A real clip's scores, as it is or after the autoencoder."""
+    """Scores of a rendered clip, optionally after the autoencoder.
+
+    Args:
+        task: seed, appearance, and whether to encode and decode the clip.
+    """
     from cosmos_exp.tabletop.scene import Scene
 
-    seed, look, vae = task
-    clip = Scene.sample(seed, look).clip()
+    seed, appearance, vae = task
+    clip = Scene.sample(seed, appearance).clip()
     return _scores(_through_vae(clip.frames) if vae else clip.frames, clip.prompt)
 
 
 def fault(task: tuple[int, str]) -> dict[str, float]:
-    """Scores of a clip with a planted fault; looks take turns, the wrong hand is the robot's (only it is told)."""
+    """Scores of a clip with a planted fault.
+
+    Appearances alternate, except for the wrong hand: only the robot's prompt names the hand.
+
+    Args:
+        task: seed and fault.
+    """
     from cosmos_exp.tabletop.faults import plant
-    from cosmos_exp.tabletop.scene import LOOKS, Scene
+    from cosmos_exp.tabletop.scene import Scene
+    from cosmos_exp.tabletop.vocabulary import APPEARANCES
 
     seed, name = task
-    look = "robot" if name == "wrong hand" else LOOKS[seed % 2]
-    return _scores(*plant(Scene.sample(seed, look), name))
+    appearance = "robot" if name == "wrong hand" else APPEARANCES[seed % 2]
+    return _scores(*plant(Scene.sample(seed, appearance), name))
 
 
 def reconstruction(task: tuple[int, str]) -> dict[str, float]:
-    """PSNR, share of SIFT matches kept and Sampson errors of one clip after the autoencoder."""
+    """PSNR (dB), proportion of SIFT matches kept and Sampson errors (pixels) of one clip after the autoencoder.
+
+    Args:
+        task: seed and appearance.
+    """
     import cv2
 
     from cosmos_exp.config.schema import Sampson
@@ -97,7 +126,7 @@ def reconstruction(task: tuple[int, str]) -> dict[str, float]:
 
 
 def mean_interval(values: list[float]) -> str:
-    """Mean with a normal 95 % interval, missing values left out and counted."""
+    """Mean with a normal 95 % interval as text. Missing values are excluded and counted."""
     known = np.array([v for v in values if not np.isnan(v)])
     if not len(known):
         return "-"
@@ -106,49 +135,59 @@ def mean_interval(values: list[float]) -> str:
     return f"{known.mean():.2f} ± {half:.2f}" + (f" ({lost} null)" if lost else "")
 
 
-def instruments(args: argparse.Namespace, pool: Any) -> tuple[list[str], dict]:
-    """Renderer, autoencoder and judge."""
-    from cosmos_exp.tabletop.faults import RUBRIC
-    from cosmos_exp.tabletop.scene import LOOKS, Scene
+def measure_renderer() -> tuple[list[str], dict[str, float]]:
+    """Rendering time per clip."""
+    from cosmos_exp.tabletop.scene import Scene
+    from cosmos_exp.tabletop.vocabulary import APPEARANCES
 
-    lines, data = [], {}
     start = time.perf_counter()
     for k in range(10):
-        Scene.sample(83_000_000 + k, LOOKS[k % 2]).clip()
-    data["seconds a clip"] = (time.perf_counter() - start) / 10
-    lines += [f"Renderer: {data['seconds a clip']:.2f} s a clip of 17 frames of 96x160.", "", "## Autoencoder", ""]
-    lines += ["| look | PSNR dB | SIFT matches kept | TSE px | TSE after px |", "| --- | --- | --- | --- | --- |"]
-    for look in LOOKS:
-        rows = pool.map(reconstruction, [(VAE_SEEDS + k, look) for k in range(args.vae)], chunksize=1)
-        data[f"vae {look}"] = {k: [r[k] for r in rows] for k in rows[0]}
-        lines.append(f"| {look} | " + " | ".join(mean_interval(v) for v in data[f"vae {look}"].values()) + " |")
-    lines += ["", "## Judge", "", f"`noticed`: the right rubric scores below {NOTICED}.", ""]
+        Scene.sample(83_000_000 + k, APPEARANCES[k % 2]).clip()
+    seconds = (time.perf_counter() - start) / 10
+    return [f"Renderer: {seconds:.2f} s per clip of 17 frames of 96x160.", ""], {"seconds per clip": seconds}
+
+
+def measure_autoencoder(pool: Pool, count: int) -> tuple[list[str], dict[str, Values]]:
+    """Reconstruction of `count` clips of each appearance."""
+    from cosmos_exp.tabletop.vocabulary import APPEARANCES
+
+    lines = ["## Autoencoder", "", "| appearance | PSNR dB | SIFT matches kept | TSE px | TSE after px |"]
+    lines.append("| --- | --- | --- | --- | --- |")
+    data: dict[str, Values] = {}
+    for appearance in APPEARANCES:
+        rows = pool.map(reconstruction, [(VAE_SEEDS + k, appearance) for k in range(count)], chunksize=1)
+        values = data[f"vae {appearance}"] = {k: [r[k] for r in rows] for k in rows[0]}
+        lines.append(f"| {appearance} | " + " | ".join(mean_interval(v) for v in values.values()) + " |")
+    return [*lines, ""], data
+
+
+def measure_judge(pool: Pool, clean_count: int, fault_count: int) -> tuple[list[str], dict[str, Values]]:
+    """Scores of clean clips, before and after the autoencoder, and of clips with each fault."""
+    from cosmos_exp.tabletop.faults import RUBRIC
+    from cosmos_exp.tabletop.vocabulary import APPEARANCES
+
+    lines = ["## Judge", "", f"`noticed`: the score under the right rubric is below {NOTICED}.", ""]
     lines += ["| clips | n | physics | instruction | right rubric | noticed |", "| --- | --- | --- | --- | --- | --- |"]
-    sets = [("real", clean, [(CLEAN_SEEDS + k, LOOKS[k % 2], False) for k in range(args.clean)], None)]
-    sets += [
-        (
-            "real, through the autoencoder",
-            clean,
-            [(CLEAN_SEEDS + k, LOOKS[k % 2], True) for k in range(args.clean)],
-            None,
-        )
+    sets: list[tuple[str, Callable[..., dict[str, float]], list[tuple], str | None]] = [
+        (name, clean, [(CLEAN_SEEDS + k, APPEARANCES[k % 2], vae) for k in range(clean_count)], None)
+        for name, vae in (("real", False), ("real, through the autoencoder", True))
     ]
     sets += [
-        (name, fault, [(FAULT_SEEDS + k, name) for k in range(args.faults)], rubric) for name, rubric in RUBRIC.items()
+        (name, fault, [(FAULT_SEEDS + k, name) for k in range(fault_count)], rubric) for name, rubric in RUBRIC.items()
     ]
-    for name, call, tasks, rubric in sets:
-        rows = pool.map(call, tasks, chunksize=2)
-        both = {m: [r[m] for r in rows] for m in ("physics", "instruction")}
-        data[name] = both
+    data: dict[str, Values] = {}
+    for name, score, tasks, rubric in sets:
+        rows = pool.map(score, tasks, chunksize=2)
+        both = data[name] = {m: [r[m] for r in rows] for m in ("physics", "instruction")}
         noticed = "" if rubric is None else f"{np.mean([not v >= NOTICED for v in both[rubric]]):.0%}"
-        figures = " | ".join(mean_interval(v) for v in both.values())
-        lines.append(f"| {name} | {len(rows)} | {figures} | {rubric or ''} | {noticed} |")
+        means = " | ".join(mean_interval(v) for v in both.values())
+        lines.append(f"| {name} | {len(rows)} | {means} | {rubric or ''} | {noticed} |")
         print(lines[-1], flush=True)
     return lines, data
 
 
 def runs_table(folder: Path) -> list[str]:
-    """A row a run: its adapter, intervals over prompts, and how often the named hand reached out."""
+    """One row per run: adapter, training time, intervals over prompts, and how often the named hand reached out."""
     from cosmos_exp.files import read_json_lines
     from cosmos_exp.report.formatting import summary_text
     from cosmos_exp.report.tables import run_row
@@ -164,21 +203,22 @@ def runs_table(folder: Path) -> list[str]:
     ]
     for run in find_runs(folder):
         row = run_row(run)
-        told = [r["detail"]["answer"] for r in read_json_lines(run.scores) if r["measure"] == "instruction"]
-        moves = [not ("did not reach out" in t or "no hand reached out" in t) for t in told]
+        answers = [r["detail"]["answer"] for r in read_json_lines(run.scores) if r["measure"] == "instruction"]
+        moves = [not ("did not reach out" in a or "no hand reached out" in a) for a in answers]
         seconds = row.training.get("train_seconds")
         cells = [run.path.name, row.adapter, "-" if seconds is None else f"{seconds:.0f}"]
         cells += [summary_text(row.measures.get(m)) for m in measures]
-        lines.append("| " + " | ".join(cells) + f" | {np.mean(moves):.0%} of {len(moves)} |" if moves else " | - |")
+        cells.append(f"{np.mean(moves):.0%} of {len(moves)}" if moves else "-")
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
 def main() -> None:
-    """Measure what is asked for and write it down."""
+    """Measure, print the tables and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clean", type=int, default=200, help="real clips, both looks in turn; 0: no instruments")
-    parser.add_argument("--faults", type=int, default=50, help="clips a fault")
-    parser.add_argument("--vae", type=int, default=20, help="clips a look")
+    parser.add_argument("--clean", type=int, default=200, help="rendered clips, appearances alternate; 0: runs only")
+    parser.add_argument("--faults", type=int, default=50, help="clips per fault")
+    parser.add_argument("--vae", type=int, default=20, help="clips per appearance")
     parser.add_argument("--runs", type=Path, help="folder of runs to tabulate")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
@@ -189,11 +229,16 @@ def main() -> None:
         f"{platform.machine()}, {multiprocessing.cpu_count()} cores, Python {platform.python_version()}.",
         "",
     ]
-    data: dict[str, Any] = {}
+    data: dict[str, object] = {}
     if args.clean:
         with multiprocessing.get_context("spawn").Pool(2) as pool:
-            more, data = instruments(args, pool)
-        lines += more
+            for text, values in (
+                measure_renderer(),
+                measure_autoencoder(pool, args.vae),
+                measure_judge(pool, args.clean, args.faults),
+            ):
+                lines += text
+                data.update(values)
     if args.runs:
         lines += runs_table(args.runs)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,14 @@
-"""Draws the pictures of docs/measures.md from the embedded world: `python docs/pictures.py`; and README's picture of the
-left/right test from a finished study of docs/tabletop.md: `python docs/pictures.py outputs/sweeps/tabletop`."""
+"""Draw the pictures of the documentation.
+
+python docs/pictures.py                             # docs/measures.md, from the embedded world
+python docs/pictures.py outputs/sweeps/tabletop     # README: the left/right test, from the finished sweep
+"""
 
 import sys
+import textwrap
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -25,9 +30,7 @@ SEED = 11
 
 
 def torn(frames: np.ndarray) -> np.ndarray:
-    """From the middle on every other frame is bent by a wave of 1.5 pixels."""
-    import cv2
-
+    """Bend every other frame of the second half of uint8 (T, H, W, 3) by a wave of 1.5 pixels."""
     y, x = np.mgrid[: frames.shape[1], : frames.shape[2]].astype(np.float32)
     out = frames.copy()
     for k in range(len(frames) // 2, len(frames), 2):
@@ -37,7 +40,7 @@ def torn(frames: np.ndarray) -> np.ndarray:
 
 
 def sampson_pictures() -> None:
-    """Error over frames of two simultaneous views, one of them torn; the matches of its worst pair."""
+    """Draw the error over frames of two simultaneous views, one of them torn, and the matches of its worst pair."""
     scene = Kind("robot", (192, 320), 17, ("left", "right")).scene(SEED)
     views = [View("left", scene.clip("left").frames), View("right, torn", torn(scene.clip("right").frames))]
     result = measure_views(views, Sampson())
@@ -47,20 +50,18 @@ def sampson_pictures() -> None:
 
 
 def judge_picture() -> None:
-    """A clip as it is and with planted faults, three moments each, with both scores and their reasons."""
+    """Draw a clip without and with planted faults: three frames of each, both scores and their reasons."""
     judge, cell = RulesJudge(), (240, 144)
-    rows = [
-        ("as it is", None),
-        *((f, f) for f in ("wrong hand", "dropped", "vanishing object", "hand of the other look")),
-    ]
+    rows: list[tuple[str, str | None]] = [("no fault", None)]
+    rows += [(f, f) for f in ("wrong hand", "dropped", "vanishing object", "hand of the other look")]
     sheet = Image.new("RGB", (3 * (cell[0] + 4) + 470, len(rows) * (cell[1] + 6)), "white")
     pen = ImageDraw.Draw(sheet)
     scene = Scene.sample(SEED, "robot")
     for k, (name, fault) in enumerate(rows):
         frames, prompt = plant(scene, fault) if fault else (scene.clip().frames, scene.prompt)
         top = k * (cell[1] + 6)
-        for m, share in enumerate((0.35, 0.6, 1.0)):
-            picture = Image.fromarray(frames[round(share * (len(frames) - 1))]).resize(cell)
+        for m, fraction in enumerate((0.35, 0.6, 1.0)):
+            picture = Image.fromarray(frames[round(fraction * (len(frames) - 1))]).resize(cell)
             sheet.paste(picture, (m * (cell[0] + 4), top))
         lines = [f"{name}: {prompt}"]
         for measure in ("physics", "instruction"):
@@ -70,33 +71,32 @@ def judge_picture() -> None:
     sheet.save(OUT / "judge.png")
 
 
-def hands_picture(study: Path, runs: tuple[str, ...] = ("base", "lora-r2", "lora-r32"), scenes: int = 3) -> None:
-    """The same first frame and start noise with either hand in the prompt, three moments of each run's video."""
+def hands_picture(sweep: Path, runs: tuple[str, ...] = ("base", "lora-r2", "lora-r32"), scenes: int = 3) -> None:
+    """Draw three frames of each run's video for the same first frame and start noise, with either hand in the prompt."""
     cell, moments = (152, 91), (0.4, 0.65, 1.0)
     wide = cell[0] * (1 + len(runs) * len(moments)) + 8 * len(runs)
     sheet = Image.new("RGB", (wide, 18 + 2 * scenes * (cell[1] + 18)), "white")
     pen = ImageDraw.Draw(sheet)
     pen.text((4, 3), "first frame", "black")
-    prompts = {line["video"]: line["prompt"] for line in read_json_lines(RunFolder(study / runs[0]).scores)}
+    prompts = {line["video"]: line["prompt"] for line in read_json_lines(RunFolder(sweep / runs[0]).scores)}
     for row, (scene, hand) in enumerate((s, h) for s in range(scenes) for h in ("left", "right")):
         top = 18 + row * (cell[1] + 18)
         for r, run in enumerate(runs):
             left = cell[0] + 8 + r * (len(moments) * cell[0] + 8)
             pen.text((left + 4, 3), run, "black")
-            video = RunFolder(study / run).video(f"robot_{scene:04d}_{hand}", 0)
+            video = RunFolder(sweep / run).video(f"robot_{scene:04d}_{hand}", 0)
             frames = read_video(video)
             if r == 0:
                 sheet.paste(Image.fromarray(frames[0]).resize(cell), (0, top))
                 pen.text((4, top + cell[1] + 3), prompts[video.name], "black")
-            for m, share in enumerate(moments):
-                picture = Image.fromarray(frames[round(share * (len(frames) - 1))]).resize(cell)
+            for m, fraction in enumerate(moments):
+                picture = Image.fromarray(frames[round(fraction * (len(frames) - 1))]).resize(cell)
                 sheet.paste(picture, (left + m * cell[0], top))
     sheet.save(OUT / "hands.png")
 
 
 def _fold(lines: list[str], width: int = 72) -> list[str]:
-    import textwrap
-
+    """Wrap lines to `width` characters."""
     return [
         part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="    ", drop_whitespace=False)
     ]

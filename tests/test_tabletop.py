@@ -8,9 +8,9 @@ import pytest
 
 from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import read_video
+from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.geometry.epipolar import sampson_distance
 from cosmos_exp.metrics.geometry.sampson import temporal_sampson
-from cosmos_exp.errors import UserError
 from cosmos_exp.tabletop.dataset import VERSION, Kind, make_clips, make_dataset
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.vocabulary import APPEARANCES, HANDS, LABELS
