@@ -4,8 +4,8 @@ import sys
 
 from cosmos_exp.cli import main
 
-COMMANDS = ("run", "sweep", "rerun", "report", "dashboard", "sampson", "judge", "judge-agree", "generate", "data")
-COMMANDS += ("doctor", "--version", "--debug", "-h", "--help")
+COMMANDS = {"run", "sweep", "rerun", "report", "dashboard", "sampson", "judge", "judge-agree", "generate", "data"}
+COMMANDS |= {"doctor", "--version", "--debug", "-h", "--help"}
 
 if __name__ == "__main__":
     words = sys.argv[1:]

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def real_data():
 @pytest.fixture
 def cli():
     """Call the command line in this process: cli('run', …) returns the exit code."""
-    from cosmos_exp.cli.entry import main
+    from cosmos_exp.cli import main
 
     def call(*words):
         argv = sys.argv
@@ -66,6 +67,40 @@ def cli():
             sys.argv = argv
 
     return call
+
+
+@pytest.fixture(scope="session")
+def start():
+    """Start the command line in a process of its own, from the preloaded fork server.
+
+    start('run', …, log=PATH) returns a `fork_server.Child`; `threads` are torch's.
+    """
+    from cosmos_exp.experiment import fork_server
+
+    def call(*words, log, threads=1, cwd=ROOT):
+        environment = {"OMP_NUM_THREADS": str(threads)}
+        argv = [str(w) for w in words]
+        return fork_server.start(
+            "cosmos_exp.cli:main", (argv,), environment=environment, log=log, cwd=cwd, new_session=True
+        )
+
+    return call
+
+
+def pytest_collection_finish(session):
+    """The fork server imports torch on the second core while the first tests run."""
+    if any("start" in getattr(item, "fixturenames", ()) for item in session.items):
+        from cosmos_exp.experiment.fork_server import start_server
+
+        start_server()
+
+
+def wait_until(holds, seconds=200, every=0.01):
+    """Wait until `holds()`; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(every)
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,7 @@ def test_a_wrong_request_names_the_key_and_what_it_may_be(override, said):
 
 def test_errors_and_help_import_nothing_heavy():
     code = (
-        "import sys; from cosmos_exp.cli import main, parser; parser()\n"
+        "import sys; from cosmos_exp.cli.entry import main, parser; parser()\n"
         "assert not {'torch', 'hydra', 'numpy'} & set(sys.modules), 'help'\n"
         "assert main(['run', 'adapter.target_modules=[to_x]']) == 2\n"
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules), 'errors'"

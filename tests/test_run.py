@@ -5,30 +5,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import psutil
 import pytest
-from conftest import ROOT, SMALL
+from conftest import ROOT, SMALL, wait_until
 from safetensors.torch import load_file
 
 from cosmos_exp.data.video import read_video
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
 
-
-def start(*words, threads=1):
-    """`python -m cosmos_exp run …` as a process of its own."""
-    env = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "cosmos_exp", "run", *SMALL, "hardware.samples_per_forward=1", *words],
-        cwd=ROOT,
-        env=env,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+ONE_THREAD = [*SMALL, "hardware.samples_per_forward=1", "hardware.num_threads=1"]
 
 
 def losses(folder):
@@ -36,20 +24,19 @@ def losses(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(start, tmp_path_factory):
     """One uninterrupted run, one thread."""
-    folder = RunFolder(tmp_path_factory.mktemp("whole") / "run")
-    process = start(f"run_dir={folder.path}", "hardware.num_threads=1")
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said[-3000:]
-    return folder, said
+    folder, log = RunFolder(tmp_path_factory.mktemp("whole") / "run"), tmp_path_factory.mktemp("log") / "log.txt"
+    code = start("run", *ONE_THREAD, f"run_dir={folder.path}", log=log).wait(300)
+    assert code == 0, log.read_text()[-3000:]
+    return folder, log.read_text()
 
 
 def test_a_run_leaves_what_the_contract_says(whole):
     folder, said = whole
     assert str(folder.path) in said
-    assert "weights are random" not in said  # the shipped ones are trained
-    manifest, status = folder.read(folder.manifest_file), folder.read(folder.status_file)
+    assert "random base weights" not in said  # the shipped ones are trained
+    manifest, status = folder.manifest, folder.status
     assert status["state"] == "done"
     assert set(manifest["stages"]) == {"prepare", "train", "generate", "evaluate", "record"}
     assert manifest["guardrail"] == "off"
@@ -110,30 +97,25 @@ def test_report_reads_the_folder_without_torch(whole):
     assert done.returncode == 0, done.stderr
     table = (folder.path / "report.md").read_text()
     assert "| lora-r32 |" in table
-    assert "weights are random" not in table
+    assert "random base weights" not in table
     assert (folder.path / "scores.csv").read_text().count("\n") == 7
 
 
-def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_path):
-    """SIGKILL over the true entry point; being asked to stop is tests/test_speed_paths.py's, in one process."""
-    folder = RunFolder(tmp_path / "run")
-    process = start(f"run_dir={folder.path}", "hardware.num_threads=1")
-    deadline = time.monotonic() + 200
-    # -9 comes after step 3, whose work is past the last checkpoint and lost
-    while len(read_json_lines(folder.train_log)) < 3 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode != 0, "it was done before the signal came"
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, start, tmp_path):
+    """SIGKILL over the true entry point. A request to stop is tested in tests/test_speed_paths.py, in one process."""
+    folder, log = RunFolder(tmp_path / "run"), tmp_path / "log.txt"
+    child = start("run", *ONE_THREAD, f"run_dir={folder.path}", log=log)
+    # The kill comes after step 3, whose work is past the last checkpoint and lost.
+    wait_until(lambda: len(read_json_lines(folder.train_log)) >= 3 or child.poll() is not None, every=0.002)
+    os.killpg(child.pid, signal.SIGKILL)
+    assert child.wait(60) == -signal.SIGKILL, "it was done before the signal came"
     assert not folder.adapter_file.exists()
     assert list(folder.checkpoints.glob("step_*"))
     (folder.checkpoints / ".tmp-half").mkdir()
     half = folder.checkpoints / "step_99999999"  # a checkpoint cut off by the kill is ignored
     half.mkdir()
     (half / "state.pt").write_bytes(b"half")
-    again = start(f"run_dir={folder.path}", "hardware.num_threads=1")
-    said, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, said[-3000:]
+    assert start("run", *ONE_THREAD, f"run_dir={folder.path}", log=log).wait(300) == 0, log.read_text()[-3000:]
     expected, got = load_file(whole[0].adapter_file), load_file(folder.adapter_file)
     assert expected.keys() == got.keys()
     assert all((expected[k] == got[k]).all() for k in expected)
@@ -141,13 +123,12 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_pat
     assert [r["step"] for r in read_json_lines(folder.train_log)] == [1, 2, 3, 4]
 
 
-def test_two_processes_give_the_losses_of_one_with_accumulation(whole, tmp_path):
-    """hardware.num_processes=2 through accelerate launch, against one process that accumulates two samples (`whole`)."""
-    folder = RunFolder(tmp_path / "two")
-    process = start(f"run_dir={folder.path}", "hardware.num_threads=1", "hardware.num_processes=2")
-    said, _ = process.communicate(timeout=400)
-    assert process.returncode == 0, said[-3000:]
-    assert folder.read(folder.manifest_file)["processes"] == 2
+def test_two_processes_give_the_losses_of_one_with_accumulation(whole, start, tmp_path):
+    """hardware.num_processes=2 against one process that accumulates two samples (`whole`)."""
+    folder, log = RunFolder(tmp_path / "two"), tmp_path / "log.txt"
+    code = start("run", *ONE_THREAD, f"run_dir={folder.path}", "hardware.num_processes=2", log=log).wait(300)
+    assert code == 0, log.read_text()[-3000:]
+    assert folder.manifest["processes"] == 2
     assert losses(folder) == pytest.approx(losses(whole[0]), rel=1e-5)
     validation = [[r["validation_loss"] for r in read_json_lines(f.validation_log)] for f in (folder, whole[0])]
     assert validation[0] == pytest.approx(validation[1], rel=1e-5)
@@ -155,22 +136,39 @@ def test_two_processes_give_the_losses_of_one_with_accumulation(whole, tmp_path)
     assert len(read_json_lines(folder.scores)) == 6
 
 
-def test_sigterm_to_the_launcher_of_two_processes_leaves_a_checkpoint(tmp_path):
+def test_sigterm_to_the_launcher_of_two_processes_leaves_a_checkpoint(start, tmp_path):
     """As a scheduler sends it: to the one process it knows."""
-    folder = RunFolder(tmp_path / "run")
-    process = start(
-        f"run_dir={folder.path}", "hardware.num_processes=2", "training.max_steps=400", "training.epochs=400"
-    )
-    deadline = time.monotonic() + 200
-    while not read_json_lines(folder.train_log) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
-    process.terminate()
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 1, said[-3000:]
-    assert folder.read(folder.status_file)["state"] == "interrupted", said[-3000:]
-    assert "To go on: cosmos-exp run run_dir=" in said
+    folder, log = RunFolder(tmp_path / "run"), tmp_path / "log.txt"
+    words = ["hardware.num_processes=2", "training.max_steps=400", "training.epochs=400"]
+    child = start("run", *ONE_THREAD, f"run_dir={folder.path}", *words, log=log)
+    wait_until(lambda: read_json_lines(folder.train_log) or child.poll() is not None)
+    child.terminate()
+    assert child.wait(120) == 1, log.read_text()[-3000:]
+    assert folder.status["state"] == "interrupted", log.read_text()[-3000:]
+    assert "Resume with `cosmos-exp run run_dir=" in log.read_text()
     saved = [int(p.name.removeprefix("step_")) for p in folder.checkpoints.glob("step_*")]
     assert max(saved) == len(read_json_lines(folder.train_log))
+
+
+def test_a_process_of_several_that_fails_is_reported(start, tmp_path):
+    """The second of two processes is killed: the run is recorded as failed, and nothing is left running."""
+    folder, log = RunFolder(tmp_path / "run"), tmp_path / "log.txt"
+    words = ["hardware.num_processes=2", "training.max_steps=400", "training.epochs=400"]
+    child = start("run", *ONE_THREAD, f"run_dir={folder.path}", *words, log=log)
+    wait_until(lambda: read_json_lines(folder.train_log) or child.poll() is not None)
+    ranks = {rank_of(p): p for p in psutil.Process(child.pid).children(recursive=True)}
+    ranks["1"].kill()
+    assert child.wait(120) == 1, log.read_text()[-3000:]
+    assert folder.status["state"] == "failed", log.read_text()[-3000:]
+    assert not ranks["0"].is_running() or ranks["0"].status() == psutil.STATUS_ZOMBIE
+
+
+def rank_of(process):
+    """RANK in a process's environment, as it was started or set since."""
+    try:
+        return process.environ().get("RANK")
+    except psutil.Error:
+        return None
 
 
 def test_running_out_of_gpu_memory_says_what_to_do(small_config, tmp_path, monkeypatch):
@@ -194,22 +192,22 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_sample(small_config, tmp_
 
     from cosmos_exp.errors import RunError
     from cosmos_exp.experiment import run as experiment
-    from cosmos_exp.training import loop
+    from cosmos_exp.training import model
 
-    real, calls = loop.flow_loss, []
+    real, calls = model.flow_loss, []
 
     def breaks(*args):
         calls.append(1)
         return real(*args) * (torch.nan if torch.is_grad_enabled() and sum(calls) > 12 else 1.0)
 
-    monkeypatch.setattr(loop, "flow_loss", breaks)
+    monkeypatch.setattr(model, "flow_loss", breaks)
     config = small_config(f"run_dir={tmp_path / 'run'}", "training.max_steps=30")
     (tmp_path / "run").mkdir()
     with pytest.raises(RunError, match=r"not finite at step \d+, sample \d+"):
         experiment.run(config)
     folder = RunFolder(tmp_path / "run")
-    assert folder.read(folder.status_file)["state"] == "failed"
-    assert "not finite" in folder.read(folder.status_file)["error"]
+    assert folder.status["state"] == "failed"
+    assert "not finite" in folder.status["error"]
     assert list(folder.checkpoints.glob("step_*"))
 
 
@@ -261,11 +259,11 @@ def test_other_walks(words, cli, tmp_path, capsys):
     words = [*small, "training.schedule.warmup_samples=2", *words, f"run_dir={tmp_path / 'run'}"]
     assert cli("run", *words) == 0
     folder = RunFolder(tmp_path / "run")
-    assert folder.read(folder.status_file)["state"] == "done"
+    assert folder.status["state"] == "done"
     assert folder.adapter_file.exists() == ("adapter=none" not in words)
     random = "model.weights=random" in words
-    assert folder.read(folder.manifest_file)["labels"]["random_weights"] == random
-    assert ("weights are random" in capsys.readouterr().out) == random
+    assert folder.manifest["labels"]["random_weights"] == random
+    assert ("random base weights" in capsys.readouterr().out) == random
     judged = [r for r in read_json_lines(folder.scores) if r["measure"] in ("physics", "instruction")]
     assert len(judged) == (4 if "judge=rules" in words else 0)
     assert all(1 <= r["value"] <= 5 and r["detail"]["judge"] == "rules" for r in judged)
@@ -286,7 +284,7 @@ def test_real_robot_video_goes_through_all_stages(real_data, cli, tmp_path):
     ]
     assert cli("run", *words) == 0
     folder = RunFolder(tmp_path / "run")
-    manifest = folder.read(folder.manifest_file)
+    manifest = folder.manifest
     assert sorted(len(manifest["data"][k]) for k in ("train", "validation", "test")) == [1, 1, 3]
     assert any("egoview" in n for n in manifest["data"]["notes"])
     assert len(read_json_lines(folder.scores)) == 3
@@ -312,27 +310,14 @@ def test_video2world_takes_five_frames_of_a_held_out_clip(cli, tmp_path):
     assert len(list((tmp_path / "run" / "videos").iterdir())) == 1
 
 
-def test_generate_makes_each_adapters_videos_once(whole, cli, tmp_path, capsys):
+def test_generate_makes_each_adapters_videos_once(whole, start, cli, tmp_path, capsys):
     folder, _ = whole
     pairs = next(p for p in (Path(os.environ["COSMOS_EXP_CACHE"]) / "data").iterdir() if "test" in p.name)
-    words = [
-        "generate",
-        "--adapter",
-        "base",
-        folder.path,
-        "--prompts",
-        pairs,
-        "--out",
-        tmp_path / "out",
-        "generation.num_steps=2",
-        "hardware.num_threads=1",
-    ]
+    settings = ["--prompts", pairs, "--out", tmp_path / "out", "generation.num_steps=2", "hardware.num_threads=1"]
+    words = ["generate", "--adapter", "base", folder.path, *settings]
     # A process of its own, as the run was: what other tests did in this one may round otherwise (docs/log.md).
-    own = [sys.executable, "-m", "cosmos_exp", *map(str, words)]
-    done = subprocess.run(
-        own, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    log = tmp_path / "log.txt"
+    assert start(*words, log=log).wait(300) == 0, log.read_text()[-2000:]
     run = tmp_path / "out" / folder.path.name
     for video in folder.videos.iterdir():  # the same adapter, noise and settings: the same video as the run's own
         assert (run / video.name).read_bytes() == video.read_bytes()

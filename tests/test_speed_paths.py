@@ -8,20 +8,24 @@ import pytest
 import torch
 from conftest import WAN
 
+from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.layers import adapted_layers, transformer_config
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.schema import Hardware
 from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import Interrupted, RunError
-from cosmos_exp.experiment import context as stages
+from cosmos_exp.experiment.stages.prepare import prepare
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.generation.guidance import GuidedForward
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.training.figures import StepFigures
 from cosmos_exp.training.loop import Trainer
+from cosmos_exp.training.model import AdaptedModel
 from cosmos_exp.training.prefetch import Prefetcher
+from cosmos_exp.training.sample_order import sample_order
 from cosmos_exp.training.samples import SampleSource
-from cosmos_exp.training.schedule import learning_rate, step_plan
+from cosmos_exp.training.schedule import lr_at
+from cosmos_exp.training.speed import SpeedMeter
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.flops import training_flops
 from cosmos_exp.world.loading import latent_statistics, load_transformer
@@ -38,18 +42,19 @@ TINY = ["data.validation_videos=0", "data.height=32", "data.width=48"]
 def prepared(small_config, tmp_path_factory):
     """Data and cache of a small run of small pictures, without validation clips."""
     folder = RunFolder(tmp_path_factory.mktemp("prepared"))
-    return stages.prepare(small_config(*TINY), folder, Processes("cpu", 1))
+    return prepare(RunContext(small_config(*TINY), folder, Processes("cpu", 1)))
 
 
-def trainer(config, prepared, folder, **words):
+def trainer(config, prepared, folder, checkpointing="none"):
     """A Trainer with a fresh adapter on the embedded model."""
     model, _ = load_transformer(prepared.model, torch.float32)
     parameters = adapters.inject(model, config.adapter, config.seed)
     source = SampleSource(config, prepared.dataset.train, prepared.cache, latent_statistics(prepared.model))
-    plan = step_plan(len(prepared.dataset.train), config.training, config.seed)
-    return Trainer(
-        config, model, parameters, source, None, plan, RunFolder(folder), Processes("cpu", 1), lambda *a: None, **words
-    )
+    context = RunContext(config, RunFolder(folder), Processes("cpu", 1))
+    device = context.processes.device
+    adapted = AdaptedModel(model, parameters, config, device, checkpointing)
+    order = sample_order(len(prepared.dataset.train), config.training, config.seed)
+    return Trainer(context, adapted, order, source, None, SpeedMeter(None, device), lambda *row: None)
 
 
 def plain_losses(config, prepared, steps):
@@ -57,16 +62,16 @@ def plain_losses(config, prepared, steps):
     model, _ = load_transformer(prepared.model, torch.float32)
     parameters = list(adapters.inject(model, config.adapter, config.seed).values())
     source = SampleSource(config, prepared.dataset.train, prepared.cache, latent_statistics(prepared.model))
-    plan = step_plan(len(prepared.dataset.train), config.training, config.seed)
+    order = sample_order(len(prepared.dataset.train), config.training, config.seed)
     optimizer = torch.optim.AdamW(parameters, lr=1.0, weight_decay=config.training.weight_decay)
     model.train()
     losses = []
     for step in range(steps):
-        batch = source.batch(plan.batch(step))
-        loss = flow_loss(model, batch, config.training.condition_timestep, (32, 48)).sum() / len(plan.batch(step))
+        batch = source.batch(order.batch(step))
+        loss = flow_loss(model, batch, config.training.condition_timestep, (32, 48)).sum() / len(order.batch(step))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, config.training.max_grad_norm)
-        optimizer.param_groups[0]["lr"] = learning_rate(plan.samples_before(step), config.training)
+        optimizer.param_groups[0]["lr"] = lr_at(order.samples_before(step), config.training)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
@@ -86,7 +91,7 @@ def test_fifty_steps_have_the_loss_curve_of_the_plain_loop(kind, lag, prepared, 
         *TINY,
     )
     ours = trainer(config, prepared, tmp_path, checkpointing=["selective", "pointwise", "full", "none", "none"])
-    ours.lag = lag
+    ours.log.lag = lag
     ours.train()
     rows = read_json_lines(ours.folder.train_log)
     assert [r["step"] for r in rows] == list(range(1, steps + 1))
@@ -102,7 +107,7 @@ def test_asked_to_stop_and_resumed_equals_uninterrupted_bit_for_bit(lag, prepare
     adapters_made = {}
     for name in ("whole", "stopped"):
         ours = trainer(config, prepared, tmp_path / name)
-        ours.lag = lag
+        ours.log.lag = lag
         if name == "stopped":
             step, asked = ours.train_step, iter([False, False, True])
 
@@ -116,7 +121,7 @@ def test_asked_to_stop_and_resumed_equals_uninterrupted_bit_for_bit(lag, prepare
             ours = trainer(config, prepared, tmp_path / name)
         ours.train()
         assert [r["step"] for r in read_json_lines(ours.folder.train_log)] == [1, 2, 3, 4, 5, 6]
-        adapters_made[name] = ours.parameters
+        adapters_made[name] = ours.model.parameters
     assert all(torch.equal(p, adapters_made["stopped"][n]) for n, p in adapters_made["whole"].items())
 
 
@@ -133,7 +138,7 @@ def test_samples_one_by_one_give_what_they_give_at_once(prepared, small_config, 
 def test_a_late_reading_still_stops_at_the_step_that_went_wrong(prepared, small_config, tmp_path):
     config = small_config(*TINY)
     ours = trainer(config, prepared, tmp_path)
-    ours.lag = 1
+    ours.log.lag = 1
     draw = ours.source.batch
 
     def spoiled(samples, device="cpu"):

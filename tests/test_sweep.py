@@ -1,29 +1,27 @@
-"""Studies: their runs and names, isolation, failure, resuming, launchers, and the same studies as W&B sweeps."""
+"""Sweeps: runs and names, isolation, failure, resuming, launchers, and the same sweeps as W&B sweeps."""
 
 import itertools
 import json
-import os
 import signal
-import subprocess
 import sys
-import time
 
 import pytest
 import yaml
-from conftest import ROOT, SMALL
+from conftest import SMALL, wait_until
 
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.paths import sweeps_dir
+from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.sweep.expanding import expand_sweep
 from cosmos_exp.sweep.naming import run_name
-from cosmos_exp.sweep.planning import plan
 
 QUICK = [*SMALL, "training.max_steps=2", "generation.max_prompts=1", "sampson.enabled=false"]
 
 
 def planned(name, tmp_path, *overrides):
-    return plan(name, sweeps_dir(), overrides, tmp_path)
+    return expand_sweep(name, sweeps_dir(), overrides, tmp_path)
 
 
 def test_runs_are_named_by_what_differs_and_the_base_is_one_run(tmp_path):
@@ -46,7 +44,7 @@ def test_runs_are_named_by_what_differs_and_the_base_is_one_run(tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in sweeps_dir().glob("*.yaml")))
-def test_a_study_and_its_wandb_sweep_hold_the_same_runs(name, tmp_path):
+def test_a_sweep_and_its_wandb_sweep_hold_the_same_runs(name, tmp_path):
     sweep = yaml.safe_load((sweeps_dir() / "wandb" / f"{name}.yaml").read_text())
     choices = [[f"{k}={v}" for v in p.get("values", [p.get("value")])] for k, p in sweep["parameters"].items()]
     theirs = {}
@@ -62,16 +60,16 @@ def test_a_study_and_its_wandb_sweep_hold_the_same_runs(name, tmp_path):
     assert sweep["command"][:2] == ["cosmos-exp", "run"]
 
 
-def test_a_study_isolates_its_runs_and_again_does_only_the_rest(cli, tmp_path, monkeypatch, capsys):
+def test_a_sweep_isolates_its_runs_and_again_does_only_the_rest(cli, tmp_path, monkeypatch, capsys):
     """One run breaks its loss (a learning rate of 1e30), the other does not notice; each is a process with a log of its own."""
     monkeypatch.chdir(tmp_path)
     words = [*QUICK, "rank=8", "training.max_steps=3", "training.schedule.warmup_samples=0"]
     rates = "training.learning_rate=1e30,0.001"
-    study = tmp_path / "outputs" / "sweeps" / "rank"
+    sweep = tmp_path / "outputs" / "sweeps" / "rank"
     broken, good = "lora-r8-learning_rate1e+30", "lora-r8-learning_rate0.001"
 
     def manifest(name):
-        return json.loads((study / name / "manifest.json").read_text())
+        return json.loads((sweep / name / "manifest.json").read_text())
 
     assert cli("sweep", "rank", *words, rates) == 1
     said = capsys.readouterr()
@@ -79,8 +77,8 @@ def test_a_study_isolates_its_runs_and_again_does_only_the_rest(cli, tmp_path, m
     assert f"{broken}: failed: " in said.err
     assert "not finite" in said.err
     assert "1 of 2 runs are done" in said.err
-    assert (study / good / "log.txt").stat().st_size > 0
-    assert (study / "page.html").is_file()
+    assert (sweep / good / "log.txt").stat().st_size > 0
+    assert (sweep / "page.html").is_file()
     before = manifest(good)["starts"]
     assert cli("sweep", "rank", *words, rates) == 1  # only the failed one is tried again
     assert manifest(good)["starts"] == before
@@ -94,39 +92,28 @@ def test_a_study_isolates_its_runs_and_again_does_only_the_rest(cli, tmp_path, m
     assert "another configuration (adapter.target_modules" in capsys.readouterr().err
 
 
-def test_a_killed_study_leaves_no_run_behind_and_goes_on(tmp_path, capsys):
-    """kill -9 of the study ends its run too (it is asked to stop by the kernel), and the same command finishes."""
-    words = [
-        sys.executable,
-        "-m",
-        "cosmos_exp",
-        "sweep",
-        "rank",
-        *QUICK,
-        "rank=8",
-        "training.max_steps=400",
-        "training.checkpoint_every_steps=5",
-    ]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        words, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    folder = RunFolder(tmp_path / "outputs" / "sweeps" / "rank" / "lora-r8")
-    for _ in range(600):
-        if folder.train_log.is_file() and len(folder.train_log.read_text().splitlines()) > 12:
-            break
-        assert process.poll() is None
-        time.sleep(0.2)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    for _ in range(300):
-        if not folder.is_locked():
-            break
-        time.sleep(0.2)
-    assert not folder.is_locked()
-    steps = len(folder.train_log.read_text().splitlines())
-    assert folder.read(folder.status_file)["state"] in ("interrupted", "running")
-    assert steps < 400
+def test_a_killed_sweep_leaves_no_run_behind_and_is_finished_by_the_same_command(start, tmp_path):
+    """kill -9 of the sweep ends its run too, and the same command resumes that run and does the next."""
+    words = ["sweep", "rank", *QUICK, "rank=8,16", "training.max_steps=12", "training.epochs=12"]
+    words += ["training.checkpoint_every_steps=2", "generation.num_steps=1"]
+    sweep, log = tmp_path / "outputs" / "sweeps" / "rank", tmp_path / "log.txt"
+    first, second = RunFolder(sweep / "lora-r8"), RunFolder(sweep / "lora-r16")
+    child = start(*words, log=log, cwd=tmp_path)
+    wait_until(lambda: len(read_json_lines(first.train_log)) >= 3 or child.poll() is not None)
+    child.kill()
+    assert child.wait(60) == -signal.SIGKILL
+    wait_until(lambda: not first.is_locked())
+    assert first.status["state"] in ("interrupted", "running")
+    killed_at = max(int(p.name.removeprefix("step_")) for p in first.checkpoints.glob("step_*"))
+    assert 2 <= killed_at < 12
+    assert not second.path.exists()
+
+    assert start(*words, log=log, cwd=tmp_path).wait(300) == 0, log.read_text()[-3000:]
+    for folder in (first, second):
+        assert folder.status["state"] == "done"
+        assert [r["step"] for r in read_json_lines(folder.train_log)] == list(range(1, 13))
+    assert len(first.manifest["starts"]) == 2
+    assert len(second.manifest["starts"]) == 1
 
 
 def test_two_processes_do_not_share_a_run_folder(cli, tmp_path, capsys):
@@ -135,11 +122,11 @@ def test_two_processes_do_not_share_a_run_folder(cli, tmp_path, capsys):
     held = folder.lock()
     assert cli("run", *QUICK, f"run_dir={folder.path}") == 2
     assert "another process" in capsys.readouterr().err
-    held.close()
+    held.release()
     assert not folder.is_locked()
 
 
-def test_an_unknown_study_lists_those_there_are(cli, capsys):
+def test_an_unknown_sweep_lists_those_there_are(cli, capsys):
     assert cli("sweep", "everything") == 2
     assert "lora_vs_dora" in capsys.readouterr().err
 
@@ -184,15 +171,15 @@ def test_the_dashboards_definition_is_written_without_a_login(cli, tmp_path, mon
     assert cli("dashboard", tmp_path / "empty") == 2
 
 
-def test_submitit_runs_a_study_as_jobs(cli, tmp_path, monkeypatch):
+def test_submitit_runs_a_sweep_as_jobs(cli, tmp_path, monkeypatch):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'cosmos-exp[slurm]'")
     monkeypatch.chdir(tmp_path)
     words = [*QUICK, "rank=16", "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"]
     assert cli("sweep", "rank", *words) == 0
-    study = tmp_path / "outputs" / "sweeps" / "rank"
-    states = {p.parent.name: json.loads(p.read_text())["state"] for p in study.glob("*/status.json")}
+    sweep = tmp_path / "outputs" / "sweeps" / "rank"
+    states = {p.parent.name: json.loads(p.read_text())["state"] for p in sweep.glob("*/status.json")}
     assert states == {"lora-r16": "done"}
-    assert list(study.glob(".submitit/*"))
+    assert list(sweep.glob(".submitit/*"))
 
 
 def test_a_launcher_that_is_not_installed_says_how_to_get_it(cli, capsys):

@@ -11,7 +11,8 @@ from cosmos_exp.config.layers import adapted_layers, linear_layers, trainable_pa
 from cosmos_exp.experiment.dry_run import rows
 from cosmos_exp.rng import epoch_order, noise
 from cosmos_exp.training.draws import sample_draws
-from cosmos_exp.training.schedule import learning_rate, power_ema_exponent, step_plan
+from cosmos_exp.training.sample_order import sample_order
+from cosmos_exp.training.schedule import lr_at, power_ema_exponent
 from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
 
 
@@ -41,7 +42,7 @@ def test_the_plan_of_the_paper_run():
     assert "2,059,174,912" in plan["base parameters"]
     assert "24 latent frames" in plan["latent"]
     assert plan["tokens"].startswith("31,104")
-    assert "12 an epoch" in plan["optimizer steps"]
+    assert "12 per epoch" in plan["optimizer steps"]
 
 
 def test_learning_rate_is_diffusers_schedule_counted_in_samples():
@@ -49,19 +50,19 @@ def test_learning_rate_is_diffusers_schedule_counted_in_samples():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=training.learning_rate)
     reference = get_linear_schedule_with_warmup(optimizer, 1000, 100000, f_min=0.2, f_max=0.5).lr_lambdas[0]
     for samples in (0, 1, 8, 999, 1000, 1001, 50_000, 99_999, 100_000, 250_000):
-        assert learning_rate(samples, training) == pytest.approx(training.learning_rate * reference(samples), rel=1e-12)
+        assert lr_at(samples, training) == pytest.approx(training.learning_rate * reference(samples), rel=1e-12)
 
 
 def test_an_epoch_visits_every_video_once():
     training = compose_config(["training.epochs=3", "training.global_batch_size=4"]).training
-    plan = step_plan(10, training, seed=3)
-    assert (plan.steps_per_epoch, plan.num_steps) == (3, 9)
-    batches = [plan.batch(s) for s in range(9)]
+    order = sample_order(10, training, seed=3)
+    assert (order.steps_per_epoch, order.num_steps) == (3, 9)
+    batches = [order.batch(s) for s in range(9)]
     assert [len(b) for b in batches[:3]] == [4, 4, 2]
     assert [n for b in batches for n, _ in b] == list(range(30))
     for epoch in range(3):
         assert sorted(v for b in batches[3 * epoch : 3 * epoch + 3] for _, v in b) == list(range(10))
-    assert [plan.samples_before(s) for s in range(5)] == [0, 4, 8, 10, 14]
+    assert [order.samples_before(s) for s in range(5)] == [0, 4, 8, 10, 14]
     assert list(epoch_order(3, 0, 10)) != list(epoch_order(3, 1, 10))
 
 

@@ -40,4 +40,3 @@ def run(args: argparse.Namespace) -> int:
     for done in generate_adapters(config, files, pairs, Path(args.out), args.alpha):
         print(f"{done.name}: {done.made} videos generated, {done.kept} already existed, in {done.folder}")
     return 0
-

@@ -1,4 +1,4 @@
-"""All uses of Hydra's private API, so that a new Hydra version needs a change in this file alone.
+"""All uses of Hydra's private API but the base class in hydra_plugins/, so that a new version needs a change here alone.
 
 Written against hydra-core 1.3; pyproject.toml sets the upper bound. The public API lacks three things: composing a
 primary config that is not in conf/ (sweeps, `--config-dir`), parsing Hydra's own command line before Hydra runs (to
@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper as BasicSweeper
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery

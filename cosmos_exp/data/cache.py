@@ -40,7 +40,7 @@ class Encoder(Protocol):
 def checksum(tensor: torch.Tensor) -> str:
     """SHA-256 of a tensor's bytes, 16 hex digits."""
     raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return hashlib.sha256(memoryview(raw)).hexdigest()[:16]
+    return hashlib.sha256(raw.data).hexdigest()[:16]
 
 
 class TensorCache:

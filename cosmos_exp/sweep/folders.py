@@ -77,7 +77,7 @@ def _swept(overrides: list[str]) -> dict[str, str]:
     """The keys that take several values, with this run's."""
     job = HydraConfig.get()
     swept = {o.partition("=")[0] for o in overrides if is_sweep(o)}
-    params = OmegaConf.select(job, "sweeper.params")
+    params = OmegaConf.select(OmegaConf.structured(job.sweeper), "params")
     swept |= {str(key) for key in params or {}}
     own = {key: value for key, _, value in (o.partition("=") for o in job.overrides.task)}
     return {key: own[key] for key in swept & set(own)}

@@ -9,8 +9,8 @@ from cosmos_exp.config.schema import Config
 # The base model does not depend on these, as it is not trained.
 _TRAINING_ONLY = ("adapter", "rank", "alpha", "seed", "training")
 # `run_name` has its own words for these.
-_NAMED = ("adapter", "adapter.kind", "rank", "adapter.rank", "alpha", "adapter.alpha", "adapter.scaling", "seed")
-_NAMED += ("experiment",)
+_NAMED = {"adapter", "adapter.kind", "rank", "adapter.rank", "alpha", "adapter.alpha", "adapter.scaling", "seed"}
+_NAMED |= {"experiment"}
 MAX_LENGTH = 120
 
 

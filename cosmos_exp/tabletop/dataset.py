@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,17 +180,3 @@ def save_truth(stem: Path, clips: dict[str, Clip]) -> None:
     with atomic_path(stem.with_suffix(".npz")) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, masks=np.stack([c.labels for c in clips.values()]))
     write_text(stem.with_suffix(".json"), json.dumps(truth(clips)))
-
-
-def command(args: argparse.Namespace) -> int:
-    """`cosmos-exp data make tabletop --out DIR --split train|test`."""
-    make_dataset(
-        Path(args.out),
-        split=args.split,
-        appearance=args.look,
-        views=tuple(args.views.split(",")),
-        count=args.count,
-        seed=args.seed,
-    )
-    print(f"{args.count} {'clips' if args.split == 'train' else 'test scenes'} in {args.out}")
-    return 0

@@ -29,7 +29,11 @@ def make_room(seed: int) -> Room:
     rng = np.random.RandomState(np.random.MT19937(np.random.SeedSequence((seed, 0x300D))))
     table = _table_texture(rng, 480, 640)
     wall = _wall_texture(rng, 240, 640)
-    return Room(*(np.ascontiguousarray(np.clip(x, 0, 255), dtype=np.float32) for x in (table, wall)))
+    return Room(_as_texture(table), _as_texture(wall))
+
+
+def _as_texture(image: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.clip(image, 0, 255), dtype=np.float32)
 
 
 def _table_texture(rng: np.random.RandomState, rows: int, columns: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts, noop_context_fn
 
 from cosmos_exp.world.memory import POLICIES
 
@@ -66,5 +66,8 @@ def with_policy(
         return function
     if policy not in POLICIES:
         raise ValueError(f"checkpointing {policy!r}: choose one of {', '.join(POLICIES)}")
-    selective = {"context_fn": partial(create_selective_checkpoint_contexts, _KEEP[policy])} if policy in _KEEP else {}
-    return lambda *args: checkpoint(function, *args, use_reentrant=False, preserve_rng_state=random, **selective)
+    keep = _KEEP.get(policy)
+    context_fn = partial(create_selective_checkpoint_contexts, keep) if keep else noop_context_fn
+    return lambda *args: checkpoint(
+        function, *args, use_reentrant=False, preserve_rng_state=random, context_fn=context_fn
+    )

@@ -79,13 +79,15 @@ def adapted(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """
     name = _plain_adapter(layer)
     if name is None:
-        return layer(x)
-    down, up, scaling = layer.lora_A[name], layer.lora_B[name], layer.scaling[name]
-    base = layer.get_base_layer()
+        result: torch.Tensor = layer(x)
+        return result
+    peft_layer: LoraLinear = layer
+    down, up, scaling = peft_layer.lora_A[name], peft_layer.lora_B[name], peft_layer.scaling[name]
+    base = peft_layer.get_base_layer()
     small = _linear_in(x, down) * scaling
-    if name not in layer.lora_magnitude_vector:
+    if name not in peft_layer.lora_magnitude_vector:
         return _add_product(base(x), small, up, scaling)
-    dora = layer.lora_magnitude_vector[name]
+    dora = peft_layer.lora_magnitude_vector[name]
     norm = dora_norm(base.weight, down.weight, up.weight, scaling, getattr(dora, "base_square", None))
     y = _add_product(F.linear(x, base.weight), small, up, scaling)
     # The factor stays in fp32: in bf16 the small changes of a magnitude would be lost to rounding.
@@ -93,7 +95,7 @@ def adapted(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return (scaled if base.bias is None else scaled + base.bias).to(y.dtype)
 
 
-def _linear_in(x: torch.Tensor, down: nn.Module) -> torch.Tensor:
+def _linear_in(x: torch.Tensor, down: nn.Linear) -> torch.Tensor:
     """A x (..., rank). Outside autocast, x is cast to the adapter's precision."""
     if torch.is_autocast_enabled(x.device.type) or x.dtype == down.weight.dtype:
         return down(x)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import torch
+from diffusers import CosmosTransformer3DModel
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from torch import nn
@@ -51,7 +52,7 @@ def lora_config(adapter: Adapter) -> LoraConfig:
     return ADAPTERS[adapter.kind](adapter)
 
 
-def inject(transformer: nn.Module, adapter: Adapter, seed: int) -> dict[str, nn.Parameter]:
+def inject(transformer: CosmosTransformer3DModel, adapter: Adapter, seed: int) -> dict[str, nn.Parameter]:
     """Add a new adapter to a frozen transformer.
 
     Call it while the transformer is on the CPU, so that the initial values do not depend on the device.
@@ -77,7 +78,7 @@ def expected_names(layers: Iterable[str], adapter: Adapter) -> set[str]:
     return {f"{layer}.{end}" for layer in layers for end in ends}
 
 
-def merge(transformer: nn.Module, keep_original: bool = False) -> dict[str, torch.Tensor]:
+def merge(transformer: CosmosTransformer3DModel, keep_original: bool = False) -> dict[str, torch.Tensor]:
     """Add the adapter to the base weights. The sum is computed in fp32; in bf16 small updates would be lost to rounding.
 
     Args:
@@ -104,7 +105,7 @@ def merge(transformer: nn.Module, keep_original: bool = False) -> dict[str, torc
     return original
 
 
-def remove(transformer: nn.Module, original: dict[str, torch.Tensor] | None = None) -> None:
+def remove(transformer: CosmosTransformer3DModel, original: dict[str, torch.Tensor] | None = None) -> None:
     """Remove the adapter.
 
     Args:
@@ -121,6 +122,6 @@ def remove(transformer: nn.Module, original: dict[str, torch.Tensor] | None = No
     transformer.unload_lora()
 
 
-def set_enabled(transformer: nn.Module, enabled: bool) -> None:
+def set_enabled(transformer: CosmosTransformer3DModel, enabled: bool) -> None:
     """Switch the adapter on or off; it stays in the transformer."""
     transformer.enable_adapters() if enabled else transformer.disable_adapters()

@@ -11,13 +11,12 @@ import warnings
 from pathlib import Path
 
 import torch
-from diffusers import Cosmos2_5_PredictBasePipeline
+from diffusers import Cosmos2_5_PredictBasePipeline, CosmosTransformer3DModel
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.files import JsonObject, atomic_path
@@ -32,7 +31,7 @@ A_SUFFIX = ".lora_A.weight"
 PREFIX = "transformer."  # of every name in the file
 
 
-def save_adapter(transformer: nn.Module, directory: Path, record: JsonObject) -> Path:
+def save_adapter(transformer: CosmosTransformer3DModel, directory: Path, record: JsonObject) -> Path:
     """Write the adapter file atomically.
 
     Args:
@@ -127,7 +126,9 @@ def _assumed_metadata(state: dict[str, torch.Tensor], path: Path, alpha: float |
     return metadata
 
 
-def load_adapter(transformer: nn.Module, path: Path, alpha: float | None = None, name: str = NAME) -> JsonObject:
+def load_adapter(
+    transformer: CosmosTransformer3DModel, path: Path, alpha: float | None = None, name: str = NAME
+) -> JsonObject:
     """Add a saved adapter to the transformer, at the scale of its training.
 
     Args:
@@ -170,7 +171,7 @@ def load_adapter(transformer: nn.Module, path: Path, alpha: float | None = None,
     return own
 
 
-def _fill_in_fp32(transformer: nn.Module, state: dict[str, torch.Tensor], name: str) -> None:
+def _fill_in_fp32(transformer: CosmosTransformer3DModel, state: dict[str, torch.Tensor], name: str) -> None:
     """Replace the adapter's values by the file's, in fp32: diffusers has rounded them to the base's bf16."""
     for key, parameter in transformer.named_parameters():
         if "lora_" in key and f".{name}" in key:

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from diffusers import Cosmos2_5_PredictBasePipeline
-from torch import nn
+from diffusers import Cosmos2_5_PredictBasePipeline, ModelMixin
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from cosmos_exp.world.loading import check_loaded, load_projection, load_vae
@@ -57,7 +56,7 @@ class Encoders:
         return self.projection(embeds)[0].cpu()
 
 
-def encode_frames(vae: nn.Module, frames: np.ndarray, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+def encode_frames(vae: ModelMixin, frames: np.ndarray, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Posterior mean of the VAE, not normalised.
 
     Args:

@@ -8,6 +8,7 @@ grouped heads, and adapted layers use `adapted_linear`. Parameters and their nam
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,15 @@ from torch import nn
 
 from cosmos_exp.world.activation_checkpointing import with_policy
 from cosmos_exp.world.adapted_linear import adapted, prepare_adapters
+
+if TYPE_CHECKING:
+    from diffusers.models.attention import FeedForward
+    from diffusers.models.attention_processor import Attention
+    from diffusers.models.transformers.transformer_cosmos import (
+        CosmosAdaLayerNorm,
+        CosmosAdaLayerNormZero,
+        CosmosTransformerBlock,
+    )
 
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cosines, and sines with the rotation's sign
 
@@ -132,8 +142,12 @@ class PerFrameForward(nn.Module):
 
 
 def _modulate(
-    norm: nn.Module, x: torch.Tensor, embedded: torch.Tensor, temb: torch.Tensor, parts: int
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+    norm: CosmosAdaLayerNorm | CosmosAdaLayerNormZero,
+    x: torch.Tensor,
+    embedded: torch.Tensor,
+    temb: torch.Tensor,
+    parts: int,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Adaptive layer norm of x (B, T, S, D), one modulation per frame.
 
     Args:
@@ -141,11 +155,11 @@ def _modulate(
         parts: 3: shift, scale and gate; 2: no gate.
 
     Returns:
-        the normalised x, and the gate (B, T, 1, D) if there is one.
+        the normalised x, and a list with the gate (B, T, 1, D) if there is one.
     """
     table = norm.linear_2(norm.linear_1(norm.activation(embedded))) + temb[..., : parts * x.shape[-1]]
     shift, scale, *gate = table.chunk(parts, dim=-1)
-    return torch.addcmul(shift, norm.norm(x), 1 + scale), gate[0] if gate else None
+    return torch.addcmul(shift, norm.norm(x), 1 + scale), gate
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) -> torch.Tensor:
@@ -155,7 +169,7 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) -> torc
 
 
 def attend(
-    attention: nn.Module,
+    attention: Attention,
     x: torch.Tensor,
     text: torch.Tensor | None = None,
     rotary: Rotary | None = None,
@@ -182,14 +196,14 @@ def attend(
     return attention.to_out[1](adapted(attention.to_out[0], y))
 
 
-def feed_forward(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def feed_forward(layer: FeedForward, x: torch.Tensor) -> torch.Tensor:
     """GELU feed-forward on x (..., D), as diffusers' FeedForward computes it."""
     first, dropout, last = layer.net
     return adapted(last, dropout(first.gelu(adapted(first.proj, x))))
 
 
 def run_block(
-    block: nn.Module,
+    block: CosmosTransformerBlock,
     x: torch.Tensor,
     text: torch.Tensor,
     embedded: torch.Tensor,
@@ -209,9 +223,9 @@ def run_block(
         (B, T, S, D).
     """
     shape = x.shape
-    h, gate = _modulate(block.norm1, x, embedded, temb, 3)
+    h, (gate,) = _modulate(block.norm1, x, embedded, temb, 3)
     x = torch.addcmul(x, gate, attend(block.attn1, h.flatten(1, 2), rotary=rotary).view(shape))
-    h, gate = _modulate(block.norm2, x, embedded, temb, 3)
+    h, (gate,) = _modulate(block.norm2, x, embedded, temb, 3)
     x = torch.addcmul(x, gate, attend(block.attn2, h.flatten(1, 2), text, mask=mask).view(shape))
-    h, gate = _modulate(block.norm3, x, embedded, temb, 3)
+    h, (gate,) = _modulate(block.norm3, x, embedded, temb, 3)
     return torch.addcmul(x, gate, feed_forward(block.ff, h))

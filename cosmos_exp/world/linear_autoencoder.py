@@ -31,6 +31,7 @@ class Refiner(nn.Module):
         self.time = nn.ModuleList(nn.Conv3d(hidden, hidden, (2, 1, 1)) for _ in range(blocks))
         self.out = nn.Conv3d(hidden, 3 * GROUP * PATCH * PATCH, 1)
         nn.init.zeros_(self.out.weight)
+        assert self.out.bias is not None
         nn.init.zeros_(self.out.bias)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Collection, Mapping
 
 import torch
-from diffusers import AutoencoderKLWan, CosmosTransformer3DModel
+from diffusers import AutoencoderKLWan, CosmosTransformer3DModel, ModelMixin
 from safetensors import safe_open
 from torch import nn
 from transformers.utils import logging as transformers_logging
@@ -88,7 +88,7 @@ def load_projection(folder: ModelFolder, dtype: torch.dtype) -> nn.Module:
     return nn.Sequential(linear, nn.GELU()).requires_grad_(False).eval()
 
 
-def load_vae(folder: ModelFolder, dtype: torch.dtype) -> nn.Module:
+def load_vae(folder: ModelFolder, dtype: torch.dtype) -> ModelMixin:
     """The frozen video autoencoder, of the class that its config.json names.
 
     Raises:

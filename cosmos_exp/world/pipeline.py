@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import Cosmos2_5_PredictBasePipeline, UniPCMultistepScheduler
+from diffusers import Cosmos2_5_PredictBasePipeline, CosmosTransformer3DModel, ModelMixin, UniPCMultistepScheduler
 from diffusers.pipelines.cosmos.pipeline_cosmos2_5_predict import DEFAULT_NEGATIVE_PROMPT
-from torch import nn
 
 from cosmos_exp.world.guardrail import Guardrail
 from cosmos_exp.world.model_folder import ModelFolder
@@ -34,7 +33,7 @@ class ConditionOnlyPipeline(Cosmos2_5_PredictBasePipeline):
 
 
 def load_pipeline(
-    folder: ModelFolder, transformer: nn.Module, vae: nn.Module, guardrail: Guardrail
+    folder: ModelFolder, transformer: CosmosTransformer3DModel, vae: ModelMixin, guardrail: Guardrail
 ) -> Cosmos2_5_PredictBasePipeline:
     """diffusers' pipeline around a transformer that takes projected prompts.
 

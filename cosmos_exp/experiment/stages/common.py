@@ -63,7 +63,8 @@ def set_aside(context: RunContext, stage: str, path: Path) -> None:
 
 def progress(items: Iterable[Item], words: str, unit: str, processes: Processes) -> Iterable[Item]:
     """The items behind a progress bar, which the main process shows on a terminal."""
-    return tqdm(items, desc=words, unit=unit, disable=None if processes.is_main else True)
+    bar: Iterable[Item] = tqdm(items, desc=words, unit=unit, disable=None if processes.is_main else True)
+    return bar
 
 
 def free_memory() -> None:

@@ -76,7 +76,8 @@ def fundamental_from_calibration(a: ViewCalibration, b: ViewCalibration) -> np.n
     if np.linalg.norm(t) < 1e-12:
         raise ValueError("both cameras are at the same place: F is undefined")
     cross = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
-    return np.linalg.inv(b.intrinsics).T @ cross @ rotation @ np.linalg.inv(a.intrinsics)
+    fundamental: np.ndarray = np.linalg.inv(b.intrinsics).T @ cross @ rotation @ np.linalg.inv(a.intrinsics)
+    return fundamental
 
 
 def load_calibration(path: Path) -> dict[str, ViewCalibration]:

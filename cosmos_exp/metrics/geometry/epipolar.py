@@ -35,7 +35,8 @@ def sampson_distance(x: np.ndarray, y: np.ndarray, fundamental: np.ndarray) -> n
     fx, fty = xh @ fundamental.T, yh @ fundamental
     numerator = np.sum(yh * fx, axis=1) ** 2
     denominator = fx[:, 0] ** 2 + fx[:, 1] ** 2 + fty[:, 0] ** 2 + fty[:, 1] ** 2
-    return np.sqrt(numerator / np.maximum(denominator, 1e-24))
+    error: np.ndarray = np.sqrt(numerator / np.maximum(denominator, 1e-24))
+    return error
 
 
 def estimate_fundamental(x: np.ndarray, y: np.ndarray, method: str, threshold: float, seed: int) -> Fit | None:

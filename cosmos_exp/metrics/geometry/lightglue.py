@@ -87,7 +87,7 @@ class LightGlueMatcher:
         for k, frame in enumerate(frames):
             count = len(frame.points)
             points[k, :count] = torch.from_numpy(frame.points / [width, height])
-            descriptors[k, :count], mask[k, :count] = frame.descriptors, 1
+            descriptors[k, :count], mask[k, :count] = torch.as_tensor(frame.descriptors), 1
         self.found.output = tuple(t.to(self.device) for t in (points, mask.float(), descriptors, mask))
         blank = torch.zeros(1, 1, 1, height, width, device=self.device).expand(len(frames) // 2, 2, 1, -1, -1)
         found = self.model(blank).matches.reshape(-1, 2, longest)  # 2 B rows or (B, 2): the class has both

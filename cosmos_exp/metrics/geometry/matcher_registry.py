@@ -22,4 +22,5 @@ def load_matcher(settings: SampsonSettings, threads: int = 1) -> Matcher:
     """
     if settings.matcher not in MATCHERS:
         raise UserError(f"sampson.matcher={settings.matcher}: choose one of {', '.join(MATCHERS)}")
-    return resolve_builder("sampson.matcher", MATCHERS[settings.matcher])(settings, threads)
+    matcher: Matcher = resolve_builder("sampson.matcher", MATCHERS[settings.matcher])(settings, threads)
+    return matcher

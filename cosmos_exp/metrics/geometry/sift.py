@@ -42,7 +42,10 @@ class SiftMatcher:
 
     def match(self, pairs: Sequence[tuple[Features, Features]], size: tuple[int, int]) -> list[Matches]:
         """Mutual nearest neighbours that pass the ratio test, in order of the first index."""
-        return self._map(lambda pair: mutual_matches(pair[0].descriptors, pair[1].descriptors, self.ratio), pairs)
+        return self._map(
+            lambda pair: mutual_matches(np.asarray(pair[0].descriptors), np.asarray(pair[1].descriptors), self.ratio),
+            pairs,
+        )
 
     def _features_of(self, frame: np.ndarray) -> Features:
         detector = cv2.SIFT.create(nfeatures=self.max_keypoints)

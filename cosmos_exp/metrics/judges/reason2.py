@@ -115,9 +115,10 @@ class Reason2:
                     "duration": len(frames) / rate,
                 }
             )
-        return self.processor(
+        inputs: BatchFeature = self.processor(
             text=texts, videos=videos, video_metadata=metas, do_sample_frames=False, padding=True, return_tensors="pt"
-        ).to(self.device)
+        )
+        return inputs.to(self.device)
 
     def expected(self, tokens: torch.Tensor, logits: list[torch.Tensor], text: str) -> float | None:
         """Mean of 1 to 5 under the probabilities of the digits at the position of the score.

@@ -112,7 +112,7 @@ class ServerJudge:
             "model": self.model,
             "messages": [
                 {"role": "system", "content": question.rubric.system_prompt},
-                {"role": "user", "content": content},  # type: ignore[typeddict-item, misc]  # openai has no video part
+                {"role": "user", "content": content},  # type: ignore[list-item, misc]  # openai has no video part
             ],
             "temperature": temperature,
             "seed": seed,

@@ -37,4 +37,5 @@ def denormalise(vae: LinearVideoAutoencoder, latents: torch.Tensor) -> torch.Ten
 
 def unit_latents(vae: LinearVideoAutoencoder, frames: np.ndarray) -> torch.Tensor:
     """Normalised latents (z, T, h, w) of uint8 frames (T, H, W, 3)."""
-    return normalise(vae, vae.encode(to_unit_range(frames)[None]).latent_dist.mean)[0]
+    (posterior,) = vae.encode(to_unit_range(frames)[None], return_dict=False)
+    return normalise(vae, posterior.mean)[0]
