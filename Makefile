@@ -4,8 +4,10 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# mkdocs-material prints a notice about a future mkdocs at every build.
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test fast lint docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -16,18 +18,27 @@ demo: $(STAMP)  ## set up, then train, generate and score base, LoRA and DoRA of
 test: $(STAMP) lint  ## set up, lint, then run all tests
 	$(BIN)/python -m pytest
 
-lint: $(STAMP)  ## ruff, mypy and the import rules
+fast: $(STAMP)  ## the inner loop: ruff, import rules and the quick tests, under a minute
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -m "not slow"
+
+lint: $(STAMP) docs  ## ruff, mypy, import rules, figures of the layout, docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python benchmarks/architecture.py --check
+
+docs: $(STAMP)  ## build the documentation into site/; a warning is an error
+	$(BIN)/mkdocs build --strict --quiet
 
 clean:  ## remove the virtual environment and caches (outputs/ stays)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 # uv takes plain PyPI builds and is many times faster than pip; torchvision needs PyPI's own torch beside it.
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"cosmos_exp needs Python 3.11 or newer, {sys.executable} is {v[0]}.{v[1]}; call make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"cosmos_exp needs Python 3.11 or newer, {sys.executable} is {v[0]}.{v[1]}; run make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'

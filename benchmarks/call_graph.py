@@ -5,7 +5,7 @@ methods through the classes that a variable may hold: constructed there, annotat
 A function passed as an argument is called by the package function that receives it, or by the caller where a library
 receives it (`pool.map(f, …)`, `partial(f, …)`). A string "package.module:function" counts as a reference to that function.
 
-Best effort: containers and their elements are not told apart, and a call through an unannotated parameter is not seen.
+Best effort: containers and their elements are not distinguished, and a call through an unannotated parameter is not seen.
 Print the path (`CallGraph.shortest`) and check it by eye.
 """
 

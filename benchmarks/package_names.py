@@ -1,7 +1,7 @@
 """What the names and expressions of a Python package may refer to, from its source alone. Used by call_graph.py.
 
 An expression's value is the classes it may be an instance of and the functions or classes it may be itself. Containers
-and their elements are not told apart: a list of trainers is taken for a trainer.
+and their elements are not distinguished: a list of trainers is taken for a trainer.
 """
 
 from __future__ import annotations

@@ -18,8 +18,9 @@ from common import device_name, interleaved, machine_line, markdown, ratios, spr
 from train_step import COMMON, Ours
 
 from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.context import RunContext
 from cosmos_exp.distributed import Processes
-from cosmos_exp.experiment import context as stages
+from cosmos_exp.experiment.stages.prepare import prepare
 from cosmos_exp.run_folder import RunFolder
 
 
@@ -37,7 +38,7 @@ def trainer(words: list[str], folder: Path) -> Ours:
     )
     record = RunFolder(folder / "-".join(w.replace("=", "") for w in words))
     record.path.mkdir(parents=True)
-    return Ours(config, stages.prepare(config, record, Processes("cpu", 1)), record.path, torch.device("cpu"))
+    return Ours(config, prepare(RunContext(config, record, Processes("cpu", 1))), record.path, torch.device("cpu"))
 
 
 def compare(settings: dict[str, list[str]], repeats: int, folder: Path) -> list[list[Any]]:

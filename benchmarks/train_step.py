@@ -30,13 +30,19 @@ from diffusers.video_processor import VideoProcessor
 from PIL import Image
 
 from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.context import RunContext
 from cosmos_exp.data.video import read_video
 from cosmos_exp.distributed import Processes
-from cosmos_exp.experiment import context as stages
+from cosmos_exp.experiment.stages.common import dtype_of
+from cosmos_exp.experiment.stages.prepare import prepare
+from cosmos_exp.experiment.stages.train import training_cost
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.training.loop import Trainer
+from cosmos_exp.training.model import AdaptedModel
+from cosmos_exp.training.sample_order import sample_order
 from cosmos_exp.training.samples import SampleSource
-from cosmos_exp.training.schedule import learning_rate, step_plan
+from cosmos_exp.training.schedule import lr_at
+from cosmos_exp.training.speed import SpeedMeter
 from cosmos_exp.training.stopping import StopRequest
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.encoders import Encoders
@@ -95,7 +101,7 @@ class Reference:
         self, config: Any, prepared: Any, encoders: Encoders | None, device: torch.device, checkpointing: bool
     ):
         self.config, self.prepared, self.encoders, self.device = config, prepared, encoders, device
-        self.model, _ = load_transformer(prepared.model, stages.dtype_of(config))
+        self.model, _ = load_transformer(prepared.model, dtype_of(config))
         self.parameters = adapters.inject(self.model, config.adapter, config.seed)
         self.model.to(device).train()
         if checkpointing:
@@ -104,15 +110,15 @@ class Reference:
             list(self.parameters.values()), lr=config.training.learning_rate, weight_decay=config.training.weight_decay
         )
         self.source = SampleSource(config, prepared.dataset.train, prepared.cache, latent_statistics(prepared.model))
-        self.plan = step_plan(len(prepared.dataset.train), config.training, config.seed)
+        self.order = sample_order(len(prepared.dataset.train), config.training, config.seed)
         self.done = 0
         self.losses: list[float] = []
 
     def batch(self) -> FlowBatch:
-        batch = self.source.batch(self.plan.batch(self.done), self.device)
+        batch = self.source.batch(self.order.batch(self.done), self.device)
         if self.encoders is None:
             return batch
-        encoded = [self.encode(self.prepared.dataset.train[video]) for _, video in self.plan.batch(self.done)]
+        encoded = [self.encode(self.prepared.dataset.train[video]) for _, video in self.order.batch(self.done)]
         mean, prompt = (torch.cat(parts) for parts in zip(*encoded, strict=True))
         centre, scale = (s.to(self.device) for s in latent_statistics(self.prepared.model))
         if self.device.type == "cuda":
@@ -150,7 +156,7 @@ class Reference:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), training.max_grad_norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.plan.samples_before(self.done), training)
+            group["lr"] = lr_at(self.order.samples_before(self.done), training)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.done += 1
@@ -160,26 +166,25 @@ class Ours:
     """The run's own trainer, a step a call."""
 
     def __init__(self, config: Any, prepared: Any, folder: Path, device: torch.device):
-        processes = Processes(device.type, 1)
-        model, _ = load_transformer(prepared.model, stages.dtype_of(config))
+        context = RunContext(config, RunFolder(folder), Processes(device.type, 1))
+        model, _ = load_transformer(prepared.model, dtype_of(config))
         parameters = adapters.inject(model, config.adapter, config.seed)
         model.to(device).train()
-        memory, flops = stages.training_cost(config, model, parameters)
-        self.flops, self.policies = flops, memory["checkpointing"]
+        self.policies, self.flops = training_cost(config, model, parameters)
         source = SampleSource(config, prepared.dataset.train, prepared.cache, latent_statistics(prepared.model))
-        plan = step_plan(len(prepared.dataset.train), config.training, config.seed)
-        self.trainer = Trainer(
-            config, model, parameters, source, None, plan, RunFolder(folder), processes, lambda *a: None, self.policies
-        )
+        order = sample_order(len(prepared.dataset.train), config.training, config.seed)
+        adapted = AdaptedModel(model, parameters, config, device, self.policies)
+        meter = SpeedMeter(self.flops, device)
+        self.trainer = Trainer(context, adapted, order, source, None, meter, lambda *row: None)
         self.trainer.start_batches()
         self.losses: list[float] = []
 
     def step(self) -> None:
-        trainer = self.trainer
-        trainer.unread.append(trainer.train_step(StopRequest()))
+        trainer, unread = self.trainer, self.trainer.log.unread
+        unread.append(trainer.train_step(StopRequest()))
         trainer.step += 1
-        while len(trainer.unread) > trainer.lag:
-            self.losses.append(trainer.unread.popleft().read(str)[0])
+        while len(unread) > trainer.log.lag:
+            self.losses.append(unread.popleft().read(str)[0])
 
 
 def variants(model: str, kind: str, args: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Any]:
@@ -192,8 +197,8 @@ def variants(model: str, kind: str, args: argparse.Namespace, folder: Path) -> t
     processes = Processes(args.device, 1)
     record = RunFolder(folder / f"{model}-{kind}")
     record.path.mkdir(parents=True)
-    prepared = stages.prepare(config, record, processes)
-    encoders = Encoders(prepared.model, device, stages.dtype_of(config), config.model.prompt_tokens)
+    prepared = prepare(RunContext(config, record, processes))
+    encoders = Encoders(prepared.model, device, dtype_of(config), config.model.prompt_tokens)
     fits = model != "2b"  # without checkpointing the reference does not fit any card at this size
     found: dict[str, Any] = {"reference": lambda: Reference(config, prepared, encoders, device, True)}
     if fits:

@@ -237,7 +237,7 @@ class TestGuidance:
 @torch.no_grad()
 @pytest.mark.parametrize("words", [[], WAN], ids=["linear", "wan"])
 def test_the_given_frame_alone_is_encoded_to_the_same_latent(words, small_config):
-    """diffusers encodes the whole padded clip; its latents of the given frames and its masks are ours, bit for bit."""
+    """diffusers encodes the whole padded clip; its latents of the conditioning frames and its masks equal ours, bit for bit."""
     from diffusers import Cosmos2_5_PredictBasePipeline
 
     from cosmos_exp.world.guardrail import GuardrailOff
