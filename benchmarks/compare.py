@@ -40,7 +40,11 @@ COLUMNS = {
 }
 LABELS = {"windows", "videos", "setting", "adapter", "checkpointing"}
 RATES = {"samples_per_second", "videos_per_hour"}  # the seconds beside them say the same, for a batch of any size
-SECONDS = {"start_up"}  # results whose lists are all seconds, under the name of what was timed
+SECONDS = {
+    "start_up",
+    "run_start",
+    "sweep_start",
+}  # results whose lists are all seconds, under the name of what was timed
 
 
 class ComparisonError(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +54,6 @@ def fetch(
     """
     from huggingface_hub import snapshot_download
 
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
     try:
         folder = snapshot_download(
             repo_id, revision=revision, repo_type=repo_type, allow_patterns=patterns, etag_timeout=5

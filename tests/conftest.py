@@ -87,6 +87,27 @@ def start():
     return call
 
 
+# Files whose tests train, generate, compile or render for seconds each: `make fast` leaves them out.
+SLOW = {"run", "sweep", "speed_paths", "golden_losses", "pretrain", "tabletop_model", "generation", "adapter", "judge"}
+SLOW |= {
+    "fast_transformer",
+    "extending",
+    "extending_data",
+    "tabletop_judge",
+    "tabletop",
+    "sampson",
+    "report",
+    "tracking",
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests of the slow files, and those that use several seconds elsewhere."""
+    for item in items:
+        if item.path.stem.removeprefix("test_") in SLOW or item.name == "test_torch_in_a_process_group":
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_collection_finish(session):
     """The fork server imports torch on the second core while the first tests run."""
     if any("start" in getattr(item, "fixturenames", ()) for item in session.items):

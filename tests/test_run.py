@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,7 @@ from conftest import ROOT, SMALL, wait_until
 from safetensors.torch import load_file
 
 from cosmos_exp.data.video import read_video
+from cosmos_exp.experiment.fork_server import server_pid
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
 
@@ -123,11 +125,10 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, start, 
     assert [r["step"] for r in read_json_lines(folder.train_log)] == [1, 2, 3, 4]
 
 
-def test_two_processes_give_the_losses_of_one_with_accumulation(whole, start, tmp_path):
+def test_two_processes_give_the_losses_of_one_with_accumulation(whole, cli, tmp_path):
     """hardware.num_processes=2 against one process that accumulates two samples (`whole`)."""
-    folder, log = RunFolder(tmp_path / "two"), tmp_path / "log.txt"
-    code = start("run", *ONE_THREAD, f"run_dir={folder.path}", "hardware.num_processes=2", log=log).wait(300)
-    assert code == 0, log.read_text()[-3000:]
+    folder = RunFolder(tmp_path / "two")
+    assert cli("run", *ONE_THREAD, f"run_dir={folder.path}", "hardware.num_processes=2") == 0
     assert folder.manifest["processes"] == 2
     assert losses(folder) == pytest.approx(losses(whole[0]), rel=1e-5)
     validation = [[r["validation_loss"] for r in read_json_lines(f.validation_log)] for f in (folder, whole[0])]
@@ -150,19 +151,27 @@ def test_sigterm_to_the_launcher_of_two_processes_leaves_a_checkpoint(start, tmp
     assert max(saved) == len(read_json_lines(folder.train_log))
 
 
-def test_a_process_of_several_that_fails_is_reported(start, tmp_path):
+def test_a_process_of_several_that_fails_is_reported(cli, tmp_path, capsys):
     """The second of two processes is killed: the run is recorded as failed, and nothing is left running."""
-    folder, log = RunFolder(tmp_path / "run"), tmp_path / "log.txt"
+    folder = RunFolder(tmp_path / "run")
     words = ["hardware.num_processes=2", "training.max_steps=400", "training.epochs=400"]
-    child = start("run", *ONE_THREAD, f"run_dir={folder.path}", *words, log=log)
-    wait_until(lambda: read_json_lines(folder.train_log) or child.poll() is not None)
-    # The ranks are the fork server's children, started in order.
-    servers = psutil.Process(child.pid).children()
-    first, second = sorted((p for s in servers for p in s.children()), key=lambda p: p.create_time())
-    second.kill()
-    assert child.wait(120) == 1, log.read_text()[-3000:]
-    assert folder.status["state"] == "failed", log.read_text()[-3000:]
-    assert not first.is_running() or first.status() == psutil.STATUS_ZOMBIE
+    ranks = []
+
+    def kill_the_second():
+        wait_until(lambda: read_json_lines(folder.train_log))
+        started = psutil.Process(server_pid()).children()  # in the order of their ranks
+        ranks.extend(sorted(started, key=lambda p: p.create_time())[-2:])
+        ranks[1].kill()
+
+    killer = threading.Thread(target=kill_the_second)
+    killer.start()
+    code = cli("run", *ONE_THREAD, f"run_dir={folder.path}", *words)
+    killer.join()
+    assert code == 1
+    assert folder.status["state"] == "failed", folder.status
+    assert "SIGKILL" in folder.status["error"] or "Connection" in folder.status["error"], folder.status
+    assert folder.status["error"].splitlines()[0] in capsys.readouterr().err
+    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in ranks)
 
 
 def test_running_out_of_gpu_memory_says_what_to_do(small_config, tmp_path, monkeypatch):

@@ -45,6 +45,8 @@ None of them may start a thread or touch CUDA: a forked process has no other thr
 
 # Libraries read these when they are imported. A child that has others than the server had is a fresh process.
 _READ_AT_IMPORT = ("HF_", "TRANSFORMERS_", "DIFFUSERS_", "TORCH", "PYTORCH_", "PYTHONHASHSEED", "MKL_", "OPENBLAS_")
+# torch sets this itself as it is imported, and reads it as it compiles.
+_READ_LATER = {"TORCHINDUCTOR_CACHE_DIR"}
 
 _ROOT = str(Path(__file__).parents[2])
 _preload: tuple[str, ...] = PRELOAD
@@ -220,7 +222,7 @@ def _sys_path() -> list[str]:
 
 def _same_at_import(environment: Mapping[str, str]) -> bool:
     """Whether the modules in the fork server were imported under the variables that the child is given."""
-    names = [n for n in {*environment, *_server_environment} if n.startswith(_READ_AT_IMPORT)]
+    names = [n for n in {*environment, *_server_environment} - _READ_LATER if n.startswith(_READ_AT_IMPORT)]
     if "OMP_NUM_THREADS" not in environment:  # a given value is set in the child; a default cannot be
         names.append("OMP_NUM_THREADS")
     return all(environment.get(n) == _server_environment.get(n) for n in names)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from cosmos_exp.config.composing import register, to_config
+from cosmos_exp.config.composing import compose_config, register, to_config
 from cosmos_exp.config.paths import conf_dir
 from cosmos_exp.experiment.fork_server import start_server
 from cosmos_exp.experiment.launching import LOG_TO_FILE, run_isolated
@@ -26,13 +26,17 @@ def run_missing(
 
     Args:
         overrides: of the command line; those of Hydra itself choose the launcher.
+
+    Raises:
+        UserError: the launcher is not installed.
     """
     import hydra
 
     from hydra_plugins.cosmos_exp_sweep import MissingRunsSweeper
 
-    start_server()  # it imports torch while Hydra starts
     own = [o for o in overrides if o.startswith("hydra")]
+    compose_config(own, name, (str(folder),))  # reports a launcher that is not installed
+    start_server()  # it imports torch while Hydra starts
     words = ["--config-dir", str(folder), "--config-name", name, "-m", *own, f"hydra.sweeper._target_={SWEEPER}"]
     MissingRunsSweeper.wanted = tuple((*r.overrides, f"run_dir='{r.folder.path}'") for r in missing)
     argv, sys.argv = sys.argv, ["cosmos-exp", *words]
