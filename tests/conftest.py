@@ -101,6 +101,13 @@ SLOW |= {
 }
 
 
+def pytest_ignore_collect(collection_path, config):
+    """`-m "not slow"` does not even import the slow files."""
+    if config.option.markexpr == "not slow" and collection_path.stem.removeprefix("test_") in SLOW:
+        return True
+    return None
+
+
 def pytest_collection_modifyitems(items):
     """Mark the tests of the slow files, and those that use several seconds elsewhere."""
     for item in items:

@@ -34,7 +34,7 @@ def small(tmp_path):
         "--decoder-clips",
         "1",
         "--workers",
-        "1",
+        "0",
         "--no-compile",
     ]
     return tmp_path, lambda *more: pretrain.main([*options, *more])

@@ -94,7 +94,7 @@ def test_a_sweep_isolates_its_runs_and_again_does_only_the_rest(cli, tmp_path, m
 
 def test_a_killed_sweep_leaves_no_run_behind_and_is_finished_by_the_same_command(start, tmp_path):
     """kill -9 of the sweep ends its run too, and the same command resumes that run and does the next."""
-    words = ["sweep", "rank", *QUICK, "rank=8,16", "training.max_steps=12", "training.epochs=12"]
+    words = ["sweep", "rank", *QUICK, "rank=8,16", "training.max_steps=8", "training.epochs=8"]
     words += ["training.checkpoint_every_steps=2", "generation.num_steps=1"]
     sweep, log = tmp_path / "outputs" / "sweeps" / "rank", tmp_path / "log.txt"
     first, second = RunFolder(sweep / "lora-r8"), RunFolder(sweep / "lora-r16")
@@ -105,13 +105,13 @@ def test_a_killed_sweep_leaves_no_run_behind_and_is_finished_by_the_same_command
     wait_until(lambda: not first.is_locked())
     assert first.status["state"] in ("interrupted", "running")
     killed_at = max(int(p.name.removeprefix("step_")) for p in first.checkpoints.glob("step_*"))
-    assert 2 <= killed_at < 12
+    assert 2 <= killed_at < 8
     assert not second.path.exists()
 
     assert start(*words, log=log, cwd=tmp_path).wait(300) == 0, log.read_text()[-3000:]
     for folder in (first, second):
         assert folder.status["state"] == "done"
-        assert [r["step"] for r in read_json_lines(folder.train_log)] == list(range(1, 13))
+        assert [r["step"] for r in read_json_lines(folder.train_log)] == list(range(1, 9))
     assert len(first.manifest["starts"]) == 2
     assert len(second.manifest["starts"]) == 1
 

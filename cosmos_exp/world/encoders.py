@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from diffusers import Cosmos2_5_PredictBasePipeline, ModelMixin
-from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
 from cosmos_exp.world.loading import check_loaded, load_projection, load_vae
 from cosmos_exp.world.model_folder import ModelFolder
@@ -45,15 +45,27 @@ class Encoders:
 
         The embedding before the projection is the pipeline's: all hidden layers, normalised, concatenated.
         """
-        parts = SimpleNamespace(tokenizer=self.tokenizer, text_encoder=self.text_encoder)
-        # `_get_prompt_embeds` is private: the public `encode_prompt` requires a whole pipeline and returns the negative
-        # prompt too. It uses these two attributes of the pipeline only. Checked with diffusers 0.37 to 0.42.
-        embeds = Cosmos2_5_PredictBasePipeline._get_prompt_embeds(
-            parts, prompt or "", max_sequence_length=self.prompt_tokens, device=self.device, dtype=self.dtype
-        )
+        embeds = embed_prompt(self.tokenizer, self.text_encoder, prompt or "", self.prompt_tokens, self.dtype)
         if prompt is None:
             embeds = torch.zeros_like(embeds)
         return self.projection(embeds)[0].cpu()
+
+
+def embed_prompt(
+    tokenizer: PreTrainedTokenizerBase,
+    text_encoder: Qwen2_5_VLForConditionalGeneration,
+    prompt: str,
+    tokens: int,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """The pipeline's embedding of a prompt before the projection, (1, tokens, channels), on the encoder's device."""
+    parts = SimpleNamespace(tokenizer=tokenizer, text_encoder=text_encoder)
+    # `_get_prompt_embeds` is private: the public `encode_prompt` requires a whole pipeline and returns the negative
+    # prompt too. It uses these two attributes of the pipeline only. Checked with diffusers 0.37 to 0.42.
+    embeds: torch.Tensor = Cosmos2_5_PredictBasePipeline._get_prompt_embeds(
+        parts, prompt, max_sequence_length=tokens, device=text_encoder.device, dtype=dtype
+    )
+    return embeds
 
 
 def encode_frames(vae: ModelMixin, frames: np.ndarray, device: torch.device, dtype: torch.dtype) -> torch.Tensor:

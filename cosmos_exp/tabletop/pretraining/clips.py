@@ -29,6 +29,14 @@ def clips_stage(recipe: Recipe) -> None:
         for k in range(math.ceil(recipe.clips / size))
     ]
     tasks = [t for t in tasks if not t[2].is_file()]
+    if not tasks:
+        return
+    if not recipe.workers:
+        threads = torch.get_num_threads()
+        for task in tqdm(tasks, desc=f"rendering {recipe.clips} human clips", unit="shard", disable=None):
+            render_shard(*task)
+        torch.set_num_threads(threads)
+        return
     bar = tqdm(total=len(tasks), desc=f"rendering {recipe.clips} human clips", unit="shard", disable=None)
     with multiprocessing.get_context("spawn").Pool(recipe.workers) as pool:
         for result in [pool.apply_async(render_shard, task) for task in tasks]:

@@ -73,7 +73,7 @@ def parser(description: str | None, stages: tuple[str, ...]) -> argparse.Argumen
     p.add_argument("--out", type=Path, default=WEIGHTS, help="folder that export writes")
     p.add_argument("--stage", default="all", choices=("all", *stages), help="run one stage only")
     p.add_argument("--threads", type=int, default=2, help="CPU threads")
-    p.add_argument("--workers", type=int, default=2, help="processes that render")
+    p.add_argument("--workers", type=int, default=2, help="processes that render; 0: this process")
     p.add_argument("--seed", type=int, default=0, help="seed of the initial weights and of the decoder's latents")
     _add_data_options(p.add_argument_group("code and clips"))
     _add_transformer_options(p.add_argument_group("transformer"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -204,18 +203,15 @@ def new_transformer(recipe: Recipe) -> nn.Module:
 
 def prompt_embedder(folder: Path) -> Embed:
     """The text encoder of a diffusers folder: prompt -> embedding (tokens, channels) before the projection."""
-    from diffusers import Cosmos2_5_PredictBasePipeline
     from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+
+    from cosmos_exp.world.encoders import embed_prompt
 
     text_encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "text_encoder").eval()
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-    parts = SimpleNamespace(tokenizer=tokenizer, text_encoder=text_encoder)
 
     @torch.no_grad()
     def embed(prompt: str) -> torch.Tensor:
-        # Private, as in world/encoders.py: the public method requires a whole pipeline.
-        return Cosmos2_5_PredictBasePipeline._get_prompt_embeds(
-            parts, prompt, max_sequence_length=64, device="cpu", dtype=torch.float32
-        )[0]
+        return embed_prompt(tokenizer, text_encoder, prompt, 64, torch.float32)[0]
 
     return embed
