@@ -111,7 +111,7 @@ def pytest_ignore_collect(collection_path, config):
 def pytest_collection_modifyitems(items):
     """Mark the tests of the slow files, and those that use several seconds elsewhere."""
     for item in items:
-        if item.path.stem.removeprefix("test_") in SLOW or item.name == "test_torch_in_a_process_group":
+        if item.path.stem.removeprefix("test_") in SLOW or item.name in SLOW_TESTS:
             item.add_marker(pytest.mark.slow)
 
 
