@@ -101,6 +101,9 @@ SLOW |= {
 }
 
 
+SLOW_TESTS = {"test_torch_in_a_process_group", "test_groups_compose_freely", "test_false_positives_stay_near_the_level"}
+
+
 def pytest_ignore_collect(collection_path, config):
     """`-m "not slow"` does not even import the slow files."""
     if config.option.markexpr == "not slow" and collection_path.stem.removeprefix("test_") in SLOW:
