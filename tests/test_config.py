@@ -65,6 +65,8 @@ def test_every_sweep_composes(name):
         ("data.num_frames=16", "4k+1"),
         ("adapter.target_modules=[to_x]", "'to_x'"),
         ("hardware=2xtpu", "8xh100"),
+        ("experiment=papr", "Did you mean experiment=paper"),
+        ("experiment=nope", "Choose one of demo,"),
         ("training.text_dropout=1.5", "at most 1"),
         ("data=lerobot", "data.path=DIR"),
         ("training.condition_frames={1: 0.9}", "sum to 1"),

@@ -26,7 +26,7 @@ def explain(error: BaseException) -> str:
         return f"hydra/launcher={found.group(1)}: not installed. Run `pip install 'cosmos-exp[{extra}]'`."
     if found := re.search(r"Could not find '(\w+)/([^']*)'", text):
         group, value = found.groups()
-        return f"{group}={value}: no such choice; {_choices(group)}"
+        return f"{group}={value}: no such choice. {_choices(group, value)}"
     if found := re.search(r"Ambiguous value for argument '([^=]+)=(.*)'$", text, re.MULTILINE):
         values = found.group(2).replace("'", "")
         return f"{found.group(1)}={values}: several values; add -m to run one after another"
@@ -53,12 +53,14 @@ def _chain(error: BaseException) -> list[str]:
     return messages
 
 
-def _choices(group: str) -> str:
+def _choices(group: str, wrong: str) -> str:
     def order(name: str) -> tuple[bool, int, str]:
         return not name.isdigit(), int(name) if name.isdigit() else 0, name
 
     names = sorted((p.stem for p in (conf_dir() / group).glob("*.yaml")), key=order)
-    return f"choose one of {', '.join(names)}" + (f"; {ANY_OTHER[group]}" if group in ANY_OTHER else "")
+    near = difflib.get_close_matches(wrong, names, n=1, cutoff=0.6)
+    hint = f"Did you mean {group}={near[0]}? " if near else ""
+    return f"{hint}Choose one of {', '.join(names)}" + (f"; {ANY_OTHER[group]}" if group in ANY_OTHER else "")
 
 
 def all_keys(node: object = None, where: str = "") -> list[str]:
