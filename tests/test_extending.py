@@ -71,11 +71,12 @@ def test_add_a_measure(examples, cli, tmp_path, monkeypatch):
 def test_a_measure_is_computed_once_and_null_has_a_reason(examples, tmp_path, monkeypatch):
     from cosmos_exp.config.schema import Config
     from cosmos_exp.metrics import score
+    from cosmos_exp.metrics.interface import ScoredVideo
 
     examples("add_measure")
     monkeypatch.setattr(score, "MEASURE_FUNCTIONS", {"motion:measure_motion": ("motion",)})
     write_video(tmp_path / "a.mp4", np.zeros((1, 32, 32, 3), np.uint8), 8)
-    videos = [score.ScoredVideo("a", seed, None, tmp_path / "a.mp4") for seed in (0, 1)]
+    videos = [ScoredVideo("a", seed, None, tmp_path / "a.mp4") for seed in (0, 1)]
     score.measure_videos(videos, Config(), tmp_path / "scores.jsonl", {("a", 0, "motion")}, show=False)
     (row,) = read_json_lines(tmp_path / "scores.jsonl")
     assert (row["seed"], row["value"]) == (1, None)

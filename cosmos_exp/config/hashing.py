@@ -8,16 +8,20 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 _TRAIN_GROUPS = ("adapter", "model", "data", "training", "seed", "hardware", "approximate")
 _STAGE_GROUPS = {
     "train": _TRAIN_GROUPS,
     "generate": (*_TRAIN_GROUPS, "generation"),
-    "evaluate": (*_TRAIN_GROUPS, "generation", "sampson", "judge"),
+    "evaluate": (*_TRAIN_GROUPS, "generation", "sampson", "measures", "judge"),
 }
 _HARDWARE_KEYS = ("device", "mixed_precision")  # the only ones that change the rounding
 _NOT_IN_TRAINING = ("checkpoint_every_steps", "keep_checkpoints")  # they do not change the adapter
@@ -28,12 +32,21 @@ def stage_hash(config: Config, stage: str = "evaluate") -> str:
     content: JsonObject = {}
     for group in _STAGE_GROUPS[stage]:
         value = getattr(config, group)
-        content[group] = value if isinstance(value, int) else dataclasses.asdict(value)
+        content[group] = value if isinstance(value, int) else _keys(value)
     content["hardware"] = {k: content["hardware"][k] for k in _HARDWARE_KEYS}
     if stage == "train":
         for key in _NOT_IN_TRAINING:
             content["training"].pop(key)
+        content["data"].pop("swaps", None)  # they only add test videos
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _keys(group: DataclassInstance) -> JsonObject:
+    """A group's keys and values, without keys that came after the first version and have their default."""
+    added = {f.name for f in dataclasses.fields(group) if f.metadata.get("added")}
+    default = type(group)()
+    values = dataclasses.asdict(group)
+    return {k: v for k, v in values.items() if k not in added or v != getattr(default, k)}
 
 
 def differences(old: Mapping[str, object], new: Mapping[str, object], where: str = "") -> list[str]:

@@ -13,7 +13,11 @@ from cosmos_exp.config.measures import MARGINS
 
 
 def key(default: Any, help: str, **limits: Any) -> Any:
-    """A field with its help text and limits: `choices`, `gt`, `ge`, `le`."""
+    """A field with its help text and limits: `choices`, `gt`, `ge`, `le`.
+
+    `added=True` marks a key that came after the first version: at its default it does not change a stage's hash, so
+    that older run folders can be resumed.
+    """
     metadata = {"help": help, **limits}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -151,6 +155,13 @@ class Data:
     look: str = key("robot", "tabletop: appearance of the hands", choices=("robot", "human"))
     views: list[str] = key([], "cameras placed side by side in a frame; empty: one view")
     test_pairs: int = key(4, "tabletop: test scenes, each with a left-hand and a right-hand prompt", ge=0)
+    cameras: list[str] = key([], "lerobot: several synchronous cameras, tiled into one frame", added=True)
+    tiling: str = key("auto", "lerobot: tiles of data.cameras, ROWSxCOLUMNS; auto: as square as possible", added=True)
+    swaps: list[list[str]] = key(
+        [],
+        "word pairs, e.g. [[left,right]]: each test prompt also runs with the other word, for word_effect",
+        added=True,
+    )
 
 
 @dataclass
@@ -243,6 +254,16 @@ class Sampson:
 
 
 @dataclass
+class Measures:
+    """Measures beside the Sampson error and the judge. They need no weights."""
+
+    references: bool = key(True, "also score the recorded continuation (real) and the held first frame (frozen)")
+    recording: bool = key(True, "compare with the recording, where there is one: PSNR, SSIM, motion masks, motion")
+    motion: bool = key(True, "flow warping error, and survival and smoothness of tracks")
+    words: bool = key(True, "word_effect and word_side, for test prompts that differ in one word")
+
+
+@dataclass
 class Judge:
     """Scores from 1 to 5."""
 
@@ -298,6 +319,7 @@ class Config:
     training: Training = key(Training, "training")
     generation: Generation = key(Generation, "test videos")
     sampson: Sampson = key(Sampson, "Sampson error")
+    measures: Measures = key(Measures, "further measures")
     judge: Judge = key(Judge, "scores")
     tracking: Tracking = key(Tracking, "dashboard")
     margins: dict[str, float] = key(

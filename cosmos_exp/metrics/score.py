@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -11,7 +10,7 @@ from tqdm import tqdm
 from cosmos_exp.config.builders import resolve_builder
 from cosmos_exp.config.schema import Config
 from cosmos_exp.files import append_json_line
-from cosmos_exp.metrics.interface import MeasureFunction
+from cosmos_exp.metrics.interface import MeasureFunction, ScoredVideo
 from cosmos_exp.metrics.judges.asking import judge_all
 from cosmos_exp.metrics.judges.interface import Judge, Question
 from cosmos_exp.metrics.judges.rubric import load_rubric
@@ -23,16 +22,6 @@ MEASURE_FUNCTIONS: dict[str, tuple[str, ...]] = {
 }
 
 ScoreKey = tuple[str, int, str]  # sample, seed, measure
-
-
-@dataclass(frozen=True)
-class ScoredVideo:
-    """A generated video, its start noise's seed and the test pair that it belongs to."""
-
-    sample: str
-    seed: int
-    prompt: str | None
-    path: Path
 
 
 def measure_videos(
@@ -57,14 +46,17 @@ def measure_videos(
     for path, names in MEASURE_FUNCTIONS.items():
         missing = [v for v in videos if any((v.sample, v.seed, name) not in done for name in names)]
         measure: MeasureFunction = resolve_builder("metrics.score.MEASURE_FUNCTIONS", path)
-        results = measure([v.path for v in missing], config, workers)
+        results = measure(missing, config, workers)
         if results is None:
             continue
         progress = tqdm(results, "measuring", len(missing), unit="video", disable=None if show else True)
         for video, result in zip(missing, progress, strict=True):
             for name, (value, reason) in result.values.items():
                 if (video.sample, video.seed, name) not in done:
-                    _append(scores, video, name, value, {"reason": reason if value is None else None, **result.detail})
+                    detail = {"reason": reason if value is None else None, **result.detail}
+                    if name in result.curves:
+                        detail["curve"] = result.curves[name]
+                    _append(scores, video, name, value, detail)
 
 
 def judge_videos(

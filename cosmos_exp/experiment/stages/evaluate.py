@@ -12,7 +12,8 @@ from cosmos_exp.experiment.stages.generate import pair_tasks
 from cosmos_exp.experiment.stages.prepare import Inputs
 from cosmos_exp.files import write_json, write_json_lines
 from cosmos_exp.metrics.judges.registry import load_judge
-from cosmos_exp.metrics.score import ScoredVideo, judge_videos, measure_videos
+from cosmos_exp.metrics.interface import ScoredVideo
+from cosmos_exp.metrics.score import judge_videos, measure_videos
 from cosmos_exp.statistics.intervals import summarize
 from cosmos_exp.statistics.scores import read_scores
 

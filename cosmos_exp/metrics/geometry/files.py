@@ -22,7 +22,7 @@ from cosmos_exp.metrics.geometry.calibration import load_calibration
 from cosmos_exp.metrics.geometry.results import VideoResult
 from cosmos_exp.metrics.geometry.sampson import measure_views
 from cosmos_exp.metrics.geometry.views import View, parse_layout, views_of
-from cosmos_exp.metrics.interface import Measured
+from cosmos_exp.metrics.interface import Measured, ScoredVideo
 
 SOURCES_PER_PROCESS = 4  # starting a process costs about a second, so it must have this many sources to measure
 
@@ -118,7 +118,7 @@ def with_data_views(settings: SampsonSettings, data_views: list[str]) -> Sampson
     return replace(settings, layout=f"1x{len(data_views)}", views=list(data_views))
 
 
-def measure_sampson(videos: Sequence[Path], config: Config, workers: int) -> Iterator[Measured] | None:
+def measure_sampson(videos: Sequence[ScoredVideo], config: Config, workers: int) -> Iterator[Measured] | None:
     """The Sampson measures of a run's videos (see `metrics.interface.MeasureFunction`).
 
     Raises:
@@ -129,8 +129,8 @@ def measure_sampson(videos: Sequence[Path], config: Config, workers: int) -> Ite
     return _measure_sampson(videos, with_data_views(config.sampson, config.data.views), workers)
 
 
-def _measure_sampson(videos: Sequence[Path], settings: SampsonSettings, workers: int) -> Iterator[Measured]:
-    sources = [Source(str(path), (path,)) for path in videos]
+def _measure_sampson(videos: Sequence[ScoredVideo], settings: SampsonSettings, workers: int) -> Iterator[Measured]:
+    sources = [Source(str(v.path), (v.path,)) for v in videos]
     with source_pool(len(sources), settings, workers) as (pool_map, threads):
         for result in pool_map(partial(measure_source, settings=settings, threads=threads), sources):
             if isinstance(result, str):
