@@ -15,8 +15,8 @@ help:  ## list the targets
 demo: $(STAMP)  ## set up, then train, generate and score base, LoRA and DoRA of the embedded world (minutes, no GPU)
 	$(BIN)/cosmos-exp sweep demo
 
-test: $(STAMP) lint  ## set up, lint, then run all tests
-	$(BIN)/python -m pytest
+test: $(STAMP) lint  ## set up, lint, then run all tests, two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 fast: $(STAMP)  ## the inner loop: ruff, import rules and the quick tests, under a minute
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from cosmos_exp.errors import RunError
+from cosmos_exp.provenance import available_cores
 
 RENDEZVOUS = "COSMOS_EXP_RENDEZVOUS"  # init_method of the process group; unset: torchrun's environment variables
 Item = TypeVar("Item")
@@ -36,7 +37,7 @@ class Processes:
         self.device = torch.device(f"cuda:{local_rank}" if device == "cuda" else "cpu")
         if device == "cuda":
             torch.cuda.set_device(self.device)
-        torch.set_num_threads(num_threads or max(1, (os.cpu_count() or 1) // self.size))
+        torch.set_num_threads(num_threads or max(1, available_cores() // self.size))
         if self.size > 1 and not dist.is_initialized():
             backend = "nccl" if device == "cuda" else "gloo"
             dist.init_process_group(backend, os.environ.get(RENDEZVOUS), rank=self.rank, world_size=self.size)

@@ -35,6 +35,11 @@ class Environment(TypedDict):
     git: GitState
 
 
+def available_cores() -> int:
+    """CPU cores that this process may use: those of its affinity mask (taskset, Slurm, containers), else all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -50,7 +55,7 @@ def environment() -> Environment:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": platform.node(),
-        "cpus": os.cpu_count(),
+        "cpus": available_cores(),
         "packages": versions,
         "git": _git_state(),
     }

@@ -38,6 +38,14 @@ WAN = [
 ]
 
 
+def pytest_configure(config):
+    """Each worker of pytest-xdist gets a core of its own: two that share both cores take longer than one alone."""
+    worker = getattr(config, "workerinput", {}).get("workerid")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """Nothing outside the tests' own folders is read or written."""

@@ -15,6 +15,7 @@ from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import Interrupted, RunError, UserError
 from cosmos_exp.experiment.fork_server import start
 from cosmos_exp.experiment.process_group import run_several
+from cosmos_exp.provenance import available_cores
 from cosmos_exp.run_folder import RunFolder
 
 WORK = "cosmos_exp.experiment.worker:work"  # by name: worker imports run, and run imports this module
@@ -34,7 +35,7 @@ def launch(config: Config, log: Path | None = None) -> None:
     folder = RunFolder(str(config.run_dir))
     folder.path.mkdir(parents=True, exist_ok=True)
     count = config.hardware.num_processes
-    threads = config.hardware.num_threads or max(1, (os.cpu_count() or 1) // count)
+    threads = config.hardware.num_threads or max(1, available_cores() // count)
     codes = run_several(WORK, [(config,)] * count, [{"OMP_NUM_THREADS": str(threads)}] * count, log=log)
     if not any(codes):
         return
