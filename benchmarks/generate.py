@@ -27,12 +27,12 @@ from train_step import COMMON, MODELS
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.schema import Config
-from cosmos_exp.data.dataset import pair_frames
+from cosmos_exp.data.pair_frames import pair_frames
 from cosmos_exp.data.video import write_video
 from cosmos_exp.distributed import Processes
 from cosmos_exp.experiment.stages.common import dtype_of
-from cosmos_exp.experiment.stages.generate import pair_tasks
 from cosmos_exp.experiment.stages.prepare import Inputs, prepare
+from cosmos_exp.experiment.stages.tasks import video_tasks
 from cosmos_exp.generation.videos import Generator, VideoTask, start_noise
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.world.guardrail import GuardrailOff
@@ -61,7 +61,7 @@ def plain(config: Config, inputs: Inputs, folder: Path, device: torch.device) ->
     pipe.to(device)
     torch.set_grad_enabled(True)
     generation, data = config.generation, config.data
-    task = pair_tasks(config, inputs.dataset.pairs, inputs.dataset, lambda s, seed: folder / f"{s}.mp4")[0]
+    task = video_tasks(config, inputs.dataset.pairs, inputs.dataset.held_out, lambda s, seed: folder / f"{s}.mp4")[0]
     shape = (config.model.z_dim, (data.num_frames - 1) // 4 + 1, data.height // 8, data.width // 8)
 
     @torch.no_grad()
@@ -96,7 +96,7 @@ def ours(config: Config, inputs: Inputs, folder: Path, device: torch.device) -> 
     maker = Generator(config, pipe, inputs.cache.prompt, device)
     pair = inputs.dataset.pairs[0]
     negative = negative_prompt(config.generation.negative_prompt)
-    conditioning = partial(pair_frames, pair, inputs.dataset, config.data, 1)
+    conditioning = partial(pair_frames, pair, inputs.dataset.held_out, config.data, 1)
     made: list[np.ndarray] = []
     inner = maker.frames
     maker.frames = lambda task, negative: made.append(inner(task, negative)) or made[-1]  # type: ignore[method-assign]

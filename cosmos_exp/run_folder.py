@@ -11,6 +11,7 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, write_json
 from cosmos_exp.provenance import now
 
+REFERENCES = ("real", "frozen")  # the recorded continuation of a test pair, and its first frame held
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 
 
@@ -29,12 +30,21 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.videos = self.path / "videos"
         self.scores = self.path / "scores.jsonl"
+        self.references = self.path / "references"
         self.metrics = self.path / "metrics.json"
         self.log = self.path / "log.txt"
 
     def video(self, sample: str, seed: int) -> Path:
         """videos/<sample>__seed<k>.mp4"""
         return self.videos / f"{sample}__seed{seed}.mp4"
+
+    def reference_video(self, kind: str, sample: str) -> Path:
+        """references/<kind>/<sample>.mp4; `kind` is real (the recording) or frozen (the held first frame)."""
+        return self.references / kind / f"{sample}.mp4"
+
+    def reference_scores(self, kind: str) -> Path:
+        """references/<kind>/scores.jsonl"""
+        return self.references / kind / "scores.jsonl"
 
     def read(self, path: Path) -> JsonObject:
         """A JSON record; empty if the file does not exist."""

@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from conftest import ROOT, SMALL, wait_until
@@ -64,9 +65,16 @@ def test_a_run_leaves_what_the_contract_says(whole):
     assert videos == ["robot_0000_left__seed0.mp4", "robot_0000_right__seed0.mp4"]
     assert read_video(folder.videos / videos[0]).shape == (17, 96, 160, 3)
     scores = read_json_lines(folder.scores)
-    assert {(r["sample"], r["measure"]) for r in scores} == {
-        (s, m) for s in ("robot_0000_left", "robot_0000_right") for m in ("tse", "tse_moving", "static_share")
-    }
+    samples = ("robot_0000_left", "robot_0000_right")
+    expected = {(s, m) for s in samples for m in ("tse", "tse_moving", "static_share", "word_side")}
+    assert expected <= {(r["sample"], r["measure"]) for r in scores}
+    for kind in ("real", "frozen"):  # the recorded continuation and the held first frame, scored likewise
+        frames = read_video(folder.reference_video(kind, samples[0]))
+        assert frames.shape == (17, 96, 160, 3)
+        assert (np.abs(frames.astype(int) - frames[0]).max(axis=(1, 2, 3))[1:] > 100).any() == (kind == "real")
+        assert expected <= {(r["sample"], r["measure"]) for r in read_json_lines(folder.reference_scores(kind))}
+    assert manifest["data"]["recorded"] == list(samples)
+    assert len(set(manifest["data"]["scenes"].values())) == 1  # both prompts have one first frame
     assert set(scores[0]) == {"sample", "seed", "prompt", "video", "measure", "value", "detail"}
     metrics = folder.read(folder.metrics)
     assert {"mean", "ci_low", "ci_high", "n"} <= set(metrics["measures"]["tse"])
@@ -290,7 +298,8 @@ def test_real_robot_video_goes_through_all_stages(real_data, cli, tmp_path):
     manifest = folder.manifest
     assert sorted(len(manifest["data"][k]) for k in ("train", "validation", "test")) == [1, 1, 3]
     assert any("egoview" in n for n in manifest["data"]["notes"])
-    assert len(read_json_lines(folder.scores)) == 3
+    assert len({(r["sample"], r["seed"]) for r in read_json_lines(folder.scores)}) == 1
+    assert sorted(manifest["data"]["recorded"]) == sorted(manifest["data"]["test"])
 
 
 def test_video2world_takes_five_frames_of_a_held_out_clip(cli, tmp_path):
@@ -309,8 +318,18 @@ def test_video2world_takes_five_frames_of_a_held_out_clip(cli, tmp_path):
         "training.schedule.warmup_samples=0",
         f"run_dir={tmp_path / 'run'}",
     ]
-    assert cli("run", *words) == 0
-    assert len(list((tmp_path / "run" / "videos").iterdir())) == 1
+    assert cli("run", *words, "data.swaps=[[left,right]]") == 0
+    folder = RunFolder(tmp_path / "run")
+    (sample,) = folder.manifest["data"]["test"]
+    names = {p.name.split("__")[0] for p in folder.videos.iterdir()}
+    other = ({"left", "right"} - {"left" if "left" in read_json_lines(folder.scores)[0]["prompt"] else "right"}).pop()
+    assert names == {sample, f"{sample}~{other}"}
+    # the frames after the five conditioning frames are held
+    frozen = read_video(folder.reference_video("frozen", sample)).astype(int)
+    assert np.abs(frozen[:5] - frozen[4]).mean() > 4 * np.abs(frozen[5:] - frozen[4]).mean()
+    effects = [r for r in read_json_lines(folder.scores) if r["measure"] == "word_effect"]
+    assert [(r["sample"], r["value"]) for r in effects] == [(sample, None)]
+    assert "generation.seeds" in effects[0]["detail"]["reason"]
 
 
 def test_generate_makes_each_adapters_videos_once(whole, start, cli, tmp_path, capsys):

@@ -13,22 +13,28 @@ class Measure:
         better: 1 if higher is better, -1 if lower is better, 0 if neither (such a measure is not tested).
         margin: Differences smaller than this do not matter (test of equivalence), in the measure's unit; None: not tested.
         unit: Unit or scale, as tables show it.
+        main: Whether the measure is in a report's main table; the others are in a table of their own.
     """
 
     better: int = 1
     margin: float | None = None
     unit: str = ""
+    main: bool = False
 
+
+ARROWS = {1: " ↑", -1: " ↓", 0: ""}  # by Measure.better, in headings
 
 # The order is the order of the columns in tables. A measure that is not listed comes last and is taken as `Measure()`.
 MEASURES = {
-    "tse": Measure(better=-1, margin=0.05, unit="px"),
+    "tse": Measure(better=-1, margin=0.05, unit="px", main=True),
     "tse_moving": Measure(better=-1, margin=0.05, unit="px"),
     "static_share": Measure(better=0, unit="share"),
-    "cse": Measure(better=-1, margin=0.05, unit="px"),
+    "cse": Measure(better=-1, margin=0.05, unit="px", main=True),
     "cse_moving": Measure(better=-1, margin=0.05, unit="px"),
-    "physics": Measure(better=1, margin=0.25, unit="1 to 5"),
-    "instruction": Measure(better=1, margin=0.25, unit="1 to 5"),
+    "word_side": Measure(better=1, unit="share", main=True),
+    "word_effect": Measure(better=1, unit="noise effects", main=True),
+    "physics": Measure(better=1, margin=0.25, unit="1 to 5", main=True),
+    "instruction": Measure(better=1, margin=0.25, unit="1 to 5", main=True),
 }
 
 # The default of the configuration key `margins`. Sorted by unit: config.yaml lists the judged measures first.
@@ -37,6 +43,12 @@ MARGINS = {
     for name, margin in ((n, MEASURES[n].margin) for n in sorted(MEASURES, key=lambda n: MEASURES[n].unit))
     if margin is not None
 }
+
+
+def split_main(names: list[str]) -> tuple[list[str], list[str]]:
+    """The measures of the main table, and the others. A measure that is not in MEASURES is a main one."""
+    main = [n for n in names if n not in MEASURES or MEASURES[n].main]
+    return (main, [n for n in names if n not in main]) if main else (names, [])
 
 
 def measure_info(name: str) -> Measure:

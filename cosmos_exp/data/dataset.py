@@ -7,17 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from cosmos_exp.config.schema import Config, Data
 from cosmos_exp.data.clips import CheckedClip, probe_clip
 from cosmos_exp.data.location import ensure_data
+from cosmos_exp.data.pair_frames import check_pair
 from cosmos_exp.data.readers.pairs import read_test_pairs
 from cosmos_exp.data.readers.records import Clip, TestPair
 from cosmos_exp.data.readers.registry import read_episodes
-from cosmos_exp.data.video import read_image, resize
-from cosmos_exp.data.windows import load_window
-from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.errors import RunError
 from cosmos_exp.rng import generator
 
 Progress = Callable[[list[Clip]], Iterable[Clip]]  # wraps a list in a progress bar
@@ -70,8 +67,7 @@ def inspect_data(data: Data, folder: Path, tests: Path | None, progress: Progres
     pairs = read_test_pairs(tests, found.problems) if tests else []
     for pair in pairs:
         try:
-            assert isinstance(pair.image, Path), "test pairs on disk are images"
-            read_image(pair.image)
+            check_pair(pair, data)
         except RunError as error:
             found.problems.append(str(error))
     return Inspection(checked, pairs, found.problems, found.notes)
@@ -120,24 +116,3 @@ def _fingerprint(clips: list[CheckedClip]) -> str:
     for c in clips:
         digest.update(f"{c.clip.name}\0{c.sha256}\0{c.start}\0{c.stop}\0{c.clip.prompt}\n".encode())
     return digest.hexdigest()[:16]
-
-
-def pair_frames(pair: TestPair, dataset: Dataset | None, data: Data, count: int) -> np.ndarray:
-    """The conditioning frames of a test pair: uint8 (count, height, width, 3).
-
-    Args:
-        dataset: the run's data; None if all test pairs are images.
-        count: number of conditioning frames.
-
-    Raises:
-        UserError: more than one frame is required and the test pair is an image.
-    """
-    if isinstance(pair.image, Path):
-        if count > 1:
-            raise UserError(
-                "generation.mode=video2world conditions on several frames, and a test pair from data.test_path has one. "
-                "Set data.test_videos to hold clips out, and data.test_path=null."
-            )
-        return resize(read_image(pair.image)[None], data.height, data.width, data.resize)
-    assert dataset is not None, "a clip's frames come from the run's data"
-    return load_window(dataset.held_out[pair.name], data, 0)[:count]

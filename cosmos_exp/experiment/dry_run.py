@@ -10,6 +10,7 @@ from rich.table import Table
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.layers import update_scale
 from cosmos_exp.config.schema import Config
+from cosmos_exp.config.tiling import describe_tiles
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.experiment.cost import Counts, Rows, cost_rows, count_parameters
 from cosmos_exp.experiment.preflight import Finding, findings
@@ -91,7 +92,7 @@ def _model_rows(config: Config, counts: Counts) -> Rows:
 
 def _training_rows(config: Config) -> Rows:
     videos, source = num_videos(config)
-    first = [("training videos", f"{videos} ({source})")]
+    first = [("training videos", f"{videos} ({source})"), *(("tiles", t) for t in describe_tiles(config.data))]
     if config.adapter.kind == "none":
         return first
     if videos < 1:

@@ -18,7 +18,7 @@ from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.stages.common import dtype_of
-from cosmos_exp.experiment.stages.generate import pair_tasks
+from cosmos_exp.experiment.stages.tasks import tested_pairs, video_tasks
 from cosmos_exp.generation.videos import Generator
 from cosmos_exp.run_folder import ADAPTER_FILE
 from cosmos_exp.world import adapter as adapters
@@ -93,7 +93,7 @@ def generate_adapters(
         if file:
             _add(transformer, file, alpha, fingerprints["transformer"])
             original = adapters.merge(transformer, keep_original=True) if config.generation.merge_adapter else {}
-        tasks = pair_tasks(config, pairs, None, partial(_video_path, out / name))
+        tasks = video_tasks(config, tested_pairs(config, pairs), {}, partial(_video_path, out / name))
         made = generator.make(tasks, negative)
         if file:
             adapters.remove(transformer, original)

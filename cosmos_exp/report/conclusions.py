@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cosmos_exp.config.measures import measure_info
+from cosmos_exp.config.measures import measure_info, split_main
 from cosmos_exp.report.formatting import number
 from cosmos_exp.report.pairs import matched_values
 from cosmos_exp.report.results import Results, is_different, is_equivalent
@@ -14,9 +14,11 @@ _FEW_PROMPTS = 6  # with fewer, no permutation test can reach 5 %
 
 
 def conclusions(results: Results) -> list[str]:
-    """One sentence per comparison: better, worse, equivalent, or inconclusive."""
+    """One sentence per comparison in a main measure: better, worse, equivalent, or inconclusive."""
     by_name = {v.name: v for v in results.variants}
-    return [_sentence(d, by_name[d.a], by_name[d.b]) for d in results.differences if d.mean is not None]
+    main, _ = split_main(results.measures)
+    own = [d for d in results.differences if d.mean is not None and d.measure in main]
+    return [_sentence(d, by_name[d.a], by_name[d.b]) for d in own]
 
 
 def _sentence(d: Difference, a: Variant, b: Variant) -> str:

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosmos_exp.config.layers import update_scale
-from cosmos_exp.config.measures import measure_info
+from cosmos_exp.config.measures import measure_info, split_main
 from cosmos_exp.config.schema import Adapter
 from cosmos_exp.files import read_json_lines
-from cosmos_exp.report.results import Results, cost, is_different
+from cosmos_exp.report.horizon import Curve, curve_measures, mean_curve
+from cosmos_exp.report.results import NO_SCORES, Results, cost, is_different
 from cosmos_exp.report.spectrum import effective_rank, update_spectra
 from cosmos_exp.report.variants import Variant
 from cosmos_exp.statistics.scores import MeasureSummary
@@ -23,7 +24,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 LABELS = {"lora": "LoRA", "dora": "DoRA"}
-COLORS = {"lora": "tab:blue", "dora": "tab:orange", "base": "0.45"}
+COLORS = {"lora": "tab:blue", "dora": "tab:orange", "base": "0.45", "real": "tab:green", "frozen": "tab:purple"}
+OTHER = "tab:brown"  # colour of an adapter kind that is not listed
 MARKERS = {"lora": "o", "dora": "s"}
 SHIFTS = {"lora": 0.97, "dora": 1.03}  # on the axis of ranks, so that error bars do not overlap
 DIRECTIONS = {1: "higher is better", -1: "lower is better", 0: ""}  # by Measure.better
@@ -39,6 +41,7 @@ def draw_all(results: Results, out: Path) -> list[Path]:
     kinds: dict[str, Callable[[Results], Figure | None]] = {
         "loss": loss_curves,
         "rank": by_rank,
+        "horizon": horizon_curves,
         "differences": forest,
         "cost": cost_against_score,
         "spectrum": spectra,
@@ -113,12 +116,15 @@ def by_rank(results: Results) -> Figure | None:
     if not adapted or not results.measures:
         return None
     ranks = sorted({v.adapter["rank"] for v in adapted})
-    figure, axes = _grid(len(results.measures))
-    for ax, measure in zip(axes, results.measures, strict=True):
+    measures, _ = split_main(results.measures)
+    figure, axes = _grid(len(measures))
+    for ax, measure in zip(axes, measures, strict=True):
         for v in results.variants:
             if v.is_base:
-                _band(ax, results.table[v.name][measure])
-        for kind in LABELS:
+                _band(ax, results.table[v.name][measure], "base")
+        for r in results.references:
+            _band(ax, r.table.get(measure, NO_SCORES), r.name)
+        for kind in dict.fromkeys(v.adapter["kind"] for v in adapted):
             own = [v for v in adapted if v.adapter.get("kind") == kind]
             _points(ax, [(v.adapter["rank"], results.table[v.name][measure]) for v in own], kind)
         ax.set_xscale("log", base=2)
@@ -132,22 +138,55 @@ def by_rank(results: Results) -> Figure | None:
     return figure
 
 
-def _band(ax: Axes, base: MeasureSummary) -> None:
-    """The base's mean as a line and its interval as a band."""
-    mean, low, high = base["mean"], base["ci_low"], base["ci_high"]
+def _band(ax: Axes, summary: MeasureSummary, name: str) -> None:
+    """A mean as a line and its interval as a band, for the base and the references."""
+    mean, low, high = summary["mean"], summary["ci_low"], summary["ci_high"]
     if mean is not None:
-        ax.axhline(mean, color=COLORS["base"], lw=1, ls="--", label="base")
+        ax.axhline(mean, color=COLORS[name], lw=1, ls="--", label=name)
     if low is not None and high is not None:
-        ax.axhspan(low, high, color=COLORS["base"], alpha=0.15, lw=0)
+        ax.axhspan(low, high, color=COLORS[name], alpha=0.12, lw=0)
 
 
 def _points(ax: Axes, summaries: list[tuple[int, MeasureSummary]], kind: str) -> None:
     """Means over the rank with error bars."""
-    found = [(r * SHIFTS[kind], s["mean"], *_errors(s)) for r, s in summaries if s["mean"] is not None]
+    shift = SHIFTS.get(kind, 1.0)
+    found = [(r * shift, s["mean"], *_errors(s)) for r, s in summaries if s["mean"] is not None]
     if found:
         x, y, low, high = np.array(sorted(found)).T
-        color, marker, label = COLORS[kind], MARKERS[kind], LABELS[kind]
+        color, marker, label = COLORS.get(kind, OTHER), MARKERS.get(kind, "^"), LABELS.get(kind, kind)
         ax.errorbar(x, y, [low, high], color=color, marker=marker, ms=5, capsize=3, lw=1.2, label=label)
+
+
+def horizon_curves(results: Results) -> Figure | None:
+    """Measures over the frames after the conditioning frames: one line per variant, real and frozen as bands."""
+    rows = {v.name: v.rows() for v in results.variants} | {r.name: r.rows for r in results.references}
+    names = curve_measures([row for own in rows.values() for row in own], results.measures)
+    if not names:
+        return None
+    figure, axes = _grid(len(names))
+    for ax, measure in zip(axes, names, strict=True):
+        for i, v in enumerate(results.variants):
+            curve = mean_curve(rows[v.name], measure)
+            _curve(ax, curve, COLORS["base"] if v.is_base else f"C{i % 10}", v.name)
+        for r in results.references:
+            curve = mean_curve(r.rows, measure)
+            _curve(ax, curve, COLORS[r.name], r.name, band=True)
+        info = measure_info(measure)
+        ax.set_title(f"{measure} ({info.unit})  {DIRECTIONS[info.better]}", fontsize=9)
+        ax.set_xlabel("frame after the conditioning frames")
+        ax.grid(alpha=0.3)
+    axes[0].legend(fontsize=7)
+    return figure
+
+
+def _curve(ax: Axes, curve: Curve | None, color: str, label: str, band: bool = False) -> None:
+    """The mean as a line; with `band`, its interval over prompts as a band around a dashed line."""
+    if curve is None:
+        return
+    frames = np.arange(1, len(curve.mean) + 1)
+    ax.plot(frames, curve.mean, color=color, lw=1.3, ls="--" if band else "-", label=label)
+    if band and curve.low is not None and curve.high is not None:
+        ax.fill_between(frames, curve.low, curve.high, color=color, alpha=0.15, lw=0)
 
 
 def forest(results: Results) -> Figure | None:
@@ -188,7 +227,14 @@ def cost_against_score(results: Results) -> Figure | None:
             if x is None or summary["mean"] is None:
                 continue
             kind, (low, high) = v.adapter["kind"], _errors(summary)
-            ax.errorbar(x, summary["mean"], [[low], [high]], color=COLORS[kind], marker=MARKERS[kind], capsize=3)
+            ax.errorbar(
+                x,
+                summary["mean"],
+                [[low], [high]],
+                color=COLORS.get(kind, OTHER),
+                marker=MARKERS.get(kind, "^"),
+                capsize=3,
+            )
             ax.annotate(v.name, (x, summary["mean"]), textcoords="offset points", xytext=(5, 4), fontsize=6)
         ax.set_xlabel(label)
         ax.set_ylabel(measure)
@@ -210,7 +256,7 @@ def spectra(results: Results) -> Figure | None:
                 continue
             values = by_kind[kind]
             effective = float(np.mean([effective_rank(row) for row in values]))
-            style, label = "-" if v.adapter["kind"] == "lora" else "--", f"{v.name}: {effective:.1f}"
+            style, label = "--" if v.adapter["kind"] == "dora" else "-", f"{v.name}: {effective:.1f}"
             x, y = np.arange(1, values.shape[1] + 1), np.maximum(values.mean(0), 1e-12)
             ax.plot(x, y, style, color=f"C{i % 10}", lw=1.2, label=label)
         ax.set_yscale("log")

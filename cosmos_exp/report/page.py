@@ -12,11 +12,12 @@ import jinja2
 import yaml
 
 from cosmos_exp.config.hashing import differences as config_differences
-from cosmos_exp.config.measures import measure_info
+from cosmos_exp.config.measures import measure_info, split_main
 from cosmos_exp.files import JsonObject
 from cosmos_exp.report.conclusions import conclusions
 from cosmos_exp.report.formatting import number, summary_text
-from cosmos_exp.report.results import Results, average, cost
+from cosmos_exp.report.references import MEANINGS, Reference
+from cosmos_exp.report.results import NO_SCORES, Results, average, cost
 from cosmos_exp.report.variants import Variant
 from cosmos_exp.statistics.scores import ScoreRow
 
@@ -48,7 +49,7 @@ class VideoCell:
 
 @dataclass(frozen=True)
 class VideoRow:
-    """The videos of one prompt, one per variant."""
+    """The videos of one prompt: the recording if there is one, then one per variant."""
 
     sample: str
     prompt: str
@@ -65,9 +66,13 @@ def write_page(path: Path, results: Results, figures: list[Path]) -> None:
         lstrip_blocks=True,
     )
     rows, left_out = video_rows(results.variants)
+    main, others = split_main(results.measures)
     text = environment.get_template("page.html.j2").render(
         title=results.title,
-        measures=[{"name": m, "better": measure_info(m).better} for m in results.measures],
+        measures=[
+            {"name": m, "better": measure_info(m).better, "warning": results.warnings.get(m, "")} for m in main + others
+        ],
+        references=[_reference(r, results) for r in results.references],
         variants=[_variant(v, results) for v in results.variants],
         conclusions=conclusions(results),
         notes=results.notes,
@@ -110,13 +115,20 @@ def _variant(variant: Variant, results: Results) -> dict[str, object]:
     }
 
 
+def _reference(reference: Reference, results: Results) -> dict[str, object]:
+    """What the template shows of the recordings or the frozen videos."""
+    summaries = {m: reference.table.get(m, NO_SCORES) for m in results.measures}
+    cells = {m: {"text": summary_text(s), "value": s["mean"]} for m, s in summaries.items()}
+    return {"name": reference.name, "what": MEANINGS[reference.name], "measures": cells}
+
+
 def _plain(config: JsonObject) -> JsonObject:
     """The configuration without names and places."""
     return {k: v for k, v in config.items() if k not in ("run_dir", "name", "cache_dir")}
 
 
 def video_rows(variants: list[Variant]) -> tuple[list[VideoRow], str | None]:
-    """One row per prompt with each variant's video of the first generation seed, as far as `MOST_MIB` allows.
+    """One row per prompt: its recording, and each variant's video of the first seed, as far as `MOST_MIB` allows.
 
     Returns:
         The rows, and a sentence about the prompts that are left out; None if there are none.
@@ -128,7 +140,10 @@ def video_rows(variants: list[Variant]) -> tuple[list[VideoRow], str | None]:
             samples.setdefault(row["sample"], row["prompt"] or row["sample"])
     used, skipped, rows = 0, 0, []
     for sample, prompt in sorted(samples.items()):
-        found = [(v, *_first_video(v, sample)) for v in done]
+        found = [(v.name, *_first_video(v, sample)) for v in done]
+        recorded = _recording(done, sample)
+        if recorded:
+            found.insert(0, ("real", *recorded))
         size = sum(file.stat().st_size for _, _, file in found if file)
         if used + size > MOST_MIB * 2**20:
             skipped += 1
@@ -149,11 +164,21 @@ def _first_video(variant: Variant, sample: str) -> tuple[list[ScoreRow], Path | 
     return own, file if file and file.is_file() else None
 
 
-def _cell(variant: Variant, rows: list[ScoreRow], file: Path | None) -> VideoCell:
+def _recording(variants: list[Variant], sample: str) -> tuple[list[ScoreRow], Path | None] | None:
+    """The scores and the file of a prompt's recording; None if there is none."""
+    for run in (run for v in variants for run in v.done):
+        file = run.folder.reference_video("real", sample)
+        if file.is_file():
+            return [r for r in run.references("real") if r["sample"] == sample], file
+    return None
+
+
+def _cell(name: str, rows: list[ScoreRow], file: Path | None) -> VideoCell:
     scores: dict[str, Score] = {}
     for r in rows:
         detail = r.get("detail") or {}
         why = str(detail.get("answer") or detail.get("reason") or "")[:600]
         scores[r["measure"]] = {**_number(r["value"]), "why": why}
     video = _data_url(file, "video/mp4") if file else None
-    return VideoCell(variant.name, rows[0]["seed"] if rows else None, video, scores)
+    seed = rows[0]["seed"] if rows and name != "real" else None
+    return VideoCell(name, seed, video, scores)

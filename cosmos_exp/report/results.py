@@ -8,13 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
-from cosmos_exp.config.measures import measure_info
+from cosmos_exp.config.measures import ARROWS, measure_info
+from cosmos_exp.report.references import MARK, Reference, find_references, warnings
 from cosmos_exp.report.variants import Variant, measures_of
 from cosmos_exp.statistics.comparisons import Difference
 from cosmos_exp.statistics.intervals import LEVEL, summarize
 from cosmos_exp.statistics.scores import MeasureSummary
 
-ARROWS = {1: " ↑", -1: " ↓", 0: ""}  # by Measure.better
 NO_SCORES = MeasureSummary(mean=None, ci_low=None, ci_high=None, n=0, videos=0, missing=0)
 
 
@@ -47,6 +47,16 @@ class Results:
         return {v: {m: summaries.get(m, NO_SCORES) for m in self.measures} for v, summaries in found.items()}
 
     @cached_property
+    def references(self) -> list[Reference]:
+        """What the recordings and the held first frames score."""
+        return find_references(self.variants)
+
+    @cached_property
+    def warnings(self) -> dict[str, str]:
+        """The measures that cannot be read as quality on these prompts, with the reason."""
+        return warnings(self.references, self.variants, self.measures)
+
+    @cached_property
     def base(self) -> str:
         """The name of the base; empty if there is none."""
         return next((v.name for v in self.variants if v.is_base), "")
@@ -63,6 +73,11 @@ class Results:
             elif is_equivalent(d):
                 out[d.b, d.measure] = "="
         return out
+
+    def heading(self, measure: str) -> str:
+        """The measure's name with an arrow in the better direction, and a mark if it cannot be read."""
+        mark = f" {MARK}" if measure in self.warnings else ""
+        return f"{measure}{ARROWS[measure_info(measure).better]}{mark}"
 
     def best(self, measure: str) -> set[str]:
         """The variants with the best mean; empty for fewer than two means or a measure without a better direction."""

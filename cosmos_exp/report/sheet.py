@@ -63,8 +63,11 @@ def contact_sheet(runs: list[RunFolder], names: list[str], out: Path, samples: i
 
 
 def _common_rows(runs: list[RunFolder], samples: int) -> list[ScoreRow]:
-    """One score of the first run for each prompt that all runs have, with its lowest common seed."""
-    scored = [{(r["sample"], r["seed"]): r for r in read_scores(run.scores)} for run in runs]
+    """One score of the first run for each prompt of which all runs have a video, with its lowest common seed."""
+    scored = [
+        {(r["sample"], r["seed"]): r for r in read_scores(run.scores) if (run.videos / r["video"]).is_file()}
+        for run in runs
+    ]
     common = sorted(set.intersection(*(set(s) for s in scored))) if scored else []
     first_seeds = {sample: (sample, seed) for sample, seed in reversed(common)}
     return [scored[0][first_seeds[s]] for s in sorted(first_seeds)[:samples]]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from cosmos_exp.config.measures import measure_info
+from cosmos_exp.config.measures import measure_info, split_main
 from cosmos_exp.report.formatting import interval, number, summary_text
-from cosmos_exp.report.results import ARROWS, Results, average
+from cosmos_exp.report.references import MARK, MEANINGS
+from cosmos_exp.report.results import NO_SCORES, Results, average
 from cosmos_exp.statistics.comparisons import Difference
+from cosmos_exp.statistics.scores import MeasureSummary
 
 INTERVAL_NOTE = "Mean [95 % bootstrap interval over prompts, seeds nested in prompts]."
 MARKS_NOTE = (
@@ -26,30 +28,51 @@ def _markdown_table(head: list[str], rows: list[list[str]], left: int = 1) -> st
 
 
 def markdown(results: Results) -> str:
-    """The main table: the best mean in bold, marks against the base."""
-    heads = [f"{m}{ARROWS[measure_info(m).better]}" for m in results.measures]
+    """The main table: the references first, the best mean in bold, marks against the base. Then the other measures."""
+    main, others = split_main(results.measures)
+    notes = [f"{INTERVAL_NOTE} Bold: best mean."]
+    if results.references:
+        notes.append("; ".join(f"{r.name}: {MEANINGS[r.name]}" for r in results.references) + ".")
+    if results.warnings:
+        notes.append(f"{MARK} cannot be read as quality on these prompts, see the notes.")
+    if results.base and results.differences:
+        notes.append(MARKS_NOTE)
+    parts = [_measure_table(results, main, with_runs=True), *notes]
+    if others:
+        parts += ["\n## Further measures\n", _measure_table(results, others, with_runs=False)]
+    return "\n".join(parts) + "\n"
+
+
+def _measure_table(results: Results, measures: list[str], with_runs: bool) -> str:
+    """Variants and references as rows, measures as columns; `with_runs` adds the number of runs and the losses."""
     rows = []
+    for r in results.references:
+        cells = [summary_text(r.table.get(m)) for m in measures]
+        rows.append([f"*{r.name}*", *(["-"] * 3 if with_runs else []), *cells])
     for v in results.variants:
-        row = [v.name, f"{len(v.done)}/{len(v.runs)}" if len(v.done) < len(v.runs) else str(len(v.runs))]
-        row += [number(average(v.training(k))) for k in ("train_loss", "validation_loss")]
-        for m in results.measures:
+        row = [v.name]
+        if with_runs:
+            row.append(f"{len(v.done)}/{len(v.runs)}" if len(v.done) < len(v.runs) else str(len(v.runs)))
+            row += [number(average(v.training(k))) for k in ("train_loss", "validation_loss")]
+        for m in measures:
             text = summary_text(results.table[v.name][m])
             text = f"**{text}**" if v.name in results.best(m) else text
             row.append(" ".join(filter(None, [text, results.marks.get((v.name, m))])))
         rows.append(row)
-    notes = [f"{INTERVAL_NOTE} Bold: best mean."]
-    if results.base and results.differences:
-        notes.append(MARKS_NOTE)
-    table = _markdown_table(["adapter", "runs", "train loss", "validation loss", *heads], rows)
-    return "\n".join([table, *notes]) + "\n"
+    first = ["adapter", "runs", "train loss", "validation loss"] if with_runs else ["adapter"]
+    return _markdown_table([*first, *(results.heading(m) for m in measures)], rows)
 
 
 def latex(results: Results) -> str:
     """The main table for LaTeX (booktabs)."""
-    names = results.measures
+    names, _ = split_main(results.measures)
     lines = [r"\begin{tabular}{l" + "r" * (1 + len(names)) + "}", r"\toprule"]
     heads = ["adapter", "train loss", *(_escape(m) + _LATEX_ARROWS[measure_info(m).better] for m in names)]
     lines += [" & ".join(heads) + r" \\", r"\midrule"]
+    for r in results.references:
+        cells = [_latex_summary(r.table.get(m, NO_SCORES)) for m in names]
+        lines.append(" & ".join([rf"\emph{{{r.name}}}", "--", *cells]) + r" \\")
+    lines += [r"\midrule"] if results.references else []
     for v in results.variants:
         row = [_escape(v.name), number(average(v.training("train_loss")))]
         row += [_latex_cell(results, v.name, m) for m in names]
@@ -58,12 +81,17 @@ def latex(results: Results) -> str:
 
 
 def _latex_cell(results: Results, variant: str, measure: str) -> str:
-    summary = results.table[variant][measure]
+    text = _latex_summary(results.table[variant][measure], bold=variant in results.best(measure))
+    return text + _LATEX_MARKS.get(results.marks.get((variant, measure), ""), "")
+
+
+def _latex_summary(summary: MeasureSummary, bold: bool = False) -> str:
+    """The mean and its interval in small type."""
     text = "--" if summary["mean"] is None else number(summary["mean"])
-    text = rf"\textbf{{{text}}}" if variant in results.best(measure) else text
+    text = rf"\textbf{{{text}}}" if bold else text
     if summary["mean"] is not None and summary["ci_low"] is not None:
         text += rf" {{\scriptsize [{number(summary['ci_low'])}, {number(summary['ci_high'])}]}}"
-    return text + _LATEX_MARKS.get(results.marks.get((variant, measure), ""), "")
+    return text
 
 
 def _escape(text: str) -> str:

@@ -8,10 +8,10 @@ import json
 from dataclasses import dataclass
 from typing import cast
 
-from cosmos_exp.config.measures import MEASURES
+from cosmos_exp.config.measures import ARROWS, MEASURES, measure_info, split_main
 from cosmos_exp.files import JsonObject
 from cosmos_exp.report.formatting import summary_text
-from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.run_folder import REFERENCES, RunFolder
 from cosmos_exp.statistics.scores import MeasureSummary, read_scores
 
 
@@ -25,6 +25,7 @@ class RunRow:
     adapter: str
     training: JsonObject
     measures: dict[str, MeasureSummary]
+    references: dict[str, dict[str, MeasureSummary]]
     random_weights: bool
 
 
@@ -38,15 +39,46 @@ def run_row(run: RunFolder) -> RunRow:
         adapter=labels.get("adapter", "?"),
         training=metrics.get("training", {}),
         measures=cast(dict[str, MeasureSummary], metrics.get("measures", {})),
+        references=cast(dict[str, dict[str, MeasureSummary]], metrics.get("references", {})),
         random_weights=labels.get("random_weights", False),
     )
 
 
 def table_rows(rows: list[RunRow]) -> tuple[list[str], list[list[str]]]:
-    """Header and cells, with the measures that at least one run has."""
-    measures = [m for m in MEASURES if any(m in r.measures for r in rows)]
+    """Header and cells, one row per run, with the main measures that at least one run has."""
+    measures, _ = split_main(_measures(rows))
     header = ["adapter", "state", "train loss", "validation loss", *measures, "run"]
     return header, [_cells(row, measures) for row in rows]
+
+
+def table_columns(rows: list[RunRow]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells, one column per run and then one per reference, one row per measure that at least one has."""
+    main, others = split_main(_measures(rows))
+    references = next((r.references for r in rows if any(r.references.values())), {})
+    references = {kind: summaries for kind, summaries in references.items() if summaries}
+    cells = [["run", *(r.name for r in rows), *("" for _ in references)]]
+    cells.append(["state", *(r.state for r in rows), *("" for _ in references)])
+    for key in ("train_loss", "validation_loss"):
+        losses = [r.training.get(key) for r in rows]
+        cells.append(
+            [key.replace("_", " "), *("-" if x is None else f"{x:.4f}" for x in losses), *("" for _ in references)]
+        )
+    for m in main + others:
+        name = f"{m}{ARROWS[measure_info(m).better]}"
+        cells.append(
+            [
+                name,
+                *(summary_text(r.measures.get(m)) for r in rows),
+                *(summary_text(x.get(m)) for x in references.values()),
+            ]
+        )
+    return ["", *(r.adapter for r in rows), *references], cells
+
+
+def _measures(rows: list[RunRow]) -> list[str]:
+    """The measures that at least one run has, in the order of the tables."""
+    found = {m for r in rows for m in r.measures}
+    return [m for m in MEASURES if m in found] + sorted(found - set(MEASURES))
 
 
 def _cells(row: RunRow, measures: list[str]) -> list[str]:
@@ -78,12 +110,16 @@ def notes(rows: list[RunRow]) -> list[str]:
 
 
 def scores_csv(runs: list[RunFolder]) -> str:
-    """Every score of every run in long form."""
+    """Every score of every run and of its references in long form."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["run", "sample", "seed", "measure", "value", "prompt", "video", "detail"])
     for run in runs:
-        for r in read_scores(run.scores):
-            values = [r["sample"], r["seed"], r["measure"], r["value"], r["prompt"], r["video"]]
-            writer.writerow([run.path.name, *values, json.dumps(r["detail"])])
+        files = {run.path.name: run.scores} | {
+            f"{run.path.name}/references/{k}": run.reference_scores(k) for k in REFERENCES
+        }
+        for name, file in files.items():
+            for r in read_scores(file):
+                values = [r["sample"], r["seed"], r["measure"], r["value"], r["prompt"], r["video"]]
+                writer.writerow([name, *values, json.dumps(r["detail"])])
     return out.getvalue()

@@ -6,16 +6,19 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from cosmos_exp.report.tables import notes, run_row, table_rows
+from cosmos_exp.report.tables import notes, run_row, table_columns, table_rows
 from cosmos_exp.run_folder import RunFolder
 
 WIDTH = 150  # columns when the output is not a terminal
 
 
+MOST_COLUMNS = 5  # runs side by side; more runs become rows, with the main measures only
+
+
 def runs_table(runs: list[RunFolder]) -> Group:
-    """The table of runs with its notes, for rich."""
+    """The table of runs with its notes, for rich: one column per run and reference, or one row per run if they are many."""
     rows = [run_row(r) for r in runs]
-    header, cells = table_rows(rows)
+    header, cells = table_rows(rows) if len(rows) > MOST_COLUMNS else table_columns(rows)
     table = Table(*header)
     for row in cells:
         table.add_row(*row)

@@ -52,6 +52,10 @@ class Run:
     def scores(self) -> list[ScoreRow]:
         return read_scores(self.folder.scores)
 
+    def references(self, kind: str) -> list[ScoreRow]:
+        """The scores of the run's references of a kind, real or frozen."""
+        return read_scores(self.folder.reference_scores(kind))
+
     @property
     def done(self) -> bool:
         return self.status.get("state") == "done"

@@ -66,6 +66,7 @@ def write_report(folder: Path, out: Path | None = None, margins: list[str] | Non
     if not_compared:
         said.append(f"No differences are reported: {not_compared}")
     results = Results(out.absolute().name, variants, found, said)
+    said += results.warnings.values()
     texts = {"report.md": _markdown(results), "table.tex": latex(results), "scores.csv": scores_csv(runs)}
     for name, text in texts.items():
         write_text(out / name, text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +107,8 @@ def make_clips(out: Path, kind: Kind, count: int, seed: int) -> list[Path]:
 def make_pairs(out: Path, kind: Kind, count: int, seed: int) -> list[Path]:
     """Render the first frames of `count` test scenes and return them; existing ones are kept.
 
-    Writes NAME.png, NAME.txt, NAME.json and NAME.npz. Each robot scene has two prompts, one for each hand.
+    Writes NAME.png, NAME.txt, NAME.json and NAME.npz, and in NAME.mp4 the true clip without loss of compression. Each
+    robot scene has two prompts, one for each hand.
     """
     images = []
     for index in tqdm(range(count), desc=f"rendering {kind.appearance} test frames", unit="scene", disable=None):
@@ -115,9 +116,14 @@ def make_pairs(out: Path, kind: Kind, count: int, seed: int) -> list[Path]:
         for hand in HANDS if kind.appearance == "robot" else HANDS[:1]:
             name = f"{kind.appearance}_{seed + index:04d}" + (f"_{hand}" if kind.appearance == "robot" else "")
             images.append(out / f"{name}.png")
+            scene = base.with_hand(hand)
+            if not (out / f"{name}.mp4").is_file():
+                moving = replace(scene, num_frames=kind.num_frames)
+                write_video(
+                    out / f"{name}.mp4", side_by_side({v: moving.clip(v) for v in kind.views}), scene.fps, crf=0
+                )
             if (out / f"{name}.json").is_file():
                 continue
-            scene = base.with_hand(hand)
             clips = {view: scene.clip(view) for view in kind.views}
             write_image(images[-1], side_by_side(clips)[0])
             write_text(out / f"{name}.txt", scene.prompt)

@@ -124,6 +124,9 @@ class Tracker:
         for measure, summary in metrics.get("measures", {}).items():
             for name, value in summary.items():
                 run.summary[f"{measure}/{name}"] = value
+        for kind, summaries in metrics.get("references", {}).items():
+            for measure, summary in summaries.items():
+                run.summary[f"{kind}/{measure}/mean"] = summary["mean"]
         for name, value in metrics.get("training", {}).items():
             run.summary[f"training/{name}"] = value
         for name, stage in manifest.get("stages", {}).items():

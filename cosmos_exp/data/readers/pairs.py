@@ -1,10 +1,10 @@
-"""Test pairs on disk: NAME.png (or .jpg) with the prompt in NAME.txt."""
+"""Test pairs on disk: NAME.png (or .jpg) with the prompt in NAME.txt, and NAME.mp4 where the continuation was recorded."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from cosmos_exp.data.readers.records import IMAGE_SUFFIXES, TestPair, read_caption
+from cosmos_exp.data.readers.records import IMAGE_SUFFIXES, VIDEO_SUFFIXES, TestPair, read_caption
 from cosmos_exp.errors import UserError
 
 
@@ -25,7 +25,8 @@ def read_test_pairs(folder: Path, problems: list[str]) -> list[TestPair]:
             continue
         text = read_caption(caption, problems)
         if text is not None:
-            pairs.append(TestPair(image.stem, text, image))
+            recording = next((p for x in VIDEO_SUFFIXES if (p := image.with_suffix(x)).is_file()), None)
+            pairs.append(TestPair(image.stem, text, image, recording))
     if not images:
         problems.append(f"{folder}: has no test pairs (NAME.png with NAME.txt)")
     return pairs

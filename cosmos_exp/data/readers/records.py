@@ -12,16 +12,30 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
+class Footage:
+    """What one camera recorded of an episode.
+
+    seconds: start and end of the episode, for a file that holds several episodes; None: the whole file.
+    """
+
+    path: Path
+    seconds: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
 class Clip:
     """One training video.
 
+    path: its file; with several cameras, that of the first.
     seconds: start and end of the episode, for a file that holds several episodes; None: the whole file.
+    others: the further cameras, in the order of data.cameras; their pictures are tiled into the frame.
     """
 
     name: str
     path: Path
     prompt: str
     seconds: tuple[float, float] | None = None
+    others: tuple[Footage, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -29,6 +43,7 @@ class TestPair:
     """A prompt and its conditioning frames.
 
     image: an image file, or a held-out clip whose first frames are used.
+    recording: a video that begins with the image and shows what really happened; None: there is none, or it is the clip.
     """
 
     __test__ = False  # pytest: this is not a test class
@@ -36,6 +51,7 @@ class TestPair:
     name: str
     prompt: str
     image: Path | Clip
+    recording: Path | None = None
 
 
 @dataclass

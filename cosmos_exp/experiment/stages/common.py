@@ -50,13 +50,14 @@ def recorded_stage(name: str, context: RunContext) -> Iterator[None]:
     processes.barrier()
 
 
-def set_aside(context: RunContext, stage: str, path: Path) -> None:
+def set_aside(context: RunContext, stage: str, *paths: Path) -> None:
     """Rename outputs that a stage made under another configuration, so that they never mix with new ones."""
     key, current = f"{stage}_begun", stage_hash(context.config, stage)
     if context.processes.is_main:
         before = context.folder.manifest.get(key)
-        if before and before != current and path.exists():
-            path.rename(path.with_name(f"{path.stem}-{before}{path.suffix}"))
+        for path in paths if before and before != current else ():
+            if path.exists():
+                path.rename(path.with_name(f"{path.stem}-{before}{path.suffix}"))
         context.folder.update_manifest(**{key: current})
     context.processes.barrier()
 

@@ -1,50 +1,54 @@
-"""Stage 4: score the videos and summarise the scores with intervals."""
+"""Stage 4: score the videos and their references, and summarise the scores with intervals."""
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.paths import cache_root
+from cosmos_exp.data.swaps import word_pairs
 from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.stages.common import recorded_stage, set_aside
-from cosmos_exp.experiment.stages.generate import pair_tasks
 from cosmos_exp.experiment.stages.prepare import Inputs
-from cosmos_exp.files import write_json, write_json_lines
-from cosmos_exp.metrics.judges.registry import load_judge
+from cosmos_exp.experiment.stages.references import recording_of, reference_videos, write_references
+from cosmos_exp.experiment.stages.tasks import probe_pairs, tested_pairs, video_tasks
+from cosmos_exp.files import JsonObject, write_json, write_json_lines
+from cosmos_exp.generation.videos import num_conditioning_frames
 from cosmos_exp.metrics.interface import ScoredVideo
+from cosmos_exp.metrics.judges.interface import Judge
+from cosmos_exp.metrics.judges.registry import load_judge
 from cosmos_exp.metrics.score import judge_videos, measure_videos
+from cosmos_exp.metrics.words.effect import score_word_effect
+from cosmos_exp.provenance import available_cores
+from cosmos_exp.run_folder import REFERENCES
 from cosmos_exp.statistics.intervals import summarize
-from cosmos_exp.statistics.scores import read_scores
+from cosmos_exp.statistics.scores import MeasureSummary, read_scores
 
 
 def evaluate(context: RunContext, inputs: Inputs) -> None:
-    """Score every video that has no score yet; the processes divide them.
+    """Score every video and reference that has no score yet; the processes divide them.
 
     Raises:
         RunError: a video cannot be read, or the judge fails. Scores made before are kept.
     """
     config, folder, processes = context.config, context.folder, context.processes
-    tasks = pair_tasks(config, inputs.dataset.pairs, inputs.dataset, folder.video)
-    set_aside(context, "evaluate", folder.scores)
+    set_aside(context, "evaluate", folder.scores, *(folder.reference_scores(k) for k in REFERENCES))
     with recorded_stage("evaluate", context):
-        videos = [ScoredVideo(t.sample, t.seed, t.prompt, t.path) for t in tasks]
-        done = {(r["sample"], r["seed"], r["measure"]) for r in read_scores(folder.scores)}
+        sets = _videos(context, inputs)
         judge = None
-        if videos:
+        if any(sets.values()):
             judge = load_judge(config.judge, processes.device, config.hardware.mixed_precision, config.seed)
-        processes.barrier()
-        shard, show = list(processes.shard(videos)), processes.is_main
-        workers = max(1, (os.cpu_count() or 1) // processes.size)
+        write_references(context, inputs)
         failure = None
         try:
-            measure_videos(shard, config, folder.scores, done, show, workers)
-            if judge:
-                judge_videos(shard, config, judge, folder.scores, done, cache_root(config) / "judged", show)
+            for scores, videos in sets.items():
+                _score(context, judge, videos, scores)
         except RunError as error:
             failure = error
         processes.barrier()
         if processes.is_main:
+            if not failure:
+                _score_words(context, inputs, sets[folder.scores])
             _summarise(context)
         if failure:
             raise RunError(
@@ -52,9 +56,59 @@ def evaluate(context: RunContext, inputs: Inputs) -> None:
             ) from failure
 
 
+def _videos(context: RunContext, inputs: Inputs) -> dict[Path, list[ScoredVideo]]:
+    """The videos to score by the file of their scores: the generated ones first, then the references."""
+    config, folder, dataset = context.config, context.folder, inputs.dataset
+    pairs = tested_pairs(config, dataset.pairs)
+    recordings = {p.name: recording_of(context, p) for p in pairs}
+    conditioning = num_conditioning_frames(config.generation.mode)
+    generated = [
+        ScoredVideo(t.sample, t.seed, t.prompt, t.path, recordings[t.sample], conditioning)
+        for t in video_tasks(config, pairs, dataset.held_out, folder.video)
+    ]
+    sets = {folder.scores: generated}
+    if config.measures.references:
+        sets |= {folder.reference_scores(kind): reference_videos(context, inputs, kind) for kind in REFERENCES}
+    return sets
+
+
+def _score(context: RunContext, judge: Judge | None, videos: list[ScoredVideo], scores: Path) -> None:
+    """Append what `scores` lacks, for this process's shard of the videos."""
+    config, processes = context.config, context.processes
+    done = {(r["sample"], r["seed"], r["measure"]) for r in read_scores(scores)}
+    processes.barrier()  # all have read the file before one appends to it
+    shard, show = list(processes.shard(videos)), processes.is_main
+    workers = max(1, available_cores() // processes.size)
+    measure_videos(shard, config, scores, done, show, workers)
+    if judge:
+        judge_videos(shard, config, judge, scores, done, cache_root(config) / "judged", show)
+
+
+def _score_words(context: RunContext, inputs: Inputs, videos: list[ScoredVideo]) -> None:
+    """Append word_effect, which compares videos of several prompts."""
+    config, folder, dataset = context.config, context.folder, inputs.dataset
+    if not config.measures.words or (len(config.generation.seeds) < 2 and not config.data.swaps):
+        return  # the effect of a word is measured in units of the effect of another start noise
+    probes = probe_pairs(config, dataset.pairs)
+    pairs = word_pairs(tested_pairs(config, dataset.pairs) + probes, dataset.held_out)
+    extra = [
+        ScoredVideo(t.sample, t.seed, t.prompt, t.path, None, videos[0].conditioning)
+        for t in video_tasks(config, probes, dataset.held_out, folder.video)
+    ]
+    score_word_effect([(p.a.name, p.b.name, p.words) for p in pairs], videos + extra, folder.scores)
+
+
 def _summarise(context: RunContext) -> None:
-    """Sort scores.jsonl and write the means with their intervals to metrics.json."""
+    """Sort each scores.jsonl and write the means with their intervals to metrics.json."""
     folder = context.folder
-    rows = sorted(read_scores(folder.scores), key=lambda r: (r["sample"], r["seed"], r["measure"]))
-    write_json_lines(folder.scores, rows)
-    write_json(folder.metrics, folder.read(folder.metrics) | {"measures": summarize(rows)})
+    summary: JsonObject = {"measures": _sorted_summary(folder.scores)}
+    if context.config.measures.references:
+        summary["references"] = {kind: _sorted_summary(folder.reference_scores(kind)) for kind in REFERENCES}
+    write_json(folder.metrics, folder.read(folder.metrics) | summary)
+
+
+def _sorted_summary(scores: Path) -> dict[str, MeasureSummary]:
+    rows = sorted(read_scores(scores), key=lambda r: (r["sample"], r["seed"], r["measure"]))
+    if rows:
+        write_json_lines(scores, rows)
+    return summarize(rows)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-
 from diffusers import Cosmos2_5_PredictBasePipeline
 
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.hashing import stage_hash
-from cosmos_exp.config.schema import Config
-from cosmos_exp.data.dataset import Dataset, pair_frames
-from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.experiment.stages.common import dtype_of, free_memory, recorded_stage, set_aside
 from cosmos_exp.experiment.stages.prepare import Inputs
-from cosmos_exp.generation.videos import Generator, VideoTask, num_conditioning_frames
+from cosmos_exp.experiment.stages.tasks import probe_pairs, tested_pairs, video_tasks
+from cosmos_exp.generation.videos import Generator
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.adapter_file import load_adapter
 from cosmos_exp.world.guardrail import load_guardrail
@@ -30,10 +24,12 @@ def generate(context: RunContext, inputs: Inputs) -> None:
         RunError: the guardrail refuses a prompt.
     """
     config, folder, processes = context.config, context.folder, context.processes
-    tasks = pair_tasks(config, inputs.dataset.pairs, inputs.dataset, folder.video)
+    pairs = inputs.dataset.pairs
+    pairs = tested_pairs(config, pairs) + probe_pairs(config, pairs)
+    tasks = video_tasks(config, pairs, inputs.dataset.held_out, folder.video)
     if folder.stage_done("generate", stage_hash(config, "generate")) and all(t.path.is_file() for t in tasks):
         return
-    set_aside(context, "generate", folder.videos)
+    set_aside(context, "generate", folder.videos, folder.references)
     with recorded_stage("generate", context):
         if not tasks:
             if processes.is_main:
@@ -46,18 +42,6 @@ def generate(context: RunContext, inputs: Inputs) -> None:
         generator.make(processes.shard(tasks), negative, show=processes.is_main)
         del generator
         free_memory()
-
-
-def pair_tasks(
-    config: Config, pairs: list[TestPair], dataset: Dataset | None, path: Callable[[str, int], Path]
-) -> list[VideoTask]:
-    """One task per test pair and seed; `path(sample, seed)` is the video's file."""
-    count = num_conditioning_frames(config.generation.mode)
-    return [
-        VideoTask(p.name, seed, p.prompt, path(p.name, seed), partial(pair_frames, p, dataset, config.data, count))
-        for p in pairs[: config.generation.max_prompts]
-        for seed in config.generation.seeds
-    ]
 
 
 def _pipeline(context: RunContext, inputs: Inputs) -> Cosmos2_5_PredictBasePipeline:

@@ -9,9 +9,12 @@ from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.data.cache import RunCache
 from cosmos_exp.data.dataset import Dataset, load_dataset
+from cosmos_exp.data.pair_frames import has_recording
+from cosmos_exp.data.swaps import scenes
 from cosmos_exp.data.windows import window_starts
 from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.stages.common import dtype_of, free_memory, progress, recorded_stage
+from cosmos_exp.experiment.stages.tasks import probe_pairs
 from cosmos_exp.world.encoders import Encoders
 from cosmos_exp.world.model_folder import ModelFolder, ensure_model
 from cosmos_exp.world.pipeline import negative_prompt
@@ -57,7 +60,8 @@ def _encode(context: RunContext, dataset: Dataset, model: ModelFolder, cache: Ru
     trains = config.adapter.kind != "none"
     clips = dataset.train + dataset.validation
     windows = [(c, s) for c in clips for s in window_starts(c, config.data, config.seed)]
-    prompts = [c.clip.prompt for c in clips] + [p.prompt for p in dataset.pairs]
+    tested = dataset.pairs + probe_pairs(config, dataset.pairs)
+    prompts = [c.clip.prompt for c in clips] + [p.prompt for p in tested]
     missing_windows, missing_prompts = cache.missing(
         windows if config.data.cache and trains else [],
         [*prompts, None, negative_prompt(config.generation.negative_prompt)],
@@ -89,6 +93,8 @@ def _record_inputs(context: RunContext, dataset: Dataset, model: ModelFolder, fi
             "train": [c.clip.name for c in dataset.train],
             "validation": [c.clip.name for c in dataset.validation],
             "test": [p.name for p in dataset.pairs],
+            "scenes": scenes(dataset.pairs, dataset.held_out),
+            "recorded": [p.name for p in dataset.pairs if has_recording(p)],
             "left_out": dataset.left_out,
             "notes": dataset.notes,
         },
