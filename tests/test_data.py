@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 
+import av
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -51,6 +52,22 @@ def test_exactly_the_requested_frames_are_decoded(tmp_path):
         assert [round(float(f.mean())) for f in got] == pytest.approx([20 + 4 * k for k in indices], abs=2)
     with pytest.raises(RunError, match="the file has 50"):
         decode(tmp_path / "v.mp4", [50], info)
+
+
+def test_every_frame_of_an_open_group_of_pictures_decodes_alone(tmp_path):
+    """HEVC as the lerobot library writes it: frame 1 follows key frame 2 in the file and refers to key frame 0."""
+    frames = np.random.RandomState(0).randint(0, 255, (20, 24, 40, 3)).astype(np.uint8).repeat(4, 1).repeat(4, 2)
+    path = tmp_path / "v.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx265", rate=10, options={"g": "2", "x265-params": "log-level=none"})
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    info = probe(path)
+    whole = decode(path, list(range(20)), info)
+    for k in range(20):
+        assert np.array_equal(decode(path, [k], info)[0], whole[k])
 
 
 def test_frame_rate_conversion_takes_the_nearest_frame(tmp_path):

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
+from cosmos_exp.config.schema import Data
+from cosmos_exp.config.tiling import tiling_of
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.swaps import different_word, probes, word_pairs
 from cosmos_exp.data.video import write_image, write_video
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.metrics.words.effect import score_word_effect, word_effects
-from cosmos_exp.metrics.words.motion_map import GRAIN, motion_map, side_share
+from cosmos_exp.metrics.words.motion_map import GRAIN, motion_map, motion_maps, side_share
 from cosmos_exp.metrics.words.side import measure_side, named_side
 from cosmos_exp.tabletop.scene import Scene
 
@@ -63,8 +65,20 @@ def test_the_motion_map_shows_what_moves_and_not_the_camera():
         frames[t, 30:60, 100 + 8 * t : 120 + 8 * t] = 255 * (t % 2)
     motion = motion_map(frames)
     assert motion[35:55, 105:150].mean() > 20 * motion[35:55, 20:60].mean()
-    assert side_share(motion, "right") > 0.9
-    assert side_share(motion, "left") + side_share(motion, "right") == pytest.approx(1)
+    assert side_share([motion], "right") > 0.9
+    assert side_share([motion], "left") + side_share([motion], "right") == pytest.approx(1)
+
+
+def test_each_camera_of_a_frame_has_its_own_sides():
+    """Motion on the right of the left camera is on the right, though it is in the left half of the frame."""
+    camera = np.repeat(textured()[None], 4, axis=0)
+    camera[1:, 30:60, 110:140] = 255
+    black = np.zeros_like(camera)
+    frames = np.concatenate([np.concatenate([camera, camera], axis=2), np.concatenate([camera, black], axis=2)], axis=1)
+    tiling = tiling_of(Data(cameras=["a", "b", "c"], tiling="2x2"))
+    maps = motion_maps(frames, 1, tiling)
+    assert [m.shape for m in maps] == [(96, 160)] * 3
+    assert side_share(maps, "right") > 0.95
 
 
 def test_the_value_of_the_map_is_the_difference_beyond_the_grain():
@@ -73,12 +87,12 @@ def test_the_value_of_the_map_is_the_difference_beyond_the_grain():
     flat[1:, :, 80:] = 130
     assert motion_map(flat)[:, 100:].mean() == pytest.approx(30 - GRAIN, abs=0.5)
     assert motion_map(frames).max() == 0
-    assert side_share(motion_map(frames), "left") is None
+    assert side_share([motion_map(frames)], "left") is None
 
 
 def test_the_effect_of_a_word_is_counted_in_effects_of_the_noise():
     ones = np.ones((4, 4), np.float32)
-    maps = {("a", 0): 0 * ones, ("a", 1): 2 * ones, ("b", 0): 6 * ones, ("b", 1): 10 * ones}
+    maps = {("a", 0): [0 * ones], ("a", 1): [2 * ones], ("b", 0): [6 * ones], ("b", 1): [10 * ones]}
     effects = word_effects(maps, ("a", "b"))  # noise: |0 - 2| and |6 - 10|, mean 3
     assert {s: v for s, (v, _) in effects.items()} == {0: pytest.approx(6 / 3), 1: pytest.approx(8 / 3)}
     assert effects[0][1]["noise_distance"] == pytest.approx(3)
@@ -97,7 +111,7 @@ def test_scores_are_written_once_per_pair_and_seed(tmp_path):
             videos.append(ScoredVideo(sample, seed, sample, tmp_path / f"{sample}{seed}.mp4"))
             write_video(videos[-1].path, frames, 8)
     for _ in range(2):
-        score_word_effect([("a", "b", ("left", "right"))], videos, tmp_path / "scores.jsonl")
+        score_word_effect([("a", "b", ("left", "right"))], videos, tmp_path / "scores.jsonl", tiling_of(Data()))
     rows = read_json_lines(tmp_path / "scores.jsonl")
     assert [(r["sample"], r["seed"], r["detail"]["other"]) for r in rows] == [("a", 0, "b"), ("a", 1, "b")]
     assert all(r["value"] > 2 for r in rows)

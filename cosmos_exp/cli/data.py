@@ -63,8 +63,8 @@ def check(args: argparse.Namespace) -> int:
         f"{folder}: {config.data.reader}, {len(found.clips)} good videos, {frames} frames, {len(found.pairs)} test pairs"
     )
     for c in found.clips[:SHOWN]:
-        size = f"{c.stop - c.start} frames, {c.info.width}x{c.info.height}, {c.info.fps:g} fps"
-        print(f"  {c.clip.name}: {size}: {c.clip.prompt[:90]}")
+        sizes = " + ".join(f"{i.width}x{i.height}" for i in (c.info, *(o.info for o in c.others)))
+        print(f"  {c.clip.name}: {c.stop - c.start} frames, {sizes}, {c.info.fps:g} fps: {c.clip.prompt[:90]}")
     if len(found.clips) > SHOWN:
         print(f"  … and {len(found.clips) - SHOWN} more")
     for note in found.notes:

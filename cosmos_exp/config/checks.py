@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from cosmos_exp.config.layers import unmatched_targets
 from cosmos_exp.config.schema import Adapter, Config, Data, Judge, Training
+from cosmos_exp.config.tiling import tile_size
 from cosmos_exp.errors import UserError
 
 _LIMITS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
@@ -55,6 +56,28 @@ def _data_problems(data: Data) -> Iterator[str]:
         yield f"data.num_frames={data.num_frames}: must be 4k+1 (17, 93 …), e.g. {near}"
     if data.reader != "gr1_100" and not data.path and not data.builder:
         yield "data.path: not set. Give the folder of your data: data.path=DIR"
+    yield from _camera_problems(data)
+
+
+def _camera_problems(data: Data) -> Iterator[str]:
+    cameras = data.cameras
+    if not cameras:
+        if data.tiling != "auto":
+            yield f"data.tiling={data.tiling}: needs several cameras, e.g. data.cameras=[NAME,NAME]"
+        return
+    if data.reader != "lerobot":
+        yield f"data.cameras: data.reader={data.reader} has one camera per video; set data=lerobot or data.cameras=[]"
+    if data.camera is not None:
+        yield f"data.camera={data.camera}: set either data.camera or data.cameras"
+    if data.views:
+        yield "data.views: set either data.views (cameras already side by side in the files) or data.cameras"
+    twice = sorted({c for c in cameras if cameras.count(c) > 1})
+    if twice:
+        yield f"data.cameras: {', '.join(twice)} appears twice"
+    try:
+        tile_size(data)
+    except UserError as error:
+        yield str(error)
 
 
 def _training_problems(config: Config) -> Iterator[str]:

@@ -155,8 +155,14 @@ class Data:
     look: str = key("robot", "tabletop: appearance of the hands", choices=("robot", "human"))
     views: list[str] = key([], "cameras placed side by side in a frame; empty: one view")
     test_pairs: int = key(4, "tabletop: test scenes, each with a left-hand and a right-hand prompt", ge=0)
-    cameras: list[str] = key([], "lerobot: several synchronous cameras, tiled into one frame", added=True)
-    tiling: str = key("auto", "lerobot: tiles of data.cameras, ROWSxCOLUMNS; auto: as square as possible", added=True)
+    cameras: list[str] = key(
+        [], "lerobot: several synchronous cameras of an episode, tiled row by row into one frame", added=True
+    )
+    tiling: str = key(
+        "auto",
+        "lerobot: tiles of data.cameras, ROWSxCOLUMNS (1x2, 2x2 …); spare tiles are black; auto: as square as possible",
+        added=True,
+    )
     swaps: list[list[str]] = key(
         [],
         "word pairs, e.g. [[left,right]]: each test prompt also runs with the other word, for word_effect",
@@ -248,7 +254,8 @@ class Sampson:
     batch_frames: int = key(8, "superpoint_lightglue: frames per batch", gt=0)
     max_keypoints: int = key(2048, "keypoints per frame", gt=0)
     ratio: float = key(0.8, "sift: Lowe's ratio test", gt=0, le=1)
-    threshold: float = key(1.0, "largest error of an inlier, pixels", gt=0)
+    threshold: float = key(1.0, "robust measures: largest error of an inlier, pixels", gt=0)
+    repeats: int = key(3, "estimates of each fundamental matrix; their spread is the repeatability of a value", ge=2)
     min_matches: int = key(15, "a frame pair with fewer matches is counted, not measured", ge=8)
     static_pixels: float = key(0.5, "a match that moves less than this is static, pixels", ge=0)
 

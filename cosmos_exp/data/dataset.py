@@ -64,6 +64,7 @@ def inspect_data(data: Data, folder: Path, tests: Path | None, progress: Progres
             checked.append(probe_clip(clip, data))
         except (RunError, OSError) as error:
             found.problems.append(str(error))
+    found.notes += [c.note for c in checked if c.note]
     pairs = read_test_pairs(tests, found.problems) if tests else []
     for pair in pairs:
         try:

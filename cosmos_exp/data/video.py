@@ -83,14 +83,27 @@ def decode(path: Path, indices: list[int], info: VideoInfo | None = None) -> np.
     info = info or probe(path)
     if not indices or indices[0] < 0 or indices[-1] >= info.num_frames:
         raise RunError(f"{path}: frames {indices[:1]} to {indices[-1:]} requested, the file has {info.num_frames}")
-    wanted = {info.pts[i] for i in indices}
+    wanted, back = {info.pts[i] for i in indices}, 0
+    found = _decode_from(path, wanted, indices[0], info)
+    # Open groups of pictures (HEVC): a frame shown before the key frame that a seek finds needs an earlier one.
+    while len(found) < len(wanted) and back < indices[0]:
+        back = max(16, 4 * back)
+        found = _decode_from(path, wanted, max(0, indices[0] - back), info)
+    missing = [i for i in indices if info.pts[i] not in found]
+    if missing:
+        raise RunError(f"{path}: frame {missing[0]} of {info.num_frames} does not decode; the file is damaged")
+    return np.stack([found[info.pts[i]] for i in indices])
+
+
+def _decode_from(path: Path, wanted: set[int], start: int, info: VideoInfo) -> dict[int, np.ndarray]:
+    """The frames with these presentation times that decode after a seek to frame `start`."""
     last, found = max(wanted), {}
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            if indices[0]:
-                container.seek(min(wanted), stream=stream, backward=True)
+            if start:
+                container.seek(info.pts[start], stream=stream, backward=True)
             for frame in container.decode(stream):
                 if frame.pts in wanted:
                     found[frame.pts] = frame.to_ndarray(format="rgb24")
@@ -98,10 +111,7 @@ def decode(path: Path, indices: list[int], info: VideoInfo | None = None) -> np.
                     break
     except (OSError, av.error.FFmpegError) as error:
         raise RunError(f"{path}: does not decode ({error})") from error
-    missing = [i for i in indices if info.pts[i] not in found]
-    if missing:
-        raise RunError(f"{path}: frame {missing[0]} of {info.num_frames} does not decode; the file is damaged")
-    return np.stack([found[info.pts[i]] for i in indices])
+    return found
 
 
 def resize(frames: np.ndarray, height: int, width: int, mode: str) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 
 from cosmos_exp.config.schema import Data
 from cosmos_exp.data.clips import CheckedClip, frames_needed
+from cosmos_exp.data.tiling import tile_frames
 from cosmos_exp.data.video import decode, resize
 from cosmos_exp.rng import generator
 
@@ -25,6 +26,10 @@ def window_starts(checked: CheckedClip, data: Data, seed: int) -> list[int]:
 
 
 def load_window(checked: CheckedClip, data: Data, start: int) -> np.ndarray:
-    """Decode one window: uint8 (num_frames, height, width, 3), RGB."""
-    frames = decode(checked.clip.path, window_indices(checked, data, start), checked.info)
-    return resize(frames, data.height, data.width, data.resize)
+    """Decode one window, all cameras of it: uint8 (num_frames, height, width, 3), RGB."""
+    indices = window_indices(checked, data, start)
+    frames = decode(checked.clip.path, indices, checked.info)
+    if not data.cameras:
+        return resize(frames, data.height, data.width, data.resize)
+    others = [decode(o.path, [o.frames[i - checked.start] for i in indices], o.info) for o in checked.others]
+    return tile_frames([frames, *others], data)

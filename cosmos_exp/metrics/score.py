@@ -18,8 +18,23 @@ from cosmos_exp.metrics.judges.rubric import load_rubric
 # Import path of a `metrics.interface.MeasureFunction` -> the measures that it gives for every video. To add a measure, add
 # a line here, and one to `config.measures.MEASURES` for its place and direction in tables.
 MEASURE_FUNCTIONS: dict[str, tuple[str, ...]] = {
-    "cosmos_exp.metrics.geometry.files:measure_sampson": ("tse", "tse_moving", "static_share"),
+    "cosmos_exp.metrics.geometry.files:measure_sampson": ("tse", "tse_robust", "tse_moving", "static_share"),
     "cosmos_exp.metrics.words.side:measure_side": ("word_side",),
+    "cosmos_exp.metrics.recording.files:measure_recording": (
+        "psnr",
+        "ssim",
+        "psnr_moving",
+        "mask_iou_space",
+        "mask_iou_spacetime",
+        "mask_iou_weighted",
+        "motion_ratio",
+    ),
+    "cosmos_exp.metrics.recording.files:measure_motion": (
+        "flow_error",
+        "flow_inconsistency",
+        "track_survival",
+        "track_roughness",
+    ),
 }
 
 ScoreKey = tuple[str, int, str]  # sample, seed, measure

@@ -1,36 +1,35 @@
-"""Reader `lerobot`: LeRobot data sets, v2.x (one file per episode) and v3.0 (several episodes in one file)."""
+"""Reader `lerobot`: the episodes of a LeRobot data set, seen from one camera or from several that are tiled."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from cosmos_exp.config.schema import Data
-from cosmos_exp.data.readers.records import Clip, Episodes
+from cosmos_exp.config.tiling import describe_tiles, tile_size, tiling_of
+from cosmos_exp.data.readers.lerobot_tables import LeRobot, open_lerobot
+from cosmos_exp.data.readers.records import Clip, Episodes, Footage
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
 
-# Where meta/info.json has no video_path.
-V2_VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
-V3_VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+STRETCHED = 1.2  # a change of the aspect ratio beyond this is noted
 
 
 def read_lerobot(data: Data, folder: Path) -> Episodes:
-    """List the episodes that data.episodes selects, seen from data.camera.
+    """List the episodes that data.episodes selects, seen from data.camera or data.cameras.
 
     Raises:
-        UserError: not a LeRobot data set, an episode that does not exist, or an unclear camera.
+        UserError: not a LeRobot data set of a known version, an episode that does not exist, or an unclear camera.
     """
     found = Episodes()
-    dataset = LeRobot(folder, _read_info(folder))
-    camera = _choose_camera(dataset, data.camera, found.notes)
+    dataset = open_lerobot(folder)
+    cameras = _choose_cameras(dataset, data, found.notes)
+    found.notes += [*describe_tiles(data), *_stretch_notes(dataset, data)]
     misplaced = 0
     for episode in _select_episodes(dataset, data.episodes):
-        path = dataset.video(episode, camera)
-        misplaced += path.is_file() and path != dataset.declared_video(episode, camera)
-        clip = _read_clip(data, dataset, episode, camera, found)
+        for camera in cameras:
+            path = dataset.video(episode, camera)
+            misplaced += path.is_file() and path != dataset.declared_video(episode, camera)
+        clip = _read_clip(data, dataset, episode, cameras, found)
         if clip:
             found.clips.append(clip)
     if misplaced:
@@ -38,84 +37,6 @@ def read_lerobot(data: Data, folder: Path) -> Episodes:
             f"{misplaced} videos are not where video_path in meta/info.json says; they were found by episode number"
         )
     return found
-
-
-@dataclass(frozen=True)
-class LeRobot:
-    """A LeRobot folder. `info` is the content of meta/info.json."""
-
-    folder: Path
-    info: JsonObject
-
-    @property
-    def cameras(self) -> list[str]:
-        """Features of type video."""
-        return [name for name, f in self.info.get("features", {}).items() if f.get("dtype") == "video"]
-
-    @cached_property
-    def episodes(self) -> list[JsonObject]:
-        """One record per episode, with at least `episode_index` and `tasks`."""
-        is_v3 = str(self.info.get("codebase_version", "")).startswith("v3")
-        return _read_v3_episodes(self.folder) if is_v3 else _read_v2_episodes(self.folder)
-
-    def declared_video(self, episode: JsonObject, camera: str) -> Path:
-        """Where meta/info.json says that the episode's video is."""
-        index, column = episode["episode_index"], f"videos/{camera}/"
-        if column + "file_index" in episode:
-            values = {k: episode[column + k] for k in ("chunk_index", "file_index")}
-            default = V3_VIDEO_PATH
-        else:
-            values = {"episode_chunk": index // self.info.get("chunks_size", 1000), "episode_index": index}
-            default = V2_VIDEO_PATH
-        try:
-            return self.folder / (self.info.get("video_path") or default).format(video_key=camera, **values)
-        except KeyError as missing:  # v3.0, but this camera has no entry for the episode
-            return self.folder / "videos" / camera / f"episode_{index:06d} (no {missing} in meta/episodes)"
-
-    def video(self, episode: JsonObject, camera: str) -> Path:
-        """The episode's video file; it may not exist."""
-        path = self.declared_video(episode, camera)
-        if path.is_file() or self.seconds(episode, camera):
-            return path
-        # Real data sets declare one layout and use another; the file name under the camera's folder is unique.
-        elsewhere = sorted(self.folder.glob(f"videos/*/{camera}/episode_{episode['episode_index']:06d}.mp4"))
-        return elsewhere[0] if len(elsewhere) == 1 else path
-
-    def seconds(self, episode: JsonObject, camera: str) -> tuple[float, float] | None:
-        """Start and end of the episode in its file; None (v2.x): the file holds one episode."""
-        column = f"videos/{camera}/"
-        if column + "file_index" not in episode:
-            return None
-        return float(episode[column + "from_timestamp"]), float(episode[column + "to_timestamp"])
-
-
-def _read_info(folder: Path) -> JsonObject:
-    path = folder / "meta" / "info.json"
-    if not path.is_file():
-        raise UserError(f"{folder}: no meta/info.json; is it a LeRobot data set (v2.x or v3.0)?")
-    return dict(json.loads(path.read_text()))
-
-
-def _read_v2_episodes(folder: Path) -> list[JsonObject]:
-    path = folder / "meta" / "episodes.jsonl"
-    if not path.is_file():
-        raise UserError(f"{path}: missing; a LeRobot v2 data set lists its episodes there")
-    rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    return [{"tasks": r.get("tasks", []), **r} for r in rows]
-
-
-def _read_v3_episodes(folder: Path) -> list[JsonObject]:
-    import pyarrow.parquet as pq
-
-    files = sorted((folder / "meta" / "episodes").rglob("*.parquet"))
-    if not files:
-        raise UserError(
-            f"{folder / 'meta' / 'episodes'}: no parquet files; a LeRobot v3.0 data set lists its episodes there"
-        )
-    rows = [row for file in files for row in pq.read_table(file).to_pylist()]
-    for row in rows:
-        row["tasks"] = list(row.get("tasks") or [])
-    return sorted(rows, key=lambda r: r["episode_index"])
 
 
 def _select_episodes(dataset: LeRobot, numbers: list[int] | None) -> list[JsonObject]:
@@ -130,39 +51,59 @@ def _select_episodes(dataset: LeRobot, numbers: list[int] | None) -> list[JsonOb
     return [e for e in dataset.episodes if e["episode_index"] in numbers]
 
 
-def _choose_camera(dataset: LeRobot, camera: str | None, notes: list[str]) -> str:
-    """data.camera, or the only camera that has files."""
+def _choose_cameras(dataset: LeRobot, data: Data, notes: list[str]) -> list[str]:
+    """data.cameras, or data.camera, or the only camera that has files."""
     cameras = dataset.cameras
     if not cameras:
         raise UserError(f"{dataset.folder}: meta/info.json declares no video feature")
     with_files = [c for c in cameras if any(dataset.video(e, c).is_file() for e in dataset.episodes)]
     notes += [f"camera {c} is declared in meta/info.json but has no files" for c in cameras if c not in with_files]
-    if camera is not None:
-        if camera not in cameras:
-            raise UserError(f"data.camera={camera}: not in {dataset.folder}; choose one of {', '.join(cameras)}")
-        return camera
+    key, wanted = ("cameras", list(data.cameras)) if data.cameras else ("camera", [data.camera] if data.camera else [])
+    absent = [c for c in wanted if c not in cameras]
+    if absent:
+        raise UserError(f"data.{key}={','.join(absent)}: not in {dataset.folder}; choose from {', '.join(cameras)}")
+    if wanted:
+        return wanted
     if len(with_files) != 1:
         raise UserError(
             f"{dataset.folder} has {len(with_files)} cameras with files; set data.camera={'|'.join(with_files or cameras)}"
+            f"{', or tile several with data.cameras=[NAME,NAME]' if len(with_files) > 1 else ''}"
         )
-    return with_files[0]
+    return with_files
 
 
-def _read_clip(data: Data, dataset: LeRobot, episode: JsonObject, camera: str, found: Episodes) -> Clip | None:
+def _stretch_notes(dataset: LeRobot, data: Data) -> list[str]:
+    """A note on each tiled camera whose pictures change shape by more than STRETCHED, and a frame width that keeps it."""
+    notes: list[str] = []
+    for camera in data.cameras if data.resize == "stretch" else ():
+        size, (height, width) = dataset.declared_size(camera), tile_size(data)
+        stretch = (height / width) / (size[0] / size[1]) if size else 1.0
+        if size and max(stretch, 1 / stretch) > STRETCHED:
+            wanted = tiling_of(data).columns * height * size[1] / size[0]
+            notes.append(
+                f"{camera}: pictures of {size[0]}x{size[1]} are stretched to tiles of {height}x{width}; "
+                f"data.width={max(16, round(wanted / 16) * 16)} nearly keeps their shape, data.resize=crop cuts them"
+            )
+    return notes
+
+
+def _read_clip(data: Data, dataset: LeRobot, episode: JsonObject, cameras: list[str], found: Episodes) -> Clip | None:
     """The episode as a clip, its first task as the prompt. None: the reason is in `found.problems`."""
     name = f"episode_{episode['episode_index']:06d}"
     tasks = [t for t in episode["tasks"] if t.strip() and t not in data.skip_tasks]
-    path = dataset.video(episode, camera)
     if not tasks:
         found.problems.append(
             f"{dataset.folder}, {name}: no task text left (tasks {episode['tasks']}, data.skip_tasks {list(data.skip_tasks)})"
         )
         return None
-    if not path.is_file():
-        found.problems.append(f"{path}: the video of {name} is missing")
+    footage = [Footage(dataset.video(episode, c), dataset.seconds(episode, c)) for c in cameras]
+    missing = [f"{f.path}: the video of {name} is missing" for f in footage if not f.path.is_file()]
+    if missing:
+        found.problems += missing
         return None
     if len(tasks) > 1:
         found.notes.append(
             f"{name}: has {len(tasks)} tasks, the first is its prompt; exclude others with data.skip_tasks"
         )
-    return Clip(name, path, data.prompt_prefix + tasks[0], dataset.seconds(episode, camera))
+    first, *others = footage
+    return Clip(name, first.path, data.prompt_prefix + tasks[0], first.seconds, tuple(others))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.paths import cache_root
+from cosmos_exp.config.tiling import tiling_of
 from cosmos_exp.data.swaps import word_pairs
 from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.stages.common import recorded_stage, set_aside
@@ -21,6 +22,7 @@ from cosmos_exp.metrics.score import judge_videos, measure_videos
 from cosmos_exp.metrics.words.effect import score_word_effect
 from cosmos_exp.provenance import available_cores
 from cosmos_exp.run_folder import REFERENCES
+from cosmos_exp.statistics.cells import Scenes
 from cosmos_exp.statistics.intervals import summarize
 from cosmos_exp.statistics.scores import MeasureSummary, read_scores
 
@@ -95,20 +97,24 @@ def _score_words(context: RunContext, inputs: Inputs, videos: list[ScoredVideo])
         ScoredVideo(t.sample, t.seed, t.prompt, t.path, None, videos[0].conditioning)
         for t in video_tasks(config, probes, dataset.held_out, folder.video)
     ]
-    score_word_effect([(p.a.name, p.b.name, p.words) for p in pairs], videos + extra, folder.scores)
+    words = [(p.a.name, p.b.name, p.words) for p in pairs]
+    score_word_effect(words, videos + extra, folder.scores, tiling_of(config.data))
 
 
 def _summarise(context: RunContext) -> None:
     """Sort each scores.jsonl and write the means with their intervals to metrics.json."""
     folder = context.folder
-    summary: JsonObject = {"measures": _sorted_summary(folder.scores)}
+    scenes = folder.manifest["data"]["scenes"]
+    summary: JsonObject = {"measures": _sorted_summary(folder.scores, scenes)}
     if context.config.measures.references:
-        summary["references"] = {kind: _sorted_summary(folder.reference_scores(kind)) for kind in REFERENCES}
+        summary["references"] = {
+            kind: _sorted_summary(folder.reference_scores(kind), scenes) for kind in REFERENCES
+        }
     write_json(folder.metrics, folder.read(folder.metrics) | summary)
 
 
-def _sorted_summary(scores: Path) -> dict[str, MeasureSummary]:
+def _sorted_summary(scores: Path, scenes: Scenes) -> dict[str, MeasureSummary]:
     rows = sorted(read_scores(scores), key=lambda r: (r["sample"], r["seed"], r["measure"]))
     if rows:
         write_json_lines(scores, rows)
-    return summarize(rows)
+    return summarize(rows, scenes)

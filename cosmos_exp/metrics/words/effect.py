@@ -9,22 +9,23 @@ from pathlib import Path
 
 import numpy as np
 
+from cosmos_exp.config.tiling import Tiling
 from cosmos_exp.data.video import read_video
 from cosmos_exp.files import append_json_line
 from cosmos_exp.metrics.interface import ScoredVideo
-from cosmos_exp.metrics.words.motion_map import motion_map
+from cosmos_exp.metrics.words.motion_map import motion_maps
 from cosmos_exp.statistics.scores import read_scores
 
 MEASURE = "word_effect"
-Maps = Mapping[tuple[str, int], np.ndarray]  # motion maps by sample and seed
+Maps = Mapping[tuple[str, int], list[np.ndarray]]  # motion maps of each camera by sample and seed
 
 # Two samples with the same first frame, and the word in which their prompts differ.
 Words = tuple[str, str, tuple[str, str]]
 
 
-def map_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean absolute difference of two motion maps, grey levels."""
-    return float(np.abs(a - b).mean())
+def map_distance(a: list[np.ndarray], b: list[np.ndarray]) -> float:
+    """Mean absolute difference of the motion maps of two videos, over all cameras, grey levels."""
+    return float(np.mean([np.abs(x - y).mean() for x, y in zip(a, b, strict=True)]))
 
 
 def noise_effect(maps: Maps, samples: tuple[str, str]) -> float | None:
@@ -56,12 +57,13 @@ def word_effects(maps: Maps, samples: tuple[str, str]) -> dict[int, tuple[float 
     return found
 
 
-def score_word_effect(words: Sequence[Words], videos: Sequence[ScoredVideo], scores: Path) -> None:
+def score_word_effect(words: Sequence[Words], videos: Sequence[ScoredVideo], scores: Path, tiling: Tiling) -> None:
     """Append word_effect to `scores`, once per pair of prompts and seed, under the name of the first prompt.
 
     Args:
         words: the pairs of samples.
         videos: the videos of all these samples.
+        tiling: the cameras in a frame.
 
     Raises:
         RunError: a video cannot be read.
@@ -70,9 +72,9 @@ def score_word_effect(words: Sequence[Words], videos: Sequence[ScoredVideo], sco
     by_key = {(v.sample, v.seed): v for v in videos}
 
     @cache
-    def motion(sample: str, seed: int) -> np.ndarray:
+    def motion(sample: str, seed: int) -> list[np.ndarray]:
         video = by_key[sample, seed]
-        return motion_map(read_video(video.path), video.conditioning)
+        return motion_maps(read_video(video.path), video.conditioning, tiling)
 
     for a, b, pair in words:
         if all((a, s, b) in done for n, s in by_key if n == a):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
+
+from cosmos_exp.config.tiling import EMPTY, Tiling
 
 WIDTH = 160  # pixels; larger frames are reduced, so that the map costs the same at any size
 GRAIN = 8.0  # grey levels; smaller differences are compression and noise
@@ -32,15 +36,29 @@ def motion_map(frames: np.ndarray, conditioning: int = 1) -> np.ndarray:
     return motion
 
 
-def side_share(motion: np.ndarray, side: str) -> float | None:
-    """The share of a motion map, (h, w), on the left or right half; None if nothing moves."""
-    total = float(motion.sum())
+def motion_maps(frames: np.ndarray, conditioning: int, tiling: Tiling) -> list[np.ndarray]:
+    """The motion map of each camera of a frame; a tile without a camera has none.
+
+    Args:
+        frames: uint8 (T, H, W, 3), divided into the tiles of `tiling`.
+    """
+    rows = np.array_split(frames, tiling.rows, axis=1)
+    tiles = [tile for row in rows for tile in np.array_split(row, tiling.columns, axis=2)]
+    return [motion_map(t, conditioning) for t, name in zip(tiles, tiling.names, strict=True) if name != EMPTY]
+
+
+def side_share(maps: Sequence[np.ndarray], side: str) -> float | None:
+    """The share of motion on the left or right half of the cameras' maps, (h, w) each; None if nothing moves."""
+    total = sum(float(m.sum()) for m in maps)
     if total <= 0:
         return None
-    middle = motion.shape[1] / 2
+    return sum(float(_half(m, side).sum()) for m in maps) / total
+
+
+def _half(motion: np.ndarray, side: str) -> np.ndarray:
     columns = np.arange(motion.shape[1]) + 0.5
-    weight = columns < middle if side == "left" else columns > middle
-    return float(motion[:, weight].sum()) / total
+    middle = motion.shape[1] / 2
+    return motion[:, columns < middle if side == "left" else columns > middle]
 
 
 def _small_grey(frame: np.ndarray) -> np.ndarray:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from cosmos_exp.config.schema import Config
+from cosmos_exp.config.tiling import Tiling, tiling_of
 from cosmos_exp.data.video import read_video
 from cosmos_exp.metrics.interface import Measured, ScoredVideo
-from cosmos_exp.metrics.words.motion_map import motion_map, side_share
+from cosmos_exp.metrics.words.motion_map import motion_maps, side_share
 
 
 def named_side(prompt: str | None) -> str | None:
@@ -21,16 +23,16 @@ def measure_side(videos: Sequence[ScoredVideo], config: Config, workers: int) ->
     """word_side of videos whose prompt names a side (see `metrics.interface.MeasureFunction`)."""
     if not config.measures.words or not any(named_side(v.prompt) for v in videos):
         return None
-    return map(_measure, videos)
+    return map(partial(_measure, tiling=tiling_of(config.data)), videos)
 
 
-def _measure(video: ScoredVideo) -> Measured:
+def _measure(video: ScoredVideo, tiling: Tiling) -> Measured:
     side = named_side(video.prompt)
     if side is None:
         return Measured({"word_side": (None, "the prompt does not name one side, left or right")})
     frames = read_video(video.path)
     if len(frames) <= video.conditioning:
         return Measured({"word_side": (None, "the video has no frame after the conditioning frames")})
-    share = side_share(motion_map(frames, video.conditioning), side)
+    share = side_share(motion_maps(frames, video.conditioning, tiling), side)
     reason = None if share is not None else "nothing moves"
     return Measured({"word_side": (share, reason)})

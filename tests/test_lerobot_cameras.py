@@ -1,0 +1,355 @@
+"""Several cameras of a LeRobot set in one frame: tiles, synchrony, fingerprints, versions, the library's own frames."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from conftest import ROOT, SMALL
+from lerobot_sets import FPS, LEFT, RIGHT, WRIST, grey, write_set
+
+from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.hashing import stage_hash
+from cosmos_exp.config.schema import Data
+from cosmos_exp.config.tiling import short_names, tile_size, tiling_of
+from cosmos_exp.data.clips import probe_clip
+from cosmos_exp.data.dataset import inspect_data, load_dataset
+from cosmos_exp.data.readers.records import Clip, Footage
+from cosmos_exp.data.readers.registry import read_episodes
+from cosmos_exp.data.video import decode, read_video, write_video
+from cosmos_exp.data.windows import load_window, window_indices
+from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.files import read_json_lines
+from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.tabletop.scene import Scene
+
+HELD_OUT = ["data.validation_videos=0", "data.test_videos=0"]
+LEVELS = {LEFT: 20, RIGHT: 90, WRIST: 150}  # the grey of each camera's first frame
+
+
+def lerobot(folder, *overrides, fps="null"):
+    return compose_config(["data=lerobot", f"data.path={folder}", f"data.fps={fps}", *HELD_OUT, *overrides])
+
+
+def three_cameras(folder, version, lengths=(20, 24), **changes):
+    """Two episodes of three cameras; `changes` replaces one camera's lengths, by short name."""
+    counts = {name: changes.get(name.rpartition(".")[2], lengths) for name in LEVELS}
+    cameras = {n: [grey(c, LEVELS[n] + k) for k, c in enumerate(counts[n])] for n in LEVELS}
+    return write_set(folder, cameras, version)
+
+
+def tile_means(frames, rows, columns):
+    """Mean grey of each tile: (T, rows, columns)."""
+    count, height, width = frames.shape[:3]
+    tiles = frames.reshape(count, rows, height // rows, columns, width // columns, 3)
+    return tiles.mean(axis=(2, 4, 5))
+
+
+@pytest.mark.parametrize("version", ["v2.0", "v2.1", "v3.0", "v3.1"])
+def test_every_camera_shows_the_same_moment_in_its_tile(tmp_path, version):
+    three_cameras(tmp_path, version)
+    config = lerobot(tmp_path, f"data.cameras=[{WRIST},{LEFT},{RIGHT}]")
+    dataset = load_dataset(config)
+    assert [c.clip.prompt for c in dataset.train] == ["task 0", "task 1"]
+    assert [c.stop - c.start for c in dataset.train] == [20, 24]
+    for episode, clip in enumerate(dataset.train):
+        frames = load_window(clip, config.data, 2)
+        assert frames.shape == (17, 96, 160, 3)
+        means = tile_means(frames, 2, 2)
+        for k in range(17):
+            grown = 2 * (k + 2) + episode
+            expected = [[150 + grown, 20 + grown], [90 + grown, 0]]  # row by row, the spare tile is black
+            assert means[k] == pytest.approx(np.array(expected), abs=2), (episode, k)
+        assert frames[:, 48:, 80:].max() == 0
+    assert any(
+        "3 cameras tiled 2x2" in n and "wrist, left, right; 48x80 pixels each, 1 black" in n for n in dataset.notes
+    )
+
+
+def test_tiles_are_resized_each_on_its_own(tmp_path):
+    """Pictures of different sizes: no camera reaches into its neighbour's tile."""
+    cameras = {LEFT: [grey(17, 40, 64, 64)], RIGHT: [grey(17, 200, 120, 90)]}
+    write_set(tmp_path, cameras, "v2.1")
+    for resize in ("stretch", "crop"):
+        config = lerobot(tmp_path, f"data.cameras=[{LEFT},{RIGHT}]", f"data.resize={resize}", "data.tiling=2x1")
+        clip = load_dataset(config).train[0]
+        frames = load_window(clip, config.data, 0)
+        assert np.abs(frames[0, :48].astype(int) - 40).max() <= 2
+        assert np.abs(frames[0, 48:].astype(int) - 200).max() <= 2
+
+
+def test_frame_rate_conversion_keeps_the_cameras_together(tmp_path):
+    three_cameras(tmp_path, "v3.0", lengths=(45, 45))
+    config = lerobot(tmp_path, f"data.cameras=[{LEFT},{RIGHT}]", "data.num_frames=9", fps=FPS / 2)
+    clip = load_dataset(config).train[1]
+    assert window_indices(clip, config.data, 1) == list(range(46, 46 + 17, 2))
+    means = tile_means(load_window(clip, config.data, 1), 1, 2)
+    assert means[:, 0, 0] == pytest.approx([21 + 2 * (1 + 2 * k) for k in range(9)], abs=2)
+    assert means[:, 0, 1] - means[:, 0, 0] == pytest.approx([70] * 9, abs=2)
+
+
+def test_one_frame_more_is_noted_and_more_is_refused(tmp_path):
+    three_cameras(tmp_path / "near", "v2.1", lengths=(20, 24), right=(19, 24))
+    config = lerobot(tmp_path / "near", f"data.cameras=[{LEFT},{RIGHT}]")
+    clips = read_episodes(config.data, tmp_path / "near").clips
+    first, second = (probe_clip(c, config.data) for c in clips)
+    assert (first.start, first.stop, second.stop) == (0, 19, 24)
+    assert "differ in length by 1 frame; the 19 common frames" in first.note
+    assert second.note == ""
+    assert first.note in inspect_data(config.data, tmp_path / "near", None).notes
+    three_cameras(tmp_path / "far", "v2.1", lengths=(20, 24), right=(20, 21))
+    config = lerobot(tmp_path / "far", f"data.cameras=[{LEFT},{RIGHT}]")
+    problems = inspect_data(config.data, tmp_path / "far", None).problems
+    assert len(problems) == 1
+    assert f"{LEFT}/episode_000001.mp4 24 frames" in problems[0]
+    assert f"{RIGHT}/episode_000001.mp4 21 frames" in problems[0]
+
+
+def test_cameras_of_different_rates_or_out_of_step_are_refused(tmp_path):
+    data = Data(cameras=[LEFT, RIGHT], reader="lerobot")
+    left, right = tmp_path / "left.mp4", tmp_path / "right.mp4"
+    write_video(left, grey(40, 20), 10)
+    write_video(right, grey(40, 90), 20)
+    with pytest.raises(RunError, match=r"left\.mp4 and .*right\.mp4 have 10 and 20 frames per second"):
+        probe_clip(Clip("e", left, "p", None, (Footage(right),)), data)
+    # The right camera lost frame 10: from there on each of its frames is one later.
+    info = probe_clip(Clip("e", left, "p"), Data()).info
+    gapped = dataclasses.replace(info, pts=tuple(p + (p >= info.pts[10]) * info.pts[1] for p in info.pts))
+    from cosmos_exp.data import clips
+
+    lost = clips._Probed(right, gapped, 0, 40)
+    with pytest.raises(RunError, match=r"no picture within half a frame of frame 10 \(nearest 100 ms"):
+        clips._simultaneous(clips._Probed(left, info, 0, 40), lost, 40, "e")
+    assert clips._simultaneous(lost, lost, 40, "e") == tuple(range(40))
+
+
+def test_every_bad_file_of_every_camera_is_named(tmp_path):
+    three_cameras(tmp_path, "v2.1", lengths=(20, 20, 20))
+    videos = tmp_path / "videos" / "chunk-000"
+    (videos / RIGHT / "episode_000000.mp4").write_bytes(b"")
+    (videos / RIGHT / "episode_000001.mp4").unlink()
+    (videos / WRIST / "episode_000001.mp4").unlink()
+    config = lerobot(tmp_path, f"data.cameras=[{LEFT},{RIGHT},{WRIST}]")
+    found = inspect_data(config.data, tmp_path, None)
+    assert [c.clip.name for c in found.clips] == ["episode_000002"]
+    assert sorted(p.replace(str(videos), "") for p in found.problems) == [
+        f"/{RIGHT}/episode_000000.mp4: is empty (0 bytes); copy it again",
+        f"/{RIGHT}/episode_000001.mp4: the video of episode_000001 is missing",
+        f"/{WRIST}/episode_000001.mp4: the video of episode_000001 is missing",
+    ]
+
+
+def test_the_fingerprint_covers_every_camera_and_the_tiling_and_leaves_one_camera_alone(tmp_path):
+    folder = three_cameras(tmp_path, "v3.0", lengths=(20, 20))
+    name = lambda *o: load_dataset(lerobot(folder, *o))  # noqa: E731
+    alone = name(f"data.camera={LEFT}")
+    # What the version before several cameras computed: the hash of the file, and no trace of the new keys.
+    import hashlib
+
+    file = folder / "videos" / LEFT / "chunk-000" / "file-000.mp4"
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    lines = "".join(f"episode_{k:06d}\0{sha256}\0{20 * k}\0{20 * k + 20}\0task {k}\n" for k in range(2))
+    assert alone.fingerprint == hashlib.sha256(lines.encode()).hexdigest()[:16]
+    assert name(f"data.cameras=[{LEFT}]").fingerprint == alone.fingerprint
+    both = f"data.cameras=[{LEFT},{RIGHT}]"
+    prints = [
+        alone.fingerprint,
+        name(both).fingerprint,
+        name(both, "data.tiling=2x1").fingerprint,
+        name(f"data.cameras=[{RIGHT},{LEFT}]").fingerprint,
+        name(f"data.cameras=[{LEFT},{WRIST}]").fingerprint,
+        name(f"data.cameras=[{LEFT}]", "data.tiling=1x2").fingerprint,
+    ]
+    assert len(set(prints)) == len(prints)
+    before = name(both).fingerprint
+    other = folder / "videos" / RIGHT / "chunk-000" / "file-000.mp4"
+    write_video(other, grey(40, 91), FPS)
+    assert name(both).fingerprint != before
+    assert name(f"data.camera={LEFT}").fingerprint == alone.fingerprint
+
+
+def test_the_cache_key_of_one_camera_is_the_old_one(tmp_path):
+    from cosmos_exp.data.cache import RunCache
+
+    folder = three_cameras(tmp_path / "set", "v2.1")
+    fingerprints = dict.fromkeys(("vae", "text_encoder", "tokenizer", "transformer"), "f")
+
+    def latent(*overrides):
+        config = lerobot(folder, *overrides)
+        cache = RunCache(tmp_path / "cache", config, fingerprints)
+        return cache.latent_path(load_dataset(config).train[0], 1), cache, config
+
+    path, cache, config = latent(f"data.camera={LEFT}")
+    sha256 = load_dataset(config).train[0].sha256
+    assert path == cache.latents.path(sha256, list(range(1, 18)), 96, 160, "stretch", "f", "no")
+    assert latent(f"data.cameras=[{LEFT}]")[0] == path
+    tiled = latent(f"data.cameras=[{LEFT},{RIGHT}]")[0]
+    assert len({path, tiled, latent(f"data.cameras=[{LEFT},{WRIST}]")[0]}) == 3
+
+
+def test_the_keys_change_the_hash_of_a_run_only_when_they_are_used(tmp_path):
+    folder = three_cameras(tmp_path, "v2.1")
+    plain = lerobot(folder, f"data.camera={LEFT}")
+    assert stage_hash(plain) == stage_hash(
+        lerobot(folder, f"data.camera={LEFT}", "data.cameras=[]", "data.tiling=auto")
+    )
+    tiled = [lerobot(folder, f"data.cameras=[{LEFT},{RIGHT}]", f"data.tiling={t}") for t in ("1x2", "2x1")]
+    assert len({stage_hash(c, "train") for c in [plain, *tiled]}) == 3
+
+
+def test_tiling_of_names_every_tile():
+    cameras = [LEFT, RIGHT, WRIST]
+    assert tuple(tiling_of(Data(cameras=cameras))) == (2, 2, ("left", "right", "wrist", "-"))
+    assert tuple(tiling_of(Data(cameras=cameras, tiling="1x3"))) == (1, 3, ("left", "right", "wrist"))
+    assert tuple(tiling_of(Data(views=["left", "right"]))) == (1, 2, ("left", "right"))
+    assert tuple(tiling_of(Data())) == (1, 1, ("video",))
+    grids = [str(tiling_of(Data(cameras=[f"c{k}" for k in range(n)]))) for n in range(1, 8)]
+    assert grids == ["1x1", "1x2", "2x2", "2x2", "2x3", "2x3", "3x3"]
+    assert tile_size(Data(cameras=cameras, height=96, width=160)) == (48, 80)
+    assert short_names(["a.left.rgb", "a.right.rgb"]) == ("left.rgb", "right.rgb")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["data.tiling=2by2"], r"data\.tiling=2by2: expected ROWSxCOLUMNS"),
+        (["data.tiling=1x1"], r"1 tiles for 2 cameras; set 1x2 or auto"),
+        (
+            ["data.tiling=1x3"],
+            r"data\.width=160: 3 tiles of data\.tiling=1x3 need a whole, even width each; e\.g\. data\.width=144",
+        ),
+        (["data.tiling=64x1"], r"data\.height=96"),
+        ([f"data.camera={LEFT}"], r"set either data\.camera or data\.cameras"),
+        (["data.views=[left,right]"], r"set either data\.views"),
+        ([f"data.cameras=[{LEFT},{LEFT}]"], r"left appears twice"),
+        (["data.reader=folder"], r"data\.reader=folder has one camera per video"),
+        (["data.cameras=[]", "data.tiling=1x2"], r"data\.tiling=1x2: needs several cameras"),
+    ],
+)
+def test_wrong_requests_name_the_key_and_the_fix(tmp_path, overrides, said):
+    with pytest.raises(UserError, match=said):
+        lerobot(tmp_path, f"data.cameras=[{LEFT},{RIGHT}]", *overrides)
+
+
+def test_a_camera_that_does_not_exist_is_named(tmp_path):
+    three_cameras(tmp_path, "v2.1")
+    with pytest.raises(UserError, match=r"data\.cameras=wrong: not in .*; choose from .*left.*wrist"):
+        read_episodes(lerobot(tmp_path, f"data.cameras=[{LEFT},wrong]").data, tmp_path)
+    with pytest.raises(UserError, match=r"3 cameras with files; .*tile several with data\.cameras"):
+        read_episodes(lerobot(tmp_path).data, tmp_path)
+
+
+@pytest.mark.parametrize("version", ["v9.0", "v1.6", "v2.2", "v3.2", "three", None])
+def test_an_unknown_version_is_refused(tmp_path, version):
+    three_cameras(tmp_path, "v3.0")
+    path = tmp_path / "meta" / "info.json"
+    info = json.loads(path.read_text()) | {"codebase_version": version}
+    if version is None:
+        del info["codebase_version"]
+    path.write_text(json.dumps(info))
+    said = rf"meta/info\.json: codebase_version is {version or 'missing'}; v2\.0, v2\.1, v3\.0, v3\.1 are supported"
+    with pytest.raises(UserError, match=said):
+        read_episodes(lerobot(tmp_path, f"data.camera={LEFT}").data, tmp_path)
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"info\.json: not a JSON object"):
+        read_episodes(lerobot(tmp_path, f"data.camera={LEFT}").data, tmp_path)
+
+
+def test_data_check_states_the_tiles(tmp_path, cli, capsys):
+    three_cameras(tmp_path, "v3.1")
+    words = [f"data.cameras=[{LEFT},{RIGHT}]", "data.fps=null"]
+    assert cli("data", "check", tmp_path, *words) == 0
+    shown = capsys.readouterr().out
+    assert "episode_000000: 20 frames, 160x96 + 160x96, 10 fps: task 0" in shown
+    assert "note: 2 cameras tiled 1x2 in a frame of 96x160 (height x width): left, right; 96x80 pixels each" in shown
+    assert "pictures of 96x160 are stretched to tiles of 96x80; data.width=320 nearly keeps their shape" in shown
+    assert cli("data", "check", tmp_path, *words, "data.tiling=2x2") == 0
+    assert "48x80 pixels each, 2 black" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_plan_states_the_tiles(tmp_path, cli, capsys):
+    three_cameras(tmp_path, "v3.1")
+    words = [f"data.cameras=[{LEFT},{RIGHT}]", "data.fps=null", *HELD_OUT]
+    assert cli("run", "data=lerobot", f"data.path={tmp_path}", *words, "dry_run=true") == 0
+    assert "2 cameras tiled 1x2 in a frame of 96x160" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.slow
+def test_two_cameras_train_a_model_and_the_error_across_them_is_measured(tmp_path, cli, capsys):
+    """A whole run on a v3.0 set of the tabletop's stereo rig: trained on both views, scored across the two tiles."""
+    scenes = [Scene.sample(k, "robot") for k in range(4)]
+    cameras = {name: [s.clip(name.rpartition(".")[2]).frames for s in scenes] for name in (LEFT, RIGHT)}
+    folder = write_set(tmp_path / "set", cameras, "v3.0", fps=scenes[0].fps)
+    words = [*(w for w in SMALL if not w.startswith(("data.train_clips", "data.test_pairs"))), "model=tabletop"]
+    words += ["data=lerobot", f"data.path={folder}", f"data.cameras=[{LEFT},{RIGHT}]", "data.width=320"]
+    assert cli("run", *words, "data.test_videos=1", f"run_dir={tmp_path / 'run'}") == 0
+    run = RunFolder(tmp_path / "run")
+    manifest = run.manifest
+    assert [len(manifest["data"][k]) for k in ("train", "validation", "test")] == [2, 1, 1]
+    tiles = "2 cameras tiled 1x2 in a frame of 96x320 (height x width): left, right; 96x160 pixels each"
+    assert tiles in manifest["data"]["notes"]
+    assert tiles in capsys.readouterr().out
+    assert len(read_json_lines(run.train_log)) == 4
+    (video,) = [p for p in run.videos.iterdir() if "__seed0" in p.name]
+    frames = read_video(video)
+    assert frames.shape == (17, 96, 320, 3)
+    # The first frame is the condition: the held-out episode's two pictures, each in its tile.
+    (held_out,) = manifest["data"]["test"]
+    number = int(held_out.rpartition("_")[2])
+    for tile, name in ((frames[0, :, :160], LEFT), (frames[0, :, 160:], RIGHT)):
+        errors = [np.abs(tile.astype(float) - cameras[name][k][0]).mean() for k in range(4)]
+        assert int(np.argmin(errors)) == number
+    scores = [r for r in read_json_lines(run.scores) if r["measure"] == "cse" and r["sample"] == held_out]
+    assert len(scores) == 1
+    assert scores[0]["value"] is not None
+    assert 0 <= scores[0]["value"] < 10
+    assert "left" in json.dumps(scores[0]["detail"])
+
+
+def lerobot_python():
+    """A Python that has the `lerobot` library: this one, or that of a virtual environment of its own."""
+    other = os.environ.get("COSMOS_EXP_LEROBOT_PYTHON")
+    if other:
+        return other
+    if find_spec("lerobot") is None:
+        pytest.skip(
+            "the lerobot library is not installed; set COSMOS_EXP_LEROBOT_PYTHON (see tests/make_lerobot_set.py)"
+        )
+    return sys.executable
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("codec", [None, "h264"])
+def test_the_frames_are_those_of_the_lerobot_library(tmp_path, codec):
+    """The library records and reads back two cameras: the same episode and frame number give the same pixels."""
+    words = [lerobot_python(), ROOT / "tests" / "make_lerobot_set.py", tmp_path, *(["--codec", codec] if codec else [])]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    info = tmp_path / "set" / "meta" / "info.json"
+    recorded = json.loads(info.read_text())
+    later = {"v2.1": "v2.0", "v3.0": "v3.1"}[recorded["codebase_version"]]  # the same layout by the other name
+    with np.load(tmp_path / "frames.npz") as library:
+        for version in (recorded["codebase_version"], later):
+            info.write_text(json.dumps(recorded | {"codebase_version": version}))
+            _compare_with(library, tmp_path / "set")
+
+
+def _compare_with(library, folder):
+    config = lerobot(folder, f"data.cameras=[{LEFT},{RIGHT}]", "data.width=320")
+    clips = load_dataset(config).train
+    assert len(clips) == len(set(library["episode"])) == 3
+    for number, clip in enumerate(clips):
+        assert clip.clip.prompt == f"Slide box {number} to the right."
+        expected = [library[name][library["episode"] == number] for name in (LEFT, RIGHT)]
+        (other,) = clip.others
+        frames = list(range(clip.start, clip.stop))
+        assert np.array_equal(decode(clip.clip.path, frames, clip.info), expected[0])
+        assert np.array_equal(decode(other.path, list(other.frames), other.info), expected[1])
+        window = load_window(clip, config.data, 3)  # tiles have the size of the pictures: no resizing
+        assert np.array_equal(window, np.concatenate([e[3:20] for e in expected], axis=2))

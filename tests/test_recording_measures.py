@@ -1,0 +1,321 @@
+"""Measures against the recording, and of motion alone: closed forms, scikit-image, hand-made clips, the recordings."""
+
+import numpy as np
+import pytest
+
+from cosmos_exp.config.measures import MEASURES
+from cosmos_exp.config.schema import Config, Measures
+from cosmos_exp.data.video import decode, write_video
+from cosmos_exp.errors import RunError
+from cosmos_exp.metrics.interface import ScoredVideo
+from cosmos_exp.metrics.pool import video_pool
+from cosmos_exp.metrics.recording.files import (
+    MOTION,
+    RECORDING,
+    compare_with_recording,
+    measure_motion,
+    measure_recording,
+    motion_of,
+)
+from cosmos_exp.metrics.recording.flow import check_flow, grey_images, motion_magnitudes
+from cosmos_exp.metrics.recording.motion import mask_overlap, motion_masks
+from cosmos_exp.metrics.recording.pixels import _percentile, cosmos_dynamic_psnr, psnr, ssim
+from cosmos_exp.metrics.recording.tracks import Tracks, follow
+from cosmos_exp.metrics.score import MEASURE_FUNCTIONS
+
+RNG = np.random.default_rng(0)
+HEIGHT, WIDTH = 96, 160
+
+
+def texture(height=200, width=300, seed=0):
+    """A smooth random picture, uint8 (height, width, 3)."""
+    import cv2
+
+    noise = np.random.default_rng(seed).uniform(0, 255, (height // 4, width // 4, 3)).astype(np.float32)
+    return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+
+
+def panned(offsets):
+    """A window on `texture` that is moved by `offsets` pixels: uint8 (T, 96, 160, 3)."""
+    image = texture()
+    return np.stack([image[40 : 40 + HEIGHT, 60 + x : 60 + x + WIDTH] for x in offsets])
+
+
+def with_object(columns):
+    """A textured square of 24 px at `columns` before a textured ground: uint8 (T, 96, 160, 3)."""
+    frames = texture(HEIGHT, WIDTH)[None].repeat(len(columns), axis=0) // 3
+    for frame, x in zip(frames, columns, strict=True):
+        frame[36:60, x : x + 24] = 120 + texture(24, 24, seed=1) // 2
+    return frames
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """Write frames as video and recording; returns the ScoredVideo."""
+
+    def make(frames, recording=None, conditioning=1, name="video"):
+        write_video(tmp_path / f"{name}.mp4", frames, 8)
+        if recording is not None:
+            write_video(tmp_path / f"{name}_real.mp4", recording, 8)
+        path = tmp_path / f"{name}_real.mp4" if recording is not None else None
+        return ScoredVideo("sample", 0, None, tmp_path / f"{name}.mp4", path, conditioning)
+
+    return make
+
+
+def test_psnr_and_ssim_equal_scikit_image():
+    metrics = pytest.importorskip("skimage.metrics")
+    clean = panned(range(3))
+    for spread in (2, 20, 90):
+        noisy = (clean + RNG.normal(0, spread, clean.shape)).clip(0, 255).astype(np.uint8)
+        wanted = [metrics.peak_signal_noise_ratio(a, b, data_range=255) for a, b in zip(clean, noisy, strict=True)]
+        assert psnr(noisy, clean) == pytest.approx(wanted, abs=1e-9)
+        options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+        wanted = [
+            metrics.structural_similarity(a, b, data_range=255, channel_axis=-1, **options)
+            for a, b in zip(noisy, clean, strict=True)
+        ]
+        assert ssim(noisy, clean) == pytest.approx(wanted, abs=1e-5)
+    assert ssim(clean, clean) == pytest.approx([1, 1, 1], abs=1e-6)
+
+
+def test_psnr_in_closed_form():
+    black, grey = np.zeros((2, 16, 16, 3), np.uint8), np.full((2, 16, 16, 3), 10, np.uint8)
+    assert psnr(grey, black) == pytest.approx([20 * np.log10(25.5)] * 2)
+    assert psnr(black, black) == pytest.approx([10 * np.log10(12 * 255**2)] * 2)  # the rounding error of 8 bits
+    masks = np.zeros((2, 16, 16), bool)
+    masks[0, :4] = True
+    half = black.copy()
+    half[:, :2] = 10  # half of the pixels that count: MSE 50
+    assert psnr(half, black, masks) == [pytest.approx(10 * np.log10(255**2 / 50)), None]
+
+
+def test_cosmos_dynamic_psnr_in_closed_form():
+    recording = np.zeros((3, 10, 10, 3), np.uint8)
+    recording[1, :1] = 30  # 10 % of the pixels change at frame 1 and back at frame 2: the 80th percentile is 0
+    video = recording.copy()
+    video[:, 0, :5] += 6  # half of the pixels that count, in each frame
+    video[:, 5:] += 100  # does not count
+    assert cosmos_dynamic_psnr(video, recording) == pytest.approx(10 * np.log10(255**2 / 18))
+
+
+def test_cosmos_threshold_is_the_percentile():
+    for size in (7, 50, 1001):
+        values = RNG.integers(0, 40, size)
+        for share in (0.25, 0.8, 1):
+            assert _percentile(np.bincount(values), share) == pytest.approx(np.percentile(values, 100 * share))
+
+
+def test_motion_masks_of_a_square_that_appears():
+    frames = np.zeros((10, 64, 64, 3), np.uint8)
+    frames[1:, 20:36, 20:36] = 100
+    masks = motion_masks(frames)
+    # Blurred by (1 4 6 4 1) / 16 and weighted by 0.7, a straight edge passes 10 levels one pixel outside (21.9) and not two (4.4);
+    # a corner does not (6.8).
+    wanted = np.zeros((64, 64), bool)
+    wanted[19:37, 19:37] = True
+    wanted[[19, 19, 36, 36], [19, 36, 19, 36]] = False
+    assert not masks[0].any()
+    np.testing.assert_array_equal(masks[1], wanted)
+    # 100 * 0.7^6 = 11.8 levels, 100 * 0.7^7 = 8.2
+    assert [bool(m[28, 28]) for m in masks] == [False] + [True] * 6 + [False] * 3
+
+
+def test_overlaps_in_closed_form():
+    a, b = np.zeros((4, 10, 10), bool), np.zeros((4, 10, 10), bool)
+    a[1, :, :4] = b[1, :, 2:6] = True  # 20 of 60
+    a[2, :, :4] = b[2, :, :4] = True  # the same 40
+    b[3, :, :1] = True
+    overlap = mask_overlap(a, b)
+    assert overlap.spacetime == [1, pytest.approx(1 / 3), 1, 0]
+    assert overlap.space == [1, pytest.approx(20 / 60), pytest.approx(40 / 60), pytest.approx(40 / 60)]
+    # how often columns 0 to 5 move
+    counts_a, counts_b = np.array([2, 2, 2, 2, 0, 0]), np.array([2, 1, 2, 2, 1, 1])
+    wanted = np.minimum(counts_a, counts_b).sum() / np.maximum(counts_a, counts_b).sum()
+    assert overlap.weighted == [1, pytest.approx(20 / 60), pytest.approx(6 / 10), pytest.approx(wanted)]
+
+
+def test_flow_explains_a_translation_but_no_new_picture():
+    images, factor = grey_images(panned([0, 3]))
+    still, moved = check_flow(images[0], images[0]), check_flow(*images)
+    assert factor == 1
+    assert still.error == pytest.approx(0, abs=1e-3)
+    assert still.inconsistent == 0
+    unexplained = np.abs(images[0].astype(float) - images[1]).mean()
+    assert moved.error < 0.05 * unexplained
+    assert moved.inconsistent < 0.05
+    assert check_flow(images[0], grey_images(texture(HEIGHT, WIDTH, seed=5)[None])[0][0]).inconsistent > 0.3
+
+
+def test_motion_magnitude_of_a_translation():
+    frames = panned([0, 2, 4])
+    everywhere = np.ones(frames.shape[:3], bool)
+    assert motion_magnitudes(grey_images(frames)[0], everywhere) == pytest.approx([2, 2], rel=0.03)
+    half = everywhere.copy()
+    half[:, :, WIDTH // 2 :] = False
+    assert motion_magnitudes(grey_images(frames)[0], half) == pytest.approx([1, 1], rel=0.05)
+
+
+def test_large_frames_are_reduced():
+    frames = np.zeros((1, 432, 768, 3), np.uint8)
+    images, factor = grey_images(frames)
+    assert (factor, images.shape) == (2, (1, 216, 384))
+
+
+def test_tracks_survive_a_translation_and_not_a_cut():
+    pan = follow(grey_images(panned(range(0, 24, 2)))[0])
+    assert pan.alive.shape[1] > 50
+    assert pan.survival()[-1] > 0.97
+    assert pan.roughness().value < 0.03
+    cut = np.concatenate([panned([0, 2, 4]), texture(HEIGHT, WIDTH, seed=7)[None].repeat(2, axis=0)])
+    survival = follow(grey_images(cut)[0]).survival()
+    assert survival[2] > 0.97
+    assert survival[3] < 0.4  # a quarter of the corners has a double in an unrelated picture
+
+
+def test_roughness_in_closed_form():
+    def of(x):
+        """Roughness of 12 equal tracks along one axis."""
+        positions = np.zeros((len(x), 12, 2), np.float32)
+        positions[..., 0] = np.array(x)[:, None]
+        return Tracks(positions, np.ones((len(x), 12), bool), np.zeros((len(x), 12), bool)).roughness()
+
+    assert of([0, 2, 4, 6]).value == pytest.approx(0)
+    assert of([0, 2, 0, 2]).value == pytest.approx(1)
+    held = of([0, 2, 4, 4, 8, 10])  # steps 2 2 0 4 2: changes 0 2 4 2, sums 4 2 4 6
+    assert held.value == pytest.approx(8 / 16)
+    assert held.curve == [None, None, 0, 1, 1, pytest.approx(1 / 3)]
+    assert of([0, 0.1, 0, 0.1]).value is None
+    steps = np.random.default_rng(1).normal(0, 5, (400, 12, 2)).astype(np.float32)
+    white = Tracks(steps, np.ones((400, 12), bool), np.zeros((400, 12), bool)).roughness()
+    assert white.value == pytest.approx(np.sqrt(6) / (2 * np.sqrt(2)), abs=0.01)
+
+
+def test_a_video_equal_to_its_recording(scored):
+    clip = with_object(range(20, 88, 4))
+    result = compare_with_recording(scored(clip, clip))
+    assert set(result.values) == set(RECORDING)
+    values = {name: value for name, (value, _) in result.values.items()}
+    assert values == pytest.approx(
+        {"psnr": 58.92, "ssim": 1, "psnr_moving": 58.92, "motion_ratio": 1}
+        | dict.fromkeys(("mask_iou_space", "mask_iou_spacetime", "mask_iou_weighted"), 1),
+        abs=0.01,
+    )
+    assert all(len(curve) == len(clip) - 1 for curve in result.curves.values())
+
+
+def test_a_frozen_video_loses_where_its_recording_moves(scored):
+    clip = with_object(range(20, 88, 4))
+    frozen = scored(clip[:1].repeat(len(clip), axis=0), clip, name="frozen")
+    late = scored(with_object([20, 20, *range(20, 80, 4)]), clip, name="late")
+    a, b = compare_with_recording(frozen).values, compare_with_recording(late).values
+    assert a["mask_iou_space"][0] == a["mask_iou_spacetime"][0] == a["mask_iou_weighted"][0] == 0
+    assert a["motion_ratio"][0] == 0
+    assert a["psnr"][0] > a["psnr_moving"][0] + 3
+    for name in ("mask_iou_space", "mask_iou_spacetime", "mask_iou_weighted", "psnr", "ssim", "psnr_moving"):
+        assert b[name][0] > a[name][0], name
+    assert 0.6 < b["motion_ratio"][0] < 1
+    motion = motion_of(frozen)
+    assert motion.values["track_survival"] == (1.0, None)
+    assert motion.values["track_roughness"] == (None, "no track moves")
+    assert "track_roughness" not in motion.curves
+
+
+def test_a_still_recording_has_no_motion_to_compare(scored):
+    still = with_object([30] * 5)
+    result = compare_with_recording(scored(with_object(range(20, 40, 4)), still))
+    assert result.values["mask_iou_space"] == (None, "nothing moves in the recording")
+    assert result.values["motion_ratio"][0] is result.values["psnr_moving"][0] is None
+    assert result.values["psnr"][0] is not None
+    assert set(result.curves) == {"psnr", "ssim"}
+
+
+@pytest.mark.parametrize("conditioning", [0, 1, 5])
+def test_curves_cover_the_frames_after_the_conditioning_frames(scored, conditioning):
+    clip = with_object(range(20, 56, 4))
+    video = scored(with_object(range(20, 47, 3)), clip, conditioning)
+    for result in (compare_with_recording(video), motion_of(video)):
+        assert {len(curve) for curve in result.curves.values()} == {len(clip) - conditioning}
+        assert all(value is not None for value, _ in result.values.values())
+
+
+def test_conditioning_frames_do_not_count(scored):
+    clip = with_object(range(20, 56, 4))
+    other = clip.copy()
+    other[:4] = 0
+    a, b = compare_with_recording(scored(clip, clip, 5)), compare_with_recording(scored(other, clip, 5, name="other"))
+    for name in set(RECORDING) - {"psnr", "ssim", "psnr_moving"}:
+        assert b.values[name][0] == pytest.approx(a.values[name][0], abs=0.1), name
+    assert b.values["psnr"][0] > 35
+    nothing = compare_with_recording(scored(clip, clip, len(clip), name="all"))
+    assert set(nothing.values.values()) == {(None, "no frames after the conditioning frames")}
+
+
+def test_frames_in_disorder_are_rougher(scored):
+    clip = with_object(range(20, 54, 2))
+    order = np.random.default_rng(3).permutation(len(clip) - 1) + 1
+    dropped = np.arange(len(clip))
+    dropped[[5, 9, 13]] -= 1
+    jitter = panned([0, 4, -3, 2, -4, 3, 0, -2, 4])
+    smooth = motion_of(scored(clip)).values
+    assert smooth["track_roughness"][0] < 0.1
+    for name, faulty in {"shuffled": clip[[0, *order]], "dropped": clip[dropped], "jitter": jitter}.items():
+        values = motion_of(scored(faulty, name=name)).values
+        assert values["track_roughness"][0] > smooth["track_roughness"][0] + 0.1, name
+
+
+def test_a_teleporting_object_loses_its_tracks(scored):
+    smooth = motion_of(scored(with_object(range(20, 68, 3)))).values
+    jump = motion_of(scored(with_object([*range(20, 44, 3), *range(100, 124, 3)]), name="jump")).values
+    assert jump["track_survival"][0] < smooth["track_survival"][0] - 0.03
+
+
+def test_a_video_of_another_length_is_refused(scored):
+    clip = with_object(range(20, 40, 4))
+    with pytest.raises(
+        RunError, match=r"video\.mp4: 4 frames of 96x160, but its recording .*video_real\.mp4: 5 frames"
+    ):
+        compare_with_recording(scored(clip[:4], clip))
+
+
+def test_measure_functions(scored):
+    clip = with_object(range(20, 52, 4))
+    known, unknown = scored(clip, clip), scored(clip, name="unknown")
+    first, second = measure_recording([known, unknown], Config(), 1)
+    assert first.values["ssim"][0] == pytest.approx(1, abs=1e-6)
+    assert second.values == dict.fromkeys(RECORDING, (None, "no recording of this prompt"))
+    assert measure_recording([unknown], Config(), 1) is None
+    assert measure_recording([known], Config(measures=Measures(recording=False)), 1) is None
+    assert measure_motion([known], Config(measures=Measures(motion=False)), 1) is None
+    assert set(next(iter(measure_motion([known], Config(), 1))).values) == set(MOTION)
+
+
+def test_registered_with_the_measures_that_they_give():
+    assert MEASURE_FUNCTIONS["cosmos_exp.metrics.recording.files:measure_recording"] == RECORDING
+    assert MEASURE_FUNCTIONS["cosmos_exp.metrics.recording.files:measure_motion"] == MOTION
+    assert {*RECORDING, *MOTION} <= set(MEASURES)
+
+
+def test_processes_change_nothing(scored):
+    video = scored(with_object(range(20, 52, 4)))
+    with video_pool(16, 2) as shared:
+        results = list(shared(motion_of, [video] * 16))
+    assert results == [motion_of(video)] * 16
+
+
+def test_on_recordings(real_data, scored):
+    episode = real_data / "gr1_pick_place/videos/chunk-000/observation.images.ego_view/episode_000000.mp4"
+    clip = decode(episode, list(range(60, 93, 2)))
+    other = np.concatenate([clip[:1], clip[:0:-1]])
+    values = compare_with_recording(scored(clip, clip)).values
+    reversed_ = compare_with_recording(scored(other, clip, name="reversed")).values
+    frozen = compare_with_recording(scored(clip[:1].repeat(len(clip), axis=0), clip, name="frozen")).values
+    for name in ("psnr", "psnr_moving", "ssim", "mask_iou_spacetime", "mask_iou_weighted"):
+        assert values[name][0] > reversed_[name][0], name
+    assert values["mask_iou_space"][0] > 0.99
+    assert frozen["mask_iou_space"][0] == 0
+    motion = motion_of(scored(clip, name="clip")).values
+    shuffled = clip[[0, *(np.random.default_rng(0).permutation(len(clip) - 1) + 1)]]
+    assert (
+        motion_of(scored(shuffled, name="shuffled")).values["track_roughness"][0] > motion["track_roughness"][0] + 0.1
+    )
