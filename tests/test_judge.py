@@ -335,7 +335,7 @@ def test_an_unreachable_server_is_reported_and_earlier_scores_are_kept(cli, tmp_
     assert cli("run", *SMALL, *words, f"run_dir={tmp_path / 'run'}") == 1
     assert "Check that the server runs there" in capsys.readouterr().err
     folder = RunFolder(tmp_path / "run")
-    assert {r["measure"] for r in read_json_lines(folder.scores)} == {"tse", "tse_moving", "static_share"}
+    assert {r["measure"] for r in read_json_lines(folder.scores)} == {"tse", "tse_robust", "tse_moving", "static_share"}
     assert folder.read(folder.metrics)["measures"]["static_share"]["n"] == 2
     assert cli("run", "judge=server", "judge.url=null", f"run_dir={tmp_path / 'other'}") == 2
     assert "judge.url" in capsys.readouterr().err

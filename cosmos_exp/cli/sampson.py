@@ -31,10 +31,11 @@ exit codes: 0 measured, 1 a video could not be read, 2 wrong arguments"""
 # Options with the name and meaning of a key of conf/sampson.
 OPTIONS = ("layout", "pairs", "calibration", "matcher", "matcher_source", "gap", "estimator")
 HEADS = ("video", "view", "cookbook", "robust", "moving", "static", "inliers", "matches", "measured")
-LEGEND = (
-    "Sampson error in pixels; lower is better. cookbook: all matches, F by RANSAC. robust: all matches, F by MAGSAC++ or "
-    "from the calibration. moving: only matches that move."
-)
+LEGEND = """Sampson error in pixels; lower is better; +- is how far a value moves when the estimate of F is repeated.
+cookbook (tse, cse): all matches, F exactly as in the Cosmos cookbook, for comparison with published values.
+robust (tse_robust, cse_robust): all matches, F by MAGSAC++ and least squares or from the calibration, to compare videos.
+moving (tse_moving, cse_moving): only matches that move. measured: frame pairs of all, in brackets those with moving matches.
+Compare only videos of the same size and frame rate."""
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -56,7 +57,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--estimator",
         choices=["magsac", "ransac", "five_point"],
-        help="estimator of F for moving and robust (default: magsac); five_point needs a calibration",
+        help="estimator of F for robust and moving (default: magsac); five_point needs a calibration",
     )
     parser.add_argument("--gap", type=int, metavar="K", help="compare frames that are K apart (default: 1)")
     parser.add_argument(
@@ -172,21 +173,26 @@ def results_table(sources: Sequence[Source], results: Sequence[VideoResult | str
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     with console.capture() as shown:
         console.print(table)
-        for line in (LEGEND, *below):
+        for line in (LEGEND, "", *below):
             console.print(line, markup=False)
     return shown.get().rstrip()
 
 
 def _view_cells(v: ViewResult) -> list[str]:
-    errors = [_cell(v.tse), "", _cell(v.tse_moving)]
+    errors = [_error_cell(getattr(v, m), v.repeatability.get(m)) for m in ("tse", "tse_robust", "tse_moving")]
     shares = [_cell(v.static_share, ".0%"), _cell(v.inlier_share, ".0%")]
-    return [v.view, *errors, *shares, _cell(v.matches, ".0f"), f"{v.pairs_measured}/{v.pairs}"]
+    pairs = f"{v.pairs_measured}/{v.pairs} ({v.pairs_moving})"
+    return [v.view, *errors, *shares, _cell(v.matches, ".0f"), pairs]
 
 
 def _cross_cells(c: CrossResult) -> list[str]:
-    errors = [_cell(c.cse), _cell(c.cse_robust), _cell(c.cse_moving)]
+    errors = [_error_cell(getattr(c, m), c.repeatability.get(m)) for m in ("cse", "cse_robust", "cse_moving")]
     shares = ["", _cell(c.inlier_share, ".0%")]
     return [":".join(c.views), *errors, *shares, _cell(c.matches, ".0f"), f"{c.frames_measured}/{c.frames}"]
+
+
+def _error_cell(value: float | None, repeatability: float | None) -> str:
+    return _cell(value) if value is None or repeatability is None else f"{value:.3f} +-{repeatability:.3f}"
 
 
 def _cell(value: float | None, form: str = ".3f") -> str:

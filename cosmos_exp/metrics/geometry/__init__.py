@@ -1,6 +1,6 @@
-"""Sampson error: is a video geometrically consistent, over time and across views?
+"""The Sampson error of videos, in pixels: how far matched points miss the epipolar geometry of a rigid scene.
 
-There are two definitions. The cookbook's compares with published numbers: F by plain RANSAC, the error over all matches,
-outliers included, median over matches, median over frames (`tse`, `cse`). Ours is the error of the moving matches under
-an F that MAGSAC++ fits to them (`tse_moving`, `cse_moving`). Read it together with the share of static matches, the share
-of inliers and the number of matches: a static, blurred or torn video can have a low error."""
+`tse` and `cse` are the Cosmos cookbook's numbers exactly, to compare with published ones. `tse_robust` and `cse_robust` compare
+videos: the same matches under a refined F, with their own repeatability. `tse_moving` and `cse_moving` are those of the matches
+that move. Read them together with the share of static matches.
+"""

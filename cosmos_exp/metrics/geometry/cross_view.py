@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.geometry.calibration import ViewCalibration, fundamental_from_calibration
-from cosmos_exp.metrics.geometry.epipolar import Fit, estimate_fundamental, sampson_distance
+from cosmos_exp.metrics.geometry.epipolar import cookbook_errors
 from cosmos_exp.metrics.geometry.matching import Matcher
-from cosmos_exp.metrics.geometry.results import CrossResult, FrameError, median
+from cosmos_exp.metrics.geometry.results import (
+    ACROSS,
+    CrossResult,
+    FrameError,
+    lower_median,
+    mean,
+    median,
+    repeatability_of,
+    repeated,
+)
+from cosmos_exp.metrics.geometry.robust import RobustFit, fixed_fit, robust_fit
 from cosmos_exp.metrics.geometry.temporal import Track
 
 # Matches that a frame needs for an error of its own. F comes from all frames, so a few are enough.
@@ -39,14 +49,17 @@ class ViewMatches:
 
 @dataclass(frozen=True)
 class ViewGeometry:
-    """The epipolar geometry of two views of a fixed rig: one F for all frames.
+    """The epipolar geometry of two views of a fixed rig: one F for all frames, and the errors of all matches under it.
 
-    plain: F by RANSAC, for `cse`. ours: F for `cse_robust` and `cse_moving`, and `source` its origin.
+    plain: the errors under the cookbook's F, for `cse`, (N,) of the pooled matches.
+    plain_repeats: likewise with the matches in other orders, one array per repetition.
+    ours: F and errors for `cse_robust` and `cse_moving`, and `source` its origin.
     reason: why there is no F, if there is none.
     """
 
-    plain: Fit | None
-    ours: Fit | None
+    plain: np.ndarray | None
+    plain_repeats: list[np.ndarray]
+    ours: RobustFit | None
     source: str
     reason: str | None = None
 
@@ -78,25 +91,28 @@ def view_geometry(
         UserError: the calibration defines no F.
     """
     x, y, _ = matches.pooled()
-    source = f"{settings.estimator} over all frames"
+    source = f"{settings.estimator.replace('five_point', 'magsac')} over all frames"
     # With static cameras and a static scene the same few points come back in every frame. They add no information on F.
     distinct = len(np.unique(np.rint(np.hstack([x, y])), axis=0))
     if distinct < settings.min_matches:
         few = f"the views share {distinct} different matches, fewer than {settings.min_matches}"
-        return ViewGeometry(None, None, source, few if matches.x else "no frame")
-    plain = estimate_fundamental(x, y, "ransac", settings.threshold, 0)
+        return ViewGeometry(None, [], None, source, few if matches.x else "no frame")
+    plain = cookbook_errors(x, y)
+    rng = np.random.RandomState(0)
+    repeats = [cookbook_errors(x, y, rng.permutation(len(x))) for _ in range(settings.repeats)]
     a, b = cameras
     if a is not None and b is not None and a.rotation is not None and b.rotation is not None:
         try:
             f = fundamental_from_calibration(a, b)
         except ValueError as error:
             raise UserError(f"sampson.calibration, views {' and '.join(matches.names)}: {error}") from error
-        ours: Fit | None = Fit(f, sampson_distance(x, y, f) < settings.threshold)
+        ours: RobustFit | None = fixed_fit(x, y, f, settings.repeats)
         source = "calibration"
     else:
-        method = settings.estimator.replace("five_point", "magsac")
-        ours = estimate_fundamental(x, y, method, settings.threshold, 0)
-    return ViewGeometry(plain, ours, source, None if plain and ours else "no fundamental matrix fits")
+        uncalibrated = replace(settings, estimator=settings.estimator.replace("five_point", "magsac"))
+        ours = robust_fit(x, y, uncalibrated, 0)
+    failed = None if plain is not None and ours else "no fundamental matrix fits"
+    return ViewGeometry(plain, [r for r in repeats if r is not None], ours, source, failed)
 
 
 def cross_error(matches: ViewMatches, geometry: ViewGeometry, settings: SampsonSettings) -> CrossResult:
@@ -104,48 +120,73 @@ def cross_error(matches: ViewMatches, geometry: ViewGeometry, settings: SampsonS
     counts = [len(x) for x in matches.x]
     if geometry.plain is None or geometry.ours is None:
         return _undefined(matches.names, counts, geometry)
-    plain, ours = geometry.plain.fundamental, geometry.ours.fundamental
-    per_frame, robust = [], []
-    for t, (x, y, moving) in enumerate(zip(matches.x, matches.y, matches.moving, strict=True)):
-        if len(x) < FEW:
-            per_frame.append(FrameError.undefined((t, t), len(x), f"fewer than {FEW} matches"))
-            continue
-        cookbook = float(np.median(sampson_distance(x, y, plain)))
-        errors = sampson_distance(x, y, ours)
-        robust.append(float(np.median(errors)))
-        moved = float(np.median(errors[moving])) if moving.sum() >= FEW else None
-        inliers = float((errors < settings.threshold).mean())
-        per_frame.append(FrameError((t, t), cookbook, moved, float(1 - moving.mean()), inliers, len(x)))
+    ends = np.cumsum([0, *counts])
+    per_frame = tuple(
+        _frame_error(t, slice(ends[t], ends[t + 1]), matches.moving[t], geometry, settings) for t in range(len(counts))
+    )
+    measured = [f for f in per_frame if f.reason is None]
     # One frame has few moving matches, so those of all frames are pooled, as for F.
-    x, y, moving = matches.pooled()
-    errors = sampson_distance(x[moving], y[moving], ours)
-    cse_moving = float(np.median(errors)) if len(errors) >= settings.min_matches else None
+    moving = matches.pooled()[2]
+    enough = bool(measured) and moving.sum() >= settings.min_matches
+    of_moving = np.median(geometry.ours.all_errors[:, moving], axis=1) if enough else np.zeros(0)
+    repeatability = {m: repeated(per_frame, m) for m in ACROSS[:2]}
     return CrossResult(
         views=matches.names,
         cse=median(f.cookbook for f in per_frame),
-        cse_robust=median(robust),
-        cse_moving=cse_moving if robust else None,
-        inlier_share=float(geometry.ours.inliers.mean()),
+        cse_mean=mean(f.mean for f in per_frame),
+        cse_robust=median(f.robust for f in per_frame),
+        cse_moving=float(np.median(geometry.ours.errors[moving])) if enough else None,
+        inlier_share=float((geometry.ours.errors < settings.threshold).mean()),
         matches=median(counts),
         frames=len(counts),
-        frames_measured=len(robust),
+        frames_measured=len(measured),
+        repeatability=repeatability | {"cse_moving": repeatability_of(of_moving.tolist())},
         geometry=geometry.source,
-        reason=None if robust else f"no frame has {FEW} matches",
-        per_frame=tuple(per_frame),
+        reason=None if measured else f"no frame has {FEW} matches",
+        per_frame=per_frame,
+    )
+
+
+def _frame_error(
+    t: int, part: slice, moving: np.ndarray, geometry: ViewGeometry, settings: SampsonSettings
+) -> FrameError:
+    """The errors of frame t, whose matches are this part of the pooled ones."""
+    count = len(moving)
+    if count < FEW:
+        return FrameError((t, t), count, moving_matches=int(moving.sum()), reason=f"fewer than {FEW} matches")
+    assert geometry.plain is not None
+    assert geometry.ours is not None
+    plain, errors = geometry.plain[part], geometry.ours.errors[part]
+    return FrameError(
+        (t, t),
+        count,
+        cookbook=lower_median(plain),
+        mean=float(plain.mean()),
+        robust=float(np.median(errors)),
+        moving=float(np.median(errors[moving])) if moving.sum() >= FEW else None,
+        static_share=float(1 - moving.mean()),
+        inlier_share=float((errors < settings.threshold).mean()),
+        moving_matches=int(moving.sum()),
+        repeats={
+            "cse": tuple(lower_median(r[part]) for r in geometry.plain_repeats),
+            "cse_robust": tuple(np.median(geometry.ours.all_errors[:, part], axis=1).tolist()),
+        },
     )
 
 
 def _undefined(names: tuple[str, str], counts: list[int], geometry: ViewGeometry) -> CrossResult:
-    frames = tuple(FrameError.undefined((t, t), n, "too few matches") for t, n in enumerate(counts))
+    frames = tuple(FrameError((t, t), n, reason="too few matches") for t, n in enumerate(counts))
     return CrossResult(
         views=names,
         cse=None,
+        cse_mean=None,
         cse_robust=None,
         cse_moving=None,
         inlier_share=None,
         matches=median(counts),
         frames=len(counts),
         frames_measured=0,
+        repeatability=dict.fromkeys(ACROSS),
         geometry=geometry.source,
         reason=geometry.reason,
         per_frame=frames,

@@ -1,24 +1,14 @@
-"""Epipolar geometry of two images: the Sampson error, and fundamental matrices estimated from matches.
+"""Epipolar geometry of two images: the Sampson error, and fundamental matrices estimated by OpenCV.
 
 Points are float64 (N, 2), column and row in pixels. F obeys y^T F x = 0 for matches x (first image) and y (second)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
 METHODS = {"magsac": cv2.USAC_MAGSAC, "ransac": cv2.FM_RANSAC}
-ITERATIONS, CONFIDENCE = 5000, 0.999
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A fundamental matrix (3, 3), and which matches lie within the threshold, bool (N,)."""
-
-    fundamental: np.ndarray
-    inliers: np.ndarray
+ITERATIONS, CONFIDENCE = 1000, 0.99
 
 
 def sampson_distance(x: np.ndarray, y: np.ndarray, fundamental: np.ndarray) -> np.ndarray:
@@ -39,43 +29,73 @@ def sampson_distance(x: np.ndarray, y: np.ndarray, fundamental: np.ndarray) -> n
     return error
 
 
-def estimate_fundamental(x: np.ndarray, y: np.ndarray, method: str, threshold: float, seed: int) -> Fit | None:
-    """F from matches alone; None if none fits.
+def cookbook_errors(x: np.ndarray, y: np.ndarray, order: np.ndarray | None = None) -> np.ndarray | None:
+    """Sampson errors of all matches as the Cosmos cookbook computes them, pixels, (N,); None if no F fits.
+
+    Its `mvbench/metrics/sampson.py` calls `cv2.findFundamentalMat(kp1, kp0, method=cv2.RANSAC)`: OpenCV's defaults of
+    3 px, confidence 0.99 and 1,000 iterations, and the second image first. It then measures outliers too. (It computes
+    the error in float32. Here it is float64.)
+
+    Args:
+        x, y: matched points of the first and second image, (N, 2).
+        order: the order in which RANSAC gets the matches, int (N,); None: as given. OpenCV's RANSAC has a fixed seed,
+            so only the order changes its F.
+    """
+    fundamental = cookbook_fundamental(x, y, order)
+    return None if fundamental is None else sampson_distance(y, x, fundamental)
+
+
+def cookbook_fundamental(x: np.ndarray, y: np.ndarray, order: np.ndarray | None = None) -> np.ndarray | None:
+    """The cookbook's F (3, 3), with x^T F y = 0; None if none fits. Arguments as in `cookbook_errors`."""
+    chosen: slice | np.ndarray = slice(None) if order is None else order
+    try:
+        found, _ = cv2.findFundamentalMat(y[chosen], x[chosen], method=cv2.RANSAC)
+    except cv2.error:
+        return None
+    return found if _is_matrix(found) else None
+
+
+def estimate_fundamental(x: np.ndarray, y: np.ndarray, method: str, threshold: float, seed: int) -> np.ndarray | None:
+    """F (3, 3) from matches alone; None if none fits.
 
     Args:
         x, y: matched points, (N, 2).
         method: a key of METHODS.
         threshold: largest error of an inlier, pixels.
-        seed: of OpenCV's random choices; the same seed gives the same F.
+        seed: of the order of the matches. OpenCV's own random choices have a fixed seed.
     """
     if len(x) < 8:
         return None
-    cv2.setRNGSeed(seed)
+    order = np.random.RandomState(seed).permutation(len(x))
     try:
-        found, mask = cv2.findFundamentalMat(x, y, METHODS[method], threshold, CONFIDENCE, ITERATIONS)
+        found, _ = cv2.findFundamentalMat(x[order], y[order], METHODS[method], threshold, CONFIDENCE, ITERATIONS)
     except cv2.error:
         return None
-    if found is None or found.shape[0] < 3 or mask is None or not np.isfinite(found).all():
-        return None
-    return Fit(found[:3], mask.ravel().astype(bool))
+    return found if _is_matrix(found) else None
 
 
 def fundamental_from_intrinsics(
     x: np.ndarray, y: np.ndarray, intrinsics: np.ndarray, threshold: float, seed: int
-) -> Fit | None:
-    """F by the five-point algorithm (Nister 2004) from a known intrinsic matrix K (3, 3); None if none fits.
+) -> np.ndarray | None:
+    """F (3, 3) by the five-point algorithm (Nister 2004) from a known intrinsic matrix K (3, 3); None if none fits.
 
     Args:
         x, y, threshold, seed: as in `estimate_fundamental`.
     """
     if len(x) < 5:
         return None
-    cv2.setRNGSeed(seed)
+    order = np.random.RandomState(seed).permutation(len(x))
     try:
-        essential, mask = cv2.findEssentialMat(x, y, intrinsics, cv2.RANSAC, CONFIDENCE, threshold)
+        essential, _ = cv2.findEssentialMat(x[order], y[order], intrinsics, cv2.RANSAC, 0.999, threshold)
     except cv2.error:
         return None
-    if essential is None or essential.shape[0] < 3 or mask is None:
+    if essential is None or essential.shape[0] < 3:
         return None
     inverse = np.linalg.inv(intrinsics)
-    return Fit(inverse.T @ essential[:3] @ inverse, mask.ravel().astype(bool))
+    fundamental: np.ndarray = inverse.T @ essential[:3] @ inverse
+    return fundamental
+
+
+def _is_matrix(found: np.ndarray | None) -> bool:
+    """Whether OpenCV found one F. It may return None, three of them, zeros, or infinite entries."""
+    return found is not None and found.shape == (3, 3) and bool(np.isfinite(found).all()) and bool(found.any())

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import cv2
 
-from cosmos_exp.config.schema import Config
+from cosmos_exp.config.schema import Config, Data
 from cosmos_exp.config.schema import Sampson as SampsonSettings
+from cosmos_exp.config.tiling import tiling_of
 from cosmos_exp.data.video import read_video
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.hub import ensure_folder, find_folder
@@ -111,11 +112,12 @@ def source_pool(count: int, settings: SampsonSettings, workers: int = 0) -> Iter
         yield pool.map, threads
 
 
-def with_data_views(settings: SampsonSettings, data_views: list[str]) -> SampsonSettings:
-    """The settings with the data's views as layout if none is set: `data.views` are side by side in a frame."""
-    if settings.layout or not data_views:
+def with_data_views(settings: SampsonSettings, data: Data) -> SampsonSettings:
+    """The settings with the data's tiles as layout if none is set: those of data.cameras, or data.views in one row."""
+    if settings.layout or not (data.cameras or data.views):
         return settings
-    return replace(settings, layout=f"1x{len(data_views)}", views=list(data_views))
+    tiling = tiling_of(data)
+    return replace(settings, layout=str(tiling), views=list(tiling.names))
 
 
 def measure_sampson(videos: Sequence[ScoredVideo], config: Config, workers: int) -> Iterator[Measured] | None:
@@ -126,13 +128,14 @@ def measure_sampson(videos: Sequence[ScoredVideo], config: Config, workers: int)
     """
     if not config.sampson.enabled:
         return None
-    return _measure_sampson(videos, with_data_views(config.sampson, config.data.views), workers)
+    return _measure_sampson(videos, with_data_views(config.sampson, config.data), workers)
 
 
 def _measure_sampson(videos: Sequence[ScoredVideo], settings: SampsonSettings, workers: int) -> Iterator[Measured]:
     sources = [Source(str(v.path), (v.path,)) for v in videos]
     with source_pool(len(sources), settings, workers) as (pool_map, threads):
-        for result in pool_map(partial(measure_source, settings=settings, threads=threads), sources):
+        results = pool_map(partial(measure_source, settings=settings, threads=threads), sources)
+        for video, result in zip(videos, results, strict=True):
             if isinstance(result, str):
                 raise RunError(result)
-            yield Measured(result.measures(), result.detail())
+            yield Measured(result.measures(), result.detail(), result.curves(video.conditioning))

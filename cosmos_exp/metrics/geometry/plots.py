@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,9 +13,9 @@ from matplotlib.axes import Axes
 
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.data.video import write_image
-from cosmos_exp.metrics.geometry.epipolar import estimate_fundamental, sampson_distance
 from cosmos_exp.metrics.geometry.matcher_registry import load_matcher
 from cosmos_exp.metrics.geometry.results import CrossResult, FrameError, VideoResult, ViewResult
+from cosmos_exp.metrics.geometry.robust import fixed_fit, robust_fit
 from cosmos_exp.metrics.geometry.views import View
 
 matplotlib.use("Agg")
@@ -53,7 +54,7 @@ def worst_pairs(view: ViewResult) -> list[tuple[int, int]]:
 
 
 def plot_errors(path: Path, name: str, result: VideoResult) -> None:
-    """One row per view and view pair: both errors over time, the worst pairs marked, frames without a value shaded."""
+    """One row per view and view pair: the errors over time, the worst pairs marked, frames without a value shaded."""
     from matplotlib.figure import Figure
 
     rows: list[ViewResult | CrossResult] = [*result.views, *result.crosses]
@@ -96,8 +97,10 @@ def _plot_row(ax: Axes, row: ViewResult | CrossResult) -> None:
 def _plot_lines(ax: Axes, errors: Sequence[FrameError]) -> None:
     frames, nan = [e.frames[0] for e in errors], float("nan")
     cookbook = [nan if e.cookbook is None else e.cookbook for e in errors]
+    robust = [nan if e.robust is None else e.robust for e in errors]
     moving = [nan if e.moving is None else e.moving for e in errors]
     ax.plot(frames, cookbook, color="0.55", lw=1.2, marker=".", ms=3, label="cookbook: all matches")
+    ax.plot(frames, robust, color="tab:orange", lw=1.2, marker=".", ms=3, label="robust: all matches")
     ax.plot(frames, moving, color="tab:blue", lw=1.5, marker=".", ms=4, label="moving matches")
 
 
@@ -119,8 +122,9 @@ def draw_matches(frames: np.ndarray, pair: tuple[int, int], settings: SampsonSet
     x, y = a.points[found[:, 0]], b.points[found[:, 1]]
     static = np.linalg.norm(y - x, axis=1) < settings.static_pixels
     fitted = ~static if (~static).sum() >= settings.min_matches else np.ones(len(x), dtype=bool)
-    fit = estimate_fundamental(x[fitted], y[fitted], "magsac", settings.threshold, pair[0])
-    errors = np.full(len(x), np.nan) if fit is None else sampson_distance(x, y, fit.fundamental)
+    enough = fitted.sum() >= settings.min_matches
+    fit = robust_fit(x[fitted], y[fitted], replace(settings, estimator="magsac"), pair[0]) if enough else None
+    errors = np.full(len(x), np.nan) if fit is None else fixed_fit(x, y, fit.fundamental, 1).errors
     scale = max(1, -(-MIN_WIDTH // first.shape[1]))
     canvas = cv2.resize(first, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST) // 2 + 100
     for k in np.argsort(~static, kind="stable"):

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+TEMPORAL = ("tse", "tse_robust", "tse_moving")
+ACROSS = ("cse", "cse_robust", "cse_moving")
+
 
 @dataclass(frozen=True)
 class FrameError:
-    """The errors of one frame pair, or of one frame in two views; in pixels, None with a reason if undefined."""
+    """The errors of one frame pair, or of one frame in two views; in pixels, None if undefined.
+
+    Attributes:
+        cookbook, mean: median and mean over all matches, under the cookbook's F.
+        robust: median over all matches, under the robust F.
+        moving: median over the matches that move.
+        repeats: measure -> the value of this pair in each repetition of the estimate of F.
+        reason: why `cookbook` and `robust` are undefined.
+    """
 
     frames: tuple[int, int]
-    cookbook: float | None
-    moving: float | None
-    static_share: float | None
-    inlier_share: float | None
     matches: int
+    cookbook: float | None = None
+    mean: float | None = None
+    robust: float | None = None
+    moving: float | None = None
+    static_share: float | None = None
+    inlier_share: float | None = None
+    moving_matches: int = 0
     reason: str | None = None
-
-    @classmethod
-    def undefined(cls, frames: tuple[int, int], matches: int, reason: str) -> FrameError:
-        """A frame pair that cannot be measured."""
-        return cls(frames, None, None, None, None, matches, reason)
+    repeats: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -32,48 +42,59 @@ class ViewResult:
 
     Of `pairs` frame pairs, `pairs_measured` had enough matches and `pairs_moving` enough moving ones. The others are left
     out of the medians.
+
+    Attributes:
+        tse_mean: the cookbook's second figure: mean over frames of each frame's mean error, pixels.
+        matches, moving_matches: median over the pairs.
+        repeatability: measure -> how far two repetitions of the estimate of F are apart in 95 % of cases, pixels.
     """
 
     view: str
     tse: float | None
+    tse_mean: float | None
+    tse_robust: float | None
     tse_moving: float | None
     static_share: float | None
     inlier_share: float | None
     matches: float | None
+    moving_matches: float | None
     pairs: int
     pairs_measured: int
     pairs_moving: int
+    repeatability: Mapping[str, float | None]
     reason: str | None
     note: str | None = None
     per_pair: tuple[FrameError, ...] = field(default=(), repr=False)
 
     def detail(self) -> dict[str, object]:
-        """All figures except those of single frame pairs, as plain JSON."""
-        return {k: v for k, v in vars(self).items() if k != "per_pair"}
+        """All figures as plain JSON; of the single frame pairs the cookbook's medians and means."""
+        return _detail(self, self.per_pair)
 
 
 @dataclass(frozen=True)
 class CrossResult:
     """The figures of two simultaneous views.
 
-    `geometry` names the source of F for `cse_robust` and `cse_moving`. `cse` uses one RANSAC F for all frames.
+    `geometry` names the source of F for `cse_robust` and `cse_moving`. `cse` uses the cookbook's F for all frames.
     """
 
     views: tuple[str, str]
     cse: float | None
+    cse_mean: float | None
     cse_robust: float | None
     cse_moving: float | None
     inlier_share: float | None
     matches: float | None
     frames: int
     frames_measured: int
+    repeatability: Mapping[str, float | None]
     geometry: str
     reason: str | None
     per_frame: tuple[FrameError, ...] = field(default=(), repr=False)
 
     def detail(self) -> dict[str, object]:
-        """All figures except those of single frames, as plain JSON."""
-        return {k: v for k, v in vars(self).items() if k != "per_frame"}
+        """All figures as plain JSON; of the single frames the cookbook's medians and means."""
+        return _detail(self, self.per_frame)
 
 
 @dataclass(frozen=True)
@@ -88,24 +109,77 @@ class VideoResult:
         """Each measure of a run with the reason if it is undefined: the mean over the views that could be measured."""
         reasons = [f"{v.view}: {v.reason}" if len(self.views) > 1 else v.reason for v in self.views if v.reason]
         reason = "; ".join(reasons) or (None if self.views else "; ".join(self.notes) or "no view")
-        out = {
-            "tse": (mean(v.tse for v in self.views), reason),
-            "tse_moving": (mean(v.tse_moving for v in self.views), reason),
-            "static_share": (mean(v.static_share for v in self.views), reason),
-        }
+        out = {m: (mean(getattr(v, m) for v in self.views), reason) for m in (*TEMPORAL, "static_share")}
         if self.crosses:
             why = "; ".join(f"{':'.join(c.views)}: {c.reason}" for c in self.crosses if c.reason) or None
-            out["cse"] = mean(c.cse for c in self.crosses), why
-            out["cse_moving"] = mean(c.cse_moving for c in self.crosses), why
+            out |= {m: (mean(getattr(c, m) for c in self.crosses), why) for m in ACROSS}
+        for measure, (value, known) in out.items():
+            if value is None and known is None:
+                moving = measure.endswith("_moving")
+                out[measure] = None, "too few matches move" if moving else "no fundamental matrix fits"
         return out
 
+    def repeatability(self) -> dict[str, float | None]:
+        """How far each measure of this video moves when its estimates of F are repeated, pixels (mean over views)."""
+        out = {m: mean(v.repeatability.get(m) for v in self.views) for m in TEMPORAL}
+        return out | {m: mean(c.repeatability.get(m) for c in self.crosses) for m in ACROSS if self.crosses}
+
+    def pairs(self) -> dict[str, int]:
+        """The number of frame pairs (of frames, across views) behind each measure, over all views."""
+        measured, moving = sum(v.pairs_measured for v in self.views), sum(v.pairs_moving for v in self.views)
+        out = {"tse": measured, "tse_robust": measured, "tse_moving": moving}
+        across = sum(c.frames_measured for c in self.crosses)
+        return out | dict.fromkeys(ACROSS if self.crosses else (), across)
+
     def detail(self) -> dict[str, object]:
-        """All figures except those of single frames, as plain JSON."""
+        """All figures as plain JSON; of single frames only the cookbook's medians and means."""
         return {
+            "repeatability": self.repeatability(),
+            "pairs": self.pairs(),
             "views": [v.detail() for v in self.views],
             "crosses": [c.detail() for c in self.crosses],
             "notes": list(self.notes),
         }
+
+    def curves(self, conditioning: int) -> dict[str, list[float | None]]:
+        """Each temporal measure at each frame after the conditioning frames: of the pair that ends there, mean over views."""
+        found = [{e.frames[1]: e for e in v.per_pair} for v in self.views]
+        last = max((t for errors in found for t in errors), default=-1)
+        return {
+            measure: [
+                mean(getattr(errors[t], name) for errors in found if t in errors) for t in range(conditioning, last + 1)
+            ]
+            for measure, name in zip(TEMPORAL, ("cookbook", "robust", "moving"), strict=True)
+        }
+
+
+def _detail(result: ViewResult | CrossResult, errors: Sequence[FrameError]) -> dict[str, object]:
+    kept = {k: v for k, v in vars(result).items() if k not in ("per_pair", "per_frame")}
+    return kept | {
+        "frame_medians": [_short(e.cookbook) for e in errors],
+        "frame_means": [_short(e.mean) for e in errors],
+    }
+
+
+def _short(value: float | None) -> float | None:
+    """Four digits: a hundredth of what differs between two repetitions."""
+    return None if value is None else float(f"{value:.4g}")
+
+
+def repeated(errors: Iterable[FrameError], measure: str) -> float | None:
+    """The repeatability of a video's value, from repetitions; each of them is a median over frame pairs, as the value is."""
+    lists = [e.repeats[measure] for e in errors if e.repeats.get(measure)]
+    count = max((len(values) for values in lists), default=0)
+    # Where an estimate failed, a pair has fewer repetitions: it cycles through those that it has.
+    return repeatability_of([float(np.median([values[k % len(values)] for values in lists])) for k in range(count)])
+
+
+def repeatability_of(values: Sequence[float]) -> float | None:
+    """2.8 standard deviations of repeated values: two repetitions differ by less in 95 % of cases (ISO 5725-6, 4.1.4).
+
+    None for fewer than two values.
+    """
+    return 2.8 * float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def mean(values: Iterable[float | None]) -> float | None:
@@ -118,3 +192,8 @@ def median(values: Iterable[float | None]) -> float | None:
     """The median of the values that are defined; None if there is none."""
     defined = [v for v in values if v is not None]
     return float(np.median(defined)) if defined else None
+
+
+def lower_median(values: np.ndarray) -> float:
+    """The median of (N,), the lower of the middle two if N is even: torch.median, with which the cookbook takes frame values."""
+    return float(np.partition(values, (len(values) - 1) // 2)[(len(values) - 1) // 2])

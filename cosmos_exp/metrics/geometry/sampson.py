@@ -13,7 +13,7 @@ from cosmos_exp.metrics.geometry.calibration import ViewCalibration
 from cosmos_exp.metrics.geometry.cross_view import cross_error, match_views, view_geometry
 from cosmos_exp.metrics.geometry.matcher_registry import load_matcher
 from cosmos_exp.metrics.geometry.results import VideoResult, ViewResult
-from cosmos_exp.metrics.geometry.temporal import pair_error, summarize, track_view
+from cosmos_exp.metrics.geometry.temporal import moving_matches, pair_error, summarize, track_view
 from cosmos_exp.metrics.geometry.views import View, parse_pairs, views_of
 
 Calibration = dict[str, ViewCalibration]  # by view name
@@ -44,7 +44,9 @@ def measure_views(
     with ThreadPoolExecutor(threads) as pool:
         for track in tracks:
             x, y = track.matched_points()
-            errors = pool.map(pair_error, x, y, repeat(settings), track.pairs, repeat(track.camera))
+            # Where no pair has enough moving matches, every error is undefined: no robust fit is needed.
+            moves = any(moving_matches(a, b, settings).sum() >= settings.min_matches for a, b in zip(x, y, strict=True))
+            errors = pool.map(pair_error, x, y, repeat(settings), track.pairs, repeat(track.camera), repeat(moves))
             temporal.append(summarize(track.name, tuple(errors), settings.gap))
     for a, b in ((by_name[a], by_name[b]) for a, b in pairs):
         matches = match_views(a, b, matcher, settings)

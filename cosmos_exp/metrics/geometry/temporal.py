@@ -9,14 +9,10 @@ import numpy as np
 
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.metrics.geometry.calibration import ViewCalibration
-from cosmos_exp.metrics.geometry.epipolar import (
-    Fit,
-    estimate_fundamental,
-    fundamental_from_intrinsics,
-    sampson_distance,
-)
+from cosmos_exp.metrics.geometry.epipolar import cookbook_errors
 from cosmos_exp.metrics.geometry.matching import Features, Matcher, Matches
-from cosmos_exp.metrics.geometry.results import FrameError, ViewResult, median
+from cosmos_exp.metrics.geometry.results import TEMPORAL, FrameError, ViewResult, lower_median, mean, median, repeated
+from cosmos_exp.metrics.geometry.robust import robust_fit
 from cosmos_exp.metrics.geometry.views import View
 
 # Above this median share of static matches, the median over all matches is that of matches that any F fits.
@@ -75,39 +71,57 @@ def pair_error(
     settings: SampsonSettings,
     frames: tuple[int, int],
     camera: ViewCalibration | None = None,
+    robust_too: bool = True,
 ) -> FrameError:
     """The errors of one frame pair.
 
     Args:
         x, y: matched points in the first and the second frame, (N, 2).
-        frames: the indices of the two frames; the first one seeds OpenCV's random choices.
+        frames: the indices of the two frames; the first one seeds the random choices.
         camera: required by `sampson.estimator=five_point`.
+        robust_too: False: only the cookbook's error.
     """
     count = len(x)
+    moves = moving_matches(x, y, settings)
+    moving_count = int(moves.sum())
     if count < settings.min_matches:
-        return FrameError.undefined(frames, count, f"fewer than {settings.min_matches} matches")
-    static = np.linalg.norm(y - x, axis=1) < settings.static_pixels
-    share = float(static.mean())
-    plain = estimate_fundamental(x, y, "ransac", settings.threshold, frames[0])
-    cookbook = None if plain is None else float(np.median(sampson_distance(x, y, plain.fundamental)))
-    reason = None if plain else "no fundamental matrix fits"
-    moving = inliers = None
+        few = f"fewer than {settings.min_matches} matches"
+        return FrameError(frames, count, moving_matches=moving_count, reason=few)
+    plain = cookbook_errors(x, y)
+    intrinsics = None if camera is None else camera.intrinsics
+    robust = robust_fit(x, y, settings, frames[0], intrinsics) if robust_too else None
+    moving = robust if moving_count == count else None
     # Any F fits static matches. They would pull the estimate to one that is wrong for the moving ones.
-    if (~static).sum() >= settings.min_matches:
-        fit = _fit(x[~static], y[~static], settings, frames[0], camera)
-        if fit is not None:
-            moving = float(np.median(sampson_distance(x[~static], y[~static], fit.fundamental)))
-            inliers = float(fit.inliers.mean())
-    return FrameError(frames, cookbook, moving, share, inliers, count, reason)
+    if robust_too and settings.min_matches <= moving_count < count:
+        moving = robust_fit(x[moves], y[moves], settings, frames[0], intrinsics)
+    repeats = {"tse": cookbook_repeats(x, y, settings.repeats if robust_too else 0, frames[0])}
+    repeats |= {m: f.medians for m, f in (("tse_robust", robust), ("tse_moving", moving)) if f is not None}
+    return FrameError(
+        frames,
+        count,
+        cookbook=None if plain is None else lower_median(plain),
+        mean=None if plain is None else float(plain.mean()),
+        robust=None if robust is None else robust.median,
+        moving=None if moving is None else moving.median,
+        static_share=1 - moving_count / count,
+        inlier_share=None if moving is None else float((moving.errors < settings.threshold).mean()),
+        moving_matches=moving_count,
+        reason=None if plain is not None else "no fundamental matrix fits",
+        repeats={m: values for m, values in repeats.items() if values},
+    )
 
 
-def _fit(
-    x: np.ndarray, y: np.ndarray, settings: SampsonSettings, seed: int, camera: ViewCalibration | None
-) -> Fit | None:
-    if settings.estimator == "five_point":
-        assert camera is not None
-        return fundamental_from_intrinsics(x, y, camera.intrinsics, settings.threshold, seed)
-    return estimate_fundamental(x, y, settings.estimator, settings.threshold, seed)
+def moving_matches(x: np.ndarray, y: np.ndarray, settings: SampsonSettings) -> np.ndarray:
+    """Which matches move by `sampson.static_pixels` or more, bool (N,)."""
+    moves: np.ndarray = np.linalg.norm(y - x, axis=1) >= settings.static_pixels
+    return moves
+
+
+def cookbook_repeats(x: np.ndarray, y: np.ndarray, repeats: int, seed: int) -> tuple[float, ...]:
+    """The cookbook's median error of the same matches in several random orders, pixels."""
+    rng = np.random.RandomState(seed)
+    errors = (cookbook_errors(x, y, rng.permutation(len(x))) for _ in range(repeats))
+    return tuple(lower_median(e) for e in errors if e is not None)
 
 
 def summarize(view: str, pairs: tuple[FrameError, ...], gap: int = 1) -> ViewResult:
@@ -115,31 +129,41 @@ def summarize(view: str, pairs: tuple[FrameError, ...], gap: int = 1) -> ViewRes
     tse = median(p.cookbook for p in pairs)
     moving = [p.moving for p in pairs if p.moving is not None]
     share = median(p.static_share for p in pairs)
-    if not pairs:
-        reason = "a single frame has no motion" if gap == 1 else f"no two frames {gap} apart"
-    elif tse is None:
-        reason = "no frame pair has enough matches: no texture, or no two frames alike"
-    elif not moving:
-        reason = "camera and scene stand still: too few matches move"
-    else:
-        reason = None
-    note = None
-    if reason is None and share is not None and share > MOSTLY_STATIC:
-        note = (
-            f"the camera stands still or nearly so: {share:.0%} of the matches do not move, so tse is near 0 whatever "
-            "the video; tse_moving speaks of the rest"
-        )
+    reason, note = _reason_and_note(tse, bool(moving), share, len(pairs), gap)
+    defined = bool(moving)  # any F fits a static scene: 0.000 would be meaningless
     return ViewResult(
         view=view,
-        tse=tse if moving else None,  # any F fits a static scene: 0.000 would be meaningless
+        tse=tse if defined else None,
+        tse_mean=mean(p.mean for p in pairs) if defined else None,
+        tse_robust=median(p.robust for p in pairs) if defined else None,
         tse_moving=median(moving),
         static_share=share,
         inlier_share=median(p.inlier_share for p in pairs),
         matches=median(p.matches for p in pairs),
+        moving_matches=median(p.moving_matches for p in pairs),
         pairs=len(pairs),
         pairs_measured=sum(p.cookbook is not None for p in pairs),
         pairs_moving=len(moving),
+        repeatability={m: repeated(pairs, m) if defined else None for m in TEMPORAL},
         reason=reason,
         note=note,
         per_pair=pairs,
     )
+
+
+def _reason_and_note(
+    tse: float | None, moves: bool, share: float | None, pairs: int, gap: int
+) -> tuple[str | None, str | None]:
+    """Why the errors are undefined, and a warning where they mean little."""
+    if not pairs:
+        return ("a single frame has no motion" if gap == 1 else f"no two frames {gap} apart"), None
+    if tse is None:
+        return "no frame pair has enough matches: no texture, or no two frames alike", None
+    if not moves:
+        return "camera and scene stand still: too few matches move", None
+    if share is not None and share > MOSTLY_STATIC:
+        return None, (
+            f"the camera stands still or nearly so: {share:.0%} of the matches do not move, so tse and tse_robust are near 0 "
+            "whatever the video; tse_moving speaks of the rest"
+        )
+    return None, None
