@@ -91,7 +91,7 @@ def training(config: Config, inputs: Inputs, counts: list[int], steps: int, fold
             ours.step()
     rates: dict[int, list[float]] = {n: [] for n in counts}
     grown = dict.fromkeys(counts, 0)
-    for _ in range(steps // 20):  # in turn, so that a slow phase of the machine affects all
+    for _ in range(max(1, steps // 20)):  # in turn, so that a slow phase of the machine affects all
         for count, ours in made.items():
             before, began = process.memory_info().rss, time.perf_counter()
             for _ in range(20):
