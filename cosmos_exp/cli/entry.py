@@ -6,10 +6,10 @@ import argparse
 import sys
 
 from cosmos_exp import __version__
-from cosmos_exp.cli import dashboard, data, doctor, generate, judge, report, rerun, run, sampson, sweep
+from cosmos_exp.cli import dashboard, data, doctor, generate, judge, measures, report, rerun, run, sampson, sweep
 from cosmos_exp.errors import UserError
 
-COMMANDS = (run, sweep, rerun, report, dashboard, sampson, judge, generate, data, doctor)
+COMMANDS = (run, sweep, rerun, report, dashboard, sampson, judge, measures, generate, data, doctor)
 EPILOG = """examples:
   cosmos-exp run                                      train, generate and score the embedded world (minutes, no GPU)
   cosmos-exp run data=folder data.path=DIR rank=8 alpha=16 adapter=dora
