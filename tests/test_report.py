@@ -108,11 +108,13 @@ def test_the_report_shows_what_the_runs_contain(sweep, cli, capsys):
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
     assert "**" in rows["lora-r32"]  # the best mean of instruction
     assert "| 2 |" in rows["lora-r8"]  # two training seeds are one row
-    assert rows["lora-r8"].rstrip().endswith("+ |")
-    assert "instruction (1 to 5): lora-r8 is better than base" in text
-    assert "dora-r8 and lora-r8" in text
+    assert rows["lora-r8"].rstrip().endswith("(+) |")  # two training runs say nothing of a third
+    assert "instruction (1 to 5): these 2 lora-r8 adapters are better than base" in text
+    assert "Fewer than 3 training runs (dora-r8: 1, lora-r8: 2, lora-r32: 1)" in text
+    assert "this dora-r8 adapter compared with these 2 lora-r8 adapters" in text
     assert "inconclusive: " in text
-    assert "80 % power for a true difference of 0.25 needs about " in text
+    assert "needs about " in text
+    assert "The scenes of 8 prompts are unknown" in text
     assert "instruction is missing for 1 of 16 videos" in text
     assert "| 1 |" in next(line for line in text.splitlines() if line.startswith("| instruction | lora-r32 − base"))
     latex = (sweep / "table.tex").read_text()
@@ -160,7 +162,10 @@ def test_the_strictest_margin_of_the_runs_is_used(tmp_path):
 
 def test_margins_on_the_command_line(sweep, tmp_path, cli, capsys):
     assert cli("report", sweep, "--out", tmp_path, "--margin", "tse=0.5", "--margin", "instruction=0.9") == 0
-    assert "equivalent within ±0.5" in (tmp_path / "report.md").read_text()
+    text = (tmp_path / "report.md").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("| tse | lora-r8 − base"))
+    assert "| 0.5 |" in line
+    assert "Too few scenes to call them equivalent: 8, at least 23 are needed." in text
     assert cli("report", sweep, "--margin", "tse") == 2
     assert "MEASURE=NUMBER" in capsys.readouterr().err
 
@@ -180,7 +185,7 @@ def test_the_report_as_a_function(sweep, tmp_path):
 
 def test_the_notes_explain_what_is_missing():
     summary = {"mean": None, "ci_low": None, "ci_high": None, "n": 0, "videos": 4, "missing": 4, "reason": "static"}
-    row = RunRow("r1", "failed", "out of memory\ndetails", "lora", {}, {"tse": summary}, random_weights=True)
+    row = RunRow("r1", "failed", "out of memory\ndetails", "lora", {}, {"tse": summary}, {}, random_weights=True)
     assert notes([row])[1:] == [
         "The base model's weights are random: these numbers only show that the pipeline runs.",
         "r1: tse is missing for 4 of 4 videos (static).",
@@ -198,22 +203,26 @@ def test_the_sentence_of_each_kind_of_comparison(tmp_path):
         run = Run(make_run(tmp_path / variant.name, "lora-r8", prompts=2))
         run.scores = [r | {"value": (k + 1) * shift} for k, r in enumerate(run.scores)]
         variant.runs.append(run)
-    assert sentence() == "tse (px): b compared with a: +0.1 [0, 0.2]; a test needs at least two prompts."
-    assert sentence(p=0.01, p_holm=0.02) == "tse (px): b is worse than a: +0.1 [0, 0.2], p = 0.02 (Holm)."
-    assert "b is better than a" in sentence(mean=-0.1, p=0.01, p_holm=0.02)
-    assert "b and a are equivalent within ±0.05" in sentence(p=0.9, p_holm=0.9, p_equivalent_holm=0.01)
+    b, a = "this b adapter", "this a adapter"
+    assert sentence() == f"tse (px): {b} compared with {a}: +0.1 [0, 0.2]; a test needs at least two scenes."
+    assert sentence(p=0.01, p_holm=0.02) == f"tse (px): {b} is worse than {a}: +0.1 [0, 0.2], p = 0.02 (Holm)."
+    assert f"{b} is better than {a}" in sentence(mean=-0.1, p=0.01, p_holm=0.02)
+    assert "tse (px): b is worse than a: " in sentence(p=0.01, p_holm=0.02, recipe=True, runs=(3, 3))
+    earned = {"ci_low": -0.01, "ci_high": 0.02, "p": 0.9, "p_holm": 0.9, "p_equivalent_holm": 0.01}
+    assert "are equivalent within ±0.05" in sentence(**earned, n=30)
+    assert "Too few scenes to call them equivalent: 2" in sentence(**earned)
+    assert "below the measure's own repeatability (0.2)" in sentence(p=0.01, p_holm=0.02, repeatability=0.2)
     same = sentence(mean=0.0, ci_low=0.0, ci_high=0.0, p=1.0, p_holm=1.0)
-    assert "have the same score for every prompt" in same
+    assert "have the same score in every scene" in same
     assert "does not show that they are equal" in same
     unknown = sentence(p=0.5, p_holm=0.5)
-    assert unknown.startswith(
-        "tse (px): b compared with a: inconclusive: +0.1 [0, 0.2], p = 0.5 (Holm). With 2 prompts"
-    )
+    assert unknown.startswith(f"tse (px): {b} compared with {a}: inconclusive: +0.1 [0, 0.2], p = 0.5 (Holm).")
     assert "80 % power for a true difference of 0.05 needs " in unknown
 
 
 def test_the_table_of_measures():
-    assert list(MARGINS) == ["physics", "instruction", "tse", "tse_moving", "cse", "cse_moving"]  # as in config.yaml
+    pixels = ["tse", "tse_robust", "tse_moving", "cse", "cse_robust", "cse_moving"]
+    assert list(MARGINS) == ["physics", "instruction", *pixels]  # as in config.yaml
     assert measure_info("mine") == Measure(better=1, margin=None, unit="")
 
 

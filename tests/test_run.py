@@ -66,7 +66,7 @@ def test_a_run_leaves_what_the_contract_says(whole):
     assert read_video(folder.videos / videos[0]).shape == (17, 96, 160, 3)
     scores = read_json_lines(folder.scores)
     samples = ("robot_0000_left", "robot_0000_right")
-    expected = {(s, m) for s in samples for m in ("tse", "tse_moving", "static_share", "word_side")}
+    expected = {(s, m) for s in samples for m in ("tse", "tse_robust", "tse_moving", "static_share", "word_side")}
     assert expected <= {(r["sample"], r["measure"]) for r in scores}
     for kind in ("real", "frozen"):  # the recorded continuation and the held first frame, scored likewise
         frames = read_video(folder.reference_video(kind, samples[0]))

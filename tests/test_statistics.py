@@ -1,101 +1,175 @@
 """The report's statistics against closed forms, libraries and simulation (benchmarks/sweep_statistics.py has the long one)."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
-from cosmos_exp.statistics.comparisons import difference, equivalence_p, holm, paired, permutation_p
-from cosmos_exp.statistics.intervals import bootstrap_means, mean_interval, summarize
-from cosmos_exp.statistics.power import power, prompts_needed, variance_components
+from cosmos_exp.statistics.cells import paired_cells
+from cosmos_exp.statistics.comparisons import MIN_SCENES, Difference, difference, equivalence_p, holm, sign_p
+from cosmos_exp.statistics.crossed import degrees_of_freedom, estimate, run_variance
+from cosmos_exp.statistics.intervals import mean_interval, summarize
+from cosmos_exp.statistics.power import Design, power, runs_needed, scenes_needed
 
 
-def sweep(rng, prompts=25, seeds=2, mean=3.0):
-    return list(rng.normal(mean, 1, (prompts, 1)) + rng.normal(0, 0.5, (prompts, seeds)))
+def symmetric(count, deviation=1.0, mean=0.0):
+    """Values without skewness, with exactly this mean and standard deviation."""
+    values = stats.norm.ppf((np.arange(count) + 0.5) / count)
+    return mean + deviation * values / values.std(ddof=1)
 
 
-def test_interval_covers_the_mean_about_as_often_as_it_says():
+def test_without_skewness_one_run_is_students_t():
+    values = symmetric(12, 0.7, 0.4)
+    found = estimate([values[:, None]])
+    assert float(found.p()) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    low, high = stats.t.interval(0.95, 11, values.mean(), stats.sem(values))
+    assert [float(x) for x in found.interval()] == pytest.approx([low, high])
+    assert mean_interval(values[:, None]) == pytest.approx((0.4, low, high))
+
+
+def test_skewness_only_widens():
+    values = np.random.default_rng(0).exponential(size=10) - 1
+    found = estimate([values[:, None]])
+    low, high = stats.t.interval(0.95, 9, values.mean(), stats.sem(values))
+    assert found.interval()[0] <= low + 1e-12
+    assert found.interval()[1] >= high - 1e-12
+    assert found.p() >= stats.ttest_1samp(values, 0).pvalue - 1e-12
+
+
+def test_a_training_run_shifts_all_scenes():
+    """The run component is that of the two-way analysis of variance (statsmodels)."""
+    from statsmodels.formula.api import ols
+    from statsmodels.stats.anova import anova_lm
+
     rng = np.random.default_rng(0)
-    hits = 0
-    for trial in range(150):
-        _, low, high = mean_interval(sweep(rng), seed=trial)
-        hits += low <= 3 <= high
-    assert 0.88 <= hits / 150 <= 0.99
+    cells = rng.normal(size=(9, 1)) + np.array([0.0, 1.0, 3.0]) + 0.5 * rng.normal(size=(9, 3))
+    scene, run = np.indices(cells.shape)
+    table = anova_lm(
+        ols(
+            "y ~ C(scene) + C(run)", pd.DataFrame({"y": cells.ravel(), "scene": scene.ravel(), "run": run.ravel()})
+        ).fit()
+    )
+    squares = table["mean_sq"]
+    assert run_variance(cells) == pytest.approx((squares["C(run)"] - squares["Residual"]) / cells.size)
+    shifted = np.arange(5.0)[:, None] + np.array([0.0, 1.0, 3.0])  # nothing but scenes and runs
+    assert run_variance(shifted) == pytest.approx(np.var([0, 1, 3], ddof=1) / 3)
+    found = estimate([cells])
+    assert found.variance == pytest.approx(found.scenes + found.runs)
 
 
-def test_the_bootstrap_resamples_prompts_and_seeds_within_them():
+def test_degrees_of_freedom_lie_between_those_of_scenes_and_runs():
+    assert degrees_of_freedom(1.0, 15, 2) == pytest.approx(15)
+    assert degrees_of_freedom(0.0, 15, 2) == pytest.approx(2)
+    assert 2 < degrees_of_freedom(0.5, 15, 2) < 15
+
+
+def test_runs_that_are_ignored_give_false_positives():
+    """16 scenes, 3 runs, run variance half of the scenes', no difference: 5 % with the runs, over 15 % without."""
     rng = np.random.default_rng(0)
-    one = [np.array([v]) for v in rng.normal(0, 1, 40)]
-    # One seed: scipy's bootstrap of the plain mean is the same distribution.
-    theirs = stats.bootstrap((np.concatenate(one),), np.mean, n_resamples=4000, rng=rng).standard_error
-    assert bootstrap_means(one, 0, 4000).std() == pytest.approx(theirs, rel=0.05)
-    # Equal prompts, seeds apart: only the seeds' spread is left. Two seeds at -1 and 1 have a mean of variance 1 / 2.
-    groups = [np.array([-1.0, 1.0])] * 10
-    assert bootstrap_means(groups, 0, 8000).var() == pytest.approx(0.5 / 10, rel=0.06)
-    # Prompts of one and of three seeds weigh the same.
-    uneven = [np.array([0.0]), np.array([3.0, 3.0, 3.0])]
-    assert mean_interval(uneven)[0] == 1.5
-    assert bootstrap_means(uneven, 0, 4000).mean() == pytest.approx(1.5, abs=0.06)
+    shape = (3000, 16, 3)
+    common = rng.normal(size=(3000, 16, 1))
+    arms = [
+        common + rng.normal(size=(3000, 16, 1)) + 0.7 * rng.normal(size=(3000, 1, 3)) + 0.5 * rng.normal(size=shape)
+        for _ in range(2)
+    ]
+    rejected = {r: float((estimate(arms, (-1.0, 1.0), random_runs=r).p() < 0.05).mean()) for r in (True, False)}
+    assert 0.02 <= rejected[True] <= 0.07
+    assert rejected[False] > 0.15
 
 
 def test_missing_scores_are_counted_not_filled_in():
     def row(sample, seed, value):
         return {"sample": sample, "seed": seed, "measure": "physics", "value": value, "detail": {}}
 
-    table = summarize([row("a", 0, 1), row("a", 1, 3), row("b", 0, 4), row("c", 0, None)])["physics"]
+    rows = [row("a", 0, 1), row("a", 1, 3), row("b", 0, 4), row("c", 0, None)]
+    table = summarize(rows)["physics"]
     assert (table["mean"], table["n"], table["videos"], table["missing"]) == (3.0, 2, 4, 1)
     assert summarize([row("a", 0, None)])["physics"]["mean"] is None
+    twins = summarize(rows, {"a": "one frame", "b": "one frame"})["physics"]
+    assert (twins["mean"], twins["n"], twins["ci_low"]) == (3.0, 1, None)
+
+
+def scores(values, noise=0, run=0):
+    return {(name, (noise, run)): value for name, value in values.items()}
 
 
 def test_differences_are_paired_and_what_one_lacks_is_counted():
-    first = {("a", 0): 1.0, ("a", 1): 2.0, ("b", 0): None, ("c", 0): 5.0}
-    second = {("a", 0): 2.0, ("a", 1): 4.0, ("b", 0): 3.0, ("d", 0): 1.0}
-    groups, left_out = paired(first, second)
-    assert [g.tolist() for g in groups] == [[1.0, 2.0]]
-    assert left_out == 3
+    first = scores({"a": 1.0, "b": None, "c": 5.0}) | scores({"a": 2.0}, noise=1)
+    second = scores({"a": 2.0, "b": 3.0, "d": 1.0}) | scores({"a": 4.0}, noise=1)
     found = difference("x", "y", "physics", first, second)
-    assert (found.mean, found.n, found.p) == (1.5, 1, None)
+    assert (found.mean, found.n, found.pairs, found.left_out, found.p) == (1.5, 1, 2, 3, None)
+    nothing = difference("x", "y", "physics", first, scores({"a": None}))
+    assert (nothing.mean, nothing.n) == (None, 0)
 
 
-def test_the_permutation_test_by_hand():
-    # Five equal signs: of 32 sign patterns two are as extreme.
-    assert permutation_p(np.array([1.0, 2, 3, 4, 5])) == pytest.approx(2 / 32)
-    assert permutation_p(np.zeros(5)) == 1
-    values = np.random.default_rng(0).normal(0.4, 1, 60)
-    assert permutation_p(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=0.01)
+def test_prompts_of_one_scene_are_one_observation():
+    names = {f"{k}_{hand}": float(k) for k in range(5) for hand in ("left", "right")}
+    zero = dict.fromkeys(names, 0.0)
+    scenes = {n: n[0] for n in names}
+    twins = difference("x", "y", "physics", scores(zero), scores(names), scenes=scenes)
+    once = difference(
+        "x", "y", "physics", scores({str(k): 0.0 for k in range(5)}), scores({str(k): float(k) for k in range(5)})
+    )
+    assert (twins.n, twins.prompts, twins.p, twins.ci_low) == (5, 10, pytest.approx(once.p), pytest.approx(once.ci_low))
+    assert difference("x", "y", "physics", scores(zero), scores(names)).p < once.p
+
+
+@pytest.mark.parametrize(("runs", "trained", "recipe"), [((3, 3), (True, True), True), ((1, 3), (False, True), True)])
+def test_three_runs_speak_of_the_recipe(runs, trained, recipe):
+    arms = [{(str(k), (0, r)): k + 0.1 * r * (k % 3) for k in range(6) for r in range(count)} for count in runs]
+    assert difference("x", "y", "physics", *arms, trained=trained).recipe is recipe
+    two = {key: value for key, value in arms[1].items() if key[1][1] < 2}
+    assert difference("x", "y", "physics", arms[0], two, trained=trained).recipe is False
 
 
 def test_equivalence_is_two_one_sided_t_tests():
-    values = np.random.default_rng(0).normal(0.05, 0.3, 30)
+    values = symmetric(30, 0.3, 0.05)
     low = stats.ttest_1samp(values, -0.25, alternative="greater").pvalue
     high = stats.ttest_1samp(values, 0.25, alternative="less").pvalue
-    assert equivalence_p(values, 0.25) == pytest.approx(max(low, high))
-    assert equivalence_p(values, None) is None
-    assert equivalence_p(np.zeros(8), 0.25) is None  # no spread: nothing to test against
+    found = estimate([values[:, None]])
+    assert equivalence_p(found, 0.25) == pytest.approx(max(low, high))
+    assert equivalence_p(found, None) is None
+    # The noises within prompts are a floor on the variance.
+    assert equivalence_p(found, 0.25, noise=1.0) > 0.3
 
 
-def test_false_positives_stay_near_the_level():
-    rng = np.random.default_rng(1)
-    false = np.mean([permutation_p(rng.normal(0, 1, 12), k) < 0.05 for k in range(300)])
-    at_margin = np.mean([equivalence_p(rng.normal(0.5, 1, 12), 0.5) < 0.05 for _ in range(300)])
-    assert false <= 0.085
-    assert at_margin <= 0.085
+def test_equivalence_must_be_earned():
+    def compared(count, deviation, repeatability=None):
+        values = symmetric(count, deviation)
+        arms = [scores({str(k): 0.0 for k in range(count)}), scores({str(k): float(v) for k, v in enumerate(values)})]
+        return holm([difference("x", "y", "physics", *arms, 0.25, repeatability=repeatability)])[0]
+
+    assert compared(MIN_SCENES, 0.2).is_equivalent
+    assert not compared(MIN_SCENES - 1, 0.2).is_equivalent
+    assert not compared(MIN_SCENES, 0.2, repeatability=0.3).is_equivalent
+    assert not compared(MIN_SCENES, 0.8).is_equivalent
+
+
+def test_a_difference_below_the_repeatability_is_none():
+    found = Difference("a", "b", "tse", 0.01, 0.005, 0.015, 20, 20, 0, p=0.001, p_holm=0.001)
+    assert found.is_different
+    assert not replace(found, repeatability=0.02).is_different
+
+
+def test_scenes_that_all_differ_alike_have_the_exact_sign_test():
+    assert sign_p(0.5, 5, 1e-12) == pytest.approx(stats.binomtest(5, 5).pvalue)
+    assert sign_p(0.0, 5, 1e-12) == 1
 
 
 def test_holm_by_hand():
-    def one(p):
-        return difference("a", "b", "physics", {("x", 0): 0.0}, {("x", 0): 1.0}).__class__(
-            "a", "b", "physics", 1.0, 0.0, 2.0, 5, 5, 0, p=p
-        )
-
-    corrected = [d.p_holm for d in holm([one(0.01), one(0.04), one(0.03), one(None)])]
+    one = Difference("a", "b", "physics", 1.0, 0.0, 2.0, 5, 5, 0)
+    corrected = [d.p_holm for d in holm([replace(one, p=p) for p in (0.01, 0.04, 0.03, None)])]
     # 3 x 0.01; then the larger of 2 x 0.03 and what came before; then no less than that.
     assert corrected == [pytest.approx(0.03), pytest.approx(0.06), pytest.approx(0.06), None]
 
 
-def spread(deviation, prompts=200):
-    """Differences with one seed per prompt, with exactly this standard deviation between prompts."""
-    values = np.random.default_rng(0).normal(0, 1, prompts)
-    return [np.array([deviation * v]) for v in (values - values.mean()) / values.std(ddof=1)]
+def test_the_noise_within_prompts_is_pooled():
+    first = {("a", (n, 0)): 0.0 for n in range(2)} | {("b", (n, 0)): 0.0 for n in range(2)}
+    second = {("a", (0, 0)): 1.0, ("a", (1, 0)): 3.0, ("b", (0, 0)): 2.0, ("b", (1, 0)): 2.0}
+    # Variances 2 and 0 within the prompts, pooled 1; a mean of two noises has 1 / 2, a mean of two scenes 1 / 4.
+    assert paired_cells(first, second, {}).noise == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(
@@ -104,34 +178,16 @@ def spread(deviation, prompts=200):
     [(0.2, 199), (0.5, 34), (0.8, 15)],
 )
 def test_sample_sizes_of_the_textbook(size, needed):
-    groups = spread(2.0)
-    assert prompts_needed(groups, 2 * size, 1) == needed
-    assert prompts_needed(groups, -2 * size, 1) == needed
-    assert power(groups, 2 * size, needed, 1) >= 0.8 > power(groups, 2 * size, needed - 1, 1)
-
-
-def test_power_agrees_with_a_simulated_t_test():
-    rng = np.random.default_rng(0)
-    groups = sweep(rng, 400, 5, 0.0)
-    between, within = variance_components(groups)
-    assert between == pytest.approx(1, rel=0.15)
-    assert within == pytest.approx(0.25, rel=0.15)
-    for effect, prompts, seeds in ((0.5, 30, 2), (0.25, 100, 1), (1.0, 8, 5), (0.0, 20, 1)):
-        means = effect + rng.normal(0, np.sqrt(between + within / seeds), (20000, prompts))
-        simulated = (stats.ttest_1samp(means, 0, axis=1).pvalue < 0.05).mean()
-        assert power(groups, effect, prompts, seeds) == pytest.approx(simulated, abs=0.012), (effect, prompts)
+    design = Design(scene=4.0, run=0.0, run_df=1.0)
+    assert scenes_needed(design, 2 * size) == needed
+    assert scenes_needed(design, -2 * size) == needed
+    assert power(design, 2 * size, needed) >= 0.8 > power(design, 2 * size, needed - 1)
 
 
 def test_power_at_its_limits():
-    groups = spread(1.0)
-    assert prompts_needed(groups, 0, 1) is None
-    assert prompts_needed(groups, 0.001, 1) is None
-    assert prompts_needed(groups, 0.5, 1, most=33) is None
-    assert [prompts_needed(groups, effect, 1) for effect in (4, 10, 15, 2000)] == [3, 3, 2, 2]
-    for effect in np.geomspace(0.01, 2000, 30):
-        found = [power(groups, effect, n, 1) for n in (2, 3, 8, 50, 4096)]
-        assert np.all(np.diff(found) >= -1e-9), effect
-        assert 0.05 <= found[0] <= found[-1] <= 1
-    same = [np.array([1.0, 1.0])] * 4
-    assert power(same, 0.1, 4, 2) == 1
-    assert power(same, 0.0, 4, 2) == 0
+    design = Design(scene=1.0, run=0.5, run_df=1.0)
+    assert scenes_needed(design, 0) is None
+    assert scenes_needed(Design(1.0, 0.0, 1.0), 0.5, most=33) is None
+    assert runs_needed(design, 1.5, 16) <= runs_needed(design, 1.0, 16)
+    assert power(Design(0.0, 0.0, 1.0), 0.1, 4) == 1
+    assert power(Design(0.0, 0.0, 1.0), 0.0, 4) == 0

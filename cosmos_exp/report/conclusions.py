@@ -1,49 +1,99 @@
-"""What the tests of a report support, one sentence per comparison."""
+"""What the tests of a report support, one sentence per comparison; and what limits all of them."""
 
 from __future__ import annotations
 
 from cosmos_exp.config.measures import measure_info, split_main
-from cosmos_exp.report.formatting import number
-from cosmos_exp.report.pairs import matched_values
-from cosmos_exp.report.results import Results, is_different, is_equivalent
-from cosmos_exp.report.variants import Variant
-from cosmos_exp.statistics.comparisons import Difference, paired
-from cosmos_exp.statistics.power import MOST_PROMPTS, prompts_needed
-
-_FEW_PROMPTS = 6  # with fewer, no permutation test can reach 5 %
+from cosmos_exp.report.formatting import interval, number
+from cosmos_exp.report.pairs import values_of
+from cosmos_exp.report.results import Results
+from cosmos_exp.report.variants import Variant, scenes_of
+from cosmos_exp.statistics.cells import paired_cells
+from cosmos_exp.statistics.comparisons import MIN_SCENES, Difference, contrast
+from cosmos_exp.statistics.crossed import LEVEL
+from cosmos_exp.statistics.intervals import MIN_RUNS
+from cosmos_exp.statistics.power import MOST_RUNS, MOST_SCENES, measured_design, runs_needed, scenes_needed
 
 
 def conclusions(results: Results) -> list[str]:
     """One sentence per comparison in a main measure: better, worse, equivalent, or inconclusive."""
     by_name = {v.name: v for v in results.variants}
+    scenes = scenes_of(results.variants)
     main, _ = split_main(results.measures)
     own = [d for d in results.differences if d.mean is not None and d.measure in main]
-    return [_sentence(d, by_name[d.a], by_name[d.b]) for d in own]
+    return [_sentence(d, by_name[d.a], by_name[d.b], scenes) for d in own]
 
 
-def _sentence(d: Difference, a: Variant, b: Variant) -> str:
+def cautions(variants: list[Variant], differences: list[Difference]) -> list[str]:
+    """What a reader must know of the statistics of these runs: unknown scenes, too few training runs."""
+    done = [v for v in variants if v.done]
+    samples = {row["sample"] for v in done for run in v.done for row in run.scores}
+    known = scenes_of(done)
+    found = []
+    if samples - set(known):
+        found.append(
+            f"The scenes of {len(samples - set(known))} prompts are unknown (older run folders do not record them), so each "
+            "prompt counts as a scene. If prompts share a first frame, intervals are too narrow and p values too small."
+        )
+    few = [v for v in done if not v.is_base and len(v.done) < MIN_RUNS]
+    if few and any(not d.recipe for d in differences):
+        names = ", ".join(f"{v.name}: {len(v.done)}" for v in few)
+        found.append(
+            f"Fewer than {MIN_RUNS} training runs ({names}): statements and marks in brackets are about these trained "
+            "adapters. They say nothing about another training of the same recipe, so nothing about rank, LoRA or DoRA. "
+            "Add training seeds: seed=0,1,2."
+        )
+    return found
+
+
+def _named(v: Variant, d: Difference) -> tuple[str, str]:
+    """How a sentence names a variant, and the verb. The recipe by its name; trained adapters as `this … adapter`."""
+    count = d.runs[0] if v.name == d.a else d.runs[1]
+    if v.is_base or d.recipe:
+        return v.name, "is"
+    return (f"this {v.name} adapter", "is") if count == 1 else (f"these {count} {v.name} adapters", "are")
+
+
+def _sentence(d: Difference, a: Variant, b: Variant, scenes: dict[str, str]) -> str:
     info, mean = measure_info(d.measure), d.mean or 0.0
     what = f"{d.measure} ({info.unit})" if info.unit else d.measure
-    size = f"{mean:+.3g} [{number(d.ci_low)}, {number(d.ci_high)}]"
+    (first, _), (second, verb) = _named(a, d), _named(b, d)
+    size = f"{'+' if mean >= 0 else ''}{interval(mean, d.ci_low, d.ci_high)}"
+    compared = f"{what}: {second} compared with {first}"
     if d.p is None:
-        return f"{what}: {d.b} compared with {d.a}: {size}; a test needs at least two prompts."
+        return f"{compared}: {size}; a test needs at least two scenes."
     if abs(mean) < 1e-9 and d.ci_low == d.ci_high:
-        return f"{what}: {d.b} and {d.a} have the same score for every prompt. If it is the end of the scale, it does not show that they are equal."
-    if is_different(d):
+        return f"{what}: {second} and {first} have the same score in every scene. If it is the end of the scale, it does not show that they are equal."
+    if d.is_different:
         better = "better" if info.better * mean > 0 else "worse"
-        return f"{what}: {d.b} is {better} than {d.a}: {size}, p = {number(d.p_holm)} (Holm)."
-    if is_equivalent(d):
-        return f"{what}: {d.b} and {d.a} are equivalent within ±{number(d.margin)}: {size}, p = {number(d.p_equivalent_holm)} (Holm)."
-    return f"{what}: {d.b} compared with {d.a}: inconclusive: {size}, p = {number(d.p_holm)} (Holm).{_sample_size(d, a, b)}"
+        return f"{what}: {second} {verb} {better} than {first}: {size}, p = {number(d.p_holm)} (Holm)."
+    if d.is_equivalent:
+        return f"{what}: {second} and {first} are equivalent within ±{number(d.margin)}: {size}, p = {number(d.p_equivalent_holm)} (Holm)."
+    return f"{compared}: inconclusive: {size}, p = {number(d.p_holm)} (Holm).{_why(d)}{_sample_size(d, a, b, scenes)}"
 
 
-def _sample_size(d: Difference, a: Variant, b: Variant) -> str:
-    """How many prompts an inconclusive comparison needs."""
-    groups, _ = paired(matched_values(a, b, d.measure), b.values(d.measure))
-    effect = d.margin or abs(d.mean or 0.0)
-    seeds = max(1, round(d.pairs / d.n))
-    least = f" With {d.n} prompts no p can be below {number(2.0 ** (1 - d.n))}." if d.n < _FEW_PROMPTS else ""
-    need = prompts_needed(groups, effect, seeds)
-    prompts = f"about {need} prompts" if need else f"more than {MOST_PROMPTS:,} prompts"
-    each = f"{seeds} seed{'s' * (seeds > 1)} each"
-    return f"{least} 80 % power for a true difference of {number(effect)} needs {prompts} with {each} (here: {d.n})."
+def _why(d: Difference) -> str:
+    """Why a comparison is inconclusive although one of its tests is significant."""
+    if d.p_holm is not None and d.p_holm < LEVEL:
+        return f" The difference is below the measure's own repeatability ({number(d.repeatability)})."
+    if d.p_equivalent_holm is None or d.p_equivalent_holm >= LEVEL or d.may_be_equivalent:
+        return ""
+    if d.n < MIN_SCENES:
+        return f" Too few scenes to call them equivalent: {d.n}, at least {MIN_SCENES} are needed."
+    return f" The measure's repeatability ({number(d.repeatability)}) is not below the margin, so it cannot show equivalence."
+
+
+def _sample_size(d: Difference, a: Variant, b: Variant, scenes: dict[str, str]) -> str:
+    """How many scenes, or training runs, an inconclusive comparison needs."""
+    cells = paired_cells(values_of(a, d.measure), values_of(b, d.measure), scenes)
+    design = measured_design(cells, contrast(cells, d.recipe))
+    effect, runs = d.margin or abs(d.mean or 0.0), max(d.runs)
+    each = f" with {runs} training runs per adapter" if d.recipe else ""
+    here = f"{d.n} scenes" if d.n == d.prompts else f"{d.n} scenes with {d.prompts} prompts"
+    need = scenes_needed(design, effect, runs)
+    if need:
+        return f" 80 % power for a true difference of {number(effect)} needs about {need} scenes{each} (here: {here})."
+    more = runs_needed(design, effect, d.n) if d.recipe else None
+    rest = (
+        f"; about {more} training runs per adapter on the {d.n} scenes would do" if more and more <= MOST_RUNS else ""
+    )
+    return f" 80 % power for a true difference of {number(effect)} needs more than {MOST_SCENES:,} scenes{each} (here: {here}){rest}."

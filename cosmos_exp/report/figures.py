@@ -14,14 +14,15 @@ from cosmos_exp.config.measures import measure_info, split_main
 from cosmos_exp.config.schema import Adapter
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.report.horizon import Curve, curve_measures, mean_curve
-from cosmos_exp.report.results import NO_SCORES, Results, cost, is_different
+from cosmos_exp.report.results import NO_SCORES, Results, cost
 from cosmos_exp.report.spectrum import effective_rank, update_spectra
-from cosmos_exp.report.variants import Variant
+from cosmos_exp.report.variants import Variant, scenes_of
 from cosmos_exp.statistics.scores import MeasureSummary
 
 matplotlib.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 LABELS = {"lora": "LoRA", "dora": "DoRA"}
 COLORS = {"lora": "tab:blue", "dora": "tab:orange", "base": "0.45", "real": "tab:green", "frozen": "tab:purple"}
@@ -163,20 +164,32 @@ def horizon_curves(results: Results) -> Figure | None:
     names = curve_measures([row for own in rows.values() for row in own], results.measures)
     if not names:
         return None
+    scenes = scenes_of(results.variants)
     figure, axes = _grid(len(names))
     for ax, measure in zip(axes, names, strict=True):
         for i, v in enumerate(results.variants):
-            curve = mean_curve(rows[v.name], measure)
+            curve = mean_curve(rows[v.name], measure, scenes)
             _curve(ax, curve, COLORS["base"] if v.is_base else f"C{i % 10}", v.name)
         for r in results.references:
-            curve = mean_curve(r.rows, measure)
+            curve = mean_curve(r.rows, measure, scenes)
             _curve(ax, curve, COLORS[r.name], r.name, band=True)
         info = measure_info(measure)
         ax.set_title(f"{measure} ({info.unit})  {DIRECTIONS[info.better]}", fontsize=9)
         ax.set_xlabel("frame after the conditioning frames")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.3)
+        _fit_to_lines(ax)
     axes[0].legend(fontsize=7)
     return figure
+
+
+def _fit_to_lines(ax: Axes) -> None:
+    """Limit the vertical axis to the lines and half their range around them: bands of few prompts are far wider."""
+    drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines])
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) and np.ptp(drawn) > 0:
+        room = 0.5 * np.ptp(drawn)
+        ax.set_ylim(drawn.min() - room, drawn.max() + room)
 
 
 def _curve(ax: Axes, curve: Curve | None, color: str, label: str, band: bool = False) -> None:
@@ -200,7 +213,7 @@ def forest(results: Results) -> Figure | None:
     for ax, measure in zip(axes, names, strict=True):
         own = [d for d in differences if d.measure == measure and d.ci_low is not None]
         for i, d in enumerate(reversed(own)):
-            color = "tab:red" if is_different(d) else "0.3"
+            color = "tab:red" if d.is_different else "0.3"
             ends, mean = np.array([d.ci_low, d.ci_high], float), np.array([d.mean], float)
             ax.plot(ends, [i, i], color=color, lw=1.6)
             ax.plot(mean, [i], "o", color=color, ms=5)

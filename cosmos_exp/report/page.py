@@ -18,6 +18,7 @@ from cosmos_exp.report.conclusions import conclusions
 from cosmos_exp.report.formatting import number, summary_text
 from cosmos_exp.report.references import MEANINGS, Reference
 from cosmos_exp.report.results import NO_SCORES, Results, average, cost
+from cosmos_exp.report.sweep_tables import INTERVAL_NOTE, MARKS_NOTE
 from cosmos_exp.report.variants import Variant
 from cosmos_exp.statistics.scores import ScoreRow
 
@@ -76,6 +77,7 @@ def write_page(path: Path, results: Results, figures: list[Path]) -> None:
         variants=[_variant(v, results) for v in results.variants],
         conclusions=conclusions(results),
         notes=results.notes,
+        table_note=f"{INTERVAL_NOTE} {MARKS_NOTE}",
         rows=rows,
         left_out=left_out,
         figures=[{"name": f.stem, "data": _data_url(f, "image/png")} for f in figures],

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
+
+import numpy as np
 
 from cosmos_exp.config.measures import MARGINS, measure_info
 from cosmos_exp.errors import UserError
-from cosmos_exp.report.variants import Run, Variant, VideoKey, fingerprint, measures_of
+from cosmos_exp.report.variants import Run, Variant, fingerprint, measures_of, scenes_of
+from cosmos_exp.statistics.cells import Scores
 from cosmos_exp.statistics.comparisons import Difference, difference, holm
 
 # Settings that cannot change a score.
@@ -56,11 +60,29 @@ def _judge(run: Run) -> object:
     return sorted((n for n in names if n[1]), key=str), settings
 
 
+def _size(run: Run) -> object:
+    data = run.config.get("data") or {}
+    return f"{data.get('height')}x{data.get('width')}"
+
+
+def _rate(run: Run) -> object:
+    """Frames per second that the model learns (null: as the files have them) and that the videos have."""
+    data, generation = run.config.get("data") or {}, run.config.get("generation") or {}
+    return f"data.fps={data.get('fps')}, generation.fps={generation.get('fps')}"
+
+
+def _sampson(run: Run) -> object:
+    return run.config.get("sampson")
+
+
+# Sampson errors are in pixels between consecutive frames: half the size halves them, half the frame rate raises them by a third.
 _MUST_AGREE: dict[str, Callable[[Run], object]] = {
+    "frame sizes": _size,
+    "frame rates": _rate,
     "test sets": _test_set,
     "generation settings": _generation,
     "judges": _judge,
-    "Sampson settings": lambda run: run.config.get("sampson"),
+    "Sampson settings": _sampson,
     "base models": lambda run: run.manifest.get("model", {}).get("fingerprints"),
 }
 
@@ -68,9 +90,25 @@ _MUST_AGREE: dict[str, Callable[[Run], object]] = {
 def why_not_comparable(a: Variant, b: Variant) -> str | None:
     """Why the scores of two finished variants are not comparable; None if they are."""
     for name, part in _MUST_AGREE.items():
-        if fingerprint(part(a.done[0])) != fingerprint(part(b.done[0])):
-            return f"{a.name} and {b.name} have different {name}"
-    return None
+        first, second = part(a.done[0]), part(b.done[0])
+        if fingerprint(first) != fingerprint(second):
+            return f"{a.name} and {b.name} have different {name}{_words(first, second)}"
+    first_scenes, second_scenes = scenes_of([a]), scenes_of([b])
+    other = [s for s, scene in first_scenes.items() if second_scenes.get(s, scene) != scene]
+    return f"{a.name} and {b.name} have different first frames of {', '.join(other[:3])}" if other else None
+
+
+def _words(first: object, second: object) -> str:
+    """What differs, where it fits in a line: the two values, or the settings that differ."""
+    if isinstance(first, str) and isinstance(second, str):
+        return f" ({first}; {second})"
+    if not isinstance(first, dict) or not isinstance(second, dict):
+        return ""
+    names = sorted(k for k in {*first, *second} if first.get(k) != second.get(k))
+    said = ", ".join(f"{k}: {first.get(k)} and {second.get(k)}" for k in names)
+    # Runs without this key were measured before tse and cse became the cookbook's call (OpenCV's defaults).
+    old = "; tse and cse of the run without `repeats` have an older definition" if "repeats" in names else ""
+    return f" ({said}{old})"
 
 
 def check_comparable(variants: list[Variant]) -> None:
@@ -117,24 +155,45 @@ def compared_pairs(variants: list[Variant]) -> list[tuple[Variant, Variant]]:
 
 def differences(variants: list[Variant], margins: dict[str, float]) -> list[Difference]:
     """The differences of all compared pairs in all measures. The pairs of one measure are a family for Holm's correction."""
-    pairs = compared_pairs(variants)
+    pairs, scenes = compared_pairs(variants), scenes_of(variants)
     out: list[Difference] = []
     for measure in measures_of(variants):
         if measure_info(measure).better == 0:
             continue
+        values = {v.name: values_of(v, measure) for pair in pairs for v in pair}
         family = [
-            difference(a.name, b.name, measure, matched_values(a, b, measure), b.values(measure), margins.get(measure))
+            difference(
+                a.name,
+                b.name,
+                measure,
+                values[a.name],
+                values[b.name],
+                margins.get(measure),
+                scenes,
+                trained=(not a.is_base, not b.is_base),
+                repeatability=repeatability(a, b, measure),
+            )
             for a, b in pairs
         ]
         out += holm([d for d in family if d.n])
     return out
 
 
-def matched_values(a: Variant, b: Variant, measure: str) -> dict[VideoKey, float | None]:
-    """a's values with the keys of b's. The base has no training seed: it is compared with each training seed of b."""
-    values = a.values(measure)
-    if not a.is_base:
+def values_of(variant: Variant, measure: str) -> Scores:
+    """The values of one measure by video. The base has no training: its runs are averaged."""
+    values = variant.values(measure)
+    if not variant.is_base or len(variant.done) == 1:
         return values
-    seeds = {r.seed for r in b.done}
-    own = {(sample, generation): value for (sample, (generation, _)), value in values.items()}
-    return {(s, (g, seed)): value for (s, g), value in own.items() for seed in seeds}
+    found: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for (sample, (generation, _)), value in values.items():
+        if value is not None:
+            found[sample, generation].append(value)
+    return {(sample, (generation, 0)): float(np.mean(own)) for (sample, generation), own in found.items()}
+
+
+def repeatability(a: Variant, b: Variant, measure: str) -> float | None:
+    """The median over videos of what the measure itself says of its repeatability (`detail`), in its unit; None if unknown."""
+    rows = [row for v in (a, b) for run in v.done for row in run.scores if row["measure"] == measure]
+    found = [(row.get("detail") or {}).get("repeatability", {}).get(measure) for row in rows]
+    known = [float(x) for x in found if x is not None]
+    return float(np.median(known)) if known else None

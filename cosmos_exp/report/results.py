@@ -10,9 +10,9 @@ import numpy as np
 
 from cosmos_exp.config.measures import ARROWS, measure_info
 from cosmos_exp.report.references import MARK, Reference, find_references, warnings
-from cosmos_exp.report.variants import Variant, measures_of
+from cosmos_exp.report.variants import Variant, measures_of, scenes_of
 from cosmos_exp.statistics.comparisons import Difference
-from cosmos_exp.statistics.intervals import LEVEL, summarize
+from cosmos_exp.statistics.intervals import summarize
 from cosmos_exp.statistics.scores import MeasureSummary
 
 NO_SCORES = MeasureSummary(mean=None, ci_low=None, ci_high=None, n=0, videos=0, missing=0)
@@ -43,7 +43,8 @@ class Results:
     @cached_property
     def table(self) -> dict[str, dict[str, MeasureSummary]]:
         """Summaries by variant and measure."""
-        found = {v.name: summarize(v.rows()) for v in self.variants}
+        scenes = scenes_of(self.variants)
+        found = {v.name: summarize(v.rows(), scenes) for v in self.variants}
         return {v: {m: summaries.get(m, NO_SCORES) for m in self.measures} for v, summaries in found.items()}
 
     @cached_property
@@ -63,16 +64,12 @@ class Results:
 
     @cached_property
     def marks(self) -> dict[tuple[str, str], str]:
-        """Marks against the base by (variant, measure): + better, − worse (Holm p < 0.05), = equivalent within the margin."""
-        out = {}
-        for d in self.differences:
-            if d.a != self.base or d.mean is None:
-                continue
-            if is_different(d):
-                out[d.b, d.measure] = "+" if measure_info(d.measure).better * d.mean > 0 else "−"
-            elif is_equivalent(d):
-                out[d.b, d.measure] = "="
-        return out
+        """Marks against the base by (variant, measure): + better, − worse (Holm p < 0.05), = equivalent within the margin.
+
+        In brackets where they are about the trained adapters only, not about another training of the same recipe.
+        """
+        marks = {(d.b, d.measure): mark_of(d) for d in self.differences if d.a == self.base}
+        return {key: mark for key, mark in marks.items() if mark}
 
     def heading(self, measure: str) -> str:
         """The measure's name with an arrow in the better direction, and a mark if it cannot be read."""
@@ -89,14 +86,14 @@ class Results:
         return {v for v, x in values.items() if math.isclose(x, top, rel_tol=1e-12)}
 
 
-def is_different(d: Difference) -> bool:
-    """Whether the corrected test of superiority is significant."""
-    return d.p_holm is not None and d.p_holm < LEVEL
-
-
-def is_equivalent(d: Difference) -> bool:
-    """Whether the corrected test of equivalence is significant."""
-    return d.p_equivalent_holm is not None and d.p_equivalent_holm < LEVEL
+def mark_of(d: Difference) -> str:
+    """The mark of a difference; empty if it is inconclusive."""
+    mark = ""
+    if d.is_different:
+        mark = "+" if measure_info(d.measure).better * (d.mean or 0.0) > 0 else "−"
+    elif d.is_equivalent:
+        mark = "="
+    return mark if d.recipe or not mark else f"({mark})"
 
 
 def average(values: list[float]) -> float | None:

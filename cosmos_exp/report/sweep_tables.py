@@ -9,16 +9,17 @@ from cosmos_exp.report.results import NO_SCORES, Results, average
 from cosmos_exp.statistics.comparisons import Difference
 from cosmos_exp.statistics.scores import MeasureSummary
 
-INTERVAL_NOTE = "Mean [95 % bootstrap interval over prompts, seeds nested in prompts]."
+INTERVAL_NOTE = "Mean [95 % interval over scenes and, from three training runs on, over runs]. Prompts with one first frame are one scene."
 MARKS_NOTE = (
-    "Marks compare with the base: paired by prompt and seed, Holm's correction over the comparisons of a measure, 5 %. "
-    "+ better, − worse, = equivalent within the margin; no mark: inconclusive."
+    "Marks compare with the base: paired by prompt and noise, Holm's correction over the comparisons of a measure, 5 %. "
+    "+ better, − worse, = equivalent within the margin; no mark: inconclusive. "
+    "In brackets: about these trained adapters only, not about another training."
 )
 _LATEX_NOTE = (
-    r"Mean and 95\,\% bootstrap interval over prompts. Marks: paired permutation test against the base, Holm, 5\,\%."
+    r"Mean and 95\,\% t interval over scenes and, from three on, training runs. "
+    r"Marks: paired test against the base, Holm, 5\,\%; in brackets: these trained adapters only."
 )
 _LATEX_ARROWS = {1: r" $\uparrow$", -1: r" $\downarrow$", 0: ""}
-_LATEX_MARKS = {"+": r"$^{+}$", "−": r"$^{-}$", "=": r"$^{=}$"}
 
 
 def _markdown_table(head: list[str], rows: list[list[str]], left: int = 1) -> str:
@@ -82,7 +83,8 @@ def latex(results: Results) -> str:
 
 def _latex_cell(results: Results, variant: str, measure: str) -> str:
     text = _latex_summary(results.table[variant][measure], bold=variant in results.best(measure))
-    return text + _LATEX_MARKS.get(results.marks.get((variant, measure), ""), "")
+    mark = results.marks.get((variant, measure), "").replace("−", "-")
+    return text + (f"$^{{{mark}}}$" if mark else "")
 
 
 def _latex_summary(summary: MeasureSummary, bold: bool = False) -> str:
@@ -110,7 +112,8 @@ def differences_markdown(differences: list[Difference]) -> str:
         "p (Holm)",
         "margin",
         "p equivalent (Holm)",
-        "prompts",
+        "scenes (prompts)",
+        "runs",
         "left out",
     ]
     rows = [
@@ -122,7 +125,8 @@ def differences_markdown(differences: list[Difference]) -> str:
             number(d.p_holm),
             number(d.margin),
             number(d.p_equivalent_holm),
-            str(d.n),
+            f"{d.n} ({d.prompts})",
+            f"{d.runs[0]}, {d.runs[1]}",
             str(d.left_out),
         ]
         for d in differences

@@ -94,7 +94,7 @@ def _cells(row: RunRow, measures: list[str]) -> list[str]:
 
 def notes(rows: list[RunRow]) -> list[str]:
     """What a reader must know beside the numbers: random weights, missing scores, errors."""
-    found = ["Mean [95 % bootstrap interval over prompts]; Sampson errors in pixels."]
+    found = ["Mean [95 % interval over scenes: prompts with one first frame are one scene]; Sampson errors in pixels."]
     if any(r.random_weights for r in rows):
         found.append("The base model's weights are random: these numbers only show that the pipeline runs.")
     for row in rows:

@@ -15,15 +15,8 @@ from cosmos_exp.config.measures import MEASURES
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.statistics.cells import VideoKey
 from cosmos_exp.statistics.scores import ScoreRow, read_scores
-
-VideoKey = tuple[str, tuple[int, int]]  # prompt, (generation seed, training seed)
-
-
-class VariantScore(ScoreRow):
-    """A score with the training seed of its run."""
-
-    run_seed: int
 
 
 @dataclass
@@ -51,6 +44,11 @@ class Run:
     @cached_property
     def scores(self) -> list[ScoreRow]:
         return read_scores(self.folder.scores)
+
+    @property
+    def scenes(self) -> dict[str, str]:
+        """The scene of each prompt: prompts with the same first frame have the same one. Empty for old run folders."""
+        return self.manifest.get("data", {}).get("scenes") or {}
 
     def references(self, kind: str) -> list[ScoreRow]:
         """The scores of the run's references of a kind, real or frozen."""
@@ -93,13 +91,18 @@ class Variant:
     def done(self) -> list[Run]:
         return [r for r in self.runs if r.done]
 
-    def rows(self) -> list[VariantScore]:
-        """All scores of the finished runs."""
+    def rows(self) -> list[ScoreRow]:
+        """All scores of the finished runs, with the training seed of the run."""
         return [{**row, "run_seed": r.seed} for r in self.done for row in r.scores]
 
     def values(self, measure: str) -> dict[VideoKey, float | None]:
         """The values of one measure by video."""
-        return {(r["sample"], (r["seed"], r["run_seed"])): r["value"] for r in self.rows() if r["measure"] == measure}
+        return {
+            (row["sample"], (row["seed"], run.seed)): row["value"]
+            for run in self.done
+            for row in run.scores
+            if row["measure"] == measure
+        }
 
     def training(self, name: str) -> list[float]:
         """One entry of the training summary, for each finished run that has it."""
@@ -139,6 +142,11 @@ def group_runs(folders: list[RunFolder]) -> list[Variant]:
         return (not v.is_base, str(v.adapter.get("kind")), v.adapter.get("rank", 0), v.name)
 
     return sorted(found.values(), key=order)
+
+
+def scenes_of(variants: list[Variant]) -> dict[str, str]:
+    """The scene of each prompt that one of the finished runs knows."""
+    return {sample: scene for v in variants for run in v.done for sample, scene in run.scenes.items()}
 
 
 def measures_of(variants: list[Variant]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import atomic_path, write_text
-from cosmos_exp.report.conclusions import conclusions
+from cosmos_exp.report.conclusions import cautions, conclusions
 from cosmos_exp.report.pairs import check_comparable, differences, margins_of, parse_margins
 from cosmos_exp.report.results import Results
 from cosmos_exp.report.sweep_tables import differences_markdown, latex, markdown
@@ -65,6 +65,7 @@ def write_report(folder: Path, out: Path | None = None, margins: list[str] | Non
     said = notes([run_row(r) for r in runs])
     if not_compared:
         said.append(f"No differences are reported: {not_compared}")
+    said += cautions(variants, found)
     results = Results(out.absolute().name, variants, found, said)
     said += results.warnings.values()
     texts = {"report.md": _markdown(results), "table.tex": latex(results), "scores.csv": scores_csv(runs)}

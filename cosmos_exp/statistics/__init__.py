@@ -1,1 +1,1 @@
-"""The statistics of an ablation. The unit is the prompt; seeds are nested in prompts; runs are paired by prompt and seed."""
+"""The statistics of an ablation. Scenes and training runs are crossed random effects; noises lie within prompts."""

@@ -1,36 +1,40 @@
-"""Paired differences between two runs: permutation test, test of equivalence, effect size, Holm's correction."""
+"""Differences between two adapters on the same scenes: test, test of equivalence, effect size, Holm's correction."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Mapping
+import math
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
-from cosmos_exp.statistics.intervals import RESAMPLES, Groups, Values, mean_interval
+from cosmos_exp.statistics.cells import PairedCells, Scenes, Scores, paired_cells
+from cosmos_exp.statistics.crossed import LEVEL, NO_SPREAD, Estimate, estimate
+from cosmos_exp.statistics.intervals import MIN_RUNS
 
-PERMUTATIONS = 9999
-NO_SPREAD = 1e-12  # a smaller range of the prompt means is rounding: there is no error to test against
-
-Key = TypeVar("Key", bound=tuple[str, Hashable])  # the prompt, then what identifies a video of it
+# Scenes that equivalence needs. With 23, a failure in one scene of eight is seen at least once with 95 % (0.875^23 < 0.05);
+# with fewer, scores that are equal in all scenes do not show that the adapters are.
+MIN_SCENES = 23
 
 
 @dataclass(frozen=True)
 class Difference:
-    """b minus a over the prompts and seeds that both have, in the measure's unit.
+    """b minus a over the scenes, prompts and noises that both have, in the measure's unit.
 
     Attributes:
-        n: Number of prompts.
-        pairs: Number of pairs of videos.
-        left_out: Videos for which only one of the two has a score.
-        p: Two-sided paired permutation test (signs of the mean differences per prompt).
+        ci_low, ci_high: 95 % interval; None for one scene or without spread.
+        n: Number of scenes.
+        pairs: Number of pairs of videos: prompts with their noises.
+        left_out: Prompts with a noise for which only some runs have a score.
+        p: Two-sided test of no difference.
         margin: Margin of the test of equivalence.
-        p_equivalent: Two one-sided t-tests against +-margin; None without a margin.
+        p_equivalent: Two one-sided tests against +-margin; None without a margin.
         p_holm, p_equivalent_holm: The same after Holm's correction over the family.
-        effect: Cohen's d_z over prompts, with the ends of its interval.
+        effect: Cohen's d_z over scenes, with the ends of its interval.
+        prompts: Number of prompts.
+        runs: Training runs of a and of b.
+        recipe: Whether interval and tests are about the recipes (new trainings), not about these trained adapters only.
+        repeatability: How far two evaluations of one video differ by, in the measure's unit; None if unknown.
     """
 
     a: str
@@ -50,109 +54,123 @@ class Difference:
     effect: float | None = None
     effect_low: float | None = None
     effect_high: float | None = None
+    prompts: int = 0
+    runs: tuple[int, int] = (1, 1)
+    recipe: bool = False
+    repeatability: float | None = None
 
+    @property
+    def is_different(self) -> bool:
+        """Whether the corrected test is significant, and the difference larger than the measure's repeatability."""
+        repeats = abs(self.mean or 0.0) > (self.repeatability or 0.0)
+        return self.p_holm is not None and self.p_holm < LEVEL and repeats
 
-def paired(a: Mapping[Key, float | None], b: Mapping[Key, float | None]) -> tuple[Groups, int]:
-    """Differences b - a by prompt, of the videos for which both have a score, and the number of videos with only one."""
-    groups: dict[str, list[float]] = defaultdict(list)
-    left_out = 0
-    for key in sorted(set(a) | set(b), key=str):
-        first, second = a.get(key), b.get(key)
-        if first is None or second is None:
-            left_out += (first is None) != (second is None)
-            continue
-        groups[key[0]].append(second - first)
-    return [np.array(g) for g in groups.values()], left_out
+    @property
+    def is_equivalent(self) -> bool:
+        """Whether equivalence is shown: the corrected test, the 95 % interval within the margin, and `may_be_equivalent`."""
+        if self.p_equivalent_holm is None or self.margin is None or self.ci_low is None or self.ci_high is None:
+            return False
+        inside = -self.margin < self.ci_low and self.ci_high < self.margin
+        return self.p_equivalent_holm < LEVEL and inside and self.may_be_equivalent
+
+    @property
+    def may_be_equivalent(self) -> bool:
+        """Whether scenes and measure allow a statement of equivalence: MIN_SCENES, repeatability below the margin."""
+        return self.n >= MIN_SCENES and self.margin is not None and (self.repeatability or 0.0) < self.margin
 
 
 def difference(
     a: str,
     b: str,
     measure: str,
-    first: Mapping[Key, float | None],
-    second: Mapping[Key, float | None],
+    first: Scores,
+    second: Scores,
     margin: float | None = None,
-    seed: int = 0,
+    scenes: Scenes | None = None,
+    trained: tuple[bool, bool] = (True, True),
+    repeatability: float | None = None,
 ) -> Difference:
     """The difference b - a with its interval and tests; `holm` adds the corrected p values.
 
+    It is about the recipes if each trained adapter has at least MIN_RUNS training runs, else about these adapters.
+
     Args:
         a, b: Names.
-        first, second: Values of a and of b by (prompt, video).
+        first, second: Values of a and of b by prompt, generation seed and training seed.
         margin: Margin of equivalence in the measure's unit; None for no test of equivalence.
-        seed: Seed of the bootstrap and of the random signs.
+        scenes: The scene of each prompt; None: every prompt is a scene.
+        trained: Whether a and b are trained. The base is not: it is the same in every training.
+        repeatability: See `Difference`.
     """
-    groups, left_out = paired(first, second)
-    mean, low, high = mean_interval(groups, seed)
-    pairs = sum(len(g) for g in groups)
-    if len(groups) < 2:
-        return Difference(a, b, measure, mean, low, high, len(groups), pairs, left_out, margin=margin)
-    means = np.array([g.mean() for g in groups])
-    effect, effect_low, effect_high = effect_size(groups, seed)
-    return Difference(
-        a=a,
-        b=b,
-        measure=measure,
-        mean=mean,
-        ci_low=low,
-        ci_high=high,
-        n=len(groups),
-        pairs=pairs,
-        left_out=left_out,
-        p=permutation_p(means, seed),
-        margin=margin,
-        p_equivalent=equivalence_p(means, margin),
+    cells = paired_cells(first, second, scenes or {})
+    n, runs = len(cells.first), (cells.first.shape[1], cells.second.shape[1])
+    recipe = all(own >= MIN_RUNS for own, is_trained in zip(runs, trained, strict=True) if is_trained)
+    mean = float(cells.second.mean() - cells.first.mean()) if n else None
+    found = Difference(a, b, measure, mean, None, None, n, cells.pairs, cells.left_out, margin=margin)
+    found = replace(found, prompts=cells.prompts, runs=runs, recipe=recipe, repeatability=repeatability)
+    return _tested(found, cells, contrast(cells, recipe)) if n > 1 else found
+
+
+def contrast(cells: PairedCells, recipe: bool) -> Estimate:
+    """The estimate of b - a. At least two scenes."""
+    return estimate([cells.first, cells.second], (-1.0, 1.0), random_runs=recipe)
+
+
+def _tested(found: Difference, cells: PairedCells, result: Estimate) -> Difference:
+    """The difference with interval, tests and effect size."""
+    scale = max(float(np.abs(cells.first).max()), float(np.abs(cells.second).max()), 1.0)
+    if result.variance <= (NO_SPREAD * scale) ** 2:
+        return replace(found, p=sign_p(float(result.mean), found.n, NO_SPREAD * scale))
+    low, high = result.interval()
+    effect, effect_low, effect_high = effect_size(result, found.n)
+    return replace(
+        found,
+        ci_low=float(low),
+        ci_high=float(high),
+        p=float(result.p()),
+        p_equivalent=equivalence_p(result, found.margin, cells.noise),
         effect=effect,
         effect_low=effect_low,
         effect_high=effect_high,
     )
 
 
-def permutation_p(means: Values, seed: int = 0) -> float:
-    """Two-sided p value of the mean of paired differences under random signs: exact up to 13 prompts, else 9,999 draws."""
-    if not np.any(means):
-        return 1.0
-    found = stats.permutation_test(
-        (means,),
-        np.mean,
-        permutation_type="samples",
-        n_resamples=PERMUTATIONS,
-        vectorized=True,
-        alternative="two-sided",
-        rng=np.random.default_rng(seed),
-    )
-    return float(found.pvalue)
+def sign_p(mean: float, scenes: int, rounding: float) -> float:
+    """The exact two-sided sign test where all scenes differ by the same amount, so that no t test exists."""
+    return 1.0 if abs(mean) <= rounding else min(1.0, 2.0 ** (1 - scenes))
 
 
-def equivalence_p(means: Values, margin: float | None) -> float | None:
-    """The larger p value of two one-sided t-tests (Schuirmann 1987). A small one means: the difference lies within +-margin.
+def equivalence_p(result: Estimate, margin: float | None, noise: float | None = None) -> float | None:
+    """The larger p value of two one-sided tests (Schuirmann 1987). A small one means: the difference lies within +-margin.
+
+    Args:
+        noise: Variance of the mean from the noises within prompts. The variance of the scenes is not taken as less.
 
     Returns:
-        None without a margin, and where all prompts differ by the same amount (the test is undefined there, e.g. when all
-        scores are at the end of their scale).
+        None without a margin.
     """
-    from statsmodels.stats.weightstats import DescrStatsW
-
-    if margin is None or np.ptp(means) < NO_SPREAD:
+    if margin is None:
         return None
-    return float(DescrStatsW(means).ttost_mean(-margin, margin)[0])
+    missing = max((noise or 0.0) - float(result.scenes), 0.0)
+    floored = replace(result, variance=result.variance + missing, scenes=result.scenes + missing)
+    return float(np.maximum(floored.p_above(-margin), floored.p_below(margin)))
 
 
-def effect_size(groups: Groups, seed: int = 0) -> tuple[float | None, float | None, float | None]:
-    """Cohen's d_z of the mean differences per prompt, with a 95 % percentile bootstrap interval over prompts.
+def effect_size(result: Estimate, scenes: int) -> tuple[float | None, float | None, float | None]:
+    """Cohen's d_z: the mean difference over the standard deviation of the scenes' differences, with a 95 % interval.
+
+    The interval is that of the noncentral t distribution (Cumming and Finch 2001).
 
     Returns:
-        d_z, lower and upper end; None for fewer than three prompts or without spread.
+        d_z, lower and upper end; None for fewer than three scenes or without spread between scenes.
     """
-    means = np.array([g.mean() for g in groups])
-    if len(means) < 3 or np.ptp(means) < NO_SPREAD:
+    deviation = math.sqrt(float(result.scenes) * scenes)
+    if scenes < 3 or deviation <= NO_SPREAD:
         return None, None, None
-    rng = np.random.default_rng(seed)
-    drawn = means[rng.integers(0, len(means), (RESAMPLES, len(means)))]
-    spread = drawn.std(axis=1, ddof=1)
-    ratios = drawn.mean(axis=1)[spread > 0] / spread[spread > 0]
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    return float(means.mean() / means.std(ddof=1)), float(low), float(high)
+    t, unit = float(result.mean / np.sqrt(result.variance)), math.sqrt(float(result.variance)) / deviation
+    ends = [float(special.nctdtrinc(float(result.df), tail, t)) * unit for tail in (1 - LEVEL / 2, LEVEL / 2)]
+    low, high = (end if math.isfinite(end) else None for end in ends)
+    return float(result.mean) / deviation, low, high
 
 
 def holm(differences: list[Difference]) -> list[Difference]:

@@ -1,4 +1,4 @@
-"""Means over prompts with bootstrap intervals."""
+"""Means over scenes with t intervals."""
 
 from __future__ import annotations
 
@@ -6,19 +6,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cosmos_exp.statistics.cells import Scenes, scene_means
+from cosmos_exp.statistics.crossed import NO_SPREAD, Values, estimate
 from cosmos_exp.statistics.scores import MeasureSummary, ScoreRow
 
-RESAMPLES = 2000
-LEVEL = 0.05  # of the tests; intervals cover 1 - LEVEL
-
-Values = NDArray[np.float64]
-Groups = list[Values]  # for each prompt a 1-d array with one value per seed
+MIN_RUNS = 3  # training runs of a recipe; with fewer, nothing is said about another training of it
 
 
 def prompt_groups(rows: Sequence[ScoreRow], measure: str) -> dict[str, Values]:
-    """The values of each prompt, one per seed. Missing scores (None) are left out, never imputed."""
+    """The values of each prompt, one per video. Missing scores (None) are left out, never imputed."""
     values: dict[str, list[float]] = defaultdict(list)
     for row in rows:
         if row["measure"] == measure and row["value"] is not None:
@@ -26,58 +23,63 @@ def prompt_groups(rows: Sequence[ScoreRow], measure: str) -> dict[str, Values]:
     return {sample: np.array(v) for sample, v in sorted(values.items())}
 
 
-def bootstrap_means(groups: Groups, seed: int = 0, resamples: int = RESAMPLES) -> Values:
-    """Bootstrap distribution of the mean of the prompt means.
+def scene_run_cells(rows: Sequence[ScoreRow], measure: str, scenes: Scenes) -> Values:
+    """Mean score of each scene in each training run, (scenes, runs); NaN where a run has no value for a scene.
 
-    Each draw takes prompts with replacement and, within each prompt, its seeds with replacement.
+    Scenes and runs without any value are left out.
+    """
+    own = [r for r in rows if r["measure"] == measure and r["value"] is not None]
+    runs = sorted({r.get("run_seed", 0) for r in own})
+    values = np.full((len(own), len(runs)), np.nan)
+    for i, row in enumerate(own):
+        values[i, runs.index(row.get("run_seed", 0))] = row["value"]
+    return scene_means([r["sample"] for r in own], values, scenes)
+
+
+def mean_interval(cells: Values) -> tuple[float | None, float | None, float | None]:
+    """Mean over scenes, and its 95 % interval.
+
+    With at least MIN_RUNS training runs the interval is for scenes and trainings like these; with fewer, for scenes like
+    these and exactly these trainings.
+
+    Args:
+        cells: (scenes, runs), NaN where there is no value; no row is empty.
 
     Returns:
-        (resamples,) means.
+        Mean, lower and upper end. All None for no scene. The ends are None for one scene, and where all scenes have the same
+        value: without spread, nothing is known of the error.
     """
-    counts = np.array([len(g) for g in groups])
-    values = np.zeros((len(groups), counts.max()))
-    for i, group in enumerate(groups):
-        values[i, : len(group)] = group
-    rng = np.random.default_rng(seed)
-    prompts = rng.integers(0, len(groups), (resamples, len(groups)))
-    own = counts[prompts][..., None]
-    picks = (rng.random((resamples, len(groups), counts.max())) * own).astype(int)
-    inside = np.arange(counts.max()) < own
-    drawn = values[prompts[..., None], picks]
-    means: Values = ((drawn * inside).sum(2) / own[..., 0]).mean(1)
-    return means
-
-
-def mean_interval(groups: Groups, seed: int = 0) -> tuple[float | None, float | None, float | None]:
-    """Mean of the prompt means and its 95 % percentile bootstrap interval.
-
-    Returns:
-        Mean, lower and upper end. All None for no prompt; the ends None for one prompt.
-    """
-    if not groups:
+    if not len(cells):
         return None, None, None
-    mean = float(np.mean([g.mean() for g in groups]))
-    if len(groups) < 2:
+    means = np.nanmean(cells, axis=1)
+    mean, scale = float(means.mean()), max(float(np.abs(means).max()), 1.0)
+    full = cells[~np.isnan(cells).any(axis=1)]
+    crossed = cells.shape[1] >= MIN_RUNS and len(full) > 1
+    found = estimate([full if crossed else means[:, None]]) if len(means) > 1 else None
+    if found is None or found.variance <= (NO_SPREAD * scale) ** 2:
         return mean, None, None
-    if np.ptp(np.concatenate(groups)) == 0:
-        return mean, mean, mean
-    low, high = np.percentile(bootstrap_means(groups, seed), [100 * LEVEL / 2, 100 - 100 * LEVEL / 2])
-    return mean, float(low), float(high)
+    low, high = found.interval()
+    shift = mean - float(found.mean)
+    return mean, float(low) + shift, float(high) + shift
 
 
-def summarize(rows: Sequence[ScoreRow]) -> dict[str, MeasureSummary]:
-    """The summary of every measure in the rows, by name."""
+def summarize(rows: Sequence[ScoreRow], scenes: Scenes | None = None) -> dict[str, MeasureSummary]:
+    """The summary of every measure in the rows, by name.
+
+    Args:
+        scenes: The scene of each prompt; prompts of one scene are one observation. None: every prompt is a scene.
+    """
     table: dict[str, MeasureSummary] = {}
     for measure in sorted({r["measure"] for r in rows}):
-        groups = list(prompt_groups(rows, measure).values())
-        mean, low, high = mean_interval(groups)
+        cells = scene_run_cells(rows, measure, scenes or {})
+        mean, low, high = mean_interval(cells)
         own = [r for r in rows if r["measure"] == measure]
         missing = [r for r in own if r["value"] is None]
         table[measure] = {
             "mean": mean,
             "ci_low": low,
             "ci_high": high,
-            "n": len(groups),
+            "n": len(cells),
             "videos": len(own),
             "missing": len(missing),
         }

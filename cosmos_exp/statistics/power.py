@@ -1,64 +1,85 @@
-"""Power of a paired comparison: how many prompts a sweep needs."""
+"""Power of a comparison: how many scenes, and how many training runs, a sweep needs."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
+from cosmos_exp.statistics.cells import PairedCells
+from cosmos_exp.statistics.crossed import LEVEL, NO_SPREAD, Estimate, degrees_of_freedom
 
-from cosmos_exp.statistics.intervals import LEVEL, Groups
+MOST_SCENES = 4096  # the searches go no further
+MOST_RUNS = 64
 
-MOST_PROMPTS = 4096  # `prompts_needed` searches no further
 
+@dataclass(frozen=True)
+class Design:
+    """What decides the power of a comparison, as measured in a sweep.
 
-def variance_components(groups: Groups) -> tuple[float, float]:
-    """Variance of the true difference between prompts, and of one seed within a prompt (one-way random effects).
-
-    Args:
-        groups: Differences of each prompt, one per seed; at least two prompts.
+    Attributes:
+        scene: Variance of one scene's mean difference, with its noises.
+        run: Variance that the training runs give to the mean difference, for one run per adapter; 0 if only these adapters
+            are compared.
+        run_df: Degrees of freedom per training run beyond the first.
     """
-    within = [g.var(ddof=1) for g in groups if len(g) > 1]
-    inner = float(np.mean(within)) if within else 0.0
-    means = np.array([g.mean() for g in groups])
-    seeds = float(np.mean([len(g) for g in groups]))
-    return max(float(means.var(ddof=1)) - inner / seeds, 0.0), inner
+
+    scene: float
+    run: float
+    run_df: float
 
 
-def power(groups: Groups, effect: float, prompts: int, seeds: int) -> float:
-    """Power of the two-sided paired t-test at the 5 % level, from the noncentral t distribution (statsmodels).
+def measured_design(cells: PairedCells, result: Estimate) -> Design:
+    """The design of a measured comparison. A noise within prompts larger than the spread of the scenes is the floor."""
+    scenes = len(cells.first)
+    runs = max(cells.first.shape[1], cells.second.shape[1])
+    per_scene = max(float(result.scenes), cells.noise or 0.0) * scenes
+    return Design(per_scene, float(result.runs) * runs, float(result.run_df) / max(runs - 1, 1))
 
-    The standard deviation of a prompt's mean difference is that of the measured variance components.
+
+def power(design: Design, effect: float, scenes: int, runs: int = 1) -> float:
+    """Power of the two-sided test at the 5 % level, from the noncentral t distribution (statsmodels).
 
     Args:
-        groups: Measured differences of each prompt, one per seed; at least two prompts.
         effect: True difference, in the measure's unit.
-        prompts: Number of prompts of the planned sweep, at least 2.
-        seeds: Number of seeds per prompt of the planned sweep.
+        scenes: Scenes of the planned sweep, at least 2.
+        runs: Training runs per adapter; at least 2 if the design has a variance of runs.
     """
     from statsmodels.stats.power import TTestPower
 
-    between, within = variance_components(groups)
-    deviation = math.sqrt(between + within / seeds)
-    if deviation == 0:
+    variance = design.scene / scenes + design.run / runs
+    if variance <= NO_SPREAD**2:
         return float(effect != 0)
-    size, test = abs(effect) / deviation, TTestPower()
-    found = float(test.power(size, prompts, LEVEL))
+    share = design.scene / scenes / variance
+    df = float(degrees_of_freedom(share, scenes - 1, design.run_df * max(runs - 1, 1)))
+    size, test = abs(effect) / math.sqrt(variance * scenes), TTestPower()
+    found = float(test.power(size, scenes, LEVEL, df=df))
     if math.isnan(found):  # scipy's lower tail is NaN for very large effects, where it adds nothing
-        found = float(test.power(size, prompts, LEVEL / 2, alternative="larger"))
+        found = float(test.power(size, scenes, LEVEL / 2, df=df, alternative="larger"))
     return 1.0 if math.isnan(found) else found
 
 
-def prompts_needed(
-    groups: Groups, effect: float, seeds: int, wanted: float = 0.8, most: int = MOST_PROMPTS
+def scenes_needed(
+    design: Design, effect: float, runs: int = 1, wanted: float = 0.8, most: int = MOST_SCENES
 ) -> int | None:
-    """The smallest number of prompts with a power of at least `wanted`; None if `most` prompts are too few.
+    """The smallest number of scenes with a power of at least `wanted`; None if `most` are too few."""
+    return _smallest(lambda scenes: power(design, effect, scenes, runs), effect, wanted, most)
 
-    A bisection, because statsmodels' own solver returns NaN or a wrong number where fewer than 3 prompts are enough.
+
+def runs_needed(design: Design, effect: float, scenes: int, wanted: float = 0.8, most: int = MOST_RUNS) -> int | None:
+    """The smallest number of training runs per adapter with a power of at least `wanted`; None if `most` are too few."""
+    return _smallest(lambda runs: power(design, effect, scenes, runs), effect, wanted, most)
+
+
+def _smallest(found: Callable[[int], float], effect: float, wanted: float, most: int) -> int | None:
+    """The smallest number from 2 to `most` at which the power reaches `wanted`.
+
+    A bisection, because statsmodels' own solver returns NaN or a wrong number where fewer than 3 are enough.
     """
-    if effect == 0 or power(groups, effect, most, seeds) < wanted:
+    if effect == 0 or found(most) < wanted:
         return None
     low, high = 2, most
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(groups, effect, middle, seeds) >= wanted else (middle + 1, high)
+        low, high = (low, middle) if found(middle) >= wanted else (middle + 1, high)
     return low

@@ -11,7 +11,8 @@ from cosmos_exp.files import JsonObject, read_json_lines
 class ScoreRow(TypedDict):
     """One line of scores.jsonl: one measure of one video.
 
-    `sample` is the name of the prompt, `seed` the generation seed, `value` None where the measure is undefined.
+    `sample` is the name of the prompt, `seed` the generation seed, `value` None where the measure is undefined. Where rows of
+    several training runs are together, `run_seed` is the seed of the run; the file does not contain it.
     """
 
     sample: str
@@ -21,13 +22,14 @@ class ScoreRow(TypedDict):
     measure: str
     value: float | None
     detail: JsonObject
+    run_seed: NotRequired[int]
 
 
 class MeasureSummary(TypedDict):
     """One measure over the videos of a run or a variant.
 
-    `n` counts prompts with a value, `videos` the scored videos, `missing` those without a value. The interval is None for
-    fewer than two prompts, the mean for none; `reason` then says why.
+    `n` counts scenes with a value, `videos` the scored videos, `missing` those without a value. The interval is None for
+    fewer than two scenes and without spread, the mean for no value; `reason` then says why.
     """
 
     mean: float | None

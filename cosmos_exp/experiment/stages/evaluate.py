@@ -104,12 +104,10 @@ def _score_words(context: RunContext, inputs: Inputs, videos: list[ScoredVideo])
 def _summarise(context: RunContext) -> None:
     """Sort each scores.jsonl and write the means with their intervals to metrics.json."""
     folder = context.folder
-    scenes = folder.manifest["data"]["scenes"]
+    scenes = folder.manifest.get("data", {}).get("scenes", {})
     summary: JsonObject = {"measures": _sorted_summary(folder.scores, scenes)}
     if context.config.measures.references:
-        summary["references"] = {
-            kind: _sorted_summary(folder.reference_scores(kind), scenes) for kind in REFERENCES
-        }
+        summary["references"] = {kind: _sorted_summary(folder.reference_scores(kind), scenes) for kind in REFERENCES}
     write_json(folder.metrics, folder.read(folder.metrics) | summary)
 
 
