@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from wandb_workspaces.reports.v2.interface import BlockTypes, PanelTypes
     from wandb_workspaces.workspaces import Workspace
 
-MEASURES = ("instruction", "physics", "tse_robust", "tse_moving", "tse", "cse")  # with panels of their own, in this order
+# Measures with panels of their own, in this order.
+MEASURES = ("instruction", "physics", "tse_robust", "tse_moving", "tse", "cse")
 NO_ENTITY = "ENTITY"  # the definitions need an entity; without a login there is none
 
 
