@@ -9,7 +9,7 @@ import numpy as np
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.geometry.calibration import ViewCalibration, fundamental_from_calibration
-from cosmos_exp.metrics.geometry.epipolar import cookbook_errors
+from cosmos_exp.metrics.geometry.epipolar import cookbook_errors, cookbook_fundamental, sampson_distance
 from cosmos_exp.metrics.geometry.matching import Matcher
 from cosmos_exp.metrics.geometry.results import (
     ACROSS,
@@ -97,7 +97,8 @@ def view_geometry(
     if distinct < settings.min_matches:
         few = f"the views share {distinct} different matches, fewer than {settings.min_matches}"
         return ViewGeometry(None, [], None, source, few if matches.x else "no frame")
-    plain = cookbook_errors(x, y)
+    fundamental = cookbook_fundamental(x, y)
+    plain = None if fundamental is None else sampson_distance(y, x, fundamental)
     rng = np.random.RandomState(0)
     repeats = [cookbook_errors(x, y, rng.permutation(len(x))) for _ in range(settings.repeats)]
     a, b = cameras
