@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -62,9 +63,12 @@ def cells(rng: np.random.Generator, trials: int, truth: Truth, adapters: int = 2
 
 def true_mean(truth: Truth) -> float:
     """The mean that `cells` draws around; of scores, the mean of two million draws with a new scene and run each."""
-    if truth.kind != KINDS[2]:
-        return 0.0
-    one = Truth(truth.kind, 1, 1, truth.run_variance)
+    return _mean_of_scores(truth.run_variance) if truth.kind == KINDS[2] else 0.0
+
+
+@cache
+def _mean_of_scores(run_variance: float) -> float:
+    one = Truth(KINDS[2], 1, 1, run_variance)
     return float(cells(np.random.default_rng(5), 2_000_000, one, adapters=1)[0].mean())
 
 

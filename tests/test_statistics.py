@@ -165,6 +165,16 @@ def test_holm_by_hand():
     assert corrected == [pytest.approx(0.03), pytest.approx(0.06), pytest.approx(0.06), None]
 
 
+def test_holm_is_that_of_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    values = np.random.default_rng(0).uniform(0, 0.3, 9)
+    one = Difference("a", "b", "physics", 1.0, 0.0, 2.0, 5, 5, 0)
+    corrected = [d.p_holm for d in holm([replace(one, p=float(p)) for p in values])]
+    assert corrected == pytest.approx(multipletests(values, method="holm")[1])
+    assert holm([]) == []
+
+
 def test_the_noise_within_prompts_is_pooled():
     first = {("a", (n, 0)): 0.0 for n in range(2)} | {("b", (n, 0)): 0.0 for n in range(2)}
     second = {("a", (0, 0)): 1.0, ("a", (1, 0)): 3.0, ("b", (0, 0)): 2.0, ("b", (1, 0)): 2.0}

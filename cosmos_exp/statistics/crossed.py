@@ -22,7 +22,7 @@ LEVEL = 0.05  # of the tests; intervals cover 1 - LEVEL
 NO_SPREAD = 1e-12  # a smaller standard deviation, relative to the values, is rounding
 # Satterthwaite (1946) has 2. With three runs and many scenes that rejects up to 8 % at the 5 % level, since a small
 # variance of the runs is then often luck. Linear shares (1) reject 2 to 6 %. See docs/statistics.md.
-SHARE_EXPONENT = 1.4
+SHARE_EXPONENT = 1.25
 
 Values = NDArray[np.float64]
 
