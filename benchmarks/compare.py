@@ -161,8 +161,16 @@ def kind_of(path: Path) -> str:
 
 
 def newest(folder: Path) -> dict[str, Path]:
-    """The newest result of each kind in a folder."""
-    return {kind_of(path): path for path in sorted(folder.glob("*.json"))}
+    """The newest result of each kind in a folder. Results without any cost (statistics, ROC curves) are left out."""
+    return {kind_of(path): path for path in sorted(folder.glob("*.json")) if _has_costs(path)}
+
+
+def _has_costs(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return True  # reported when it is compared
+    return any(figure.low > 0 for _, figure in figures(content, kind_of(path)))
 
 
 # --- comparing --------------------------------------------------------------------------------------------------

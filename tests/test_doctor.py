@@ -66,7 +66,7 @@ def test_data_make_renders_what_data_check_accepts(split, cli, tmp_path, capsys)
         assert cli("data", "check", tmp_path) == 0
         assert "1 good video" in capsys.readouterr().out
     else:  # one scene, asked for with either hand
-        assert sorted(p.suffix for p in tmp_path.iterdir()) == sorted(2 * [".json", ".npz", ".png", ".txt"])
+        assert sorted(p.suffix for p in tmp_path.iterdir()) == sorted(2 * [".json", ".mp4", ".npz", ".png", ".txt"])
 
 
 def test_the_dry_run_shows_the_findings_of_doctor(cli, tmp_path, no_download, monkeypatch, capsys):

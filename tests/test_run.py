@@ -84,11 +84,12 @@ def test_a_run_leaves_what_the_contract_says(whole):
 
 def test_a_finished_run_called_again_does_nothing_twice(whole, cli):
     folder, _ = whole
-    before = {p: p.stat().st_mtime_ns for p in [folder.adapter_file, *folder.videos.iterdir()]}
+    files = [folder.adapter_file, *folder.videos.iterdir(), *folder.references.rglob("*.mp4")]
+    before, scores = {p: p.stat().st_mtime_ns for p in files}, folder.scores.read_text()
     assert cli("run", f"run_dir={folder.path}") == 0
     assert before == {p: p.stat().st_mtime_ns for p in before}
     assert len(read_json_lines(folder.train_log)) == 4
-    assert len(read_json_lines(folder.scores)) == 6
+    assert folder.scores.read_text() == scores
 
 
 def test_another_configuration_in_the_same_folder_is_refused(whole, cli, capsys):
@@ -108,7 +109,8 @@ def test_report_reads_the_folder_without_torch(whole):
     table = (folder.path / "report.md").read_text()
     assert "| lora-r32 |" in table
     assert "random base weights" not in table
-    assert (folder.path / "scores.csv").read_text().count("\n") == 7
+    files = [folder.scores, *(folder.reference_scores(kind) for kind in ("real", "frozen"))]
+    assert (folder.path / "scores.csv").read_text().count("\n") == 1 + sum(len(read_json_lines(f)) for f in files)
 
 
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, start, tmp_path):
@@ -142,7 +144,10 @@ def test_two_processes_give_the_losses_of_one_with_accumulation(whole, cli, tmp_
     validation = [[r["validation_loss"] for r in read_json_lines(f.validation_log)] for f in (folder, whole[0])]
     assert validation[0] == pytest.approx(validation[1], rel=1e-5)
     assert len(list(folder.videos.iterdir())) == 2
-    assert len(read_json_lines(folder.scores)) == 6
+    for file in (RunFolder.reference_scores(f, "real") for f in (folder, whole[0])):
+        assert file.is_file()
+    keys = [[(r["sample"], r["seed"], r["measure"]) for r in read_json_lines(f.scores)] for f in (folder, whole[0])]
+    assert keys[0] == keys[1]
 
 
 def test_sigterm_to_the_launcher_of_two_processes_leaves_a_checkpoint(start, tmp_path):
