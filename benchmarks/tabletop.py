@@ -1,9 +1,9 @@
 """Measure the embedded world: renderer speed, autoencoder, calibration of the rule judge, and scores of runs.
 
-    python benchmarks/tabletop.py --clean 200 --faults 50              # about 15 minutes on two cores
-    python benchmarks/tabletop.py --runs outputs/tabletop              # also tabulate the runs in a folder
+    python benchmarks/tabletop.py --clean 200 --faults 60              # about 25 minutes on two cores
+    python benchmarks/tabletop.py --clean 0 --runs outputs/tabletop    # tabulate the runs in a folder
 
-Writes benchmarks/results/tabletop_cpu_<date>.md and .json.
+Writes benchmarks/results/tabletop_cpu_<date>.md and .json, and the judge's table as tabletop_judge_<date>.md and .json.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import json
 import multiprocessing
 import platform
 import time
-from collections.abc import Callable
 from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +25,11 @@ import numpy as np
 if TYPE_CHECKING:
     from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
 
-CLEAN_SEEDS, FAULT_SEEDS, VAE_SEEDS = 80_000_000, 81_000_000, 82_000_000
-NOTICED = 4.8  # the lowest score of a clean clip; a fault with a lower score is detected
+# The judge was tuned on seeds from 3,000,000 on.
+CLEAN_SEEDS, FAULT_SEEDS, VAE_SEEDS = 5_000_000, 4_000_000, 82_000_000
+# A fault is noticed below these scores. Of 400 real clips behind the autoencoder, tuning seeds, 8 % fall below 3.5.
+NOTICED = {"physics": 3.5, "instruction": 4.8}
+FURTHER_DOSES = (("melting", 1.5), ("melting", 4.0))
 Values = dict[str, list[float]]  # quantity -> one value per clip
 
 
@@ -77,21 +79,22 @@ def clean(task: tuple[int, str, bool]) -> dict[str, float]:
     return _scores(_through_vae(clip.frames) if vae else clip.frames, clip.prompt)
 
 
-def fault(task: tuple[int, str]) -> dict[str, float]:
-    """Scores of a clip with a planted fault.
+def fault(task: tuple[int, str, float]) -> dict[str, float]:
+    """Scores of a clip with a planted fault, after the autoencoder.
 
     Appearances alternate, except for the wrong hand: only the robot's prompt names the hand.
 
     Args:
-        task: seed and fault.
+        task: seed, fault and dose.
     """
     from cosmos_exp.tabletop.faults import plant
     from cosmos_exp.tabletop.scene import Scene
     from cosmos_exp.tabletop.vocabulary import APPEARANCES
 
-    seed, name = task
+    seed, name, dose = task
     appearance = "robot" if name == "wrong hand" else APPEARANCES[seed % 2]
-    return _scores(*plant(Scene.sample(seed, appearance), name))
+    frames, prompt = plant(Scene.sample(seed, appearance), name, dose)
+    return _scores(_through_vae(frames), prompt)
 
 
 def reconstruction(task: tuple[int, str]) -> dict[str, float]:
@@ -162,28 +165,57 @@ def measure_autoencoder(pool: Pool, count: int) -> tuple[list[str], dict[str, Va
 
 
 def measure_judge(pool: Pool, clean_count: int, fault_count: int) -> tuple[list[str], dict[str, Values]]:
-    """Scores of clean clips, before and after the autoencoder, and of clips with each fault."""
-    from cosmos_exp.tabletop.faults import RUBRIC
+    """Scores of clean clips, before and after the autoencoder, and of clips with each fault after it."""
+    from cosmos_exp.tabletop.faults import FAULTS
     from cosmos_exp.tabletop.vocabulary import APPEARANCES
 
-    lines = ["## Judge", "", f"`noticed`: the score under the right rubric is below {NOTICED}.", ""]
-    lines += ["| clips | n | physics | instruction | right rubric | noticed |", "| --- | --- | --- | --- | --- | --- |"]
-    sets: list[tuple[str, Callable[..., dict[str, float]], list[tuple], str | None]] = [
-        (name, clean, [(CLEAN_SEEDS + k, APPEARANCES[k % 2], vae) for k in range(clean_count)], None)
-        for name, vae in (("real", False), ("real, through the autoencoder", True))
-    ]
-    sets += [
-        (name, fault, [(FAULT_SEEDS + k, name) for k in range(fault_count)], rubric) for name, rubric in RUBRIC.items()
-    ]
     data: dict[str, Values] = {}
-    for name, score, tasks, rubric in sets:
-        rows = pool.map(score, tasks, chunksize=2)
-        both = data[name] = {m: [r[m] for r in rows] for m in ("physics", "instruction")}
-        noticed = "" if rubric is None else f"{np.mean([not v >= NOTICED for v in both[rubric]]):.0%}"
+    for name, vae, count in (
+        ("real, as rendered", False, min(fault_count, clean_count)),
+        ("real, behind the autoencoder", True, clean_count),
+    ):
+        tasks = [(CLEAN_SEEDS + k, APPEARANCES[k % 2], vae) for k in range(count)]
+        data[name] = _columns(pool.map(clean, tasks, chunksize=2))
+    for name, dose in [(n, f.dose) for n, f in FAULTS.items()] + list(FURTHER_DOSES):
+        doses = [(FAULT_SEEDS + k, name, dose) for k in range(fault_count)]
+        data[f"{name} {dose:g}"] = _columns(pool.map(fault, doses, chunksize=2))
+        print(f"{name} {dose:g}", flush=True)
+    return judge_table(data), data
+
+
+def _columns(rows: list[dict[str, float]]) -> Values:
+    return {m: [r[m] for r in rows] for m in ("physics", "instruction")}
+
+
+def judge_table(data: dict[str, Values]) -> list[str]:
+    """The table of the judge: mean scores, and how often each fault is noticed with a Clopper-Pearson 95 % interval.
+
+    Args:
+        data: `real, as rendered`, `real, behind the autoencoder`, or a fault and its dose -> rubric -> score per clip.
+    """
+    from cosmos_exp.tabletop.faults import FAULTS
+
+    lines = ["## Judge", "", f"`noticed`: the score of the rubric is below {NOTICED['physics']} (physics) or", ""]
+    lines[2] += f" {NOTICED['instruction']} (instruction). All clips but the first row are behind the autoencoder."
+    lines += ["| clips | n | physics | instruction | rubric | noticed, % |", "| --- | --- | --- | --- | --- | --- |"]
+    for name, both in data.items():
+        fault_name = name.rpartition(" ")[0]
+        rubrics = [FAULTS[fault_name].rubric] if fault_name in FAULTS else list(NOTICED)
+        dose = f"{fault_name}, {name.rpartition(' ')[2]} {FAULTS[fault_name].unit}" if fault_name in FAULTS else name
+        dose = fault_name if dose.endswith(" 1 ") else dose
         means = " | ".join(mean_interval(v) for v in both.values())
-        lines.append(f"| {name} | {len(rows)} | {means} | {rubric or ''} | {noticed} |")
-        print(lines[-1], flush=True)
-    return lines, data
+        found = "; ".join(_noticed(both[r], NOTICED[r]) for r in rubrics)
+        lines.append(f"| {dose} | {len(both['physics'])} | {means} | {', '.join(rubrics)} | {found} |")
+    return lines
+
+
+def _noticed(scores: list[float], threshold: float) -> str:
+    """Percentage of scores below `threshold` (a missing score counts as noticed) with its 95 % interval."""
+    from scipy.stats import binomtest
+
+    found = sum(not s >= threshold for s in scores)
+    low, high = binomtest(found, len(scores)).proportion_ci(0.95, method="exact")
+    return f"{100 * found / len(scores):.0f} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def runs_table(folder: Path) -> list[str]:
@@ -213,11 +245,18 @@ def runs_table(folder: Path) -> list[str]:
     return lines
 
 
+def write_judge(stem: Path, table: list[str], scores: dict[str, Values]) -> None:
+    """Write the judge's table and scores as `stem`.md and .json."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".md").write_text("\n".join(["# judge=rules on planted faults", "", *table]) + "\n")
+    stem.with_suffix(".json").write_text(json.dumps(scores))
+
+
 def main() -> None:
     """Measure, print the tables and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clean", type=int, default=200, help="rendered clips, appearances alternate; 0: runs only")
-    parser.add_argument("--faults", type=int, default=50, help="clips per fault")
+    parser.add_argument("--faults", type=int, default=60, help="clips per fault")
     parser.add_argument("--vae", type=int, default=20, help="clips per appearance")
     parser.add_argument("--runs", type=Path, help="folder of runs to tabulate")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
@@ -232,13 +271,11 @@ def main() -> None:
     data: dict[str, object] = {}
     if args.clean:
         with multiprocessing.get_context("spawn").Pool(2) as pool:
-            for text, values in (
-                measure_renderer(),
-                measure_autoencoder(pool, args.vae),
-                measure_judge(pool, args.clean, args.faults),
-            ):
+            for text, values in (measure_renderer(), measure_autoencoder(pool, args.vae)):
                 lines += text
                 data.update(values)
+            table, scores = measure_judge(pool, args.clean, args.faults)
+        write_judge(args.out / f"tabletop_judge_{now}", table, scores)
     if args.runs:
         lines += runs_table(args.runs)
     args.out.mkdir(parents=True, exist_ok=True)

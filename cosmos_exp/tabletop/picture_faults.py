@@ -100,6 +100,8 @@ def growing_stain(scene: Scene, dose: float) -> np.ndarray:
     frames = clip.frames.astype(np.float32)
     for t, time in enumerate(_times(scene)):
         radius = dose * rise(time, 0.2, 0.7)
+        if radius == 0:
+            continue
         cover = np.clip(radius - np.hypot(x - spot[1], y - spot[0]) + 0.5, 0, 1) * (clip.labels[t] == LABELS["table"])
         frames[t] *= 1 - 0.5 * cover[..., None].astype(np.float32)
     return frames.round().astype(np.uint8)
