@@ -106,6 +106,13 @@ SLOW |= {
     "sampson",
     "report",
     "tracking",
+    "words",
+    "references",
+    "certify",
+    "recording_measures",
+    "lerobot_cameras",
+    "epipolar_noise",
+    "tabletop_faults",
 }
 
 
