@@ -25,9 +25,10 @@ import numpy as np
 if TYPE_CHECKING:
     from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
 
-# The judge was tuned on seeds from 3,000,000 on.
-CLEAN_SEEDS, FAULT_SEEDS, VAE_SEEDS = 5_000_000, 4_000_000, 82_000_000
-# A fault is noticed below these scores. Of 400 real clips behind the autoencoder, tuning seeds, 8 % fall below 3.5.
+# The judge was tuned on seeds from 3,000,000 on, and peeked at from 4,000,000, 5,000,000 and 5,500,000 on. The seeds of its
+# table were looked at once, when its rules and thresholds had been fixed.
+CLEAN_SEEDS, FAULT_SEEDS, VAE_SEEDS = 4_200_000, 4_100_000, 82_000_000
+# A fault is noticed below these scores. Of 360 real clips behind the autoencoder, tuning seeds, 4.4 % fall below 3.5.
 NOTICED = {"physics": 3.5, "instruction": 4.8}
 FURTHER_DOSES = (("melting", 1.5), ("melting", 4.0))
 Values = dict[str, list[float]]  # quantity -> one value per clip
@@ -171,7 +172,7 @@ def measure_judge(pool: Pool, clean_count: int, fault_count: int) -> tuple[list[
 
     data: dict[str, Values] = {}
     for name, vae, count in (
-        ("real, as rendered", False, min(fault_count, clean_count)),
+        ("real, as rendered", False, clean_count),
         ("real, behind the autoencoder", True, clean_count),
     ):
         tasks = [(CLEAN_SEEDS + k, APPEARANCES[k % 2], vae) for k in range(count)]
@@ -258,6 +259,7 @@ def main() -> None:
     parser.add_argument("--clean", type=int, default=200, help="rendered clips, appearances alternate; 0: runs only")
     parser.add_argument("--faults", type=int, default=60, help="clips per fault")
     parser.add_argument("--vae", type=int, default=20, help="clips per appearance")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--runs", type=Path, help="folder of runs to tabulate")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
@@ -270,7 +272,7 @@ def main() -> None:
     ]
     data: dict[str, object] = {}
     if args.clean:
-        with multiprocessing.get_context("spawn").Pool(2) as pool:
+        with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:
             for text, values in (measure_renderer(), measure_autoencoder(pool, args.vae)):
                 lines += text
                 data.update(values)

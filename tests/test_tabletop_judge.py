@@ -12,9 +12,19 @@ from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.vocabulary import APPEARANCES
 
 CLEAN = 4.8
-# The judge misses most of the other faults: docs/tabletop.md.
+# With the robot's arms. docs/tabletop.md lists the others, which are noticed less often.
 DETECTED = ["wrong hand", "wrong object", "dropped", "frozen", "reversed", "vanishing object", "teleport"]
-DETECTED += ["hand of the other look", "fading object", "noise", "blur"]
+DETECTED += [
+    "hand of the other look",
+    "fading object",
+    "noise",
+    "blur",
+    "sliding object",
+    "third arm",
+    "gliding object",
+]
+DETECTED += ["camera jump", "vanishing arm", "swelling hand", "background change", "doubled hand", "brightness flicker"]
+DETECTED += ["growing stain", "see-through arm"]
 
 
 def judge(frames, prompt, measure):
@@ -34,11 +44,10 @@ def test_clean_clips_score_high(appearance):
 @pytest.mark.parametrize("fault", DETECTED)
 def test_a_planted_fault_is_detected_under_its_rubric(fault):
     seen = []
-    for seed in (71_000_001, 71_000_002, 71_000_003):
+    for seed in (71_000_001, 71_000_002):
         frames, prompt = plant(Scene.sample(seed, "robot"), fault)
         seen.append(judge(frames, prompt, FAULTS[fault].rubric).score)
-    assert sum(s < CLEAN for s in seen) >= 2, seen
-    assert np.mean(seen) < 4
+    assert np.mean(seen) < 3.5, seen
 
 
 def test_a_thing_with_a_drifting_colour_has_not_vanished():

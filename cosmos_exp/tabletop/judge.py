@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ from cosmos_exp.data.video import probe, read_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.judges.interface import Answer, Question
 from cosmos_exp.metrics.judges.rubric import Rubric
+from cosmos_exp.tabletop.findings import MOVED, OUT, Findings, ramp, tail
+from cosmos_exp.tabletop.physics import judge_physics
 from cosmos_exp.tabletop.seeing import Seen, probe_video
 from cosmos_exp.tabletop.vocabulary import COLORS, CONTAINERS, HANDS, OBJECTS, other_hand
 
@@ -33,11 +35,6 @@ _PROMPT = re.compile(
     rf" and place it in the (?P<container>{_COLOR}) (?:{'|'.join(CONTAINERS)})",
     re.IGNORECASE,
 )
-OUT = 4  # an arm that reaches out for this many frames has moved; half as many frames are ignored
-FAST, FAST_ON = 17.0, 10.0  # pixels per frame, in one step and over several steps; arms carry at 3 to 8
-MOVED = 7.0  # pixels; after the sway is removed, static things stay within 3
-# Rendered clips, also after the autoencoder, have a mean gradient of 55 to 85 and a grain of 1 to 6.
-SHARP, BLURRED, CLEAN, GRAINY = 48.0, 36.0, 7.0, 24.0
 
 
 @dataclass(frozen=True)
@@ -58,39 +55,10 @@ def parse_instruction(prompt: str) -> Instruction | None:
     return Instruction(found["object"].lower(), found["container"].lower(), hand)
 
 
-@dataclass
-class Findings:
-    """Deductions from the highest score, 5, with their reasons."""
-
-    reasons: list[str] = field(default_factory=list)
-    lost: float = 0.0
-
-    def deduct(self, points: float, reason: str) -> None:
-        """Record a deduction. Amounts of 0.005 or less are ignored."""
-        if points > 0.005:
-            self.lost += points
-            self.reasons.append(f"-{points:.2f} {reason}")
-
-    @property
-    def score(self) -> float:
-        """5 minus all deductions, from 1 to 5."""
-        return round(min(max(5.0 - self.lost, 1.0), 5.0), 3)
-
-
-def _ramp(value: float, good: float, bad: float) -> float:
-    """Return 0 at `good` or better, 1 at `bad` or worse, linear in between."""
-    return float(np.clip((value - good) / (bad - good), 0, 1))
-
-
-def _tail(track: np.ndarray) -> np.ndarray:
-    """The last quarter of a track (T, ...), at least three frames."""
-    return track[-max(3, len(track) // 4) :]
-
-
 def _last(seen: Seen, color: str) -> np.ndarray | None:
     """The last known centre (2,) of a thing in the last quarter of the video; None if it is not visible there."""
-    tail = _tail(seen.faded_centers[color])
-    visible = tail[~np.isnan(tail[:, 0])]
+    end = tail(seen.faded_centers[color])
+    visible = end[~np.isnan(end[:, 0])]
     return visible[-1] if len(visible) else None
 
 
@@ -107,13 +75,13 @@ def judge_instruction(seen: Seen, wanted: Instruction) -> Findings | str:
     _judge_hand(seen, wanted, findings)
     start, end = np.array(seen.things[wanted.object][1]), _last(seen, wanted.object)
     distance = 0.0 if end is None else float(np.linalg.norm(end - start))
-    findings.deduct(2 * (1 - _ramp(distance, MOVED / 2, MOVED)), f"the {wanted.object} object was not moved")
+    findings.deduct(2 * (1 - ramp(distance, MOVED / 2, MOVED)), f"the {wanted.object} object was not moved")
     for color in seen.things:
         last = _last(seen, color)
         if color in (wanted.object, wanted.container) or last is None:
             continue
         shift = float(np.linalg.norm(last - np.array(seen.things[color][1])))
-        findings.deduct(_ramp(shift, MOVED, 2 * MOVED), f"the {color} thing was moved, too")
+        findings.deduct(ramp(shift, MOVED, 2 * MOVED), f"the {color} thing was moved, too")
     missed = _missed_container(seen, wanted.container, end)
     findings.deduct(2 * missed, f"the {wanted.object} object did not end in the {wanted.container} container")
     return findings
@@ -128,11 +96,11 @@ def _missed_container(seen: Seen, container: str, end: np.ndarray | None) -> flo
     goal = np.array(place) if last is None else last
     radius = (area / np.pi) ** 0.5
     gap = min(np.linalg.norm(end - goal), np.linalg.norm(end - np.array(place)))
-    return _ramp(float(gap), 0.75 * radius + 1, 1.2 * radius + 2)
+    return ramp(float(gap), 0.75 * radius + 1, 1.2 * radius + 2)
 
 
 def _judge_hand(seen: Seen, wanted: Instruction, findings: Findings) -> None:
-    out = {h: _ramp(seen.side_frames[h], OUT / 2, OUT) for h in HANDS}
+    out = {h: ramp(seen.side_frames[h], OUT / 2, OUT) for h in HANDS}
     if max(out.values()) == 0:
         findings.deduct(2, "no hand reached out")
     elif wanted.hand is None:
@@ -143,60 +111,6 @@ def _judge_hand(seen: Seen, wanted: Instruction, findings: Findings) -> None:
         findings.deduct(out[wanted.hand] * out[other], f"the {other} hand reached out, too")
 
 
-def judge_physics(seen: Seen) -> Findings:
-    """Judge physical plausibility.
-
-    Deductions are for things that vanish, appear, grow, fade or jump without contact, for hands that change their
-    appearance, and for blur and grain.
-    """
-    findings = Findings()
-    for color, (area, _) in seen.things.items():
-        tail, faded = _tail(seen.areas[color]), _tail(seen.faded_areas[color])
-        gone, pale = (1 - _ramp(float(a.max()) / area, 0.15, 0.4) for a in (faded, tail))
-        findings.deduct(2 * gone, f"the {color} thing vanished")
-        findings.deduct(1.5 * max(pale - gone, 0), f"the {color} thing lost its colour")
-        findings.deduct(_ramp(float(tail[-1]) / area, 2.6, 4.0), f"the {color} thing grew")
-        findings.deduct(1.5 * min(_untouched_jumps(seen, color), 2), f"the {color} thing jumped untouched")
-    for color, count in seen.appeared.items():
-        findings.deduct(_ramp(count, 2, 5) * 1.5, f"a {color} thing came from nowhere")
-    black = seen.robot_fraction[~np.isnan(seen.robot_fraction)]
-    if len(black):
-        wrong = (black < 0.2) if seen.appearance == "robot" else (black > 0.4)
-        what = "gripper turned into a hand" if seen.appearance == "robot" else "hand turned into a gripper"
-        findings.deduct(3 * _ramp(float(wrong.mean()), 0.1, 0.5), f"a {what} in {wrong.mean():.0%} of its frames")
-    findings.deduct(2.5 * _ramp(-seen.sharpness, -SHARP, -BLURRED), "the picture blurs")
-    findings.deduct(2.5 * _ramp(seen.grain, CLEAN, GRAINY), "the picture is grainy")
-    return findings
-
-
-def _untouched_jumps(seen: Seen, color: str) -> int:
-    """Number of times that a thing moves without contact.
-
-    A move counts when no arm was near both positions, or when it is faster than any arm. Only frames that show at least
-    half of the thing are compared: the centre of a partly occluded thing shifts. A thing that disappears from one frame
-    to the next with no arm near it counts, too (a forearm of the table's tone may be missed, its sleeve is not).
-    """
-    centers, areas, whole = seen.centers[color], seen.areas[color], seen.things[color][0]
-    jumps = 0
-    before: int | None = None
-    for t in np.flatnonzero(areas >= 0.5 * whole).tolist():
-        if before is not None and np.linalg.norm(centers[t] - centers[before]) > MOVED:
-            carried = all(any(_arm_near(seen.arms[k], centers[j]) for k in range(before, t + 1)) for j in (before, t))
-            fast = np.linalg.norm(centers[t] - centers[before]) > (FAST if t - before == 1 else FAST_ON) * (t - before)
-            jumps += int(fast or not carried)
-        before = t
-    for t in range(1, len(areas)):
-        gone = areas[t - 1] >= 0.5 * whole and areas[t] < 0.25 * whole
-        jumps += int(gone) * (not any(_arm_near(seen.arms[k], centers[t - 1], 42.0) for k in (t - 1, t)))
-    return jumps
-
-
-def _arm_near(arm: np.ndarray, center: np.ndarray, reach: float = 18.0) -> bool:
-    """Whether bool (H, W) `arm` has a pixel within `reach` pixels of `center`."""
-    y, x = np.nonzero(arm)
-    return bool(len(x)) and bool(((x - center[0]) ** 2 + (y - center[1]) ** 2).min() < reach**2)
-
-
 class RulesJudge:
     """The judge of the tabletop world. It has no weights.
 
@@ -204,7 +118,7 @@ class RulesJudge:
         settings, device, precision, seed: the arguments of every judge. The rules depend on none of them.
     """
 
-    name = "rules"
+    name = "rules 2"  # the number of the rules: scores of different ones are not compared
     batch = 1
 
     def __init__(

@@ -6,14 +6,17 @@ the clip.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import cv2
 import numpy as np
 
+from cosmos_exp.tabletop.alignment import aligned
+from cosmos_exp.tabletop.arms import Outlines, fit_arms
 from cosmos_exp.tabletop.scene import Scene
+from cosmos_exp.tabletop.still import StillSeen, watch_still
+from cosmos_exp.tabletop.things import ThingSeen, watch_things
 from cosmos_exp.tabletop.vectors import Triple
 from cosmos_exp.tabletop.vocabulary import COLORS, HANDS, LABELS, SKIN, SLEEVES, TABLE_TONE
 
@@ -40,13 +43,13 @@ def color_masks(frame: np.ndarray, reaches: tuple[float, ...]) -> list[Masks]:
         frame: uint8 (H, W, 3).
         reaches: chromaticity distances.
     """
-    rgb = frame.astype(np.float32)
-    total = rgb.sum(-1) + 1e-3
-    chromaticity = rgb[..., :2] / total[..., None]
-    table = np.array([[c[0] / sum(c), c[1] / sum(c)] for c in _REFERENCES], np.float32)
-    distance = ((chromaticity[:, :, None] - table) ** 2).sum(-1)
-    best, nearest = distance.argmin(-1), distance.min(-1)
-    white = (np.abs(chromaticity - 1 / 3).max(-1) < NEUTRAL) & (rgb.min(-1) > WHITE_FROM)
+    r, g, b = (np.ascontiguousarray(frame[..., k]).astype(np.float32) for k in range(3))
+    total = r + g + b + 1e-3
+    red, green = r / total, g / total
+    distance = np.stack([(red - c[0] / sum(c)) ** 2 + (green - c[1] / sum(c)) ** 2 for c in _REFERENCES])
+    best, nearest = distance.argmin(0), distance.min(0)
+    grey = np.maximum(np.abs(red - 1 / 3), np.abs(green - 1 / 3)) < NEUTRAL
+    white = grey & (np.minimum(np.minimum(r, g), b) > WHITE_FROM)
     named = {n: (best == i) & (total > 110) for i, n in enumerate(_NAMES) if n}
     return [{n: m & (nearest < reach**2) for n, m in named.items()} | {"white": white.copy()} for reach in reaches]
 
@@ -96,64 +99,18 @@ def horizon(first: np.ndarray) -> int:
     return int(rows[0]) if len(rows) else 0
 
 
-def aligned(frames: np.ndarray) -> np.ndarray:
-    """Every frame warped onto the first, which removes the sway of the camera.
-
-    The warp is the homography of matched SIFT keypoints. A frame without a plausible homography is kept as it is.
-    """
-    sift, matcher = cv2.SIFT_create(contrastThreshold=0.02), cv2.BFMatcher()  # type: ignore[attr-defined]
-    grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
-    first = sift.detectAndCompute(grey[0], None)
-    out, height, width = [frames[0]], *frames.shape[1:3]
-    for index in range(1, len(frames)):
-        warp = _homography(sift.detectAndCompute(grey[index], None), first, matcher, width, height)
-        out.append(
-            frames[index]
-            if warp is None
-            else cv2.warpPerspective(frames[index], warp, (width, height), borderMode=cv2.BORDER_REPLICATE)
-        )
-    return np.stack(out)
-
-
-Features = tuple[Sequence[cv2.KeyPoint], np.ndarray | None]  # keypoints and their descriptors; None without keypoints
-
-
-def _homography(
-    features: Features, first: Features, matcher: cv2.BFMatcher, width: int, height: int
-) -> np.ndarray | None:
-    """3x3 homography from a frame to the first; None with too few matches or an implausible shift."""
-    (own, found), (points, descriptors) = features, first
-    if descriptors is None or found is None or len(found) <= 8 or len(descriptors) <= 8:
-        return None
-    pairs = matcher.knnMatch(found, descriptors, k=2)
-    good = [m for m, n in pairs if m.distance < 0.75 * n.distance]
-    if len(good) < 8:
-        return None
-    a = np.array([own[m.queryIdx].pt for m in good], np.float32)
-    b = np.array([points[m.trainIdx].pt for m in good], np.float32)
-    warp, kept = cv2.findHomography(a, b, cv2.USAC_MAGSAC, 1.5)
-    # The camera never sways by more than 16 pixels: a larger shift means wrong matches.
-    if warp is None or _corner_shift(warp, width, height) > 16 or kept.sum() < 8:
-        return None
-    return warp
-
-
-def _corner_shift(warp: np.ndarray, width: int, height: int) -> float:
-    """Largest shift of a picture corner along one axis, in pixels."""
-    corners = np.array([[[0, 0], [width, 0], [0, height], [width, height]]], np.float32)
-    return float(np.abs(cv2.perspectiveTransform(corners, warp) - corners).max())
-
-
 @dataclass(frozen=True)
 class Seen:
     """Observations of `probe_video`. T frames; coordinates are pixels of the first frame.
 
     things: colour -> area and centre in the first frame. areas (T,) and centers (T, 2; nan when not visible) by colour.
     faded_areas, faded_centers: the same with the wider colour tolerance FADED_REACH.
-    arms: bool (T, H, W), pixels of arms outside their rest position. side_frames: number of frames in which a left or
+    hands: bool (H, W), where hands rest. arms: bool (T, H, W), pixels of arms outside their rest position. side_frames: number of frames in which a left or
     right arm reaches out. robot_fraction (T,): fraction of the pixels reaching out that are as black as the robot's
     arm; nan when nothing reaches out. rest_change: hand -> (T,), fraction of its rest position that has changed.
     appeared: colour -> number of frames, for colours that the first frame does not show.
+    camera_step: largest shift of the picture from one frame to the next, pixels; unaligned: fraction of the frames
+    without a homography. outlines, watched, still: see `arms.Outlines`, `things.ThingSeen`, `still.StillSeen`.
     sharpness, grain: see `_sharpness_and_grain`. change: mean absolute difference to the first frame, grey levels.
     """
 
@@ -163,11 +120,17 @@ class Seen:
     centers: dict[str, np.ndarray]
     faded_areas: dict[str, np.ndarray]
     faded_centers: dict[str, np.ndarray]
+    hands: np.ndarray
     arms: np.ndarray
     side_frames: dict[str, int]
     robot_fraction: np.ndarray
     rest_change: dict[str, np.ndarray]
     appeared: dict[str, int]
+    camera_step: float
+    unaligned: float
+    outlines: Outlines
+    watched: dict[str, ThingSeen]
+    still: StillSeen
     sharpness: float
     grain: float
     change: float
@@ -189,7 +152,7 @@ def changed(frame: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 def probe_video(frames: np.ndarray) -> Seen:
     """Collect all observations from uint8 (T, H, W, 3), T >= 2."""
-    flat = aligned(frames)
+    flat, shifts = aligned(frames)
     first, top = flat[0], horizon(flat[0])
     appearance = seen_appearance(first)
     rest = rest_masks(appearance, first.shape[:2])
@@ -204,7 +167,12 @@ def probe_video(frames: np.ndarray) -> Seen:
             mask[:top] = False
     hands = cv2.dilate((rest["left"] | rest["right"]).astype(np.uint8), np.ones((5, 5))) > 0
     things = {c: part for c, mask in masks[0].items() if (part := largest(mask & ~hands)) is not None}
-    arms = np.stack([_arm_mask(f, first, m, masks[0], things) for f, m in zip(flat, masks, strict=True)])
+    changes = np.stack([changed(f, first) for f in flat])
+    arms = np.stack([_arm_mask(c, m, masks[0], things) for c, m in zip(changes, masks, strict=True)])
+    places = np.stack([_places(m, faded[0], things) for m in faded])
+    outlines = fit_arms(flat, changes, places, rest, appearance, top)
+    watched = watch_things(flat, things, faded[0], hands, outlines, top)
+    still = watch_still(flat, changes, places, outlines, top)
     sides = [_side(a) for a in arms]
     robot = [np.nan if s is None else black(f)[a].mean() for f, a, s in zip(flat, arms, sides, strict=True)]
     areas, centers = _tracks(masks, things)
@@ -217,11 +185,17 @@ def probe_video(frames: np.ndarray) -> Seen:
         centers=centers,
         faded_areas=faded_areas,
         faded_centers=faded_centers,
+        hands=hands,
         arms=arms,
         side_frames={h: sides.count(h) for h in HANDS},
         robot_fraction=np.array(robot),
-        rest_change={h: np.array([changed(f, first)[rest[h]].mean() for f in flat]) for h in HANDS},
+        rest_change={h: np.array([c[rest[h]].mean() for c in changes]) for h in HANDS},
         appeared=_appeared(masks, things, hands, arms),
+        camera_step=float(np.nanmax(shifts)) if np.isfinite(shifts).any() else np.nan,
+        unaligned=float(np.isnan(shifts).mean()),
+        outlines=outlines,
+        watched=watched,
+        still=still,
         sharpness=sharpness,
         grain=grain,
         change=float(np.abs(flat[1:].astype(int) - first).mean()),
@@ -240,13 +214,25 @@ def _tracks(masks: list[Masks], things: dict[str, Part]) -> tuple[dict[str, np.n
     return areas, centers
 
 
-def _arm_mask(frame: np.ndarray, first: np.ndarray, masks: Masks, before: Masks, things: dict[str, Part]) -> np.ndarray:
+def _places(masks: Masks, before: Masks, things: dict[str, Part]) -> np.ndarray:
+    """Return bool (H, W): where things are in a frame and where they were in the first one, with their edges."""
+    now, start = np.zeros(next(iter(masks.values())).shape, bool), np.zeros(next(iter(masks.values())).shape, bool)
+    for color in things:
+        now |= masks[color]
+        start |= before[color]
+    near = cv2.dilate(now.astype(np.uint8), np.ones((3, 3), np.uint8))
+    edges = cv2.dilate(start.astype(np.uint8), np.ones((5, 5), np.uint8))
+    return (near > 0) | (edges > 0)
+
+
+def _arm_mask(change: np.ndarray, masks: Masks, before: Masks, things: dict[str, Part]) -> np.ndarray:
     """Return bool (H, W): changed parts of 30 pixels or more that are no thing.
 
     Args:
+        change: bool (H, W), see `changed`.
         masks, before: colour masks of `frame` and of the first frame.
     """
-    arm = changed(frame, first)
+    arm = change.copy()
     for color in things:  # neither a thing nor the place that it left is an arm
         arm &= ~masks[color] & ~(cv2.dilate(before[color].astype(np.uint8), np.ones((3, 3))) > 0)
     arm = cv2.morphologyEx(arm.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))

@@ -1,0 +1,172 @@
+"""The rules of judge=rules for physical plausibility.
+
+Each rule deducts points from "as in 98 % of real clips that went through the autoencoder" to "plainly wrong". The bounds
+come from tuning clips (seeds from 3,000,000 on); benchmarks/tabletop.py measures the result on others.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cosmos_exp.tabletop.arms import Outlines
+from cosmos_exp.tabletop.findings import MOVED, Findings, ramp, tail
+from cosmos_exp.tabletop.seeing import Seen
+from cosmos_exp.tabletop.things import ThingSeen
+
+FAST, FAST_ON = 17.0, 10.0  # pixels per frame, in one step and over several steps; arms carry at 3 to 8
+# Rendered clips, also after the autoencoder, have a mean gradient of 55 to 85 and a grain of 1 to 7.
+SHARP, BLURRED, CLEAN, GRAINY = 54.0, 42.0, 7.0, 8.3
+EXTENDED, HOME = 35.0, 25.0  # pixels between a grasp point and its rest position: an arm that works, and one that rests
+
+
+def judge_physics(seen: Seen) -> Findings:
+    """Judge physical plausibility.
+
+    Deductions are for things that vanish, appear, change size or colour, move without contact or end in the air; for
+    arms that change their appearance, are too many, torn or missing; for a table that changes; for jumps of the camera;
+    and for blur and grain.
+    """
+    findings = Findings()
+    for color in seen.things:
+        _judge_presence(seen, color, findings)
+        _judge_shape(seen.watched[color], color, findings)
+    _judge_contact(seen, findings)
+    for color, count in seen.appeared.items():
+        findings.deduct(ramp(count, 6, 10) * 1.5, f"a {color} thing came from nowhere")
+    _judge_arms(seen, findings)
+    _judge_table(seen, findings)
+    findings.deduct(2 * ramp(seen.camera_step, 2.0, 3.5), "the camera jumps")
+    findings.deduct(1.5 * ramp(seen.unaligned, 0.05, 0.3), "the picture cannot be aligned with the first frame")
+    findings.deduct(2.5 * ramp(-seen.sharpness, -SHARP, -BLURRED), "the picture blurs")
+    findings.deduct(2.5 * ramp(seen.grain, CLEAN, GRAINY), "the picture is grainy")
+    return findings
+
+
+def _judge_presence(seen: Seen, color: str, findings: Findings) -> None:
+    area = seen.things[color][0]
+    end, faded = tail(seen.areas[color]), tail(seen.faded_areas[color])
+    gone, pale = 1 - ramp(float(faded.max()) / area, 0.15, 0.28), 1 - ramp(float(end.max()) / area, 0.02, 0.2)
+    findings.deduct(2 * gone, f"the {color} thing vanished")
+    # The autoencoder fades what moves: less than the other faults.
+    findings.deduct(0.75 * max(pale - gone, 0), f"the {color} thing lost its colour")
+    findings.deduct(2 * min(_untouched_jumps(seen, color), 2), f"the {color} thing jumped untouched")
+
+
+def _judge_shape(thing: ThingSeen, color: str, findings: Findings) -> None:
+    """Size and outline, apart from what a container or an object in front may hide."""
+    # A hand that uncovers a thing makes it wider or higher, seldom both.
+    larger = (0.03, 0.08) if thing.container else (0.045, 0.08) if thing.shift < MOVED + 1 else (0.1, 0.2)
+    findings.deduct(2 * ramp(min(thing.width, thing.height), *larger), f"the {color} thing grew")
+    if thing.container or thing.partly:
+        return
+    if thing.shift < MOVED + 1:
+        findings.deduct(2 * ramp(-max(thing.width, thing.height), 0.16, 0.24), f"the {color} thing shrank")
+        sunk = min(thing.down / 10, -thing.height)
+        findings.deduct(2 * ramp(sunk, 0.08, 0.13), f"the {color} thing sank")
+    findings.deduct(ramp(thing.second, 0.45, 0.62), f"the {color} thing became two")
+    findings.deduct(2 * ramp(thing.hue, 0.125, 0.2), f"the {color} thing changed its colour")
+
+
+def _judge_contact(seen: Seen, findings: Findings) -> None:
+    """Motion without a hand. One hand carries one thing in a clip; the others rest."""
+    things = {c: t for c, t in seen.watched.items() if _same_size(t)}
+    moved = sorted((c for c, t in things.items() if t.shift > 2), key=lambda c: _far_from_hand(things[c]))
+    for place, color in enumerate(moved):
+        thing = things[color]
+        if place:
+            findings.deduct(2 * ramp(thing.shift, 3.5, 7.0), f"the {color} thing slid beside the one that was carried")
+        elif thing.reach > 32:
+            findings.deduct(2 * ramp(thing.shift, 3.0, 7.0), f"the {color} thing moved and no hand was at it")
+        if not thing.container and thing.shift > MOVED:
+            findings.deduct(2 * ramp(thing.lift, 5.0, 7.5), f"the {color} thing ended above the hand that held it")
+    for color, thing in seen.watched.items():
+        late = (26.0, 42.0) if seen.outlines.veiled else (14.0, 22.0)
+        if not thing.container:
+            findings.deduct(2 * ramp(thing.early, *late), f"the {color} thing was at its new place before a hand")
+    for color, thing in things.items():
+        bounds = (2.6, 4.2) if thing.container else (2.1, 3.5)
+        findings.deduct(2 * ramp(thing.drift, *bounds), f"the {color} thing moved while no hand was near")
+
+
+def _same_size(thing: ThingSeen) -> bool:
+    """Whether the thing at the end is the one of the first frame, not a part of another of the same colour."""
+    if thing.partly:
+        return abs(thing.width) < 0.25 and abs(thing.height) < 0.25
+    return not (abs(thing.size) > 0.35 or abs(thing.width) > 0.5)
+
+
+def _far_from_hand(thing: ThingSeen) -> float:
+    """Smallest for the thing that a hand most probably carried: near a grasp point, and moved far."""
+    return thing.reach - 2 * min(thing.shift, 15.0)
+
+
+def _judge_arms(seen: Seen, findings: Findings) -> None:
+    found = seen.outlines
+    # Near its rest position an arm shows few pixels of its own.
+    black = seen.robot_fraction[~np.isnan(seen.robot_fraction) & (found.extended > HOME)]
+    if len(black) > 2:
+        wrong = (black < 0.2) if seen.appearance == "robot" else (black > 0.4)
+        what = "gripper turned into a hand" if seen.appearance == "robot" else "hand turned into a gripper"
+        findings.deduct(3 * ramp(float(wrong.mean()), 0.085, 0.135), f"a {what} in {wrong.mean():.0%} of its frames")
+    working = np.flatnonzero(found.extended > EXTENDED)
+    absent = _absent_frames(found, working) if len(working) and not found.veiled else 0
+    findings.deduct(2 * ramp(absent, 0.0, 2.0), f"the working arm is missing in {absent} frames")
+    # Skin can have the colour of wood; black arms cannot.
+    torn = seen.appearance == "robot" and float(np.sort(found.missing)[-min(6, len(found.missing))])
+    findings.deduct(2 * ramp(torn, 0.3, 0.36), f"{torn:.0%} of an arm is missing")
+    strange = found.unlike[~np.isnan(found.unlike)]
+    if len(strange) > 2:
+        findings.deduct(2 * ramp(float(np.median(strange)), 0.035, 0.12), "an arm has the colours of no hand")
+
+
+def _absent_frames(found: Outlines, working: np.ndarray) -> int:
+    """Frames between those in which an arm works that show no arm at work, and few changed pixels."""
+    changed = found.loose.sum((1, 2))
+    quiet = changed < 0.6 * np.median(changed[working])
+    between = slice(working[0], working[-1])
+    return int(((found.extended < HOME) & quiet)[between].sum())
+
+
+def _judge_table(seen: Seen, findings: Findings) -> None:
+    still = seen.still
+    often = float(np.sort(still.excess)[-min(6, len(still.excess))])
+    usual, end = float(np.median(still.excess)), float(np.median(tail(still.excess)))
+    change = max(ramp(often, 30, 70), ramp(usual, 9, 25), ramp(end, 20, 45))
+    findings.deduct(2 * change, "pixels of the table change where no arm and no thing is")
+    shade = max(ramp(float(np.median(tail(still.shade))), 36, 66), ramp(still.lasting, 28, 45))
+    findings.deduct(2 * shade, "a patch of the table stays changed")
+    tone, gain = still.tone[~np.isnan(still.tone)], still.gain[~np.isnan(still.gain)]
+    if len(tone) > 3:
+        findings.deduct(1.5 * ramp(float(np.sort(tone)[-4]), 4.2, 6.0), "the table changes its tone")
+        findings.deduct(2 * ramp(float(np.sort(np.abs(gain - 1))[-3]), 0.012, 0.025), "the light flickers")
+
+
+def _untouched_jumps(seen: Seen, color: str) -> int:
+    """Number of times that a thing moves without contact.
+
+    A move counts when no arm was near both positions, or when it is faster than any arm. Only frames that show at least
+    half of the thing are compared: the centre of a partly occluded thing shifts. A thing that disappears from one frame
+    to the next with no arm near it counts, too (a forearm of the table's tone may be missed, its sleeve is not).
+    """
+    centers, areas, whole = seen.centers[color], seen.areas[color], seen.things[color][0]
+    jumps = 0
+    # A hand with the colour of the table may be near unseen; it is missed all the way only if none comes close at all.
+    certain = not seen.outlines.veiled or seen.watched[color].reach > 32
+    before: int | None = None
+    for t in np.flatnonzero(areas >= 0.5 * whole).tolist():
+        if before is not None and np.linalg.norm(centers[t] - centers[before]) > MOVED:
+            carried = all(any(_arm_near(seen.arms[k], centers[j]) for k in range(before, t + 1)) for j in (before, t))
+            fast = np.linalg.norm(centers[t] - centers[before]) > (FAST if t - before == 1 else FAST_ON) * (t - before)
+            jumps += int(fast or (not carried and certain))
+        before = t
+    for t in range(1, len(areas) - 1):
+        gone = areas[t - 1] >= 0.5 * whole and max(areas[t], areas[t + 1]) < 0.25 * whole
+        near = any(_arm_near(seen.arms[k] | seen.hands, centers[t - 1], 42.0) for k in (t - 1, t, t + 1))
+        jumps += int(gone and certain and not near)
+    return jumps
+
+
+def _arm_near(arm: np.ndarray, center: np.ndarray, reach: float = 18.0) -> bool:
+    """Whether bool (H, W) `arm` has a pixel within `reach` pixels of `center`."""
+    y, x = np.nonzero(arm)
+    return bool(len(x)) and bool(((x - center[0]) ** 2 + (y - center[1]) ** 2).min() < reach**2)
