@@ -2,10 +2,9 @@
 
 import sys
 
-from cosmos_exp.cli import main
+from cosmos_exp.cli.entry import command_names, main
 
-COMMANDS = {"run", "sweep", "rerun", "report", "dashboard", "sampson", "judge", "judge-agree", "generate", "data"}
-COMMANDS |= {"doctor", "--version", "--debug", "-h", "--help"}
+COMMANDS = {*command_names(), "--version", "--debug", "-h", "--help"}
 
 if __name__ == "__main__":
     words = sys.argv[1:]

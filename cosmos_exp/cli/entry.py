@@ -6,16 +6,33 @@ import argparse
 import sys
 
 from cosmos_exp import __version__
-from cosmos_exp.cli import dashboard, data, doctor, generate, judge, measures, report, rerun, run, sampson, sweep
+from cosmos_exp.cli import (
+    adapter,
+    dashboard,
+    data,
+    doctor,
+    generate,
+    judge,
+    measures,
+    report,
+    rerun,
+    run,
+    sampson,
+    sweep,
+)
+from cosmos_exp.config.trust import command_line, load_plugins, without_plugins
 from cosmos_exp.errors import UserError
+from cosmos_exp.plain_text import printable
+from cosmos_exp.redaction import redact
 
-COMMANDS = (run, sweep, rerun, report, dashboard, sampson, judge, measures, generate, data, doctor)
+COMMANDS = (run, sweep, rerun, report, dashboard, sampson, judge, measures, generate, adapter, data, doctor)
 EPILOG = """examples:
   cosmos-exp run                                      train, generate and score the embedded world (minutes, no GPU)
   cosmos-exp run data=folder data.path=DIR rank=8 alpha=16 adapter=dora
   cosmos-exp run model=cosmos_predict25_2b hardware=8xh100 dry_run=true     print the plan, load nothing
   cosmos-exp run -m rank=8,16,32                      several runs, one after another
   cosmos-exp sweep rank                               a sweep; the same command again runs what is missing or failed
+  cosmos-exp adapter truncate RUN --rank 2,4,8        the best adapters of lower rank from one training
   cosmos-exp data check DIR                           list every bad file
   cosmos-exp report outputs/sweeps/rank               table, figures and a page with the videos side by side
 
@@ -32,21 +49,33 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"cosmos-exp {__version__}")
     root.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    root.add_argument(
+        "--plugin", action="append", metavar="MODULE", help="import a module of yours; a configuration may then name it"
+    )
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_parser(commands)
     return root
 
 
+def command_names() -> set[str]:
+    """The name of every command."""
+    choices = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    return set(choices)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    args = parse(sys.argv[1:] if argv is None else argv)
+    words, modules = without_plugins(sys.argv[1:] if argv is None else argv)
+    args = parse(words)
     try:
-        return int(args.run(args))
+        with command_line(words):
+            load_plugins(modules)
+            return int(args.run(args))
     except UserError as error:
         if args.debug:
             raise
-        print(f"cosmos-exp: {error}", file=sys.stderr)
+        print(f"cosmos-exp: {redact(printable(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("cosmos-exp: interrupted", file=sys.stderr)

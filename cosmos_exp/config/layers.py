@@ -6,16 +6,19 @@ compares names and shapes with the real class on the meta device.
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cosmos_exp.config.schema import Adapter, Model
 from cosmos_exp.errors import UserError
 
 TransformerConfig = dict[str, Any]  # Any: diffusers' config.json, integers and floats by name
 Layers = dict[str, tuple[int, int]]  # name -> (in_features, out_features)
+Value = TypeVar("Value")
 
 
 def transformer_config(model: Model) -> TransformerConfig:
@@ -73,7 +76,7 @@ def adapted_layers(config: TransformerConfig, targets: list[str]) -> Layers:
 def unmatched_targets(model: Model, targets: list[str]) -> list[str]:
     """One message per target that matches no layer."""
     layers = linear_layers(transformer_config(model))
-    ends = sorted({n.split(".", 2)[-1] if n.startswith("transformer_blocks.") else n for n in layers})
+    ends = sorted({_end(n) for n in layers})
     if not targets:
         return [f"the list is empty; the layers are: {', '.join(ends)}"]
     return [
@@ -81,15 +84,98 @@ def unmatched_targets(model: Model, targets: list[str]) -> list[str]:
     ]
 
 
-def trainable_parameters(layers: Layers, kind: str, rank: int, bias: bool = False) -> int:
-    """Parameters of LoRA (A: rank x in, B: out x rank) or DoRA (also one length an output) on `layers`."""
+def pattern_problems(model: Model, adapter: Adapter) -> list[str]:
+    """One message per key of rank_pattern and alpha_pattern that is wrong: no number, no layer, or a layer twice."""
+    names = list(adapted_layers(transformer_config(model), adapter.target_modules))
+    ends = sorted({_end(n) for n in names})
+    problems: list[str] = []
+    patterns: dict[str, Mapping[str, float]] = {
+        "rank_pattern": adapter.rank_pattern,
+        "alpha_pattern": adapter.alpha_pattern,
+    }
+    for key, values in patterns.items():
+        owners: dict[str, str] = {}
+        for pattern, value in values.items():
+            at = f"adapter.{key}: {pattern}"
+            if not value > 0:
+                problems.append(f"{at}: {value:g}; must be greater than 0")
+            try:
+                found = [n for n in names if pattern_matches(pattern, n)]
+            except re.error as error:
+                problems.append(f"{at} is no regular expression ({error})")
+                continue
+            if not found:
+                near = difflib.get_close_matches(pattern, [*adapter.target_modules, *ends, *names], n=1, cutoff=0.6)
+                hint = f"did you mean {near[0]}?" if near else f"the adapted layers are: {', '.join(ends)}"
+                problems.append(f"{at} matches no adapted layer; {hint}")
+            # peft takes the first of several keys, and an adapter file stores them in another order.
+            twice = next((n for n in found if n in owners), None)
+            if twice:
+                problems.append(f"{at} and {owners[twice]} both match {twice}. Write keys that exclude each other.")
+            owners.update(dict.fromkeys(found, pattern))
+    return problems
+
+
+def _end(name: str) -> str:
+    """A layer's name without its block."""
+    return name.split(".", 2)[-1] if name.startswith("transformer_blocks.") else name
+
+
+def pattern_matches(pattern: str, layer: str) -> bool:
+    """Whether a key of rank_pattern or alpha_pattern selects a layer: a regular expression for its name or the name's end.
+
+    This is peft's rule (peft.utils.other.get_pattern_key, 0.17 to 0.21). It takes the first key that matches.
+    """
+    return re.match(rf"(.*\.)?({pattern})$", layer) is not None
+
+
+def pattern_value(patterns: Mapping[str, Value], layer: str, default: Value) -> Value:
+    """The value of the first pattern that selects a layer, else the default."""
+    return next((v for k, v in patterns.items() if pattern_matches(k, layer)), default)
+
+
+def layer_ranks(layers: Iterable[str], adapter: Adapter) -> dict[str, int]:
+    """The rank of each layer: adapter.rank_pattern's, else adapter.rank."""
+    return {n: pattern_value(adapter.rank_pattern, n, adapter.rank) for n in layers}
+
+
+def layer_scale(adapter: Adapter, layer: str) -> float:
+    """The factor of a layer's update B A, with the patterns of rank and alpha."""
+    rank = pattern_value(adapter.rank_pattern, layer, adapter.rank)
+    return _scale(pattern_value(adapter.alpha_pattern, layer, adapter.alpha), rank, adapter.scaling)
+
+
+def pattern_labels(adapter: Adapter) -> list[str]:
+    """`to_q r4`, `to_q a8`: the entries of rank_pattern and of alpha_pattern."""
+    ranks = [f"{k} r{v}" for k, v in adapter.rank_pattern.items()]
+    return ranks + [f"{k} a{v:g}" for k, v in adapter.alpha_pattern.items()]
+
+
+def update_scale(adapter: Adapter) -> float:
+    """The factor of the update B A: alpha / rank, or alpha / sqrt(rank) with `scaling: rslora` (Kalajdzievski 2023).
+
+    It holds for the layers that no pattern selects; `layer_scale` is that of one layer.
+    """
+    return _scale(adapter.alpha, adapter.rank, adapter.scaling)
+
+
+def _scale(alpha: float, rank: int, scaling: str) -> float:
+    return alpha / (rank if scaling == "standard" else rank**0.5)
+
+
+def trainable_parameters(layers: Layers, kind: str, rank: int | Mapping[str, int], bias: bool = False) -> int:
+    """Parameters of LoRA (A: rank x in, B: out x rank) or DoRA (also one length an output) on `layers`.
+
+    Args:
+        rank: of all layers, or of each (`layer_ranks`).
+    """
     if kind == "none":
         return 0
-    count = sum(rank * (i + o) for i, o in layers.values())
+    count = sum(rank_of(rank, n) * (i + o) for n, (i, o) in layers.items())
     count += sum(o for _, o in layers.values()) if kind == "dora" else 0
     return count + (sum(o for _, o in layers.values()) if bias else 0)
 
 
-def update_scale(adapter: Adapter) -> float:
-    """The factor of the update B A: alpha / rank, or alpha / sqrt(rank) with `scaling: rslora` (Kalajdzievski 2023)."""
-    return adapter.alpha / (adapter.rank if adapter.scaling == "standard" else adapter.rank**0.5)
+def rank_of(rank: int | Mapping[str, int], layer: str) -> int:
+    """A layer's rank, from one rank for all layers or from a rank for each."""
+    return rank if isinstance(rank, int) else rank[layer]

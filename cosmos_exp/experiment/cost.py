@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from cosmos_exp.config.layers import adapted_layers, trainable_parameters, transformer_config
+from cosmos_exp.config.layers import adapted_layers, layer_ranks, trainable_parameters, transformer_config
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import RunError
 from cosmos_exp.world.flops import training_flops
@@ -51,7 +51,7 @@ def count_parameters(config: Config) -> Counts:
         if adapter.kind != "none":
             trainable = sum(p.numel() for p in inject(model.requires_grad_(False), adapter, 0).values())
     layers = adapted_layers(keys, adapter.target_modules)
-    expected = trainable_parameters(layers, adapter.kind, adapter.rank, adapter.bias)
+    expected = trainable_parameters(layers, adapter.kind, layer_ranks(layers, adapter), adapter.bias)
     if trainable != expected:
         raise RunError(f"check failed: {trainable} trainable parameters, {expected} by arithmetic")
     return Counts(base, trainable, sum(isinstance(m, LoraLayer) for m in model.modules()))
@@ -64,7 +64,7 @@ def cost_rows(config: Config, counts: Counts) -> Rows:
     rate = "the file's frame rate" if data.fps is None else f"{data.fps:g} fps"
     keys = transformer_config(config.model)
     layers = adapted_layers(keys, config.adapter.target_modules)
-    flops = training_flops(keys, shape, config.model.prompt_tokens, layers, config.adapter.rank)
+    flops = training_flops(keys, shape, config.model.prompt_tokens, layers, layer_ranks(layers, config.adapter))
     return [
         ("video", f"{data.num_frames} frames, {data.height}x{data.width}, {rate}"),
         ("latent", f"{shape[0]} channels x {shape[1]} latent frames x {shape[2]} x {shape[3]}"),

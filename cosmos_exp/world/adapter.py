@@ -21,13 +21,20 @@ def lora(adapter: Adapter) -> LoraConfig:
     """LoRA (Hu et al. 2021, arXiv:2106.09685): W + s B A."""
     return LoraConfig(
         r=adapter.rank,
-        lora_alpha=int(adapter.alpha) if float(adapter.alpha).is_integer() else adapter.alpha,
+        lora_alpha=_number(adapter.alpha),
+        rank_pattern=dict(adapter.rank_pattern),
+        alpha_pattern={k: _number(v) for k, v in adapter.alpha_pattern.items()},
         init_lora_weights="gaussian" if adapter.init == "gaussian" else True,
         target_modules=list(adapter.target_modules),
         use_rslora=adapter.scaling == "rslora",
         lora_dropout=adapter.dropout,
         lora_bias=adapter.bias,
     )
+
+
+def _number(alpha: float) -> float:
+    """An integer where it is one, as peft's own alphas are."""
+    return int(alpha) if float(alpha).is_integer() else alpha
 
 
 def dora(adapter: Adapter) -> LoraConfig:
@@ -78,11 +85,17 @@ def expected_names(layers: Iterable[str], adapter: Adapter) -> set[str]:
     return {f"{layer}.{end}" for layer in layers for end in ends}
 
 
-def merge(transformer: CosmosTransformer3DModel, keep_original: bool = False) -> dict[str, torch.Tensor]:
+def merge(
+    transformer: CosmosTransformer3DModel,
+    keep_original: bool = False,
+    observe: Callable[[str, torch.Tensor, torch.Tensor], None] | None = None,
+) -> dict[str, torch.Tensor]:
     """Add the adapter to the base weights. The sum is computed in fp32; in bf16 small updates would be lost to rounding.
 
     Args:
         keep_original: copy the base weights to the CPU first, for `remove`.
+        observe: gets each layer's name and its weight before and after, (out, in), in fp32: before the sum is rounded to
+            the base's precision.
 
     Returns:
         the copies by layer name; empty without `keep_original`.
@@ -94,13 +107,16 @@ def merge(transformer: CosmosTransformer3DModel, keep_original: bool = False) ->
             dtype = base.weight.dtype
             if keep_original:
                 original[name] = base.weight.data.to("cpu", copy=True)
-            base.weight.data = base.weight.data.float()
+            before = base.weight.data.float()
+            base.weight.data = before
             if base.bias is None and any(
                 module.lora_bias.values()
             ):  # the adapter's bias is merged into one of the base
                 base.bias = nn.Parameter(base.weight.new_zeros(base.out_features), requires_grad=False)
                 base.bias_is_adapters = True
-            module.merge(safe_merge=True)
+            module.merge(safe_merge=True)  # into a copy
+            if observe:
+                observe(name, before, base.weight.data)
             base.to(dtype)
     return original
 

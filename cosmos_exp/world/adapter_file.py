@@ -18,17 +18,14 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from cosmos_exp.config.adapter_checks import check_adapter
+from cosmos_exp.config.adapter_header import A_SUFFIX, OWN_METADATA_KEY, PREFIX, find_adapter, read_header
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.files import JsonObject, atomic_path
+from cosmos_exp.plain_text import one_line
 from cosmos_exp.run_folder import ADAPTER_FILE
 from cosmos_exp.world.adapter import NAME
-
-# Keys of the file's header.
-LORA_METADATA_KEY = "lora_adapter_metadata"  # diffusers' name for peft's configuration
-OWN_METADATA_KEY = "cosmos_exp"
-
-A_SUFFIX = ".lora_A.weight"
-PREFIX = "transformer."  # of every name in the file
+from cosmos_exp.world.adapter_writing import sort_header
 
 
 def save_adapter(transformer: CosmosTransformer3DModel, directory: Path, record: JsonObject) -> Path:
@@ -58,50 +55,14 @@ def save_adapter(transformer: CosmosTransformer3DModel, directory: Path, record:
         with safe_open(temporary, "pt") as content:
             header = dict(content.metadata())
         save_file(load_file(temporary), temporary, {**header, OWN_METADATA_KEY: json.dumps(record, default=str)})
-        _sort_header(temporary)
+        sort_header(temporary)
     return target
-
-
-def _sort_header(file: Path) -> None:
-    """Sort the metadata, so that the same adapter gives the same bytes.
-
-    safetensors writes the metadata, and peft the set of target modules, in arbitrary order. The format of a file: the
-    header's length (eight bytes, little endian), the header (JSON, padded with spaces to a multiple of eight), the data.
-    """
-    content = file.read_bytes()
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    peft = json.loads(header["__metadata__"][LORA_METADATA_KEY])
-    peft = {k: sorted(v) if isinstance(v, list) and all(isinstance(x, str) for x in v) else v for k, v in peft.items()}
-    header["__metadata__"] = dict(
-        sorted({**header["__metadata__"], LORA_METADATA_KEY: json.dumps(peft, sort_keys=True)}.items())
-    )
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
-
-
-def find_adapter(path: Path) -> Path:
-    """The adapter file at a path: the path itself, or the file in a folder, an adapter/ folder or a run folder.
-
-    Raises:
-        UserError: there is no adapter file.
-    """
-    for candidate in (path, path / ADAPTER_FILE, path / "adapter" / ADAPTER_FILE):
-        if candidate.is_file():
-            return candidate
-    raise UserError(f"{path}: no adapter found; expected a .safetensors file or a folder with {ADAPTER_FILE}")
 
 
 def read_metadata(path: Path) -> tuple[JsonObject | None, JsonObject]:
     """peft's metadata (None if the file has none), and our record of the training (empty for another tool's file)."""
-    with safe_open(path, "pt") as content:
-        header = content.metadata() or {}
-    own = json.loads(header.get(OWN_METADATA_KEY, "{}"))
-    if LORA_METADATA_KEY not in header:
-        return None, own
-    packed = json.loads(header[LORA_METADATA_KEY])
-    return {k.removeprefix(PREFIX): v for k, v in packed.items()}, own
+    header = read_header(path)
+    return header.peft, header.record
 
 
 def _assumed_metadata(state: dict[str, torch.Tensor], path: Path, alpha: float | None) -> JsonObject:
@@ -144,6 +105,7 @@ def load_adapter(
         RunError: not all of its layers were loaded.
     """
     file = find_adapter(path)
+    check_adapter(file, alpha=alpha)
     try:
         state, metadata = Cosmos2_5_PredictBasePipeline.lora_state_dict(
             str(file.parent), weight_name=file.name, return_lora_metadata=True
@@ -162,8 +124,8 @@ def load_adapter(
     try:
         transformer.load_lora_adapter(dict(state), prefix=PREFIX.rstrip("."), metadata=metadata, adapter_name=name)
         _fill_in_fp32(transformer, state, name)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"{file}: does not fit this model ({str(error).splitlines()[0]})") from error
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{file}: does not fit this model ({one_line(error)[:200]})") from error
     loaded = sum(1 for m in transformer.modules() if isinstance(m, LoraLayer) and name in m.lora_A)
     expected = sum(1 for k in state if k.endswith(A_SUFFIX))
     if loaded != expected:

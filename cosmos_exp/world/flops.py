@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from cosmos_exp.config.layers import Layers, TransformerConfig, linear_layers
+from collections.abc import Mapping
+
+from cosmos_exp.config.layers import Layers, TransformerConfig, linear_layers, rank_of
 from cosmos_exp.world.sizes import LatentShape, num_tokens
 
 # Dense bf16 matrix rates from the vendors' data sheets, FLOP/s. The first name contained in the device's name counts.
@@ -19,7 +21,9 @@ PEAK_FLOPS = {
 }
 
 
-def training_flops(keys: TransformerConfig, shape: LatentShape, text_tokens: int, layers: Layers, rank: int) -> float:
+def training_flops(
+    keys: TransformerConfig, shape: LatentShape, text_tokens: int, layers: Layers, rank: int | Mapping[str, int]
+) -> float:
     """Floating-point operations that one training sample requires, forward and backward, with no recomputation.
 
     A multiplication and an addition count as two. Frozen weights need a gradient for their input only, so the backward
@@ -32,6 +36,7 @@ def training_flops(keys: TransformerConfig, shape: LatentShape, text_tokens: int
         shape: of the latent.
         text_tokens: of the prompt.
         layers: adapted layers, name -> (in, out).
+        rank: of all layers, or of each (`config.layers.layer_ranks`).
     """
     tokens, hidden = num_tokens(shape), keys["num_attention_heads"] * keys["attention_head_dim"]
 
@@ -44,7 +49,7 @@ def training_flops(keys: TransformerConfig, shape: LatentShape, text_tokens: int
         if name.startswith("transformer_blocks.") and ".norm" not in name
     )
     attention = keys["num_layers"] * 4 * tokens * (tokens + text_tokens) * hidden
-    adapter = sum(6 * rows(name) * rank * (size_in + size_out) for name, (size_in, size_out) in layers.items())
+    adapter = sum(6 * rows(name) * rank_of(rank, name) * (i + o) for name, (i, o) in layers.items())
     return float(2 * linear + 3 * attention + adapter)
 
 

@@ -1,0 +1,195 @@
+"""`cosmos-exp adapter`: describe an adapter, cut it to a lower rank, or merge it into its base model."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cosmos_exp.errors import UserError
+
+if TYPE_CHECKING:
+    from cosmos_exp.config.adapter_header import AdapterHeader
+    from cosmos_exp.world.model_folder import ModelFolder
+
+HELP = "describe an adapter, cut it to a lower rank, or merge it into its base model"
+SOURCE = "an adapter file, the folder of one, or a run folder"
+ALPHA = "alpha of a file that does not record it (default: its rank, as diffusers assumes)"
+EPILOG = """examples:
+  cosmos-exp adapter info outputs/sweeps/rank/lora-r32
+  cosmos-exp adapter truncate outputs/sweeps/rank/lora-r32 --rank 2,4,8,16
+  cosmos-exp adapter merge outputs/sweeps/rank/dora-r8 --out merged
+
+exit codes: 0 done, 2 wrong arguments, or not an adapter"""
+INFO_EPILOG = """examples:
+  cosmos-exp adapter info outputs/sweeps/rank/lora-r32
+  cosmos-exp adapter info pytorch_lora_weights.safetensors --json
+
+Energy is the sum of squared singular values of the update s B A. Needs no model."""
+TRUNCATE_EPILOG = """examples:
+  cosmos-exp adapter truncate outputs/sweeps/rank/lora-r32 --rank 2,4,8,16      writes lora-r32/adapter-r2 …
+  cosmos-exp adapter truncate adapter/pytorch_lora_weights.safetensors --energy 0.95 --out cut
+
+The scale is kept. For DoRA the direction is cut and the magnitude kept. Each folder loads in plain diffusers, also with
+a rank for each layer: pipe.load_lora_weights("lora-r32/adapter-r2"). Needs no model."""
+MERGE_EPILOG = """examples:
+  cosmos-exp adapter merge outputs/sweeps/rank/dora-r8 --out merged
+  cosmos-exp adapter merge my_adapter/ --model models/Cosmos-Predict2.5-2B --out merged --dtype float32
+
+Sums are computed in fp32 and stored in the base's precision; the command reports what the rounding costs. Biases
+(adapter.bias=true) cannot be merged: diffusers' transformer has none. An adapter of another transformer is refused."""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command with its three actions."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser("adapter", help=HELP, description=HELP, epilog=EPILOG, formatter_class=raw)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    help = "kind, rank, alpha, scale, what it was trained on, and the spectrum of its update"
+    info = actions.add_parser("info", help=help, description=help, epilog=INFO_EPILOG, formatter_class=raw)
+    info.add_argument("source", metavar="FILE_OR_RUN", help=SOURCE)
+    info.add_argument("--json", action="store_true", help="print everything as JSON, with all singular values")
+    info.set_defaults(run=describe)
+
+    help = "write the best approximation of each layer's update at lower ranks"
+    cut = actions.add_parser("truncate", help=help, description=help, epilog=TRUNCATE_EPILOG, formatter_class=raw)
+    cut.add_argument("source", metavar="RUN_OR_FILE", help=SOURCE)
+    cut.add_argument("--rank", metavar="N,…", help="ranks, one file each; at most the adapter's own")
+    cut.add_argument(
+        "--energy", metavar="E,…", help="fractions of the energy to keep; each layer gets the smallest rank that does"
+    )
+    cut.add_argument("--out", metavar="DIR", help="folder of the new folders (default: beside the source)")
+    cut.add_argument("--alpha", type=float, help=ALPHA)
+    cut.set_defaults(run=truncate)
+
+    help = "write a diffusers folder of the base model with the adapter merged into its transformer"
+    merger = actions.add_parser("merge", help=help, description=help, epilog=MERGE_EPILOG, formatter_class=raw)
+    merger.add_argument("source", metavar="RUN_OR_FILE", help=SOURCE)
+    merger.add_argument("--out", required=True, metavar="DIR", help="the new folder")
+    merger.add_argument(
+        "--model", metavar="FOLDER", help="the base model (default: that of the run or of the file's record)"
+    )
+    merger.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], help="precision of the transformer (default: as the base stores it)"
+    )
+    merger.add_argument(
+        "--link", action="store_true", help="link to the base's other components instead of copying them"
+    )
+    merger.add_argument("--alpha", type=float, help=ALPHA)
+    merger.set_defaults(run=merge)
+
+
+def describe(args: argparse.Namespace) -> int:
+    """Print what the adapter is. Returns the exit code."""
+    import json
+
+    from cosmos_exp.cli.adapter_table import info_text
+    from cosmos_exp.config.adapter_header import find_adapter
+    from cosmos_exp.report.adapter_info import describe_adapter
+
+    found = describe_adapter(find_adapter(Path(args.source).expanduser()))
+    print(json.dumps(found, indent=2) if args.json else info_text(found))
+    return 0
+
+
+def truncate(args: argparse.Namespace) -> int:
+    """Write one folder per rank and energy. Returns the exit code."""
+    from cosmos_exp.config.adapter_header import find_adapter, read_header
+    from cosmos_exp.world.adapter_truncation import check_energy, check_rank, truncate_adapter, truncate_to_energy
+
+    ranks, energies = _numbers("--rank", args.rank, int), _numbers("--energy", args.energy, float)
+    if not ranks and not energies:
+        raise UserError("give the ranks, e.g. --rank 2,4,8, or the energy to keep, e.g. --energy 0.95")
+    file = find_adapter(Path(args.source).expanduser())
+    header = read_header(file, args.alpha)
+    for rank in ranks:  # all before the first is written
+        check_rank(header, rank)
+    for energy in energies:
+        check_energy(energy)
+    if header.peft is None and args.alpha is None:
+        print(f"note: {file} does not record alpha; assumed alpha = rank (set it with --alpha)")
+    for rank in ranks:
+        _say_truncated(truncate_adapter(file, _beside(file, f"r{rank}", args.out), rank, alpha=args.alpha))
+    for energy in energies:
+        _say_truncated(truncate_to_energy(file, _beside(file, f"e{energy:g}", args.out), energy, alpha=args.alpha))
+    return 0
+
+
+def merge(args: argparse.Namespace) -> int:
+    """Write the merged model. Returns the exit code."""
+    import torch
+
+    from cosmos_exp.config.adapter_header import find_adapter, read_header
+    from cosmos_exp.world.adapter_merging import merge_adapter
+
+    file = find_adapter(Path(args.source).expanduser())
+    header = read_header(file, args.alpha)
+    base = _base_model(header, args.model)
+    dtype = getattr(torch, args.dtype) if args.dtype else None
+    out = Path(args.out).expanduser()
+    merged = merge_adapter(file, base, out, dtype, args.link, args.alpha)
+    print(f"{out}: {base.path} with {merged.layers} layers merged, {' and '.join(merged.dtypes)}")
+    if not header.record.get("fingerprints"):
+        print(f"note: {file} does not record its base model, so that it was not checked")
+    if merged.rounding > 0:
+        print(f"note: rounding the merged weights costs {merged.rounding:.1%} of the update; --dtype float32 is exact")
+    if not (out / "model_index.json").is_file():
+        print("note: the base has no model_index.json; plain diffusers loads OUT/transformer, not OUT as a pipeline")
+    return 0
+
+
+def _base_model(header: AdapterHeader, folder: str | None) -> ModelFolder:
+    """The model that an adapter was trained on: `folder`, else the run's, else that of the file's record.
+
+    Raises:
+        UserError: none of them is known.
+    """
+    from cosmos_exp.config.composing import compose_config
+    from cosmos_exp.config.paths import cache_root
+    from cosmos_exp.config.record import load_config
+    from cosmos_exp.world.model_folder import ensure_model
+
+    source = header.record.get("base_model")
+    run = header.file.absolute().parent.parent / "config.yaml"
+    config = compose_config([])
+    if folder:
+        config.model.source = str(Path(folder).expanduser().absolute())
+    elif run.is_file():
+        config = load_config(run)
+    elif source and source != config.model.source:
+        config.model.source, config.model.revision = str(source), header.record.get("revision")
+    elif not source:
+        raise UserError(f"{header.file}: does not record its base model. Give it with --model FOLDER.")
+    return ensure_model(config.model, cache_root(config))
+
+
+def _beside(file: Path, ending: str, out: str | None) -> Path:
+    """The folder of a truncated adapter: <name>-<ending> beside the source, or in `out`.
+
+    The name is that of the file, or that of its folder if the file has the name that diffusers expects.
+    """
+    from cosmos_exp.run_folder import ADAPTER_FILE
+
+    file = file.absolute()
+    source = file.parent if file.name == ADAPTER_FILE else file.with_suffix("")
+    parent = Path(out).expanduser() if out else source.parent
+    return parent / f"{source.name}-{ending}"
+
+
+def _say_truncated(file: Path) -> None:
+    from cosmos_exp.config.adapter_header import read_header
+
+    header = read_header(file)
+    ranks, cut = header.ranks.values(), header.record["truncated"]
+    words = f"rank {min(ranks)}" if min(ranks) == max(ranks) else f"ranks {min(ranks)} to {max(ranks)}"
+    size = file.stat().st_size / 2**20
+    print(f"{file.parent}: {words}, {cut['kept_energy']:.2%} of the energy, {size:.2f} MiB")
+
+
+def _numbers(option: str, text: str | None, kind: type) -> list:
+    """The numbers of a list that is separated by commas, each once."""
+    try:
+        return list(dict.fromkeys(kind(w) for w in text.split(","))) if text else []
+    except ValueError as error:
+        raise UserError(f"{option} {text}: not numbers separated by commas") from error
