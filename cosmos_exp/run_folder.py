@@ -8,10 +8,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import JsonObject, write_json
+from cosmos_exp.files import JsonObject, inside, inside_by_name, write_json
+from cosmos_exp.plain_text import plain_json, printable
 from cosmos_exp.provenance import now
+from cosmos_exp.redaction import redact, redacted
 
 REFERENCES = ("real", "frozen")  # the recorded continuation of a test pair, and its first frame held
+SWEEP_FILE = "sweep.json"  # the record of a sweep by arms, in the folder of its runs
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 
 
@@ -35,20 +38,41 @@ class RunFolder:
         self.log = self.path / "log.txt"
 
     def video(self, sample: str, seed: int) -> Path:
-        """videos/<sample>__seed<k>.mp4"""
-        return self.videos / f"{sample}__seed{seed}.mp4"
+        """videos/<sample>__seed<k>.mp4
+
+        Raises:
+            UserError: the sample's name leaves the folder.
+        """
+        return inside_by_name(self.videos, f"{sample}__seed{seed}.mp4")
+
+    def recorded(self, name: str) -> Path:
+        """The file that a record names by its path in this folder.
+
+        Raises:
+            UserError: it is outside of this folder.
+        """
+        return inside(self.path, name)
+
+    def recorded_video(self, name: str) -> Path:
+        """The file that scores.jsonl names in videos/.
+
+        Raises:
+            UserError: it is outside of this folder.
+        """
+        inside_by_name(self.videos, name)
+        return inside(self.path, f"videos/{name}")
 
     def reference_video(self, kind: str, sample: str) -> Path:
         """references/<kind>/<sample>.mp4; `kind` is real (the recording) or frozen (the held first frame)."""
-        return self.references / kind / f"{sample}.mp4"
+        return inside_by_name(self.references / kind, f"{sample}.mp4")
 
     def reference_scores(self, kind: str) -> Path:
         """references/<kind>/scores.jsonl"""
         return self.references / kind / "scores.jsonl"
 
     def read(self, path: Path) -> JsonObject:
-        """A JSON record; empty if the file does not exist."""
-        return dict(json.loads(path.read_text())) if path.is_file() else {}
+        """A JSON record without control characters in its text; empty if the file does not exist."""
+        return dict(plain_json(json.loads(path.read_text()))) if path.is_file() else {}
 
     def lock(self) -> FileLock:
         """Hold the folder for this process. `release()`, or the end of the process, frees it.
@@ -84,7 +108,8 @@ class RunFolder:
 
     def set_status(self, state: str, stage: str, error: str | None = None) -> None:
         """Record `state` (running, done, failed, interrupted) and the stage reached."""
-        write_json(self.status_file, {"state": state, "stage": stage, "error": error, "time": now()})
+        shown = None if error is None else redact(printable(error))
+        write_json(self.status_file, {"state": state, "stage": stage, "error": shown, "time": now()})
 
     def record_failure(self, error: str) -> None:
         """Record a failure that the run could not record itself. A folder that a process uses is left alone."""
@@ -102,7 +127,7 @@ class RunFolder:
         for name, value in entries.items():
             old = manifest.get(name)
             manifest[name] = old | value if isinstance(value, dict) and isinstance(old, dict) else value
-        write_json(self.manifest_file, manifest)
+        write_json(self.manifest_file, redacted(manifest))
 
     def stage_done(self, stage: str, config_hash: str) -> bool:
         """Whether `stage` was completed under the same configuration."""

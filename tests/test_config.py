@@ -129,3 +129,38 @@ def test_import_rules():
     )
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-500:]
     assert "0 broken" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["+training.max_step=3"], "training.max_step: no such key; did you mean training.max_steps"),
+        (["++training.max_step=3"], "training.max_step: no such key; did you mean training.max_steps"),
+        (["+new=1"], "new: no such key"),
+        (["~adapter"], "Write adapter=none instead"),
+        (["~training.max_steps"], "none can be deleted"),
+        (["adapter=tiny", "rank=16"], "a chosen group sets adapter.rank=4 itself"),
+    ],
+)
+def test_an_override_that_would_be_ignored_is_an_error(words, said, tmp_path):
+    own_adapter(tmp_path)
+    with pytest.raises(UserError) as error:
+        compose_config(words, "config", (str(tmp_path),))
+    assert said in str(error.value)
+
+
+def own_adapter(folder):
+    (folder / "adapter").mkdir()
+    (folder / "adapter" / "tiny.yaml").write_text("defaults: [lora, _self_]\nrank: 4\n")
+
+
+def test_a_rank_that_an_adapter_sets_itself_is_kept(tmp_path):
+    own_adapter(tmp_path)
+    for words, rank, alpha in (
+        (["adapter=tiny"], 4, 4),
+        (["adapter=tiny", "alpha=8"], 4, 8),
+        (["adapter=tiny", "adapter.rank=16"], 16, 16),
+        (["adapter=lora", "rank=16"], 16, 16),
+    ):
+        config = compose_config(words, "config", (str(tmp_path),))
+        assert (config.adapter.rank, config.adapter.alpha) == (rank, alpha), words

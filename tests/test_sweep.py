@@ -43,7 +43,12 @@ def test_runs_are_named_by_what_differs_and_the_base_is_one_run(tmp_path):
     assert run_name(compose_config(["adapter=none", "rank=8", "seed=3"]), {"rank": "8"}) == "base"
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in sweeps_dir().glob("*.yaml")))
+PRODUCTS = sorted(
+    p.stem for p in sweeps_dir().glob("*.yaml") if "sweeper" in (yaml.safe_load(p.read_text()).get("hydra") or {})
+)
+
+
+@pytest.mark.parametrize("name", PRODUCTS)  # wandb knows no phases, so sweeps by arms have no counterpart there
 def test_a_sweep_and_its_wandb_sweep_hold_the_same_runs(name, tmp_path):
     sweep = yaml.safe_load((sweeps_dir() / "wandb" / f"{name}.yaml").read_text())
     choices = [[f"{k}={v}" for v in p.get("values", [p.get("value")])] for k, p in sweep["parameters"].items()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from cosmos_exp.config.layers import unmatched_targets
+from cosmos_exp.config.layers import pattern_problems, unmatched_targets
 from cosmos_exp.config.schema import Adapter, Config, Data, Judge, Training
 from cosmos_exp.config.tiling import tile_size
 from cosmos_exp.errors import UserError
@@ -28,6 +28,8 @@ def check(config: Config) -> None:
     if not problems:
         missing = unmatched_targets(config.model, config.adapter.target_modules)
         problems += [f"adapter.target_modules: {m}" for m in missing]
+    if not problems:
+        problems += pattern_problems(config.model, config.adapter)
     if problems:
         raise UserError("\n".join(problems))
 
@@ -109,6 +111,8 @@ def _conditioning_problems(training: Training, num_frames: int) -> Iterator[str]
 
 def _adapter_problems(config: Config) -> Iterator[str]:
     adapter: Adapter = config.adapter
+    if adapter.truncate_from and adapter.kind == "none":
+        yield "adapter.truncate_from: adapter=none has no adapter. Set the kind of the adapter that is truncated."
     if adapter.bias and adapter.kind == "dora":
         yield "adapter.bias=true: peft supports it for LoRA only. Set adapter=lora or adapter.bias=false."
     if adapter.bias and adapter.init != "kaiming":

@@ -35,9 +35,15 @@ def explain(error: BaseException) -> str:
         return f"cannot parse: {short}; expected KEY=VALUE or GROUP=CHOICE, quoted if it holds spaces"
     full = re.search(r"full_key: (\S+)", text)
     if found := re.search(r"[Kk]ey '([^']+)' (?:is not in struct|not in '\w+')", text):
-        return _unknown_key(full.group(1) if full else found.group(1))
+        return unknown_key(full.group(1) if full else found.group(1))
     if found := re.search(r"Could not override '([^']+)'", text):
-        return _unknown_key(found.group(1))
+        return unknown_key(found.group(1))
+    if found := re.search(r"Unsupported interpolation type (\S+)", text):
+        where = f"{full.group(1)}: " if full else ""
+        return (
+            f"{where}${{{found.group(1)}:…}} is refused: a configuration reads nothing from this machine. Write the value "
+            "itself, or the path of another key, e.g. ${model.height}."
+        )
     if (found := re.search(_WRONG_VALUE, text)) and full:
         return f"{full.group(1)}: {found.group(1)}"
     return "\n".join(line for line in messages[-1].splitlines() if line.strip())[:600]
@@ -74,7 +80,8 @@ def all_keys(node: object = None, where: str = "") -> list[str]:
     return keys
 
 
-def _unknown_key(key: str) -> str:
+def unknown_key(key: str) -> str:
+    """What to say of a key that does not exist: the near ones."""
     known = [*all_keys(), *(p.name for p in conf_dir().iterdir() if p.is_dir())]
     near = difflib.get_close_matches(key, known, n=2, cutoff=0.6)
     siblings = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]

@@ -32,7 +32,7 @@ def stage_hash(config: Config, stage: str = "evaluate") -> str:
     content: JsonObject = {}
     for group in _STAGE_GROUPS[stage]:
         value = getattr(config, group)
-        content[group] = value if isinstance(value, int) else _keys(value)
+        content[group] = value if isinstance(value, int) else own_keys(value)
     content["hardware"] = {k: content["hardware"][k] for k in _HARDWARE_KEYS}
     if stage == "train":
         for key in _NOT_IN_TRAINING:
@@ -41,12 +41,23 @@ def stage_hash(config: Config, stage: str = "evaluate") -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
-def _keys(group: DataclassInstance) -> JsonObject:
+def own_keys(group: DataclassInstance) -> JsonObject:
     """A group's keys and values, without keys that came after the first version and have their default."""
     added = {f.name for f in dataclasses.fields(group) if f.metadata.get("added")}
     default = type(group)()
     values = dataclasses.asdict(group)
     return {k: v for k, v in values.items() if k not in added or v != getattr(default, k)}
+
+
+def with_added_keys(name: str, group: Mapping[str, object]) -> JsonObject:
+    """A group of a recorded configuration with the keys that came after the record was written, at their defaults.
+
+    Args:
+        name: of the group, e.g. generation.
+    """
+    default = getattr(Config(), name)
+    added = {f.name: getattr(default, f.name) for f in dataclasses.fields(default) if f.metadata.get("added")}
+    return added | dict(group)
 
 
 def differences(old: Mapping[str, object], new: Mapping[str, object], where: str = "") -> list[str]:

@@ -2,34 +2,84 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+import yaml
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from cosmos_exp.config.composing import to_config
 from cosmos_exp.config.explain import explain
-from cosmos_exp.config.schema import Config
+from cosmos_exp.config.schema import Config, Sweep
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import atomic_path
+from cosmos_exp.plain_text import one_line
+from cosmos_exp.redaction import redacted
 
 
 def load_config(path: Path) -> Config:
     """The configuration that a run folder's config.yaml holds.
 
+    A record may come from someone else. It holds values only: what it could take from this machine is refused.
+
     Raises:
-        UserError: the file is missing or invalid.
+        UserError: the file is missing or invalid, or holds an interpolation such as ${oc.env:NAME}, an alias or a tag.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file. Is this a run folder?")
+    content = _plain_yaml(path)
     try:
-        return to_config(cast(DictConfig, OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path))))
+        return to_config(cast(DictConfig, OmegaConf.merge(OmegaConf.structured(Config), content)))
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {explain(error)}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _plain_yaml(path: Path) -> dict[str, Any]:  # Any: YAML values
+    """The content of a record, without anything that is not written in it.
+
+    Raises:
+        UserError: it is not YAML, or not plain.
+    """
+    fix = "A record holds plain values. Write the value itself, or use another copy of the file."
+    try:
+        text = path.read_text(encoding="utf-8")
+        if "&" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise UserError(f"{path}: holds a YAML alias (*name). {fix}")  # nested aliases grow without bound
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, ValueError, OSError) as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]}). {fix}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a configuration (no keys and values). {fix}")
+    for key, value in _strings(content, ""):
+        if "${" in value:
+            raise UserError(f"{path}: {key}={one_line(value)[:80]!r}: an interpolation, which is refused. {fix}")
+    return cast(dict[str, Any], content)
+
+
+def _strings(content: object, where: str) -> Iterator[tuple[str, str]]:
+    """Every string of a YAML content with its dotted key; keys that are strings, too."""
+    if isinstance(content, str):
+        yield where, content
+    elif isinstance(content, dict):
+        for key, value in content.items():
+            name = f"{where}.{key}" if where else str(key)
+            yield name, str(key)
+            yield from _strings(value, name)
+    elif isinstance(content, (list, tuple)):
+        for number, value in enumerate(content):
+            yield from _strings(value, f"{where}[{number}]")
 
 
 def save_config(config: Config, path: Path) -> None:
-    """Write the resolved configuration. `load_config` reads it back."""
+    """Write the resolved configuration without the part of the sweep and without secrets. `load_config` reads it back."""
+    own = dataclasses.replace(config, sweep=Sweep())
     with atomic_path(path) as temporary:
-        OmegaConf.save(OmegaConf.structured(config), temporary, resolve=True)
+        content = OmegaConf.structured(own)
+        with open_dict(content):
+            del content["sweep"]
+        OmegaConf.save(OmegaConf.create(redacted(OmegaConf.to_container(content, resolve=True))), temporary)

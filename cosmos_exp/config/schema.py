@@ -5,26 +5,15 @@ type cannot say: choices, ranges, and how keys depend on each other."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
+from cosmos_exp.config.key import key
 from cosmos_exp.config.measures import MARGINS
-
-
-def key(default: Any, help: str, **limits: Any) -> Any:
-    """A field with its help text and limits: `choices`, `gt`, `ge`, `le`.
-
-    `added=True` marks a key that came after the first version: at its default it does not change a stage's hash, so
-    that older run folders can be resumed.
-    """
-    metadata = {"help": help, **limits}
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    if dataclasses.is_dataclass(default) and isinstance(default, type):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
-
+from cosmos_exp.config.schema_scores import Judge as Judge
+from cosmos_exp.config.schema_scores import Measures as Measures
+from cosmos_exp.config.schema_scores import Sampson as Sampson
+from cosmos_exp.config.schema_sweep import Sweep as Sweep
+from cosmos_exp.config.schema_sweep import Tune as Tune
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
 
@@ -41,6 +30,21 @@ class Adapter:
     dropout: float = key(0.0, "dropout on the adapter's input", ge=0, le=0.99)
     bias: bool = key(False, "also train a bias on each adapted layer (LoRA only)")
     init: str = key("gaussian", "initialisation of A; B starts at zero", choices=("gaussian", "kaiming"))
+    rank_pattern: dict[str, int] = key(
+        {}, "other ranks for some layers: end of the layer's name (a regular expression, as in peft): rank", added=True
+    )
+    alpha_pattern: dict[str, float] = key(
+        {},
+        "other alphas for some layers, likewise. A layer with another rank keeps alpha, so its scale changes, unless it "
+        "is here too",
+        added=True,
+    )
+    truncate_from: str | None = key(
+        None,
+        "no training: the adapter of this run folder, cut to `rank` (best approximation of each layer's update); relative "
+        "to the run's own folder",
+        added=True,
+    )
 
 
 @dataclass
@@ -146,8 +150,12 @@ class Data:
     windows_per_video: int = key(4, "cached windows of num_frames frames per video", gt=0)
     cache: bool = key(True, "encode once and cache; false: encode at every visit, any window, as the reference does")
     skip_bad: bool = key(False, "skip bad files (listed and recorded) instead of stopping")
-    validation_videos: int = key(0, "videos held out for the validation loss", ge=0)
-    test_videos: int = key(0, "videos held out as test pairs when there is no test_path", ge=0)
+    validation_videos: int | None = key(0, "videos held out for the validation loss; null: a tenth, at least one", ge=0)
+    test_videos: int | None = key(
+        0,
+        "videos held out as test pairs when there is no test_path; null: a tenth, at least one, with a test_path none",
+        ge=0,
+    )
     expected_videos: int | None = key(
         None, "number of videos that a dry run assumes before the data is downloaded", gt=0
     )
@@ -161,6 +169,25 @@ class Data:
     tiling: str = key(
         "auto",
         "lerobot: tiles of data.cameras, ROWSxCOLUMNS (1x2, 2x2 …); spare tiles are black; auto: as square as possible",
+        added=True,
+    )
+    prompt: str | None = key(
+        None,
+        "the prompt of every video that has no caption; file_name: the video's own name, with spaces for _ and -",
+        added=True,
+    )
+    selection_pairs: int = key(
+        0,
+        "scenes kept apart from the test to choose hyperparameters on: of test_path (its folder selection/, or drawn from "
+        "its pairs by their first frames), else held-out videos; tabletop: further rendered scenes",
+        ge=0,
+        added=True,
+    )
+    split_seed: int | None = key(
+        None,
+        "seed that decides which videos are held out and which scenes are for selection; null: the run's seed. "
+        "Sweeps with several training seeds set it to 0",
+        ge=0,
         added=True,
     )
     swaps: list[list[str]] = key(
@@ -229,71 +256,14 @@ class Generation:
     negative_prompt: str | None = key("default", "default: the pipeline's; a text; null: the zero embedding")
     merge_adapter: bool = key(True, "merge in fp32 before sampling; false: keep it separate")
     max_prompts: int | None = key(None, "use only the first N test pairs", gt=0)
+    split: str = key(
+        "test",
+        "the prompts of the videos: test; selection (data.selection_pairs); none: no video, no score",
+        choices=("test", "selection", "none"),
+        added=True,
+    )
     fps: float = key(16.0, "frames per second of the file", gt=0)
     crf: int = key(12, "H.264 quality, 0 is lossless", ge=0, le=51)
-
-
-@dataclass
-class Sampson:
-    """Sampson error, temporal and across views."""
-
-    enabled: bool = key(True, "measure it")
-    layout: str | None = key(None, "tiles of a frame, ROWSxCOLUMNS; null: one row of the data's views, or one view")
-    views: list[str] = key([], "names of the tiles, row by row; - skips a tile")
-    pairs: str | None = key(None, "views to compare, A:B,A:C; null: all pairs")
-    calibration: str | None = key(None, "file with each view's camera; null: unknown")
-    gap: int = key(1, "distance in frames between the two frames of a pair", gt=0)
-    estimator: str = key(
-        "magsac",
-        "estimator of the fundamental matrix of the robust measures",
-        choices=("magsac", "ransac", "five_point"),
-    )
-    matcher: str = key("sift", "feature matcher", choices=("sift", "superpoint_lightglue"))
-    matcher_source: str = key("ETH-CVG/lightglue_superpoint", "its hub repository or folder")
-    matcher_revision: str | None = key(None, "branch, tag or commit")
-    batch_frames: int = key(8, "superpoint_lightglue: frames per batch", gt=0)
-    max_keypoints: int = key(2048, "keypoints per frame", gt=0)
-    ratio: float = key(0.8, "sift: Lowe's ratio test", gt=0, le=1)
-    threshold: float = key(1.0, "robust measures: largest error of an inlier, pixels", gt=0)
-    repeats: int = key(3, "estimates of each fundamental matrix; their spread is the repeatability of a value", ge=2)
-    min_matches: int = key(15, "a frame pair with fewer matches is counted, not measured", ge=8)
-    static_pixels: float = key(0.5, "a match that moves less than this is static, pixels", ge=0)
-
-
-@dataclass
-class Measures:
-    """Measures beside the Sampson error and the judge. They need no weights."""
-
-    references: bool = key(True, "also score the recorded continuation (real) and the held first frame (frozen)")
-    recording: bool = key(True, "compare with the recording, where there is one: PSNR, SSIM, motion masks, motion")
-    motion: bool = key(True, "flow warping error, and survival and smoothness of tracks")
-    words: bool = key(True, "word_effect and word_side, for test prompts that differ in one word")
-
-
-@dataclass
-class Judge:
-    """Scores from 1 to 5."""
-
-    name: str = key("none", "which judge", choices=("none", "rules", "reason2", "server"))
-    builder: str | None = key(None, "rules: import path of the judge's class")
-    source: str | None = key(None, "hub repository or folder; server: the model's name, null: its only model")
-    revision: str | None = key(None, "branch, tag or commit")
-    url: str | None = key(None, "server: address of an OpenAI-compatible endpoint, up to /v1")
-    api_key_env: str = key(
-        "OPENAI_API_KEY", "server: environment variable with the API key, if the server requires one"
-    )
-    media: str = key("video", "server: send one video, or the frames as images", choices=("video", "frames"))
-    timeout: float = key(600.0, "server: seconds until a request fails", gt=0)
-    retries: int = key(6, "server: retries of a failed request, with growing pauses", ge=0)
-    fps: float = key(16.0, "frames per second shown to the judge", gt=0)
-    max_frames: int = key(256, "largest number of frames shown", gt=1)
-    max_total_pixels: int = key(6_400_000, "largest number of pixels of all frames together", gt=0)
-    max_new_tokens: int = key(2048, "largest length of an answer", gt=0)
-    reasoning: bool = key(False, "ask the judge to reason before it answers")
-    samples: int = key(1, "answers per question; their mean is the score", gt=0)
-    temperature: float | None = key(None, "0 is greedy; null: 0 for one sample, 0.7 for several", ge=0)
-    batch: int = key(1, "questions per batch", gt=0)
-    rubrics: list[str] = key(["physics", "instruction"], "physics, instruction, or paths of YAML files")
 
 
 @dataclass
@@ -329,6 +299,7 @@ class Config:
     measures: Measures = key(Measures, "further measures")
     judge: Judge = key(Judge, "scores")
     tracking: Tracking = key(Tracking, "dashboard")
+    sweep: Sweep = key(Sweep, "arms, tuning and claims; only `cosmos-exp sweep` reads it")
     margins: dict[str, float] = key(
         MARGINS, "margins of equivalence per measure; the report tests whether two adapters differ by less"
     )

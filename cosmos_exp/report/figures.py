@@ -9,13 +9,12 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmos_exp.config.layers import update_scale
 from cosmos_exp.config.measures import measure_info, split_main
-from cosmos_exp.config.schema import Adapter
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.report.horizon import Curve, curve_measures, mean_curve
 from cosmos_exp.report.results import NO_SCORES, Results, cost
 from cosmos_exp.report.spectrum import effective_rank, update_spectra
+from cosmos_exp.report.tuning_figure import tuning_figure
 from cosmos_exp.report.variants import Variant, scenes_of
 from cosmos_exp.statistics.scores import MeasureSummary
 
@@ -42,6 +41,7 @@ def draw_all(results: Results, out: Path) -> list[Path]:
     kinds: dict[str, Callable[[Results], Figure | None]] = {
         "loss": loss_curves,
         "rank": by_rank,
+        "tuning": tuning_figure,
         "horizon": horizon_curves,
         "differences": forest,
         "cost": cost_against_score,
@@ -125,9 +125,9 @@ def by_rank(results: Results) -> Figure | None:
                 _band(ax, results.table[v.name][measure], "base")
         for r in results.references:
             _band(ax, r.table.get(measure, NO_SCORES), r.name)
-        for kind in dict.fromkeys(v.adapter["kind"] for v in adapted):
-            own = [v for v in adapted if v.adapter.get("kind") == kind]
-            _points(ax, [(v.adapter["rank"], results.table[v.name][measure]) for v in own], kind)
+        for kind, cut in dict.fromkeys((v.adapter["kind"], v.truncated_from) for v in adapted):
+            own = [v for v in adapted if (v.adapter["kind"], v.truncated_from) == (kind, cut)]
+            _points(ax, [(v.adapter["rank"], results.table[v.name][measure]) for v in own], kind, cut)
         ax.set_xscale("log", base=2)
         ax.set_xticks(ranks, [str(r) for r in ranks])
         ax.minorticks_off()
@@ -148,14 +148,18 @@ def _band(ax: Axes, summary: MeasureSummary, name: str) -> None:
         ax.axhspan(low, high, color=COLORS[name], alpha=0.12, lw=0)
 
 
-def _points(ax: Axes, summaries: list[tuple[int, MeasureSummary]], kind: str) -> None:
-    """Means over the rank with error bars."""
-    shift = SHIFTS.get(kind, 1.0)
+def _points(ax: Axes, summaries: list[tuple[int, MeasureSummary]], kind: str, cut: str | None) -> None:
+    """Means over the rank with error bars; `cut`: of adapters truncated from this variant."""
+    shift = SHIFTS.get(kind, 1.0) * (1.06 if cut else 1.0)
     found = [(r * shift, s["mean"], *_errors(s)) for r, s in summaries if s["mean"] is not None]
     if found:
         x, y, low, high = np.array(sorted(found)).T
         color, marker, label = COLORS.get(kind, OTHER), MARKERS.get(kind, "^"), LABELS.get(kind, kind)
-        ax.errorbar(x, y, [low, high], color=color, marker=marker, ms=5, capsize=3, lw=1.2, label=label)
+        label, style = (f"{label} truncated from {cut}", ":") if cut else (label, "-")
+        fill = "white" if cut else color
+        ax.errorbar(
+            x, y, [low, high], color=color, marker=marker, mfc=fill, ms=5, capsize=3, lw=1.2, ls=style, label=label
+        )
 
 
 def horizon_curves(results: Results) -> Figure | None:
@@ -258,7 +262,7 @@ def cost_against_score(results: Results) -> Figure | None:
 def spectra(results: Results) -> Figure | None:
     """Singular values of each update by kind of layer, mean over layers; the effective rank in the legend."""
     own = [v for v in _adapted(results) if v.done[0].folder.adapter_file.is_file()]
-    found = [update_spectra(v.done[0].folder.adapter_file, _scale(v)) for v in own]
+    found = [update_spectra(v.done[0].folder.adapter_file) for v in own]
     kinds = sorted({k for s in found for k in s})
     if not kinds:
         return None
@@ -278,8 +282,3 @@ def spectra(results: Results) -> Figure | None:
         ax.legend(fontsize=6, title="effective rank", title_fontsize=6)
     figure.supxlabel("index of the singular value of scale x B A, mean over layers", fontsize=9)
     return figure
-
-
-def _scale(variant: Variant) -> float:
-    adapter = variant.adapter
-    return update_scale(Adapter(rank=adapter["rank"], alpha=adapter["alpha"], scaling=adapter["scaling"]))

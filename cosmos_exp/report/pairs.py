@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from cosmos_exp.config.hashing import with_added_keys
 from cosmos_exp.config.measures import MARGINS, measure_info
 from cosmos_exp.errors import UserError
 from cosmos_exp.report.variants import Run, Variant, fingerprint, measures_of, scenes_of
@@ -51,7 +53,8 @@ def _test_set(run: Run) -> object:
 
 
 def _generation(run: Run) -> object:
-    return {k: v for k, v in run.config.get("generation", {}).items() if k not in _NEUTRAL_GENERATION}
+    settings = with_added_keys("generation", run.config.get("generation") or {})
+    return {k: v for k, v in settings.items() if k not in _NEUTRAL_GENERATION}
 
 
 def _judge(run: Run) -> object:
@@ -125,20 +128,34 @@ def check_comparable(variants: list[Variant]) -> None:
 
 
 def _rest(v: Variant, *without: str) -> str:
-    """Fingerprint of data, training, model and adapter, without alpha and the given adapter keys."""
+    """Fingerprint of data, training, model and adapter, without alpha, the given adapter keys, and the arm's tuned keys."""
     config = v.runs[0].config
-    adapter = {k: x for k, x in v.adapter.items() if k not in (*without, "alpha")}
-    return fingerprint({k: config.get(k) for k in ("data", "training", "model")} | {"adapter": adapter})
+    adapter = {k: x for k, x in v.adapter.items() if k not in (*without, "alpha", "truncate_from")}
+    content = {k: config.get(k) for k in ("data", "training", "model")} | {"adapter": adapter}
+    tuned = sorted(v.tuned)
+    for name in tuned:
+        content = _without(content, name.split("."))
+    return fingerprint([content, tuned])
+
+
+def _without(content: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    """A nested dictionary without one entry."""
+    kept = {k: x for k, x in content.items() if k != path[0]}
+    if len(path) > 1 and isinstance(content.get(path[0]), dict):
+        kept[path[0]] = _without(content[path[0]], path[1:])
+    return kept
 
 
 def compared_pairs(variants: list[Variant]) -> list[tuple[Variant, Variant]]:
     """The pairs (a, b) that a report compares.
 
-    The base with each adapter; LoRA with DoRA of the same rank; the lowest with the highest rank of each kind.
+    The base with each adapter; LoRA with DoRA of the same rank; the lowest with the highest rank of each kind; a truncated
+    adapter with the one it was cut from and with the one trained at its rank. But for the tuned keys of their arms, the
+    adapters of a pair are trained the same.
     """
     done = [v for v in variants if v.done]
     pairs = [(a, b) for a in done if a.is_base for b in done if not b.is_base]
-    adapted = [v for v in done if not v.is_base]
+    adapted = [v for v in done if not v.is_base and v.truncated_from is None]
     for i, a in enumerate(adapted):
         for b in adapted[i + 1 :]:
             kinds = {a.adapter.get("kind"), b.adapter.get("kind")}
@@ -150,7 +167,16 @@ def compared_pairs(variants: list[Variant]) -> list[tuple[Variant, Variant]]:
         ends = sorted(own, key=lambda v: v.adapter.get("rank", 0))
         if len({v.adapter.get("rank") for v in ends}) > 1:
             pairs.append((ends[0], ends[-1]))
-    return pairs
+    return pairs + [(a, b) for b in done if b.truncated_from for a in adapted if _is_counterpart(a, b)]
+
+
+def _is_counterpart(trained: Variant, cut: Variant) -> bool:
+    """Whether a truncated variant was cut from a trained one, or has its kind, rank and training."""
+    same_sweep = trained.runs[0].folder.path.parent == cut.runs[0].folder.path.parent
+    if same_sweep and trained.name == cut.truncated_from:
+        return True
+    same = all(trained.adapter.get(k) == cut.adapter.get(k) for k in ("kind", "rank"))
+    return same and _rest(trained) == _rest(cut)
 
 
 def differences(variants: list[Variant], margins: dict[str, float]) -> list[Difference]:

@@ -35,6 +35,7 @@ class Results:
     variants: list[Variant]
     differences: list[Difference]
     notes: list[str]
+    comparable: bool = True
 
     @cached_property
     def measures(self) -> list[str]:
@@ -77,13 +78,18 @@ class Results:
         return f"{measure}{ARROWS[measure_info(measure).better]}{mark}"
 
     def best(self, measure: str) -> set[str]:
-        """The variants with the best mean; empty for fewer than two means or a measure without a better direction."""
+        """The variants with the best mean.
+
+        Empty where there is none: fewer than two means, all the same, no better direction, a measure that cannot be read as
+        quality, or runs that are not comparable.
+        """
         better = measure_info(measure).better
         values = {v: mean for v, row in self.table.items() if (mean := row[measure]["mean"]) is not None}
-        if not better or len(values) < 2:
+        if not better or len(values) < 2 or measure in self.warnings or not self.comparable:
             return set()
         top = max(values.values(), key=lambda x: better * x)
-        return {v for v, x in values.items() if math.isclose(x, top, rel_tol=1e-12)}
+        found = {v for v, x in values.items() if math.isclose(x, top, rel_tol=1e-12)}
+        return found if len(found) < len(values) else set()
 
 
 def mark_of(d: Difference) -> str:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import yaml
 
+from cosmos_exp.config.hashing import with_added_keys
 from cosmos_exp.config.measures import MEASURES
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
-from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.plain_text import plain_json
+from cosmos_exp.run_folder import SWEEP_FILE, RunFolder
 from cosmos_exp.statistics.cells import VideoKey
 from cosmos_exp.statistics.scores import ScoreRow, read_scores
 
@@ -27,7 +29,7 @@ class Run:
 
     @cached_property
     def config(self) -> JsonObject:
-        return yaml.safe_load(self.folder.config.read_text(encoding="utf-8")) or {}
+        return plain_json(yaml.safe_load(self.folder.config.read_text(encoding="utf-8"))) or {}
 
     @cached_property
     def manifest(self) -> JsonObject:
@@ -74,10 +76,24 @@ class Run:
 
 @dataclass
 class Variant:
-    """Runs of one configuration with several training seeds."""
+    """Runs of one configuration with several training seeds.
+
+    arm: its entry in the record of a sweep by arms; empty for other runs.
+    """
 
     name: str
     runs: list[Run] = field(default_factory=list)
+    arm: JsonObject = field(default_factory=dict)
+
+    @property
+    def tuned(self) -> JsonObject:
+        """The keys that were tuned for this variant alone, with their values."""
+        return self.arm.get("tuned") or {}
+
+    @property
+    def truncated_from(self) -> str | None:
+        """The variant whose adapters were cut to this one's rank; None if it was trained."""
+        return self.arm.get("truncated_from")
 
     @property
     def adapter(self) -> JsonObject:
@@ -121,15 +137,52 @@ def find_runs(folder: Path) -> list[RunFolder]:
     found = sorted(p.parent for p in folder.rglob("status.json") if (p.parent / "config.yaml").is_file())
     if not found:
         raise UserError(f"{folder}: no runs found (a run folder contains config.yaml and status.json)")
-    return [RunFolder(p) for p in found]
+    return [RunFolder(p) for p in found if not _is_set_aside(p, folder)]
+
+
+def _is_set_aside(run: Path, top: Path) -> bool:
+    """Whether a run lies in the folder of a sweep by arms and is none of its tests: a tuning run, or an earlier choice.
+
+    Args:
+        top: the folder that is reported; a record above it does not count, so that tuning runs can be looked at.
+    """
+    inside = run.relative_to(top)
+    records = [(top / parent, read_sweep(top / parent)) for parent in inside.parents]
+    return any(
+        record and str(run.relative_to(folder)) not in {r for arm in record["arms"] for r in arm["runs"]}
+        for folder, record in records
+    )
+
+
+def read_sweep(folder: Path) -> JsonObject:
+    """The record of a sweep by arms (sweep.json); empty if the folder has none.
+
+    Raises:
+        UserError: the record cannot be read.
+    """
+    file = folder / SWEEP_FILE
+    if not file.is_file():
+        return {}
+    try:
+        record: JsonObject = json.loads(file.read_text(encoding="utf-8"))
+        return record | {"arms": [{**a, "runs": [str(r) for r in a["runs"]]} for a in record["arms"]]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file}: not a record of a sweep ({error}). Remove it; `cosmos-exp sweep` writes it again."
+        ) from error
 
 
 def group_runs(folders: list[RunFolder]) -> list[Variant]:
     """The variants of the run folders: the base first, then by kind, rank and name. Names are unique."""
     found: dict[str, Variant] = {}
+    arms: dict[Path, JsonObject] = {}
     for folder in folders:
-        run = Run(folder)
-        found.setdefault(_identity(run), Variant(_name(run))).runs.append(run)
+        run, parent = Run(folder), folder.path.parent
+        if parent not in arms:
+            arms[parent] = {r: arm for arm in read_sweep(parent).get("arms", []) for r in arm["runs"]}
+        arm = arms[parent].get(folder.path.name, {})
+        key = _identity(run) + str(arm.get("name", ""))
+        found.setdefault(key, Variant(arm.get("name") or _name(run), arm=arm)).runs.append(run)
     taken: dict[str, int] = {}
     for variant in found.values():
         variant.runs.sort(key=lambda r: (r.seed, str(r.folder.path)))
@@ -138,8 +191,9 @@ def group_runs(folders: list[RunFolder]) -> list[Variant]:
             path = variant.runs[0].folder.path
             variant.name = f"{variant.name} ({path.parent.name}/{path.name})"
 
-    def order(v: Variant) -> tuple[bool, str, int, str]:
-        return (not v.is_base, str(v.adapter.get("kind")), v.adapter.get("rank", 0), v.name)
+    def order(v: Variant) -> tuple[bool, str, bool, int, str]:
+        cut = v.truncated_from is not None
+        return (not v.is_base, str(v.adapter.get("kind")), cut, v.adapter.get("rank", 0), v.name)
 
     return sorted(found.values(), key=order)
 
@@ -163,9 +217,11 @@ def fingerprint(content: object) -> str:
 def _identity(run: Run) -> str:
     """Fingerprint of everything in the configuration that can change a result, except the training seed."""
     keys = ("adapter", "model", "data", "training", "generation", "approximate")
-    content = {k: run.config.get(k) for k in keys}
+    content: JsonObject = {k: with_added_keys(k, run.config.get(k) or {}) for k in keys}
     if run.is_base:
         content["adapter"] = content["training"] = None
+    elif run.adapter.get("truncate_from"):  # the folder of the same arm with this run's seed
+        content["adapter"] = {k: v for k, v in run.adapter.items() if k != "truncate_from"} | {"truncated": True}
     return fingerprint(content)
 
 

@@ -36,6 +36,19 @@ def scene_run_cells(rows: Sequence[ScoreRow], measure: str, scenes: Scenes) -> V
     return scene_means([r["sample"] for r in own], values, scenes)
 
 
+def scene_scores(rows: Sequence[ScoreRow], scenes: Scenes) -> dict[str, float]:
+    """The mean score of each scene that has one: over training runs, and within them over prompts and noises.
+
+    Args:
+        rows: Of one measure.
+    """
+    by_scene: dict[str, list[ScoreRow]] = defaultdict(list)
+    for row in rows:
+        by_scene[scenes.get(row["sample"], row["sample"])].append(row)
+    found = {s: scene_run_cells(own, own[0]["measure"], scenes) for s, own in sorted(by_scene.items())}
+    return {s: float(np.nanmean(cells)) for s, cells in found.items() if len(cells)}
+
+
 def mean_interval(cells: Values) -> tuple[float | None, float | None, float | None]:
     """Mean over scenes, and its 95 % interval.
 

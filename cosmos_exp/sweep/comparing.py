@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
 
+OLD_DEFINITION = ("tse", "cse", "tse_moving", "cse_moving")  # they changed when the key sampson.repeats came
 ScoreKey = tuple[str, str, int]  # measure, sample, generation seed
 
 
@@ -58,10 +61,18 @@ def _scores(old: RunFolder, new: RunFolder) -> list[Comparison]:
             k in first and k in second and (first[k] is None) != (second[k] is None) for k in keys
         )
         gaps = [abs(a - b) for a, b in pairs if a is not None and b is not None]
-        text = f"{len(keys)} videos, largest difference {max(gaps, default=0):.3g}"
-        text += f", {in_one} scored in only one" if in_one else ""
+        text = f"{len(keys)} videos" + (f", largest difference {max(gaps):.3g}" if gaps else "")
+        text += f", {in_one} scored in only one of the runs" if in_one else ""
+        if measure in OLD_DEFINITION and _is_old(old) != _is_old(new):
+            text += "; one of the runs has an older definition of this measure"
         found.append(Comparison(measure, not in_one and not any(gaps), text))
     return found
+
+
+def _is_old(run: RunFolder) -> bool:
+    """Whether a run was measured before tse and cse became the cookbook's call."""
+    settings = yaml.safe_load(run.config.read_text(encoding="utf-8")) if run.config.is_file() else {}
+    return "repeats" not in (settings.get("sampson") or {})
 
 
 def _by_key(folder: RunFolder) -> dict[ScoreKey, float | None]:

@@ -61,7 +61,7 @@ def expand_sweep(name: str, folder: Path, overrides: Sequence[str], root: Path) 
     Raises:
         UserError: an invalid configuration, or two different runs with the same name.
     """
-    params = _sweeper_params(folder / f"{name}.yaml")
+    params = sweeper_params(folder / f"{name}.yaml")
     own = [o for o in overrides if not o.startswith("hydra")]
     jobs = expand([*(f"{k}={v}" for k, v in params.items()), *quote_choices(own)])
     swept = _keys_with_several_values(jobs)
@@ -86,7 +86,8 @@ def _keys_with_several_values(jobs: list[list[str]]) -> set[str]:
     return {key for key in _pairs(jobs[0]) if len({_pairs(job)[key] for job in jobs}) > 1}
 
 
-def _sweeper_params(file: Path) -> dict[str, str]:
+def sweeper_params(file: Path) -> dict[str, str]:
+    """The values that the sweep lists for each key, as Hydra's sweeper reads them."""
     params = OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params") or {}
     return {str(k): str(v) for k, v in params.items()}
 

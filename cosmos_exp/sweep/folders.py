@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -33,7 +34,10 @@ def with_run_dir(config: Config, overrides: list[str]) -> Config:
         return config
     old = load_config(file)
     old.run_dir = config.run_dir
-    if all(o.lstrip("+").startswith("run_dir=") for o in overrides):
+    if all(re.match(r"\+*(run_dir|judge\.url|judge\.api_key_env)=", o) for o in overrides):
+        for key in ("url", "api_key_env"):  # a record holds no password, and cannot name a key to send
+            if any(o.lstrip("+").startswith(f"judge.{key}=") for o in overrides):
+                setattr(old.judge, key, getattr(config.judge, key))
         return old
     fix = "Set another run_dir (or none) for a new run, or give only run_dir=… to resume the old one."
     check_same_training(old, config, Path(config.run_dir), fix)

@@ -50,7 +50,7 @@ def progress(run: SweepRun, state: str) -> tuple[str, str, str, str]:
 
 def states_table(runs: list[SweepRun]) -> Table:
     """The states of all runs now."""
-    table = Table("run", "state", "stage", "step", "loss", "training left", title=runs[0].folder.path.parent.name)
+    table = Table("run", "state", "stage", "step", "loss", "training left", title=runs[0].config.name)
     for run in runs:
         state = run.state()
         table.add_row(run.name, f"[{COLORS.get(state, 'white')}]{state}", *progress(run, state))

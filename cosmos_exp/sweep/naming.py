@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
+from cosmos_exp.config.layers import pattern_labels
 from cosmos_exp.config.schema import Config
 
 # The base model does not depend on these, as it is not trained.
 _TRAINING_ONLY = ("adapter", "rank", "alpha", "seed", "training")
 # `run_name` has its own words for these.
 _NAMED = {"adapter", "adapter.kind", "rank", "adapter.rank", "alpha", "adapter.alpha", "adapter.scaling", "seed"}
-_NAMED |= {"experiment"}
+_NAMED |= {"experiment", "adapter.rank_pattern", "adapter.alpha_pattern"}
 MAX_LENGTH = 120
 
 
@@ -25,6 +26,7 @@ def run_name(config: Config, swept: dict[str, str]) -> str:
     if not base:
         words += [f"a{adapter.alpha:g}"] if adapter.alpha != adapter.rank else []
         words += ["rslora"] if adapter.scaling == "rslora" else []
+        words += [label.replace(" ", "-") for label in pattern_labels(adapter)]
         words += [f"seed{config.seed}"] if config.seed else []
     for key, value in sorted(swept.items()):
         if key in _NAMED or (base and key.split(".")[0] in _TRAINING_ONLY):

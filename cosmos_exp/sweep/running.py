@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from cosmos_exp.config.composing import compose_config, register, to_config
 from cosmos_exp.config.paths import conf_dir
+from cosmos_exp.config.schema import Sweep
 from cosmos_exp.experiment.fork_server import start_server
 from cosmos_exp.experiment.launching import LOG_TO_FILE, run_isolated
 from cosmos_exp.sweep.expanding import SweepRun
@@ -53,4 +54,6 @@ def run_missing(
 
 def _run_one(composed: DictConfig) -> bool:
     """Hydra's task: one run of the sweep."""
-    return run_isolated(to_config(composed))
+    config = to_config(composed)
+    config.sweep = Sweep()
+    return run_isolated(config)

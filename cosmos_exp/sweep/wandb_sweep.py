@@ -46,7 +46,7 @@ def wandb_sweep(name: str, folder: Path | None = None) -> JsonObject:
     sweep = cast(JsonObject, OmegaConf.to_container(OmegaConf.load(folder / f"{name}.yaml")))
     swept = sweep.get("hydra", {}).get("sweeper", {}).get("params", {})
     fixed = dict(_choices(sweep.get("defaults", [])))
-    fixed |= _flat({k: v for k, v in sweep.items() if k not in ("defaults", "hydra", "name")})
+    fixed |= _flat({k: v for k, v in sweep.items() if k not in ("defaults", "hydra", "name", "sweep")})
     parameters: dict[str, JsonObject] = {"name": {"value": str(sweep.get("name", name))}}
     parameters |= {key: {"value": value} for key, value in fixed.items() if key not in swept}
     parameters |= {key: {"values": _values(key, values)} for key, values in swept.items()}
@@ -121,7 +121,8 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="write sweeps/wandb/*.yaml from sweeps/*.yaml")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a file differs")
     args = parser.parse_args(words)
-    texts = {sweeps_dir() / "wandb" / p.name: wandb_sweep_text(p.stem) for p in sorted(sweeps_dir().glob("*.yaml"))}
+    products = [p for p in sorted(sweeps_dir().glob("*.yaml")) if OmegaConf.select(OmegaConf.load(p), "hydra.sweeper")]
+    texts = {sweeps_dir() / "wandb" / p.name: wandb_sweep_text(p.stem) for p in products}  # W&B knows no phases
     changed = [path for path, text in texts.items() if not path.is_file() or path.read_text() != text]
     stale = sorted(set((sweeps_dir() / "wandb").glob("*.yaml")) - set(texts))
     for path in changed:

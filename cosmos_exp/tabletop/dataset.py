@@ -17,6 +17,7 @@ from cosmos_exp.tabletop.scene import VIEWS, Clip, Scene
 from cosmos_exp.tabletop.vocabulary import HANDS
 
 TRAIN_SEEDS, TEST_SEEDS = 1_000_000, 2_000_000
+SELECTION_SEED = 5_000  # selection scenes are TEST_SEEDS + 5000, 5001, …: no test set is that large
 # Part of the cache folder's name. Change it with every change of the rendered pixels, prompts or truth files;
 # tests/test_tabletop.py fails when pixels change.
 VERSION = "65049d83"
@@ -52,9 +53,12 @@ def data_folder(config: Config, cache_root: Path) -> tuple[Path, Path]:
     kind = Kind(data.look, (data.height, data.width // len(views)), data.num_frames, views)
     label = f"{data.look}-{'-'.join(views)}-{data.height}x{data.width}x{data.num_frames}-{VERSION}"
     train = cache_root / "data" / f"tabletop-{label}-train{data.train_clips}"
-    test = cache_root / "data" / f"tabletop-{label}-test{data.test_pairs}"
+    apart = f"-selection{data.selection_pairs}" if data.selection_pairs else ""
+    test = cache_root / "data" / f"tabletop-{label}-test{data.test_pairs}{apart}"
     make_clips(train, kind, data.train_clips, 0)
     make_pairs(test, kind, data.test_pairs, 0)
+    if data.selection_pairs:
+        make_pairs(test / "selection", kind, data.selection_pairs, SELECTION_SEED)
     return train, test
 
 

@@ -40,6 +40,8 @@ def prepare(context: RunContext) -> Inputs:
     with recorded_stage("prepare", context):
         model = ensure_model(config.model, cache_root(config))
         dataset = load_dataset(config, partial(progress, words="inspecting videos", unit="video", processes=processes))
+        for pair in dataset.pairs:
+            context.folder.video(pair.name, 0)  # a name that leaves the folder is found before training
         fingerprints = model.fingerprints()
         if processes.is_main:
             _record_inputs(context, dataset, model, fingerprints)
@@ -92,7 +94,9 @@ def _record_inputs(context: RunContext, dataset: Dataset, model: ModelFolder, fi
         data={
             "train": [c.clip.name for c in dataset.train],
             "validation": [c.clip.name for c in dataset.validation],
-            "test": [p.name for p in dataset.pairs],
+            "test": dataset.test,
+            "selection": dataset.selection,
+            "generated": config.generation.split,
             "scenes": scenes(dataset.pairs, dataset.held_out),
             "recorded": [p.name for p in dataset.pairs if has_recording(p)],
             "left_out": dataset.left_out,

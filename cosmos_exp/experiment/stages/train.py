@@ -9,12 +9,12 @@ from diffusers import CosmosTransformer3DModel
 from torch import nn
 
 from cosmos_exp.config.context import RunContext
-from cosmos_exp.config.hashing import stage_hash
-from cosmos_exp.config.layers import adapted_layers
+from cosmos_exp.config.hashing import own_keys, stage_hash
+from cosmos_exp.config.layers import adapted_layers, layer_ranks
 from cosmos_exp.config.schema import Config
 from cosmos_exp.experiment.stages.common import dtype_of, free_memory, recorded_stage
 from cosmos_exp.experiment.stages.prepare import Inputs
-from cosmos_exp.files import JsonObject, write_json
+from cosmos_exp.files import JsonObject, file_sha256, write_json
 from cosmos_exp.training.log import Mirror
 from cosmos_exp.training.loop import Trainer
 from cosmos_exp.training.model import AdaptedModel
@@ -22,7 +22,7 @@ from cosmos_exp.training.sample_order import sample_order
 from cosmos_exp.training.samples import SampleSource
 from cosmos_exp.training.speed import SpeedMeter
 from cosmos_exp.world import adapter as adapters
-from cosmos_exp.world.adapter_file import save_adapter
+from cosmos_exp.world.adapter_file import find_adapter, save_adapter
 from cosmos_exp.world.approximate import shrink_base
 from cosmos_exp.world.flops import training_flops
 from cosmos_exp.world.kernels import attention_kernel
@@ -41,6 +41,9 @@ def train(context: RunContext, inputs: Inputs, mirror: Mirror) -> None:
     trained = folder.stage_done("train", stage_hash(config, "train")) and folder.adapter_file.is_file()
     if config.adapter.kind == "none" or trained:
         return
+    if config.adapter.truncate_from:
+        _truncate(context, inputs)
+        return
     with recorded_stage("train", context):
         trainer, transformer = _trainer(context, inputs, mirror)
         summary = trainer.train()
@@ -51,6 +54,19 @@ def train(context: RunContext, inputs: Inputs, mirror: Mirror) -> None:
         del trainer, transformer
         inputs.encoders = None
         free_memory()
+
+
+def _truncate(context: RunContext, inputs: Inputs) -> None:
+    """Cut the adapter of another run to this run's rank, in place of a training."""
+    from cosmos_exp.world.adapter_truncation import truncate_adapter
+
+    config, folder = context.config, context.folder
+    source = find_adapter(folder.path / str(config.adapter.truncate_from))
+    with recorded_stage("train", context):
+        if context.processes.is_main:
+            file = truncate_adapter(source, folder.adapter, config.adapter.rank, _trained_on(context, inputs))
+            summary = {"adapter_mib": round(file.stat().st_size / 2**20, 3), "truncated_from": file_sha256(source)}
+            write_json(folder.metrics, folder.read(folder.metrics) | {"training": summary})
 
 
 def _trainer(context: RunContext, inputs: Inputs, mirror: Mirror) -> tuple[Trainer, CosmosTransformer3DModel]:
@@ -92,7 +108,7 @@ def training_cost(
     dora = config.adapter.kind == "dora"
     estimate = memory_estimate(keys, base, trainable, num_tokens(shape), config.hardware, shard, dora)
     layers = adapted_layers(keys, config.adapter.target_modules)
-    flops = training_flops(keys, shape, config.model.prompt_tokens, layers, config.adapter.rank)
+    flops = training_flops(keys, shape, config.model.prompt_tokens, layers, layer_ranks(layers, config.adapter))
     return list(estimate["checkpointing"]), flops
 
 
@@ -120,6 +136,6 @@ def _trained_on(context: RunContext, inputs: Inputs) -> JsonObject:
         "fingerprints": inputs.cache.fingerprints,
         "data_fingerprint": inputs.dataset.fingerprint,
         "config_hash": stage_hash(config, "train"),
-        "adapter": asdict(config.adapter),
+        "adapter": own_keys(config.adapter),
         "seed": config.seed,
     }

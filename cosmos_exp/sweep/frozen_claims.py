@@ -1,0 +1,205 @@
+"""Freeze the claims of a sweep when its first run starts: claims.json in the sweep's folder, with a hash over its content."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+
+from cosmos_exp.config.measures import MEASURES, measure_info
+from cosmos_exp.config.schema import Config, Tune
+from cosmos_exp.errors import UserError
+from cosmos_exp.files import JsonObject, write_json
+from cosmos_exp.provenance import now
+from cosmos_exp.report.frozen_claims import CLAIMS_FILE, arm_hash, read_claims, record_hash
+from cosmos_exp.statistics.claims import Claim, parse_claim
+from cosmos_exp.sweep.expanding import SweepRun
+from cosmos_exp.sweep.plan import SweepPlan
+
+# The configuration of an arm, in which tuned keys may have any value, and its training seeds.
+ArmPlan = tuple[Config, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class FrozenArm:
+    """An arm of the plan: its training seeds, and `arm_hash` of its configuration."""
+
+    training_seeds: list[int]
+    config_hash: str
+
+
+@dataclass(frozen=True)
+class FrozenPlan:
+    """What is frozen.
+
+    Attributes:
+        prompts: Text of each test prompt by its name; None if the data decide them later (held-out clips, a download).
+        measures: Direction and unit of the claimed measures.
+        tuning: How each arm's own values are chosen (the keys of `sweep.tune`); empty for a sweep without tuning.
+    """
+
+    claims: list[str]
+    margins: dict[str, float]
+    measures: dict[str, JsonObject]
+    prompts: dict[str, str] | None
+    generation_seeds: list[int]
+    arms: dict[str, FrozenArm]
+    tuning: JsonObject
+
+
+def frozen_plan(claims: Sequence[str], arms: Mapping[str, ArmPlan], tune: Tune | None = None) -> FrozenPlan:
+    """The plan of a sweep, checked.
+
+    Args:
+        arms: Every arm by the name that it has in the report.
+        tune: The tuning phase; None if there is none.
+
+    Raises:
+        UserError: A claim cannot be read, names no arm of the sweep or no measure, or is there twice.
+    """
+    parsed = check_claims(claims, list(arms))
+    first = next(iter(arms.values()))[0]
+    tuning = asdict(tune) if tune and tune.grid else {}
+    return FrozenPlan(
+        claims=[c.text for c in parsed],
+        margins=dict(first.margins),
+        measures={
+            c.measure: {"better": measure_info(c.measure).better, "unit": measure_info(c.measure).unit} for c in parsed
+        },
+        prompts=prompts_of(first) if parsed else None,
+        generation_seeds=list(first.generation.seeds),
+        arms={
+            name: FrozenArm(list(seeds), arm_hash(config, list(tuning.get("grid", {}))))
+            for name, (config, seeds) in arms.items()
+        },
+        tuning=tuning,
+    )
+
+
+def check_claims(claims: Sequence[str], arms: Sequence[str]) -> list[Claim]:
+    """The claims, read and checked against the arms of the sweep and the known measures.
+
+    Raises:
+        UserError: as `frozen_plan`.
+    """
+    parsed = [parse_claim(c) for c in claims]
+    for claim in parsed:
+        _known(claim, claim.measure, list(MEASURES), "measure")
+        for arm in (claim.a, claim.b):
+            _known(claim, arm, arms, "arm of this sweep")
+    texts = [" ".join(c.text.split()) for c in parsed]
+    twice = sorted({t for t in texts if texts.count(t) > 1})
+    if twice:
+        raise UserError(f"sweep.claims: {twice[0]!r} is there twice")
+    return parsed
+
+
+def _known(claim: Claim, name: str, names: Sequence[str], what: str) -> None:
+    if name not in names:
+        close = difflib.get_close_matches(name, names, 1)
+        hint = f"Did you mean {close[0]}?" if close else f"Choose from {', '.join(names)}."
+        raise UserError(
+            f"sweep.claims: {claim.text!r}: {name} is no {what}. {hint}\nFor a part of the sweep, give the claims about it "
+            "(sweep.claims=[] for none)."
+        )
+
+
+def freeze_product(runs: Sequence[SweepRun]) -> str | None:
+    """`freeze_claims` for a sweep that is a product of values. Call it whenever the sweep starts, before its runs.
+
+    Raises:
+        UserError: as `frozen_plan` and `freeze_claims`.
+    """
+    return freeze_claims(runs[0].folder.path.parent, frozen_plan(runs[0].config.sweep.claims, arms_of(runs)))
+
+
+def freeze_arms(plan: SweepPlan) -> str | None:
+    """`freeze_claims` for a sweep by arms. Call it whenever the sweep starts, before its tuning runs.
+
+    Raises:
+        UserError: as `frozen_plan` and `freeze_claims`.
+    """
+    seeds = list(plan.sweep.seeds)
+    arms = {a.name: (a.config, [a.config.seed] if a.is_base or not seeds else seeds) for a in plan.arms}
+    return freeze_claims(plan.folder, frozen_plan(plan.sweep.claims, arms, plan.sweep.tune))
+
+
+def arms_of(runs: Sequence[SweepRun]) -> dict[str, ArmPlan]:
+    """The arms of a sweep that is a product of values: its runs by name without the training seed."""
+    found: dict[str, tuple[Config, list[int]]] = {}
+    for run in runs:
+        name = re.sub(r"-seed\d+(?=-|$)", "", run.name)
+        found.setdefault(name, (run.config, []))[1].append(run.config.seed)
+    return dict(found)
+
+
+def prompts_of(config: Config) -> dict[str, str] | None:
+    """Text of each test prompt by its name, from the folder of test pairs; nothing is downloaded.
+
+    Raises:
+        UserError: a setting names data that do not exist.
+    """
+    from cosmos_exp.data.dataset import SELECTION, split_pairs
+    from cosmos_exp.data.location import ensure_data, find_data
+    from cosmos_exp.data.readers.pairs import read_test_pairs
+
+    if find_data(config).path is None and not config.data.builder:
+        return None
+    _, tests = ensure_data(config)
+    if tests is None:
+        return None
+    pairs = read_test_pairs(tests, [])
+    apart = read_test_pairs(tests / SELECTION, []) if (tests / SELECTION).is_dir() else []
+    pairs, _ = split_pairs(pairs, apart, config, tests)
+    return {p.name: p.prompt for p in pairs[: config.generation.max_prompts]}
+
+
+def freeze_claims(sweep_folder: Path, plan: FrozenPlan) -> str | None:
+    """Write claims.json, or record a change in its history. The same plan again changes nothing.
+
+    A plan without claims is not recorded, unless it withdraws claims that were frozen before.
+
+    Returns:
+        A sentence for the terminal; None if nothing was written.
+
+    Raises:
+        UserError: claims.json was changed by hand.
+    """
+    content: JsonObject = asdict(plan)
+    old = read_claims(sweep_folder)
+    file = sweep_folder / CLAIMS_FILE
+    if old and not old.intact:
+        raise UserError(
+            f"{file}: changed by hand (its hash does not fit). Restore it, and change sweep.claims in the sweep's YAML "
+            "instead. If you remove the file, the claims count as made at the next start."
+        )
+    scored = has_test_scores(sweep_folder)
+    if old and None in (old.content["prompts"], plan.prompts) and (scored or plan.prompts is None):
+        content["prompts"] = old.content["prompts"]  # data that came, or went, later are no change of the plan
+    if (not old and not plan.claims) or (old and old.content == content):
+        return None
+    history = old.versions if old else []
+    record: JsonObject = {"frozen": now(), "after_scores": scored, "content": content, "history": history}
+    record["sha256"] = record_hash(record)
+    write_json(file, record)
+    count = f"{len(plan.claims)} claim{'s' if len(plan.claims) != 1 else ''}"
+    done = f"{count} {'changed' if old else 'frozen'}: {file} (sha256 {record['sha256'][:12]})"
+    return f"{done}, after the first score; the report shows this with its date" if scored else done
+
+
+def has_test_scores(sweep_folder: Path) -> bool:
+    """Whether a run below the folder has a score of a test video, also one set aside under an earlier configuration.
+
+    Scores of selection prompts do not count.
+    """
+    for file in sweep_folder.rglob("scores*.jsonl"):
+        config = file.parent / "config.yaml"  # the scores of references have none beside them
+        if file.stat().st_size and config.is_file():
+            generation = (yaml.safe_load(config.read_text(encoding="utf-8")) or {}).get("generation") or {}
+            if generation.get("split", "test") == "test":
+                return True
+    return False

@@ -1,0 +1,296 @@
+"""Sweeps by arms: the plan, the choice of each arm's values, both phases resumed, and what the report says of them."""
+
+import json
+import math
+import signal
+
+import numpy as np
+import pytest
+from conftest import SMALL, wait_until
+
+from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.hashing import stage_hash
+from cosmos_exp.config.paths import sweeps_dir
+from cosmos_exp.config.record import load_config, save_config
+from cosmos_exp.errors import UserError
+from cosmos_exp.files import file_sha256, read_json_lines
+from cosmos_exp.report.pairs import compared_pairs
+from cosmos_exp.report.tuning import tuning_markdown, tuning_notes, tunings
+from cosmos_exp.report.variants import find_runs, group_runs
+from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.statistics.selection import choose_point
+from cosmos_exp.sweep.plan import read_plan, truncated_alpha, word
+from cosmos_exp.sweep.planned import planned_runs
+from cosmos_exp.sweep.tuning import write_record
+
+TEXT = """
+defaults: [config, _self_]
+name: mine
+data: {test_pairs: 1, selection_pairs: 2}
+sweep:
+  arms:
+    base: {adapter: none}
+    lora-r4: {adapter: lora, adapter.rank: 4}
+    lora-r8: {adapter: lora, rank: 8}
+    cut: {truncate: {from: lora-r8, rank: [2, 4]}}
+  tune:
+    grid: {training.learning_rate: [0.001, 0.002, 0.004]}
+    by: instruction
+    overrides: {training.max_steps: 3}
+  seeds: [0, 1]
+"""
+
+
+@pytest.fixture
+def plan_of(tmp_path):
+    def plan(*overrides, text=TEXT):
+        file = tmp_path / "mine.yaml"
+        file.write_text(text)
+        return read_plan(file, overrides, tmp_path)
+
+    return plan
+
+
+def fake_tuning(plan, scores):
+    """Finished tuning runs with the given mean instruction score on two scenes."""
+    for tuning in plan.tuning:
+        folder, config = tuning.run.folder, tuning.run.config
+        folder.path.mkdir(parents=True, exist_ok=True)
+        save_config(config, folder.config)
+        score = scores[tuning.arm, tuning.values["training.learning_rate"]]
+        rows = [
+            {
+                "sample": f"s{i}",
+                "seed": 0,
+                "measure": "instruction",
+                "value": score + d,
+                "prompt": "p",
+                "video": f"s{i}__seed0.mp4",
+                "detail": {},
+            }
+            for i, d in ((0, -0.1), (1, 0.1))
+        ]
+        folder.scores.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        folder.update_manifest(
+            stages={"evaluate": {"config_hash": stage_hash(config, "evaluate")}},
+            data={"scenes": {"s0": "a", "s1": "b"}},
+        )
+        folder.set_status("done", "record")
+
+
+def test_the_plan_tunes_each_trained_arm_on_selection_prompts_with_other_seeds(plan_of):
+    plan = plan_of()
+    assert [t.run.name for t in plan.tuning] == [
+        f"tune/{arm}-learning_rate{rate}" for arm in ("lora-r4", "lora-r8") for rate in (0.001, 0.002, 0.004)
+    ]
+    for tuning in plan.tuning:
+        config = tuning.run.config
+        assert (config.generation.split, config.seed, config.training.max_steps) == ("selection", 100, 3)
+        assert config.data.split_seed == 0  # both phases hold out the same data
+    now = planned_runs(plan)
+    assert list(now.tests) == ["base"]
+    assert now.waiting == ["lora-r4", "lora-r8", "cut-r2", "cut-r4"]
+    assert plan_of("sweep.tune.by=validation_loss", "data.validation_videos=1").tuning[
+        0
+    ].run.config.generation.split == ("none")
+    assert plan_of(text="defaults: [config, _self_]\nname: plain\n") is None
+
+
+def test_each_arm_is_tested_at_its_own_best_value(plan_of):
+    plan = plan_of()
+    best = {"lora-r4": 0.004, "lora-r8": 0.002}
+    fake_tuning(plan, {(a, r): 4.0 - abs(math.log2(r / best[a])) for a in best for r in (0.001, 0.002, 0.004)})
+    now = planned_runs(plan)
+    assert {a: c.chosen for a, c in now.choices.items()} == {a: {"training.learning_rate": r} for a, r in best.items()}
+    assert now.choices["lora-r4"].edges == ["training.learning_rate"]  # the largest that was tried
+    assert now.choices["lora-r8"].edges == []
+    names = {arm: [r.name for r in runs] for arm, runs in now.tests.items()}
+    assert names == {
+        "base": ["base"],
+        "lora-r4": ["lora-r4-learning_rate0.004", "lora-r4-learning_rate0.004-seed1"],
+        "lora-r8": ["lora-r8-learning_rate0.002", "lora-r8-learning_rate0.002-seed1"],
+        "cut-r2": ["cut-r2-learning_rate0.002", "cut-r2-learning_rate0.002-seed1"],
+        "cut-r4": ["cut-r4-learning_rate0.002", "cut-r4-learning_rate0.002-seed1"],
+    }
+    cut = now.tests["cut-r2"][1].config
+    assert (cut.adapter.rank, cut.adapter.alpha) == (2, 2.0)
+    assert cut.adapter.truncate_from == "../lora-r8-learning_rate0.002-seed1"
+    assert now.tests["lora-r4"][0].config.generation.split == "test"
+
+    more = plan_of("sweep.tune.grid={training.learning_rate:[0.001,0.002,0.004,0.008]}")
+    states = [t.run.state() for t in more.tuning]
+    assert states.count("missing") == 2  # a rate more: one run per arm
+    assert planned_runs(more).waiting
+
+
+def test_the_report_knows_arms_and_choices_and_leaves_tuning_runs_out(plan_of):
+    plan = plan_of()
+    fake_tuning(plan, {(a, r): r for a in ("lora-r4", "lora-r8") for r in (0.001, 0.002, 0.004)})
+    now = planned_runs(plan)
+    write_record(plan, now.choices, now.tests)
+    for runs in now.tests.values():
+        for run in runs:
+            run.folder.path.mkdir(parents=True)
+            save_config(run.config, run.folder.config)
+            run.folder.set_status("done", "record")
+    (plan.folder / "lora-r4-learning_rate0.001").mkdir()  # tested before another rate was added to the grid
+    old = plan.folder / "lora-r4-learning_rate0.001"
+    for name in ("config.yaml", "status.json"):
+        (old / name).write_bytes((plan.folder / "lora-r4-learning_rate0.004" / name).read_bytes())
+
+    variants = group_runs(find_runs(plan.folder))
+    assert [(v.name, len(v.runs)) for v in variants] == [
+        ("base", 1),
+        ("lora-r4", 2),
+        ("lora-r8", 2),
+        ("cut-r2", 2),
+        ("cut-r4", 2),
+    ]
+    pairs = [(a.name, b.name) for a, b in compared_pairs(variants)]
+    assert ("lora-r4", "lora-r8") in pairs  # different rates, but both are tuned
+    assert ("lora-r4", "cut-r4") in pairs  # trained and truncated at one rank
+    assert ("lora-r8", "cut-r2") in pairs
+    found = tunings(variants)
+    text = tuning_markdown(found[0])
+    assert "| **lora-r4** | **0.004** | **0.004" in text
+    assert "at the edge of the grid" in text
+    assert any("chosen by instruction on the selection prompts" in n for n in tuning_notes(variants, found))
+
+
+def test_the_most_cautious_value_within_a_standard_error_of_the_best_is_chosen():
+    """Golden values by hand: paired differences to the best have mean 0.5 or 0.1, and a standard error of 0.16."""
+    noise = np.array([-0.4, 0.0, 0.4, 0.0])  # standard deviation (ddof 1) 0.3266, standard error 0.1633
+    best = {str(i): 4.0 for i in range(4)}
+    worse = {str(i): 3.5 + d for i, d in enumerate(noise)}
+    close = {str(i): 3.9 + d for i, d in enumerate(noise)}
+    assert choose_point([worse, close, best], 1) == 2
+    assert choose_point([worse, close, best], 1, "one_standard_error") == 1
+    assert choose_point([worse, best], 1, "one_standard_error") == 1
+    assert choose_point([{k: -v for k, v in p.items()} for p in (worse, close, best)], -1, "one_standard_error") == 1
+    assert choose_point([{}, best, best], 1) == 1
+    assert choose_point([{}, {}], 1) is None
+    assert choose_point([{"a": 1.0}, {"b": 2.0}], 1, "one_standard_error") == 1  # no scene in common
+
+
+def test_untuned_arms_are_labelled(plan_of):
+    text = TEXT.replace("    grid: {training.learning_rate: [0.001, 0.002, 0.004]}\n", "    grid: {}\n")
+    plan = plan_of(text=text)
+    assert not plan.tuning
+    now = planned_runs(plan)
+    write_record(plan, now.choices, now.tests)
+    for run in now.runs:
+        run.folder.path.mkdir(parents=True)
+        save_config(run.config, run.folder.config)
+        run.folder.set_status("done", "record")
+    variants = group_runs(find_runs(plan.folder))
+    assert any("at a shared learning rate (0.003)" in n for n in tuning_notes(variants, tunings(variants)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("by: instruction", "by: beauty", "sweep.tune.by=beauty: choose validation_loss or a measure"),
+        ("seeds: [0, 1]", "seeds: [0, 100]", "that is not a test seed"),
+        ("adapter.rank: 4}", "training.learning_rate: 1.0}", "the arm lora-r4 sets this key itself"),
+        ("from: lora-r8", "from: base", "name a trained arm that is listed above it: lora-r4, lora-r8"),
+        ("rank: [2, 4]}", "rank: [16]}", "truncate.rank=16: must be a number from 1 to 8"),
+        ("lora-r4:", "tune:", "sweep.arms.tune: not a name for an arm"),
+        ("[0.001, 0.002, 0.004]", "0.001", "expected a list of values"),
+        ("{adapter: none}", "5", "sweep.arms.base: expected keys with values"),
+    ],
+)
+def test_a_wrong_plan_is_refused_by_its_key(plan_of, old, new, said):
+    assert old in TEXT
+    with pytest.raises(UserError) as error:
+        plan_of(text=TEXT.replace(old, new, 1))
+    assert said in str(error.value)
+
+
+def test_a_product_of_values_can_be_tuned_too(tmp_path):
+    words = ["sweep.tune.grid={training.learning_rate:[0.001,0.002]}", "sweep.seeds=[0,1]"]
+    plan = read_plan(sweeps_dir() / "lora_vs_dora.yaml", words, tmp_path)
+    assert [a.name for a in plan.arms] == ["base", "lora-r8", "lora-r32", "dora-r8", "dora-r32"]
+    assert len(plan.tuning) == 8
+
+
+def test_several_values_on_the_command_line_are_refused(plan_of):
+    with pytest.raises(UserError, match="several values"):
+        plan_of("seed=0,1")
+
+
+def test_truncation_keeps_the_scale():
+    for scaling in ("standard", "rslora"):
+        config = compose_config(["adapter.rank=16", "adapter.alpha=24", f"adapter.scaling={scaling}"]).adapter
+        alpha = truncated_alpha(config, 4)
+        power = 0.5 if scaling == "rslora" else 1.0
+        assert alpha / 4**power == pytest.approx(24 / 16**power)
+
+
+def test_words_survive_hydra():
+    values = {"data.prompt_prefix": 'it\'s a "test": {a}', "generation.seeds": [0, 3], "model.revision": None}
+    values |= {"training.condition_frames": {1: 1.0}, "hardware.compile": True}
+    config = compose_config([word(k, v) for k, v in values.items()])
+    assert config.data.prompt_prefix == values["data.prompt_prefix"]
+    assert config.generation.seeds == [0, 3]
+    assert config.model.revision is None
+    assert config.hardware.compile is True
+
+
+def test_the_record_of_a_run_has_no_sweep(plan_of, tmp_path):
+    config = compose_config(["sweep.seeds=[0,1]"])
+    save_config(config, tmp_path / "config.yaml")
+    assert "sweep:" not in (tmp_path / "config.yaml").read_text()
+    assert load_config(tmp_path / "config.yaml").sweep.seeds == []
+
+
+RUNNING = """
+defaults: [config, _self_]
+name: mine
+sweep:
+  arms:
+    base: {adapter: none}
+    lora-r4: {adapter: lora, adapter.rank: 4}
+    cut: {truncate: {from: lora-r4, rank: [1]}}
+  tune:
+    grid: {training.learning_rate: [0.001, 0.01]}
+    by: word_side
+  seeds: [0, 1]
+"""
+
+
+def test_both_phases_of_a_killed_sweep_are_finished_by_the_same_command(start, cli, tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine.yaml").write_text(RUNNING)
+    sweep, log = tmp_path / "outputs" / "sweeps" / "mine", tmp_path / "log.txt"
+    words = ["sweep", "mine.yaml", *SMALL, "training.max_steps=6", "training.epochs=9", "data.selection_pairs=1"]
+    words += ["generation.num_steps=1", "sampson.enabled=false", "measures.references=false"]
+    words += ["measures.recording=false", "measures.motion=false"]
+    second = RunFolder(sweep / "tune" / "lora-r4-learning_rate0.01")
+    child = start(*words, log=log, cwd=tmp_path)
+    wait_until(lambda: len(read_json_lines(second.train_log)) >= 3 or child.poll() is not None)
+    child.kill()
+    assert child.wait(60) == -signal.SIGKILL
+    wait_until(lambda: not second.is_locked())
+    assert not (sweep / "base").exists()  # tested after the tuning only
+
+    monkeypatch.chdir(tmp_path)
+    assert cli(*words) == 0, capsys.readouterr().err
+    out = capsys.readouterr().out
+    assert "lora-r4: training.learning_rate=" in out
+    assert "(at the edge of the grid: extend training.learning_rate)" in out
+    assert len(second.manifest["starts"]) == 2
+    record = json.loads((sweep / "sweep.json").read_text())
+    assert [(a["name"], len(a["runs"])) for a in record["arms"]] == [("base", 1), ("lora-r4", 2), ("cut-r1", 2)]
+    points = record["tuning"]["choices"][0]["points"]
+    best = max(points, key=lambda p: p["score"])
+    assert record["arms"][1]["tuned"] == best["values"]
+    trained, cut = (RunFolder(sweep / record["arms"][i]["runs"][1]) for i in (1, 2))
+    assert cut.read(cut.metrics)["training"]["truncated_from"] == file_sha256(trained.adapter_file)
+    assert not cut.train_log.exists()
+    data = trained.manifest["data"]
+    assert set(data["test"]).isdisjoint(data["selection"])
+    assert {r["sample"] for r in read_json_lines(second.scores)} == set(data["selection"])
+    assert {r["sample"] for r in read_json_lines(cut.scores)} == set(data["test"])
+    text = (sweep / "report.md").read_text()
+    assert "## Tuning" in text
+    assert "Each arm has its own training.learning_rate, chosen by word_side on the selection prompts" in text
+    assert (sweep / "figures" / "tuning.png").is_file()
