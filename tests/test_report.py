@@ -172,7 +172,7 @@ def test_margins_on_the_command_line(sweep, tmp_path, cli, capsys):
 
 def test_the_report_as_a_function(sweep, tmp_path):
     report = write_report(sweep, tmp_path, ["tse=0.1"])
-    assert [p.name for p in report.files] == ["report.md", "table.tex", "scores.csv", "sheet.png"]
+    assert [p.name for p in report.files] == ["report.md", "table.tex", "scores.csv", "report.json", "sheet.png"]
     assert all(p.is_file() for p in (*report.files, *report.figures, report.page))
     assert len(report.runs) == 5
     assert report.not_compared is None
@@ -234,12 +234,13 @@ def test_the_scale_of_the_update():
 def test_a_real_runs_report_with_its_spectrum(tmp_path, cli):
     assert cli("run", *SMALL, "rank=8", f"run_dir={tmp_path / 'lora-r8'}") == 0
     assert cli("report", tmp_path) == 0
+    assert cli("report", tmp_path, "--verify") == 0  # the evaluation recorded what it scored
     assert (tmp_path / "figures" / "spectrum.png").is_file()
     file = RunFolder(tmp_path / "lora-r8").adapter_file
     from safetensors.numpy import load_file
 
     weights = load_file(file)
-    spectra = update_spectra(file, 1.0)
+    spectra = update_spectra(file)
     name = "transformer.transformer_blocks.0.attn2.to_k.lora_{}.weight"
     whole = weights[name.format("B")].astype(np.float64) @ weights[name.format("A")].astype(np.float64)
     np.testing.assert_allclose(

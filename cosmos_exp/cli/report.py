@@ -1,4 +1,4 @@
-"""`cosmos-exp report DIR`: tables, figures and an HTML page from run folders."""
+"""`cosmos-exp report DIR`: tables, figures and an HTML page from run folders; with --verify, the check of a report."""
 
 from __future__ import annotations
 
@@ -6,17 +6,30 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cosmos_exp.errors import UserError
+
 if TYPE_CHECKING:
     from cosmos_exp.report.writing import WrittenReport
 
-HELP = "write tables, figures and an HTML page from one run, a sweep, or any folder of runs"
+HELP = "write tables, figures and an HTML page from one run, a sweep, or any folder of runs; or verify a report"
+EPILOG = """examples:
+  cosmos-exp report outputs/sweeps/rank                        write the report into the sweep's folder
+  cosmos-exp report outputs/sweeps/rank --out /tmp/rank        write it elsewhere
+  cosmos-exp report outputs/sweeps/rank --margin tse=0.1       another margin of equivalence
+  cosmos-exp report outputs/sweeps/rank --verify               check the report, its claims, scores and videos
+  cosmos-exp report docs/ablation --verify --without-videos    the same for records published without their videos
+
+--verify writes nothing. Exit code 1 if frozen claims were changed, a run is missing, a score file or video is not the one
+that was recorded, or a number of the report cannot be recomputed from the run folders. See docs/claims.md."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to `cosmos-exp`."""
-    parser = commands.add_parser("report", help=HELP, description=HELP)
+    parser = commands.add_parser(
+        "report", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dir", metavar="DIR", help="folder with runs")
-    parser.add_argument("--out", metavar="DIR", help="write the report to this folder (default: the folder with runs)")
+    parser.add_argument("--out", metavar="DIR", help="folder of the report (default: the folder with runs)")
     parser.add_argument(
         "--margin",
         action="append",
@@ -24,23 +37,46 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="MEASURE=NUMBER",
         help="margin of equivalence, e.g. instruction=0.25; repeatable (default: from the runs' configurations)",
     )
+    parser.add_argument("--verify", action="store_true", help="write nothing; check the report that is there")
+    parser.add_argument("--without-videos", action="store_true", help="with --verify: do not look at the videos")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the report and print its table. Exit code 1 if a run failed."""
+    """Write the report and print its table; exit code 1 if a run failed. With --verify check it instead."""
+    folder, out = Path(args.dir), Path(args.out) if args.out else None
+    if args.verify:
+        if args.margin:
+            raise UserError("--margin: a report is verified with the margins that it was written with. Leave it out.")
+        return verify(folder, out, not args.without_videos)
+    if args.without_videos:
+        raise UserError("--without-videos: belongs to --verify")
     from cosmos_exp.report.writing import write_report
 
-    report = write_report(Path(args.dir), Path(args.out) if args.out else None, args.margin or [])
+    report = write_report(folder, out, args.margin or [])
     print_report(report)
     return int(report.any_failed)
 
 
+def verify(folder: Path, out: Path | None, videos: bool) -> int:
+    """Check a report and print one line per check and finding. Exit code 1 if there is a finding."""
+    from cosmos_exp.report.terminal import print_checks
+    from cosmos_exp.report.verify import verify as checks_of
+
+    checks = checks_of(folder, out, videos)
+    print_checks(checks)
+    if not videos:
+        print("The videos were not checked (--without-videos).")
+    return int(not all(check.ok for check in checks))
+
+
 def print_report(report: WrittenReport) -> None:
-    """Print the table of runs and where the report is."""
-    from cosmos_exp.report.terminal import print_runs
+    """Print the table of runs, the claims, and where the report is."""
+    from cosmos_exp.report.terminal import print_claims, print_runs
 
     print_runs(report.runs)
+    if report.claims:
+        print_claims(report.claims)
     if report.not_compared:
         print(f"No differences are reported: {report.not_compared}")
     files = ", ".join(str(p.relative_to(report.out)) for p in report.files)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from cosmos_exp.config.measures import measure_info, split_main
 from cosmos_exp.report.formatting import interval, number
 from cosmos_exp.report.pairs import values_of
@@ -14,12 +16,17 @@ from cosmos_exp.statistics.intervals import MIN_RUNS
 from cosmos_exp.statistics.power import MOST_RUNS, MOST_SCENES, measured_design, runs_needed, scenes_needed
 
 
-def conclusions(results: Results) -> list[str]:
-    """One sentence per comparison in a main measure: better, worse, equivalent, or inconclusive."""
+def conclusions(results: Results, claimed: Set[tuple[str, frozenset[str]]] = frozenset()) -> list[str]:
+    """One sentence per comparison in a main measure: better, worse, equivalent, or inconclusive.
+
+    Args:
+        claimed: Measure and adapters of the comparisons that are left out, since frozen claims are about them.
+    """
     by_name = {v.name: v for v in results.variants}
     scenes = scenes_of(results.variants)
     main, _ = split_main(results.measures)
     own = [d for d in results.differences if d.mean is not None and d.measure in main]
+    own = [d for d in own if (d.measure, frozenset((d.a, d.b))) not in claimed]
     return [_sentence(d, by_name[d.a], by_name[d.b], scenes) for d in own]
 
 

@@ -14,6 +14,9 @@ import yaml
 from cosmos_exp.config.hashing import differences as config_differences
 from cosmos_exp.config.measures import measure_info, split_main
 from cosmos_exp.files import JsonObject
+from cosmos_exp.plain_text import printable
+from cosmos_exp.redaction import redacted
+from cosmos_exp.report.claims import ALL_EXPLORATORY, EXPLORATORY, ClaimsReport
 from cosmos_exp.report.conclusions import conclusions
 from cosmos_exp.report.formatting import number, summary_text
 from cosmos_exp.report.references import MEANINGS, Reference
@@ -57,7 +60,7 @@ class VideoRow:
     cells: list[VideoCell]
 
 
-def write_page(path: Path, results: Results, figures: list[Path]) -> None:
+def write_page(path: Path, results: Results, figures: list[Path], claims: ClaimsReport | None = None) -> None:
     """Write the page. The template escapes everything that comes from data (prompts, errors, names)."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -75,14 +78,30 @@ def write_page(path: Path, results: Results, figures: list[Path]) -> None:
         ],
         references=[_reference(r, results) for r in results.references],
         variants=[_variant(v, results) for v in results.variants],
-        conclusions=conclusions(results),
+        claims=_claims(claims) if claims else None,
+        conclusions_title=EXPLORATORY if claims else "Conclusions",
+        conclusions_note="" if claims or not results.differences else ALL_EXPLORATORY,
+        conclusions=conclusions(results, claims.pairs if claims else frozenset()),
         notes=results.notes,
         table_note=f"{INTERVAL_NOTE} {MARKS_NOTE}",
         rows=rows,
         left_out=left_out,
         figures=[{"name": f.stem, "data": _data_url(f, "image/png")} for f in figures],
     )
-    path.write_text(text, encoding="utf-8")
+    path.write_text(printable(text), encoding="utf-8")
+
+
+def _claims(claims: ClaimsReport) -> dict[str, object]:
+    """What the template shows of the frozen claims."""
+    head, rows = claims.table()
+    kinds = {"confirmed": "good", "refuted": "bad"}
+    return {
+        "heading": claims.heading,
+        "warnings": claims.warnings,
+        "head": head,
+        "rows": [{"cells": row, "kind": kinds.get(r.verdict, "")} for row, r in zip(rows, claims.results, strict=True)],
+        "notes": [claims.introduction.replace("`", ""), *claims.remarks()],
+    }
 
 
 def _data_url(path: Path, kind: str) -> str:
@@ -111,9 +130,9 @@ def _variant(variant: Variant, results: Results) -> dict[str, object]:
         },
         "losses": [_number(average(variant.training(k))) for k in ("train_loss", "validation_loss")],
         "cost": [number(value) for value in asdict(cost(variant)).values()],
-        "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True),
+        "config": yaml.safe_dump(redacted(run.config), sort_keys=False, allow_unicode=True),
         "differences": [] if run is first else config_differences(_plain(first.config), _plain(run.config)),
-        "manifest": json.dumps(run.manifest, indent=2, ensure_ascii=False),
+        "manifest": json.dumps(redacted(run.manifest), indent=2, ensure_ascii=False),
     }
 
 
@@ -162,14 +181,14 @@ def _first_video(variant: Variant, sample: str) -> tuple[list[ScoreRow], Path | 
     own = [r for r in run.scores if r["sample"] == sample]
     first = min((r["seed"] for r in own), default=None)
     own = [r for r in own if r["seed"] == first]
-    file = run.folder.videos / own[0]["video"] if own else None
+    file = run.folder.recorded_video(own[0]["video"]) if own else None
     return own, file if file and file.is_file() else None
 
 
 def _recording(variants: list[Variant], sample: str) -> tuple[list[ScoreRow], Path | None] | None:
     """The scores and the file of a prompt's recording; None if there is none."""
     for run in (run for v in variants for run in v.done):
-        file = run.folder.reference_video("real", sample)
+        file = run.folder.recorded(f"references/real/{sample}.mp4")
         if file.is_file():
             return [r for r in run.references("real") if r["sample"] == sample], file
     return None

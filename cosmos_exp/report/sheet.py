@@ -37,7 +37,7 @@ def contact_sheet(runs: list[RunFolder], names: list[str], out: Path, samples: i
     picked = _common_rows(runs, samples)
     if not picked:
         return False
-    columns = [[read_frames(run.videos / row["video"]) for run in runs] for row in picked]
+    columns = [[read_frames(run.recorded_video(row["video"])) for run in runs] for row in picked]
     width, height = columns[0][0][0].size
     rows_height = round(cell * height / width)
     wide = cell * len(MOMENTS)
@@ -65,7 +65,7 @@ def contact_sheet(runs: list[RunFolder], names: list[str], out: Path, samples: i
 def _common_rows(runs: list[RunFolder], samples: int) -> list[ScoreRow]:
     """One score of the first run for each prompt of which all runs have a video, with its lowest common seed."""
     scored = [
-        {(r["sample"], r["seed"]): r for r in read_scores(run.scores) if (run.videos / r["video"]).is_file()}
+        {(r["sample"], r["seed"]): r for r in read_scores(run.scores) if run.recorded_video(r["video"]).is_file()}
         for run in runs
     ]
     common = sorted(set.intersection(*(set(s) for s in scored))) if scored else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cosmos_exp.config.measures import measure_info, split_main
+from cosmos_exp.report.claims import ClaimsReport, verdict_text
 from cosmos_exp.report.formatting import interval, number, summary_text
 from cosmos_exp.report.references import MARK, MEANINGS
 from cosmos_exp.report.results import NO_SCORES, Results, average
@@ -64,8 +65,26 @@ def _measure_table(results: Results, measures: list[str], with_runs: bool) -> st
     return _markdown_table([*first, *(results.heading(m) for m in measures)], rows)
 
 
-def latex(results: Results) -> str:
-    """The main table for LaTeX (booktabs)."""
+def claims_markdown(claims: ClaimsReport) -> str:
+    """The section of the frozen claims: what limits them, the table, and why some are not shown."""
+    head, rows = claims.table()
+    parts = [f"## {claims.heading}\n", *(f"**{w}**\n" for w in claims.warnings)]
+    parts.append(_markdown_table(head, [[f"`{row[0]}`", *row[1:]] for row in rows]))
+    parts += [claims.introduction, *claims.remarks()]
+    return "\n".join(parts) + "\n"
+
+
+def _latex_claims(claims: ClaimsReport) -> list[str]:
+    """The verdicts as comments below the table."""
+    lines = [f"% {claims.heading} (sha256 {claims.record.sha256[:12]})."]
+    for r in claims.results:
+        p = f", p = {number(r.p_holm)} (Holm over {len(claims.results)})" if r.reason is None else ""
+        lines.append(f"% {r.claim.text}: {verdict_text(r)}{p}")
+    return [*lines, *(f"% {w}" for w in claims.warnings)]
+
+
+def latex(results: Results, claims: ClaimsReport | None = None) -> str:
+    """The main table for LaTeX (booktabs), and the verdicts of the claims as comments."""
     names, _ = split_main(results.measures)
     lines = [r"\begin{tabular}{l" + "r" * (1 + len(names)) + "}", r"\toprule"]
     heads = ["adapter", "train loss", *(_escape(m) + _LATEX_ARROWS[measure_info(m).better] for m in names)]
@@ -78,7 +97,8 @@ def latex(results: Results) -> str:
         row = [_escape(v.name), number(average(v.training("train_loss")))]
         row += [_latex_cell(results, v.name, m) for m in names]
         lines.append(" & ".join(row) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", f"% {_LATEX_NOTE}"]) + "\n"
+    notes = [f"% {_LATEX_NOTE}", *(_latex_claims(claims) if claims else [])]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes]) + "\n"
 
 
 def _latex_cell(results: Results, variant: str, measure: str) -> str:

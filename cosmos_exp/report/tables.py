@@ -10,6 +10,7 @@ from typing import cast
 
 from cosmos_exp.config.measures import ARROWS, MEASURES, measure_info, split_main
 from cosmos_exp.files import JsonObject
+from cosmos_exp.plain_text import cell
 from cosmos_exp.report.formatting import summary_text
 from cosmos_exp.run_folder import REFERENCES, RunFolder
 from cosmos_exp.statistics.scores import MeasureSummary, read_scores
@@ -94,7 +95,7 @@ def _cells(row: RunRow, measures: list[str]) -> list[str]:
 
 def notes(rows: list[RunRow]) -> list[str]:
     """What a reader must know beside the numbers: random weights, missing scores, errors."""
-    found = ["Mean [95 % interval over scenes: prompts with one first frame are one scene]; Sampson errors in pixels."]
+    found = ["Mean [95 % interval over scenes: prompts with one first frame are one scene]."]
     if any(r.random_weights for r in rows):
         found.append("The base model's weights are random: these numbers only show that the pipeline runs.")
     for row in rows:
@@ -120,6 +121,7 @@ def scores_csv(runs: list[RunFolder]) -> str:
         }
         for name, file in files.items():
             for r in read_scores(file):
-                values = [r["sample"], r["seed"], r["measure"], r["value"], r["prompt"], r["video"]]
-                writer.writerow([name, *values, json.dumps(r["detail"])])
+                values = [name, r["sample"], r["seed"], r["measure"], r["value"], r.get("prompt"), r["video"]]
+                values.append(json.dumps(r.get("detail")))
+                writer.writerow([cell(v) if isinstance(v, str) else v for v in values])
     return out.getvalue()

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from cosmos_exp.plain_text import one_line, printable
+from cosmos_exp.report.claims import ClaimsReport
 from cosmos_exp.report.tables import notes, run_row, table_columns, table_rows
 from cosmos_exp.run_folder import RunFolder
 
+if TYPE_CHECKING:
+    from cosmos_exp.report.verify import Check
+
+MOST_FINDINGS = 20  # of one check; the rest is counted
 WIDTH = 150  # columns when the output is not a terminal
 
 
@@ -19,12 +28,47 @@ def runs_table(runs: list[RunFolder]) -> Group:
     """The table of runs with its notes, for rich: one column per run and reference, or one row per run if they are many."""
     rows = [run_row(r) for r in runs]
     header, cells = table_rows(rows) if len(rows) > MOST_COLUMNS else table_columns(rows)
-    table = Table(*header)
+    table = _table(header)
     for row in cells:
-        table.add_row(*row)
-    return Group(table, *(Text(note) for note in notes(rows)))
+        table.add_row(*map(_text, row))
+    return Group(table, *map(_text, notes(rows)))
+
+
+def _table(head: Sequence[str]) -> Table:
+    """An empty table with these heads."""
+    table = Table()
+    for name in head:
+        table.add_column(_text(name))
+    return table
+
+
+def _text(text: str) -> Text:
+    """Text as it is: no markup of rich, no control characters."""
+    return Text(printable(text))
 
 
 def print_runs(runs: list[RunFolder]) -> None:
     """Print the table of runs."""
     Console(width=None if Console().is_terminal else WIDTH).print(runs_table(runs))
+
+
+def print_claims(claims: ClaimsReport) -> None:
+    """Print the frozen claims with their verdicts."""
+    head, rows = claims.table()
+    table = _table(head)
+    table.title, table.title_justify = _text(claims.heading), "left"
+    for row in rows:
+        table.add_row(*map(_text, row))
+    said = [*claims.warnings, *claims.remarks()]
+    Console(width=None if Console().is_terminal else WIDTH).print(Group(table, *map(_text, said)))
+
+
+def print_checks(checks: Sequence[Check]) -> None:
+    """Print one line per check, and below it what is wrong."""
+    width = max(len(c.name) for c in checks)
+    for check in checks:
+        print(f"{'ok    ' if check.ok else 'FAILED'}  {check.name:{width}}  {one_line(check.what)}")
+        for finding in check.findings[:MOST_FINDINGS]:
+            print(f"          {one_line(finding)}")
+        if len(check.findings) > MOST_FINDINGS:
+            print(f"          and {len(check.findings) - MOST_FINDINGS} more")

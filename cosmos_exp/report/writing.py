@@ -1,17 +1,23 @@
-"""The report of a folder of runs: report.md, table.tex, scores.csv, figures/, sheet.png and page.html."""
+"""The report of a folder of runs: report.md, report.json, table.tex, scores.csv, figures/, sheet.png and page.html."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import atomic_path, write_text
+from cosmos_exp.plain_text import markdown as plain_markdown
+from cosmos_exp.plain_text import printable
+from cosmos_exp.report.claims import ALL_EXPLORATORY, EXPLORATORY, ClaimsReport, claims_report
 from cosmos_exp.report.conclusions import cautions, conclusions
+from cosmos_exp.report.numbers import report_numbers
 from cosmos_exp.report.pairs import check_comparable, differences, margins_of, parse_margins
 from cosmos_exp.report.results import Results
-from cosmos_exp.report.sweep_tables import differences_markdown, latex, markdown
+from cosmos_exp.report.sweep_tables import claims_markdown, differences_markdown, latex, markdown
 from cosmos_exp.report.tables import notes, run_row, scores_csv
+from cosmos_exp.report.tuning import tuning_markdown, tuning_notes, tunings
 from cosmos_exp.report.variants import Variant, find_runs, group_runs
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.comparisons import Difference
@@ -28,6 +34,7 @@ class WrittenReport:
         page: The HTML page.
         runs: The runs that it covers.
         not_compared: Why there are no differences; None if there may be some.
+        claims: The frozen claims with their tests; None if there are none.
     """
 
     out: Path
@@ -36,11 +43,50 @@ class WrittenReport:
     page: Path
     runs: list[RunFolder]
     not_compared: str | None
+    claims: ClaimsReport | None = None
 
     @property
     def any_failed(self) -> bool:
         """Whether a run has failed."""
         return any(run.status.get("state") == "failed" for run in self.runs)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a report says. `texts` are its text files by name: they can be compared with those on disk."""
+
+    runs: list[RunFolder]
+    results: Results
+    claims: ClaimsReport | None
+    not_compared: str | None
+    texts: dict[str, str]
+
+
+def report_content(folder: Path, title: str, margins: list[str]) -> Content:
+    """The content of the report of all runs at or below `folder`.
+
+    Raises:
+        UserError: as `write_report`.
+    """
+    runs = find_runs(folder)
+    variants = group_runs(runs)
+    found, not_compared = _compare(variants, margins)
+    said = notes([run_row(r) for r in runs])
+    if not_compared:
+        said.append(f"No differences are reported: {not_compared}")
+    said += tuning_notes(variants, tunings(variants))
+    said += cautions(variants, found)
+    results = Results(title, variants, found, said, comparable=not not_compared)
+    said += results.warnings.values()
+    claims = claims_report(folder, variants)
+    numbers = report_numbers(results, claims, folder, margins)
+    texts = {
+        "report.md": plain_markdown(_markdown(results, claims)),
+        "table.tex": printable(latex(results, claims)),
+        "scores.csv": scores_csv(runs),
+        "report.json": json.dumps(numbers, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+    }
+    return Content(runs, results, claims, not_compared, texts)
 
 
 def write_report(folder: Path, out: Path | None = None, margins: list[str] | None = None) -> WrittenReport:
@@ -58,27 +104,19 @@ def write_report(folder: Path, out: Path | None = None, margins: list[str] | Non
     from cosmos_exp.report.page import write_page
     from cosmos_exp.report.sheet import contact_sheet
 
-    runs = find_runs(folder)
     out = out or folder
-    variants = group_runs(runs)
-    found, not_compared = _compare(variants, margins or [])
-    said = notes([run_row(r) for r in runs])
-    if not_compared:
-        said.append(f"No differences are reported: {not_compared}")
-    said += cautions(variants, found)
-    results = Results(out.absolute().name, variants, found, said)
-    said += results.warnings.values()
-    texts = {"report.md": _markdown(results), "table.tex": latex(results), "scores.csv": scores_csv(runs)}
-    for name, text in texts.items():
+    content = report_content(folder, out.absolute().name, margins or [])
+    results = content.results
+    for name, text in content.texts.items():
         write_text(out / name, text)
-    files = [out / name for name in texts]
+    files = [out / name for name in content.texts]
     figures = draw_all(results, out / "figures")
-    done = [v for v in variants if v.done]
+    done = [v for v in results.variants if v.done]
     if contact_sheet([v.done[0].folder for v in done], [v.name for v in done], out / "sheet.png"):
         files.append(out / "sheet.png")
     with atomic_path(out / "page.html") as temporary:
-        write_page(temporary, results, figures)
-    return WrittenReport(out, files, figures, out / "page.html", runs, not_compared)
+        write_page(temporary, results, figures, content.claims)
+    return WrittenReport(out, files, figures, out / "page.html", content.runs, content.not_compared, content.claims)
 
 
 def _compare(variants: list[Variant], margins: list[str]) -> tuple[list[Difference], str | None]:
@@ -92,11 +130,16 @@ def _compare(variants: list[Variant], margins: list[str]) -> tuple[list[Differen
         return [], str(error)
 
 
-def _markdown(results: Results) -> str:
-    parts = [f"# {results.title}\n", markdown(results)]
+def _markdown(results: Results, claims: ClaimsReport | None) -> str:
+    parts = [f"# {results.title}\n", *([claims_markdown(claims), "## Table\n"] if claims else []), markdown(results)]
     if results.differences:
-        parts += ["## Conclusions\n", _bullets(conclusions(results))]
+        if claims:
+            parts += [f"## {EXPLORATORY}\n", _bullets(conclusions(results, claims.pairs))]
+        else:
+            parts += ["## Conclusions\n", f"{ALL_EXPLORATORY}\n", _bullets(conclusions(results))]
         parts += ["## All comparisons\n", differences_markdown(results.differences)]
+    for tuning in tunings(results.variants):
+        parts += ["## Tuning\n", f"{tuning.heading[0].upper()}{tuning.heading[1:]}.\n", tuning_markdown(tuning)]
     return "\n".join([*parts, "## Notes\n", _bullets(results.notes)])
 
 

@@ -10,6 +10,7 @@ from cosmos_exp.config.tiling import tiling_of
 from cosmos_exp.data.swaps import word_pairs
 from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.stages.common import recorded_stage, set_aside
+from cosmos_exp.experiment.stages.evaluated import record_scores, record_videos
 from cosmos_exp.experiment.stages.prepare import Inputs
 from cosmos_exp.experiment.stages.references import recording_of, reference_videos, write_references
 from cosmos_exp.experiment.stages.tasks import probe_pairs, tested_pairs, video_tasks
@@ -41,6 +42,8 @@ def evaluate(context: RunContext, inputs: Inputs) -> None:
         if any(sets.values()):
             judge = load_judge(config.judge, processes.device, config.hardware.mixed_precision, config.seed)
         write_references(context, inputs)
+        if processes.is_main:  # the others wait in _score until this is written
+            record_videos(context, sets, (v.path for v in _probe_videos(context, inputs)))
         failure = None
         try:
             for scores, videos in sets.items():
@@ -93,21 +96,26 @@ def _score_words(context: RunContext, inputs: Inputs, videos: list[ScoredVideo])
         return  # the effect of a word is measured in units of the effect of another start noise
     probes = probe_pairs(config, dataset.pairs)
     pairs = word_pairs(tested_pairs(config, dataset.pairs) + probes, dataset.held_out)
-    extra = [
-        ScoredVideo(t.sample, t.seed, t.prompt, t.path, None, videos[0].conditioning)
-        for t in video_tasks(config, probes, dataset.held_out, folder.video)
-    ]
     words = [(p.a.name, p.b.name, p.words) for p in pairs]
-    score_word_effect(words, videos + extra, folder.scores, tiling_of(config.data))
+    score_word_effect(words, videos + _probe_videos(context, inputs), folder.scores, tiling_of(config.data))
+
+
+def _probe_videos(context: RunContext, inputs: Inputs) -> list[ScoredVideo]:
+    """The videos that only word_effect reads."""
+    config, dataset = context.config, inputs.dataset
+    conditioning = num_conditioning_frames(config.generation.mode)
+    tasks = video_tasks(config, probe_pairs(config, dataset.pairs), dataset.held_out, context.folder.video)
+    return [ScoredVideo(t.sample, t.seed, t.prompt, t.path, None, conditioning) for t in tasks]
 
 
 def _summarise(context: RunContext) -> None:
-    """Sort each scores.jsonl and write the means with their intervals to metrics.json."""
+    """Sort each scores.jsonl, record its hash, and write the means with their intervals to metrics.json."""
     folder = context.folder
     scenes = folder.manifest.get("data", {}).get("scenes", {})
     summary: JsonObject = {"measures": _sorted_summary(folder.scores, scenes)}
     if context.config.measures.references:
         summary["references"] = {kind: _sorted_summary(folder.reference_scores(kind), scenes) for kind in REFERENCES}
+    record_scores(folder, (folder.scores, *(folder.reference_scores(k) for k in REFERENCES)))
     write_json(folder.metrics, folder.read(folder.metrics) | summary)
 
 

@@ -1,0 +1,73 @@
+"""Hashes of what was scored, in the manifest: `cosmos-exp report --verify` checks scores and videos against them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from cosmos_exp.config.context import RunContext
+from cosmos_exp.config.hashing import stage_hash
+from cosmos_exp.files import file_sha256
+from cosmos_exp.metrics.interface import ScoredVideo
+from cosmos_exp.metrics.words.effect import MEASURE as WORD_EFFECT
+from cosmos_exp.provenance import now
+from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.statistics.scores import read_scores
+
+
+def record_videos(context: RunContext, sets: Mapping[Path, Sequence[ScoredVideo]], probes: Iterable[Path]) -> None:
+    """Record the hash of each video before it gets its first score.
+
+    A video that has a score keeps the hash that it had then, so a video that is replaced later does not fit. Videos that
+    an older version scored have no hash. A score file that was changed after the stage had ended is recorded, too.
+
+    Args:
+        sets: The videos by the file of their scores.
+        probes: Videos that only word_effect reads, under the names of other prompts.
+    """
+    folder = context.folder
+    before = folder.manifest.get("evaluated", {})
+    scored = _scored(sets, folder)
+    videos: dict[str, str] = {}
+    for path in dict.fromkeys([*_files(sets), *probes]):
+        name = _name(folder, path)
+        if path not in scored and path.is_file():
+            videos[name] = file_sha256(path)
+        elif name in before.get("videos", {}):
+            videos[name] = before["videos"][name]
+    files = [_name(folder, path) for path in sets if path.is_file()]
+    edited = {name: when for name, when in before.get("edited", {}).items() if name in files}
+    if folder.stage_done("evaluate", stage_hash(context.config, "evaluate")):
+        known = before.get("scores", {})
+        changed = [n for n in files if n in known and file_sha256(folder.path / n) != known[n]]
+        edited |= {name: now() for name in changed}
+    folder.update_manifest(evaluated={"videos": videos, "edited": edited})
+
+
+def record_scores(folder: RunFolder, files: Iterable[Path]) -> None:
+    """Record the hash of each score file that exists."""
+    folder.update_manifest(evaluated={"scores": {_name(folder, p): file_sha256(p) for p in files if p.is_file()}})
+
+
+def _name(folder: RunFolder, path: Path) -> str:
+    """The path inside the run folder."""
+    return path.relative_to(folder.path).as_posix()
+
+
+def _files(sets: Mapping[Path, Sequence[ScoredVideo]]) -> list[Path]:
+    """All videos, and the recordings with which they are compared."""
+    videos = [v for own in sets.values() for v in own]
+    return [*(v.path for v in videos), *(v.recording for v in videos if v.recording)]
+
+
+def _scored(sets: Mapping[Path, Sequence[ScoredVideo]], folder: RunFolder) -> set[Path]:
+    """The files that a score was made from."""
+    found: set[Path] = set()
+    for scores, videos in sets.items():
+        rows = read_scores(scores)
+        keys = {(r["sample"], r["seed"]) for r in rows}
+        for video in (v for v in videos if (v.sample, v.seed) in keys):
+            found |= {video.path} | ({video.recording} if video.recording else set())
+        effects = [r for r in rows if r["measure"] == WORD_EFFECT]
+        found |= {folder.video(r["detail"]["other"], r["seed"]) for r in effects}
+    return found

@@ -1,0 +1,85 @@
+"""A finished sweep with frozen claims, written by a script: run folders with scores, videos and the hashes of both."""
+
+import copy
+
+import numpy as np
+
+from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.record import save_config
+from cosmos_exp.data.video import write_video
+from cosmos_exp.files import file_sha256, write_json, write_json_lines
+from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.statistics.intervals import summarize
+from cosmos_exp.sweep.frozen_claims import freeze_claims, frozen_plan
+
+ARMS = {"base": ("none", 32), "lora-r8": ("lora", 8), "lora-r32": ("lora", 32)}
+SEEDS = {"base": [0], "lora-r8": [0, 1, 2], "lora-r32": [0]}
+CLAIMS = ["instruction: lora-r8 > base", "instruction: lora-r8 < lora-r32 by -2", "physics: lora-r8 > base by 0.5"]
+MEANS = {"instruction": {"base": 2.0, "lora-r8": 3.0, "lora-r32": 3.5}, "physics": dict.fromkeys(ARMS, 3.0)}
+
+
+def config_of(arm, seed=0):
+    """The configuration of a run; the embedded world with one noise."""
+    config = copy.deepcopy(config_of.first)
+    config.adapter.kind, config.adapter.rank = ARMS[arm]
+    config.adapter.alpha, config.seed = float(config.adapter.rank), seed
+    return config
+
+
+config_of.first = compose_config(["tracking=none"])
+
+
+def arms(seeds=SEEDS):
+    """Every arm with its configuration and training seeds."""
+    return {name: (config_of(name), own) for name, own in seeds.items()}
+
+
+def write_run(folder, arm, seed, scenes=8, shift=0.0):
+    """A finished run whose scores are around MEANS (plus `shift`), with the hashes that the evaluation records."""
+    run = RunFolder(folder)
+    run.path.mkdir(parents=True)
+    save_config(config_of(arm, seed), run.config)
+    names = [f"p{k}" for k in range(scenes)]
+    rng = np.random.default_rng([seed, *map(ord, arm)])
+    rows = []
+    for k, name in enumerate(names):
+        row = {"sample": name, "seed": 0, "prompt": f"Lift {k}", "video": f"{name}__seed0.mp4"}
+        for measure, means in MEANS.items():
+            value = means[arm] + shift + 0.1 * (k % 3) + 0.1 * rng.standard_normal()
+            rows.append(row | {"measure": measure, "value": value, "detail": {"judge": "rules"}})
+    write_json_lines(run.scores, rows)
+    if not (folder.parent / "one.mp4").is_file():
+        write_video(folder.parent / "one.mp4", np.zeros((3, 32, 32, 3), np.uint8), 8)
+    for name in names:
+        run.videos.mkdir(exist_ok=True)
+        run.video(name, 0).write_bytes((folder.parent / "one.mp4").read_bytes())
+    write_json(run.metrics, {"training": {"train_loss": 0.505}, "measures": summarize(rows)})
+    write_json_lines(run.train_log, [{"step": s, "loss": 0.7 - 0.01 * s} for s in range(1, 21)])  # the last two: 0.505
+    run.update_manifest(
+        data={"test": names, "scenes": {n: n for n in names}},
+        labels={"adapter": arm},
+        evaluated={
+            "scores": {"scores.jsonl": file_sha256(run.scores)},
+            "videos": {f"videos/{n}__seed0.mp4": file_sha256(run.video(n, 0)) for n in names},
+            "edited": {},
+        },
+    )
+    run.set_status("done", "record")
+
+
+def plan(claims=tuple(CLAIMS), scenes=8, seeds=SEEDS):
+    """The plan of the sweep, without rendering its prompts."""
+    found = frozen_plan([], arms(seeds))
+    measures = {c.split(":")[0]: {"better": 1, "unit": "1 to 5"} for c in claims}
+    prompts = {f"p{k}": f"Lift {k}" for k in range(scenes)}
+    return type(found)(**{**vars(found), "claims": list(claims), "measures": measures, "prompts": prompts})
+
+
+def write_sweep(folder, claims=tuple(CLAIMS), seeds=SEEDS):
+    """The whole sweep. Claims are frozen before the first score."""
+    freeze_claims(folder, plan(claims, seeds=seeds))
+    for arm, own in seeds.items():
+        for seed in own:
+            write_run(folder / (f"{arm}-seed{seed}" if seed else arm), arm, seed)
+    (folder / "one.mp4").unlink()
+    return folder

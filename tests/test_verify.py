@@ -1,0 +1,367 @@
+"""`cosmos-exp report --verify`: every way of changing a result after the fact is found, and an intact report passes."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from claimed_sweep import config_of, plan, write_run, write_sweep
+
+from cosmos_exp.config.hashing import stage_hash
+from cosmos_exp.experiment.stages.evaluated import record_scores, record_videos
+from cosmos_exp.files import file_sha256, write_json, write_json_lines
+from cosmos_exp.metrics.interface import ScoredVideo
+from cosmos_exp.report.frozen_claims import record_hash
+from cosmos_exp.report.numbers import mismatches
+from cosmos_exp.report.verify import verify
+from cosmos_exp.report.writing import report_content
+from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.statistics.scores import read_scores
+from cosmos_exp.sweep.frozen_claims import freeze_claims
+
+CLAIMS = ["instruction: lora-r8 > base", "physics: lora-r8 > base by 0.5"]
+SEEDS = {"base": [0], "lora-r8": [0, 1]}
+
+
+def write_texts(folder, title="mine"):
+    """The report without its pictures."""
+    for name, text in report_content(folder, title, []).texts.items():
+        (folder / name).write_text(text)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    folder = write_sweep(tmp_path_factory.mktemp("outputs") / "sweeps" / "mine", CLAIMS, SEEDS)
+    write_texts(folder)
+    return folder
+
+
+@pytest.fixture
+def sweep(original, tmp_path):
+    """A copy to tamper with, in a folder of another name."""
+    return shutil.copytree(original, tmp_path / "sweeps" / "copy")
+
+
+def findings(folder, **options):
+    """The findings by check."""
+    return {check.name: check.findings for check in verify(folder, **options) if not check.ok}
+
+
+def edit(file, old, new):
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+def test_an_intact_sweep_passes_also_under_another_name(sweep, cli, capsys):
+    assert cli("report", sweep, "--verify") == 0
+    out = capsys.readouterr().out
+    assert "FAILED" not in out
+    assert "ok      claims      2 claims, frozen" in out
+    assert "24 videos" in out
+
+
+def test_an_edited_score_is_found(sweep, cli, capsys):
+    rows = read_scores(sweep / "lora-r8" / "scores.jsonl")
+    rows[0]["value"] += 0.001
+    write_json_lines(sweep / "lora-r8" / "scores.jsonl", rows)
+    assert cli("report", sweep, "--verify") == 1
+    out = capsys.readouterr().out
+    assert "lora-r8/scores.jsonl: changed since the evaluation" in out
+    assert "lora-r8/metrics.json: measures." in out
+    assert "report.json: claims.results[0].mean: " in out
+    assert "scores.csv: in the file: " in out
+
+
+def test_an_edited_score_is_found_also_after_the_report_was_written_again(sweep):
+    rows = read_scores(sweep / "lora-r8" / "scores.jsonl")
+    rows[0]["value"] += 0.001
+    write_json_lines(sweep / "lora-r8" / "scores.jsonl", rows)
+    write_texts(sweep)
+    assert set(findings(sweep)) == {"scores", "metrics"}
+
+
+def test_a_replaced_and_a_removed_video_are_found(sweep, cli, capsys):
+    (sweep / "lora-r8" / "videos" / "p1__seed0.mp4").write_bytes(b"another")
+    (sweep / "base" / "videos" / "p2__seed0.mp4").unlink()
+    assert cli("report", sweep, "--verify") == 1
+    out = capsys.readouterr().out
+    assert "lora-r8/videos/p1__seed0.mp4: not the video that was scored" in out
+    assert "base/videos/p2__seed0.mp4: missing" in out
+    shutil.rmtree(sweep / "lora-r8" / "videos")
+    assert cli("report", sweep, "--verify", "--without-videos") == 0
+    assert "The videos were not checked" in capsys.readouterr().out
+
+
+def test_claims_changed_by_hand_are_found(sweep):
+    edit(sweep / "claims.json", "by 0.5", "by 0.1")
+    found = findings(sweep)
+    assert found["claims"] == ["claims.json: changed by hand (its hash does not fit its content)"]
+    assert "numbers" in found
+
+
+def test_claims_changed_after_the_first_score_are_found(sweep):
+    freeze_claims(sweep, plan(CLAIMS[:1], seeds=SEEDS))
+    write_texts(sweep)
+    (words,) = findings(sweep)["claims"]
+    assert "after the first score" in words
+    assert f"`{CLAIMS[1]}` removed" in words
+
+
+def test_claims_whose_date_was_changed_with_a_new_hash_do_not_fit_the_report(sweep):
+    record = json.loads((sweep / "claims.json").read_text())
+    record["frozen"] = "2020-01-01T00:00:00+00:00"
+    write_json(sweep / "claims.json", record | {"sha256": record_hash(record)})
+    found = findings(sweep)
+    assert "claims" not in found  # somebody who rewrites every hash and the report is not found
+    assert any("claims.sha256" in f for f in found["numbers"])
+
+
+def test_removed_claims_are_found(sweep):
+    (sweep / "claims.json").unlink()
+    assert "missing, although this sweep has claims" in findings(sweep)["claims"][0]
+
+
+@pytest.mark.parametrize("name", ["lora-r8-seed1", "base"])
+def test_a_removed_run_is_found_also_after_the_report_was_written_again(sweep, name):
+    shutil.rmtree(sweep / name)
+    assert f"{name}: missing" in findings(sweep)["runs"]
+    write_texts(sweep)
+    arm, _, seed = name.partition("-seed")
+    assert f"{arm}, training seed {seed or 0}: missing, but planned" in findings(sweep)["runs"]
+
+
+def test_an_unfinished_and_an_unplanned_run_are_found(sweep):
+    RunFolder(sweep / "lora-r8").set_status("failed", "generate", "out of memory")
+    write_run(sweep / "lora-r8-seed5", "lora-r8", 5)
+    found = findings(sweep)["runs"]
+    assert "lora-r8: failed, not done" in found
+    assert "lora-r8, training seed 5: not planned" in found
+
+
+def test_another_configuration_and_other_prompts_than_planned_are_found(sweep):
+    for seed in ("", "-seed1"):
+        file = sweep / f"lora-r8{seed}" / "config.yaml"
+        config = yaml.safe_load(file.read_text())
+        config["training"]["learning_rate"] *= 2
+        file.write_text(yaml.safe_dump(config))
+    rows = read_scores(sweep / "base" / "scores.jsonl")
+    write_json_lines(sweep / "base" / "scores.jsonl", [r for r in rows if r["sample"] != "p3"])
+    found = " ".join(findings(sweep)["runs"])
+    assert "lora-r8-seed1/config.yaml: another configuration than the frozen one" in found
+    assert "base/config.yaml" not in found
+    assert "base/scores.jsonl: no score of 1 frozen prompts and seeds, e.g. ('p3', 0)" in found
+
+
+@pytest.mark.parametrize("name", ["report.md", "table.tex", "scores.csv"])
+def test_an_edited_text_is_found(sweep, name):
+    file = sweep / name
+    line = next(x for x in file.read_text().splitlines() if "lora-r8" in x and "3" in x)
+    edit(file, line, line.replace("3", "4", 1))
+    found = findings(sweep)
+    assert set(found) == {name}
+    assert len(found[name]) == 2  # the line in the file, and the line as it should be
+
+
+def test_an_edited_number_of_report_json_is_found(sweep):
+    report = json.loads((sweep / "report.json").read_text())
+    report["differences"][0]["p"] *= 1 + 1e-6
+    write_json(sweep / "report.json", report)
+    (words,) = findings(sweep)["numbers"]
+    assert words.startswith("report.json: differences[0].p: ")
+    report["differences"][0]["p"] /= (1 + 1e-6) * (1 + 1e-11)  # less than the tolerance
+    report["versions"]["numpy"] = "another"
+    write_json(sweep / "report.json", report)
+    assert findings(sweep) == {}
+
+
+def test_numbers_are_compared_to_nine_digits():
+    assert list(mismatches({"a": [1.0, None]}, {"a": [1.0 + 1e-10, None]})) == []
+    assert list(mismatches({"a": [1.0, True]}, {"a": [1.0 + 1e-8, True]})) == [
+        "a[0]: 1.0 in the file, 1.00000001 recomputed"
+    ]
+    assert list(mismatches({"a": 1}, {"b": 1})) == ["a: only in the file", "b: only recomputed"]
+    assert list(mismatches({"a": None}, {"a": 0.0})) == ["a: null in the file, 0.0 recomputed"]
+    assert list(mismatches([1], [1, 2])) == [": [1] in the file, [1, 2] recomputed"]
+
+
+def test_edited_means_and_losses_are_found(sweep):
+    edit(sweep / "base" / "metrics.json", '"train_loss": 0.505', '"train_loss": 0.405')
+    edit(sweep / "base" / "metrics.json", '"videos": 8', '"videos": 80')
+    found = " ".join(findings(sweep)["metrics"])
+    assert "base/metrics.json: train_loss: 0.405 in the file, 0.505 recomputed from the log" in found
+    assert ".videos: 80 in the file, 8 recomputed" in found
+
+
+@pytest.fixture
+def tuned(sweep):
+    """The sweep with two tuning runs of lora-r8, of which the second is better; sweep.json says so."""
+    points = []
+    for k, rate in enumerate((0.001, 0.003)):
+        name = f"tune/lora-r8-learning_rate{rate}"
+        write_run(sweep / name, "lora-r8", 100 + k, shift=0.2 * k)
+        scores = [r["value"] for r in read_scores(sweep / name / "scores.jsonl") if r["measure"] == "instruction"]
+        values = {"training.learning_rate": rate}
+        points.append(
+            {
+                "values": values,
+                "score": sum(scores) / 8,
+                "low": None,
+                "high": None,
+                "n": 8,
+                "missing": 0,
+                "runs": [name],
+            }
+        )
+    choice = {"arm": "lora-r8", "points": points, "chosen": points[1]["values"], "edges": []}
+    tuning = {
+        "by": "instruction",
+        "grid": {"training.learning_rate": [0.001, 0.003]},
+        "seeds": [100],
+        "choices": [choice],
+    }
+    names = {"base": ["base"], "lora-r8": ["lora-r8", "lora-r8-seed1"]}
+    arms = [{"name": n, "runs": r, "values": {}, "tuned": {}, "truncated_from": None} for n, r in names.items()]
+    write_json(sweep / "sweep.json", {"arms": arms, "seeds": [0, 1], "claims": CLAIMS, "tuning": tuning})
+    write_texts(sweep)
+    return sweep
+
+
+def test_the_tuning_is_recomputed_from_its_runs(tuned):
+    record = json.loads((tuned / "sweep.json").read_text())
+    assert findings(tuned) == {}
+    choice = record["tuning"]["choices"][0]
+    choice["chosen"] = choice["points"][0]["values"]
+    choice["points"][1]["score"] += 0.01
+    write_json(tuned / "sweep.json", record)
+    write_texts(tuned)
+    wrong, chosen = findings(tuned)["tuning"]
+    assert "lora-r8 at {'training.learning_rate': 0.003}: " in wrong
+    assert chosen.endswith("{'training.learning_rate': 0.001} was chosen, the rule gives {'training.learning_rate': 0.003}")
+    shutil.rmtree(tuned / "tune" / "lora-r8-learning_rate0.001")
+    shutil.rmtree(tuned / "lora-r8-seed1")
+    found = findings(tuned)
+    assert "tune/lora-r8-learning_rate0.001 is missing" in found["tuning"][0]
+    assert "lora-r8-seed1: missing" in found["runs"]
+
+
+def test_claims_that_differ_from_sweep_json_are_found(tuned):
+    edit(tuned / "sweep.json", "by 0.5", "by 0.1")
+    assert "claims.json: other claims than sweep.json" in findings(tuned)["claims"]
+
+
+def test_old_runs_cannot_be_verified_and_say_so(sweep, cli, capsys):
+    manifest = json.loads((sweep / "base" / "manifest.json").read_text())
+    manifest.pop("evaluated")
+    write_json(sweep / "base" / "manifest.json", manifest)
+    assert cli("report", sweep, "--verify") == 1
+    out = capsys.readouterr().out
+    assert "base/scores.jsonl: cannot be verified: made before hashes were recorded" in out
+    assert "base: 8 videos, e.g. videos/p0__seed0.mp4: cannot be verified: made before" in out
+
+
+def test_records_that_cannot_be_read_are_findings(sweep):
+    (sweep / "base" / "metrics.json").write_text("{")
+    (sweep / "report.json").unlink()
+    found = findings(sweep)
+    assert "a record cannot be read" in found["metrics"][0]
+    assert found["report"] == ["report.json: missing. `cosmos-exp report` writes it."]
+
+
+def test_a_record_of_somebody_else_reads_no_other_file_and_prints_no_escape(sweep, tmp_path, cli, capsys):
+    (tmp_path / "secret").write_text("x")
+    run = RunFolder(sweep / "base")
+    run.update_manifest(evaluated={"videos": {"../../../secret": file_sha256(tmp_path / "secret")}})
+    edit(sweep / "claims.json", "by 0.5", "by 0.5\\u001b[2J")
+    assert cli("report", sweep, "--verify") == 1
+    out = capsys.readouterr().out
+    assert "'../../../secret': leaves" in out
+    assert "\x1b" not in out
+
+
+def test_without_a_report_or_with_wrong_options(sweep, tmp_path, cli, capsys):
+    assert cli("report", tmp_path / "nothing", "--verify") == 2
+    assert cli("report", sweep, "--verify", "--margin", "tse=1") == 2
+    assert "with the margins that it was written with" in capsys.readouterr().err
+    assert cli("report", sweep, "--without-videos") == 2
+
+
+# What the evaluation records.
+
+
+def context(folder):
+    return SimpleNamespace(folder=RunFolder(folder), config=config_of("base"))
+
+
+@pytest.fixture
+def evaluation(tmp_path):
+    """A run folder with two videos and a function that records them; `score` gives a video its first score."""
+    run = RunFolder(tmp_path / "base")
+    run.videos.mkdir(parents=True)
+    own = [ScoredVideo(n, 0, None, run.video(n, 0)) for n in ("a", "b")]
+    for video in own:
+        video.path.write_bytes(video.sample.encode())
+
+    def record(probes=()):
+        record_videos(context(run.path), {run.scores: own}, probes)
+        return run.manifest["evaluated"]
+
+    def score(*names):
+        rows = read_scores(run.scores)
+        rows += [
+            {"sample": n, "seed": 0, "prompt": None, "video": f"{n}__seed0.mp4", "measure": "tse", "value": 1.0}
+            for n in names
+        ]
+        write_json_lines(run.scores, rows)
+
+    return SimpleNamespace(run=run, record=record, score=score)
+
+
+def end(run):
+    """The end of the stage."""
+    record_scores(run, [run.scores])
+    run.update_manifest(stages={"evaluate": {"config_hash": stage_hash(config_of("base"), "evaluate")}})
+
+
+def test_a_video_keeps_the_hash_that_it_had_at_its_first_score(evaluation):
+    run, first = evaluation.run, evaluation.record()["videos"]
+    assert first == {f"videos/{n}__seed0.mp4": file_sha256(run.video(n, 0)) for n in ("a", "b")}
+    evaluation.score("a")  # then the process is killed, and both videos are replaced
+    for name in ("a", "b"):
+        run.video(name, 0).write_bytes(b"new")
+    found = evaluation.record()["videos"]
+    assert found["videos/a__seed0.mp4"] == first["videos/a__seed0.mp4"]
+    assert found["videos/b__seed0.mp4"] == file_sha256(run.video("b", 0))
+    run.scores.unlink()  # scored anew
+    assert evaluation.record()["videos"]["videos/a__seed0.mp4"] == file_sha256(run.video("a", 0))
+
+
+def test_videos_that_an_older_version_scored_get_no_hash(evaluation):
+    evaluation.score("a", "b")
+    assert evaluation.record() == {"videos": {}, "edited": {}}
+
+
+def test_scores_changed_after_the_stage_are_recorded_when_it_runs_again(evaluation):
+    evaluation.record()
+    evaluation.score("a", "b")
+    end(evaluation.run)
+    assert evaluation.record()["edited"] == {}
+    rows = read_scores(evaluation.run.scores)
+    write_json_lines(evaluation.run.scores, [rows[0] | {"value": 0.5}, rows[1]])
+    assert list(evaluation.record()["edited"]) == ["scores.jsonl"]
+    end(evaluation.run)  # the new hash fits, but the edit stays on record
+    assert list(evaluation.record()["edited"]) == ["scores.jsonl"]
+    evaluation.run.scores.unlink()
+    assert evaluation.record()["edited"] == {}
+
+
+def test_probes_are_recorded_too(evaluation):
+    run, probe = evaluation.run, evaluation.run.video("a~left", 0)
+    probe.write_bytes(b"probe")
+    assert evaluation.record([probe])["videos"]["videos/a~left__seed0.mp4"] == file_sha256(probe)
+    row = {"sample": "a", "seed": 0, "prompt": None, "video": "a__seed0.mp4", "measure": "word_effect", "value": 1.0}
+    write_json_lines(run.scores, [row | {"detail": {"other": "a~left"}}])
+    before = file_sha256(probe)
+    probe.write_bytes(b"another")
+    assert evaluation.record([probe])["videos"]["videos/a~left__seed0.mp4"] == before
