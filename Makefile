@@ -31,7 +31,8 @@ lint: $(STAMP) docs  ## ruff, mypy, import rules, figures of the layout, docs
 	$(BIN)/python benchmarks/architecture.py --check
 
 docs: $(STAMP)  ## build the documentation into site/; a warning is an error
-	$(BIN)/mkdocs build --strict --quiet
+	@# Not --quiet: with it, --strict sees no warning.
+	@$(BIN)/mkdocs build --strict 2> $(VENV)/docs.log; code=$$?; grep -v "^INFO" $(VENV)/docs.log; exit $$code
 
 clean:  ## remove the virtual environment and caches (outputs/ stays)
 	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -219,8 +219,12 @@ def call_path(graph: CallGraph, start: str, target: Target) -> list[str]:
     blocked = {f for f in graph.functions if set(f.split(".")) & set(target.avoid)}
     kept = graph.edges
     graph.edges = {f: to - blocked for f, to in kept.items() if f not in blocked}
-    # The command's own function: `_run` beside `main`, or any function of the module cli/run.py.
-    first = [f for f in graph.edges.get(start, ()) if target.command in (p.lstrip("_") for p in f.split(".")[1:])]
+    # The command's own function: `_run` beside `main` (the first layout), or any function of the module cli/run.py.
+    def is_command(function: str) -> bool:
+        parts = function.split(".")
+        return parts[-1] == f"_{target.command}" or f"cli.{target.command}." in f"{function}."
+
+    first = [f for f in graph.edges.get(start, ()) if is_command(f)]
     paths = [graph.shortest(f, goal) for f in sorted(first) for goal in graph.find(target.function)]
     graph.edges = kept
     best = min(filter(None, paths), key=len, default=[])
