@@ -1,4 +1,4 @@
-"""The architecture in figures: rooms, floors, circles, file and function sizes, and the calls from the command line.
+"""The architecture in figures: packages, layers, circles, file and function sizes, and the calls from the command line.
 
     python benchmarks/architecture.py                     the figures of cosmos_exp with their limits
     python benchmarks/architecture.py --check             exit code 1 if a figure is over its limit (`make lint`)
@@ -7,7 +7,7 @@
 Read from source with `ast` and `grimp`; nothing of the package is imported.
 
 Commit 62cbd17 against the numbers of issue 13: 21 loose modules, 3 circles, 9 calls and 197 `# fmt: skip` are the same.
-13 floors here are 14 there, which counts `__main__` as one. 139 `Any` there are `name: Any` alone; here 155 annotations
+13 layers here are 14 there, which counts `__main__` as one. 139 `Any` there are `name: Any` alone; here 155 annotations
 are `Any` as a whole (returns and quoted ones included), and 259 mention it (`dict[str, Any]` too).
 """
 
@@ -105,11 +105,11 @@ def loose_modules(root: Path, package: str) -> list[str]:
     return sorted(p.stem for p in (root / package).glob("*.py") if p.stem not in ("__init__", "__main__"))
 
 
-def floors(edges: dict[str, set[str]], loose: Sequence[str]) -> list[str]:
-    """The longest chain of rooms, lowest first.
+def layers(edges: dict[str, set[str]], loose: Sequence[str]) -> list[str]:
+    """The longest chain of packages, lowest first.
 
-    A room is a top-level package. The loose modules that reach no package are one room, the ground floor; a loose
-    module that imports a package is a room of its own. Rooms in a circle count as one floor each.
+    A node is a top-level package. The loose modules that reach no package are one node, the ground layer; a loose
+    module that imports a package is a node of its own. Nodes in a circle count as one layer each.
     """
 
     def top(module: str) -> str:
@@ -126,16 +126,16 @@ def floors(edges: dict[str, set[str]], loose: Sequence[str]) -> list[str]:
     package = next(iter(edges)).split(".")[0]
     ground = {m for m in loose if reached(f"{package}.{m}") <= {*loose, "__init__", m}}
     skip = {"__init__", "__main__"}
-    rooms: dict[str, set[str]] = {}
+    nodes: dict[str, set[str]] = {}
     for module, imported in edges.items():
-        room = "ground floor" if top(module) in ground else top(module)
-        if room in skip:
+        node = "ground layer" if top(module) in ground else top(module)
+        if node in skip:
             continue
-        below = {"ground floor" if top(m) in ground else top(m) for m in imported}
-        rooms.setdefault(room, set()).update(below - skip - {room})
+        below = {"ground layer" if top(m) in ground else top(m) for m in imported}
+        nodes.setdefault(node, set()).update(below - skip - {node})
     chains: dict[str, list[str]] = {}
-    for circle in components(rooms):
-        below = [chains[r] for room in circle for r in rooms[room] - circle]
+    for circle in components(nodes):
+        below = [chains[r] for node in circle for r in nodes[node] - circle]
         chain = [*max(below, key=len, default=[]), *sorted(circle)]
         chains |= dict.fromkeys(circle, chain)
     return max(chains.values(), key=len, default=[])
@@ -236,7 +236,7 @@ def measure(root: Path, package: str = "cosmos_exp", targets: Sequence[Target] =
     """All figures of the package below `root`."""
     edges = import_edges(root, package)
     loose = loose_modules(root, package)
-    chain = floors(edges, loose)
+    chain = layers(edges, loose)
     circles = [c for c in components(edges) if len(c) > 1]
     files = list(python_files(root / package))
     texts = {path: path.read_text(encoding="utf-8") for path in files}
@@ -247,7 +247,7 @@ def measure(root: Path, package: str = "cosmos_exp", targets: Sequence[Target] =
     lengths = sorted((x for p, t in trees.items() for x in function_lengths(t, p.stem)), reverse=True)
     figures = [
         Figure("loose modules", len(loose), 8, [" ".join(loose)]),
-        Figure("floors of imports", len(chain), 8, [" < ".join(chain)]),
+        Figure("layers of imports", len(chain), 8, [" < ".join(chain)]),
         Figure("import circles", len(circles), 0, [" <-> ".join(sorted(c)) for c in circles]),
         Figure("longest file, lines", lines[0][0], 350, [f"{p}: {n}" for n, p in lines if n > 350] or [lines[0][1]]),
         Figure("Any in annotations", sum(a[0] for a in anys), 30, [f"{p}: {n}" for n, _, p in anys[:5] if n]),

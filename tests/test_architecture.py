@@ -57,7 +57,7 @@ def test_a_circle_is_found_also_through_a_lazy_import_and_not_through_type_check
     assert make({"a.py": typed})["import circles"].value == 0
 
 
-def test_floors_count_rooms_and_loose_modules_below_them_as_one(make):
+def test_layers_count_packages_and_loose_modules_below_them_as_one(make):
     files = {
         "errors.py": "",
         "files.py": "import {package}.errors",
@@ -67,10 +67,10 @@ def test_floors_count_rooms_and_loose_modules_below_them_as_one(make):
         "cli/run.py": "import {package}.world.loading, {package}.data.cache",
         "__main__.py": "import {package}.cli.run",
     }
-    floors = make(files)["floors of imports"]
+    floors = make(files)["layers of imports"]
     assert floors.value == 4
-    assert floors.details[0].startswith("ground floor < config < ")
-    assert make({"runner.py": "import {package}.cli.run"})["floors of imports"].value == 5  # loose, but on top
+    assert floors.details[0].startswith("ground layer < config < ")
+    assert make({"runner.py": "import {package}.cli.run"})["layers of imports"].value == 5  # loose, but on top
     assert make({})["loose modules"].value == 3
 
 
