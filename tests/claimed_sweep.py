@@ -5,6 +5,7 @@ import copy
 import numpy as np
 
 from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.measures import LIMITS
 from cosmos_exp.config.record import save_config
 from cosmos_exp.data.video import write_video
 from cosmos_exp.files import file_sha256, write_json, write_json_lines
@@ -53,7 +54,7 @@ def write_run(folder, arm, seed, scenes=8, shift=0.0):
     for name in names:
         run.videos.mkdir(exist_ok=True)
         run.video(name, 0).write_bytes((folder.parent / "one.mp4").read_bytes())
-    write_json(run.metrics, {"training": {"train_loss": 0.505}, "measures": summarize(rows)})
+    write_json(run.metrics, {"training": {"train_loss": 0.505}, "measures": summarize(rows, limits=LIMITS)})
     write_json_lines(run.train_log, [{"step": s, "loss": 0.7 - 0.01 * s} for s in range(1, 21)])  # the last two: 0.505
     run.update_manifest(
         data={"test": names, "scenes": {n: n for n in names}},

@@ -10,7 +10,7 @@ import yaml
 from conftest import SMALL
 
 from cosmos_exp.config.layers import update_scale
-from cosmos_exp.config.measures import MARGINS, Measure, measure_info
+from cosmos_exp.config.measures import LIMITS, MARGINS, Measure, measure_info
 from cosmos_exp.config.schema import Adapter
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import UserError
@@ -74,7 +74,7 @@ def make_run(folder, name, seed=0, prompts=8, shift=0.0, judge="scripted", missi
             rows.append(base | {"measure": "tse", "value": 0.2 + 0.01 * rng.rand(), "detail": {}})
     write_json_lines(run.scores, rows)
     training = {} if kind == "none" else {"train_loss": 0.5, "validation_loss": 0.6, "adapter_mib": 1.0}
-    write_json(run.metrics, {"training": training, "measures": summarize(rows)})
+    write_json(run.metrics, {"training": training, "measures": summarize(rows, limits=LIMITS)})
     frames = np.full((9, 32, 48, 3), 90, np.uint8)
     for t in range(9):
         frames[t, 8:24, 4 * t : 4 * t + 8] = (250, 40, 10 * rank % 250)

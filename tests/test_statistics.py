@@ -201,3 +201,14 @@ def test_power_at_its_limits():
     assert runs_needed(design, 1.5, 16) <= runs_needed(design, 1.0, 16)
     assert power(Design(0.0, 0.0, 1.0), 0.1, 4) == 1
     assert power(Design(0.0, 0.0, 1.0), 0.0, 4) == 0
+
+
+def test_the_interval_of_a_mean_ends_at_the_measures_limits():
+    rows = [
+        {"sample": name, "seed": 0, "measure": "physics", "value": value, "video": "", "prompt": "", "detail": {}}
+        for name, value in (("a", 5.0), ("b", 5.0), ("c", 4.0))
+    ]
+    free, cut = summarize(rows)["physics"], summarize(rows, limits={"physics": (1, 5)})["physics"]
+    assert free["ci_high"] > 5
+    assert cut["ci_high"] == 5
+    assert (cut["mean"], cut["ci_low"]) == (free["mean"], free["ci_low"])

@@ -13,12 +13,14 @@ class Measure:
         better: 1 if higher is better, -1 if lower is better, 0 if neither (such a measure is not tested).
         margin: Differences smaller than this do not matter (test of equivalence), in the measure's unit; None: not tested.
         unit: Unit or scale, as tables show it.
+        limits: Smallest and largest possible value; None: no limit. Intervals of means are cut there.
         main: Whether the measure is in a report's main table; the others are in a table of their own.
     """
 
     better: int = 1
     margin: float | None = None
     unit: str = ""
+    limits: tuple[float | None, float | None] = (None, None)
     main: bool = False
 
 
@@ -26,28 +28,28 @@ ARROWS = {1: " ↑", -1: " ↓", 0: ""}  # by Measure.better, in headings
 
 # The order is the order of the columns in tables. A measure that is not listed comes last and is taken as `Measure()`.
 MEASURES = {
-    "tse": Measure(better=-1, margin=0.05, unit="px", main=True),
-    "tse_robust": Measure(better=-1, margin=0.05, unit="px", main=True),
-    "tse_moving": Measure(better=-1, margin=0.05, unit="px"),
-    "static_share": Measure(better=0, unit="share"),
-    "cse": Measure(better=-1, margin=0.05, unit="px", main=True),
-    "cse_robust": Measure(better=-1, margin=0.05, unit="px", main=True),
-    "cse_moving": Measure(better=-1, margin=0.05, unit="px"),
+    "tse": Measure(better=-1, margin=0.05, unit="px", limits=(0, None), main=True),
+    "tse_robust": Measure(better=-1, margin=0.05, unit="px", limits=(0, None), main=True),
+    "tse_moving": Measure(better=-1, margin=0.05, unit="px", limits=(0, None)),
+    "static_share": Measure(better=0, unit="share", limits=(0, 1)),
+    "cse": Measure(better=-1, margin=0.05, unit="px", limits=(0, None), main=True),
+    "cse_robust": Measure(better=-1, margin=0.05, unit="px", limits=(0, None), main=True),
+    "cse_moving": Measure(better=-1, margin=0.05, unit="px", limits=(0, None)),
     "psnr": Measure(better=1, unit="dB"),
-    "ssim": Measure(better=1, unit="-1 to 1"),
+    "ssim": Measure(better=1, unit="-1 to 1", limits=(-1, 1)),
     "psnr_moving": Measure(better=1, unit="dB"),
-    "mask_iou_space": Measure(better=1, unit="0 to 1"),
-    "mask_iou_spacetime": Measure(better=1, unit="0 to 1", main=True),
-    "mask_iou_weighted": Measure(better=1, unit="0 to 1"),
-    "motion_ratio": Measure(better=0, unit="ratio"),
-    "flow_error": Measure(better=-1, unit="grey levels"),
-    "flow_inconsistency": Measure(better=-1, unit="share"),
-    "track_survival": Measure(better=1, unit="share"),
-    "track_roughness": Measure(better=-1, unit="0 to 1"),
-    "word_side": Measure(better=1, unit="share", main=True),
-    "word_effect": Measure(better=1, unit="noise effects", main=True),
-    "physics": Measure(better=1, margin=0.25, unit="1 to 5", main=True),
-    "instruction": Measure(better=1, margin=0.25, unit="1 to 5", main=True),
+    "mask_iou_space": Measure(better=1, unit="0 to 1", limits=(0, 1)),
+    "mask_iou_spacetime": Measure(better=1, unit="0 to 1", limits=(0, 1), main=True),
+    "mask_iou_weighted": Measure(better=1, unit="0 to 1", limits=(0, 1)),
+    "motion_ratio": Measure(better=0, unit="ratio", limits=(0, None)),
+    "flow_error": Measure(better=-1, unit="grey levels", limits=(0, None)),
+    "flow_inconsistency": Measure(better=-1, unit="share", limits=(0, 1)),
+    "track_survival": Measure(better=1, unit="share", limits=(0, 1)),
+    "track_roughness": Measure(better=-1, unit="0 to 1", limits=(0, 1)),
+    "word_side": Measure(better=1, unit="share", limits=(0, 1), main=True),
+    "word_effect": Measure(better=1, unit="noise effects", limits=(0, None), main=True),
+    "physics": Measure(better=1, margin=0.25, unit="1 to 5", limits=(1, 5), main=True),
+    "instruction": Measure(better=1, margin=0.25, unit="1 to 5", limits=(1, 5), main=True),
 }
 
 # The default of the configuration key `margins`. Sorted by unit: config.yaml lists the judged measures first.
@@ -56,6 +58,9 @@ MARGINS = {
     for name, margin in ((n, MEASURES[n].margin) for n in sorted(MEASURES, key=lambda n: MEASURES[n].unit))
     if margin is not None
 }
+
+
+LIMITS = {name: info.limits for name, info in MEASURES.items()}
 
 
 def split_main(names: list[str]) -> tuple[list[str], list[str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cosmos_exp.config.measures import measure_info
+from cosmos_exp.config.measures import LIMITS, measure_info
 from cosmos_exp.report.formatting import number
 from cosmos_exp.report.variants import Variant, scenes_of
 from cosmos_exp.run_folder import REFERENCES
@@ -40,7 +40,7 @@ def find_references(variants: Sequence[Variant]) -> list[Reference]:
                 rows.setdefault((row["sample"], row["measure"]), row)
         if rows:
             own = list(rows.values())
-            found.append(Reference(kind, own, summarize(own, scenes_of(list(variants)))))
+            found.append(Reference(kind, own, summarize(own, scenes_of(list(variants)), LIMITS)))
     return found
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cosmos_exp.config.measures import ARROWS, measure_info
+from cosmos_exp.config.measures import ARROWS, LIMITS, measure_info
 from cosmos_exp.report.references import MARK, Reference, find_references, warnings
 from cosmos_exp.report.variants import Variant, measures_of, scenes_of
 from cosmos_exp.statistics.comparisons import Difference
@@ -45,7 +45,7 @@ class Results:
     def table(self) -> dict[str, dict[str, MeasureSummary]]:
         """Summaries by variant and measure."""
         scenes = scenes_of(self.variants)
-        found = {v.name: summarize(v.rows(), scenes) for v in self.variants}
+        found = {v.name: summarize(v.rows(), scenes, LIMITS) for v in self.variants}
         return {v: {m: summaries.get(m, NO_SCORES) for m in self.measures} for v, summaries in found.items()}
 
     @cached_property

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cosmos_exp.config.measures import measure_info
+from cosmos_exp.config.measures import LIMITS, measure_info
 from cosmos_exp.config.record import load_config
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, file_sha256, inside, read_json_lines
@@ -201,7 +201,7 @@ def _metrics(runs: Mapping[str, Run]) -> Check:
         for kind, recorded in run.metrics.get("references", {}).items():
             sets.append((f"references.{kind}", read_scores(run.folder.reference_scores(kind)), recorded))
         for where, rows, recorded in sets:
-            found = {m: _kept(s) for m, s in summarize(rows, run.scenes).items()}
+            found = {m: _kept(s) for m, s in summarize(rows, run.scenes, LIMITS).items()}
             old = {m: _kept(s) for m, s in recorded.items()}
             findings += [f"{label}/metrics.json: {m}" for m in mismatches(old, found, where)]
         findings += _losses(label, run)

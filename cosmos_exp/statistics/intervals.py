@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -76,22 +77,29 @@ def mean_interval(cells: Values) -> tuple[float | None, float | None, float | No
     return mean, float(low) + shift, float(high) + shift
 
 
-def summarize(rows: Sequence[ScoreRow], scenes: Scenes | None = None) -> dict[str, MeasureSummary]:
+Limits = Mapping[str, tuple[float | None, float | None]]
+
+
+def summarize(
+    rows: Sequence[ScoreRow], scenes: Scenes | None = None, limits: Limits | None = None
+) -> dict[str, MeasureSummary]:
     """The summary of every measure in the rows, by name.
 
     Args:
         scenes: The scene of each prompt; prompts of one scene are one observation. None: every prompt is a scene.
+        limits: Smallest and largest possible value of each measure. A mean cannot lie outside, so intervals are cut there.
     """
     table: dict[str, MeasureSummary] = {}
     for measure in sorted({r["measure"] for r in rows}):
         cells = scene_run_cells(rows, measure, scenes or {})
         mean, low, high = mean_interval(cells)
+        bottom, top = _limits(measure, limits or {})
         own = [r for r in rows if r["measure"] == measure]
         missing = [r for r in own if r["value"] is None]
         table[measure] = {
             "mean": mean,
-            "ci_low": low,
-            "ci_high": high,
+            "ci_low": None if low is None else max(low, bottom),
+            "ci_high": None if high is None else min(high, top),
             "n": len(cells),
             "videos": len(own),
             "missing": len(missing),
@@ -99,3 +107,8 @@ def summarize(rows: Sequence[ScoreRow], scenes: Scenes | None = None) -> dict[st
         if mean is None and missing:
             table[measure]["reason"] = (missing[0].get("detail") or {}).get("reason") or "no answer held a score"
     return table
+
+
+def _limits(measure: str, limits: Limits) -> tuple[float, float]:
+    low, high = limits.get(measure, (None, None))
+    return -math.inf if low is None else low, math.inf if high is None else high

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cosmos_exp.config.measures import measure_info
+from cosmos_exp.config.measures import LIMITS, measure_info
 from cosmos_exp.config.schema import Tune
 from cosmos_exp.files import JsonObject, write_json
 from cosmos_exp.run_folder import SWEEP_FILE, RunFolder
@@ -94,7 +94,7 @@ def _measured(folders: list[RunFolder], measure: str) -> Scored:
     for index, folder in enumerate(folders):
         scenes |= folder.manifest.get("data", {}).get("scenes") or {}
         rows += [{**r, "run_seed": index} for r in read_scores(folder.scores) if r["measure"] == measure]
-    summary = summarize(rows, scenes).get(measure)
+    summary = summarize(rows, scenes, LIMITS).get(measure)
     if summary is None:
         return None, None, None, 0, 0, {}
     return (

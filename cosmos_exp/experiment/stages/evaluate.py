@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cosmos_exp.config.context import RunContext
+from cosmos_exp.config.measures import LIMITS
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.tiling import tiling_of
 from cosmos_exp.data.swaps import word_pairs
@@ -123,4 +124,4 @@ def _sorted_summary(scores: Path, scenes: Scenes) -> dict[str, MeasureSummary]:
     rows = sorted(read_scores(scores), key=lambda r: (r["sample"], r["seed"], r["measure"]))
     if rows:
         write_json_lines(scores, rows)
-    return summarize(rows, scenes)
+    return summarize(rows, scenes, LIMITS)
