@@ -163,10 +163,11 @@ def compared_pairs(variants: list[Variant]) -> list[tuple[Variant, Variant]]:
                 pairs.append((a, b) if a.adapter.get("kind") == "lora" else (b, a))
     for kind in ("lora", "dora"):
         own = [v for v in adapted if v.adapter.get("kind") == kind and v.adapter.get("alpha") == v.adapter.get("rank")]
-        own = [v for v in own if _rest(v, "rank") == _rest(own[0], "rank")]
-        ends = sorted(own, key=lambda v: v.adapter.get("rank", 0))
-        if len({v.adapter.get("rank") for v in ends}) > 1:
-            pairs.append((ends[0], ends[-1]))
+        for rest in dict.fromkeys(_rest(v, "rank") for v in own):
+            same = [v for v in own if _rest(v, "rank") == rest]
+            ends = sorted(same, key=lambda v: v.adapter.get("rank", 0))
+            if len({v.adapter.get("rank") for v in ends}) > 1:
+                pairs.append((ends[0], ends[-1]))
     return pairs + [(a, b) for b in done if b.truncated_from for a in adapted if _is_counterpart(a, b)]
 
 
