@@ -8,10 +8,11 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from cosmos_exp.errors import UserError
+from cosmos_exp.plain_text import one_line
 
 JsonObject = dict[str, Any]  # Any: a JSON record holds values of every JSON type
 
@@ -76,6 +77,38 @@ def append_json_line(path: Path, row: Mapping[str, object]) -> None:
 def write_json_lines(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write all lines atomically."""
     write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+
+
+def inside(folder: Path, name: object) -> Path:
+    """The file `folder`/`name`. A name that a record, a data set or a configuration gives goes through here.
+
+    Raises:
+        UserError: the name leaves the folder (absolute, `..`, a link that leads out), is empty or holds control characters.
+    """
+    path = inside_by_name(folder, name)
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{one_line(path)}: a link that leads out of {folder}. Replace the link by the file, or remove it."
+        )
+    return path
+
+
+def inside_by_name(folder: Path, name: object) -> Path:
+    """`inside` without a look at the disk: links are followed. For files that this process writes.
+
+    Raises:
+        UserError: as `inside`.
+    """
+    text = str(name)
+    parts = PurePosixPath(text.replace("\\", "/")).parts
+    absolute = text.startswith(("/", "\\", "~")) or PureWindowsPath(text).drive
+    if not isinstance(name, str) or not parts or ".." in parts or absolute:
+        raise UserError(
+            f"'{one_line(text)}': leaves {folder}. Name a file inside the folder, without .. or a leading /."
+        )
+    if one_line(text) != text:
+        raise UserError(f"'{one_line(text)}': holds control characters. Rename it to plain text.")
+    return folder / text
 
 
 def file_sha256(path: Path) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import SMALL
 
-from cosmos_exp.config.builders import resolve_builder
+from cosmos_exp.config.builders import import_function, resolve_builder
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.schema import Judge, Sampson
 from cosmos_exp.data.video import write_video
@@ -92,17 +92,22 @@ def test_add_a_judge(examples, cli, tmp_path, capsys):
     frames[::2] = 168
     write_video(tmp_path / "flickering.mp4", frames, 8)
     videos = [tmp_path / "steady.mp4", tmp_path / "flickering.mp4"]
+    trusted = ("--plugin", "my_judge", "judge")
     words = ["--judge", "rules", "--rubric", files["flicker.yaml"], "--set", "judge.builder=my_judge.FlickerJudge"]
     capsys.readouterr()
-    assert cli("judge", *videos, *words, "--json") == 0
+    assert cli(*trusted, *videos, *words, "--json") == 0
     rows = json.loads(capsys.readouterr().out)
     assert [(r["judge"], r["measure"]) for r in rows] == [("flicker", "flicker")] * 2
     assert rows[0]["score"] > 4.8
     assert rows[1]["score"] == 1
-    assert cli("judge", *videos, *words) == 0
+    assert cli(*trusted, *videos, *words) == 0
     assert "the largest jump is" in capsys.readouterr().out
-    assert cli("judge", *videos, *words[:-1], "judge.builder=my_judge.NoJudge") == 2
+    assert cli(*trusted, *videos, *words[:-1], "judge.builder=my_judge.NoJudge") == 2
     assert "judge.builder=my_judge.NoJudge" in capsys.readouterr().err
+    assert cli("judge", *videos, *words) == 2
+    assert "add `--plugin my_judge` to the command line" in capsys.readouterr().err
+    assert cli("--plugin", "no_such_plugin", "judge", *videos, *words) == 2
+    assert "--plugin no_such_plugin: cannot be imported" in capsys.readouterr().err
     named = compose_config(["judge=flicker"], config_dirs=(str(tmp_path / "mine"),))
     assert named.judge.builder == "my_judge.FlickerJudge"
 
@@ -117,10 +122,11 @@ def test_resolve_builder_accepts_both_forms_of_an_import_path():
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("no_such_package.Judge", "ModuleNotFoundError"),
+        ("no_such_package.Judge", "--plugin no_such_package"),
+        ("os.path.join", "--plugin os.path"),
         ("cosmos_exp.tabletop.judge.NoJudge", "NoJudge"),
-        ("not a path", "ValueError"),
-        ("", "ValueError"),
+        ("cosmos_exp.files.os.remove", "not defined in cosmos_exp"),
+        ("cosmos_exp.files.inside", "cannot be called with 4 arguments"),
         ("cosmos_exp.errors.__doc__", "is of type str"),
         ("cosmos_exp.metrics.reason2.Reason2", "Set judge.builder=cosmos_exp.metrics.judges.reason2.Reason2"),
         ("cosmos_exp.metrics.server:ServerJudge", "Set judge.builder=cosmos_exp.metrics.judges.server.ServerJudge"),
@@ -132,12 +138,18 @@ def test_resolve_builder_names_the_key_the_cause_and_the_new_path(path, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("path", ["not a path", "", "__import__('os')", "cosmos_exp", "a.b; c"])
+def test_resolve_builder_takes_import_paths_only(path):
+    with pytest.raises(UserError, match="no import path"):
+        resolve_builder("judge.builder", path)
+
+
 def test_registries_list_their_choices():
     from cosmos_exp.metrics.geometry.matcher_registry import MATCHERS, load_matcher
     from cosmos_exp.metrics.judges.registry import JUDGES, load_judge
 
     for registry in (MATCHERS, JUDGES):
-        assert all(callable(resolve_builder("key", path)) for path in registry.values())
+        assert all(callable(import_function("key", path)) for path in registry.values())
     with pytest.raises(UserError, match=r"sampson\.matcher=orb: choose one of sift"):
         load_matcher(Sampson(matcher="orb"))
     with pytest.raises(UserError, match=r"judge\.name=critic: choose one of none, rules, reason2"):

@@ -345,7 +345,7 @@ def test_an_unreachable_server_is_reported_and_earlier_scores_are_kept(cli, tmp_
 def test_expected_score_from_a_servers_token_probabilities():
     from types import SimpleNamespace as Bag
 
-    from cosmos_exp.metrics.judges.server import expected_in_reply
+    from cosmos_exp.metrics.judges.replies import expected_in_reply
 
     def token(text, **listed):
         return Bag(token=text, top_logprobs=[Bag(token=k[1:], logprob=float(np.log(p))) for k, p in listed.items()])

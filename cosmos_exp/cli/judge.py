@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cosmos_exp.cli.arguments import existing_files
 from cosmos_exp.errors import UserError
+from cosmos_exp.plain_text import printable
 
 if TYPE_CHECKING:
     from cosmos_exp.config.schema import Config
@@ -96,7 +97,7 @@ def run_agree(args: argparse.Namespace) -> int:
         config = config_of(args)
         rows = with_scores(rows, load(config), config, cache_root(config) / "judged")
     result = agreement(rows, seed=0)
-    print(json.dumps(result.to_json(), indent=2) if args.json else format_agreement(result))
+    print(json.dumps(result.to_json(), indent=2) if args.json else printable(format_agreement(result)))
     return int(result.missing > 0)
 
 
@@ -139,4 +140,4 @@ def _line(question: Question, verdict: Verdict, show_answer: bool) -> str:
         show_expected = verdict.expected is not None and verdict.expected != verdict.score
         score = f"{verdict.score:g}" + (f" (expected {verdict.expected:.2f})" if show_expected else "")
     answer = f"   {verdict.answers[-1]}" if show_answer else ""
-    return f"{question.rubric.measure:12} {score}  {question.video}{answer}"
+    return printable(f"{question.rubric.measure:12} {score}  {question.video}{answer}")

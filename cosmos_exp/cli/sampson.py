@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from cosmos_exp.cli.arguments import existing_files
 from cosmos_exp.errors import UserError
+from cosmos_exp.plain_text import one_line, printable
 
 if TYPE_CHECKING:
     from cosmos_exp.config.schema import Sampson as SampsonSettings
@@ -143,21 +144,22 @@ def _plot(out: Path, source: Source, result: VideoResult, settings: SampsonSetti
     views, _ = read_views(source, settings)
     name = source.files[0].stem if len(source.files) == 1 else source.name
     for path in draw_figures(out, name, views, result, settings):
-        print(path)
+        print(printable(path))
 
 
 def results_table(sources: Sequence[Source], results: Sequence[VideoResult | str]) -> str:
     """One row per view and view pair; below the table the legend, the reasons of undefined errors, and notes."""
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in HEADS:
         table.add_column(head, justify="left" if head in HEADS[:2] else "right", overflow="fold")
-    below = []
+    below: list[str] = []
     for source, result in zip(sources, results, strict=True):
-        name = Path(source.name).name
+        name = escape(one_line(Path(source.name).name))  # rich reads [ ] as markup
         if isinstance(result, str):
             below.append(result)
             table.add_row(name, *["-"] * (len(HEADS) - 1))
@@ -174,7 +176,7 @@ def results_table(sources: Sequence[Source], results: Sequence[VideoResult | str
     with console.capture() as shown:
         console.print(table)
         for line in (LEGEND, "", *below):
-            console.print(line, markup=False)
+            console.print(printable(line), markup=False)
     return shown.get().rstrip()
 
 

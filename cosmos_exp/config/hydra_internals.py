@@ -8,8 +8,10 @@ report a bad request without a traceback), and expanding a sweep into its runs w
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
@@ -18,7 +20,9 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from cosmos_exp.config.study_checks import check_file, check_hydra, check_overrides, is_of_hydra, shipped_launcher
 
 
 def compose(conf: Path, config_dirs: Sequence[str], config_name: str, overrides: list[str]) -> DictConfig:
@@ -26,8 +30,37 @@ def compose(conf: Path, config_dirs: Sequence[str], config_name: str, overrides:
 
     Args:
         conf: the folder of the shipped groups.
-        config_dirs: further folders, searched before `conf`.
+        config_dirs: further folders, searched before `conf`. They may come from someone else: see `study_checks`.
+
+    Raises:
+        UserError: `config_dirs` set something of Hydra that can run code.
     """
+    if config_dirs:
+        check_overrides(overrides)
+        for folder in config_dirs:
+            check_file(Path(folder) / f"{config_name}.yaml")
+    composed = _compose(conf, config_dirs, config_name, overrides)
+    if config_dirs:
+        typed = [o for o in overrides if is_of_hydra(o)]
+        launcher = shipped_launcher(composed.hydra.runtime.choices.get("hydra/launcher"), conf)
+        if launcher and not any(o.startswith("hydra/launcher=") for o in typed):
+            typed.append(f"hydra/launcher={launcher}")
+        check_hydra(_plain_hydra(composed), _shipped_hydra(conf, tuple(typed)), f"{config_dirs[0]}/{config_name}.yaml")
+    with open_dict(composed):
+        composed.pop("hydra", None)
+    return composed
+
+
+@functools.cache
+def _shipped_hydra(conf: Path, overrides: tuple[str, ...]) -> object:
+    return _plain_hydra(_compose(conf, (), "config", list(overrides)))
+
+
+def _plain_hydra(composed: DictConfig) -> object:
+    return OmegaConf.to_container(composed.hydra, resolve=False)
+
+
+def _compose(conf: Path, config_dirs: Sequence[str], config_name: str, overrides: list[str]) -> DictConfig:
     search_path = create_config_search_path(str(conf))
     for folder in config_dirs:
         url = "file://" + str(Path(folder).absolute())
@@ -35,12 +68,9 @@ def compose(conf: Path, config_dirs: Sequence[str], config_name: str, overrides:
     GlobalHydra.instance().clear()
     try:
         hydra = Hydra.create_main_hydra2("cosmos-exp", search_path)
-        composed = hydra.compose_config(config_name, overrides, run_mode=RunMode.RUN, from_shell=False)
+        return hydra.compose_config(config_name, overrides, run_mode=RunMode.RUN, from_shell=False)
     finally:
         GlobalHydra.instance().clear()
-    with open_dict(composed):
-        composed.pop("hydra", None)
-    return composed
 
 
 def parse_command_line(words: list[str]) -> argparse.Namespace:
@@ -53,6 +83,11 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     batches: list[list[list[str]]] = BasicSweeper.split_arguments(parsed, None)
     return batches[0]
+
+
+def value_of(override: str) -> Any:
+    """The value that an override sets, as Python's types."""
+    return OverridesParser.create().parse_override(override).value()
 
 
 def is_sweep(override: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from cosmos_exp.config.adapter_checks import check_adapter
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.cache import RunCache
@@ -20,6 +21,7 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.stages.common import dtype_of
 from cosmos_exp.experiment.stages.tasks import tested_pairs, video_tasks
 from cosmos_exp.generation.videos import Generator
+from cosmos_exp.plain_text import one_line
 from cosmos_exp.run_folder import ADAPTER_FILE
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.adapter_file import find_adapter, load_adapter
@@ -79,6 +81,8 @@ def generate_adapters(
     Raises:
         UserError: an adapter does not fit the model, or the guardrail refuses a prompt.
     """
+    for known in (f for f in files.values() if f):  # all of them before the first video
+        check_adapter(known, config.model, alpha)
     model = ensure_model(config.model, cache_root(config))
     device = Processes(config.hardware.device, 1, config.hardware.num_threads).device
     fingerprints = model.fingerprints()
@@ -121,16 +125,18 @@ def _add(transformer: nn.Module, file: Path, alpha: float | None, fingerprint: s
         trained_on = record.get("fingerprints", {}).get("transformer")
         if trained_on and trained_on != fingerprint:
             warnings.warn(
-                f"{file} was trained on {record.get('base_model')} with other weights than this model's", stacklevel=2
+                f"{file} was trained on {one_line(record.get('base_model'))} with other weights than this model's",
+                stacklevel=2,
             )
 
 
 def _name_of(file: Path) -> str:
-    """The run's or folder's name for a run's adapter, else the file's name without suffix."""
+    """The run's or folder's name for a run's adapter, <run>-r8 for its adapter-r8/, else the file's name without suffix."""
     if file.name != ADAPTER_FILE:
         return file.stem
     folder = file.absolute().parent
-    return folder.parent.name if folder.name == "adapter" else folder.name
+    start, _, ending = folder.name.partition("-")
+    return "-".join([folder.parent.name, *([ending] if ending else [])]) if start == "adapter" else folder.name
 
 
 def _video_path(folder: Path, sample: str, seed: int) -> Path:

@@ -12,7 +12,7 @@ import torch
 
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.hashing import stage_hash
-from cosmos_exp.config.layers import update_scale
+from cosmos_exp.config.layers import pattern_labels, update_scale
 from cosmos_exp.config.record import save_config
 from cosmos_exp.config.schema import Config
 from cosmos_exp.distributed import Processes
@@ -99,7 +99,8 @@ def _record_end(context: RunContext, error: BaseException) -> None:
 def _open_manifest(context: RunContext) -> None:
     config, adapter = context.config, context.config.adapter
     old = context.folder.manifest
-    label = "base" if adapter.kind == "none" else f"{adapter.kind} r{adapter.rank} (scale {update_scale(adapter):g})"
+    scale = "; ".join([f"scale {update_scale(adapter):g}", *pattern_labels(adapter)])
+    label = "base" if adapter.kind == "none" else f"{adapter.kind} r{adapter.rank} ({scale})"
     context.folder.update_manifest(
         **environment(),
         name=config.name,

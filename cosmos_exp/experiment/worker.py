@@ -7,8 +7,11 @@ import sys
 import traceback
 
 from cosmos_exp.config.schema import Config
+from cosmos_exp.config.trust import load_plugins
 from cosmos_exp.errors import Interrupted, UserError
 from cosmos_exp.experiment.run import run
+from cosmos_exp.plain_text import printable
+from cosmos_exp.redaction import redact
 from cosmos_exp.report.terminal import print_runs
 from cosmos_exp.run_folder import RunFolder
 
@@ -18,6 +21,7 @@ def work(config: Config) -> int:
     folder = RunFolder(str(config.run_dir))
     alone = "WORLD_SIZE" not in os.environ  # else the launching process reports how the run ended
     try:
+        load_plugins()
         run(config)
     except (Interrupted, KeyboardInterrupt) as error:
         if alone:
@@ -25,11 +29,11 @@ def work(config: Config) -> int:
         return 1
     except UserError as error:
         if alone:
-            print(f"cosmos-exp: {error}", file=sys.stderr)
+            print(f"cosmos-exp: {redact(printable(error))}", file=sys.stderr)
         folder.record_failure(str(error))
         return error.exit_code
     except Exception:
-        traceback.print_exc()
+        print(redact(traceback.format_exc()), file=sys.stderr, flush=True)
         return 1
     if alone:
         print_runs([folder])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cosmos_exp.config.builders import resolve_builder
+from cosmos_exp.config.builders import import_function
 from cosmos_exp.config.schema import Config
 from cosmos_exp.files import append_json_line
 from cosmos_exp.metrics.interface import MeasureFunction, ScoredVideo
@@ -61,7 +61,7 @@ def measure_videos(
     """
     for path, names in MEASURE_FUNCTIONS.items():
         missing = [v for v in videos if any((v.sample, v.seed, name) not in done for name in names)]
-        measure: MeasureFunction = resolve_builder("metrics.score.MEASURE_FUNCTIONS", path)
+        measure: MeasureFunction = import_function("metrics.score.MEASURE_FUNCTIONS", path)
         results = measure(missing, config, workers)
         if results is None:
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import sys
 import uuid
 import warnings
 from collections.abc import Callable, Mapping
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from cosmos_exp.config.schema import Config
 from cosmos_exp.files import JsonObject
+from cosmos_exp.plain_text import printable
+from cosmos_exp.redaction import redact, redacted
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.scores import read_scores
 
@@ -67,21 +70,27 @@ class Tracker:
         run_id = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
         run_id = run_id or folder.manifest.get("wandb_id") or uuid.uuid4().hex[:8]
         os.environ.setdefault("WANDB_SILENT", "true")
+        sys.argv[1:] = [redact(word) for word in sys.argv[1:]]  # wandb records it
         adapter = config.adapter
         label = adapter.kind if adapter.kind == "none" else f"{adapter.kind}-r{adapter.rank}"
         self.run = wandb.init(
             project=config.tracking.project,
             entity=config.tracking.entity,
-            name=f"{config.name}-{label}",
-            group=config.tracking.group or config.name,
+            name=redact(f"{config.name}-{label}"),
+            group=redact(config.tracking.group or config.name),
             job_type=job_type(config, folder),
-            tags=[*config.tags, f"adapter:{adapter.kind}", f"rank:{adapter.rank}", f"alpha:{adapter.alpha:g}"],
-            config=dataclasses.asdict(config),
+            tags=[
+                *map(redact, config.tags),
+                f"adapter:{adapter.kind}",
+                f"rank:{adapter.rank}",
+                f"alpha:{adapter.alpha:g}",
+            ],
+            config=redacted(dataclasses.asdict(config)),
             dir=str(folder.path),
             id=run_id,
             resume="allow",
             mode=mode,  # type: ignore[arg-type]  # a str, checked by the schema
-            settings=wandb.Settings(init_timeout=30, console="off"),
+            settings=wandb.Settings(init_timeout=30, console="off", disable_git=True),  # git: remotes hold passwords
         )
         for kind in ("train", "validation"):
             self.run.define_metric(f"{kind}/step")
@@ -96,7 +105,7 @@ class Tracker:
             call()
             return True
         except Exception as error:
-            reason = f"{type(error).__name__}: {str(error)[:200]}"
+            reason = redact(printable(f"{type(error).__name__}: {str(error)[:200]}"))
             warnings.warn(f"wandb: {reason}; the run continues without it", stacklevel=3)
             self.run = None
             return False
@@ -179,7 +188,7 @@ def score_table(folder: RunFolder, videos: bool) -> wandb.Table | None:
     for r in rows:
         by_video.setdefault((r["sample"], r["seed"], r["prompt"], r["video"]), {})[r["measure"]] = r["value"]
     for (sample, seed, prompt, video), values in by_video.items():
-        path = folder.videos / video
+        path = folder.recorded_video(video)
         clip = wandb.Video(str(path), format="mp4") if videos and path.is_file() else None
         table.add_data(sample, seed, prompt, clip, *[values.get(m) for m in measures])
     return table

@@ -9,7 +9,7 @@ import torch
 from diffusers import Cosmos2_5_PredictBasePipeline, ModelMixin
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
-from cosmos_exp.world.loading import check_loaded, load_projection, load_vae
+from cosmos_exp.world.loading import FILES, check_loaded, load_projection, load_vae
 from cosmos_exp.world.model_folder import ModelFolder
 from cosmos_exp.world.pixels import to_unit_range
 
@@ -27,11 +27,13 @@ class Encoders:
         self.device, self.dtype, self.prompt_tokens = device, dtype, prompt_tokens
         self.vae = load_vae(folder, dtype).to(device)
         text, info = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            folder.path / "text_encoder", dtype=dtype, output_loading_info=True, local_files_only=True
+            folder.path / "text_encoder", dtype=dtype, output_loading_info=True, **FILES
         )
         check_loaded("the text encoder", text, info)
         self.text_encoder = text.requires_grad_(False).eval().to(device)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder.path / "tokenizer", local_files_only=True)
+        self.tokenizer = AutoTokenizer.from_pretrained(
+            folder.path / "tokenizer", local_files_only=True, trust_remote_code=False
+        )
         self.projection = load_projection(folder, dtype).to(device)
 
     @torch.no_grad()

@@ -20,6 +20,9 @@ from cosmos_exp.world.model_folder import ModelFolder
 
 VAE_CLASSES = {"AutoencoderKLWan": AutoencoderKLWan, "LinearVideoAutoencoder": LinearVideoAutoencoder}
 
+# No file is downloaded, and no pickle is read: it can run code.
+FILES = {"local_files_only": True, "use_safetensors": True}
+
 transformers_logging.disable_progress_bar()  # a run has its own progress bars
 
 
@@ -62,7 +65,7 @@ def load_transformer(folder: ModelFolder, dtype: torch.dtype) -> tuple[CosmosTra
     replaces the projection in it.
     """
     model, info = CosmosTransformer3DModel.from_pretrained(
-        folder.path / "transformer", torch_dtype=dtype, output_loading_info=True, local_files_only=True
+        folder.path / "transformer", torch_dtype=dtype, output_loading_info=True, **FILES
     )
     check_loaded("the transformer", model, info)
     model.requires_grad_(False)
@@ -100,7 +103,7 @@ def load_vae(folder: ModelFolder, dtype: torch.dtype) -> ModelMixin:
             f"check failed: {folder.path}/vae is a {name}, which is unknown; supported are {', '.join(VAE_CLASSES)}"
         )
     vae, info = VAE_CLASSES[name].from_pretrained(
-        folder.path / "vae", torch_dtype=dtype, output_loading_info=True, local_files_only=True
+        folder.path / "vae", torch_dtype=dtype, output_loading_info=True, **FILES
     )
     check_loaded("the VAE", vae, info)
     return vae.requires_grad_(False).eval()

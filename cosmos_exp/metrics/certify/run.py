@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from cosmos_exp.config.builders import resolve_builder
+from cosmos_exp.config.builders import import_function
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.errors import UserError
@@ -211,7 +211,7 @@ def _measure(
         files = missing(names)
         if not files:
             continue
-        measure: MeasureFunction = resolve_builder("metrics.score.MEASURE_FUNCTIONS", path)
+        measure: MeasureFunction = import_function("metrics.score.MEASURE_FUNCTIONS", path)
         scored = [ScoredVideo(clip.name, request.seed, clip.prompt, f, recording) for f in files.values()]
         results = measure(scored, request.config, 1)
         for dose, result in zip(files, results or (), strict=results is not None):

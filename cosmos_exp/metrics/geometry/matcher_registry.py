@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cosmos_exp.config.builders import resolve_builder
+from cosmos_exp.config.builders import import_function
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.geometry.matching import Matcher
@@ -22,5 +22,5 @@ def load_matcher(settings: SampsonSettings, threads: int = 1) -> Matcher:
     """
     if settings.matcher not in MATCHERS:
         raise UserError(f"sampson.matcher={settings.matcher}: choose one of {', '.join(MATCHERS)}")
-    matcher: Matcher = resolve_builder("sampson.matcher", MATCHERS[settings.matcher])(settings, threads)
+    matcher: Matcher = import_function("sampson.matcher", MATCHERS[settings.matcher])(settings, threads)
     return matcher

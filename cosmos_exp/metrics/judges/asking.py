@@ -12,7 +12,7 @@ import numpy as np
 
 from cosmos_exp.config.schema import Judge as JudgeSettings
 from cosmos_exp.files import file_sha256, write_json
-from cosmos_exp.metrics.judges.interface import Answer, Judge, Question
+from cosmos_exp.metrics.judges.interface import Answer, BatchError, Judge, Question
 
 SAMPLING_TEMPERATURE = 0.7  # for several samples, and for a second attempt: greedy would give the same answer again
 
@@ -43,6 +43,9 @@ def judge_all(
         seed: of the first sample.
         cache: folder of verdicts by video content, prompt, rubric, judge and settings; None: no cache. Only verdicts
             with a score are cached, so the next call asks again for a score that is missing.
+
+    Raises:
+        RunError: the judge fails. The verdicts of the same batch that have a score are yielded first.
     """
     identity = judge.identity()
     keys = [_key(q, identity, settings, seed) if cache and identity is not None else None for q in questions]
@@ -55,11 +58,27 @@ def judge_all(
             yield question, cached
     for first in range(0, len(open_questions), judge.batch):
         batch = open_questions[first : first + judge.batch]
-        verdicts = ask_samples(judge, [q for q, _ in batch], settings, seed, retry=identity is not None)
-        for (question, key), verdict in zip(batch, verdicts, strict=True):
+        failure = None
+        verdicts: list[Verdict | None]
+        try:
+            verdicts = [*ask_samples(judge, [q for q, _ in batch], settings, seed, retry=identity is not None)]
+        except BatchError as error:
+            failure, verdicts = error, _complete(error, settings)
+        for (question, key), verdict in zip(batch, verdicts, strict=False):
+            if verdict is None:
+                continue
             if cache and key and verdict.score is not None:
                 write_json(cache / f"{key}.json", asdict(verdict))
             yield question, verdict
+        if failure:
+            raise failure
+
+
+def _complete(error: BatchError, settings: JudgeSettings) -> list[Verdict | None]:
+    """The verdicts of a batch that failed in part: one answer with a score is a verdict where one is asked for."""
+    if settings.samples > 1:
+        return []
+    return [None if a is None or a.score is None else _verdict([a]) for a in error.answers]
 
 
 def ask_samples(
@@ -82,7 +101,10 @@ def ask_samples(
             answers[i].append(answer)
         if unread:
             again = [questions[i] for i in unread]
-            second = judge.ask(again, temperature or SAMPLING_TEMPERATURE, seed + 1000 + number)
+            try:
+                second = judge.ask(again, temperature or SAMPLING_TEMPERATURE, seed + 1000 + number)
+            except BatchError as error:  # of fewer questions: those of the batch that have a score are complete
+                raise BatchError(str(error), [a if a.score is not None else None for a in first]) from error
             for i, answer in zip(unread, second, strict=True):
                 answers[i].append(answer)
     return [_verdict(a) for a in answers]

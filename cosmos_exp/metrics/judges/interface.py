@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cosmos_exp.config.schema import Judge as JudgeSettings
+from cosmos_exp.errors import RunError
 from cosmos_exp.metrics.judges.answers import THINKING, THOUGHT
 from cosmos_exp.metrics.judges.rubric import Rubric
 
@@ -35,6 +36,14 @@ class Answer:
     text: str
 
 
+class BatchError(RunError):
+    """Some questions of a batch have no answer. `answers` has the others, in order, and None for those."""
+
+    def __init__(self, words: str, answers: Sequence[Answer | None]):
+        super().__init__(words)
+        self.answers = list(answers)
+
+
 class Judge(Protocol):
     """Scores videos. `name` is recorded with each score; `batch` is the number of questions that it takes at once."""
 
@@ -46,7 +55,11 @@ class Judge(Protocol):
         ...
 
     def ask(self, questions: Sequence[Question], temperature: float, seed: int) -> list[Answer]:
-        """One answer per question. Temperature 0 is greedy and gives the same answers every time."""
+        """One answer per question. Temperature 0 is greedy and gives the same answers every time.
+
+        Raises:
+            BatchError: some questions have no answer.
+        """
         ...
 
 

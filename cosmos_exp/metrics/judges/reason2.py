@@ -56,9 +56,11 @@ class Reason2:
         self.settings, self.device, self.batch = settings, device, settings.batch
         self.name = str(settings.source).rstrip("/").rsplit("/", 1)[-1]
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self.processor = AutoProcessor.from_pretrained(self.folder, local_files_only=True)
+        self.processor = AutoProcessor.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
         self.processor.tokenizer.padding_side = "left"
-        model = Qwen3VLForConditionalGeneration.from_pretrained(self.folder, dtype=self.dtype, local_files_only=True)
+        model = Qwen3VLForConditionalGeneration.from_pretrained(
+            self.folder, dtype=self.dtype, local_files_only=True, use_safetensors=True
+        )
         self.model = model.requires_grad_(False).eval().to(device)
         tokens = [self.processor.tokenizer.encode(d, add_special_tokens=False) for d in DIGITS]
         self.digit_ids = [t[0] for t in tokens] if all(len(t) == 1 for t in tokens) else None

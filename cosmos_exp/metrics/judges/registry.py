@@ -1,4 +1,4 @@
-"""The judges by name. A judge of your own needs no entry here: judge=rules with judge.builder=IMPORT_PATH."""
+"""The judges by name. A judge of your own needs no entry here: `--plugin MODULE judge=rules judge.builder=MODULE.NAME`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from cosmos_exp.config.builders import resolve_builder
+from cosmos_exp.config.builders import import_function, resolve_builder
 from cosmos_exp.config.schema import Judge as JudgeSettings
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.judges.interface import Judge
@@ -28,15 +28,15 @@ def load_judge(settings: JudgeSettings, device: torch.device, precision: str, se
         precision: "bf16", or "no" for fp32.
 
     Raises:
-        UserError: unknown name, or the judge's module cannot be imported.
+        UserError: unknown name, or the judge's module cannot be imported or is not trusted.
     """
     if settings.name == "none":
         return None
+    builder: JudgeBuilder
     if settings.name == "rules":
-        key, path = "judge.builder", settings.builder or ""
+        builder = resolve_builder("judge.builder", settings.builder or "")
     elif settings.name in JUDGES:
-        key, path = "judge.name", JUDGES[settings.name]
+        builder = import_function("judge.name", JUDGES[settings.name])
     else:
         raise UserError(f"judge.name={settings.name}: choose one of none, rules, {', '.join(JUDGES)}")
-    builder: JudgeBuilder = resolve_builder(key, path)
     return builder(settings, device, precision, seed)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import os
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import cv2
 import numpy as np
@@ -17,14 +18,21 @@ from openai.types.chat import ChatCompletionMessageParam
 from openai.types.chat.chat_completion import Choice
 
 from cosmos_exp.config.schema import Judge as JudgeSettings
+from cosmos_exp.config.trust import check_api_key
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.metrics.judges.answers import expected_score, find_score, parse_score
+from cosmos_exp.metrics.judges.answers import parse_score
+from cosmos_exp.metrics.judges.deadline import DeadlineClient
 from cosmos_exp.metrics.judges.frames import shown_frames
-from cosmos_exp.metrics.judges.interface import Answer, Question, question_text
+from cosmos_exp.metrics.judges.interface import Answer, BatchError, Question, question_text
+from cosmos_exp.metrics.judges.replies import expected_in_reply, first_choice, model_names
+from cosmos_exp.plain_text import one_line
+from cosmos_exp.redaction import redact
 
 if TYPE_CHECKING:
     import torch
+
+_CHECK = "Check that judge.url is the address of an OpenAI-compatible endpoint, up to /v1."
 
 
 class Part(TypedDict, total=False):
@@ -61,23 +69,27 @@ class ServerJudge:
     ):
         self.settings, self.batch = settings, settings.batch
         self.logprobs = True
+        check_api_key(settings)
         self.client = openai.OpenAI(
             base_url=settings.url,
             api_key=os.environ.get(settings.api_key_env) or "none",
             timeout=settings.timeout,
             max_retries=settings.retries,
+            http_client=DeadlineClient(settings.timeout),  # type: ignore[arg-type]  # openai 3 names httpx2, and takes both
         )
         self.model = settings.source or self._only_model()
         self.name = str(self.model).rstrip("/").rsplit("/", 1)[-1]
 
     def _only_model(self) -> str:
         try:
-            names = [m.id for m in self.client.models.list()]
+            names = model_names(self.client.models.with_raw_response.list().text)
         except openai.OpenAIError as error:
-            raise UserError(_unreachable(self.settings.url, error)) from error
+            raise UserError(_unreachable(self.settings, error)) from error
+        except ValueError as error:
+            raise UserError(f"judge.url={redact(str(self.settings.url))}: {error}. {_CHECK}") from error
         if len(names) != 1:
             raise UserError(
-                f"judge.source: {self.settings.url} serves {', '.join(names) or 'no model'}; set it to one model's name"
+                f"judge.source: {redact(str(self.settings.url))} serves {', '.join(names) or 'no model'}; set it to one model's name"
             )
         return names[0]
 
@@ -85,7 +97,7 @@ class ServerJudge:
         """The model's name (the weights behind it are not known here) and the settings of what the model is shown."""
         s = self.settings
         return {
-            "server": s.url,
+            "server": redact(str(s.url)),
             "model": self.model,
             "fps": s.fps,
             "max_frames": s.max_frames,
@@ -99,10 +111,17 @@ class ServerJudge:
         """Send all questions at once, one thread each.
 
         Raises:
-            RunError: the server still fails after all retries.
+            BatchError: the server still fails for a question after all retries.
         """
         with ThreadPoolExecutor(len(questions)) as pool:
-            return list(pool.map(lambda q: self._ask(q, temperature, seed), questions))
+            asked = [pool.submit(self._ask, q, temperature, seed) for q in questions]
+        failures = [error for a in asked if (error := a.exception())]
+        unexpected = [error for error in failures if not isinstance(error, RunError)]
+        if unexpected:
+            raise unexpected[0]
+        if failures:
+            raise BatchError(str(failures[0]), [None if a.exception() else a.result() for a in asked]) from failures[0]
+        return [a.result() for a in asked]
 
     def _ask(self, question: Question, temperature: float, seed: int) -> Answer:
         frames, rate = shown_frames(question.video, self.settings)
@@ -124,10 +143,11 @@ class ServerJudge:
 
     def _send(self, request: Request) -> Choice:
         """The reply, with token probabilities if the server gives them."""
+        url = redact(str(self.settings.url))
         try:
             if self.logprobs:
                 try:
-                    choice = self.client.chat.completions.create(**request, logprobs=True, top_logprobs=20).choices[0]
+                    choice = self._complete(request, logprobs=True, top_logprobs=20)
                     if choice.logprobs is None:
                         self._no_probabilities()
                     return choice
@@ -135,25 +155,37 @@ class ServerJudge:
                     if "logprobs" not in str(error):
                         raise
                     self._no_probabilities()
-            return self.client.chat.completions.create(**request).choices[0]
+            return self._complete(request)
         except openai.APIStatusError as error:
             if error.status_code in (401, 403):
                 raise RunError(
-                    f"{self.settings.url} rejects the API key ({error.status_code}). Set the environment variable "
+                    f"{url} rejects the API key ({error.status_code}). Set the environment variable "
                     f"{self.settings.api_key_env}."
                 ) from error
-            raise RunError(f"{self.settings.url} answers {error.status_code}: {str(error.message)[:300]}") from error
+            raise RunError(f"{url} answers {error.status_code}: {one_line(error.message)[:300]}") from error
         except openai.OpenAIError as error:
-            raise RunError(_unreachable(self.settings.url, error)) from error
+            raise RunError(_unreachable(self.settings, error)) from error
+        except ValueError as error:
+            raise RunError(f"judge.url={url}: {error}. {_CHECK}") from error
+
+    def _complete(self, request: Request, **options: Any) -> Choice:
+        return first_choice(self.client.chat.completions.with_raw_response.create(**request, **options).text)
 
     def _no_probabilities(self) -> None:
         if self.logprobs:
-            print(f"{self.settings.url} returns no token probabilities: scores have no expected value")
+            url = redact(str(self.settings.url))
+            print(f"{url} returns no token probabilities: scores have no expected value", file=sys.stderr)
         self.logprobs = False
 
 
-def _unreachable(url: str | None, error: Exception) -> str:
-    return f"judge.url={url}: no answer ({type(error).__name__}: {str(error)[:120]}). Check that the server runs there."
+def _unreachable(settings: JudgeSettings, error: Exception) -> str:
+    url = redact(str(settings.url))
+    if isinstance(error, openai.APITimeoutError):
+        return (
+            f"judge.url={url}: no complete answer within judge.timeout={settings.timeout:g} s, {settings.retries + 1} times. "
+            "Check the server, or set a longer judge.timeout."
+        )
+    return f"judge.url={url}: no answer ({type(error).__name__}: {one_line(error)[:120]}). Check that the server runs there."
 
 
 def _image_part(frame: np.ndarray) -> Part:
@@ -168,23 +200,3 @@ def _video_part(frames: np.ndarray, rate: float) -> Part:
         write_video(file, even, rate, crf=8)
         data = base64.b64encode(file.read_bytes()).decode()
     return {"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{data}"}}
-
-
-def expected_in_reply(reply: Choice, text: str) -> float | None:
-    """Mean of 1 to 5 under the token probabilities at the position of the score; None without score or probabilities.
-
-    Servers list the most likely tokens only. A digit that is not listed has probability 0.
-    """
-    tokens = reply.logprobs.content if reply.logprobs else None
-    found = find_score(text)
-    if not tokens or found is None:
-        return None
-    end = 0  # of the token in the text
-    for token in tokens:
-        end += len(token.token)
-        if end > found[1]:
-            listed = {t.token.strip(): t.logprob for t in token.top_logprobs or []}
-            if token.token.strip() not in listed:
-                return None
-            return expected_score(np.array([listed.get(str(d), -np.inf) for d in range(1, 6)]))
-    return None

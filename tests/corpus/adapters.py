@@ -1,0 +1,182 @@
+"""Adapter files that must not make a video: broken, absurd, incomplete, of another model."""
+
+from __future__ import annotations
+
+import functools
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from corpus.cases import Case
+
+RANK = 2
+TARGETS = ["to_q", "to_v"]
+
+
+@functools.cache
+def good() -> bytes:
+    """An adapter of the embedded model, as a run writes it."""
+    from cosmos_exp.config.composing import compose_config
+    from cosmos_exp.config.layers import adapted_layers, transformer_config
+    from cosmos_exp.world.adapter_writing import write_adapter
+
+    layers = adapted_layers(transformer_config(compose_config([]).model), TARGETS)
+    random = np.random.default_rng(0)
+    tensors = {}
+    for name, (inside, outside) in layers.items():
+        tensors[f"{name}.lora_A.weight"] = random.normal(0, 0.1, (RANK, inside)).astype(np.float32)
+        tensors[f"{name}.lora_B.weight"] = random.normal(0, 0.1, (outside, RANK)).astype(np.float32)
+    peft = {"peft_type": "LORA", "r": RANK, "lora_alpha": 4.0, "target_modules": TARGETS, "use_dora": False}
+    with tempfile.TemporaryDirectory() as folder:
+        return write_adapter(Path(folder), tensors, peft, {"base_model": "tabletop"}).read_bytes()
+
+
+def parts(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """Header and data of a safetensors file."""
+    size = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + size]), content[8 + size :]
+
+
+def joined(header: object, data: bytes) -> bytes:
+    """A safetensors file of a header and data."""
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def with_peft(changes: Mapping[str, object]) -> bytes:
+    """The good file with other entries in peft's configuration."""
+    header, data = parts(good())
+    packed = json.loads(header["__metadata__"]["lora_adapter_metadata"])
+    packed |= {f"transformer.{k}": v for k, v in changes.items()}
+    header["__metadata__"]["lora_adapter_metadata"] = json.dumps(packed)
+    return joined(header, data)
+
+
+def with_value(value: float) -> bytes:
+    """The good file with one other value in a tensor."""
+    header, data = parts(good())
+    name = next(k for k in sorted(header) if k.endswith("lora_B.weight"))
+    at = header[name]["data_offsets"][0]
+    return joined(header, data[:at] + np.float32(value).tobytes() + data[at + 4 :])
+
+
+def with_entry(**changes: object) -> bytes:
+    """The good file with another entry of one tensor."""
+    header, data = parts(good())
+    header[next(k for k in sorted(header) if k.endswith("lora_A.weight"))] |= changes
+    return joined(header, data)
+
+
+def only(count: int) -> bytes:
+    """The good file with the tensors of the first `count` layers."""
+    header, data = parts(good())
+    names = sorted({k.rpartition(".lora_")[0] for k in header if k != "__metadata__"})[:count]
+    kept = {k: v for k, v in header.items() if k == "__metadata__" or k.rpartition(".lora_")[0] in names}
+    return joined(kept, data)
+
+
+def renamed(old: str, new: str) -> bytes:
+    """The good file with other names of tensors."""
+    header, data = parts(good())
+    return joined({k.replace(old, new): v for k, v in header.items()}, data)
+
+
+def generated(content: Callable[[], bytes], *more: str) -> Callable[[Path], list[str]]:
+    """`generate` with a good adapter first and the bad one second: no video of either is made."""
+
+    def make(at: Path) -> list[str]:
+        (at / "good.safetensors").write_bytes(good())
+        (at / "bad.safetensors").write_bytes(content())
+        (at / "prompts").mkdir()
+        (at / "prompts" / "a.txt").write_text("Lift the cup.")
+        (at / "prompts" / "a.png").write_bytes(b"")
+        files = [str(at / "good.safetensors"), str(at / "bad.safetensors")]
+        return ["generate", "--adapter", *files, "--prompts", str(at / "prompts"), "--out", str(at / "out"), *more]
+
+    return make
+
+
+def shown(content: Callable[[], bytes]) -> Callable[[Path], list[str]]:
+    """`adapter info` of the bad one."""
+
+    def make(at: Path) -> list[str]:
+        (at / "bad.safetensors").write_bytes(content())
+        return ["adapter", "info", str(at / "bad.safetensors")]
+
+    return make
+
+
+GENERATED = (
+    "NaN",
+    "alpha 1e30",
+    "three tensors",
+    "another model",
+    "cut short",
+)  # the others are refused by `adapter info`
+
+
+def case(name: str, content: Callable[[], bytes], *words: str) -> Case:
+    """A bad file, given to `generate` or to `adapter info`."""
+    make = generated if name in GENERATED else shown
+    return Case(name, make(content), 2, ("bad.safetensors", *words), ("\x1b",))
+
+
+ADAPTERS = (
+    case("NaN", lambda: with_value(np.nan), "lora_B.weight", "1 of", "NaN or infinite"),
+    case("infinity", lambda: with_value(np.inf), "lora_B.weight", "NaN or infinite"),
+    *(
+        case(f"alpha {v!r}", lambda v=v: with_peft({"lora_alpha": v}), "lora_alpha", "greater than 0")
+        for v in (0, -4, "abc", None, True, [4])
+    ),
+    case("alpha infinite", lambda: with_peft({"lora_alpha": float("inf")}), "lora_alpha", "greater than 0"),
+    case("alpha NaN", lambda: with_peft({"lora_alpha": float("nan")}), "lora_alpha", "greater than 0"),
+    case("alpha 1e30", lambda: with_peft({"lora_alpha": 1e30}), "alpha", "scale 5e+29", "at most 10000"),
+    case(
+        "alpha of a layer",
+        lambda: with_peft({"alpha_pattern": {"to_q": -1}}),
+        "alpha_pattern.to_q=-1",
+        "greater than 0",
+    ),
+    case("no pattern", lambda: with_peft({"alpha_pattern": 3}), "alpha_pattern must map"),
+    case("rank", lambda: with_peft({"r": 0}), "r=0", "at least 1"),
+    case("rank of text", lambda: with_peft({"r": "\x1b[2J"}), "r='\\\\x1b[2J'", "whole number"),
+    case("target modules", lambda: with_peft({"target_modules": 5}), "target_modules=5", "names of layers"),
+    case(
+        "initialisation that changes the base",
+        lambda: with_peft({"init_lora_weights": "pissa"}),
+        "init_lora_weights='pissa'",
+        "change the base",
+    ),
+    case("three tensors", lambda: only(3), "holds 3 of", "layers that it says it adapts"),
+    case(
+        "another model",
+        lambda: renamed("transformer_blocks.0.", "transformer_blocks.99."),
+        "trained on another model",
+        "transformer_blocks.99",
+        "Choose the model",
+    ),
+    case("no tensors", lambda: only(0), "has no lora_A tensors"),
+    case("shape", lambda: with_entry(shape=[1, 1]), "bytes for the shape"),
+    case("shape of text", lambda: with_entry(shape="x"), "lists of whole numbers"),
+    case("offsets", lambda: with_entry(data_offsets=[0, 10**12]), "the file is cut short"),
+    case("type", lambda: with_entry(dtype="I64"), "has the type I64"),
+    case("no entry", lambda: joined({"x": 1}, b""), "tensor x", "has no dtype"),
+    case("a list for a header", lambda: joined([1], b"  "), "its header is no JSON object"),
+    case("metadata", lambda: joined({"__metadata__": [1]}, b"  "), "__metadata__"),
+    case(
+        "metadata of numbers",
+        lambda: joined({"__metadata__": {"lora_adapter_metadata": "5"}}, b" "),
+        "peft's configuration",
+        "no JSON object",
+    ),
+    case("no JSON", lambda: (20).to_bytes(8, "little") + b"{" * 40, "cannot be read as an adapter"),
+    case("deep JSON", lambda: (90_000).to_bytes(8, "little") + b"[" * 90_001, "cannot be read as an adapter"),
+    case("long header", lambda: (2**60).to_bytes(8, "little") + b"{}", "cannot be read as an adapter"),
+    case("cut short", lambda: good()[:-100], "the file is cut short"),
+    case("empty", lambda: b"", "cannot be read as an adapter"),
+    case("random bytes", lambda: np.random.default_rng(1).bytes(500), "cannot be read as an adapter"),
+)

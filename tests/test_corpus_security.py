@@ -1,0 +1,161 @@
+"""Records, studies, names and files made by an adversary, through the command line."""
+
+import csv
+import json
+import pickle
+
+import pytest
+from conftest import SMALL
+from corpus.cases import Case, check
+from corpus.records import MARK, SECRET, run_folder
+from corpus.security import CODE, PATHS, PICKLES, SECRETS, evil_pickle
+
+from cosmos_exp.redaction import redact
+
+
+@pytest.fixture(autouse=True)
+def their_folder(tmp_path, monkeypatch):
+    """The current directory is the adversary's, and a secret is in the environment. None of their code may run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CORPUS_TOKEN", SECRET)
+    yield
+    assert not (tmp_path / MARK).exists(), "code of the record was run"
+
+
+@pytest.mark.parametrize("case", CODE, ids=lambda c: c.name)
+def test_no_code_comes_from_a_record_or_a_study(case, tmp_path, cli, capfd):
+    check(case, tmp_path, cli, capfd)
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("case", SECRETS, ids=lambda c: c.name)
+def test_no_secret_leaves(case, tmp_path, cli, capfd):
+    check(case, tmp_path, cli, capfd)
+
+
+@pytest.mark.parametrize("case", PATHS, ids=lambda c: c.name)
+def test_names_stay_in_their_folder(case, tmp_path, cli, capfd):
+    check(case, tmp_path, cli, capfd)
+    assert not (tmp_path / "runs" / "page.html").exists()
+
+
+@pytest.mark.parametrize("case", PICKLES, ids=lambda c: c.name)
+def test_pickles_are_refused(case, tmp_path, cli, capfd):
+    check(case, tmp_path, cli, capfd)
+
+
+def test_a_module_of_the_users_own_is_named_on_the_command_line(tmp_path, monkeypatch, cli, capfd):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "my_world.py").write_text("class MyJudge:\n    def __init__(self, *arguments): pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "mine"))
+    words = ["dry_run=true", "judge=rules", "judge.builder=my_world.MyJudge"]
+    assert cli("run", *words) == 0
+    assert "MISSING: judge.builder=my_world.MyJudge: refused" in capfd.readouterr().out
+    for trusted in (["--plugin", "my_world", "run", *words], ["run", "--plugin=my_world", *words]):
+        assert cli(*trusted) == 0
+        assert "MISSING" not in capfd.readouterr().out
+    assert cli("run", *words) == 0
+    assert "MISSING" in capfd.readouterr().out, "the trust of one command line must not reach the next"
+    monkeypatch.setenv("COSMOS_EXP_PLUGINS", "my_world")
+    assert cli("run", *words) == 0
+    assert "MISSING" not in capfd.readouterr().out
+
+
+def test_another_key_is_sent_if_the_user_says_so(tmp_path):
+    """On the command line or in the environment; a record alone is not enough. Resuming keeps the rest of the record."""
+    from cosmos_exp.config.composing import compose_config
+    from cosmos_exp.config.schema import Judge
+    from cosmos_exp.config.trust import check_api_key, command_line
+    from cosmos_exp.errors import UserError
+    from cosmos_exp.sweep.folders import with_run_dir
+
+    folder = run_folder(
+        tmp_path / "mine", {"judge.name": "server", "judge.api_key_env": "CORPUS_TOKEN", "judge.url": "http://***@h/v1"}
+    )
+    words = [f"run_dir={folder}", "judge.api_key_env=CORPUS_TOKEN", "judge.url=http://me:pw@h/v1"]
+    config = with_run_dir(compose_config(words), words)
+    assert (config.judge.api_key_env, config.judge.url) == ("CORPUS_TOKEN", "http://me:pw@h/v1")
+    assert config.adapter.kind == "none"  # the record's; the default is lora
+    with pytest.raises(UserError, match=r"judge\.api_key_env=CORPUS_TOKEN"):
+        check_api_key(config.judge)
+    with command_line(["run", *words]):
+        check_api_key(config.judge)
+    check_api_key(Judge())  # the default name
+
+
+def test_no_secret_is_written_by_a_run(tmp_path, cli, capfd, monkeypatch):
+    """A password in judge.url, and a key in a variable, in none of the files of a run that fails: status, wandb, log."""
+    monkeypatch.setenv("OPENAI_API_KEY", f"sk-{SECRET}")
+    words = [*SMALL[:-1], "adapter=none", "tracking.mode=offline", "generation.num_steps=1", "sampson.enabled=false"]
+    words += [f"measures.{name}=false" for name in ("references", "recording", "motion", "words")]
+    words += ["judge=server", f"judge.url=http://me:{SECRET}@127.0.0.1:9/v1", "judge.source=m", "judge.retries=0"]
+    case = Case(
+        "run",
+        lambda at: ["run", *words, f"tags=[sk-{SECRET}]", f"run_dir={at / 'run'}"],
+        1,
+        ("judge.url=http://***@127.0.0.1:9/v1", "Resume with"),
+        (SECRET,),
+    )
+    check(case, tmp_path, cli, capfd)
+    assert "http://***@127.0.0.1:9/v1" in (tmp_path / "run" / "config.yaml").read_text()
+    assert "http://***@127.0.0.1:9/v1" in (tmp_path / "run" / "status.json").read_text()
+    assert list((tmp_path / "run").rglob("*.wandb")), "wandb wrote nothing, so nothing was tested"
+
+
+def test_reports_hold_no_tags_and_no_escapes(tmp_path, cli, capfd):
+    """A caption with a script, a terminal escape, an image and a formula, and a folder named like one."""
+    evil = "<script>alert(1)</script> \x1b[2J\x1b]0;owned\x07 ![x](http://attacker.invalid/x.png) [/red]"
+    rows = [
+        {"prompt": evil, "detail": {"answer": evil}},
+        {"sample": "=1+1", "prompt": "@SUM(A1)", "video": "a__seed0.mp4"},
+    ]
+    folder = run_folder(tmp_path / "runs" / "<img src=x onerror=alert(1)>[red]", rows=rows)
+    (folder / "status.json").write_text(json.dumps({"state": "failed", "stage": "train", "error": evil}))
+    run_folder(tmp_path / "runs" / "good", rows=rows)
+    assert cli("report", tmp_path / "runs") == 1  # one run has failed
+    out, err = capfd.readouterr()
+    assert "\x1b" not in out + err
+    for name in ("report.md", "scores.csv", "table.tex", "report.json", "page.html"):
+        text = (tmp_path / "runs" / name).read_text()
+        assert "\x1b" not in text, name
+        assert "\x07" not in text, name
+        if name in ("report.md", "scores.csv", "page.html"):
+            assert "<script>alert" not in text, name
+            assert "<img src=x" not in text, name
+    assert "](http" not in (tmp_path / "runs" / "report.md").read_text()
+    with open(tmp_path / "runs" / "scores.csv", newline="") as file:
+        cells = [c for row in csv.reader(file) for c in row]
+    assert "'=1+1" in cells
+    assert "'@SUM(A1)" in cells
+
+
+def test_a_checkpoint_that_is_a_pickle_is_not_read(tmp_path):
+    from cosmos_exp.training.checkpoints import Checkpoints
+
+    state = tmp_path / "checkpoints" / "step_00000002" / "state.pt"
+    state.parent.mkdir(parents=True)
+    for content in (evil_pickle(tmp_path), pickle.dumps({"step": 2})):
+        state.write_bytes(content)
+        with pytest.warns(UserWarning, match="cannot be read"):
+            assert Checkpoints(tmp_path / "checkpoints", 2).load_newest() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:pw@host/v1?token=abcdefgh", "http://***@host/v1?token=***"),
+        ("https://ghp_0123456789abcdefghijABCDEFGHIJ012345@github.com/a/b.git", "https://***@github.com/a/b.git"),
+        ("key sk-proj-0123456789abcdef0123", "key ***"),
+        ("hf_abcdefghijklmnopqrstuvwxyz", "***"),
+        ("Authorization: Bearer abcdef.123456", "Authorization: Bearer ***"),
+        ("AKIAABCDEFGHIJKLMNOP", "***"),
+        (
+            "git@github.com:a/b.git, 0123456789abcdef0123456789abcdef01234567",
+            "git@github.com:a/b.git, 0123456789abcdef0123456789abcdef01234567",
+        ),
+        ("training.learning_rate: 0.0001, tokens=512, a@b.c", "training.learning_rate: 0.0001, tokens=512, a@b.c"),
+        (f"value {SECRET}", "value ***"),
+    ],
+)
+def test_what_looks_like_a_secret(text, shown):
+    assert redact(text) == shown

@@ -1,0 +1,88 @@
+"""A judge's server that answers garbage, answers slowly, or fails in the middle: one clear error, and scores are kept."""
+
+import json
+import time
+
+import pytest
+from corpus.cases import Case, check
+from corpus.records import video
+from corpus.servers import completion, serve
+
+ENDPOINT = "Check that judge.url is the address of an OpenAI-compatible endpoint, up to /v1"
+BODIES = {
+    "garbage": ("\x00\x07\x1b[2J!", ("the answer is not JSON", "\\x1b[2J")),
+    "HTML": ("<html><body>502 Bad Gateway</body></html>", ("the answer is not JSON", "<html>")),
+    "no completion": ('{"hello": 1}', ("it has no choices", "hello")),
+    "empty choices": ('{"choices": []}', ("an empty list of choices",)),
+    "choices of null": ('{"choices": [null]}', ("no message with text",)),
+    "no message": ('{"choices": [{"index": 0}]}', ("no message with text",)),
+    "content is a number": (completion(5), ("no message with text",)),
+    "content is a list": (completion([{"type": "text"}]), ("no message with text",)),
+    "a list": ("[1, 2]", ("no JSON object",)),
+    "null": ("null", ("no JSON object",)),
+    "deep": ("[" * 100_000, ("the answer is not JSON",)),
+    "not UTF-8": (b'{"choices": "\xff\xfe"}', ("choices",)),
+    "empty": ("", ("it is empty",)),
+}
+
+
+def judge(folder, url, *more, clips=1):
+    """`judge` of some clips by a server."""
+    for k in range(clips):
+        (folder / f"clip{k}.mp4").write_bytes(video() + bytes([k]))  # other bytes, other question
+    names = [str(folder / f"clip{k}.mp4") for k in range(clips)]
+    more = more or ("judge.retries=0",)
+    return ["judge", *names, "--judge", "server", "--url", url, "--rubric", "physics", "--set", *more]
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_an_answer_that_is_no_completion(name, tmp_path, cli, capfd):
+    body, words = BODIES[name]
+    with serve(lambda k: body) as (url, asked):
+        case = Case(name, lambda at: judge(at, url), 1, (f"judge.url={url}", *words, ENDPOINT), ("\x1b",))
+        check(case, tmp_path, cli, capfd)
+    assert asked == [0]
+
+
+@pytest.mark.parametrize("models", ["<html>", '{"hello": 1}', '{"data": [1]}', "null"])
+def test_a_list_of_models_that_is_none(models, tmp_path, cli, capfd):
+    with serve(lambda k: completion("4"), models) as (url, asked):
+        check(Case(models, lambda at: judge(at, url), 2, (f"judge.url={url}", ENDPOINT)), tmp_path, cli, capfd)
+    assert asked == []
+
+
+def test_broken_probabilities_are_left_out(tmp_path, cli, capfd):
+    body = json.loads(completion("4"))
+    body["choices"][0]["logprobs"] = {"content": [{"token": None, "top_logprobs": "x"}]}
+    with serve(lambda k: json.dumps(body)) as (url, _):
+        assert cli(*judge(tmp_path, url), "--json") == 0
+    (row,) = json.loads(capfd.readouterr().out)
+    assert (row["score"], row["expected"]) == (4, None)
+
+
+def test_a_byte_every_moment_meets_the_deadline(tmp_path, cli, capfd):
+    """The timeouts of the HTTP client are for one read; the deadline is for the whole answer."""
+    with serve(lambda k: completion("4"), drip=0.05) as (url, asked):
+        settings = ("judge.retries=0", "judge.timeout=0.4")
+        words = (f"judge.url={url}", "no complete answer within judge.timeout=0.4 s", "judge.timeout")
+        start = time.monotonic()
+        check(Case("drip", lambda at: judge(at, url, *settings), 1, words), tmp_path, cli, capfd)
+        assert time.monotonic() - start < 20
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_scores_before_a_failure_are_kept(batch, tmp_path, cli, capfd):
+    """One video of three fails. The scores of the others are kept: the next call asks for that one alone."""
+    good = []
+    with serve(lambda k: completion("4") if k < 2 or good else "garbage") as (url, asked):
+        argv = judge(tmp_path, url, "judge.retries=0", f"judge.batch={batch}", clips=3)
+        assert cli(*argv) == 1
+        assert len(asked) == 3
+        good.append(True)
+        capfd.readouterr()
+        assert cli(*argv, "--json") == 0
+        assert len(asked) == 4
+    rows = json.loads(capfd.readouterr().out)
+    assert [r["score"] for r in rows] == [4, 4, 4]
+    assert sorted(r["cached"] for r in rows) == [False, True, True]
