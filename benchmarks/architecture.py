@@ -219,6 +219,7 @@ def call_path(graph: CallGraph, start: str, target: Target) -> list[str]:
     blocked = {f for f in graph.functions if set(f.split(".")) & set(target.avoid)}
     kept = graph.edges
     graph.edges = {f: to - blocked for f, to in kept.items() if f not in blocked}
+
     # The command's own function: `_run` beside `main` (the first layout), or any function of the module cli/run.py.
     def is_command(function: str) -> bool:
         parts = function.split(".")

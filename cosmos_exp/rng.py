@@ -9,7 +9,19 @@ from __future__ import annotations
 import numpy as np
 
 # A purpose's position is part of its stream: append new ones at the end.
-PURPOSES = ("split", "windows", "order", "window", "noise", "sigma", "condition", "text", "adapter", "validation", "selection")
+PURPOSES = (
+    "split",
+    "windows",
+    "order",
+    "window",
+    "noise",
+    "sigma",
+    "condition",
+    "text",
+    "adapter",
+    "validation",
+    "selection",
+)
 
 
 def generator(seed: int, purpose: str, number: int = 0) -> np.random.RandomState:

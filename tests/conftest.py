@@ -119,7 +119,12 @@ SLOW |= {
 }
 
 
-SLOW_TESTS = {"test_a_sweep_by_arms_freezes_its_tuning_too", "test_torch_in_a_process_group", "test_groups_compose_freely", "test_false_positives_stay_near_the_level"}
+SLOW_TESTS = {
+    "test_a_sweep_by_arms_freezes_its_tuning_too",
+    "test_torch_in_a_process_group",
+    "test_groups_compose_freely",
+    "test_false_positives_stay_near_the_level",
+}
 
 
 def pytest_ignore_collect(collection_path, config):

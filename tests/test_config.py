@@ -29,7 +29,7 @@ def test_every_choice_of_every_group_composes(group):
 
 def test_an_experiment_wins_over_the_groups_and_the_command_line_over_it():
     demo = compose_config(["experiment=demo"])
-    assert (demo.name, demo.training.max_steps) == ("demo", 250)
+    assert (demo.name, demo.training.max_steps) == ("demo", 200)
     assert compose_config(["experiment=demo", "training.max_steps=5"]).training.max_steps == 5
     paper = compose_config(["experiment=paper", "adapter=dora", "rank=8", "hardware=1xh100"])
     assert (paper.data.repo_id, paper.judge.source) == ("nvidia/GR1-100", "nvidia/Cosmos-Reason2-8B")

@@ -238,7 +238,9 @@ def test_the_tuning_is_recomputed_from_its_runs(tuned):
     write_texts(tuned)
     wrong, chosen = findings(tuned)["tuning"]
     assert "lora-r8 at {'training.learning_rate': 0.003}: " in wrong
-    assert chosen.endswith("{'training.learning_rate': 0.001} was chosen, the rule gives {'training.learning_rate': 0.003}")
+    assert chosen.endswith(
+        "{'training.learning_rate': 0.001} was chosen, the rule gives {'training.learning_rate': 0.003}"
+    )
     shutil.rmtree(tuned / "tune" / "lora-r8-learning_rate0.001")
     shutil.rmtree(tuned / "lora-r8-seed1")
     found = findings(tuned)

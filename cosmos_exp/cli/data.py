@@ -6,7 +6,12 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
-SHOWN = 3  # clips that `data check` describes
+EPILOG = """examples:
+  cosmos-exp data check my_videos                                      every file decoded whole; what each model needs
+  cosmos-exp data check my_videos --for model=cosmos_predict25_2b      is it enough for this model?
+  cosmos-exp data check my_videos data.prompt="pick up the cup"        one prompt for all videos without a caption
+  cosmos-exp data check my_videos --write-hashes                       record SHA256SUMS, which later checks compare
+"""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -16,9 +21,25 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     actions = data.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     help = "report what a run would train on and list every bad file; exit code 1 if there is one"
-    checker = actions.add_parser("check", help=help, description=help)
+    checker = actions.add_parser(
+        "check", help=help, description=help, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     checker.add_argument("dir", help="LeRobot (meta/info.json), GR1-100 (metadata.csv), or videos/ with captions")
     checker.add_argument("overrides", nargs="*", help="configuration, e.g. data.camera=… data.num_frames=93")
+    # argparse refuses positional words after an option: both options also take the overrides that follow them.
+    checker.add_argument(
+        "--for",
+        dest="model",
+        nargs="+",
+        metavar=("model=NAME", "KEY=VALUE"),
+        help="check for this model; default: a table of every model's needs",
+    )
+    checker.add_argument(
+        "--write-hashes",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="if all is good, write SHA256SUMS; later damage is then always found",
+    )
     checker.set_defaults(run=run)
 
     help = "render a data set of an embedded world"
@@ -37,43 +58,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Run the chosen action. Returns the exit code."""
+    from cosmos_exp.cli.data_check import check
+
     return make(args) if args.action == "make" else check(args)
-
-
-def check(args: argparse.Namespace) -> int:
-    """Report the good clips and every problem. Returns 1 if there is a problem or no clip."""
-    from tqdm import tqdm
-
-    from cosmos_exp.config.composing import compose_config
-    from cosmos_exp.data.dataset import inspect_data
-    from cosmos_exp.data.readers.registry import guess_reader
-    from cosmos_exp.errors import UserError
-
-    folder = Path(args.dir).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    group = [] if any(o.startswith("data=") for o in args.overrides) else [f"data={guess_reader(folder)}"]
-    config = compose_config([*group, f"data.path='{folder.absolute()}'", *args.overrides])
-    tests = Path(config.data.test_path) if config.data.test_path else None
-    found = inspect_data(
-        config.data, folder, tests, lambda clips: tqdm(clips, desc="inspecting", unit="video", leave=False)
-    )
-    frames = sum(c.stop - c.start for c in found.clips)
-    print(
-        f"{folder}: {config.data.reader}, {len(found.clips)} good videos, {frames} frames, {len(found.pairs)} test pairs"
-    )
-    for c in found.clips[:SHOWN]:
-        sizes = " + ".join(f"{i.width}x{i.height}" for i in (c.info, *(o.info for o in c.others)))
-        print(f"  {c.clip.name}: {c.stop - c.start} frames, {sizes}, {c.info.fps:g} fps: {c.clip.prompt[:90]}")
-    if len(found.clips) > SHOWN:
-        print(f"  … and {len(found.clips) - SHOWN} more")
-    for note in found.notes:
-        print(f"note: {note}")
-    for problem in found.problems:
-        print(f"BAD  {problem}")
-    if not found.clips and not found.problems:
-        print("BAD  no videos found")
-    return 1 if found.problems or not found.clips else 0
 
 
 def make(args: argparse.Namespace) -> int:

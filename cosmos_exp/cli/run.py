@@ -16,6 +16,13 @@ HELP = "one run: prepare, train, generate, evaluate, record"
 # Flags that Hydra answers by itself; nothing is composed for them.
 ANSWERED_BY_HYDRA = ("-h", "--help", "--hydra-help", "--version", "--info", "--shell-completion", "-sc", "-i")
 
+# Flags of Hydra that would run another configuration than conf/, or read a pickle, which can run code.
+REFUSED = {
+    "--config-path": "Put your groups and studies into a folder and give --config-dir FOLDER.",
+    "-cp": "Put your groups and studies into a folder and give --config-dir FOLDER.",
+    "--experimental-rerun": "Resume a run with run_dir=DIR, or run its record again with `cosmos-exp rerun DIR`.",
+}
+
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command. Its arguments are Hydra's and are parsed by Hydra."""
@@ -87,6 +94,9 @@ def check_request(words: list[str]) -> list[str]:
     from cosmos_exp.config.composing import compose_config
     from cosmos_exp.config.hydra_internals import is_sweep, parse_command_line
 
+    for flag, instead in REFUSED.items():
+        if any(w.split("=")[0] == flag for w in words):
+            raise UserError(f"{flag}: not supported. {instead}")
     hydra_args = parse_command_line(words)
     overrides: list[str] = hydra_args.overrides
     if any(w.split("=")[0] in ANSWERED_BY_HYDRA for w in words):

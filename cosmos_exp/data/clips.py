@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import numpy as np
 
 from cosmos_exp.config.schema import Data
 from cosmos_exp.config.tiling import tiling_of
+from cosmos_exp.data.hashes import check_hash, hash_of
 from cosmos_exp.data.readers.records import Clip, Footage
-from cosmos_exp.data.video import VideoInfo, decode, probe
+from cosmos_exp.data.video import VideoInfo, check_whole, decode, probe, rotation
 from cosmos_exp.errors import RunError
-from cosmos_exp.files import file_sha256
 
+IRREGULAR = 0.02  # share of irregular frame gaps above which a file has no frame rate that could be converted
 SAME_RATE = 0.01  # cameras whose frame rates differ by less are matched by time
 
 
@@ -50,6 +52,14 @@ class CheckedClip:
     note: str = ""
 
 
+class TooShortError(RunError):
+    """A sound clip that is shorter than a window. `length`: its frames, and its header."""
+
+    def __init__(self, message: str, length: tuple[int, VideoInfo]):
+        super().__init__(message)
+        self.length = length
+
+
 def frames_needed(data: Data, info: VideoInfo) -> int:
     """Number of source frames that a window of data.num_frames at data.fps spans."""
     if data.fps is None:
@@ -57,14 +67,21 @@ def frames_needed(data: Data, info: VideoInfo) -> int:
     return int(np.floor((data.num_frames - 1) * info.fps / data.fps + 0.5)) + 1
 
 
-def probe_clip(clip: Clip, data: Data) -> CheckedClip:
+def probe_clip(clip: Clip, data: Data, whole: bool = False, recorded: Mapping[Path, str] | None = None) -> CheckedClip:
     """Read a clip's frame times, decode its first and last frame, and hash its file; the same for each further camera.
+
+    Args:
+        whole: decode whole files. A run decodes as strictly, but only the windows that it reads.
+        recorded: known hashes by path.
 
     Raises:
         RunError: what is wrong with the file and how to fix it; cameras that are not synchronous.
     """
-    first = _probe_footage(Footage(clip.path, clip.seconds))
-    others = [_probe_footage(f) for f in clip.others]
+    footage = [Footage(clip.path, clip.seconds), *clip.others]
+    for f in footage:
+        check_hash(f.path, (recorded or {}).get(f.path))
+    first, *others = [_probe_footage(f, clip.name, whole) for f in footage]
+    notes = [n for p in (first, *others) for n in _rate_notes(p, clip.name, data)]
     counts = [first.stop - first.start, *(o.stop - o.start for o in others)]
     frames = min(counts)
     if max(counts) - frames > 1:
@@ -73,11 +90,17 @@ def probe_clip(clip: Clip, data: Data) -> CheckedClip:
             f"{clip.path}: {clip.name}: the cameras differ in length ({listed}); 1 frame may differ. "
             "Leave out the episode with data.episodes or the camera in data.cameras"
         )
+    if clip.length is not None and clip.length > frames + 1:
+        raise RunError(
+            f"{clip.path}: {clip.name} has {frames} frames, its metadata says {clip.length}; copy the video again, or "
+            "correct `length` in meta/episodes"
+        )
     needed = frames_needed(data, first.info)
     if frames < needed:
-        raise RunError(
+        raise TooShortError(
             f"{clip.path}: {clip.name} has {frames} frames, {needed} are needed "
-            f"(data.num_frames={data.num_frames}, data.fps={data.fps}); shorten the window or remove the clip"
+            f"(data.num_frames={data.num_frames}, data.fps={data.fps}); shorten the window or remove the clip",
+            (frames, first.info),
         )
     checked = tuple(CheckedFile(o.path, o.info, _simultaneous(first, o, frames, clip.name)) for o in others)
     decode(first.path, [first.start], first.info)
@@ -85,10 +108,10 @@ def probe_clip(clip: Clip, data: Data) -> CheckedClip:
     for c in checked:
         decode(c.path, [c.frames[0]], c.info)
         decode(c.path, [c.frames[-1]], c.info)
-    unequal = f"{clip.name}: the cameras differ in length by 1 frame; the {frames} common frames are used"
-    note = unequal if len(set(counts)) > 1 else ""
-    sha256 = _content_hash(first.path, checked, data)
-    return CheckedClip(clip, first.info, first.start, first.start + frames, sha256, checked, note)
+    if len(set(counts)) > 1:
+        notes.append(f"{clip.name}: the cameras differ in length by 1 frame; the {frames} common frames are used")
+    sha256 = _content_hash(first, checked, data)
+    return CheckedClip(clip, first.info, first.start, first.start + frames, sha256, checked, "; ".join(notes))
 
 
 @dataclass(frozen=True)
@@ -101,7 +124,7 @@ class _Probed:
     stop: int
 
 
-def _probe_footage(footage: Footage) -> _Probed:
+def _probe_footage(footage: Footage, name: str, whole: bool) -> _Probed:
     path = footage.path
     stat = path.stat()
     if stat.st_size == 0:
@@ -113,27 +136,58 @@ def _probe_footage(footage: Footage) -> _Probed:
         )
     start, stop = 0, info.num_frames
     if footage.seconds is not None:
-        begin, end = footage.seconds
-        start, stop = info.frame_at(begin), min(info.frame_at(end - 1 / info.fps) + 1, stop)
+        start, stop = _episode_range(footage, info, name)
     if info.width % 2 or info.height % 2:
         raise RunError(f"{path}: odd size {info.width}x{info.height}; re-encode it with even width and height")
+    if whole:
+        _check_whole_once(path, stat.st_size, stat.st_mtime_ns, info)
     return _Probed(path, info, start, stop)
 
 
-# A LeRobot v3 file holds many episodes: it is read and hashed once, not once per episode and camera.
+def _episode_range(footage: Footage, info: VideoInfo, name: str) -> tuple[int, int]:
+    """The frames of an episode in a file that holds several."""
+    begin, end = footage.seconds or (0.0, 0.0)
+    start, stop = info.frame_at(begin), min(info.frame_at(end - 1 / info.fps) + 1, info.num_frames)
+    length = float((info.pts[-1] - info.pts[0]) * info.time_base) + 1 / info.fps
+    if end > length + 1.5 / info.fps or start < 0:
+        raise RunError(
+            f"{footage.path}: {name} is at {begin:g} to {end:g} s, the file has {length:g} s; copy the video again, or "
+            "correct from_timestamp and to_timestamp in meta/episodes"
+        )
+    return start, stop
+
+
+def _rate_notes(probed: _Probed, name: str, data: Data) -> list[str]:
+    """A note on a variable frame rate and on a rotation.
+
+    Raises:
+        RunError: the frame rate varies and is to be converted, which takes a constant one.
+    """
+    info, notes = probed.info, []
+    count, low, high = info.irregular_gaps
+    gaps = f"variable frame rate, {low * 1000:.0f} to {high * 1000:.0f} ms between frames"
+    if count > IRREGULAR * info.num_frames and data.fps is not None:
+        raise RunError(
+            f"{probed.path}: {gaps}: it cannot be converted to data.fps={data.fps:g}. Re-encode it at a constant rate, "
+            f"ffmpeg -i IN.mp4 -fps_mode cfr -r {info.fps:.0f} OUT.mp4, or set data.fps=null to take the frames in order"
+        )
+    if count:
+        notes.append(f"{name}: {gaps} ({count} irregular); frames are taken in order, as if the rate were constant")
+    if info.rotation:
+        width, height = info.shown_size
+        notes.append(f"{name}: turned by {info.rotation} degrees to {width}x{height}, as its container asks")
+    return notes
+
+
+# A LeRobot v3 file holds many episodes: it is read and decoded once, not once per episode and camera.
 @lru_cache(maxsize=32)
 def _probe_once(path: Path, size: int, modified: int) -> VideoInfo:
-    return probe(path)
+    return replace(probe(path), rotation=rotation(path))
 
 
 @lru_cache(maxsize=32)
-def _hash_once(path: Path, size: int, modified: int) -> str:
-    return file_sha256(path)
-
-
-def _file_hash(path: Path) -> str:
-    stat = path.stat()
-    return _hash_once(path, stat.st_size, stat.st_mtime_ns)
+def _check_whole_once(path: Path, size: int, modified: int, info: VideoInfo) -> None:
+    check_whole(path, info)
 
 
 def _simultaneous(first: _Probed, other: _Probed, frames: int, name: str) -> tuple[int, ...]:
@@ -166,15 +220,22 @@ def _episode_times(probed: _Probed) -> np.ndarray:
     return (pts - pts[0]) * float(probed.info.time_base)
 
 
-def _content_hash(path: Path, others: tuple[CheckedFile, ...], data: Data) -> str:
+def _content_hash(first: _Probed, others: tuple[CheckedFile, ...], data: Data) -> str:
     """The file's hash; with several tiles a hash over all files, the frames used of each, and the tiling.
 
-    One camera in one tile keeps the hash of its file, and with it the cache entries and the data fingerprint.
+    One camera in one tile keeps the hash of its file, and with it the cache entries and the data fingerprint. A turned
+    video does not: before 2026-11-24 it was read as coded.
     """
     tiling = tiling_of(data)
+    own = _turned_hash(first.path, first.info)
     if not data.cameras or tiling.tiles == 1:
-        return _file_hash(path)
-    digest = hashlib.sha256(f"tiled {tiling}\0{_file_hash(path)}".encode())
+        return own
+    digest = hashlib.sha256(f"tiled {tiling}\0{own}".encode())
     for other in others:
-        digest.update(f"\0{_file_hash(other.path)}\0{other.frames}".encode())
+        digest.update(f"\0{_turned_hash(other.path, other.info)}\0{other.frames}".encode())
     return digest.hexdigest()
+
+
+def _turned_hash(path: Path, info: VideoInfo) -> str:
+    own = hash_of(path)
+    return hashlib.sha256(f"turned {info.rotation}\0{own}".encode()).hexdigest() if info.rotation else own

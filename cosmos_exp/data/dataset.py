@@ -7,16 +7,24 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from cosmos_exp.config.schema import Config, Data
-from cosmos_exp.data.clips import CheckedClip, probe_clip
+from cosmos_exp.data.clips import CheckedClip, TooShortError, probe_clip
+from cosmos_exp.data.hashes import other_problems, read_hashes
+from cosmos_exp.data.hold_out import HoldOut, hold_out
 from cosmos_exp.data.location import ensure_data
 from cosmos_exp.data.pair_frames import check_pair
 from cosmos_exp.data.readers.pairs import read_test_pairs
 from cosmos_exp.data.readers.records import Clip, TestPair
 from cosmos_exp.data.readers.registry import read_episodes
+from cosmos_exp.data.survey import mixed_notes
+from cosmos_exp.data.swaps import scenes
+from cosmos_exp.data.video import VideoInfo
 from cosmos_exp.errors import RunError
 from cosmos_exp.rng import generator
 
+SELECTION = "selection"  # folder inside the test pairs
 Progress = Callable[[list[Clip]], Iterable[Clip]]  # wraps a list in a progress bar
 
 
@@ -28,12 +36,21 @@ class Inspection:
     pairs: list[TestPair]
     problems: list[str]
     notes: list[str]
+    selection: list[TestPair] = field(default_factory=list)
+    short: list[tuple[int, VideoInfo]] = field(default_factory=list)
+
+    @property
+    def lengths(self) -> list[tuple[int, VideoInfo]]:
+        """Frames and header of all sound clips, too short ones included."""
+        return [*((c.stop - c.start, c.info) for c in self.clips), *self.short]
 
 
 @dataclass
 class Dataset:
     """What a run trains and tests on.
 
+    pairs: the prompts of the run's videos: those of generation.split.
+    test, selection: names of all pairs of either kind, whatever the run generates.
     left_out: the problems that data.skip_bad=true accepted.
     fingerprint: 16 hex digits over names, contents, frame ranges and prompts.
     held_out: the clips behind test pairs that come from the training data, by name.
@@ -46,32 +63,43 @@ class Dataset:
     notes: list[str]
     fingerprint: str
     held_out: dict[str, CheckedClip] = field(default_factory=dict)
+    test: list[str] = field(default_factory=list)
+    selection: list[str] = field(default_factory=list)
 
 
-def inspect_data(data: Data, folder: Path, tests: Path | None, progress: Progress | None = None) -> Inspection:
+def inspect_data(
+    data: Data, folder: Path, tests: Path | None, progress: Progress | None = None, whole: bool = False
+) -> Inspection:
     """Inspect every file and collect every problem.
 
     Args:
         folder, tests: of the training data and of the test pairs.
+        whole: decode whole files, for `cosmos-exp data check`.
 
     Raises:
         UserError: a folder does not exist or has another layout. A bad file raises nothing.
     """
     found = read_episodes(data, folder)
-    checked = []
+    hashes = read_hashes(folder) | (read_hashes(tests) if tests else {})
+    found.problems += other_problems(hashes)
+    checked, short = [], []
     for clip in progress(found.clips) if progress else found.clips:
         try:
-            checked.append(probe_clip(clip, data))
+            checked.append(probe_clip(clip, data, whole, hashes))
+        except TooShortError as error:
+            found.problems.append(str(error))
+            short.append(error.length)
         except (RunError, OSError) as error:
             found.problems.append(str(error))
-    found.notes += [c.note for c in checked if c.note]
+    found.notes += [*(c.note for c in checked if c.note), *mixed_notes(checked, data)]
     pairs = read_test_pairs(tests, found.problems) if tests else []
-    for pair in pairs:
+    selection = read_test_pairs(tests / SELECTION, found.problems) if tests and (tests / SELECTION).is_dir() else []
+    for pair in pairs + selection:
         try:
-            check_pair(pair, data)
+            check_pair(pair, data, whole, hashes)
         except RunError as error:
             found.problems.append(str(error))
-    return Inspection(checked, pairs, found.problems, found.notes)
+    return Inspection(checked, pairs, found.problems, found.notes, selection, short)
 
 
 def load_dataset(config: Config, progress: Progress | None = None) -> Dataset:
@@ -89,27 +117,89 @@ def load_dataset(config: Config, progress: Progress | None = None) -> Dataset:
             "Fix these files, or leave them out with data.skip_bad=true."
         )
     bad_images = {p.split(":")[0] for p in found.problems}
-    pairs = [p for p in found.pairs if str(p.image) not in bad_images]
-    train, validation, test = _split(config, found.clips, folder)
-    if not pairs:
-        pairs = [TestPair(c.clip.name, c.clip.prompt, c.clip) for c in test]
-    fingerprint = _fingerprint(train + validation + test)
-    held_out = {c.clip.name: c for c in test}
-    return Dataset(train, validation, pairs, list(found.problems), found.notes, fingerprint, held_out)
+    counts = hold_out(config.data, len(found.clips), bool(tests), folder)
+    train, validation, test, selection = _split(config, found.clips, counts)
+    held_out = {c.clip.name: c for c in test + selection}
+    if tests:
+        pairs, chosen = split_pairs(found.pairs, found.selection, config, tests)
+        pairs, chosen = ([p for p in part if str(p.image) not in bad_images] for part in (pairs, chosen))
+    else:
+        pairs, chosen = _pairs_of(test), _pairs_of(selection)
+    _check_split(config, chosen, tests or folder)
+    return Dataset(
+        train,
+        validation,
+        {"test": pairs, "selection": chosen, "none": []}[config.generation.split],
+        list(found.problems),
+        [*found.notes, *([counts.note] if counts.note else [])],
+        _fingerprint(train + validation + test + selection),
+        held_out,
+        [p.name for p in pairs],
+        [p.name for p in chosen],
+    )
 
 
-def _split(config: Config, clips: list[CheckedClip], folder: Path) -> tuple[list[CheckedClip], ...]:
-    """Training, validation and test clips; which clip goes where follows from the seed."""
-    data = config.data
-    order = generator(config.seed, "split").permutation(len(clips))
-    held = data.validation_videos + data.test_videos
-    if len(clips) <= held:
+def _pairs_of(clips: list[CheckedClip]) -> list[TestPair]:
+    return [TestPair(c.clip.name, c.clip.prompt, c.clip) for c in clips]
+
+
+def _check_split(config: Config, selection: list[TestPair], folder: Path) -> None:
+    if config.generation.split == "selection" and not selection:
         raise RunError(
-            f"{folder}: {len(clips)} good videos, {held} of them held out; nothing is left to train on. "
-            "Lower data.validation_videos or data.test_videos."
+            f"{folder}: generation.split=selection, but there are no selection prompts. Set data.selection_pairs to a "
+            f"number of scenes, or put pairs into {folder / SELECTION}."
         )
-    parts = order[held:], order[: data.validation_videos], order[data.validation_videos : held]
-    return tuple([clips[i] for i in sorted(part)] for part in parts)
+
+
+def split_pairs(
+    pairs: list[TestPair], selection: list[TestPair], config: Config, folder: Path
+) -> tuple[list[TestPair], list[TestPair]]:
+    """Test pairs and selection pairs of a folder.
+
+    A folder selection/ decides; else data.selection_pairs scenes are drawn by the seed. Prompts with one first frame stay
+    together.
+
+    Args:
+        pairs: of the folder itself.
+        selection: of its folder selection/.
+
+    Raises:
+        RunError: fewer scenes than data.selection_pairs, or a first frame is in both.
+    """
+    count = config.data.selection_pairs
+    by_scene = scenes(pairs + selection, {})
+    if selection:
+        both = {by_scene[p.name] for p in pairs} & {by_scene[p.name] for p in selection}
+        shared = [p.name for p in selection if by_scene[p.name] in both]
+        if shared:
+            raise RunError(
+                f"{folder / SELECTION}: {', '.join(shared[:3])}: this first frame is also in the test. Remove it from one."
+            )
+        return pairs, selection
+    if not count:
+        return pairs, []
+    found = sorted({by_scene[p.name] for p in pairs})
+    if count >= len(found):
+        raise RunError(
+            f"{folder}: {len(found)} scenes (first frames), data.selection_pairs={count} of them for selection; none is "
+            "left for the test. Lower data.selection_pairs."
+        )
+    order = generator(_split_seed(config), "selection").permutation(len(found))[:count]
+    drawn = {found[i] for i in order}
+    return [p for p in pairs if by_scene[p.name] not in drawn], [p for p in pairs if by_scene[p.name] in drawn]
+
+
+def _split_seed(config: Config) -> int:
+    """The seed of every split of the data."""
+    return config.seed if config.data.split_seed is None else config.data.split_seed
+
+
+def _split(config: Config, clips: list[CheckedClip], counts: HoldOut) -> tuple[list[CheckedClip], ...]:
+    """Training, validation, test and selection clips; which clip goes where follows from the seed."""
+    order = generator(_split_seed(config), "split").permutation(len(clips))
+    ends = np.cumsum([counts.validation, counts.test, counts.selection])
+    validation, test, selection, train = np.split(order, ends)
+    return tuple([clips[i] for i in sorted(part)] for part in (train, validation, test, selection))
 
 
 def _fingerprint(clips: list[CheckedClip]) -> str:

@@ -9,8 +9,10 @@ import numpy as np
 
 from cosmos_exp.config.schema import Data
 from cosmos_exp.data.clips import CheckedClip, frames_needed
+from cosmos_exp.data.hashes import check_hash
+from cosmos_exp.data.images import check_image
 from cosmos_exp.data.readers.records import Clip, TestPair
-from cosmos_exp.data.video import decode, probe, read_image, resize
+from cosmos_exp.data.video import check_whole, decode, probe, read_image, resize
 from cosmos_exp.data.windows import load_window
 from cosmos_exp.errors import RunError, UserError
 
@@ -19,17 +21,25 @@ MOST_DIFFERENT = 16.0  # grey levels between an image and the first frame of its
 HeldOut = Mapping[str, CheckedClip]  # the clips behind test pairs that come from the training data, by name
 
 
-def check_pair(pair: TestPair, data: Data) -> None:
+def check_pair(pair: TestPair, data: Data, whole: bool = False, recorded: Mapping[Path, str] | None = None) -> None:
     """Read the image and the recording of a test pair on disk.
+
+    Args:
+        whole: decode the whole recording.
+        recorded: known hashes by path.
 
     Raises:
         RunError: one of them cannot be read, the recording is too short, or the pair's image is not its first frame.
     """
     assert isinstance(pair.image, Path), "test pairs on disk are images"
+    check_image(pair.image)
     image = read_image(pair.image)
     if pair.recording is None:
         return
+    check_hash(pair.recording, (recorded or {}).get(pair.recording))
     info = probe(pair.recording)
+    if whole:
+        check_whole(pair.recording, info)
     needed = frames_needed(data, info)
     if info.num_frames < needed:
         raise RunError(

@@ -10,6 +10,7 @@ import av
 import cv2
 import numpy as np
 
+from cosmos_exp.data.strict import UNREADABLE, open_video, reason, strict_frames, undecoded_frame, video_stream
 from cosmos_exp.errors import RunError
 from cosmos_exp.files import atomic_path
 
@@ -20,6 +21,8 @@ class VideoInfo:
 
     pts: presentation times of all frames in ascending order, in units of time_base.
     declared_frames: number of frames in the header; 0: it has none.
+    width, height: of the coded picture, before `rotation`.
+    rotation: degrees counter-clockwise by which `decode` turns the pictures, as the container asks: 0, 90, 180 or 270.
     """
 
     pts: tuple[int, ...]
@@ -28,6 +31,21 @@ class VideoInfo:
     width: int
     height: int
     declared_frames: int
+    rotation: int = 0
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """Width and height of the pictures that `decode` returns."""
+        return (self.height, self.width) if self.rotation % 180 else (self.width, self.height)
+
+    @property
+    def irregular_gaps(self) -> tuple[int, float, float]:
+        """Number of frame gaps beyond half to one and a half times the median; the smallest and largest gap, seconds."""
+        gaps = np.diff(np.array(self.pts, dtype=np.float64) * float(self.time_base))
+        if not len(gaps):
+            return 0, 0.0, 0.0
+        middle = float(np.median(gaps))
+        return int(np.sum((gaps < 0.5 * middle) | (gaps > 1.5 * middle))), float(gaps.min()), float(gaps.max())
 
     @property
     def num_frames(self) -> int:
@@ -47,11 +65,10 @@ def probe(path: Path) -> VideoInfo:
         RunError: not a video, no video stream, or no frames.
     """
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise RunError(f"{path}: has no video stream")
-            stream = container.streams.video[0]
-            pts = sorted(p.pts for p in container.demux(stream) if p.pts is not None and p.size)
+        with open_video(path) as container:
+            stream = video_stream(container)
+            packets = [p for p in container.demux(stream) if p.pts is not None and p.size]
+            pts = sorted(p.pts for p in packets if p.pts is not None and not p.is_discard)  # an edit list hides some
             rate = stream.average_rate or stream.guessed_rate
             if not pts or not rate or stream.time_base is None:
                 raise RunError(f"{path}: has no video frames")
@@ -61,10 +78,10 @@ def probe(path: Path) -> VideoInfo:
                 float(rate),
                 stream.codec_context.width,
                 stream.codec_context.height,
-                stream.frames,
+                max(0, stream.frames - (len(packets) - len(pts))),
             )
-    except (OSError, av.error.FFmpegError) as error:
-        raise RunError(f"{path}: cannot be read as a video ({error})") from error
+    except UNREADABLE as error:
+        raise RunError(f"{path}: cannot be read as a video ({reason(error)})") from error
 
 
 def decode(path: Path, indices: list[int], info: VideoInfo | None = None) -> np.ndarray:
@@ -84,11 +101,19 @@ def decode(path: Path, indices: list[int], info: VideoInfo | None = None) -> np.
     if not indices or indices[0] < 0 or indices[-1] >= info.num_frames:
         raise RunError(f"{path}: frames {indices[:1]} to {indices[-1:]} requested, the file has {info.num_frames}")
     wanted, back = {info.pts[i] for i in indices}, 0
-    found = _decode_from(path, wanted, indices[0], info)
-    # Open groups of pictures (HEVC): a frame shown before the key frame that a seek finds needs an earlier one.
-    while len(found) < len(wanted) and back < indices[0]:
+    found: dict[int, np.ndarray] = {}
+    # Open groups of pictures (HEVC): a frame shown before the key frame that a seek finds needs an earlier one. A seek can
+    # also land where a sound file does not decode cleanly; only an error from the file's beginning on is damage.
+    while len(found) < len(wanted):
+        start = max(0, indices[0] - back)
+        try:
+            found = _decode_from(path, wanted, start, info)
+        except RunError:
+            if not start:
+                raise
+        if not start:
+            break
         back = max(16, 4 * back)
-        found = _decode_from(path, wanted, max(0, indices[0] - back), info)
     missing = [i for i in indices if info.pts[i] not in found]
     if missing:
         raise RunError(f"{path}: frame {missing[0]} of {info.num_frames} does not decode; the file is damaged")
@@ -99,19 +124,56 @@ def _decode_from(path: Path, wanted: set[int], start: int, info: VideoInfo) -> d
     """The frames with these presentation times that decode after a seek to frame `start`."""
     last, found = max(wanted), {}
     try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
+        with open_video(path) as container:
+            stream = video_stream(container)
             if start:
                 container.seek(info.pts[start], stream=stream, backward=True)
-            for frame in container.decode(stream):
+            for frame in strict_frames(container, stream, after_seek=start > 0):
                 if frame.pts in wanted:
-                    found[frame.pts] = frame.to_ndarray(format="rgb24")
+                    found[frame.pts] = _upright(frame.to_ndarray(format="rgb24"), frame.rotation)
                 if frame.pts is not None and frame.pts >= last:
                     break
-    except (OSError, av.error.FFmpegError) as error:
-        raise RunError(f"{path}: does not decode ({error})") from error
+    except UNREADABLE as error:
+        raise RunError(f"{path}: is damaged, it does not decode ({reason(error)}); copy it again") from error
     return found
+
+
+def _upright(picture: np.ndarray, rotation: int) -> np.ndarray:
+    """A picture (H, W, 3) turned counter-clockwise by a multiple of 90 degrees."""
+    return np.ascontiguousarray(np.rot90(picture, round(rotation / 90) % 4)) if rotation else picture
+
+
+def rotation(path: Path) -> int:
+    """Degrees counter-clockwise by which the container asks to turn the pictures: 0, 90, 180 or 270.
+
+    Raises:
+        RunError: another angle, or the first frame does not decode.
+    """
+    try:
+        with open_video(path) as container:
+            degrees = next(container.decode(video_stream(container))).rotation
+    except (StopIteration, *UNREADABLE) as error:
+        raise RunError(f"{path}: its first frame does not decode ({reason(error)}); copy it again") from error
+    if degrees % 90:
+        raise RunError(f"{path}: is shown turned by {degrees} degrees; re-encode it: ffmpeg -i IN.mp4 OUT.mp4")
+    return degrees % 360
+
+
+def check_whole(path: Path, info: VideoInfo) -> None:
+    """Decode a whole file strictly.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    try:
+        with open_video(path) as container:
+            missing = undecoded_frame(container, video_stream(container), info.pts)
+    except UNREADABLE as error:
+        raise RunError(f"{path}: is damaged, it does not decode ({reason(error)}); copy it again") from error
+    if missing is not None:
+        raise RunError(
+            f"{path}: frame {missing} of {info.num_frames} does not decode; the file is damaged, copy it again"
+        )
 
 
 def resize(frames: np.ndarray, height: int, width: int, mode: str) -> np.ndarray:

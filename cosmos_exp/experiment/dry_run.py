@@ -2,52 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from cosmos_exp.config.adapter_header import layer_type
 from cosmos_exp.config.hashing import stage_hash
-from cosmos_exp.config.layers import update_scale
+from cosmos_exp.config.layers import adapted_layers, layer_ranks, layer_scale, transformer_config, update_scale
 from cosmos_exp.config.schema import Config
 from cosmos_exp.config.tiling import describe_tiles
-from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.cost import Counts, Rows, cost_rows, count_parameters
+from cosmos_exp.experiment.data_plan import plan_data
 from cosmos_exp.experiment.preflight import Finding, findings
+from cosmos_exp.plain_text import printable
+from cosmos_exp.redaction import redact
 from cosmos_exp.training.sample_order import sample_order
 from cosmos_exp.training.schedule import all_lrs
 
 TITLE = "dry run: nothing is loaded, trained or written"
 
 
-def num_videos(config: Config) -> tuple[int, str]:
-    """Training videos, and where the number comes from.
-
-    Raises:
-        RunError: the data has problems. UserError: no data is set.
-    """
-    from cosmos_exp.data.readers.registry import read_episodes
-
-    data = config.data
-    held_out = data.validation_videos + data.test_videos
-    if data.path:
-        found = read_episodes(data, Path(data.path))
-        if found.problems and not data.skip_bad:
-            raise RunError(f"{len(found.problems)} problems in {data.path}, the first: {found.problems[0]}")
-        return len(found.clips) - held_out, f"{len(found.clips)} in {data.path}, {held_out} held out"
-    if data.builder:
-        return data.train_clips - held_out, f"{data.train_clips} to be rendered, {held_out} held out"
-    if data.expected_videos:
-        source = f"{data.expected_videos} expected from {data.repo_id}, not inspected yet"
-        return data.expected_videos - held_out, source
-    raise UserError("data.path: not set. Give the folder of your data: data.path=DIR")
-
-
 def rows(config: Config) -> Rows:
     """The plan as (what, value).
 
     Raises:
-        RunError: no video is left to train on, or a check of the sizes failed.
+        RunError: bad videos, none is left to train on, nothing would be scored, or a check of the sizes failed.
     """
     counts = count_parameters(config)
     return [*_model_rows(config, counts), *_training_rows(config), *cost_rows(config, counts), *_output_rows(config)]
@@ -59,10 +39,10 @@ def plan_table(config: Config) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     for name, value in rows(config):
-        table.add_row(name, value)
+        table.add_row(name, Text(redact(printable(value))))
     table.add_section()
     for finding in findings(config):
-        table.add_row(f"here: {finding.name}", _shown(finding))
+        table.add_row(f"here: {finding.name}", Text(redact(printable(_shown(finding)))))
     return table
 
 
@@ -85,14 +65,32 @@ def _model_rows(config: Config, counts: Counts) -> Rows:
         ("guardrail", model.guardrail),
         ("base parameters", f"{counts.base:,} in the transformer, frozen"),
         ("adapter", "none: the base model is evaluated" if adapter.kind == "none" else described),
+        *_pattern_rows(config),
         ("adapted layers", f"{counts.layers} ({', '.join(adapter.target_modules)})"),
         ("trainable parameters", f"{counts.trainable:,} ({counts.trainable / 1e6:.3f} M)"),
     ]
 
 
+def _pattern_rows(config: Config) -> Rows:
+    """The layers of each rank and scale, if adapter.rank_pattern or adapter.alpha_pattern sets some apart."""
+    adapter = config.adapter
+    if adapter.kind == "none" or not (adapter.rank_pattern or adapter.alpha_pattern):
+        return []
+    layers = adapted_layers(transformer_config(config.model), adapter.target_modules)
+    groups: dict[tuple[int, float], list[str]] = {}
+    for name, rank in layer_ranks(layers, adapter).items():
+        groups.setdefault((rank, layer_scale(adapter, name)), []).append(name)
+    words = [
+        f"rank {rank}, scale {scale:g}: {len(names)} layers ({', '.join(sorted({layer_type(n) for n in names}))})"
+        for (rank, scale), names in sorted(groups.items())
+    ]
+    return [("ranks by layer", "; ".join(words))]
+
+
 def _training_rows(config: Config) -> Rows:
-    videos, source = num_videos(config)
-    first = [("training videos", f"{videos} ({source})"), *(("tiles", t) for t in describe_tiles(config.data))]
+    plan = plan_data(config)
+    videos = plan.train
+    first = [*plan.rows(), *(("tiles", t) for t in describe_tiles(config.data))]
     if config.adapter.kind == "none":
         return first
     if videos < 1:
@@ -122,7 +120,9 @@ def _output_rows(config: Config) -> Rows:
     generation, judge = config.generation, config.judge
     guidance = f"guidance {generation.guidance_scale:g}" if generation.guidance_scale > 1 else "no guidance"
     seeds = f"{len(generation.seeds)} seeds per test pair"
+    names = {"recording": "against the recording", "motion": "of motion", "words": "of the prompt's words"}
     measures = ["Sampson error"] if config.sampson.enabled else []
+    measures += [f"measures {text}" for key, text in names.items() if getattr(config.measures, key)]
     measures += [judge.source or judge.name] if judge.name != "none" else []
     return [
         ("test videos", f"{generation.mode}, {seeds}, {generation.num_steps} steps, {guidance}"),

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import psutil
 
+from cosmos_exp.config.builders import resolve_builder
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.schema import Config
+from cosmos_exp.config.trust import check_api_key
 from cosmos_exp.data.location import ensure_data, find_data
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.cost import count_parameters, memory_row
@@ -93,6 +95,10 @@ def _judge(config: Config) -> str:
     if judge.name != "none":
         for rubric in judge.rubrics:
             load_rubric(rubric)
+    if judge.name == "rules":
+        resolve_builder("judge.builder", judge.builder or "")
+    if judge.name == "server":
+        check_api_key(judge)
     return find_folder(judge.source, judge.revision, "judge.source").text if judge.name == "reason2" else judge.name
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from cosmos_exp.config.schema import Data
+from cosmos_exp.data.readers.caption_tables import default_prompt, read_table
 from cosmos_exp.data.readers.records import Clip, Episodes, list_videos
 from cosmos_exp.errors import UserError
 
@@ -22,27 +22,17 @@ def read_gr1(data: Data, folder: Path) -> Episodes:
             f"{folder}: no metadata.csv, which data.reader=gr1_100 requires. For videos with captions set data=folder."
         )
     found = Episodes()
-    prompts = _read_prompts(table, found.problems)
+    prompts = read_table(table, found.problems)
     videos = next((folder / n for n in ("videos", "gr1") if (folder / n).is_dir()), folder / "videos")
     paths = list_videos(videos, found.problems)
     for path in paths:
-        prompt = prompts.get(path.stem)
+        prompt = prompts.get(path.stem) or default_prompt(data, path)
         if prompt:
             found.clips.append(Clip(path.stem, path, data.prompt_prefix + prompt))
         else:
-            found.problems.append(f"{path}: has no prompt in {table}; add a line for it or remove the video")
+            found.problems.append(
+                f"{path}: has no prompt in {table}; add a line for it, remove the video, or set data.prompt"
+            )
     for stem in sorted(set(prompts) - {p.stem for p in paths}):
         found.problems.append(f"{table}: lists {stem}, but {videos} has no such video")
     return found
-
-
-def _read_prompts(table: Path, problems: list[str]) -> dict[str, str]:
-    """Prompt by file name without suffix. Commas in an unquoted prompt belong to it."""
-    prompts: dict[str, str] = {}
-    with open(table, newline="", encoding="utf-8") as file:
-        for number, row in enumerate(csv.reader(file)):
-            if number and len(row) >= 2:
-                prompts[Path(row[0]).stem] = ",".join(row[1:]).strip()
-            elif number and row:
-                problems.append(f"{table}, line {number + 1}: expected file name and prompt")
-    return prompts

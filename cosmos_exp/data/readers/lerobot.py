@@ -6,6 +6,8 @@ from pathlib import Path
 
 from cosmos_exp.config.schema import Data
 from cosmos_exp.config.tiling import describe_tiles, tile_size, tiling_of
+from cosmos_exp.data.readers.caption_tables import default_prompt
+from cosmos_exp.data.readers.lerobot_checks import overlaps
 from cosmos_exp.data.readers.lerobot_tables import LeRobot, open_lerobot
 from cosmos_exp.data.readers.records import Clip, Episodes, Footage
 from cosmos_exp.errors import UserError
@@ -22,7 +24,16 @@ def read_lerobot(data: Data, folder: Path) -> Episodes:
     """
     found = Episodes()
     dataset = open_lerobot(folder)
+    if not dataset.episodes:
+        found.problems += dataset.problems or [f"{folder / 'meta'}: lists no episodes; download the data set again"]
+        return found
     cameras = _choose_cameras(dataset, data, found.notes)
+    found.problems += dataset.problems
+    stated = dataset.info.get("total_episodes", len(dataset.episodes))
+    if stated != len(dataset.episodes) + len(dataset.problems):
+        found.notes.append(
+            f"meta/info.json states {stated} episodes, meta/ lists {len(dataset.episodes)}; is it complete?"
+        )
     found.notes += [*describe_tiles(data), *_stretch_notes(dataset, data)]
     misplaced = 0
     for episode in _select_episodes(dataset, data.episodes):
@@ -32,6 +43,7 @@ def read_lerobot(data: Data, folder: Path) -> Episodes:
         clip = _read_clip(data, dataset, episode, cameras, found)
         if clip:
             found.clips.append(clip)
+    found.problems += overlaps((c.name, c.path, c.seconds) for c in found.clips)
     if misplaced:
         found.notes.append(
             f"{misplaced} videos are not where video_path in meta/info.json says; they were found by episode number"
@@ -91,9 +103,13 @@ def _read_clip(data: Data, dataset: LeRobot, episode: JsonObject, cameras: list[
     """The episode as a clip, its first task as the prompt. None: the reason is in `found.problems`."""
     name = f"episode_{episode['episode_index']:06d}"
     tasks = [t for t in episode["tasks"] if t.strip() and t not in data.skip_tasks]
+    fallback = default_prompt(data, Path(name))
+    if not tasks and fallback:
+        tasks = [fallback]
     if not tasks:
         found.problems.append(
-            f"{dataset.folder}, {name}: no task text left (tasks {episode['tasks']}, data.skip_tasks {list(data.skip_tasks)})"
+            f"{dataset.folder}, {name}: no task text left (tasks {episode['tasks']}, data.skip_tasks {list(data.skip_tasks)}); "
+            "write one in meta/, or set data.prompt"
         )
         return None
     footage = [Footage(dataset.video(episode, c), dataset.seconds(episode, c)) for c in cameras]
@@ -106,4 +122,4 @@ def _read_clip(data: Data, dataset: LeRobot, episode: JsonObject, cameras: list[
             f"{name}: has {len(tasks)} tasks, the first is its prompt; exclude others with data.skip_tasks"
         )
     first, *others = footage
-    return Clip(name, first.path, data.prompt_prefix + tasks[0], first.seconds, tuple(others))
+    return Clip(name, first.path, data.prompt_prefix + tasks[0], first.seconds, tuple(others), episode.get("length"))

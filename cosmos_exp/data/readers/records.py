@@ -29,6 +29,7 @@ class Clip:
     path: its file; with several cameras, that of the first.
     seconds: start and end of the episode, for a file that holds several episodes; None: the whole file.
     others: the further cameras, in the order of data.cameras; their pictures are tiled into the frame.
+    length: number of frames that the metadata states; None: it states none.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Clip:
     prompt: str
     seconds: tuple[float, float] | None = None
     others: tuple[Footage, ...] = ()
+    length: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Episodes:
 def read_caption(path: Path, problems: list[str]) -> str | None:
     """The text of a caption file without surrounding space. None if it is unusable; the reason goes to `problems`."""
     try:
-        text = path.read_text(encoding="utf-8").strip()
+        text = path.read_text(encoding="utf-8-sig").strip()  # without the byte order mark of Windows editors
     except UnicodeDecodeError as error:
         problems.append(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8")
         return None
@@ -90,7 +92,9 @@ def list_videos(folder: Path, problems: list[str]) -> list[Path]:
         UserError: there is no such folder.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected videos/*.mp4 with metas/*.txt or captions/*.json")
+        raise UserError(
+            f"{folder}: no such folder; expected videos/*.mp4 with metas/*.txt, captions/*.json or captions.csv"
+        )
     paths: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in VIDEO_SUFFIXES:

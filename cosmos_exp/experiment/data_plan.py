@@ -1,0 +1,104 @@
+"""The data of a planned run: how many videos train, validate, select and test. A local folder is inspected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cosmos_exp.config.schema import Config
+from cosmos_exp.data.dataset import Inspection, inspect_data, split_pairs
+from cosmos_exp.data.hold_out import HoldOut, hold_out
+from cosmos_exp.errors import RunError, UserError
+
+if TYPE_CHECKING:
+    from cosmos_exp.experiment.cost import Rows
+
+LISTED = 3  # problems that are named
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """Training videos, and what the plan says about each part. None: not known before the data is here."""
+
+    train: int
+    source: str
+    validation: int
+    test: str
+    selection: str
+    notes: tuple[str, ...] = ()
+
+    def rows(self) -> Rows:
+        """(what, value) for the plan."""
+        return [
+            ("training videos", f"{self.train} ({self.source})"),
+            ("validation videos", str(self.validation)),
+            ("test prompts", self.test),
+            ("selection prompts", self.selection),
+            *(("data", note) for note in self.notes),
+        ]
+
+
+def plan_data(config: Config) -> DataPlan:
+    """Count what a run would use. Renders and downloads nothing.
+
+    Raises:
+        RunError: the data has problems, nothing is left to train on, or the run would score nothing.
+        UserError: no data is set.
+    """
+    data = config.data
+    if data.path:
+        return _plan_folder(config, Path(data.path))
+    if data.builder:
+        counts, apart = hold_out(data, data.train_clips, True, "the rendered clips"), data.selection_pairs
+        tests = "those of data.test_path" if data.test_path else f"of {data.test_pairs} scenes, to be rendered"
+        if not (data.test_pairs or data.test_path):
+            _check_scored(config, 0, apart)
+        source = f"{data.train_clips} to be rendered, {data.train_clips - counts.train} held out"
+        return DataPlan(counts.train, source, counts.validation, tests, f"of {apart} scenes" if apart else "0")
+    if data.expected_videos:
+        counts = hold_out(data, data.expected_videos, True, data.repo_id or "the data")
+        tests = f"those of {data.test_path or data.test_repo_id}, not inspected yet"
+        source = f"{data.expected_videos} expected from {data.repo_id}, not inspected yet"
+        return DataPlan(counts.train, source, counts.validation, tests, str(data.selection_pairs))
+    raise UserError("data.path: not set. Give the folder of your data: data.path=DIR")
+
+
+def _plan_folder(config: Config, folder: Path) -> DataPlan:
+    """The plan of a folder on this machine, inspected as a run does at its start."""
+    data = config.data
+    tests = Path(data.test_path) if data.test_path else None
+    found = inspect_data(data, folder, tests)
+    if found.problems and not data.skip_bad:
+        more = f"\n  … and {len(found.problems) - LISTED} more" if len(found.problems) > LISTED else ""
+        raise RunError(
+            f"{len(found.problems)} problems in {folder}:\n  " + "\n  ".join(found.problems[:LISTED]) + more + "\n"
+            f"`cosmos-exp data check {folder}` lists all. Fix these files, or leave them out with data.skip_bad=true."
+        )
+    counts = hold_out(data, len(found.clips), tests is not None, folder)
+    test, selection = _prompts(config, found, counts, tests)
+    _check_scored(config, test, selection)
+    source = f"{len(found.clips)} in {folder}, {len(found.clips) - counts.train} held out"
+    notes = (*found.notes, counts.note) if counts.note else tuple(found.notes)
+    return DataPlan(counts.train, source, counts.validation, str(test), str(selection), notes)
+
+
+def _prompts(config: Config, found: Inspection, counts: HoldOut, tests: Path | None) -> tuple[int, int]:
+    """Numbers of test and selection prompts."""
+    if tests is None:
+        return counts.test, counts.selection
+    pairs, selection = split_pairs(found.pairs, found.selection, config, tests)
+    return len(pairs), len(selection)
+
+
+def _check_scored(config: Config, test: int, selection: int) -> None:
+    split = config.generation.split
+    if split != "none" and not {"test": test, "selection": selection}[split]:
+        fix = {
+            "test": "Set data.test_videos (null: a tenth of the videos) or data.test_path",
+            "selection": "Set data.selection_pairs",
+        }[split]
+        raise RunError(
+            f"this run would make and score no video: there are no {split} prompts. {fix}, or generation.split=none to "
+            "train only."
+        )
