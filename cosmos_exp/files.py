@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from cosmos_exp.errors import UserError
-from cosmos_exp.plain_text import one_line
+from cosmos_exp.text import one_line
 
 JsonObject = dict[str, Any]  # Any: a JSON record holds values of every JSON type
 

@@ -9,9 +9,8 @@ from filelock import FileLock, Timeout
 
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, inside, inside_by_name, write_json
-from cosmos_exp.plain_text import plain_json, printable
 from cosmos_exp.provenance import now
-from cosmos_exp.redaction import redact, redacted
+from cosmos_exp.text import plain_json, printable, redact, redacted
 
 REFERENCES = ("real", "frozen")  # the recorded continuation of a test pair, and its first frame held
 SWEEP_FILE = "sweep.json"  # the record of a sweep by arms, in the folder of its runs

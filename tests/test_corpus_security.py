@@ -10,7 +10,7 @@ from corpus.cases import Case, check
 from corpus.records import MARK, SECRET, run_folder
 from corpus.security import CODE, PATHS, PICKLES, SECRETS, evil_pickle
 
-from cosmos_exp.redaction import redact
+from cosmos_exp.text import redact
 
 
 @pytest.fixture(autouse=True)

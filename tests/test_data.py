@@ -138,7 +138,7 @@ def test_every_bad_file_is_reported_once_with_its_fix(tmp_path, cli, capsys):
     assert capsys.readouterr().out.count("BAD") == len(expected)
     with pytest.raises(RunError, match=r"data\.skip_bad=true"):
         load_dataset(config)
-    kept = load_dataset(config_for(tmp_path, "data.skip_bad=true"))
+    kept = load_dataset(config_for(tmp_path, "data.skip_bad=true", "data.test_videos=0", "data.validation_videos=0"))
     assert [c.clip.name for c in kept.train] == ["good", "odd"]
     assert len(kept.left_out) == len(expected)
 

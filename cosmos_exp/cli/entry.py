@@ -22,8 +22,7 @@ from cosmos_exp.cli import (
 )
 from cosmos_exp.config.trust import command_line, load_plugins, without_plugins
 from cosmos_exp.errors import UserError
-from cosmos_exp.plain_text import printable
-from cosmos_exp.redaction import redact
+from cosmos_exp.text import printable, redact
 
 COMMANDS = (run, sweep, rerun, report, dashboard, sampson, judge, measures, generate, adapter, data, doctor)
 EPILOG = """examples:

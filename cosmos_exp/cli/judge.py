@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cosmos_exp.cli.arguments import existing_files
 from cosmos_exp.errors import UserError
-from cosmos_exp.plain_text import printable
+from cosmos_exp.text import printable
 
 if TYPE_CHECKING:
     from cosmos_exp.config.schema import Config

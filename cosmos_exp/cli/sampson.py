@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cosmos_exp.cli.arguments import existing_files
 from cosmos_exp.errors import UserError
-from cosmos_exp.plain_text import one_line, printable
+from cosmos_exp.text import one_line, printable
 
 if TYPE_CHECKING:
     from cosmos_exp.config.schema import Sampson as SampsonSettings

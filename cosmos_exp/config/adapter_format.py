@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from cosmos_exp.errors import UserError
-from cosmos_exp.plain_text import one_line
+from cosmos_exp.files import JsonObject
+from cosmos_exp.text import one_line
 
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # of one value, by safetensors' name of its type
 MOST_SCALE = 1e4  # of alpha / rank (or alpha / sqrt(rank)): usual values lie between 0.1 and 100
@@ -86,7 +86,7 @@ def check_settings(file: Path, peft: object, record: object) -> None:
         raise UserError(f"{file}: {'; '.join(problems)}. Make the file again with values that a run accepts.")
 
 
-def _number_problems(peft: Mapping[str, Any]) -> list[str]:  # Any: JSON of any type
+def _number_problems(peft: JsonObject) -> list[str]:
     found = []
     alphas, ranks = {"lora_alpha": peft["lora_alpha"]}, {"r": peft["r"]}
     for key, named in (("alpha_pattern", alphas), ("rank_pattern", ranks)):
@@ -104,7 +104,7 @@ def _number_problems(peft: Mapping[str, Any]) -> list[str]:  # Any: JSON of any 
     return found
 
 
-def _other_problems(peft: Mapping[str, Any]) -> list[str]:  # Any: JSON of any type
+def _other_problems(peft: JsonObject) -> list[str]:
     found = [
         f"{key}={_short(peft[key])}: must be true or false"
         for key in ("use_dora", "use_rslora", "lora_bias")

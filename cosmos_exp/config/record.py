@@ -16,8 +16,7 @@ from cosmos_exp.config.explain import explain
 from cosmos_exp.config.schema import Config, Sweep
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import atomic_path
-from cosmos_exp.plain_text import one_line
-from cosmos_exp.redaction import redacted
+from cosmos_exp.text import one_line, redacted
 
 
 def load_config(path: Path) -> Config:

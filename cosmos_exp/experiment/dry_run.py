@@ -15,8 +15,7 @@ from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.cost import Counts, Rows, cost_rows, count_parameters
 from cosmos_exp.experiment.data_plan import plan_data
 from cosmos_exp.experiment.preflight import Finding, findings
-from cosmos_exp.plain_text import printable
-from cosmos_exp.redaction import redact
+from cosmos_exp.text import printable, redact
 from cosmos_exp.training.sample_order import sample_order
 from cosmos_exp.training.schedule import all_lrs
 

@@ -21,8 +21,8 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.stages.common import dtype_of
 from cosmos_exp.experiment.stages.tasks import tested_pairs, video_tasks
 from cosmos_exp.generation.videos import Generator
-from cosmos_exp.plain_text import one_line
 from cosmos_exp.run_folder import ADAPTER_FILE
+from cosmos_exp.text import one_line
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.adapter_file import find_adapter, load_adapter
 from cosmos_exp.world.encoders import Encoders

@@ -10,10 +10,9 @@ from cosmos_exp.config.schema import Config
 from cosmos_exp.config.trust import load_plugins
 from cosmos_exp.errors import Interrupted, UserError
 from cosmos_exp.experiment.run import run
-from cosmos_exp.plain_text import printable
-from cosmos_exp.redaction import redact
 from cosmos_exp.report.terminal import print_runs
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.text import printable, redact
 
 
 def work(config: Config) -> int:

@@ -17,7 +17,7 @@ from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.schema import Adapter, Config, Training
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
-from cosmos_exp.plain_text import one_line
+from cosmos_exp.text import one_line
 
 CLAIMS_FILE = "claims.json"
 _NAMES = {"margins": "margins", "measures": "measures", "prompts": "prompts", "generation_seeds": "generation seeds"}

@@ -14,8 +14,6 @@ import yaml
 from cosmos_exp.config.hashing import differences as config_differences
 from cosmos_exp.config.measures import measure_info, split_main
 from cosmos_exp.files import JsonObject
-from cosmos_exp.plain_text import printable
-from cosmos_exp.redaction import redacted
 from cosmos_exp.report.claims import ALL_EXPLORATORY, EXPLORATORY, ClaimsReport
 from cosmos_exp.report.conclusions import conclusions
 from cosmos_exp.report.formatting import number, summary_text
@@ -24,6 +22,7 @@ from cosmos_exp.report.results import NO_SCORES, Results, average, cost
 from cosmos_exp.report.sweep_tables import INTERVAL_NOTE, MARKS_NOTE
 from cosmos_exp.report.variants import Variant
 from cosmos_exp.statistics.scores import ScoreRow
+from cosmos_exp.text import printable, redacted
 
 MOST_MIB = 150  # of video in one page; the page says how many prompts are left out
 

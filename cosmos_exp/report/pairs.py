@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from cosmos_exp.config.hashing import with_added_keys
 from cosmos_exp.config.measures import MARGINS, measure_info
 from cosmos_exp.errors import UserError
+from cosmos_exp.files import JsonObject
 from cosmos_exp.report.variants import Run, Variant, fingerprint, measures_of, scenes_of
 from cosmos_exp.statistics.cells import Scores
 from cosmos_exp.statistics.comparisons import Difference, difference, holm
@@ -138,7 +138,7 @@ def _rest(v: Variant, *without: str) -> str:
     return fingerprint([content, tuned])
 
 
-def _without(content: dict[str, Any], path: list[str]) -> dict[str, Any]:
+def _without(content: JsonObject, path: list[str]) -> JsonObject:
     """A nested dictionary without one entry."""
     kept = {k: x for k, x in content.items() if k != path[0]}
     if len(path) > 1 and isinstance(content.get(path[0]), dict):

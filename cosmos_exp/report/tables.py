@@ -10,10 +10,10 @@ from typing import cast
 
 from cosmos_exp.config.measures import ARROWS, MEASURES, measure_info, split_main
 from cosmos_exp.files import JsonObject
-from cosmos_exp.plain_text import cell
 from cosmos_exp.report.formatting import summary_text
 from cosmos_exp.run_folder import REFERENCES, RunFolder
 from cosmos_exp.statistics.scores import MeasureSummary, read_scores
+from cosmos_exp.text import cell
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from cosmos_exp.plain_text import one_line, printable
 from cosmos_exp.report.claims import ClaimsReport
 from cosmos_exp.report.tables import notes, run_row, table_columns, table_rows
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.text import one_line, printable
 
 if TYPE_CHECKING:
     from cosmos_exp.report.verify import Check

@@ -15,10 +15,10 @@ from cosmos_exp.config.hashing import with_added_keys
 from cosmos_exp.config.measures import MEASURES
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
-from cosmos_exp.plain_text import plain_json
 from cosmos_exp.run_folder import SWEEP_FILE, RunFolder
 from cosmos_exp.statistics.cells import VideoKey
 from cosmos_exp.statistics.scores import ScoreRow, read_scores
+from cosmos_exp.text import plain_json
 
 
 @dataclass

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import atomic_path, write_text
-from cosmos_exp.plain_text import markdown as plain_markdown
-from cosmos_exp.plain_text import printable
 from cosmos_exp.report.claims import ALL_EXPLORATORY, EXPLORATORY, ClaimsReport, claims_report
 from cosmos_exp.report.conclusions import cautions, conclusions
 from cosmos_exp.report.numbers import report_numbers
@@ -21,6 +19,8 @@ from cosmos_exp.report.tuning import tuning_markdown, tuning_notes, tunings
 from cosmos_exp.report.variants import Variant, find_runs, group_runs
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.comparisons import Difference
+from cosmos_exp.text import markdown as plain_markdown
+from cosmos_exp.text import printable
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import NotRequired, TypedDict, cast
 
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, inside_by_name, read_json_lines
-from cosmos_exp.plain_text import can_hold_control, plain_json
+from cosmos_exp.text import can_hold_control, plain_json
 
 _NEEDED = ("sample", "seed", "video", "measure", "value")
 _AGAIN = "Remove the file and resume the run: the scores are made again."

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 from cosmos_exp.config.schema import Config
 from cosmos_exp.files import JsonObject
-from cosmos_exp.plain_text import printable
-from cosmos_exp.redaction import redact, redacted
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.scores import read_scores
+from cosmos_exp.text import printable, redact, redacted
 
 if TYPE_CHECKING:
     import wandb

@@ -22,8 +22,8 @@ from cosmos_exp.config.adapter_checks import check_adapter
 from cosmos_exp.config.adapter_header import A_SUFFIX, OWN_METADATA_KEY, PREFIX, find_adapter, read_header
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.files import JsonObject, atomic_path
-from cosmos_exp.plain_text import one_line
 from cosmos_exp.run_folder import ADAPTER_FILE
+from cosmos_exp.text import one_line
 from cosmos_exp.world.adapter import NAME
 from cosmos_exp.world.adapter_writing import sort_header
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 from openai.types.chat import ChatCompletion
 from openai.types.chat.chat_completion import Choice
 
+from cosmos_exp.files import JsonObject
 from cosmos_exp.metrics.judges.answers import expected_score, find_score
-from cosmos_exp.plain_text import one_line
+from cosmos_exp.text import one_line
 
 SHOWN = 80  # characters of a wrong answer in an error
 
@@ -46,7 +46,7 @@ def model_names(text: str) -> list[str]:
     return [one_line(r["id"]) for r in rows]
 
 
-def _json_object(text: str) -> dict[str, Any]:  # Any: JSON of any type
+def _json_object(text: str) -> JsonObject:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:

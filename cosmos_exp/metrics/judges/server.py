@@ -26,8 +26,7 @@ from cosmos_exp.metrics.judges.deadline import DeadlineClient
 from cosmos_exp.metrics.judges.frames import shown_frames
 from cosmos_exp.metrics.judges.interface import Answer, BatchError, Question, question_text
 from cosmos_exp.metrics.judges.replies import expected_in_reply, first_choice, model_names
-from cosmos_exp.plain_text import one_line
-from cosmos_exp.redaction import redact
+from cosmos_exp.text import one_line, redact
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,126 @@
+"""Text that is safe to print and to write: without control characters, markup and secrets.
+
+It comes from records, captions, file names, servers and the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import TypeVar, cast
+
+Json = TypeVar("Json")  # JSON of any type
+
+# C0 and C1 control characters, which hold the escape sequences of terminals, line separators, and the characters that
+# change the direction of text (Trojan Source, CVE-2021-42574). Line feed and tab are left.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_LINK = re.compile(r"\]\(")
+_FORMULA = ("=", "+", "-", "@", "\t")
+
+
+def printable(text: object) -> str:
+    r"""The text with each control character as a visible escape, e.g. ESC as `\x1b`. Lines and tabs are kept."""
+    return CONTROL.sub(lambda found: _escape(found.group()), str(text))
+
+
+def one_line(text: object) -> str:
+    r"""`printable`, with line feeds and tabs as `\n` and `\t` too: for names, which have one line."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def plain_json(content: Json) -> Json:
+    """JSON content whose strings and keys are `printable`."""
+    found: object = content
+    if isinstance(content, str):
+        found = printable(content)
+    elif isinstance(content, dict):
+        found = {printable(k) if isinstance(k, str) else k: plain_json(v) for k, v in content.items()}
+    elif isinstance(content, list):
+        found = [plain_json(value) for value in content]
+    return cast(Json, found)
+
+
+def can_hold_control(text: str) -> bool:
+    """Whether a JSON text holds a control character, or an escape that can be one. False for most: a quick first look."""
+    return re.search(r"\\[bfru]", text) is not None or CONTROL.search(text) is not None
+
+
+def no_html(text: str) -> str:
+    """The text without HTML tags: `<` before a name is `&lt;`. A comparison such as `a < b` or `p <0.05` is kept."""
+    return _TAG.sub("&lt;", text)
+
+
+def markdown(text: str) -> str:
+    """A Markdown document whose data cannot hold tags, links, images or control characters."""
+    return _LINK.sub("]&#40;", no_html(printable(text)))
+
+
+def cell(text: object) -> str:
+    """Text for a cell of a CSV file: one line, without tags, and no formula of a spreadsheet."""
+    plain = no_html(one_line(text))
+    return f"'{plain}" if plain.startswith(_FORMULA) else plain
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+# --- secrets ---
+HIDDEN = "***"
+
+_IN_URL = re.compile(r"(?<=://)[^/\s@'\"]+@")
+_KEYS = (
+    r"\bsk-[A-Za-z0-9_-]{16,}",  # OpenAI and others
+    r"\bhf_[A-Za-z0-9]{16,}",
+    r"\bnvapi-[A-Za-z0-9_-]{16,}",
+    r"\bgh[pousr]_[A-Za-z0-9]{20,}",
+    r"\bgithub_pat_[A-Za-z0-9_]{20,}",
+    r"\bglpat-[A-Za-z0-9_-]{16,}",
+    r"\bxox[abprs]-[A-Za-z0-9-]{10,}",
+    r"\bA(?:KIA|SIA)[A-Z0-9]{16}\b",
+    r"\bAIza[A-Za-z0-9_-]{30,}",
+    r"\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*",  # JSON web token
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?-----END [A-Z ]*PRIVATE KEY-----",
+)
+_KEY = re.compile("|".join(_KEYS))
+_NAMED = re.compile(
+    r"(?i)\b(bearer\s+|(?:api[_-]?key|access[_-]?token|token|password|passwd|secret)=)[^\s&'\",}\]]{6,}"
+)
+_SECRET_VARIABLE = re.compile(r"(?i)(?:key|token|secret|password|passwd)$")
+_SHORTEST = 12  # a shorter value of a variable may be an ordinary word
+
+
+def redact(text: str) -> str:
+    """The text with secrets replaced by `***`.
+
+    These are the user and password in a URL, keys of known forms, what follows `token=`, `api_key=`, `Bearer` and the
+    like, and the values of environment variables whose names end in KEY, TOKEN, SECRET or PASSWORD.
+    """
+    text = _NAMED.sub(lambda found: found.group(1) + HIDDEN, _KEY.sub(HIDDEN, _IN_URL.sub(HIDDEN + "@", text)))
+    for value in _values():
+        text = text.replace(value, HIDDEN)
+    return text
+
+
+def redacted(content: Json) -> Json:
+    """JSON content with `redact` applied to every string in it."""
+    found: object = content
+    if isinstance(content, str):
+        found = redact(content)
+    elif isinstance(content, Mapping):
+        found = {key: redacted(value) for key, value in content.items()}
+    elif isinstance(content, (list, tuple)):
+        found = [redacted(value) for value in content]
+    return cast(Json, found)
+
+
+def _values() -> list[str]:
+    """Values of environment variables that are secrets: by their name, and with a digit, so that no word is taken."""
+    return [
+        value
+        for name, value in os.environ.items()
+        if _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST and re.search(r"\d", value) and "/" not in value
+    ]
