@@ -120,6 +120,7 @@ SLOW |= {
 
 
 SLOW_TESTS = {
+    "test_no_secret_is_written_by_a_run",
     "test_a_sweep_by_arms_freezes_its_tuning_too",
     "test_torch_in_a_process_group",
     "test_groups_compose_freely",

@@ -18,7 +18,8 @@ SLURM = {
     "slurm_8xh100": {"gpus_per_node": 8, "cpus_per_task": 96, "mem_gb": 900, "timeout_min": 720},
 }
 SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
-SWEEPS = sorted(p.stem for p in sweeps_dir().glob("*.yaml"))
+# Sweeps by arms have phases, which wandb does not know.
+SWEEPS = sorted(p.stem for p in (sweeps_dir() / "wandb").glob("*.yaml"))
 
 
 def launcher(choice, *overrides):

@@ -274,7 +274,7 @@ def test_data_check_states_the_tiles(tmp_path, cli, capsys):
 @pytest.mark.slow
 def test_the_plan_states_the_tiles(tmp_path, cli, capsys):
     three_cameras(tmp_path, "v3.1")
-    words = [f"data.cameras=[{LEFT},{RIGHT}]", "data.fps=null", *HELD_OUT]
+    words = [f"data.cameras=[{LEFT},{RIGHT}]", "data.fps=null", *HELD_OUT, "generation.split=none"]
     assert cli("run", "data=lerobot", f"data.path={tmp_path}", *words, "dry_run=true") == 0
     assert "2 cameras tiled 1x2 in a frame of 96x160" in " ".join(capsys.readouterr().out.split())
 

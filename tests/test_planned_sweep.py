@@ -35,7 +35,7 @@ sweep:
     cut: {truncate: {from: lora-r8, rank: [2, 4]}}
   tune:
     grid: {training.learning_rate: [0.001, 0.002, 0.004]}
-    by: instruction
+    by: word_side
     overrides: {training.max_steps: 3}
   seeds: [0, 1]
 """
@@ -52,7 +52,7 @@ def plan_of(tmp_path):
 
 
 def fake_tuning(plan, scores):
-    """Finished tuning runs with the given mean instruction score on two scenes."""
+    """Finished tuning runs with the given mean word_side score on two scenes."""
     for tuning in plan.tuning:
         folder, config = tuning.run.folder, tuning.run.config
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def fake_tuning(plan, scores):
             {
                 "sample": f"s{i}",
                 "seed": 0,
-                "measure": "instruction",
+                "measure": "word_side",
                 "value": score + d,
                 "prompt": "p",
                 "video": f"s{i}__seed0.mp4",
@@ -154,7 +154,7 @@ def test_the_report_knows_arms_and_choices_and_leaves_tuning_runs_out(plan_of):
     text = tuning_markdown(found[0])
     assert "| **lora-r4** | **0.004** | **0.004" in text
     assert "at the edge of the grid" in text
-    assert any("chosen by instruction on the selection prompts" in n for n in tuning_notes(variants, found))
+    assert any("chosen by word_side on the selection prompts" in n for n in tuning_notes(variants, found))
 
 
 def test_the_most_cautious_value_within_a_standard_error_of_the_best_is_chosen():
@@ -189,7 +189,7 @@ def test_untuned_arms_are_labelled(plan_of):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("by: instruction", "by: beauty", "sweep.tune.by=beauty: choose validation_loss or a measure"),
+        ("by: word_side", "by: beauty", "sweep.tune.by=beauty: choose validation_loss or a measure"),
         ("seeds: [0, 1]", "seeds: [0, 100]", "that is not a test seed"),
         ("adapter.rank: 4}", "training.learning_rate: 1.0}", "the arm lora-r4 sets this key itself"),
         ("from: lora-r8", "from: base", "name a trained arm that is listed above it: lora-r4, lora-r8"),
@@ -197,6 +197,15 @@ def test_untuned_arms_are_labelled(plan_of):
         ("lora-r4:", "tune:", "sweep.arms.tune: not a name for an arm"),
         ("[0.001, 0.002, 0.004]", "0.001", "expected a list of values"),
         ("{adapter: none}", "5", "sweep.arms.base: expected keys with values"),
+        (
+            "{training.max_steps: 3}",
+            "{data.split_seed: 1}",
+            "overrides.data.split_seed: data, prompts, seeds and judge",
+        ),
+        ("lora-r4: {", "lora-r4: {generation.split: selection, ", "generation.split: the arm lora-r4"),
+        ("seeds: [0, 1]", "seeds: [0, 0]", "a seed appears twice"),
+        ("[0.001, 0.002, 0.004]", "[0.001, 1e-3]", "a value appears twice"),
+        ("lora-r8: {", "cut-r2: {adapter: lora, rank: 8}\n    lora-r8: {", "two arms are called cut-r2"),
     ],
 )
 def test_a_wrong_plan_is_refused_by_its_key(plan_of, old, new, said):

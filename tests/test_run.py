@@ -282,7 +282,7 @@ def test_other_walks(words, cli, tmp_path, capsys):
     assert ("random base weights" in capsys.readouterr().out) == random
     judged = [r for r in read_json_lines(folder.scores) if r["measure"] in ("physics", "instruction")]
     assert len(judged) == (4 if "judge=rules" in words else 0)
-    assert all(1 <= r["value"] <= 5 and r["detail"]["judge"] == "rules" for r in judged)
+    assert all(1 <= r["value"] <= 5 and r["detail"]["judge"] == "rules 2" for r in judged)
     assert len(list(folder.videos.iterdir())) == 2
 
 

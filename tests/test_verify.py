@@ -222,10 +222,25 @@ def tuned(sweep):
         "choices": [choice],
     }
     names = {"base": ["base"], "lora-r8": ["lora-r8", "lora-r8-seed1"]}
-    arms = [{"name": n, "runs": r, "values": {}, "tuned": {}, "truncated_from": None} for n, r in names.items()]
+    own = {"base": {}, "lora-r8": choice["chosen"]}
+    arms = [{"name": n, "runs": r, "values": {}, "tuned": own[n], "truncated_from": None} for n, r in names.items()]
+    for run in names["lora-r8"]:
+        set_rate(sweep / run, 0.003)
     write_json(sweep / "sweep.json", {"arms": arms, "seeds": [0, 1], "claims": CLAIMS, "tuning": tuning})
     write_texts(sweep)
     return sweep
+
+
+def set_rate(run, rate):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config.setdefault("training", {})["learning_rate"] = rate
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def test_a_run_that_was_not_trained_at_the_chosen_value_is_found(tuned):
+    set_rate(tuned / "lora-r8-seed1", 0.001)
+    found = [f for own in findings(tuned).values() for f in own]
+    assert any("lora-r8-seed1/config.yaml: training.learning_rate is 0.001, but 0.003 was chosen" in f for f in found)
 
 
 def test_the_tuning_is_recomputed_from_its_runs(tuned):
@@ -236,7 +251,8 @@ def test_the_tuning_is_recomputed_from_its_runs(tuned):
     choice["points"][1]["score"] += 0.01
     write_json(tuned / "sweep.json", record)
     write_texts(tuned)
-    wrong, chosen = findings(tuned)["tuning"]
+    wrong, chosen, *rest = findings(tuned)["tuning"]
+    assert any("tuned is {'training.learning_rate': 0.003}" in r for r in rest)
     assert "lora-r8 at {'training.learning_rate': 0.003}: " in wrong
     assert chosen.endswith(
         "{'training.learning_rate': 0.001} was chosen, the rule gives {'training.learning_rate': 0.003}"

@@ -13,7 +13,7 @@ from cosmos_exp.text import one_line
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # of one value, by safetensors' name of its type
 MOST_SCALE = 1e4  # of alpha / rank (or alpha / sqrt(rank)): usual values lie between 0.1 and 100
 # How peft may initialise the layers before the file's values replace it. Others (pissa, olora, eva …) change the base.
-_INITIAL = (True, False, None, "gaussian")
+_INITIAL = (True, False, None, "gaussian", "orthogonal")  # those that leave the base as it is
 
 
 def check_entries(file: Path, entries: object, data_bytes: int) -> None:

@@ -16,7 +16,7 @@ from cosmos_exp.statistics.cells import Scores
 from cosmos_exp.statistics.comparisons import Difference, difference, holm
 
 # Settings that cannot change a score.
-_NEUTRAL_GENERATION = ("merge_adapter", "fps", "crf")
+_NEUTRAL_GENERATION = ("merge_adapter", "fps")  # fps has a check of its own
 _NEUTRAL_JUDGE = ("batch", "timeout", "retries", "url")
 
 
@@ -82,6 +82,7 @@ def _sampson(run: Run) -> object:
 _MUST_AGREE: dict[str, Callable[[Run], object]] = {
     "frame sizes": _size,
     "frame rates": _rate,
+    "numbers of frames": lambda run: str((run.config.get("data") or {}).get("num_frames")),
     "test sets": _test_set,
     "generation settings": _generation,
     "judges": _judge,

@@ -64,8 +64,9 @@ def verify(folder: Path, out: Path | None = None, videos: bool = True) -> list[C
     found += [_guarded("scores", lambda: _scores(runs))]
     found += [_guarded("videos", lambda: _videos(runs))] if videos else []
     found += [_guarded("metrics", lambda: _metrics(runs))]
-    tuning = read_sweep(folder).get("tuning")
-    found += [_guarded("tuning", lambda: _tuning(tuning, runs))] if tuning else []
+    sweep = read_sweep(folder)
+    tuning, arms = sweep.get("tuning"), sweep.get("arms", [])
+    found += [_guarded("tuning", lambda: _tuning(tuning, arms, runs))] if tuning else []
     return [*found, *_report(folder, out)]
 
 
@@ -224,7 +225,29 @@ def _losses(label: str, run: Run) -> Iterator[str]:
             yield from (f"{label}/metrics.json: {m} from the log" for m in found)
 
 
-def _tuning(record: JsonObject, runs: Mapping[str, Run]) -> Check:
+def _tested_as_chosen(choice: JsonObject, arms: Sequence[JsonObject], runs: Mapping[str, Run]) -> Iterator[str]:
+    """Tested runs of an arm, or of one cut from it, that were not trained at its chosen values."""
+    for arm in arms:
+        if (arm.get("truncated_from") or arm["name"]) != choice["arm"]:
+            continue
+        if arm.get("tuned") != choice["chosen"]:
+            yield f"sweep.json: {arm['name']}: tuned is {arm.get('tuned')}, but {choice['chosen']} was chosen"
+        for name in arm["runs"]:
+            for key, value in (choice["chosen"] or {}).items():
+                used = _value(runs[name].config, key) if name in runs else value
+                if used != value:
+                    yield f"{name}/config.yaml: {key} is {used}, but {value} was chosen"
+
+
+def _value(config: JsonObject, key: str) -> object:
+    """The value of a dotted key."""
+    found: object = config
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _tuning(record: JsonObject, arms: Sequence[JsonObject], runs: Mapping[str, Run]) -> Check:
     """Each point of the tuning has the score of its runs, and each arm has the point that the rule chooses."""
     by, findings, count = record["by"], [], 0
     better = -1 if by == VALIDATION else measure_info(by).better or 1
@@ -245,6 +268,7 @@ def _tuning(record: JsonObject, runs: Mapping[str, Run]) -> Check:
         right = None if index is None else choice["points"][index]["values"]
         if choice["chosen"] not in (None, right):
             findings.append(f"sweep.json: {choice['arm']}: {choice['chosen']} was chosen, the rule gives {right}")
+        findings += _tested_as_chosen(choice, arms, runs)
     return Check("tuning", f"{count} points by {by}", findings)
 
 

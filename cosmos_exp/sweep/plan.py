@@ -197,19 +197,50 @@ def truncated_alpha(adapter: Adapter, rank: int) -> float:
     return adapter.alpha * (ratio**0.5 if adapter.scaling == "rslora" else ratio)
 
 
+# What both phases share: else a tuning run could see test prompts, or be scored in another way.
+MEASURED = ("sampson.enabled",)  # a measure that the choice does not need may be left out of the tuning
+SHARED = ("data", "generation", "judge", "sampson", "model", "seed", "margins", "name", "run_dir", "cache_dir")
+
+
 def _check(plan: SweepPlan, first: Config) -> None:
     tune, sweep = plan.sweep.tune, plan.sweep
     trained = [a for a in plan.arms if a.is_tuned]
-    if not tune.grid:
-        return
+    names = [a.name for a in plan.arms]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise UserError(
+            f"sweep.arms: two arms are called {twice[0]}. Rename one (truncated arms are called NAME-rRANK)."
+        )
+    for key, values in (("sweep.seeds", sweep.seeds), ("sweep.tune.seeds", tune.seeds)):
+        if len(set(values)) < len(values):
+            raise UserError(f"{key}={values}: a seed appears twice")
+    split = next((a.name for a in plan.arms if a.config.generation.split != "test"), None)
+    if split:
+        raise UserError(
+            f"generation.split: the arm {split} is not tested on the test prompts. Leave the key out: the sweep sets it."
+        )
+    if tune.grid:
+        _check_tuning(plan, first, trained)
+
+
+def _check_tuning(plan: SweepPlan, first: Config, trained: Sequence[Arm]) -> None:
+    tune, sweep = plan.sweep.tune, plan.sweep
+    for where, keys in (("grid", tune.grid), ("overrides", tune.overrides)):
+        for key in keys:
+            if key.split(".")[0] in SHARED and not (where == "overrides" and key in MEASURED):
+                raise UserError(f"sweep.tune.{where}.{key}: data, prompts, seeds and judge are the same in both phases")
     for key, values in tune.grid.items():
         if not isinstance(values, (list, tuple)) or not values:
             raise UserError(f"sweep.tune.grid.{key}={values!r}: expected a list of values, e.g. [0.001, 0.003]")
+        if len({repr(v) for v in values}) < len(values):
+            raise UserError(f"sweep.tune.grid.{key}={list(values)}: a value appears twice")
         own = [a.name for a in trained if key in a.values]
         if own:
             raise UserError(
                 f"sweep.tune.grid.{key}: the arm {own[0]} sets this key itself. Leave it out of one of them."
             )
+    if tune.by in ("physics", "instruction") and first.judge.name == "none":
+        raise UserError(f"sweep.tune.by={tune.by}: needs a judge, e.g. judge=rules or judge=reason2_2b")
     known = [m for m, info in MEASURES.items() if info.better]
     if tune.by != VALIDATION and tune.by not in known:
         raise UserError(f"sweep.tune.by={tune.by}: choose {VALIDATION} or a measure: {', '.join(known)}")
