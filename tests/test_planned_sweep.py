@@ -263,7 +263,7 @@ sweep:
   tune:
     grid: {training.learning_rate: [0.001, 0.01]}
     by: word_side
-  seeds: [0, 1]
+  seeds: [1]
 """
 
 
@@ -288,11 +288,11 @@ def test_both_phases_of_a_killed_sweep_are_finished_by_the_same_command(start, c
     assert "(at the edge of the grid: extend training.learning_rate)" in out
     assert len(second.manifest["starts"]) == 2
     record = json.loads((sweep / "sweep.json").read_text())
-    assert [(a["name"], len(a["runs"])) for a in record["arms"]] == [("base", 1), ("lora-r4", 2), ("cut-r1", 2)]
+    assert [(a["name"], len(a["runs"])) for a in record["arms"]] == [("base", 1), ("lora-r4", 1), ("cut-r1", 1)]
     points = record["tuning"]["choices"][0]["points"]
     best = max(points, key=lambda p: p["score"])
     assert record["arms"][1]["tuned"] == best["values"]
-    trained, cut = (RunFolder(sweep / record["arms"][i]["runs"][1]) for i in (1, 2))
+    trained, cut = (RunFolder(sweep / record["arms"][i]["runs"][0]) for i in (1, 2))
     assert cut.read(cut.metrics)["training"]["truncated_from"] == file_sha256(trained.adapter_file)
     assert not cut.train_log.exists()
     data = trained.manifest["data"]
