@@ -139,6 +139,14 @@ def test_import_rules():
         (["+new=1"], "new: no such key"),
         (["~adapter"], "Write adapter=none instead"),
         (["~training.max_steps"], "none can be deleted"),
+        (["hydra.launcher.partition=x"], "hydra/launcher=slurm_1xh100"),
+        (["hydra.launcher.ray.init.num_cpus=2"], "hydra/launcher=ray_1xh100"),
+        (
+            ["hydra/launcher=submitit_local", "hydra.launcher.timeout_mins=3"],
+            "did you mean hydra.launcher.timeout_min?",
+        ),
+        (["hydra.job.env_set.A=1"], "Put + before it to add it: +hydra.job.env_set.A=1"),
+        (["hydra/sweeper=nope"], "hydra/sweeper=nope: no such sweeper"),
         (["adapter=tiny", "rank=16"], "a chosen group sets adapter.rank=4 itself"),
     ],
 )
@@ -147,6 +155,13 @@ def test_an_override_that_would_be_ignored_is_an_error(words, said, tmp_path):
     with pytest.raises(UserError) as error:
         compose_config(words, "config", (str(tmp_path),))
     assert said in str(error.value)
+
+
+def test_the_flags_of_hydra_go_anywhere_and_contradictions_are_errors(cli, capsys):
+    assert cli("run", "-m", "--cfg", "job") == 2
+    assert "cosmos-exp: --cfg: shows the configuration of one run" in capsys.readouterr().err
+    assert cli("run", "rank=8", "-m", "alpha=8,16", "--config-name", "config", "dry_run=true", "tracking=none") == 0
+    assert capsys.readouterr().out.count("lora, rank 8, alpha") == 2
 
 
 def own_adapter(folder):

@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     import hydra
 
     from cosmos_exp.config.composing import quote_choices, register
+    from cosmos_exp.config.hydra_internals import overrides_last
     from cosmos_exp.config.paths import conf_dir
 
     words = quote_choices([w for w in args.rest if w != "--debug"])
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
             failures.append(error)
 
     register()
-    sys.argv = ["cosmos-exp", *words]
+    sys.argv = ["cosmos-exp", *overrides_last(words)]
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
     if failures:
         raise failures[0]
@@ -98,6 +99,12 @@ def check_request(words: list[str]) -> list[str]:
         if any(w.split("=")[0] == flag for w in words):
             raise UserError(f"{flag}: not supported. {instead}")
     hydra_args = parse_command_line(words)
+    if hydra_args.multirun and (hydra_args.cfg or hydra_args.info):
+        flag = "--cfg" if hydra_args.cfg else "--info"
+        raise UserError(
+            f"{flag}: shows the configuration of one run, so it does not go with -m. Leave -m out and give each key one "
+            "value; or use -m with dry_run=true, which prints the plan of each run."
+        )
     overrides: list[str] = hydra_args.overrides
     if any(w.split("=")[0] in ANSWERED_BY_HYDRA for w in words):
         return overrides

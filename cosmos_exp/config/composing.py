@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from cosmos_exp.config.checks import check
-from cosmos_exp.config.explain import ANY_OTHER, explain, unknown_key
+from cosmos_exp.config.explain import ANY_OTHER, explain, unknown_hydra_key, unknown_key
 from cosmos_exp.config.paths import conf_dir
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
@@ -62,14 +62,16 @@ def compose_config(overrides: list[str], config_name: str = "config", config_dir
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from cosmos_exp.config.hydra_internals import compose
+    from cosmos_exp.config.hydra_internals import chosen_hydra, compose
 
     register()
     _refuse_deletions(overrides)
     try:
         config = to_config(compose(conf_dir(), config_dirs, config_name, quote_choices(overrides)))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise UserError(explain(error)) from error
+        of_hydra = "override 'hydra." in str(error)
+        text = unknown_hydra_key(error, chosen_hydra(conf_dir(), overrides)) if of_hydra else None
+        raise UserError(text or explain(error)) from error
     _refuse_contradictions(overrides, config)
     return config
 

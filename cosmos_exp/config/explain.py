@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+from collections.abc import Mapping
 
 from cosmos_exp.config.paths import conf_dir
 from cosmos_exp.config.schema import Config
@@ -13,6 +14,9 @@ ANY_OTHER = {
     "rank": "any other number: adapter.rank=NUMBER",
     "alpha": "any other positive number: adapter.alpha=NUMBER",
 }
+_EXTRAS = {"ray": "ray", "slurm": "slurm", "submitit": "slurm", "optuna": "optuna"}
+"""Words in the name of a launcher or sweeper, and the extra that installs it."""
+_EXAMPLES = {"launcher": "hydra/launcher=slurm_1xh100 or hydra/launcher=ray_1xh100", "sweeper": "hydra/sweeper=optuna"}
 _GRAMMAR = r"Lexer\w+|mismatched input|no viable alternative|missing EQUAL|extraneous input"
 _WRONG_VALUE = r"(Value '[^']*' .*? could not be converted to \w+|Invalid value .*|Cannot convert .*)"
 
@@ -21,9 +25,12 @@ def explain(error: BaseException) -> str:
     """One or two lines for an error of Hydra or OmegaConf."""
     messages = _chain(error)
     text = "\n".join(messages)
-    if found := re.search(r"[Cc]ould not (?:find|load) '?hydra/launcher/(\w+)", text):
-        extra = "ray" if "ray" in found.group(1) else "slurm"
-        return f"hydra/launcher={found.group(1)}: not installed. Run `pip install 'cosmos-exp[{extra}]'`."
+    if found := re.search(r"[Cc]ould not (?:find|load) '?hydra/(launcher|sweeper)/(\w+)", text):
+        group, name = found.groups()
+        extra = next((e for word, e in _EXTRAS.items() if word in name), None)
+        if extra is None:
+            return f"hydra/{group}={name}: no such {group}. Choose {_EXAMPLES[group]}."
+        return f"hydra/{group}={name}: not installed. Run `pip install 'cosmos-exp[{extra}]'`."
     if found := re.search(r"Could not find '(\w+)/([^']*)'", text):
         group, value = found.groups()
         return f"{group}={value}: no such choice. {_choices(group, value)}"
@@ -47,6 +54,45 @@ def explain(error: BaseException) -> str:
     if (found := re.search(_WRONG_VALUE, text)) and full:
         return f"{full.group(1)}: {found.group(1)}"
     return "\n".join(line for line in messages[-1].splitlines() if line.strip())[:600]
+
+
+def unknown_hydra_key(error: BaseException, hydra: object) -> str | None:
+    """What to say of a key of Hydra's own part that does not exist; None for another error.
+
+    Args:
+        hydra: Hydra's own part with the chosen launcher and sweeper, as plain containers.
+    """
+    messages = _chain(error)
+    typed = re.search(r"Could not override '(hydra\.[^']+)'\.\nTo append to your config use (\S+)", messages[0])
+    missing = re.search(r"full_key: (\S+)", "\n".join(messages))
+    if not typed or not missing:
+        return None
+    if any("is not in struct" in message for message in messages):  # a free mapping, which takes any key
+        return f"{typed[1]}: not in the configuration yet. Put + before it to add it: {typed[2]}"
+    parent, _, name = missing[1].rpartition(".")
+    known = _keys_at(hydra, parent)
+    if parent in ("hydra.launcher", "hydra.sweeper") and name not in known:
+        kind = parent.removeprefix("hydra.")
+        chosen = str(_value_at(hydra, f"hydra.{kind}._target_")).rpartition(".")[2]
+        fix = f"choose the {kind} that has it, e.g. {_EXAMPLES[kind]}"
+    else:
+        chosen, fix = "Hydra", "run --cfg hydra prints all"
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    others = f"; known keys: {', '.join(known)}" if known else ""
+    hint = f"did you mean {parent}.{near[0]}?" if near else f"{fix}{others}"
+    return f"{missing[1]}: {chosen} has no such key; {hint}"
+
+
+def _value_at(hydra: object, key: str) -> object:
+    node = hydra
+    for step in key.split(".")[1:]:
+        node = node.get(step) if isinstance(node, Mapping) else None
+    return node
+
+
+def _keys_at(hydra: object, key: str) -> list[str]:
+    node = _value_at(hydra, key)
+    return sorted(k for k in map(str, node) if not k.startswith("_")) if isinstance(node, Mapping) else []
 
 
 def _chain(error: BaseException) -> list[str]:

@@ -56,6 +56,11 @@ def _shipped_hydra(conf: Path, overrides: tuple[str, ...]) -> object:
     return _plain_hydra(_compose(conf, (), "config", list(overrides)))
 
 
+def chosen_hydra(conf: Path, overrides: Sequence[str]) -> object:
+    """Hydra's own part, as plain containers, with the launcher and sweeper of `overrides` and nothing else changed."""
+    return _shipped_hydra(conf, tuple(o for o in overrides if o.startswith("hydra/")))
+
+
 def _plain_hydra(composed: DictConfig) -> object:
     return OmegaConf.to_container(composed.hydra, resolve=False)
 
@@ -74,8 +79,16 @@ def _compose(conf: Path, config_dirs: Sequence[str], config_name: str, overrides
 
 
 def parse_command_line(words: list[str]) -> argparse.Namespace:
-    """Hydra's flags and overrides: `.overrides`, `.multirun`, `.config_name`, `.config_dir`, …"""
-    return get_args_parser().parse_args(words)
+    """Hydra's flags and overrides in any order: `.overrides`, `.multirun`, `.config_name`, `.config_dir`, …"""
+    return get_args_parser().parse_intermixed_args(words)
+
+
+def overrides_last(words: list[str]) -> list[str]:
+    """Hydra's flags, then the overrides: Hydra itself takes no override after a flag that follows an override."""
+    overrides: list[str] = parse_command_line(words).overrides
+    left = list(overrides)
+    flags = [w for w in words if w not in left or left.remove(w)]  # type: ignore[func-returns-value]  # each one once
+    return [*flags, *overrides]
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
