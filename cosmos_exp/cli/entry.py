@@ -8,6 +8,7 @@ import sys
 from cosmos_exp import __version__
 from cosmos_exp.cli import (
     adapter,
+    completion,
     dashboard,
     data,
     doctor,
@@ -24,7 +25,7 @@ from cosmos_exp.config.trust import command_line, load_plugins, without_plugins
 from cosmos_exp.errors import UserError
 from cosmos_exp.text import printable, redact
 
-COMMANDS = (run, sweep, rerun, report, dashboard, sampson, judge, measures, generate, adapter, data, doctor)
+COMMANDS = (run, sweep, rerun, report, dashboard, sampson, judge, measures, generate, adapter, data, doctor, completion)
 EPILOG = """examples:
   cosmos-exp run                                      train, generate and score the embedded world (minutes, no GPU)
   cosmos-exp run data=folder data.path=DIR rank=8 alpha=16 adapter=dora
@@ -65,6 +66,8 @@ def command_names() -> set[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    if completion.asked_by_shell():
+        completion.answer_shell(parser())
     words, modules = without_plugins(sys.argv[1:] if argv is None else argv)
     args = parse(words)
     try:

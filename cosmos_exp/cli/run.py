@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 HELP = "one run: prepare, train, generate, evaluate, record"
 # Flags that Hydra answers by itself; nothing is composed for them.
-ANSWERED_BY_HYDRA = ("-h", "--help", "--hydra-help", "--version", "--info", "--shell-completion", "-sc", "-i")
+ANSWERED_BY_HYDRA = ("-h", "--help", "--hydra-help", "--version", "--info", "-i")
 
 # Flags of Hydra that would run another configuration than conf/, or read a pickle, which can run code.
 REFUSED = {
@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: the request was wrong, or the run failed.
     """
+    if "-sc" in args.rest or "--shell-completion" in args.rest:
+        return print_completion(args.rest)
     import hydra
 
     from cosmos_exp.config.composing import quote_choices, register
@@ -84,6 +86,22 @@ def run(args: argparse.Namespace) -> int:
     if failures:
         raise failures[0]
     return max(exit_codes, default=0)
+
+
+def print_completion(words: list[str]) -> int:
+    """Print the code of `-sc install=SHELL`: ours, which completes all commands. Hydra's own does not know `run`.
+
+    Raises:
+        UserError: another request than install or uninstall, or an unknown shell.
+    """
+    from cosmos_exp.cli.completion import SHELLS, shell_code
+
+    action, _, shell = next((w for w in words if "=" in w), "").partition("=")
+    if action not in ("install", "uninstall") or shell not in SHELLS:
+        raise UserError(f"-sc {action}={shell}: not supported. Use -sc install=SHELL with one of {', '.join(SHELLS)}.")
+    remove = {"bash": "complete -r cosmos-exp", "zsh": "compdef -d cosmos-exp", "fish": "complete -e -c cosmos-exp"}
+    print(shell_code(shell) if action == "install" else remove[shell])
+    return 0
 
 
 def check_request(words: list[str]) -> list[str]:
