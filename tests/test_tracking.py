@@ -1,12 +1,28 @@
 """wandb mirrors the run folder: offline for real; an error of wandb does not stop a run."""
 
+import base64
+import hashlib
 import json
+import os
+import shutil
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from cosmos_exp.config.adapter_label import adapter_label
+from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.paths import sweeps_dir
+from cosmos_exp.config.record import save_config
+from cosmos_exp.data.video import write_video
+from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.files import append_json_line, read_json_lines, write_json
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.sweep.wandb_sweep import wandb_sweep
+from cosmos_exp.tracking import offline as offline_module
+from cosmos_exp.tracking.dashboard import define_dashboard, write_definitions
+from cosmos_exp.tracking.offline import offline_runs, relocate, sync
 from cosmos_exp.tracking.wandb import Tracker, chosen_mode, job_type
 
 
@@ -85,16 +101,78 @@ def finished_records(file):
     raise AssertionError(f"{file}: no exit record")
 
 
-def test_the_offline_file_holds_config_history_summary_table_and_artifact(config, tmp_path):
-    folder = RunFolder(tmp_path / "run")
+@pytest.fixture(scope="module")
+def offline(small_config, tmp_path_factory):
+    """The folder of a finished offline run with a video of each seed."""
+    config = small_config("tracking=wandb", "tracking.mode=offline", "name=track")
+    folder = RunFolder(tmp_path_factory.mktemp("home") / "run")
     fill(folder)
+    for seed in (0, 1):
+        write_video(folder.videos / f"a__seed{seed}.mp4", np.full((4, 32, 32, 3), 80 * seed, np.uint8), 8)
     folder.update_manifest(
         data_fingerprint="d" * 16, model={"source": "embedded", "fingerprints": {"transformer": "t"}}
     )
-    tracker = Tracker(config, folder)
-    for step in (1, 2):
-        tracker.log("train", {"loss": 1.0 / step, "lr": 0.1}, step)
-    tracker.finish(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("WANDB_DATA_DIR", raising=False)
+        patch.setenv("HOME", str(folder.path.parent))
+        tracker = Tracker(config, folder)
+        for step in (1, 2):
+            tracker.log("train", {"loss": 1.0 / step, "lr": 0.1, "note": "x" * 40_000}, step)  # larger than a block
+        tracker.finish(folder)
+        assert "WANDB_DATA_DIR" not in os.environ
+    return folder
+
+
+def named_files(folder):
+    """Every file that the .wandb file of a run folder names, with its MD5 where there is one."""
+    file = next((folder / "wandb").glob("offline-run-*/run-*.wandb"))
+    for record in finished_records(file):
+        for one in record.files.files:
+            yield file.parent / "files" / one.path, None
+        for entry in record.artifact.manifest.contents:
+            yield Path(entry.local_path), entry.digest
+
+
+def test_a_moved_run_folder_has_every_file_that_wandb_names(offline, tmp_path):
+    """Copied to another home folder; the first one is out of reach."""
+    copy = Path(shutil.copytree(offline.path, tmp_path / "elsewhere" / "run"))
+    before = records(next((copy / "wandb").glob("offline-run-*/run-*.wandb")))
+    texts = [str(r) for r in before]
+    assert sum(relocate(run) for run in offline_runs([copy])) == 4  # adapter, table, two videos in the table
+    found = list(named_files(copy))
+    assert {p.suffix for p, _ in found} >= {".json", ".mp4", ".txt"}
+    for path, digest in found:
+        assert path.is_relative_to(copy), path
+        assert path.is_file(), path
+        if digest:
+            assert base64.b64encode(hashlib.md5(path.read_bytes()).digest()).decode() == digest
+    after = [str(r) for r in records(next((copy / "wandb").glob("offline-run-*/run-*.wandb")))]
+    assert [t.replace(str(copy), str(offline.path)) for t in after] == texts  # nothing else has changed
+    assert [relocate(run) for run in offline_runs([copy])] == [0]
+    assert [relocate(run) for run in offline_runs([offline.path])] == [0]
+
+
+def test_a_damaged_offline_file_is_named(offline, tmp_path):
+    copy = Path(shutil.copytree(offline.path, tmp_path / "run"))
+    file = next((copy / "wandb").glob("offline-run-*/run-*.wandb"))
+    content = bytearray(file.read_bytes())
+    content[200] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="damaged at byte"):
+        relocate(file.parent)
+
+
+def test_each_prompt_has_a_video_with_a_key_that_is_the_same_in_every_run(offline):
+    file = next((offline.path / "wandb").glob("offline-run-*/run-*.wandb"))
+    history = [i for r in finished_records(file) for i in r.history.item]
+    values = {"/".join(i.nested_key): json.loads(i.value_json) for i in history}
+    assert values["videos/a/seed0/_type"] == "video-file"
+    assert (file.parent / "files" / values["videos/a/seed0/path"]).is_file()
+    assert "videos/a/seed1/_type" not in values
+
+
+def test_the_offline_file_holds_config_history_summary_table_and_artifact(offline):
+    folder = offline
     found = finished_records(next((folder.path / "wandb").glob("offline-run-*/run-*.wandb")))
     run = next(r.run for r in found if r.WhichOneof("record_type") == "run")
     assert run.run_group == "track"
@@ -102,6 +180,7 @@ def test_the_offline_file_holds_config_history_summary_table_and_artifact(config
     assert {"adapter:lora", "rank:32", "alpha:32"} <= set(run.tags)
     settings = {u.key or "/".join(u.nested_key): json.loads(u.value_json) for u in run.config.update}
     assert settings["adapter"]["rank"] == 32
+    assert settings["arm"] == "lora-r32"
     history = [
         {"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in r.history.item}
         for r in found
@@ -196,3 +275,49 @@ def test_json_is_written_atomically(tmp_path):
         write_json(tmp_path / "m.json", {"a": float("nan")})
     assert json.loads((tmp_path / "m.json").read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["m.json"]
+
+
+def test_the_dashboard_separates_kinds_and_ranks_and_shows_spread_and_videos(offline, small_config, tmp_path):
+    folder = RunFolder(shutil.copytree(offline.path, tmp_path / "s" / "lora-r8"))
+    save_config(small_config("tracking=wandb", "rank=8", "name=s"), folder.config)
+    written = write_definitions(define_dashboard([folder.path], "me"), tmp_path / "definitions")
+    sections = json.loads((written / "report.json").read_text())["sections"]
+    for panel in sections["Loss"] + sections["Measures by adapter and rank"]:
+        found = panel["config"]
+        assert (found["groupBy"], found["groupAgg"], found["groupArea"]) == ("arm.value", "mean", "stderr"), found
+    assert "tse/ci_low" in json.dumps(sections["Intervals"])
+    assert [p["config"]["mediaKeys"] for p in sections["Videos"]] == [["videos/a/seed0"]]
+    labels = [adapter_label(small_config(f"adapter={kind}", "rank=8").adapter) for kind in ("lora", "dora", "none")]
+    assert labels == ["lora-r8", "dora-r8", "base"]
+
+
+def test_sync_needs_a_login_and_calls_wandb_for_each_offline_run(offline, tmp_path, cli, monkeypatch, capsys):
+    copy = Path(shutil.copytree(offline.path, tmp_path / "run"))
+    write_json(copy / "status.json", {"state": "done"})
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    assert cli("dashboard", copy, "--sync") == 2
+    assert "wandb login" in capsys.readouterr().err
+    asked = []
+    monkeypatch.setattr(
+        offline_module, "run_process", lambda words, check: asked.append(words) or Ended(len(asked) - 1)
+    )
+    assert sync([copy]) == 1
+    assert asked[0][1:4] == ["-m", "wandb", "sync"]
+    assert [Path(w).parent for w in asked[0][4:]] == [copy / "wandb"]
+    with pytest.raises(RunError, match="wandb sync"):
+        sync([copy])
+
+
+class Ended:
+    def __init__(self, returncode):
+        self.returncode = returncode
+
+
+@pytest.mark.parametrize("name", ["alpha", "lora_vs_dora", "paper", "rank"])
+def test_a_wandb_sweep_optimises_what_its_runs_have(name):
+    """Without a judge there is no instruction score."""
+    metric = wandb_sweep(name)["metric"]
+    judged = compose_config([], name, (str(sweeps_dir()),)).judge.name != "none"
+    assert metric["name"] == ("instruction/mean" if judged else "training/validation_loss")
+    assert metric["goal"] == ("maximize" if judged else "minimize")

@@ -7,13 +7,23 @@ from pathlib import Path
 
 from cosmos_exp.errors import UserError
 
+EPILOG = """examples:
+  cosmos-exp dashboard rank                         workspace and report of outputs/sweeps/rank
+  cosmos-exp dashboard rank --sync                  send the offline runs first
+  cosmos-exp dashboard outputs/run/2026-11-26_10-00-00 --sync     one run
+  cosmos-exp dashboard rank --entity my_team --project robots
+
+Offline runs carry their artifacts with them, in RUN/wandb. --sync also works after the folders were moved."""
 HELP = "save a wandb workspace and a wandb report of a sweep; without a login, write their definitions"
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to `cosmos-exp`."""
-    parser = commands.add_parser("dashboard", help=HELP, description=HELP)
-    parser.add_argument("sweep", metavar="SWEEP", help="name of a sweep in outputs/sweeps, or its folder")
+    parser = commands.add_parser(
+        "dashboard", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sweep", metavar="SWEEP", help="name of a sweep in outputs/sweeps, its folder, or a run folder")
+    parser.add_argument("--sync", action="store_true", help="first send the offline runs (wandb sync)")
     parser.add_argument("--entity", help="wandb entity (default: the sweep's, else yours)")
     parser.add_argument("--project", help="wandb project (default: the sweep's)")
     parser.set_defaults(run=run)
@@ -22,14 +32,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Save the dashboard, or write its definitions and print what they contain."""
     from cosmos_exp.tracking.dashboard import define_dashboard, save_dashboard, write_definitions
+    from cosmos_exp.tracking.offline import sync
     from cosmos_exp.tracking.wandb import logged_in
 
     sweep = Path(args.sweep)
     if not sweep.is_dir():
         sweep = Path("outputs") / "sweeps" / args.sweep
-    runs = sorted(p.parent for p in sweep.glob("*/status.json"))
+    runs = [sweep] if (sweep / "status.json").is_file() else sorted(p.parent for p in sweep.glob("*/status.json"))
     if not runs:
         raise UserError(f"{args.sweep}: no runs found in {sweep}. Give the name of a sweep or its folder.")
+    if args.sync:
+        if not logged_in():
+            raise UserError("--sync: you are not logged in to wandb. Run `wandb login`.")
+        print(f"{sync(runs)} offline runs sent")
     dashboard = define_dashboard(runs, args.entity, args.project)
     if logged_in():
         for url in save_dashboard(dashboard):
@@ -39,8 +54,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"You are not logged in to wandb. The definitions are in {folder}.")
     print("To create the dashboard, run:")
     print("  wandb login")
-    print(f"  wandb sync {sweep}/*/wandb/offline-run-*")
-    print(f"  cosmos-exp dashboard {args.sweep}")
+    print(f"  cosmos-exp dashboard {args.sweep} --sync")
     print(f"Project {dashboard.project} then gets, for the {len(runs)} runs of group {dashboard.group}:")
     print(f"  the workspace '{dashboard.title}' with the sections")
     for name, titles in dashboard.panel_titles().items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cosmos_exp.config.layers import pattern_labels
+from cosmos_exp.config.adapter_label import adapter_label
 from cosmos_exp.config.schema import Config
 
 # The base model does not depend on these, as it is not trained.
@@ -21,13 +21,9 @@ def run_name(config: Config, swept: dict[str, str]) -> str:
     Args:
         swept: the keys that take several values in the sweep, with this run's value.
     """
-    adapter, base = config.adapter, config.adapter.kind == "none"
-    words = ["base"] if base else [f"{adapter.kind}-r{adapter.rank}"]
-    if not base:
-        words += [f"a{adapter.alpha:g}"] if adapter.alpha != adapter.rank else []
-        words += ["rslora"] if adapter.scaling == "rslora" else []
-        words += [label.replace(" ", "-") for label in pattern_labels(adapter)]
-        words += [f"seed{config.seed}"] if config.seed else []
+    base = config.adapter.kind == "none"
+    words = [adapter_label(config.adapter)]
+    words += [f"seed{config.seed}"] if config.seed and not base else []
     for key, value in sorted(swept.items()):
         if key in _NAMED or (base and key.split(".")[0] in _TRAINING_ONLY):
             continue

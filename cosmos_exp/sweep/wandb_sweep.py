@@ -23,7 +23,9 @@ from cosmos_exp.config.paths import sweeps_dir
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, write_text
 
-METRIC = {"name": "instruction/mean", "goal": "maximize"}  # a grid visits every cell; this only sorts W&B's table
+# A grid visits every cell; the metric sorts W&B's table, and is what another `method` would optimise.
+JUDGED = {"name": "instruction/mean", "goal": "maximize"}
+UNJUDGED = {"name": "training/validation_loss", "goal": "minimize"}
 # W&B replaces the last word by one KEY=VALUE per parameter.
 COMMAND = ["cosmos-exp", "run", "${args_no_hyphens}"]
 HEADER = """\
@@ -50,12 +52,13 @@ def wandb_sweep(name: str, folder: Path | None = None) -> JsonObject:
     parameters: dict[str, JsonObject] = {"name": {"value": str(sweep.get("name", name))}}
     parameters |= {key: {"value": value} for key, value in fixed.items() if key not in swept}
     parameters |= {key: {"values": _values(key, values)} for key, values in swept.items()}
+    config = compose_config([], name, (str(folder),))
     return {
         "program": "cosmos-exp",
-        "project": compose_config([], name, (str(folder),)).tracking.project,
+        "project": config.tracking.project,
         "name": name,
         "method": "grid",
-        "metric": METRIC,
+        "metric": JUDGED if config.judge.name != "none" else UNJUDGED,
         "parameters": parameters,
         "command": COMMAND,
     }

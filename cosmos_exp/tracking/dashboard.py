@@ -11,7 +11,7 @@ import yaml
 
 from cosmos_exp.files import write_json
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.tracking.wandb import logged_in
+from cosmos_exp.tracking.wandb import logged_in, video_keys
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2 import Report
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Measures with panels of their own, in this order.
 MEASURES = ("instruction", "physics", "tse_robust", "tse_moving", "tse", "cse")
+MAX_VIDEOS = 24  # panels with videos; the table has all of them
 NO_ENTITY = "ENTITY"  # the definitions need an entity; without a login there is none
 
 
@@ -27,13 +28,14 @@ NO_ENTITY = "ENTITY"  # the definitions need an entity; without a login there is
 class Dashboard:
     """What workspace and report show: the runs of one group of a wandb project.
 
-    `measures` are those that at least one run has.
+    `measures` are those that at least one run has, `videos` the keys of the first videos (`video_keys`).
     """
 
     entity: str
     project: str
     group: str
     measures: list[str]
+    videos: list[str]
 
     @property
     def title(self) -> str:
@@ -41,7 +43,7 @@ class Dashboard:
 
     def panel_titles(self) -> dict[str, list[str]]:
         """The titles of the panels by section."""
-        return {name: [_title(p) for p in panels] for name, panels in _sections(self.measures).items()}
+        return {name: [_title(p) for p in panels] for name, panels in _sections(self.measures, self.videos).items()}
 
 
 def define_dashboard(runs: list[Path], entity: str | None = None, project: str | None = None) -> Dashboard:
@@ -57,7 +59,8 @@ def define_dashboard(runs: list[Path], entity: str | None = None, project: str |
     entity = entity or tracking["entity"] or (_default_entity() if logged_in() else NO_ENTITY)
     found = {m for r in map(RunFolder, runs) for m in r.read(r.metrics).get("measures", {})}
     measures = [m for m in MEASURES if m in found]
-    return Dashboard(entity, project or tracking["project"], tracking["group"] or config["name"], measures)
+    videos = list(video_keys(RunFolder(runs[0])))[:MAX_VIDEOS]
+    return Dashboard(entity, project or tracking["project"], tracking["group"] or config["name"], measures, videos)
 
 
 def save_dashboard(dashboard: Dashboard) -> list[str]:
@@ -81,7 +84,7 @@ def write_definitions(dashboard: Dashboard, folder: Path) -> Path:
     workspace = _workspace(dashboard)
     panels = {
         name: [p._to_model().model_dump(mode="json", by_alias=True) for p in found]
-        for name, found in _sections(dashboard.measures).items()
+        for name, found in _sections(dashboard.measures, dashboard.videos).items()
     }
     report = {"title": dashboard.title, "project": dashboard.project, "group": dashboard.group, "sections": panels}
     # wandb-workspaces has no public way to write a definition to a file.
@@ -100,27 +103,47 @@ def _title(panel: PanelTypes) -> str:
     return getattr(panel, "title", None) or getattr(panel, "table_name", None) or type(panel).__name__
 
 
-def _sections(measures: list[str]) -> dict[str, list[PanelTypes]]:
+def _sections(measures: list[str], videos: list[str]) -> dict[str, list[PanelTypes]]:
     """The panels by section."""
     import wandb_workspaces.reports.v2 as wr
 
-    rank, kind = wr.Config("adapter.rank"), wr.Config("adapter.kind")
+    # One key for kind and rank: of two keys, W&B averages over the second until each group is opened by hand.
+    arm = wr.Config("arm")
     means = {m: wr.SummaryMetric(f"{m}/mean") for m in measures}
-    train, held_out = "training loss by rank", "validation loss by rank"
+    spread = {"groupby": arm, "groupby_aggfunc": "mean", "groupby_rangefunc": "stderr"}
     loss: list[PanelTypes] = [
-        wr.LinePlot(title=train, x="train/step", y=["train/loss"], groupby=rank, smoothing_factor=0.8),
-        wr.LinePlot(title=held_out, x="validation/step", y=["validation/validation_loss"], groupby=rank),
-        wr.LinePlot(title="gradient norm", x="train/step", y=["train/grad_norm"], smoothing_factor=0.8),
+        wr.LinePlot(title="training loss", x="train/step", y=["train/loss"], smoothing_factor=0.8, **spread),
+        wr.LinePlot(title="validation loss", x="validation/step", y=["validation/validation_loss"], **spread),
+        wr.LinePlot(title="gradient norm", x="train/step", y=["train/grad_norm"], smoothing_factor=0.8, **spread),
+    ]
+    rank = wr.Config("adapter.rank")
+    by_arm: list[PanelTypes] = [
+        wr.BarPlot(title=f"{m}, mean and standard error over runs", metrics=[mean], **spread)
+        for m, mean in means.items()
+    ]
+    intervals: list[PanelTypes] = [
+        wr.BarPlot(
+            title=f"{m}, mean with its 95 % interval over scenes",
+            metrics=[wr.SummaryMetric(f"{m}/{end}") for end in ("ci_low", "mean", "ci_high")],
+            groupby=arm,
+            groupby_aggfunc="mean",
+        )
+        for m in measures
     ]
     by_rank: list[PanelTypes] = [wr.ScatterPlot(title=f"{m} by rank", x=rank, y=mean) for m, mean in means.items()]
-    by_kind = [wr.BarPlot(title=f"{m}: LoRA against DoRA", metrics=[mean], groupby=kind) for m, mean in means.items()]
     seconds = wr.SummaryMetric("stages/train/seconds")
-    cost = [wr.ScatterPlot(title="cost", x=seconds, y=means[m]) for m in measures[:1]]
+    cost: list[PanelTypes] = [wr.ScatterPlot(title="cost", x=seconds, y=means[m]) for m in measures[:1]]
+    panels: list[PanelTypes] = [
+        wr.MediaBrowser(title=key.removeprefix("videos/"), media_keys=[key], mode="grid", grid_x_axis="run")
+        for key in videos
+    ]
     return {
         "Loss": loss,
-        "Measures by rank": by_rank,
-        "LoRA against DoRA": [*by_kind, *cost],
-        "Videos": [wr.WeavePanelSummaryTable(table_name="evaluation")],
+        "Measures by adapter and rank": by_arm,
+        "Intervals": intervals,
+        "Measures by rank": [*by_rank, *cost],
+        "Videos": panels,
+        "Scores": [wr.WeavePanelSummaryTable(table_name="evaluation")],
     }
 
 
@@ -129,7 +152,7 @@ def _workspace(dashboard: Dashboard) -> Workspace:
 
     sections = [
         ws.Section(name=name, panels=panels, is_open=True)
-        for name, panels in _sections(dashboard.measures).items()
+        for name, panels in _sections(dashboard.measures, dashboard.videos).items()
         if panels
     ]
     return ws.Workspace(
@@ -147,7 +170,7 @@ def _report(dashboard: Dashboard) -> Report:
     entity, project, group = dashboard.entity, dashboard.project, dashboard.group
     runset = wr.Runset(entity=entity, project=project, name=group, filters=f"Metric('Group') == '{group}'")
     blocks: list[BlockTypes] = [wr.TableOfContents()]
-    for name, panels in _sections(dashboard.measures).items():
+    for name, panels in _sections(dashboard.measures, dashboard.videos).items():
         if panels:
             blocks += [wr.H2(name), wr.PanelGrid(runsets=[runset], panels=panels)]
     about = "Created by cosmos-exp dashboard."

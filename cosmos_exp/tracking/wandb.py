@@ -12,11 +12,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cosmos_exp.config.adapter_label import adapter_label
 from cosmos_exp.config.schema import Config
 from cosmos_exp.files import JsonObject
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.scores import read_scores
 from cosmos_exp.text import printable, redact, redacted
+from cosmos_exp.tracking.offline import STAGING
+
+DATA_DIR = "WANDB_DATA_DIR"
 
 if TYPE_CHECKING:
     import wandb
@@ -55,6 +59,7 @@ class Tracker:
 
     def __init__(self, config: Config, folder: RunFolder, active: bool = True):
         self.run: Run | None = None
+        self.staged = False
         self.mode = chosen_mode(config.tracking.mode) if active else "off"
         if self.mode == "off" or self._guard(lambda: self._start(config, folder, self.mode)):
             return
@@ -70,8 +75,8 @@ class Tracker:
         run_id = run_id or folder.manifest.get("wandb_id") or uuid.uuid4().hex[:8]
         os.environ.setdefault("WANDB_SILENT", "true")
         sys.argv[1:] = [redact(word) for word in sys.argv[1:]]  # wandb records it
-        adapter = config.adapter
-        label = adapter.kind if adapter.kind == "none" else f"{adapter.kind}-r{adapter.rank}"
+        self._stage_in(folder, mode)
+        adapter, label = config.adapter, adapter_label(config.adapter)
         self.run = wandb.init(
             project=config.tracking.project,
             entity=config.tracking.entity,
@@ -84,7 +89,7 @@ class Tracker:
                 f"rank:{adapter.rank}",
                 f"alpha:{adapter.alpha:g}",
             ],
-            config=redacted(dataclasses.asdict(config)),
+            config=redacted({"arm": label, **dataclasses.asdict(config)}),
             dir=str(folder.path),
             id=run_id,
             resume="allow",
@@ -97,6 +102,18 @@ class Tracker:
         for name in ("train/loss", "validation/validation_loss"):
             self.run.define_metric(name, step_metric=f"{name.split('/')[0]}/step", summary="min,last")
         folder.update_manifest(wandb_id=run_id)
+
+    def _stage_in(self, folder: RunFolder, mode: str) -> None:
+        """Let an offline run keep copies of its artifacts in the run folder; by default they are in the home folder."""
+        if mode == "offline" and DATA_DIR not in os.environ:
+            os.environ[DATA_DIR] = str(folder.path.absolute() / STAGING)
+            self.staged = True
+
+    def _end(self, run: Run | None, exit_code: int = 0) -> None:
+        if run is not None:
+            self._guard(lambda: run.finish(exit_code=exit_code))
+        if self.staged:
+            os.environ.pop(DATA_DIR, None)
 
     def _guard(self, call: Callable[[], object]) -> bool:
         """Call; turn an error into a warning and the tracker off. Return whether the call succeeded."""
@@ -118,14 +135,13 @@ class Tracker:
     def finish(self, folder: RunFolder, videos: bool = True) -> None:
         """Send summary, table of scores (with the videos, unless `videos` is False) and adapter; end the run."""
         run = self.run
-        if run is not None and self._guard(lambda: self._send_results(run, folder, videos)):
-            self._guard(lambda: run.finish())
+        if run is not None:
+            self._guard(lambda: self._send_results(run, folder, videos))
+        self._end(run)
 
     def abandon(self, exit_code: int = 1) -> None:
         """End the run as failed or interrupted."""
-        run = self.run
-        if run is not None:
-            self._guard(lambda: run.finish(exit_code=exit_code))
+        self._end(self.run, exit_code)
 
     def _send_results(self, run: Run, folder: RunFolder, videos: bool) -> None:
         metrics, manifest = folder.read(folder.metrics), folder.manifest
@@ -143,6 +159,8 @@ class Tracker:
         table = score_table(folder, videos)
         if table is not None:
             run.log({"evaluation": table})
+        if videos:
+            run.log(video_panels(folder))
         self._send_lineage(run, manifest, folder)
 
     def _send_lineage(self, run: Run, manifest: JsonObject, folder: RunFolder) -> None:
@@ -172,6 +190,23 @@ class Tracker:
             artifact = wandb.Artifact(f"adapter-{run.id}", "adapter", metadata=metadata)
             artifact.add_file(str(folder.adapter_file))
             run.log_artifact(artifact)
+
+
+def video_keys(folder: RunFolder) -> dict[str, Path]:
+    """One video per prompt by a key that is the same in every run, `videos/<prompt>/seed0`: the lowest seed's."""
+    first: dict[str, tuple[int, str]] = {}
+    for row in read_scores(folder.scores):
+        own = (row["seed"], row["video"])
+        first[row["sample"]] = min(own, first.get(row["sample"], own))
+    found = {f"videos/{name}/seed{seed}": folder.recorded_video(video) for name, (seed, video) in first.items()}
+    return {key: path for key, path in found.items() if path.is_file()}
+
+
+def video_panels(folder: RunFolder) -> dict[str, wandb.Video]:
+    """The videos of `video_keys` as media, which W&B shows side by side for several runs."""
+    import wandb
+
+    return {key: wandb.Video(str(path), format="mp4") for key, path in video_keys(folder).items()}
 
 
 def score_table(folder: RunFolder, videos: bool) -> wandb.Table | None:
