@@ -165,8 +165,10 @@ class Reference:
 class Ours:
     """The run's own trainer, a step a call."""
 
-    def __init__(self, config: Any, prepared: Any, folder: Path, device: torch.device):
-        context = RunContext(config, RunFolder(folder), Processes(device.type, 1))
+    def __init__(
+        self, config: Any, prepared: Any, folder: Path, device: torch.device, processes: Processes | None = None
+    ):
+        context = RunContext(config, RunFolder(folder), processes or Processes(device.type, 1))
         model, _ = load_transformer(prepared.model, dtype_of(config))
         parameters = adapters.inject(model, config.adapter, config.seed)
         model.to(device).train()

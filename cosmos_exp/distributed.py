@@ -1,4 +1,4 @@
-"""The processes of one run: rank, all-reduce, barrier. One process needs no set-up."""
+"""The processes of one run: rank, all-reduce, exchange with a partner, barrier. One process needs no set-up."""
 
 from __future__ import annotations
 
@@ -48,9 +48,34 @@ class Processes:
         return self.rank == 0
 
     def all_reduce_(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Sum a tensor over all processes, in place."""
+        """Sum a tensor over all processes, in place.
+
+        The order of the sum depends on the backend and the number of processes. The result is the same to the bit only
+        where each entry differs from zero in at most one process, or where all sums are exact.
+        """
         if self.size > 1:
             dist.all_reduce(tensor)
+        return tensor
+
+    def swap(self, tensor: torch.Tensor, partner: int, received: torch.Tensor) -> torch.Tensor:
+        """Send a tensor to a process that does the same. Returns `received`, filled with the partner's tensor."""
+        both = [dist.P2POp(dist.isend, tensor, partner), dist.P2POp(dist.irecv, received, partner)]
+        for request in dist.batch_isend_irecv(both):
+            request.wait()
+        return received
+
+    def send(self, tensor: torch.Tensor, partner: int) -> None:
+        """Send a tensor to a process, which calls `receive`."""
+        dist.send(tensor, partner)
+
+    def receive(self, received: torch.Tensor, partner: int) -> torch.Tensor:
+        """Fill a tensor with the one that a process sends."""
+        dist.recv(received, partner)
+        return received
+
+    def broadcast_(self, tensor: torch.Tensor, source: int) -> torch.Tensor:
+        """Copy the tensor of one process to all, in place."""
+        dist.broadcast(tensor, source)
         return tensor
 
     def barrier(self) -> None:

@@ -21,6 +21,7 @@ PURPOSES = (
     "adapter",
     "validation",
     "selection",
+    "dropout",
 )
 
 

@@ -116,6 +116,7 @@ SLOW |= {
     "adapter_tools",
     "planned_sweep",
     "verify",
+    "same_bits",
 }
 
 

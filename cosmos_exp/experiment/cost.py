@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cosmos_exp.config.layers import adapted_layers, layer_ranks, trainable_parameters, transformer_config
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import RunError
+from cosmos_exp.training.slots import num_buffers
 from cosmos_exp.world.flops import training_flops
 from cosmos_exp.world.memory import memory_estimate, training_memory_gib
 from cosmos_exp.world.sizes import latent_shape, num_tokens
@@ -78,20 +79,24 @@ def memory_row(config: Config, counts: Counts) -> str:
     """The estimated memory of a training process, its checkpointing, and whether it fits the device."""
     data, hardware = config.data, config.hardware
     shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
-    shard = -(-config.training.global_batch_size // hardware.num_processes)
+    batch = config.training.global_batch_size
     estimate = memory_estimate(
         transformer_config(config.model),
         counts.base,
         counts.trainable,
         num_tokens(shape),
         hardware,
-        shard,
+        batch,
         config.adapter.kind == "dora",
     )
     need = training_memory_gib(estimate)
+    buffers = num_buffers(-(-batch // hardware.samples_per_forward)) * counts.trainable * 4 / 2**30
     policies = ", ".join(f"{n} blocks {p}" for p, n in Counter(estimate["checkpointing"]).items())
     fits = ""
     if hardware.memory_gb is not None:
-        verdict = "fits" if need < FITS * hardware.memory_gb else "MAY NOT FIT"
+        verdict = "fits" if need + buffers < FITS * hardware.memory_gb else "MAY NOT FIT"
         fits = f" - {verdict} {hardware.memory_gb:g} GB"
-    return f"about {need:.1f} GiB per process in training, checkpointing {hardware.checkpointing} ({policies}){fits}"
+    return (
+        f"about {need:.1f} GiB per process in training, checkpointing {hardware.checkpointing} ({policies}), and at most "
+        f"{buffers:.2g} GiB for the sum of the gradients{fits}"
+    )

@@ -94,25 +94,33 @@ def _training_rows(config: Config) -> Rows:
         return first
     if videos < 1:
         raise RunError("no video is left to train on. Hold out fewer: data.validation_videos, data.test_videos")
-    training, hardware = config.training, config.hardware
+    training = config.training
     order = sample_order(videos, training, config.seed)
     lrs = all_lrs(order, training)
-    shard = -(-training.global_batch_size // hardware.num_processes)
-    per_pass = min(shard, hardware.samples_per_forward)
     stop = f", stopped at {training.max_steps}" if training.max_steps else ""
     steps = f"{order.num_steps:,} ({order.steps_per_epoch} per epoch, {training.epochs} epochs{stop})"
-    processes = (
-        f"{hardware.num_processes} on {hardware.device}, mixed precision {hardware.mixed_precision}; "
-        f"{shard} samples of a batch each, {per_pass} per forward pass, {-(-shard // per_pass)} accumulation steps"
-    )
     samples = order.samples_before(order.num_steps)
     return [
         *first,
         ("optimizer steps", steps),
         ("samples", f"{samples:,}, global batch {training.global_batch_size}"),
-        ("processes", processes),
+        ("processes", _processes(config)),
         ("learning rate", f"start {lrs[0]:.3g}, peak {max(lrs):.3g}, end {lrs[-1]:.3g}"),
     ]
+
+
+def _processes(config: Config) -> str:
+    hardware, batch = config.hardware, config.training.global_batch_size
+    count, slots = hardware.num_processes, -(-batch // hardware.samples_per_forward)
+    text = (
+        f"{count} on {hardware.device}, mixed precision {hardware.mixed_precision}; {slots} forward passes per optimizer step "
+        f"of at most {min(batch, hardware.samples_per_forward)} samples, {-(-slots // count)} per process"
+    )
+    if count > slots:
+        each = max(1, batch // count)
+        text += f"; {count - slots} PROCESSES IDLE in training. Set hardware.samples_per_forward={each}"
+        text += f" or training.global_batch_size={count * hardware.samples_per_forward}"
+    return text
 
 
 def _output_rows(config: Config) -> Rows:

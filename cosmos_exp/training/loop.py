@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.errors import Interrupted
 from cosmos_exp.files import JsonObject
+from cosmos_exp.rng import generator
 from cosmos_exp.training import checks
 from cosmos_exp.training.checkpoints import Checkpoints
 from cosmos_exp.training.figures import StepFigures
-from cosmos_exp.training.gradients import all_reduce_gradients
+from cosmos_exp.training.gradients import TreeSum
 from cosmos_exp.training.log import Mirror, TrainingLog
 from cosmos_exp.training.model import AdaptedModel
 from cosmos_exp.training.optimizer import AdapterOptimizer
@@ -21,6 +22,7 @@ from cosmos_exp.training.prefetch import Prefetcher
 from cosmos_exp.training.sample_order import SampleOrder
 from cosmos_exp.training.samples import SampleSource
 from cosmos_exp.training.schedule import all_lrs, lr_at
+from cosmos_exp.training.slots import cut_into_slots, share
 from cosmos_exp.training.speed import SpeedMeter
 from cosmos_exp.training.stopping import StopRequest
 from cosmos_exp.training.validation import validation_losses
@@ -48,6 +50,7 @@ class Trainer:
         self.config, self.training = config, config.training
         self.folder, self.processes = context.folder, context.processes
         self.model, self.order, self.source, self.held_out = model, order, source, held_out
+        self.gradients = TreeSum(model.parameters, self.processes)
         self.optimizer = AdapterOptimizer(model.parameters, config.training, config.approximate.adamw_8bit)
         self.checkpoints = Checkpoints(context.folder.checkpoints, config.training.keep_checkpoints)
         self.log = TrainingLog(self.folder, self.processes, order, self._path_of, mirror, meter)
@@ -79,19 +82,25 @@ class Trainer:
         return self._finish()
 
     def train_step(self, stop: StopRequest) -> StepFigures:
-        """Accumulate this process's shard of the global batch, all-reduce, clip, step. Waits for nothing."""
+        """Sum the gradients of all slots of the global batch over the processes, clip, step. Waits for nothing."""
         batch = self.order.batch(self.step)
         lr = lr_at(self.order.samples_before(self.step), self.training)
         figures = StepFigures(self.step, batch, lr, time.perf_counter())
+        slots = self._slots(len(batch))
         losses = torch.zeros(len(batch), device=self.processes.device)
-        for slots in self._pieces(len(batch)):
-            _, data = next(self.batches)
+
+        def backward(slot: int) -> None:
+            samples, data = next(self.batches)
+            self._seed_dropout(samples)
             loss = self.model.losses(data)
             (loss.sum() / len(batch)).backward()
-            losses[slots[0] : slots[-1] + 1 : self.processes.size] = loss.detach()
+            losses[slots[slot][0] : slots[slot][-1] + 1] = loss.detach()
+
+        self.gradients.run(len(slots), backward)
         asked = torch.full((1,), float(stop.asked), device=losses.device)
-        all_reduce_gradients(self.model.parameters, losses, asked, self.processes)
-        figures.send(losses, self.optimizer.step(lr, self.step), asked)
+        # Each loss comes from one process and the flags are whole numbers: their sum is exact in any order.
+        shared = self.processes.all_reduce_(torch.cat([losses, asked]))
+        figures.send(shared[:-1], self.optimizer.step(lr, self.step), shared[-1:])
         return figures
 
     def _after_step(self) -> None:
@@ -118,14 +127,18 @@ class Trainer:
         """The samples of each of this process's forward passes, from the current step on."""
         for step in range(self.step, self.order.num_steps):
             batch = self.order.batch(step)
-            for slots in self._pieces(len(batch)):
-                yield [batch[slot] for slot in slots]
+            slots = self._slots(len(batch))
+            for places in slots[slice(*share(self.processes.rank, self.processes.size, len(slots)))]:
+                yield [batch[place] for place in places]
 
-    def _pieces(self, batch_size: int) -> Iterator[list[int]]:
-        """This process's places in the global batch, one list per forward pass."""
-        mine = list(self.processes.shard(range(batch_size)))
-        size = self.config.hardware.samples_per_forward
-        return (mine[first : first + size] for first in range(0, len(mine), size))
+    def _slots(self, batch_size: int) -> list[Sequence[int]]:
+        """The places in the global batch, one list per forward pass."""
+        return cut_into_slots(range(batch_size), self.config.hardware.samples_per_forward)
+
+    def _seed_dropout(self, samples: Sequence[tuple[int, int]]) -> None:
+        """Make the adapter's dropout a function of the seed and the samples, as every other draw is."""
+        if self.config.adapter.dropout > 0:
+            torch.manual_seed(int(generator(self.config.seed, "dropout", samples[0][0]).randint(2**31 - 1)))
 
     def _path_of(self, video: int) -> object:
         return self.source.clips[video].clip.path

@@ -88,7 +88,7 @@ def memory_estimate(
     trainable: int,
     tokens: int,
     hardware: Hardware,
-    shard_size: int,
+    global_batch_size: int,
     dora: bool,
 ) -> StepSizes:
     """The input of `training_memory_gib`, with hardware.checkpointing=auto resolved to one policy per block.
@@ -96,7 +96,7 @@ def memory_estimate(
     Args:
         keys: the transformer's configuration.
         tokens: of one sample.
-        shard_size: a process's samples of the global batch.
+        global_batch_size: over all processes. The estimate does not depend on their number, so that all choose alike.
     """
     sizes: StepSizes = {
         "base_parameters": base_parameters,
@@ -104,7 +104,7 @@ def memory_estimate(
         "tokens": tokens,
         "hidden": keys["num_attention_heads"] * keys["attention_head_dim"],
         "num_layers": keys["num_layers"],
-        "samples": min(shard_size, hardware.samples_per_forward),
+        "samples": min(global_batch_size, hardware.samples_per_forward),
         "compile": hardware.compile,
         "dora": dora,
         "bytes_a_weight": 2 if hardware.mixed_precision == "bf16" else 4,

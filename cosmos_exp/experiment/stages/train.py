@@ -102,11 +102,12 @@ def training_cost(
     """The activation checkpointing policy of each block, and a sample's floating-point operations."""
     keys, data = dict(transformer.config), config.data
     shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
-    shard = -(-config.training.global_batch_size // config.hardware.num_processes)
     base = sum(p.numel() for p in transformer.parameters() if not p.requires_grad)
     trainable = sum(p.numel() for p in parameters.values())
     dora = config.adapter.kind == "dora"
-    estimate = memory_estimate(keys, base, trainable, num_tokens(shape), config.hardware, shard, dora)
+    estimate = memory_estimate(
+        keys, base, trainable, num_tokens(shape), config.hardware, config.training.global_batch_size, dora
+    )
     layers = adapted_layers(keys, config.adapter.target_modules)
     flops = training_flops(keys, shape, config.model.prompt_tokens, layers, layer_ranks(layers, config.adapter))
     return list(estimate["checkpointing"]), flops

@@ -1,0 +1,213 @@
+"""The number of processes changes the time, not one bit of the result: losses, adapter file, resumed runs."""
+
+import itertools
+import queue
+import threading
+import time
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from conftest import wait_until
+
+from cosmos_exp.experiment.fork_server import server_pid
+from cosmos_exp.files import read_json_lines
+from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.training.gradients import TreeSum
+from cosmos_exp.training.slots import cut_into_slots, is_power_of_two, num_buffers, share, subtrees
+
+
+class TestSlots:
+    """Arithmetic of the tree."""
+
+    def test_the_cut_depends_on_the_batch_alone(self):
+        assert cut_into_slots(range(7), 3) == [range(3), range(3, 6), range(6, 7)]
+        assert cut_into_slots([], 3) == []
+
+    @pytest.mark.parametrize("size", range(1, 18))
+    def test_the_processes_divide_the_slots_in_order_and_evenly(self, size):
+        for slots in range(1, 40):
+            parts = [share(rank, size, slots) for rank in range(size)]
+            assert [slot for part in parts for slot in range(*part)] == list(range(slots))
+            assert max(stop - start for start, stop in parts) == -(-slots // size)
+            for part in parts:
+                nodes = subtrees(part, slots)
+                assert [slot for node in nodes for slot in range(*node)] == list(range(*part))
+                assert len(nodes) <= 1 or not is_power_of_two(size)
+
+    def test_a_tree_over_eight_slots_needs_two_waiting_sums(self):
+        assert [num_buffers(slots) for slots in (1, 2, 3, 4, 5, 8, 9, 64)] == [2, 2, 3, 3, 4, 4, 5, 7]
+
+
+class Partner:
+    """A process of a group whose processes are threads: what `Processes` does, through queues."""
+
+    def __init__(self, rank, size, lines):
+        self.rank, self.size, self.lines = rank, size, lines
+
+    def send(self, tensor, partner):
+        self.lines[self.rank, partner].put(tensor.clone())
+
+    def receive(self, received, partner):
+        return received.copy_(self.lines[partner, self.rank].get(timeout=10))
+
+    def swap(self, tensor, partner, received):
+        self.send(tensor, partner)
+        return self.receive(received, partner)
+
+    def broadcast_(self, tensor, source):
+        if self.rank != source:
+            return self.receive(tensor, source)
+        for other in range(self.size):
+            if other != self.rank:
+                self.send(tensor, other)
+        return tensor
+
+
+def summed(gradients, size):
+    """The sum that each of `size` processes ends with. `gradients`: (slots, numbers) fp32."""
+    numbers, found = gradients.shape[1], [None] * size
+    lines = {pair: queue.Queue() for pair in itertools.product(range(size), repeat=2)}
+
+    def work(rank):
+        parameters = {name: torch.nn.Parameter(torch.zeros(n)) for name, n in (("a", 1), ("b", numbers - 1))}
+
+        def backward(slot):
+            (parameters["a"] @ gradients[slot, :1] + parameters["b"] @ gradients[slot, 1:]).backward()
+
+        TreeSum(parameters, Partner(rank, size, lines)).run(len(gradients), backward)
+        found[rank] = torch.cat([p.grad for p in parameters.values()])
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def tree(rows):
+    """The definition, in numpy: halves of halves, the first one larger by one if the number is odd."""
+    if len(rows) == 1:
+        return rows[0]
+    cut = -(-len(rows) // 2)
+    return tree(rows[:cut]) + tree(rows[cut:])
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 5, 8, 13])
+def test_every_number_of_processes_adds_along_the_same_tree(slots):
+    gradients = torch.randn(slots, 50, generator=torch.Generator().manual_seed(slots))
+    expected = tree(list(gradients.numpy()))
+    for size in (1, 2, 3, 4, 5, 8):
+        for got in summed(gradients, size):
+            assert got.numpy().tobytes() == expected.tobytes(), f"{size} processes"
+
+
+def test_another_order_gives_other_bits():
+    """What the tests of this file can see: the sum in sequence, as it was before the tree, rounds differently."""
+    gradients = torch.randn(8, 50, generator=torch.Generator().manual_seed(0))
+    in_sequence = np.zeros(50, dtype=np.float32)
+    for row in gradients.numpy():
+        in_sequence += row
+    assert in_sequence.tobytes() != summed(gradients, 1)[0].numpy().tobytes()
+    assert np.allclose(in_sequence, summed(gradients, 1)[0], atol=1e-5)
+
+
+# A whole run of a transformer of one block: 11 training videos, so that every second step has 3 samples instead of 8.
+MICRO = [
+    "data.train_clips=12",
+    "data.validation_videos=1",
+    "data.test_pairs=1",
+    "data.windows_per_video=1",
+    "data.height=32",
+    "data.width=48",
+    "model.weights=random",
+    "model.max_first_loss=null",
+    "model.transformer.num_layers=1",
+    "model.transformer.num_attention_heads=2",
+    "adapter.rank=4",
+    "training.global_batch_size=8",
+    "training.max_steps=30",
+    "training.validation.every_steps=15",
+    "training.checkpoint_every_steps=12",
+    "training.schedule.warmup_samples=2",
+    "generation.max_prompts=1",
+    "generation.num_steps=1",
+    "sampson.enabled=false",
+    "measures.recording=false",
+    "measures.motion=false",
+    "tracking=none",
+    "hardware.samples_per_forward=1",
+    "hardware.num_threads=1",
+]
+
+
+def curves(folder):
+    """Losses, gradient norms and validation losses, in full precision."""
+    rows = read_json_lines(folder.train_log)
+    validation = [[r["step"], r["validation_loss"]] for r in read_json_lines(folder.validation_log)]
+    return [[r["step"], r["samples"], r["loss"], r["grad_norm"]] for r in rows], validation
+
+
+@pytest.fixture(scope="module", params=["lora", "dora"])
+def trained(request, start, tmp_path_factory):
+    """(the words of a run of one kind of adapter, a run of them in one process)."""
+    words = [*MICRO, f"adapter={request.param}"]
+    folder, log = RunFolder(tmp_path_factory.mktemp("one") / "run"), tmp_path_factory.mktemp("log") / "log.txt"
+    assert start("run", *words, f"run_dir={folder.path}", log=log).wait(600) == 0, log.read_text()[-3000:]
+    samples = [row[1] for row in curves(folder)[0]]
+    assert samples[:4] == [8, 11, 19, 22]  # batches of 8 and of 3
+    assert len(samples) == 30
+    return words, folder
+
+
+def assert_same(folder, expected):
+    """The same curves and the same adapter file, byte for byte."""
+    assert curves(folder) == curves(expected)
+    assert folder.adapter_file.read_bytes() == expected.adapter_file.read_bytes()
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_any_number_of_processes_gives_the_same_bytes(count, trained, cli, tmp_path):
+    words, expected = trained
+    folder = RunFolder(tmp_path / "run")
+    assert cli("run", *words, f"run_dir={folder.path}", f"hardware.num_processes={count}") == 0
+    assert folder.manifest["processes"] == count
+    assert_same(folder, expected)
+
+
+def preempt(cli, folder, words, count, rank, step):
+    """Run with `count` processes and send SIGTERM to one of them after a step. It must end within 30 s."""
+    ranks = []
+
+    def terminate():
+        wait_until(lambda: len(read_json_lines(folder.train_log)) >= step, every=0.002)
+        started = psutil.Process(server_pid()).children()  # in the order of their ranks
+        ranks.extend(sorted(started, key=lambda p: p.create_time())[-count:])
+        ranks[rank].terminate()
+        sent.append(time.monotonic())
+
+    sent: list[float] = []
+    thread = threading.Thread(target=terminate)
+    thread.start()
+    code = cli("run", *words, f"run_dir={folder.path}", f"hardware.num_processes={count}")
+    assert time.monotonic() - sent[0] < 30
+    thread.join()
+    assert code == 1, "it was done before the signal came"
+    assert folder.status["state"] == "interrupted", folder.status
+    steps = len(read_json_lines(folder.train_log))
+    assert step <= steps < 30
+    assert (folder.checkpoints / f"step_{steps:08d}").is_dir()
+    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in ranks)
+
+
+@pytest.mark.parametrize("trained", ["lora"], indirect=True)
+def test_begun_on_two_resumed_on_four_finished_on_one(trained, cli, start, tmp_path):
+    """Preempted twice by SIGTERM to one worker: the state is `interrupted`, and the bytes are the same in the end."""
+    words, expected = trained
+    folder, log = RunFolder(tmp_path / "run"), tmp_path / "log.txt"
+    preempt(cli, folder, words, count=2, rank=1, step=5)
+    preempt(cli, folder, words, count=4, rank=2, step=14)
+    assert start("run", *words, f"run_dir={folder.path}", log=log).wait(600) == 0, log.read_text()[-3000:]
+    assert_same(folder, expected)
