@@ -1,9 +1,12 @@
 """The number of processes changes the time, not one bit of the result: losses, adapter file, resumed runs."""
 
 import itertools
+import json
+import os
 import queue
 import threading
 import time
+from typing import ClassVar
 
 import numpy as np
 import psutil
@@ -11,11 +14,15 @@ import pytest
 import torch
 from conftest import wait_until
 
+from cosmos_exp.config.hashing import own_keys, stage_hash
+from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.fork_server import server_pid
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.sweep.comparing import why_bits_may_differ
 from cosmos_exp.training.gradients import TreeSum
 from cosmos_exp.training.slots import cut_into_slots, is_power_of_two, num_buffers, share, subtrees
+from cosmos_exp.world.kernels import choose_kernels, deterministic_kernels
 
 
 class TestSlots:
@@ -112,6 +119,66 @@ def test_another_order_gives_other_bits():
         in_sequence += row
     assert in_sequence.tobytes() != summed(gradients, 1)[0].numpy().tobytes()
     assert np.allclose(in_sequence, summed(gradients, 1)[0], atol=1e-5)
+
+
+class TestConditions:
+    """What two records say about equality before anything is compared."""
+
+    MADE: ClassVar = {"arithmetic": 2, "processor": "A", "threads": 1}
+
+    def reasons(self, tmp_path, one, other):
+        folders = [RunFolder(tmp_path / name) for name in "ab"]
+        for folder, manifest in zip(folders, (one, other), strict=True):
+            folder.path.mkdir()
+            folder.manifest_file.write_text(json.dumps(manifest))
+        return why_bits_may_differ(*folders)
+
+    def test_the_number_of_processes_is_no_reason(self, tmp_path):
+        one = {"exactness": [self.MADE], "processes": 1, "data_fingerprint": "x"}
+        assert self.reasons(tmp_path, one, one | {"processes": 8}) == []
+
+    def test_each_condition_and_input_is_named(self, tmp_path):
+        one = {"exactness": [self.MADE], "data_fingerprint": "x", "model": {"fingerprints": {"vae": "y"}}}
+        other = {
+            "exactness": [{**self.MADE, "processor": "B", "threads": 2}],
+            "data_fingerprint": "z",
+            "model": {"fingerprints": {"vae": "w"}},
+        }
+        assert self.reasons(tmp_path, one, other) == [
+            "processor: A -> B",
+            "threads: 1 -> 2",
+            "data_fingerprint: x -> z",
+            "model fingerprints.vae: y -> w",
+        ]
+
+    def test_records_of_earlier_versions_and_of_two_machines_promise_nothing(self, tmp_path):
+        (tmp_path / "1").mkdir()
+        (tmp_path / "2").mkdir()
+        one = {"exactness": [self.MADE]}
+        assert "earlier version" in self.reasons(tmp_path / "1", {}, one)[0]
+        parts = {"exactness": [{"arithmetic": 1}, self.MADE]}
+        assert "in parts" in self.reasons(tmp_path / "2", parts, one)[0]
+
+    def test_deterministic_kernels_are_asked_for_inside_the_block_alone(self, monkeypatch):
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+        choose_kernels("auto", tf32=False, deterministic=True)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        with deterministic_kernels():
+            assert torch.are_deterministic_algorithms_enabled()
+            assert not torch.is_deterministic_algorithms_warn_only_enabled()  # else flash attention would ignore it
+        assert not torch.are_deterministic_algorithms_enabled()
+        with deterministic_kernels(False):
+            assert not torch.are_deterministic_algorithms_enabled()
+        with (
+            pytest.raises(RunError, match=r"x does not have .* Set training\.deterministic=false"),
+            deterministic_kernels(),
+        ):
+            raise RuntimeError("x does not have a deterministic implementation.\nSee the documentation")
+
+    def test_the_key_changes_no_hash_at_its_default(self, small_config):
+        assert stage_hash(small_config("training.deterministic=true")) == stage_hash(small_config())
+        assert stage_hash(small_config("training.deterministic=false")) != stage_hash(small_config())
+        assert "deterministic" not in own_keys(small_config().training)
 
 
 # A whole run of a transformer of one block: 11 training videos, so that every second step has 3 samples instead of 8.

@@ -147,6 +147,7 @@ def test_a_rerun_is_the_same_to_the_byte_and_says_what_differs(cli, tmp_path, ca
     assert cli("rerun", tmp_path / "run", "--strict") == 0
     said = capsys.readouterr()
     assert "packages.torch: 1.0 -> " in said.err
+    assert "equality to the bit is expected" in said.out
     lines = [line for line in said.out.splitlines() if line.startswith(("same", "DIFFERENT"))]
     assert {line.split()[1] for line in lines} >= {"training", "adapter", "videos", "instruction", "physics", "tse"}
     assert all(line.startswith("same") for line in lines)

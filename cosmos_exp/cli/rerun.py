@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from cosmos_exp.provenance import environment
     from cosmos_exp.report.terminal import print_runs
     from cosmos_exp.run_folder import RunFolder
-    from cosmos_exp.sweep.comparing import compare
+    from cosmos_exp.sweep.comparing import compare, why_bits_may_differ
 
     old = RunFolder(args.run_dir)
     if not old.config.is_file():
@@ -56,6 +56,11 @@ def run(args: argparse.Namespace) -> int:
         return 1
     print_runs([new])
     _print_differences(_part(old, INPUTS), _part(new, INPUTS))
+    if old.train_log.is_file():
+        reasons = "; ".join(why_bits_may_differ(old, new))
+        print(
+            f"equality to the bit is {f'not expected: {reasons}' if reasons else 'expected: the records name no reason'}"
+        )
     found = compare(old, new)
     for row in found:
         print(f"{'same     ' if row.same else 'DIFFERENT'}  {row.what:18} {row.text}")

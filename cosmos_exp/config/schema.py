@@ -239,6 +239,11 @@ class Training:
     keep_checkpoints: int = key(2, "number of newest checkpoints that are kept", gt=0)
     schedule: Schedule = key(Schedule, "learning rate over samples")
     validation: Validation = key(Validation, "held-out loss")
+    deterministic: bool = key(
+        True,
+        "train with torch's deterministic kernels; an operation without one is an error. false may be faster on a GPU",
+        added=True,
+    )
 
 
 @dataclass

@@ -35,7 +35,7 @@ def run(config: Config) -> None:
         if config.hardware.num_processes > 1:
             launch(config)
             return
-    choose_kernels(config.hardware.attention, config.approximate.tf32)
+    choose_kernels(config.hardware.attention, config.approximate.tf32, config.training.deterministic)
     with recorded_run(config) as (context, tracker):
         inputs = prepare(context)
         train(context, inputs, tracker.log)

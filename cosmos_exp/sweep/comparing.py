@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from cosmos_exp.config.hashing import differences
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
 
@@ -32,6 +33,27 @@ def compare(old: RunFolder, new: RunFolder) -> list[Comparison]:
     equal = [_bytes(old.videos / n) == _bytes(new.videos / n) for n in names]
     found.append(Comparison("videos", all(equal), f"{sum(equal)} of {len(names)} files byte for byte"))
     return found + _scores(old, new)
+
+
+def why_bits_may_differ(old: RunFolder, new: RunFolder) -> list[str]:
+    """Reasons, from two records, not to expect the same training to the bit; empty: it is expected.
+
+    The number of processes is no reason.
+    """
+    first, second = (f.manifest for f in (old, new))
+    parts = [m.get("exactness", []) for m in (first, second)]
+    if not all(parts):
+        return ["a record does not say under which conditions it was trained (made by an earlier version)"]
+    if any(len(p) > 1 for p in parts):
+        return ["a run was trained in parts under different conditions (manifest.json, exactness)"]
+    reasons = differences(parts[0][0], parts[1][0])
+    for what, of in {
+        "data_fingerprint": lambda m: m.get("data_fingerprint"),
+        "model fingerprints": lambda m: m.get("model", {}).get("fingerprints"),
+        "config hash of the training": lambda m: m.get("stages", {}).get("train", {}).get("config_hash"),
+    }.items():
+        reasons += differences({what: of(first)}, {what: of(second)})
+    return reasons
 
 
 def _bytes(path: Path) -> bytes | None:

@@ -26,6 +26,7 @@ from cosmos_exp.training.slots import cut_into_slots, share
 from cosmos_exp.training.speed import SpeedMeter
 from cosmos_exp.training.stopping import StopRequest
 from cosmos_exp.training.validation import validation_losses
+from cosmos_exp.world.kernels import deterministic_kernels
 
 
 class Trainer:
@@ -66,7 +67,8 @@ class Trainer:
         """
         torch.set_grad_enabled(True)  # cosmos_guardrail, where installed, switches it off on import
         self._resume()
-        with StopRequest().listening() as stop, self.log.progress(self.step):
+        kernels = deterministic_kernels(self.training.deterministic)
+        with StopRequest().listening() as stop, self.log.progress(self.step), kernels:
             if self.step == 0:
                 self._start_checks()
                 self._validate()

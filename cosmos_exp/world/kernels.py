@@ -1,9 +1,26 @@
-"""Which attention kernel PyTorch may use, and which one it chooses."""
+"""Which kernels PyTorch may use, which attention kernel it chooses, and what its results depend on."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
 import torch
 from torch.nn.attention import SDPBackend
+
+from cosmos_exp.config.schema import Config
+from cosmos_exp.errors import RunError
+from cosmos_exp.files import JsonObject
+
+ARITHMETIC = 2
+"""Version of the arithmetic of training: raised with each change that moves the golden losses or the order of a sum.
+
+2: gradients are added along the tree of `training.slots`. 1: in sequence, and by all_reduce.
+"""
 
 _SWITCHES = {
     "cudnn": torch.backends.cuda.enable_cudnn_sdp,
@@ -13,13 +30,16 @@ _SWITCHES = {
 }
 
 
-def choose_kernels(attention: str, tf32: bool) -> None:
-    """Set the attention kernel and TF32 for this process.
+def choose_kernels(attention: str, tf32: bool, deterministic: bool = False) -> None:
+    """Set the attention kernel and TF32 for this process. Call it before CUDA starts.
 
     Args:
         attention: "auto" (PyTorch chooses among all), "cudnn", "flash", "efficient" or "math".
         tf32: whether fp32 matrix products use TF32.
+        deterministic: let cuBLAS use workspaces of a fixed size, which its reproducible products need.
     """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     for name, switch in _SWITCHES.items():
         switch(attention in ("auto", name))
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
@@ -36,3 +56,66 @@ def attention_kernel(heads: int, channels: int, dtype: torch.dtype, device: torc
     # recorded in the manifest. Checked with torch 2.6 to 2.12.
     probe = torch.empty(1, heads, 64, channels, dtype=dtype, device=device)
     return SDPBackend(torch._fused_sdp_choice(probe, probe, probe)).name
+
+
+@contextlib.contextmanager
+def deterministic_kernels(on: bool = True) -> Iterator[None]:
+    """Use PyTorch's deterministic kernels inside the block, and compile without choosing kernels by their time.
+
+    Not `warn_only`: flash and efficient attention then keep a backward pass that adds in any order.
+
+    Raises:
+        RunError: an operation has no deterministic kernel.
+    """
+    if not on:
+        yield
+        return
+    import torch._inductor.config as inductor  # as torch.compile imports it; the key came with torch 2.9
+    from torch.utils import deterministic as settings
+
+    patch = inductor.patch(deterministic=True) if hasattr(inductor, "deterministic") else contextlib.nullcontext()
+    before = torch.are_deterministic_algorithms_enabled()
+    fill = settings.fill_uninitialized_memory  # type: ignore[attr-defined]  # a property of the module's own class
+    torch.use_deterministic_algorithms(True)
+    # It finds reads of memory that nothing wrote, and costs time.
+    settings.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        with patch:
+            yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        raise RunError(f"{str(error).splitlines()[0]} Set training.deterministic=false to train without.") from error
+    finally:
+        torch.use_deterministic_algorithms(before)
+        settings.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+
+
+def conditions(config: Config, device: torch.device, attention: str) -> JsonObject:
+    """What the bits of a training depend on besides configuration, data and model. The number of processes is not here.
+
+    Args:
+        attention: the kernel that PyTorch chose.
+    """
+    hardware = config.hardware
+    on_gpu = device.type == "cuda"
+    return {
+        "arithmetic": ARITHMETIC,
+        "torch": version("torch"),
+        "processor": torch.cuda.get_device_name(device) if on_gpu else _cpu_name(),
+        "threads": None if on_gpu else torch.get_num_threads(),
+        "mixed_precision": hardware.mixed_precision,
+        "samples_per_forward": min(hardware.samples_per_forward, config.training.global_batch_size),
+        "attention": attention,
+        "compile": f"checkpointing {hardware.checkpointing}, {hardware.memory_gb} GB" if hardware.compile else False,
+        "deterministic": config.training.deterministic,
+    }
+
+
+def _cpu_name() -> str:
+    """The processor and the instruction set that PyTorch uses."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"

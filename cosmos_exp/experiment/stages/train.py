@@ -25,7 +25,7 @@ from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.adapter_file import find_adapter, save_adapter
 from cosmos_exp.world.approximate import shrink_base
 from cosmos_exp.world.flops import training_flops
-from cosmos_exp.world.kernels import attention_kernel
+from cosmos_exp.world.kernels import attention_kernel, conditions
 from cosmos_exp.world.loading import latent_statistics, load_transformer
 from cosmos_exp.world.memory import memory_estimate
 from cosmos_exp.world.sizes import latent_shape, num_tokens
@@ -118,13 +118,18 @@ def _record_speed_choices(context: RunContext, transformer: CosmosTransformer3DM
     device = context.processes.device
     kernel = attention_kernel(keys.num_attention_heads, keys.attention_head_dim, dtype_of(config), device)
     if context.processes.is_main:
+        made = conditions(config, device, kernel)
+        manifest = context.folder.manifest
+        # Of the parts that were trained before an interruption; earlier versions recorded `speed` alone.
+        before = manifest.get("exactness", [{"arithmetic": 1}] if "speed" in manifest else [])
         context.folder.update_manifest(
+            exactness=before if made in before else [*before, made],
             speed={
                 "checkpointing": dict(Counter(checkpointing)),
                 "compile": config.hardware.compile,
                 "attention": kernel,
                 "approximate": [k for k, on in asdict(config.approximate).items() if on],
-            }
+            },
         )
 
 
