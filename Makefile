@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # mkdocs-material prints a notice about a future mkdocs at every build.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test fast lint docs clean
+.PHONY: help demo test realsize fast lint docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -17,6 +17,9 @@ demo: $(STAMP)  ## set up, then train, generate and score base, LoRA and DoRA of
 
 test: $(STAMP) lint  ## set up, lint, then run all tests, two files at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+realsize: $(STAMP)  ## a whole run at the full size of the 2B model, random weights (about 8 GiB of memory, 9 GB of disk, minutes)
+	$(BIN)/python benchmarks/realsize.py
 
 fast: $(STAMP)  ## the inner loop: ruff, import rules and the quick tests, under a minute
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.schema import Adapter
 from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.files import file_sha256
 from cosmos_exp.training.checks import check_learned, check_trainable, check_untouched
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world import adapter_file
@@ -147,6 +148,19 @@ def test_fresh_adapter_changes_nothing_and_a_trained_one_something(kind, folder,
     moved_parameters.pop(next(iter(moved_parameters)))
     with pytest.raises(RunError, match="missing"):
         check_trainable(moved, moved_parameters, config.adapter)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_merging_makes_no_second_copy_of_the_weights_and_leaves_their_file_alone(dtype, folder, small_config):
+    """Loaded weights are views of the mapped file: replaced by new tensors, both would stay in memory."""
+    file = next((folder.path / "transformer").glob("*.safetensors"))
+    before, (transformer, _) = file_sha256(file), load_transformer(folder, dtype)
+    adapters.inject(transformer, small_config(*WAN).adapter, 0)
+    layers = [m.get_base_layer() for m in transformer.modules() if isinstance(m, LoraLayer)]
+    places = [layer.weight.data_ptr() for layer in layers]
+    adapters.merge(transformer)
+    assert [layer.weight.data_ptr() for layer in layers] == places
+    assert file_sha256(file) == before
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora"])

@@ -1,6 +1,7 @@
 """The fast paths of training and generation give what the plain ones give; plans of memory and work follow their formulas."""
 
 import json
+import sys
 from typing import ClassVar
 
 import numpy as np
@@ -25,7 +26,7 @@ from cosmos_exp.training.prefetch import Prefetcher
 from cosmos_exp.training.sample_order import sample_order
 from cosmos_exp.training.samples import SampleSource
 from cosmos_exp.training.schedule import lr_at
-from cosmos_exp.training.speed import SpeedMeter
+from cosmos_exp.training.speed import SpeedMeter, peak_memory_gib, reset_peak_memory
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.flops import training_flops
 from cosmos_exp.world.loading import latent_statistics, load_transformer
@@ -269,6 +270,15 @@ def test_the_given_frame_alone_is_encoded_to_the_same_latent(words, small_config
             (ours[0], ours[1] * ours[2], *ours[2:]), (theirs[0], theirs[1] * theirs[2], *theirs[2:]), strict=True
         ):
             assert torch.equal(a, b)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is that of the whole process")
+def test_the_peak_of_a_stage_is_its_own():
+    device = torch.device("cpu")
+    torch.ones(2**26).sum()  # 0.25 GiB
+    before = peak_memory_gib(device)
+    reset_peak_memory(device)
+    assert peak_memory_gib(device) < before - 0.2
 
 
 class TestMemoryPlan:

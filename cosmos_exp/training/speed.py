@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import psutil
 import torch
@@ -48,8 +50,17 @@ class SpeedMeter:
         return found | {"peak_memory_gib": peak_memory_gib(self.device)}
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin to measure the peak anew; without effect where the system does not offer it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark that ru_maxrss reports
+
+
 def peak_memory_gib(device: torch.device) -> float:
-    """Peak memory in GiB: of the allocator on a GPU, else of this process."""
+    """Peak memory in GiB since `reset_peak_memory`: of the allocator on a GPU, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     if sys.platform == "win32":

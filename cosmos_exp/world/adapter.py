@@ -104,10 +104,10 @@ def merge(
     for name, module in transformer.named_modules():
         if isinstance(module, LoraLayer) and module.lora_A:
             base = module.get_base_layer()
-            dtype = base.weight.dtype
+            weight = base.weight.data
             if keep_original:
-                original[name] = base.weight.data.to("cpu", copy=True)
-            before = base.weight.data.float()
+                original[name] = weight.to("cpu", copy=True)
+            before = weight.float()
             base.weight.data = before
             if base.bias is None and any(
                 module.lora_bias.values()
@@ -117,7 +117,10 @@ def merge(
             module.merge(safe_merge=True)  # into a copy
             if observe:
                 observe(name, before, base.weight.data)
-            base.to(dtype)
+            base.to(weight.dtype)
+            # Back into the old memory. Weights that were loaded are views of a mapped file, which stays in memory as long
+            # as one of them does: new tensors would be a second copy of the model.
+            base.weight.data = weight.copy_(base.weight.data)
     return original
 
 
@@ -131,7 +134,7 @@ def remove(transformer: CosmosTransformer3DModel, original: dict[str, torch.Tens
     for name, weight in (original or {}).items():
         layer = modules[name]
         base = layer.get_base_layer()
-        base.weight.data = weight.to(base.weight.device)
+        base.weight.data.copy_(weight)
         if getattr(base, "bias_is_adapters", False):
             base.bias, base.bias_is_adapters = None, False
         layer.merged_adapters = []

@@ -17,7 +17,7 @@ from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.schema import Config
 from cosmos_exp.distributed import Processes
 from cosmos_exp.provenance import now
-from cosmos_exp.training.speed import peak_memory_gib
+from cosmos_exp.training.speed import peak_memory_gib, reset_peak_memory
 
 Item = TypeVar("Item")
 
@@ -33,8 +33,7 @@ def recorded_stage(name: str, context: RunContext) -> Iterator[None]:
     folder, processes = context.folder, context.processes
     if processes.is_main:
         folder.set_status("running", name)
-    if processes.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+    reset_peak_memory(processes.device)
     began = time.perf_counter()
     yield
     processes.barrier()
