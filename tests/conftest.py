@@ -115,6 +115,8 @@ SLOW |= {
     "tabletop_faults",
     "adapter_tools",
     "planned_sweep",
+    "objective",
+    "completion",
     "verify",
     "same_bits",
 }

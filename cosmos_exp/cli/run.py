@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from cosmos_exp.errors import Interrupted, UserError
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+from cosmos_exp.cli.runs import Runs
+from cosmos_exp.errors import RunError, UserError
 
 HELP = "one run: prepare, train, generate, evaluate, record"
 # Flags that Hydra answers by itself; nothing is composed for them.
@@ -47,45 +45,67 @@ def run(args: argparse.Namespace) -> int:
 
     words = quote_choices([w for w in args.rest if w != "--debug"])
     overrides = check_request(words)
-    exit_codes: list[int] = []
-    failures: list[UserError] = []  # Hydra would print a traceback; they are raised when it is done
-
-    def task(composed: DictConfig) -> None:
-        from cosmos_exp.config.composing import to_config
-        from cosmos_exp.experiment.dry_run import print_plan
-        from cosmos_exp.experiment.launching import run_isolated
-        from cosmos_exp.experiment.run import run as run_experiment
-        from cosmos_exp.report.terminal import print_runs
-        from cosmos_exp.run_folder import RunFolder
-        from cosmos_exp.sweep.folders import is_multirun, with_run_dir
-
-        try:
-            config = to_config(composed)
-            if config.dry_run:
-                print_plan(config)
-                return
-            config = with_run_dir(config, overrides)
-            print(f"run folder: {config.run_dir}", flush=True)
-            if is_multirun():
-                exit_codes.append(0 if run_isolated(config) else 1)
-                return
-            run_experiment(config)
-            print_runs([RunFolder(str(config.run_dir))])
-            print(f"run folder: {config.run_dir}")
-        except (Interrupted, KeyboardInterrupt) as error:
-            print(
-                f"interrupted: {error}\nResume with `cosmos-exp run run_dir={_relative(config.run_dir)}`.", flush=True
-            )
-            exit_codes.append(1)
-        except UserError as error:
-            failures.append(error)
-
+    added = search_overrides(words)
+    runs = Runs(overrides, searching=added is not None)
     register()
-    sys.argv = ["cosmos-exp", *overrides_last(words)]
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
-    if failures:
-        raise failures[0]
-    return max(exit_codes, default=0)
+    sys.argv = ["cosmos-exp", *overrides_last([*words, *(added or [])])]
+    start = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(runs)
+    if runs.searching:
+        search(start, runs)
+    else:
+        start()
+    return runs.end()
+
+
+def search(start: Callable[[], None], runs: Runs) -> None:
+    """Let a sweeper search. An error of its own counts only if runs have values: without one it cannot name a best run.
+
+    Raises:
+        RunError: no run has a value.
+    """
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a traceback and ends the process
+    try:
+        start()
+    except ValueError as error:
+        if runs.values or runs.failures:
+            raise
+        raise RunError("no run has a value of the objective; the reasons are above.") from error
+    finally:
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def search_overrides(words: list[str]) -> list[str] | None:
+    """What a sweeper that searches (not Hydra's own, which tries all values) needs to be told; None without one.
+
+    Raises:
+        UserError: the objective cannot be had, or the direction is the wrong one.
+    """
+    from cosmos_exp.config.composing import compose_config
+    from cosmos_exp.config.hydra_internals import is_sweep, parse_command_line, sweeper_keys
+    from cosmos_exp.config.paths import conf_dir
+    from cosmos_exp.experiment.objective import check_objective, direction
+
+    hydra_args = parse_command_line(words)
+    overrides = hydra_args.overrides
+    sweeper = next((o.partition("=")[2] for o in overrides if o.startswith("hydra/sweeper=")), "basic")
+    if sweeper == "basic" or not hydra_args.multirun:
+        return None
+    dirs = (hydra_args.config_dir,) if hydra_args.config_dir else ()
+    config = compose_config([o for o in overrides if not is_sweep(o)], hydra_args.config_name or "config", dirs)
+    check_objective(config)
+    if "direction" not in sweeper_keys(conf_dir(), overrides):
+        return []
+    better = direction(config.objective)
+    typed = next((o.partition("=")[2] for o in overrides if o.startswith("hydra.sweeper.direction=")), better)
+    if typed != better:
+        raise UserError(
+            f"hydra.sweeper.direction={typed}: objective={config.objective} is to {better}. Leave the direction out: it "
+            "follows the objective."
+        )
+    return [f"hydra.sweeper.direction={better}"]
 
 
 def print_completion(words: list[str]) -> int:
@@ -131,9 +151,3 @@ def check_request(words: list[str]) -> list[str]:
     several = hydra_args.multirun or name != "config"  # a sweep of the user's may set hydra.mode itself
     compose_config([o for o in overrides if not (several and is_sweep(o))], name, dirs)
     return overrides
-
-
-def _relative(run_dir: str | None) -> str:
-    """A run folder as the user would type it."""
-    path = Path(str(run_dir))
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -61,6 +61,12 @@ def chosen_hydra(conf: Path, overrides: Sequence[str]) -> object:
     return _shipped_hydra(conf, tuple(o for o in overrides if o.startswith("hydra/")))
 
 
+def sweeper_keys(conf: Path, overrides: Sequence[str]) -> set[str]:
+    """The keys of the chosen sweeper (hydra/sweeper=…)."""
+    hydra = chosen_hydra(conf, overrides)
+    return set(hydra["sweeper"]) if isinstance(hydra, dict) else set()
+
+
 def _plain_hydra(composed: DictConfig) -> object:
     return OmegaConf.to_container(composed.hydra, resolve=False)
 

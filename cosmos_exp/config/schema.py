@@ -288,6 +288,11 @@ class Config:
     name: str = key("run", "outputs/<name>/<timestamp>")
     seed: int = key(0, "the seed of every random draw", ge=0)
     tags: list[str] = key([], "tags on the dashboard")
+    objective: str = key(
+        "validation_loss",
+        "what a run returns to a sweeper that searches (hydra/sweeper=optuna): validation_loss, train_loss, or a measure",
+        added=True,
+    )
     dry_run: bool = key(False, "print the plan and stop")
     run_dir: str | None = key(None, "folder of the run; an existing folder is resumed")
     cache_dir: str | None = key(

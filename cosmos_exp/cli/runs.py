@@ -1,0 +1,128 @@
+"""The runs of one `cosmos-exp run`: what happens with each configuration that Hydra composes, and what is said at the end."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cosmos_exp.errors import Interrupted, UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from cosmos_exp.config.schema import Config
+
+
+class Runs:
+    """Called by Hydra with each composed configuration.
+
+    Args:
+        overrides: the command line's.
+        searching: the sweeper chooses the next values by what a run returns (Optuna); it gets `objective`.
+    """
+
+    def __init__(self, overrides: list[str], searching: bool = False):
+        self.overrides, self.searching = overrides, searching
+        self.exit_codes: list[int] = []
+        self.failures: list[UserError] = []  # Hydra would print a traceback; they are raised when it is done
+        self.folders: list[Path] = []
+        self.values: list[float] = []
+
+    def __call__(self, composed: DictConfig) -> float | None:
+        """Run one configuration, or print its plan. Returns its objective, if the sweeper wants one and it has one."""
+        from cosmos_exp.config.composing import to_config
+        from cosmos_exp.sweep.folders import is_multirun, with_run_dir
+
+        config = None
+        try:
+            config = to_config(composed)
+            if config.dry_run:
+                self._plan(config)
+                return None
+            config = with_run_dir(config, self.overrides)
+            self.folders.append(Path(str(config.run_dir)))
+            if is_multirun():
+                return self._isolated(config)
+            self._here(config)
+        except (Interrupted, KeyboardInterrupt) as error:
+            folder = shown_path(config.run_dir if config else None)
+            print(f"interrupted: {error}\nResume with `cosmos-exp run run_dir={folder}`.", flush=True)
+            self.exit_codes.append(1)
+        except UserError as error:
+            self.failures.append(error)
+        return None
+
+    def _plan(self, config: Config) -> None:
+        from cosmos_exp.experiment.dry_run import print_plan
+
+        print_plan(config)
+
+    def _here(self, config: Config) -> None:
+        from cosmos_exp.experiment.run import run
+        from cosmos_exp.report.terminal import print_runs
+        from cosmos_exp.run_folder import RunFolder
+
+        folder = shown_path(config.run_dir)
+        try:
+            run(config)
+        except Interrupted:
+            raise
+        except UserError:
+            if Path(str(config.run_dir)).exists():  # else the request was refused before anything was written
+                print(f"run folder: {folder}", file=sys.stderr)
+            raise
+        print_runs([RunFolder(str(config.run_dir))])
+        print(f"run folder: {folder}\nnext: cosmos-exp report {folder}")
+
+    def _isolated(self, config: Config) -> float | None:
+        from cosmos_exp.experiment.launching import run_isolated
+        from cosmos_exp.experiment.objective import objective_value
+        from cosmos_exp.run_folder import RunFolder
+
+        succeeded = run_isolated(config)
+        self.exit_codes.append(0 if succeeded else 1)
+        print(f"run folder: {shown_path(config.run_dir)}", flush=True)
+        if not self.searching:
+            return None
+        try:
+            value = objective_value(RunFolder(str(config.run_dir)), config.objective)
+        except UserError as error:
+            print(f"cosmos-exp: {error} The sweeper counts it as failed.", file=sys.stderr, flush=True)
+            self.exit_codes.append(1)
+            return None
+        print(f"objective: {config.objective} {value:.5g}", flush=True)
+        self.values.append(value)
+        return value
+
+    def end(self) -> int:
+        """Say what to do next after several runs, and return the exit code.
+
+        Raises:
+            UserError: the first failure, or no run of a search has a value.
+        """
+        if self.failures:
+            raise self.failures[0]
+        if len(self.folders) > 1 or self.searching:
+            sweep = self.folders[0].parent if self.folders else None
+            _print_best(sweep)
+            if sweep:
+                print(f"next: cosmos-exp report {shown_path(str(sweep))}")
+        return max(self.exit_codes, default=0)
+
+
+def _print_best(sweep: Path | None) -> None:
+    """Print what Optuna found, from the file that it writes."""
+    import yaml
+
+    file = sweep / "optimization_results.yaml" if sweep else None
+    if file and file.is_file():
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        best = ", ".join(f"{k}={v}" for k, v in found.get("best_params", {}).items())
+        print(f"best: {best} ({found.get('best_value'):.5g})" if best else f"results: {file}")
+
+
+def shown_path(run_dir: str | None) -> str:
+    """A run folder as the user would type it."""
+    path = Path(str(run_dir))
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

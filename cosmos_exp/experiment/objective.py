@@ -1,0 +1,63 @@
+"""The one number by which a sweeper such as Optuna chooses its next values: `objective`."""
+
+from __future__ import annotations
+
+import math
+
+from cosmos_exp.config.measures import MEASURES
+from cosmos_exp.config.schema import Config
+from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.run_folder import RunFolder
+
+LOSSES = ("validation_loss", "train_loss")
+
+
+def direction(objective: str) -> str:
+    """`minimize` or `maximize`: the better direction of a loss or measure.
+
+    Raises:
+        UserError: there is no such measure, or none of its directions is better.
+    """
+    if objective in LOSSES:
+        return "minimize"
+    known = [name for name, info in MEASURES.items() if info.better]
+    if objective not in known:
+        raise UserError(f"objective={objective}: nothing to optimise. Choose one of {', '.join([*LOSSES, *known])}.")
+    return "maximize" if MEASURES[objective].better > 0 else "minimize"
+
+
+def check_objective(config: Config) -> None:
+    """Refuse an objective that no run of this configuration can have, before the first one starts.
+
+    Raises:
+        UserError: it says what is missing.
+    """
+    name = config.objective
+    direction(name)
+    if name in LOSSES and config.adapter.kind == "none":
+        raise UserError(f"objective={name}: adapter=none trains nothing. Choose a measure, e.g. objective=tse_robust.")
+    if name == "validation_loss" and config.data.validation_videos == 0:
+        raise UserError("objective=validation_loss: no clips are held out. Set data.validation_videos to at least 1.")
+    if name in ("physics", "instruction") and config.judge.name == "none":
+        raise UserError(f"objective={name}: judge=none scores no video. Choose a judge, e.g. judge=rules.")
+    if name.startswith(("tse", "cse")) and not config.sampson.enabled:
+        raise UserError(f"objective={name}: sampson.enabled=false. Leave it out, or choose another objective.")
+
+
+def objective_value(folder: RunFolder, objective: str) -> float:
+    """The value of a finished run.
+
+    Raises:
+        RunError: the run failed, or it has no finite value.
+    """
+    status, where = folder.status, folder.path
+    if status.get("state") != "done":
+        reason = str(status.get("error") or "it wrote no status").splitlines()[0]
+        raise RunError(f"objective={objective}: {where} did not finish ({reason}).")
+    metrics = folder.read(folder.metrics)
+    found = metrics.get("training", {}) if objective in LOSSES else metrics.get("measures", {}).get(objective, {})
+    value = found.get(objective if objective in LOSSES else "mean")
+    if value is None or not math.isfinite(value):
+        reason = f" ({found['reason']})" if found.get("reason") else ""
+        raise RunError(f"objective={objective}: {where} has no value{reason}.")
+    return float(value)

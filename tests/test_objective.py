@@ -1,0 +1,133 @@
+"""A sweeper that searches gets the objective of each run: its direction follows the measure, and a failure is never a number."""
+
+import pytest
+
+from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.hashing import stage_hash
+from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.experiment import launching
+from cosmos_exp.experiment.objective import check_objective, direction, objective_value
+from cosmos_exp.files import write_json
+from cosmos_exp.run_folder import RunFolder
+
+RATE = "training.learning_rate=tag(log, interval(0.001, 0.01))"
+OPTUNA = [
+    "run",
+    "-m",
+    "hydra/sweeper=optuna",
+    "hydra.sweeper.n_jobs=1",
+    "hydra.sweeper.sampler.seed=1",
+    "name=tune",
+    RATE,
+]
+
+
+@pytest.mark.parametrize(
+    ("objective", "better"),
+    [("validation_loss", "minimize"), ("instruction", "maximize"), ("tse_robust", "minimize"), ("ssim", "maximize")],
+)
+def test_the_direction_follows_the_measure(objective, better):
+    assert direction(objective) == better
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["objective=speed"], "nothing to optimise"),
+        (["objective=static_share"], "nothing to optimise"),
+        (["objective=instruction"], "judge=rules"),
+        (["adapter=none"], "adapter=none trains nothing"),
+        (["data.validation_videos=0"], "Set data.validation_videos"),
+        (["objective=tse", "sampson.enabled=false"], "sampson.enabled"),
+    ],
+)
+def test_an_objective_that_no_run_can_have_is_refused_before_the_first(words, said):
+    with pytest.raises(UserError, match=said):
+        check_objective(compose_config(words))
+
+
+def finished(folder, **metrics):
+    write_json(folder.path / "status.json", {"state": "done"})
+    write_json(folder.metrics, metrics)
+    return folder
+
+
+def test_a_failed_run_or_one_without_a_value_is_an_error_and_never_a_number(tmp_path):
+    folder = finished(
+        RunFolder(tmp_path / "a"), training={"validation_loss": 0.25}, measures={"instruction": {"mean": 4}}
+    )
+    assert objective_value(folder, "validation_loss") == 0.25
+    assert objective_value(folder, "instruction") == 4.0
+    with pytest.raises(RunError, match="has no value"):
+        objective_value(folder, "tse")
+    finished(folder, measures={"tse": {"mean": None, "reason": "the camera is static"}})
+    with pytest.raises(RunError, match=r"no value \(the camera is static\)"):
+        objective_value(folder, "tse")
+    write_json(folder.path / "status.json", {"state": "failed", "error": "the loss is not finite\nat step 3"})
+    with pytest.raises(RunError, match=r"did not finish \(the loss is not finite\)"):
+        objective_value(folder, "validation_loss")
+
+
+def test_the_objective_changes_no_hash():
+    assert stage_hash(compose_config(["objective=tse"])) == stage_hash(compose_config([]))
+
+
+@pytest.fixture
+def optuna(monkeypatch, tmp_path):
+    """Sweeps with runs that take no time: `results[i]` is what the i-th run leaves behind; returns the learning rates."""
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install 'cosmos-exp[optuna]'")
+    monkeypatch.chdir(tmp_path)
+    rates = []
+
+    def prepare(*results):
+        def run(config):
+            folder, result = RunFolder(config.run_dir), results[len(rates)]
+            folder.path.mkdir(parents=True)
+            rates.append(config.training.learning_rate)
+            if isinstance(result, str):
+                write_json(folder.path / "status.json", {"state": "failed", "error": result})
+            else:
+                finished(folder, **result)
+            return not isinstance(result, str)
+
+        monkeypatch.setattr(launching, "run_isolated", run)
+        return rates
+
+    return prepare
+
+
+def test_optuna_minimises_the_validation_loss_in_two_trials(optuna, cli, capsys, tmp_path):
+    rates = optuna({"training": {"validation_loss": 0.3}}, {"training": {"validation_loss": 0.2}})
+    assert cli(*OPTUNA, "hydra.sweeper.n_trials=2") == 0
+    said = capsys.readouterr().out
+    assert len(set(rates)) == 2
+    assert all(0.001 <= r <= 0.01 for r in rates)
+    assert f"best: training.learning_rate={rates[1]} (0.2)" in said
+    assert "next: cosmos-exp report outputs/sweeps/tune" in said
+    assert len(list((tmp_path / "outputs" / "sweeps" / "tune").glob("lora-r32-*"))) == 2
+
+
+def test_optuna_maximises_the_instruction_score_and_survives_a_failed_run(optuna, cli, capsys):
+    score = [{"measures": {"instruction": {"mean": m}}} for m in (4.5, 3.0)]
+    rates = optuna(score[0], "the loss is not finite", score[1])
+    words = ["objective=instruction", "judge=rules", "hydra.sweeper.n_trials=3"]
+    assert cli(*OPTUNA, *words) == 1
+    said = capsys.readouterr()
+    assert "did not finish (the loss is not finite). The sweeper counts it as failed." in said.err
+    assert f"best: training.learning_rate={rates[0]} (4.5)" in said.out
+
+
+def test_without_any_value_the_search_is_one_error(optuna, cli, capsys):
+    optuna({"training": {}}, "out of memory")
+    assert cli(*OPTUNA, "hydra.sweeper.n_trials=2") == 1
+    said = capsys.readouterr().err
+    assert "best_trial" not in said  # Optuna's own traceback
+    assert said.splitlines()[-1] == "cosmos-exp: no run has a value of the objective; the reasons are above."
+
+
+def test_a_direction_against_the_objective_is_refused(optuna, cli, capsys):
+    optuna()
+    assert cli(*OPTUNA, "hydra.sweeper.direction=maximize") == 2
+    assert "Leave the direction out" in capsys.readouterr().err
+    assert cli(*OPTUNA, "objective=instruction") == 2
+    assert "judge=rules" in capsys.readouterr().err
