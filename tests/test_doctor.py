@@ -1,5 +1,9 @@
 """`doctor`, `dry_run` and `run` share one list of checks; the first two download and write nothing."""
 
+import re
+import socket
+from types import SimpleNamespace
+
 import pytest
 
 
@@ -49,6 +53,41 @@ def test_what_the_2b_model_lacks_here_is_listed_without_a_download(cli, tmp_path
     assert "pip install cosmos_guardrail" in said
     assert "num_processes=64" in said
     assert not run.exists()
+
+
+def test_more_memory_than_there_is_fails_with_both_numbers(cli, monkeypatch, capsys):
+    from cosmos_exp.experiment import preflight
+
+    monkeypatch.setattr(preflight.psutil, "virtual_memory", lambda: SimpleNamespace(available=0.01 * 2**30))
+    assert cli("doctor", "tracking=none") == 1
+    failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
+    assert len(failed) == 1
+    assert re.search(r"memory +training needs about [\d.]+ GiB, and 0.0 GiB are free. Choose", failed[0])
+    monkeypatch.undo()
+    assert cli("doctor", "hardware.memory_gb=0.01") == 1
+    assert "MAY NOT FIT 0.01 GB. Choose" in capsys.readouterr().out
+
+
+def test_doctor_never_reaches_for_the_network(monkeypatch, tmp_path):
+    from cosmos_exp.config.composing import compose_config
+    from cosmos_exp.experiment.preflight import findings
+
+    asked = []
+
+    def refuse(*where, **words):
+        asked.append(where)
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    for words in (
+        ["model=cosmos_predict25_2b", "judge=reason2_2b", "sampson.matcher=superpoint_lightglue", "hardware=8xh100"],
+        ["judge=server", "judge.url=http://example.invalid/v1", "judge.source=x", "data=gr1_100"],
+    ):
+        findings(compose_config(words))
+    assert asked == []
 
 
 def test_a_model_folder_that_lacks_a_component_is_named(cli, tmp_path, capsys):

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import argparse
 
+EPILOG = """examples:
+  cosmos-exp doctor                                                  the default run on this machine
+  cosmos-exp doctor model=cosmos_predict25_2b hardware=8xh100        a run of the real model
+  cosmos-exp doctor model=cosmos_predict25_2b hardware=1xh100 judge=reason2_8b data=folder data.path=DIR
+
+Uses no network. A line that begins with FAIL says what is missing and how to get it; the exit code is then 1."""
 HELP = "check whether this machine can do a run; downloads nothing"
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to `cosmos-exp`."""
-    parser = commands.add_parser("doctor", help=HELP, description=HELP)
+    parser = commands.add_parser(
+        "doctor", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("overrides", nargs="*", help="the run, e.g. model=cosmos_predict25_2b hardware=8xh100")
     parser.set_defaults(run=run)
 

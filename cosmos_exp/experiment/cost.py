@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cosmos_exp.config.layers import adapted_layers, layer_ranks, trainable_parameters, transformer_config
 from cosmos_exp.config.schema import Config
-from cosmos_exp.errors import RunError
+from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.training.slots import num_buffers
 from cosmos_exp.world.flops import training_flops
 from cosmos_exp.world.memory import memory_estimate, training_memory_gib
@@ -77,6 +77,38 @@ def cost_rows(config: Config, counts: Counts) -> Rows:
 
 def memory_row(config: Config, counts: Counts) -> str:
     """The estimated memory of a training process, its checkpointing, and whether it fits the device."""
+    hardware = config.hardware
+    need, buffers, policies = training_need(config, counts)
+    fits = ""
+    if hardware.memory_gb is not None:
+        verdict = "fits" if need + buffers < FITS * hardware.memory_gb else "MAY NOT FIT"
+        fits = f" - {verdict} {hardware.memory_gb:g} GB"
+    return (
+        f"about {need:.1f} GiB per process in training, checkpointing {hardware.checkpointing} ({policies}), and at most "
+        f"{buffers:.2g} GiB for the sum of the gradients{fits}"
+    )
+
+
+def check_memory(config: Config, counts: Counts, free_gib: float) -> None:
+    """Compare the estimate with the device's memory; on a CPU with what is free.
+
+    Raises:
+        UserError: it does not fit; with both numbers.
+    """
+    hardware = config.hardware
+    if config.adapter.kind == "none":
+        return
+    need = sum(training_need(config, counts)[:2])
+    fix = "Choose a smaller model, hardware.checkpointing=full, or another hardware=… (1xh100, 8xh100)."
+    if hardware.device == "cpu" and need * hardware.num_processes > free_gib:
+        of_all = f" for each of {hardware.num_processes} processes" if hardware.num_processes > 1 else ""
+        raise UserError(f"training needs about {need:.1f} GiB{of_all}, and {free_gib:.1f} GiB are free. {fix}")
+    if hardware.memory_gb is not None and need >= FITS * hardware.memory_gb:
+        raise UserError(f"{memory_row(config, counts)}. {fix}")
+
+
+def training_need(config: Config, counts: Counts) -> tuple[float, float, str]:
+    """The estimated GiB of a training process and of the sum of its gradients, and the checkpointing of its blocks in words."""
     data, hardware = config.data, config.hardware
     shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
     batch = config.training.global_batch_size
@@ -89,14 +121,6 @@ def memory_row(config: Config, counts: Counts) -> str:
         batch,
         config.adapter.kind == "dora",
     )
-    need = training_memory_gib(estimate)
-    buffers = num_buffers(-(-batch // hardware.samples_per_forward)) * counts.trainable * 4 / 2**30
     policies = ", ".join(f"{n} blocks {p}" for p, n in Counter(estimate["checkpointing"]).items())
-    fits = ""
-    if hardware.memory_gb is not None:
-        verdict = "fits" if need + buffers < FITS * hardware.memory_gb else "MAY NOT FIT"
-        fits = f" - {verdict} {hardware.memory_gb:g} GB"
-    return (
-        f"about {need:.1f} GiB per process in training, checkpointing {hardware.checkpointing} ({policies}), and at most "
-        f"{buffers:.2g} GiB for the sum of the gradients{fits}"
-    )
+    buffers = num_buffers(-(-batch // hardware.samples_per_forward)) * counts.trainable * 4 / 2**30
+    return training_memory_gib(estimate), buffers, policies

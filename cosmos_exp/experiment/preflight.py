@@ -18,7 +18,7 @@ from cosmos_exp.config.schema import Config
 from cosmos_exp.config.trust import check_api_key
 from cosmos_exp.data.location import ensure_data, find_data
 from cosmos_exp.errors import UserError
-from cosmos_exp.experiment.cost import count_parameters, memory_row
+from cosmos_exp.experiment.cost import check_memory, count_parameters, memory_row
 from cosmos_exp.hub import ensure_folder, find_folder
 from cosmos_exp.metrics.geometry.files import check_settings, ensure_matcher
 from cosmos_exp.metrics.judges.rubric import load_rubric
@@ -57,7 +57,9 @@ def _device(config: Config) -> str:
 
 
 def _memory(config: Config) -> str:
-    return memory_row(config, count_parameters(config))
+    counts = count_parameters(config)
+    check_memory(config, counts, psutil.virtual_memory().available / 2**30)
+    return memory_row(config, counts)
 
 
 def _disk(config: Config) -> str:
