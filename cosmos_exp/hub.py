@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,11 @@ def fetch(
         UserError: offline, no access, or no such repository. It names the repository and the ways to fix it.
     """
     from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+        print(f"downloading {repo_id}", file=sys.stderr, flush=True)
     try:
         folder = snapshot_download(
             repo_id, revision=revision, repo_type=repo_type, allow_patterns=patterns, etag_timeout=5

@@ -15,12 +15,11 @@ SHOWN = 3  # clips that are described
 
 def check(args: argparse.Namespace) -> int:
     """Report the good clips and every problem. Returns 1 if there is a problem or no clip."""
-    from tqdm import tqdm
-
     from cosmos_exp.config.composing import compose_config
     from cosmos_exp.data.dataset import inspect_data
     from cosmos_exp.data.readers.registry import guess_reader
     from cosmos_exp.errors import UserError
+    from cosmos_exp.progress import with_progress
 
     folder = Path(args.dir).expanduser()
     if not folder.is_dir():
@@ -32,7 +31,11 @@ def check(args: argparse.Namespace) -> int:
     config = compose_config([*words, *([f"model={model}"] if model else [])])
     tests = Path(config.data.test_path) if config.data.test_path else None
     found = inspect_data(
-        config.data, folder, tests, lambda clips: tqdm(clips, desc="decoding", unit="video", leave=False), whole=True
+        config.data,
+        folder,
+        tests,
+        lambda clips: with_progress(clips, "decoding", len(clips), "video", keep=False),
+        whole=True,
     )
     _print_clips(folder, config, found)
     if found.lengths:

@@ -75,16 +75,15 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one line per view and view pair, or JSON. Exit code 1 if a video could not be read."""
-    from tqdm import tqdm
-
     from cosmos_exp.metrics.geometry.files import check_settings, measure_source, source_pool
+    from cosmos_exp.progress import with_progress
 
     settings = settings_of(args)
     check_settings(settings)
     sources = sources_of(existing_files(args.videos), settings)
     with source_pool(len(sources), settings, args.workers) as (pool_map, threads):
         measured = pool_map(partial(measure_source, settings=settings, threads=threads), sources)
-        results = list(tqdm(measured, "measuring", len(sources), unit="video", disable=None))
+        results = list(with_progress(measured, "measuring", len(sources), "video"))
     if args.plot:
         for source, result in zip(sources, results, strict=True):
             if not isinstance(result, str):

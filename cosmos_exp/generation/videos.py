@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import Cosmos2_5_PredictBasePipeline
-from tqdm import tqdm
 
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError
 from cosmos_exp.generation.guidance import GuidedForward
+from cosmos_exp.progress import with_progress
 from cosmos_exp.world.fast_forward import fast_forward
 from cosmos_exp.world.pixels import to_unit_range
 from cosmos_exp.world.sizes import latent_shape
@@ -87,7 +87,7 @@ class Generator:
         generation = self.config.generation
         with ThreadPoolExecutor(1, "write") as writer:  # one video is compressed while the next is sampled
             writing: Future[None] | None = None
-            for task in tqdm(missing, desc="generating", unit="video", initial=0, disable=None if show else True):
+            for task in with_progress(missing, "generating", len(missing), "video", show):
                 frames = self.frames(task, negative)
                 if writing:
                     writing.result()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cosmos_exp.config.builders import import_function
 from cosmos_exp.config.schema import Config
 from cosmos_exp.files import append_json_line
@@ -14,6 +12,7 @@ from cosmos_exp.metrics.interface import MeasureFunction, ScoredVideo
 from cosmos_exp.metrics.judges.asking import judge_all
 from cosmos_exp.metrics.judges.interface import Judge, Question
 from cosmos_exp.metrics.judges.rubric import load_rubric
+from cosmos_exp.progress import with_progress
 
 # Import path of a `metrics.interface.MeasureFunction` -> the measures that it gives for every video. To add a measure, add
 # a line here, and one to `config.measures.MEASURES` for its place and direction in tables.
@@ -65,8 +64,8 @@ def measure_videos(
         results = measure(missing, config, workers)
         if results is None:
             continue
-        progress = tqdm(results, "measuring", len(missing), unit="video", disable=None if show else True)
-        for video, result in zip(missing, progress, strict=True):
+        shown = with_progress(results, f"measuring {names[0]}", len(missing), "video", show)
+        for video, result in zip(missing, shown, strict=True):
             for name, (value, reason) in result.values.items():
                 if (video.sample, video.seed, name) not in done:
                     detail = {"reason": reason if value is None else None, **result.detail}
@@ -101,7 +100,7 @@ def judge_videos(
             if not is_done and (video.prompt or not rubric.needs_instruction):
                 asked[Question(video.path, rubric, video.prompt)] = video
     verdicts = judge_all(judge, list(asked), config.judge, config.seed, cache)
-    for question, verdict in tqdm(verdicts, "judging", len(asked), unit="score", disable=None if show else True):
+    for question, verdict in with_progress(verdicts, "judging", len(asked), "score", show):
         detail = {
             "judge": judge.name,
             "expected": verdict.expected,

@@ -6,10 +6,9 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 
-from tqdm import tqdm
-
 from cosmos_exp.distributed import Processes
 from cosmos_exp.files import JsonObject, append_json_line, read_json_lines, write_json_lines
+from cosmos_exp.progress import Progress, progress
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.training.figures import StepFigures
 from cosmos_exp.training.sample_order import SampleOrder
@@ -37,13 +36,12 @@ class TrainingLog:
         self.path_of, self.mirror, self.meter = path_of, mirror, meter
         self.lag = 1 if processes.device.type == "cuda" else 0
         self.unread: deque[StepFigures] = deque()
-        self.bar: tqdm[None] | None = None
+        self.bar: Progress | None = None
 
     @contextlib.contextmanager
     def progress(self, step: int) -> Iterator[None]:
-        """Show a progress bar from `step` on while the block runs."""
-        hidden = None if self.processes.is_main else True
-        with tqdm(total=self.order.num_steps, initial=step, desc="training", unit="step", disable=hidden) as self.bar:
+        """Show the progress from `step` on while the block runs."""
+        with progress("training", self.order.num_steps, "step", step, self.processes.is_main) as self.bar:
             yield
 
     def read(self, leave: int) -> bool:
@@ -76,9 +74,7 @@ class TrainingLog:
 
     def _advance_bar(self, row: Mapping[str, float]) -> None:
         if self.bar is not None:
-            lr, rate = f"{row['lr']:.2e}", f"{row['samples_per_second']:.2f}"
-            self.bar.set_postfix(loss=f"{row['loss']:.4f}", lr=lr, sps=rate)
-            self.bar.update(1)
+            self.bar.update(f"loss {row['loss']:.4f}")
 
     def validation(self, step: int, losses: Mapping[str, float]) -> None:
         """Write a validation row."""

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 
 import torch
 from diffusers import AutoencoderKLWan, CosmosTransformer3DModel, ModelMixin
+from diffusers.utils import logging as diffusers_logging
 from safetensors import safe_open
 from torch import nn
 from transformers.utils import logging as transformers_logging
@@ -23,7 +24,8 @@ VAE_CLASSES = {"AutoencoderKLWan": AutoencoderKLWan, "LinearVideoAutoencoder": L
 # No file is downloaded, and no pickle is read: it can run code.
 FILES = {"local_files_only": True, "use_safetensors": True}
 
-transformers_logging.disable_progress_bar()  # a run has its own progress bars
+for library in (transformers_logging, diffusers_logging):
+    library.disable_progress_bar()  # a run has its own; theirs also draw without a terminal
 
 
 def check_loaded(what: str, module: nn.Module, info: Mapping[str, Collection[object]]) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import gc
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from tqdm import tqdm
 
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.schema import Config
 from cosmos_exp.distributed import Processes
+from cosmos_exp.progress import with_progress
 from cosmos_exp.provenance import now
 from cosmos_exp.training.speed import peak_memory_gib, reset_peak_memory
 
@@ -61,10 +61,9 @@ def set_aside(context: RunContext, stage: str, *paths: Path) -> None:
     context.processes.barrier()
 
 
-def progress(items: Iterable[Item], words: str, unit: str, processes: Processes) -> Iterable[Item]:
-    """The items behind a progress bar, which the main process shows on a terminal."""
-    bar: Iterable[Item] = tqdm(items, desc=words, unit=unit, disable=None if processes.is_main else True)
-    return bar
+def progress(items: Collection[Item], words: str, unit: str, processes: Processes) -> Iterable[Item]:
+    """The items with a progress that the main process shows."""
+    return with_progress(items, words, len(items), unit, processes.is_main)
 
 
 def free_memory() -> None:

@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from cosmos_exp.config.builders import import_function
 from cosmos_exp.config.schema import Config
@@ -31,6 +30,7 @@ from cosmos_exp.metrics.judges.asking import judge_all
 from cosmos_exp.metrics.judges.interface import Judge, Question
 from cosmos_exp.metrics.judges.rubric import Rubric, load_rubric
 from cosmos_exp.metrics.score import MEASURE_FUNCTIONS
+from cosmos_exp.progress import progress
 
 CLEAN = Fault("clean", "", (0.0,), lambda footage, dose, rng: footage.frames)
 ValueKey = tuple[str, str, float, str]  # clip, fault, dose, measure
@@ -112,13 +112,11 @@ def score(request: Request, out: Path, show: bool = True) -> list[JsonObject]:
     done = {_key(r) for r in read_json_lines(values)}
     work = [c for c in request.material.clips if _missing(c, faults, wanted, done)]
     score_one = partial(_score_clip, request=request, wanted=wanted, done=done)
-    with tqdm(
-        desc="certifying", total=len(work) * len(faults), unit="fault", disable=None if show else True
-    ) as progress:
+    with progress("certifying", len(work) * len(faults), "fault", show=show) as bar:
         for rows in _scored(score_one, work, request.workers):
             for row in rows:
                 append_json_line(values, row)
-            progress.update()
+            bar.update()
     asked = {(c.name, f.name, d, m) for c in request.material.clips for f in faults for d in f.doses for m in wanted}
     return [r for r in read_json_lines(values) if _key(r) in asked]
 

@@ -29,6 +29,9 @@ class LightGlueMatcher:
 
     def __init__(self, settings: SampsonSettings):
         from transformers import LightGlueForKeypointMatching
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # it would draw without a terminal, too
 
         folder = ensure_folder(settings.matcher_source, settings.matcher_revision, "sampson.matcher_source")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

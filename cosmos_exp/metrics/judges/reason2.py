@@ -9,6 +9,7 @@ from typing import TypedDict
 
 import torch
 from transformers import AutoProcessor, BatchFeature, Qwen3VLForConditionalGeneration
+from transformers.utils import logging as transformers_logging
 
 from cosmos_exp.config.schema import Judge as JudgeSettings
 from cosmos_exp.hub import ensure_folder
@@ -16,6 +17,7 @@ from cosmos_exp.metrics.judges.answers import expected_score, find_score, parse_
 from cosmos_exp.metrics.judges.frames import shown_frames
 from cosmos_exp.metrics.judges.interface import Answer, Question, question_text
 
+transformers_logging.disable_progress_bar()  # a run has its own
 DIGITS = ("1", "2", "3", "4", "5")
 
 

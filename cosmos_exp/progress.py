@@ -1,0 +1,97 @@
+"""How far a stage is: a bar that fits the terminal, or without a terminal a line every half minute."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+SECONDS_BETWEEN_LINES = 30.0
+RUNNING = "{desc} {unit} {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}"
+ENDED = "{desc} {unit} {n_fmt}/{total_fmt} in {elapsed}{postfix}"
+
+
+class Progress:
+    """The progress of one stage on stderr: stage, step, time left, and a note such as the loss.
+
+    Args:
+        stage: what is done: "training".
+        unit: what is counted: "step".
+        done: steps that an earlier process did.
+        show: False shows nothing, e.g. in all processes but the main one.
+        keep: whether the line of the finished stage stays on the terminal.
+    """
+
+    def __init__(self, stage: str, total: int, unit: str, done: int = 0, show: bool = True, keep: bool = True):
+        terminal = sys.stderr.isatty()
+        self.stage, self.total, self.unit, self.done, self.note = stage, total, unit, done, ""
+        self.began, self.first = time.monotonic(), done
+        self.next_line = self.began + SECONDS_BETWEEN_LINES if show and not terminal else None
+        self.printed = False
+        self.bar = tqdm(
+            total=total,
+            initial=done,
+            desc=stage,
+            unit=unit,
+            bar_format=RUNNING,
+            disable=not (show and terminal),
+            dynamic_ncols=True,
+            leave=keep,
+        )
+
+    def update(self, note: str = "") -> None:
+        """Count one step."""
+        self.done, self.note = self.done + 1, note
+        if note:
+            self.bar.set_postfix_str(note, refresh=False)
+        self.bar.update()
+        now = time.monotonic()
+        if self.next_line is not None and now >= self.next_line and self.done < self.total:
+            self.next_line = now + SECONDS_BETWEEN_LINES
+            self._print(f"{_clock((now - self.began) * (self.total - self.done) / (self.done - self.first))} left")
+
+    def close(self) -> None:
+        """End the bar. Without a terminal a stage that has printed lines gets a last one."""
+        self.bar.bar_format = ENDED
+        self.bar.close()
+        if self.printed:
+            self._print(f"in {_clock(time.monotonic() - self.began)}")
+
+    def _print(self, words: str) -> None:
+        self.printed = True
+        note = f", {self.note}" if self.note else ""
+        print(f"{self.stage} {self.unit} {self.done}/{self.total}, {words}{note}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def progress(
+    stage: str, total: int, unit: str, done: int = 0, show: bool = True, keep: bool = True
+) -> Iterator[Progress]:
+    """`Progress` while a block runs."""
+    bar = Progress(stage, total, unit, done, show, keep)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def with_progress(
+    items: Iterable[Item], stage: str, total: int, unit: str, show: bool = True, keep: bool = True
+) -> Iterator[Item]:
+    """The items, with a progress that advances when the next one is asked for."""
+    with progress(stage, total, unit, 0, show, keep) as bar:
+        for item in items:
+            yield item
+            bar.update()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"
