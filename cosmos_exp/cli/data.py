@@ -6,6 +6,13 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
+DATA_EPILOG = """examples:
+  cosmos-exp data check my_videos                         every bad file; what each model needs
+  cosmos-exp data make tabletop --out clips               32 clips of the embedded world"""
+MAKE_EPILOG = """examples:
+  cosmos-exp data make tabletop --out clips --count 200                    clips with their ground truth
+  cosmos-exp data make tabletop --out pairs --split test --count 8         first frames with prompts, for generate --prompts
+  cosmos-exp data make tabletop --out views --views left,right             two cameras side by side"""
 EPILOG = """examples:
   cosmos-exp data check my_videos                                      every file decoded whole; what each model needs
   cosmos-exp data check my_videos --for model=cosmos_predict25_2b      is it enough for this model?
@@ -17,7 +24,9 @@ EPILOG = """examples:
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command with its two actions."""
     help = "check a folder of training data, or render a data set"
-    data = commands.add_parser("data", help=help, description=help)
+    data = commands.add_parser(
+        "data", help=help, description=help, epilog=DATA_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     actions = data.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     help = "report what a run would train on and list every bad file; exit code 1 if there is one"
@@ -43,9 +52,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     checker.set_defaults(run=run)
 
     help = "render a data set of an embedded world"
-    maker = actions.add_parser("make", help=help, description=help)
-    maker.add_argument("world", choices=["tabletop"])
-    maker.add_argument("--out", required=True, metavar="DIR")
+    maker = actions.add_parser(
+        "make", help=help, description=help, epilog=MAKE_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    maker.add_argument("world", choices=["tabletop"], help="the embedded world")
+    maker.add_argument("--out", required=True, metavar="DIR", help="the new folder")
     maker.add_argument(
         "--split", default="train", choices=["train", "test"], help="clips, or first frames with prompts"
     )

@@ -8,8 +8,16 @@ from pathlib import Path
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command and its options."""
+    epilog = """examples:
+  cosmos-exp generate --adapter base outputs/sweeps/rank/lora-r8 --prompts pairs --out videos
+  cosmos-exp generate --adapter a.safetensors b.safetensors --prompts pairs --out videos generation.seeds=[0,1]
+  cosmos-exp generate --adapter RUN --prompts pairs --out videos model=cosmos_predict25_2b hardware=1xh100
+
+pairs/ holds NAME.png (the first frame) with NAME.txt (the prompt). Videos that exist are not made again."""
     help = "videos from adapter files, one adapter after another in one process"
-    parser = commands.add_parser("generate", help=help, description=help)
+    parser = commands.add_parser(
+        "generate", help=help, description=help, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--adapter",
         nargs="+",

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from cosmos_exp.metrics.judges.interface import Judge, Question
 
 HELP = "score videos from 1 to 5 by Cosmos-Reason2, a server, or the embedded world's rules"
+AGREE_EPILOG = """examples:
+  cosmos-exp judge agree people.csv --judge reason2_2b
+  cosmos-exp judge agree people.jsonl --judge server --url http://localhost:8000/v1 --json
+
+people.csv has the columns video and score (a person's, 1 to 5), and optionally prompt, measure and judge."""
 AGREE_HELP = "agreement of a judge's scores with people's; also `judge agree FILE`"
 EPILOG = """examples:
   cosmos-exp judge out/*.mp4 --judge reason2_8b --prompt "Use the left hand to pick up the cup."
@@ -41,7 +46,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     judge.add_argument("--no-cache", action="store_true", help="ask again, even if the score is cached")
     judge.set_defaults(run=run)
-    agree = commands.add_parser("judge-agree", help=AGREE_HELP, description=AGREE_HELP)
+    agree = commands.add_parser(
+        "judge-agree",
+        help=AGREE_HELP,
+        description=AGREE_HELP,
+        epilog=AGREE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     agree.add_argument(
         "file", metavar="FILE", help="CSV or JSON lines: video, score (a person's); optional prompt, measure, judge"
     )

@@ -33,7 +33,9 @@ NAMES_IN_TITLE = 3  # folders or files that the title of a certificate names
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command with its action and its options."""
-    measures = commands.add_parser("measures", help=HELP, description=HELP)
+    measures = commands.add_parser(
+        "measures", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     actions = measures.add_subparsers(dest="action", metavar="ACTION", required=True)
     parser = actions.add_parser(
         "certify",

@@ -12,6 +12,10 @@ from cosmos_exp.errors import Interrupted, UserError
 if TYPE_CHECKING:
     from cosmos_exp.run_folder import RunFolder
 
+EPILOG = """examples:
+  cosmos-exp rerun outputs/run/2026-01-01_12-00-00               into outputs/run/2026-01-01_12-00-00-rerun1
+  cosmos-exp rerun outputs/sweeps/rank/lora-r8 --out /tmp/again
+  cosmos-exp rerun outputs/sweeps/rank/lora-r8 --strict          exit code 1 if anything differs"""
 HELP = "run a record again and compare the result with the original"
 # What of the manifest may explain a difference: known before the run, and after it.
 SURROUNDINGS = ("python", "platform", "host", "cpus", "packages", "git")
@@ -20,8 +24,10 @@ INPUTS = ("data_fingerprint", "model", "guardrail")
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to `cosmos-exp`."""
-    parser = commands.add_parser("rerun", help=HELP, description=HELP)
-    parser.add_argument("run_dir", metavar="RUN_DIR")
+    parser = commands.add_parser(
+        "rerun", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run_dir", metavar="RUN_DIR", help="folder of a finished run")
     parser.add_argument("--out", metavar="DIR", help="folder of the new run (default: RUN_DIR-rerun1)")
     parser.add_argument(
         "--strict", action="store_true", help="exit code 1 if any loss, adapter, video or score differs"

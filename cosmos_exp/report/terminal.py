@@ -38,7 +38,7 @@ def _table(head: Sequence[str]) -> Table:
     """An empty table with these heads."""
     table = Table()
     for name in head:
-        table.add_column(_text(name))
+        table.add_column(_text(name), overflow="fold")  # nothing is cut
     return table
 
 

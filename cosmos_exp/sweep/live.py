@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from cosmos_exp.files import JsonObject
 from cosmos_exp.run_folder import RunFolder
@@ -50,10 +51,13 @@ def progress(run: SweepRun, state: str) -> tuple[str, str, str, str]:
 
 def states_table(runs: list[SweepRun]) -> Table:
     """The states of all runs now."""
-    table = Table("run", "state", "stage", "step", "loss", "training left", title=runs[0].config.name)
+    table = Table(title=runs[0].config.name)
+    table.add_column("run", overflow="fold")  # a long name takes several lines; nothing is cut
+    for head in ("state", "stage", "step", "loss", "training left"):
+        table.add_column(head, no_wrap=True)
     for run in runs:
         state = run.state()
-        table.add_row(run.name, f"[{COLORS.get(state, 'white')}]{state}", *progress(run, state))
+        table.add_row(Text(run.name), f"[{COLORS.get(state, 'white')}]{state}", *progress(run, state))
     return table
 
 
