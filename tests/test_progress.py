@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from cosmos_exp import progress as module
-from cosmos_exp.progress import progress, with_progress
+from cosmos_exp.tracking import progress as module
+from cosmos_exp.tracking.progress import progress, with_progress
 
 
 class Terminal(io.StringIO):

@@ -19,7 +19,7 @@ def check(args: argparse.Namespace) -> int:
     from cosmos_exp.data.dataset import inspect_data
     from cosmos_exp.data.readers.registry import guess_reader
     from cosmos_exp.errors import UserError
-    from cosmos_exp.progress import with_progress
+    from cosmos_exp.tracking.progress import with_progress
 
     folder = Path(args.dir).expanduser()
     if not folder.is_dir():

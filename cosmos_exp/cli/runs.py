@@ -44,36 +44,27 @@ class Runs:
             self.folders.append(Path(str(config.run_dir)))
             if is_multirun():
                 return self._isolated(config)
-            self._here(config)
+            from cosmos_exp.experiment.run import run
+            from cosmos_exp.report.terminal import print_runs
+            from cosmos_exp.run_folder import RunFolder
+
+            run(config)
+            print_runs([RunFolder(str(config.run_dir))])
+            print(f"run folder: {shown_path(config.run_dir)}\nnext: cosmos-exp report {shown_path(config.run_dir)}")
         except (Interrupted, KeyboardInterrupt) as error:
             folder = shown_path(config.run_dir if config else None)
             print(f"interrupted: {error}\nResume with `cosmos-exp run run_dir={folder}`.", flush=True)
             self.exit_codes.append(1)
         except UserError as error:
             self.failures.append(error)
+            if config and config.run_dir and Path(config.run_dir).exists():  # else nothing was written
+                print(f"run folder: {shown_path(config.run_dir)}", file=sys.stderr)
         return None
 
     def _plan(self, config: Config) -> None:
         from cosmos_exp.experiment.dry_run import print_plan
 
         print_plan(config)
-
-    def _here(self, config: Config) -> None:
-        from cosmos_exp.experiment.run import run
-        from cosmos_exp.report.terminal import print_runs
-        from cosmos_exp.run_folder import RunFolder
-
-        folder = shown_path(config.run_dir)
-        try:
-            run(config)
-        except Interrupted:
-            raise
-        except UserError:
-            if Path(str(config.run_dir)).exists():  # else the request was refused before anything was written
-                print(f"run folder: {folder}", file=sys.stderr)
-            raise
-        print_runs([RunFolder(str(config.run_dir))])
-        print(f"run folder: {folder}\nnext: cosmos-exp report {folder}")
 
     def _isolated(self, config: Config) -> float | None:
         from cosmos_exp.experiment.launching import run_isolated

@@ -76,7 +76,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print one line per view and view pair, or JSON. Exit code 1 if a video could not be read."""
     from cosmos_exp.metrics.geometry.files import check_settings, measure_source, source_pool
-    from cosmos_exp.progress import with_progress
+    from cosmos_exp.tracking.progress import with_progress
 
     settings = settings_of(args)
     check_settings(settings)

@@ -15,7 +15,7 @@ from cosmos_exp.config.schema import Config
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError
 from cosmos_exp.generation.guidance import GuidedForward
-from cosmos_exp.progress import with_progress
+from cosmos_exp.tracking.progress import with_progress
 from cosmos_exp.world.fast_forward import fast_forward
 from cosmos_exp.world.pixels import to_unit_range
 from cosmos_exp.world.sizes import latent_shape

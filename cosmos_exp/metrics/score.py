@@ -12,7 +12,7 @@ from cosmos_exp.metrics.interface import MeasureFunction, ScoredVideo
 from cosmos_exp.metrics.judges.asking import judge_all
 from cosmos_exp.metrics.judges.interface import Judge, Question
 from cosmos_exp.metrics.judges.rubric import load_rubric
-from cosmos_exp.progress import with_progress
+from cosmos_exp.tracking.progress import with_progress
 
 # Import path of a `metrics.interface.MeasureFunction` -> the measures that it gives for every video. To add a measure, add
 # a line here, and one to `config.measures.MEASURES` for its place and direction in tables.

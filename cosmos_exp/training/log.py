@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from cosmos_exp.distributed import Processes
 from cosmos_exp.files import JsonObject, append_json_line, read_json_lines, write_json_lines
-from cosmos_exp.progress import Progress, progress
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.tracking.progress import Progress, progress
 from cosmos_exp.training.figures import StepFigures
 from cosmos_exp.training.sample_order import SampleOrder
 from cosmos_exp.training.speed import SpeedMeter

@@ -30,7 +30,7 @@ from cosmos_exp.metrics.judges.asking import judge_all
 from cosmos_exp.metrics.judges.interface import Judge, Question
 from cosmos_exp.metrics.judges.rubric import Rubric, load_rubric
 from cosmos_exp.metrics.score import MEASURE_FUNCTIONS
-from cosmos_exp.progress import progress
+from cosmos_exp.tracking.progress import progress
 
 CLEAN = Fault("clean", "", (0.0,), lambda footage, dose, rng: footage.frames)
 ValueKey = tuple[str, str, float, str]  # clip, fault, dose, measure
