@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 from cosmos_exp import hub
 from cosmos_exp.config.composing import compose_config
@@ -15,13 +17,16 @@ from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.schema import Data, Model
 from cosmos_exp.data.cache import TensorCache
 from cosmos_exp.data.clips import frames_needed, probe_clip
-from cosmos_exp.data.dataset import inspect_data, load_dataset
+from cosmos_exp.data.dataset import _split, inspect_data, load_dataset, split_pairs
 from cosmos_exp.data.location import ensure_data, find_data
-from cosmos_exp.data.readers.records import Clip
+from cosmos_exp.data.readers.records import Clip, TestPair
 from cosmos_exp.data.readers.registry import READERS, guess_reader, read_episodes
-from cosmos_exp.data.video import decode, probe, read_video, resize, write_video
+from cosmos_exp.data.scenes import scenes
+from cosmos_exp.data.video import decode, probe, read_video, resize, write_image, write_video
 from cosmos_exp.data.windows import load_window, window_indices, window_starts
 from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.files import file_sha256
+from cosmos_exp.rng import generator
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.world.model_folder import ensure_model, find_model
 
@@ -340,3 +345,58 @@ def test_a_downloaded_repository_is_found_without_a_network(tmp_path, monkeypatc
 def test_no_registry_address_in_the_repository():
     for name in ("constraints.txt", "pyproject.toml"):
         assert "://" not in (ROOT / name).read_text()
+
+
+@pytest.fixture
+def twins(tmp_path):
+    """A scene as two equal files, another PNG, a JPEG, and of another size; and another scene."""
+    first, other = (Scene.sample(2_000_000 + k, "robot", num_frames=1).clip().frames[0] for k in (0, 1))
+    write_image(tmp_path / "a.png", first)
+    shutil.copy(tmp_path / "a.png", tmp_path / "b.png")
+    Image.fromarray(first).save(tmp_path / "c.png", compress_level=0)
+    Image.fromarray(first).save(tmp_path / "d.jpg", quality=75)
+    Image.fromarray(first).resize((320, 192)).save(tmp_path / "e.png")
+    write_image(tmp_path / "f.png", other)
+    (tmp_path / "g.png").write_bytes(b"no picture")
+    return [TestPair(p.stem, "Lift.", p) for p in sorted(tmp_path.iterdir())]
+
+
+def test_first_frames_with_the_same_pixels_are_one_scene_whatever_their_files(twins):
+    files = {p.name: file_sha256(p.image)[:12] for p in twins}
+    assert files["a"] == files["b"] != files["c"]
+    assert scenes(twins, {}) == {**dict.fromkeys("abcde", files["a"]), "f": files["f"], "g": files["g"]}
+
+
+def test_a_first_frame_of_the_test_is_not_used_for_selection_as_another_file(twins, tmp_path):
+    config = compose_config(["data.selection_pairs=1"])
+    with pytest.raises(RunError, match="d: this first frame is also in the test"):
+        split_pairs(twins[:1], [twins[3]], config, tmp_path)
+
+
+def test_clips_of_one_recording_stay_on_one_side_and_are_one_scene():
+    clips = [
+        SimpleNamespace(clip=Clip(f"rec{r}_{k}", None, "Lift."), sha256=f"{r}{k}" * 8, start=0)
+        for r in range(6)
+        for k in range(3)
+    ]
+    counts = SimpleNamespace(validation=2, test=4, selection=1)
+    config = compose_config(["data.recordings='^(.*)_[0-9]+$'"])
+    parts = _split(config, clips, counts)
+    recordings = [{c.clip.name.split("_")[0] for c in part} for part in parts]
+    assert [len(p) for p in parts] == [6, 3, 6, 3]  # training gets what is left
+    assert sum(map(len, recordings)) == len(set().union(*recordings)) == 6
+    assert [len(parts[i]) >= n for i, n in ((1, 2), (2, 4), (3, 1))] == [True] * 3
+    pairs = [TestPair(c.clip.name, "Lift.", c.clip) for c in parts[2]]
+    held = {c.clip.name: c for c in parts[2]}
+    assert len(set(scenes(pairs, held, config.data.recordings).values())) == len(recordings[2])
+    assert len(set(scenes(pairs, held).values())) == len(pairs)
+
+    config.data.recordings = None  # the split as it always was: numpy's, of the seed's permutation
+    order = generator(config.seed, "split").permutation(len(clips))
+    golden = [sorted(part) for part in np.split(order, np.cumsum([2, 4, 1]))]
+    assert [[clips.index(c) for c in part] for part in _split(config, clips, counts)] == [
+        golden[i] for i in (3, 0, 1, 2)
+    ]
+    config.data.recordings = "rec"
+    with pytest.raises(RunError, match="1 recordings, all of them held out"):
+        _split(config, clips, counts)

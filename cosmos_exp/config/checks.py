@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 
 from cosmos_exp.config.layers import pattern_problems, unmatched_targets
@@ -58,6 +59,10 @@ def _data_problems(data: Data) -> Iterator[str]:
         yield f"data.num_frames={data.num_frames}: must be 4k+1 (17, 93 …), e.g. {near}"
     if data.reader != "gr1_100" and not data.path and not data.builder:
         yield "data.path: not set. Give the folder of your data: data.path=DIR"
+    try:
+        re.compile(data.recordings or "")
+    except re.error as error:
+        yield f"data.recordings={data.recordings}: not a regular expression ({error}), e.g. '^(.*)_[0-9]+$'"
     yield from _camera_problems(data)
 
 

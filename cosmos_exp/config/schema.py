@@ -190,6 +190,12 @@ class Data:
         ge=0,
         added=True,
     )
+    recordings: str | None = key(
+        None,
+        "pattern (regular expression) of the recording in a clip's name, e.g. '^(.*)_[0-9]+$': clips of one recording are on "
+        "one side of every split and one scene of the test; null: each clip is a recording",
+        added=True,
+    )
     swaps: list[list[str]] = key(
         [],
         "word pairs, e.g. [[left,right]]: each test prompt also runs with the other word, for word_effect",

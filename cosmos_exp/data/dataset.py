@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from cosmos_exp.config.schema import Config, Data
 from cosmos_exp.data.clips import CheckedClip, TooShortError, probe_clip
 from cosmos_exp.data.hashes import other_problems, read_hashes
@@ -18,8 +16,8 @@ from cosmos_exp.data.pair_frames import check_pair
 from cosmos_exp.data.readers.pairs import read_test_pairs
 from cosmos_exp.data.readers.records import Clip, TestPair
 from cosmos_exp.data.readers.registry import read_episodes
+from cosmos_exp.data.scenes import recording_of, scenes
 from cosmos_exp.data.survey import mixed_notes
-from cosmos_exp.data.swaps import scenes
 from cosmos_exp.data.video import VideoInfo
 from cosmos_exp.errors import RunError
 from cosmos_exp.rng import generator
@@ -195,10 +193,31 @@ def _split_seed(config: Config) -> int:
 
 
 def _split(config: Config, clips: list[CheckedClip], counts: HoldOut) -> tuple[list[CheckedClip], ...]:
-    """Training, validation, test and selection clips; which clip goes where follows from the seed."""
-    order = generator(_split_seed(config), "split").permutation(len(clips))
-    ends = np.cumsum([counts.validation, counts.test, counts.selection])
-    validation, test, selection, train = np.split(order, ends)
+    """Training, validation, test and selection clips; which clip goes where follows from the seed.
+
+    The clips of one recording (data.recordings) stay together, so a part may have more clips than asked for.
+
+    Raises:
+        RunError: the recordings are too few.
+    """
+    by_recording: dict[str, list[int]] = {}
+    for i, clip in enumerate(clips):
+        by_recording.setdefault(recording_of(clip.clip.name, config.data.recordings), []).append(i)
+    recordings = list(by_recording.values())
+    order = [recordings[k] for k in generator(_split_seed(config), "split").permutation(len(recordings))]
+    parts: list[list[int]] = []
+    for count in (counts.validation, counts.test, counts.selection):
+        part: list[int] = []
+        while len(part) < count and order:
+            part += order.pop(0)
+        parts.append(part)
+    if not order:
+        raise RunError(
+            f"data.recordings={config.data.recordings}: {len(recordings)} recordings, all of them held out; nothing is left to "
+            "train on. Correct the pattern, or lower data.validation_videos, data.test_videos or data.selection_pairs."
+        )
+    parts.append([i for own in order for i in own])
+    validation, test, selection, train = parts
     return tuple([clips[i] for i in sorted(part)] for part in (train, validation, test, selection))
 
 

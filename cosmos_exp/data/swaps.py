@@ -7,11 +7,10 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from cosmos_exp.data.pair_frames import HeldOut
 from cosmos_exp.data.readers.records import TestPair
-from cosmos_exp.files import file_sha256
+from cosmos_exp.data.scenes import scenes
 
 PROBE = "~"  # between the name of a test pair and the word that a probe has instead
 
@@ -23,18 +22,6 @@ class WordPair:
     a: TestPair
     b: TestPair
     words: tuple[str, str]
-
-
-def scenes(pairs: Sequence[TestPair], held_out: HeldOut) -> dict[str, str]:
-    """The scene of each test pair by its name: pairs with the same first frame have the same scene (12 hex digits)."""
-    found = {}
-    for pair in pairs:
-        if isinstance(pair.image, Path):
-            found[pair.name] = file_sha256(pair.image)[:12]
-        else:
-            clip = held_out[pair.image.name]
-            found[pair.name] = f"{clip.sha256[:12]}@{clip.start}"
-    return found
 
 
 def probes(pairs: Sequence[TestPair], swaps: Sequence[Sequence[str]]) -> list[TestPair]:
