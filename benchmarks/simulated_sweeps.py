@@ -105,11 +105,14 @@ def load_sweep(folder: Path) -> list[Variant]:
     return group_runs([RunFolder(p) for p in sorted(folder.iterdir()) if (p / "status.json").is_file()])
 
 
-def redraw(rng: np.random.Generator, variants: list[Variant], run_variance: float) -> None:
+def redraw(rng: np.random.Generator, variants: list[Variant], run_variance: float, failing: float = 0.0) -> None:
     """New scores in all runs, without any difference between recipes. The two prompts of a scene ignore their word.
 
     Scenes have an effect on all adapters (standard deviation 0.5) and one on each adapter (0.5), shared by the prompts of
     the scene but for a tenth of its variance; a video has noise (0.3).
+
+    Args:
+        failing: Share of training runs that fail, all by the same amount; 0: runs are normally distributed.
     """
     names = sorted({row["sample"] for row in variants[0].done[0].scores})
     scenes = {n: n[:2] for n in names}
@@ -118,8 +121,16 @@ def redraw(rng: np.random.Generator, variants: list[Variant], run_variance: floa
         own = {s: rng.normal(0, 0.5) for s in sorted(set(scenes.values()))}
         prompt = {n: 0.95 * own[scenes[n]] + rng.normal(0, 0.16) for n in names}
         for run in variant.done:
-            shift = 0.0 if variant.is_base else rng.normal(0, 0.5 * run_variance**0.5)
+            shift = 0.0 if variant.is_base else 0.5 * run_variance**0.5 * _run_effect(rng, failing)
             _rescore(rng, run, {n: common[scenes[n]] + prompt[n] + shift for n in names})
+
+
+def _run_effect(rng: np.random.Generator, failing: float) -> float:
+    """The effect of a training run, with mean 0 and variance 1: normal, or one of two values."""
+    if not failing:
+        return float(rng.normal())
+    odds = (failing / (1 - failing)) ** 0.5
+    return -1 / odds if rng.random() < failing else odds
 
 
 def _rescore(rng: np.random.Generator, run: Run, levels: dict[str, float]) -> None:

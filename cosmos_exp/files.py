@@ -115,3 +115,8 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content, 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def json_sha256(content: object) -> str:
+    """SHA-256 of a JSON value in canonical form (sorted keys, ASCII), 64 hex digits."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()

@@ -15,6 +15,7 @@ from cosmos_exp.text import plain_json, printable, redact, redacted
 REFERENCES = ("real", "frozen")  # the recorded continuation of a test pair, and its first frame held
 SWEEP_FILE = "sweep.json"  # the record of a sweep by arms, in the folder of its runs
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
+ADAPTER_NAME = f"adapter/{ADAPTER_FILE}"  # its path inside the folder
 
 
 class RunFolder:
@@ -28,7 +29,7 @@ class RunFolder:
         self.train_log = self.path / "train_log.jsonl"
         self.validation_log = self.path / "validation_log.jsonl"
         self.adapter = self.path / "adapter"
-        self.adapter_file = self.adapter / ADAPTER_FILE
+        self.adapter_file = self.path / ADAPTER_NAME
         self.checkpoints = self.path / "checkpoints"
         self.videos = self.path / "videos"
         self.scores = self.path / "scores.jsonl"
@@ -69,19 +70,26 @@ class RunFolder:
         """references/<kind>/scores.jsonl"""
         return self.references / kind / "scores.jsonl"
 
+    def name_of(self, path: Path) -> str:
+        """The path of a file of this folder inside it, as records name it."""
+        return path.relative_to(self.path).as_posix()
+
     def read(self, path: Path) -> JsonObject:
         """A JSON record without control characters in its text; empty if the file does not exist."""
         return dict(plain_json(json.loads(path.read_text()))) if path.is_file() else {}
 
-    def lock(self) -> FileLock:
+    def lock(self, seconds: float = 1.0) -> FileLock:
         """Hold the folder for this process. `release()`, or the end of the process, frees it.
+
+        Args:
+            seconds: how long to wait for it: `is_locked` of another process holds it for a moment.
 
         Raises:
             UserError: another process uses the folder.
         """
         lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=seconds)
         except Timeout as error:
             raise UserError(
                 f"{self.path}: another process is using this run folder. Wait for it, or stop it."
@@ -95,7 +103,7 @@ class RunFolder:
         if not (self.path / ".lock").is_file():
             return False
         try:
-            self.lock().release()
+            self.lock(seconds=0.0).release()
         except UserError:
             return True
         return False

@@ -5,10 +5,11 @@ import copy
 import numpy as np
 
 from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.measures import LIMITS
 from cosmos_exp.config.record import save_config
 from cosmos_exp.data.video import write_video
-from cosmos_exp.files import file_sha256, write_json, write_json_lines
+from cosmos_exp.files import file_sha256, json_sha256, write_json, write_json_lines
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.intervals import summarize
 from cosmos_exp.sweep.frozen_claims import freeze_claims, frozen_plan
@@ -53,11 +54,18 @@ def write_run(folder, arm, seed, scenes=8, shift=0.0):
         write_video(folder.parent / "one.mp4", np.zeros((3, 32, 32, 3), np.uint8), 8)
     for name in names:
         run.videos.mkdir(exist_ok=True)
-        run.video(name, 0).write_bytes((folder.parent / "one.mp4").read_bytes())
+        own = f"{arm} {seed} {name}".encode()  # in a box that players skip: no two trainings give the same file
+        free = (8 + len(own)).to_bytes(4, "big") + b"free" + own
+        run.video(name, 0).write_bytes((folder.parent / "one.mp4").read_bytes() + free)
     write_json(run.metrics, {"training": {"train_loss": 0.505}, "measures": summarize(rows, limits=LIMITS)})
-    write_json_lines(run.train_log, [{"step": s, "loss": 0.7 - 0.01 * s} for s in range(1, 21)])  # the last two: 0.505
+    first = 0.7 + 0.01 * rng.random()
+    losses = [first - 0.01 * s for s in range(1, 19)] + [0.51, 0.5]  # the mean of the last tenth: 0.505
+    write_json_lines(run.train_log, [{"step": s, "loss": x} for s, x in enumerate(losses, 1)])
+    by_scene = {n: n for n in names}
     run.update_manifest(
-        data={"test": names, "scenes": {n: n for n in names}},
+        config_hash=stage_hash(config_of(arm, seed)),
+        data={"test": names, "scenes": by_scene, "scenes_sha256": json_sha256(by_scene)},
+        trained={"files": {"train_log.jsonl": file_sha256(run.train_log)}},
         labels={"adapter": arm},
         evaluated={
             "scores": {"scores.jsonl": file_sha256(run.scores)},
@@ -73,7 +81,8 @@ def plan(claims=tuple(CLAIMS), scenes=8, seeds=SEEDS):
     found = frozen_plan([], arms(seeds))
     measures = {c.split(":")[0]: {"better": 1, "unit": "1 to 5"} for c in claims}
     prompts = {f"p{k}": f"Lift {k}" for k in range(scenes)}
-    return type(found)(**{**vars(found), "claims": list(claims), "measures": measures, "prompts": prompts})
+    own = {"claims": list(claims), "measures": measures, "prompts": prompts, "scenes": {p: p for p in prompts}}
+    return type(found)(**{**vars(found), **own})
 
 
 def write_sweep(folder, claims=tuple(CLAIMS), seeds=SEEDS):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,13 +15,15 @@ from scipy import stats
 from cosmos_exp.config.paths import sweeps_dir
 from cosmos_exp.config.schema import Tune
 from cosmos_exp.errors import UserError
+from cosmos_exp.files import write_json
 from cosmos_exp.report.claims import claims_report
-from cosmos_exp.report.frozen_claims import arm_hash, changes, read_claims
+from cosmos_exp.report.frozen_claims import arm_hash, changes, read_claims, record_hash
 from cosmos_exp.report.variants import find_runs, group_runs
 from cosmos_exp.report.writing import report_content
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.claims import claim_result, correct, parse_claim, untestable
 from cosmos_exp.statistics.crossed import SHARE_EXPONENT
+from cosmos_exp.statistics.intervals import unseen_failures
 from cosmos_exp.sweep.frozen_claims import (
     arms_of,
     check_claims,
@@ -297,6 +300,19 @@ def test_scores_of_selection_prompts_do_not_count(tmp_path):
     assert not read_claims(tmp_path).after_scores
 
 
+def test_other_scenes_are_a_change_and_an_old_record_without_them_is_none(tmp_path):
+    freeze_claims(tmp_path, plan())
+    write_run(tmp_path / "base", "base", 0)
+    freeze_claims(tmp_path, replace(plan(), scenes={**plan().scenes, "p1": "p0"}))
+    assert "after the first score: other scenes." in changes(read_claims(tmp_path))[0]
+    record = json.loads((tmp_path / "claims.json").read_text())
+    record["history"] = []
+    record["content"].pop("scenes")
+    write_json(tmp_path / "claims.json", record | {"sha256": record_hash(record)})
+    assert freeze_claims(tmp_path, plan()) is None
+    assert read_claims(tmp_path).intact
+
+
 def test_a_hand_edit_is_found(tmp_path):
     freeze_claims(tmp_path, plan())
     file = tmp_path / "claims.json"
@@ -321,17 +337,78 @@ def test_the_report_tests_the_claims_first(sweep):
         text.index("## Confirmatory: claims frozen on 20") < text.index("## Table") < text.index("## Exploratory: all")
     )
     lines = {c: next(line for line in text.splitlines() if line.startswith(f"| `{c}`")) for c in CLAIMS}
-    assert lines[CLAIMS[0]].endswith("| confirmed |")
+    assert lines[CLAIMS[0]].endswith("| confirmed if no run fails |")  # three runs
     assert lines[CLAIMS[1]].endswith("| (confirmed) |")  # lora-r32 has one training run
-    assert lines[CLAIMS[2]].endswith("| refuted |")
+    assert lines[CLAIMS[2]].endswith("| refuted if no run fails |")
+    assert "95 % upper bound on the share of such runs: 63 % (with 5 runs 45 %, with 10 26 %)" in text
     assert "p (Holm over 3 claims)" in text
     exploratory = text[text.index("## Exploratory") : text.index("## All comparisons")]
     assert "instruction (1 to 5): lora-r8 is better than base" not in exploratory
     assert "this lora-r32 adapter is better than base" in exploratory
-    assert "% instruction: lora-r8 > base: confirmed, p = " in content.texts["table.tex"]
+    assert "% instruction: lora-r8 > base: confirmed if no run fails, p = " in content.texts["table.tex"]
     numbers = json.loads(content.texts["report.json"])["claims"]["results"]
     assert [r["verdict"] for r in numbers] == ["confirmed", "confirmed", "refuted"]
     assert [r["about_recipe"] for r in numbers] == [True, False, True]
+    assert [r["if_no_run_fails"] for r in numbers] == [True, False, True]
+
+
+def test_what_three_training_runs_say_holds_if_none_fails_and_five_say_it(tmp_path):
+    """Golden values: 1 - 0.05^(1/n), the upper Clopper-Pearson bound for 0 of n (scipy)."""
+    for runs in (3, 5, 10):
+        golden = stats.binomtest(0, runs).proportion_ci(0.90, "exact").high  # two-sided 90 %: 5 % above
+        assert unseen_failures(runs) == pytest.approx(golden)
+    write_run(tmp_path / "base", "base", 0)
+    for seed in range(5):
+        write_run(tmp_path / f"lora-r8-seed{seed}", "lora-r8", seed)
+    five = report_content(tmp_path, "mine", [])
+    shutil.rmtree(tmp_path / "lora-r8-seed4")
+    four = report_content(tmp_path, "mine", [])
+    mark = ("lora-r8", "instruction")
+    assert (five.results.marks[mark], four.results.marks[mark]) == ("+", "+°")
+    condition = "It holds if no training run fails (4 runs)."
+    assert condition in four.texts["report.md"]
+    assert "if no training run fails" not in five.texts["report.md"].replace("it holds if no training run fails.", "")
+    assert r"$^{+\circ}$" in four.texts["table.tex"]
+
+
+def test_arms_that_differ_in_more_than_is_compared_are_labelled(tmp_path):
+    """DoRA 8 with twice LoRA 8's alpha: not the effect of the kind."""
+    for arm in ("base", "lora-r8", "lora-r32"):
+        write_run(tmp_path / arm, arm, 0)
+    file = tmp_path / "lora-r32" / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["adapter"] |= {"kind": "dora", "rank": 8, "alpha": 16.0}
+    file.write_text(yaml.safe_dump(config))
+    freeze_claims(tmp_path, plan(["physics: lora-r8 = lora-r32 within 1"]))
+    text = report_content(tmp_path, "mine", []).texts["report.md"]
+    words = "scale of the update: 1 -> 2 (adapter.alpha: 8.0 -> 16.0)"
+    assert "| also different, not tuned |" in text
+    assert f"They also differ in {words}, which was not tuned, so this is not the effect of kind or rank alone." in text
+    assert "They also differ in scale of the update: 2 -> 1" in text[: text.index("## Table")]  # beside the claim
+    config["adapter"]["alpha"] = 8.0
+    file.write_text(yaml.safe_dump(config))
+    assert "also differ" not in report_content(tmp_path, "mine", []).texts["report.md"]
+
+
+def test_margins_that_came_after_the_scores_are_dated(sweep, tmp_path):
+    folder = shutil.copytree(sweep, tmp_path / "copy")
+    when = "2026-11-24T10:00:00+00:00"
+    text = report_content(folder, "mine", ["physics=0.5"], when).texts["report.md"]
+    assert "The margin physics=0.5 was given on 2026-11-24 10:00 UTC, after the scores; the runs have 0.25." in text
+    assert "The margin of physics is 0.5 in this report, but 0.25 was frozen on 20" in text[: text.index("## Table")]
+    run = RunFolder(folder / "lora-r8")
+    run.update_manifest(evaluated={"margins": {"values": {"physics": 0.25}, "time": when}})
+    assert "at the first score" not in report_content(folder, "mine", []).texts["report.md"]
+    config = yaml.safe_load(run.config.read_text())
+    config["margins"]["physics"] = 0.1
+    run.config.write_text(yaml.safe_dump(config))
+    run.update_manifest(evaluated={"again": {"scores-abc.jsonl": when}})
+    text = report_content(folder, "mine", []).texts["report.md"]
+    assert "lora-r8: the margin of physics was 0.25 at the first score (2026-11-24 10:00 UTC) and is 0.1 now." in text
+    assert (
+        "lora-r8 was scored again with other measures, judge or videos on 2026-11-24 10:00 UTC; scores-abc.jsonl"
+        in text
+    )
 
 
 def test_without_claims_all_comparisons_are_exploratory(sweep, tmp_path):
@@ -382,7 +459,7 @@ def test_the_page_and_the_terminal_show_the_claims(sweep, tmp_path, capsys):
     write_page(tmp_path / "page.html", content.results, [], content.claims)
     page = (tmp_path / "page.html").read_text()
     assert page.index('<h2 id="claims">Confirmatory') < page.index('<h2 id="table">')
-    assert '<td class="good">confirmed</td>' in page
+    assert '<td class="good">confirmed if no run fails</td>' in page
     assert "instruction: lora-r8 &gt; base" in page
     assert "Exploratory: all other comparisons" in page
     print_claims(content.claims)
@@ -398,15 +475,17 @@ def test_arms_are_the_names_of_the_report(sweep):
 def test_the_prompts_of_a_folder_are_frozen_with_their_text(tmp_path):
     from cosmos_exp.data.video import write_image
 
-    for k, name in enumerate(("a", "b", "c")):
-        write_image(tmp_path / f"{name}.png", np.full((8, 8, 3), 40 * k, np.uint8))
+    for name, grey in {"a": 0, "b": 0, "c": 80}.items():
+        write_image(tmp_path / f"{name}.png", np.full((8, 8, 3), grey, np.uint8))
         (tmp_path / f"{name}.txt").write_text(f"Lift {name}.")
     config = config_of("base")
     config.data.path = config.data.test_path = str(tmp_path)
     config.generation.max_prompts = 2
-    assert prompts_of(config) == {"a": "Lift a.", "b": "Lift b."}
+    prompts, scenes = prompts_of(config)
+    assert prompts == {"a": "Lift a.", "b": "Lift b."}
+    assert scenes["a"] == scenes["b"]
     config.data.test_path = None
-    assert prompts_of(config) is None  # held-out clips: known when the data are inspected
+    assert prompts_of(config) == (None, None)  # held-out clips: known when the data are inspected
 
 
 def test_the_claims_of_the_paper_name_its_runs():
@@ -418,7 +497,7 @@ def test_the_claims_of_the_paper_name_its_runs():
 
 
 def test_a_sweep_that_is_a_product_freezes_the_claims_of_its_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr("cosmos_exp.sweep.frozen_claims.prompts_of", lambda config: None)
+    monkeypatch.setattr("cosmos_exp.sweep.frozen_claims.prompts_of", lambda config: (None, None))
     runs = []
     for name, arm, seed in (("base", "base", 0), ("lora-r8", "lora-r8", 0), ("lora-r8-seed1", "lora-r8", 1)):
         config = config_of(arm, seed)
@@ -442,7 +521,7 @@ def test_a_sweep_by_arms_freezes_its_tuning_too(tmp_path):
     assert freeze_arms(plan_of_arms) is None  # no claims
     claimed = replace(plan_of_arms, sweep=replace(plan_of_arms.sweep, claims=["tse: few < base"]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cosmos_exp.sweep.frozen_claims.prompts_of", lambda config: {"p": "Lift."})
+        patch.setattr("cosmos_exp.sweep.frozen_claims.prompts_of", lambda config: ({"p": "Lift."}, {"p": "1"}))
         freeze_arms(claimed)
     record = read_claims(plan_of_arms.folder)
     assert record.tuned == ["training.learning_rate"]

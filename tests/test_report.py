@@ -16,7 +16,7 @@ from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import write_json, write_json_lines
 from cosmos_exp.report.conclusions import conclusions
-from cosmos_exp.report.pairs import margins_of
+from cosmos_exp.report.margins import margins_of
 from cosmos_exp.report.results import Results
 from cosmos_exp.report.spectrum import effective_rank, update_spectra
 from cosmos_exp.report.tables import RunRow, notes
@@ -83,7 +83,10 @@ def make_run(folder, name, seed=0, prompts=8, shift=0.0, judge="scripted", missi
         if not run.video(row["sample"], row["seed"]).is_file():
             shutil.copy(run.video("p0", 0), run.video(row["sample"], row["seed"]))
     if kind != "none":
-        write_json_lines(run.train_log, [{"step": s, "loss": 1 / s, "seconds": 0.1} for s in range(1, 30)])
+        losses = [
+            {"step": s, "loss": 1 / s + 1e-4 * seed, "seconds": 0.1} for s in range(1, 30)
+        ]  # no two trainings agree
+        write_json_lines(run.train_log, losses)
     return run
 
 

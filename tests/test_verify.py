@@ -9,14 +9,15 @@ import yaml
 from claimed_sweep import config_of, plan, write_run, write_sweep
 
 from cosmos_exp.config.hashing import stage_hash
+from cosmos_exp.config.record import load_config
 from cosmos_exp.experiment.stages.evaluated import record_scores, record_videos
-from cosmos_exp.files import file_sha256, write_json, write_json_lines
+from cosmos_exp.files import append_json_line, file_sha256, json_sha256, write_json, write_json_lines
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.report.frozen_claims import record_hash
 from cosmos_exp.report.numbers import mismatches
 from cosmos_exp.report.verify import verify
 from cosmos_exp.report.writing import report_content
-from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.run_folder import ADAPTER_NAME, RunFolder
 from cosmos_exp.statistics.scores import read_scores
 from cosmos_exp.sweep.frozen_claims import freeze_claims
 
@@ -201,6 +202,8 @@ def tuned(sweep):
     for k, rate in enumerate((0.001, 0.003)):
         name = f"tune/lora-r8-learning_rate{rate}"
         write_run(sweep / name, "lora-r8", 100 + k, shift=0.2 * k)
+        set_rate(sweep / name, rate)
+        set_config(sweep / name, "generation", split="selection")
         scores = [r["value"] for r in read_scores(sweep / name / "scores.jsonl") if r["measure"] == "instruction"]
         values = {"training.learning_rate": rate}
         points.append(
@@ -218,7 +221,7 @@ def tuned(sweep):
     tuning = {
         "by": "instruction",
         "grid": {"training.learning_rate": [0.001, 0.003]},
-        "seeds": [100],
+        "seeds": [100, 101],
         "choices": [choice],
     }
     names = {"base": ["base"], "lora-r8": ["lora-r8", "lora-r8-seed1"]}
@@ -231,10 +234,16 @@ def tuned(sweep):
     return sweep
 
 
-def set_rate(run, rate):
+def set_config(run, group=None, **keys):
+    """Change keys of a run's configuration, and the hash that the run recorded of it."""
     config = yaml.safe_load((run / "config.yaml").read_text())
-    config.setdefault("training", {})["learning_rate"] = rate
+    (config[group] if group else config).update(keys)
     (run / "config.yaml").write_text(yaml.safe_dump(config))
+    RunFolder(run).update_manifest(config_hash=stage_hash(load_config(run / "config.yaml")))
+
+
+def set_rate(run, rate):
+    set_config(run, "training", learning_rate=rate)
 
 
 def test_a_run_that_was_not_trained_at_the_chosen_value_is_found(tuned):
@@ -253,7 +262,7 @@ def test_the_tuning_is_recomputed_from_its_runs(tuned):
     write_texts(tuned)
     wrong, chosen, *rest = findings(tuned)["tuning"]
     assert any("tuned is {'training.learning_rate': 0.003}" in r for r in rest)
-    assert "lora-r8 at {'training.learning_rate': 0.003}: " in wrong
+    assert "lora-r8 at {'training.learning_rate': 0.003}.score: " in wrong
     assert chosen.endswith(
         "{'training.learning_rate': 0.001} was chosen, the rule gives {'training.learning_rate': 0.003}"
     )
@@ -262,6 +271,26 @@ def test_the_tuning_is_recomputed_from_its_runs(tuned):
     found = findings(tuned)
     assert "tune/lora-r8-learning_rate0.001 is missing" in found["tuning"][0]
     assert "lora-r8-seed1: missing" in found["runs"]
+
+
+def test_a_point_of_the_tuning_that_was_left_out_or_trained_otherwise_is_found(tuned):
+    record = json.loads((tuned / "sweep.json").read_text())
+    first, second = (f"tune/lora-r8-learning_rate{rate}" for rate in (0.001, 0.003))
+    record["tuning"]["choices"][0]["points"][1]["score"] = None
+    write_json(tuned / "sweep.json", record)
+    set_rate(tuned / first, 0.002)
+    set_config(tuned / second, seed=7)
+    set_config(tuned / second, "generation", split="test")
+    found = " ".join(findings(tuned)["tuning"])
+    assert ".score: null in the file, 3" in found
+    assert f"{first}/config.yaml: training.learning_rate is 0.002, but it is a run at 0.001" in found
+    assert f"{second}/config.yaml: seed is 7, which is no tuning seed ([100, 101])" in found
+    assert f"{second}/config.yaml: a tuning run on test prompts" in found
+    record["tuning"]["choices"][0]["points"] = record["tuning"]["choices"][0]["points"][:1]
+    write_json(tuned / "sweep.json", record)
+    set_config(tuned / second, "generation", split="selection")
+    (check,) = (c for c in verify(tuned) if c.name == "tuning")
+    assert check.notes == [f"1 tuning runs belong to no point of sweep.json, e.g. {second}"]
 
 
 def test_claims_that_differ_from_sweep_json_are_found(tuned):
@@ -296,6 +325,88 @@ def test_a_record_of_somebody_else_reads_no_other_file_and_prints_no_escape(swee
     out = capsys.readouterr().out
     assert "'../../../secret': leaves" in out
     assert "\x1b" not in out
+
+
+def test_a_copied_run_is_no_training_run(sweep):
+    """Its seed is edited, and every hash that names it; verdicts need three runs, so this would make a recipe of two."""
+    copy = shutil.copytree(sweep / "lora-r8-seed1", sweep / "lora-r8-seed2")
+    set_config(copy, seed=2)
+    content = report_content(sweep, "mine", [])
+    (lora,) = (v for v in content.results.variants if v.name == "lora-r8")
+    assert [r.seed for r in lora.done] == [0, 1]
+    assert {d.runs for d in content.results.differences} == {(1, 2)}
+    said = "copy/lora-r8-seed2 holds the same training as copy/lora-r8-seed1 (the same training losses), so lora-r8 counts it once"
+    assert any(said in note for note in content.results.notes)
+    words = (
+        "lora-r8-seed2: the same training as lora-r8-seed1 (the same training losses): it is not another training run"
+    )
+    assert findings(sweep)["copies"] == [words]
+
+    write_json_lines(
+        copy / "train_log.jsonl", [{"step": 1, "loss": 0.505}]
+    )  # evidence removed: the videos still show it
+    assert "(8 of 8 videos are identical)" in findings(sweep)["copies"][0]
+    RunFolder(copy).update_manifest(evaluated={"videos": {}}, trained={"files": {ADAPTER_NAME: "1"}})
+    RunFolder(sweep / "base").update_manifest(trained={"files": {ADAPTER_NAME: "1"}})  # the base trains nothing
+    assert "copies" not in findings(sweep)
+    RunFolder(sweep / "lora-r8").update_manifest(trained={"files": {ADAPTER_NAME: "1"}})
+    assert "lora-r8-seed2: the same training as lora-r8 (the same adapter)" in findings(sweep)["copies"][0]
+
+
+def test_one_training_under_two_names_is_found(sweep):
+    set_config(shutil.copytree(sweep / "lora-r8", sweep / "lora-r9"), "adapter", rank=9)
+    assert findings(sweep)["copies"][0].startswith("lora-r9: the same training as lora-r8 ")
+    set_config(sweep / "lora-r9", "adapter", rank=8)
+    set_config(sweep / "lora-r9", "generation", guidance_scale=3.0)  # one training, generated from in two ways
+    assert "copies" not in findings(sweep)
+
+
+def test_changed_configurations_logs_and_adapters_are_found(sweep):
+    edit(sweep / "base" / "config.yaml", "guidance_scale:", "guidance_scale: 9 #")
+    append_json_line(sweep / "lora-r8" / "train_log.jsonl", {"step": 21, "loss": 0.1})
+    run = RunFolder(sweep / "lora-r8-seed1")
+    run.update_manifest(trained={"files": {ADAPTER_NAME: "0" * 64}}, stages={"train": {"config_hash": "another"}})
+    found = findings(sweep)["records"]
+    assert found == [
+        "base/config.yaml: not the configuration that the run recorded (config_hash in manifest.json)",
+        "lora-r8/train_log.jsonl: changed since the training",
+        "lora-r8-seed1/config.yaml: the stage train ran with another configuration",
+        f"lora-r8-seed1/{ADAPTER_NAME}: missing",
+    ]
+    assert f"lora-r8-seed1/{ADAPTER_NAME}: missing" not in findings(sweep, videos=False)["records"]  # not published
+    (sweep / "lora-r8-seed1" / "train_log.jsonl").unlink()
+    assert "lora-r8-seed1/train_log.jsonl: missing" in findings(sweep)["records"]
+
+
+def test_files_of_older_runs_are_said_to_be_not_hashed(sweep):
+    for name in ("lora-r8", "lora-r8-seed1"):
+        manifest = json.loads((sweep / name / "manifest.json").read_text())
+        manifest.pop("trained")
+        manifest["data"].pop("scenes_sha256")
+        write_json(sweep / name / "manifest.json", manifest)
+    checks = {c.name: c for c in verify(sweep)}
+    assert all(c.ok for c in checks.values())
+    assert checks["records"].notes[0].startswith("adapter and logs of 2 runs, e.g. lora-r8: not hashed")
+    assert checks["scenes"].notes == ["the scenes of 2 runs, e.g. lora-r8: not hashed (older runs)"]
+
+
+def test_changed_scenes_are_found(sweep):
+    run = RunFolder(sweep / "lora-r8")
+    run.update_manifest(data={"scenes": run.manifest["data"]["scenes"] | {"p1": "p0"}})
+    assert "lora-r8/manifest.json: data.scenes was changed by hand (its hash does not fit)" in findings(sweep)["scenes"]
+    folders = [RunFolder(sweep / name) for name in ("base", "lora-r8", "lora-r8-seed1")]
+    scenes = {f"p{k}": f"s{k}" for k in range(8)}
+    for folder in folders:  # every record and hash
+        folder.update_manifest(data={"scenes": scenes, "scenes_sha256": json_sha256(scenes)})
+    assert "p0, p1, p2: other scenes than those frozen in claims.json" in findings(sweep)["scenes"][0]
+    (sweep / "claims.json").unlink()
+    assert "scenes" not in findings(sweep)
+    frozen = {f"references/frozen/p{k}.mp4": str(k // 2) for k in range(8)}
+    folders[0].update_manifest(evaluated={"videos": frozen})
+    words = "base/manifest.json: data.scenes: p0 and p1 show the same first frame, but have different scenes"
+    assert findings(sweep)["scenes"][0] == words
+    folders[1].update_manifest(data={"scenes": scenes | {"p3": "s4"}})
+    assert "lora-r8/manifest.json: p3: another scene than in base/manifest.json" in findings(sweep)["scenes"]
 
 
 def test_without_a_report_or_with_wrong_options(sweep, tmp_path, cli, capsys):
@@ -357,7 +468,17 @@ def test_a_video_keeps_the_hash_that_it_had_at_its_first_score(evaluation):
 
 def test_videos_that_an_older_version_scored_get_no_hash(evaluation):
     evaluation.score("a", "b")
-    assert evaluation.record() == {"videos": {}, "edited": {}}
+    assert evaluation.record() == {"videos": {}, "edited": {}}  # nor the margins before the first score
+
+
+def test_the_margins_at_the_first_score_and_a_second_scoring_are_recorded(evaluation):
+    first = evaluation.record()["margins"]
+    assert first["values"]["instruction"] == 0.25
+    evaluation.score("a")
+    evaluation.run.scores.rename(evaluation.run.path / "scores-abc.jsonl")  # as evaluate does under another judge
+    found = evaluation.record()
+    assert found["margins"] == first
+    assert list(found["again"]) == ["scores-abc.jsonl"]
 
 
 def test_scores_changed_after_the_stage_are_recorded_when_it_runs_again(evaluation):

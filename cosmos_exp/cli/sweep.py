@@ -124,7 +124,7 @@ def say(words: str | None) -> None:
 def say_choices(now: PlannedRuns) -> int:
     """Print what each arm's tuning chose, or how much of it is missing."""
     for arm, choice in now.choices.items():
-        tried = sum(p.score is not None for p in choice.points)
+        tried = sum(p.scored.score is not None for p in choice.points)
         chosen = ", ".join(f"{k}={v}" for k, v in (choice.chosen or {}).items())
         edge = f" (at the edge of the grid: extend {', '.join(choice.edges)})" if choice.edges else ""
         print(f"{arm}: {chosen or 'not chosen yet'}, {tried} of {len(choice.points)} values tried{edge}")

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
+from cosmos_exp.report.conclusions import few_runs_note, untuned_note
 from cosmos_exp.report.formatting import interval, number
 from cosmos_exp.report.frozen_claims import CLAIMS_FILE, FrozenClaims, changes, date_of, read_claims
 from cosmos_exp.report.pairs import repeatability, values_of, why_not_comparable
+from cosmos_exp.report.untuned import also_different
 from cosmos_exp.report.variants import Variant, scenes_of
 from cosmos_exp.statistics.cells import Scores
 from cosmos_exp.statistics.claims import (
+    CONFIRMED,
     NOT_SHOWN,
+    REFUTED,
     UNTESTABLE,
     Claim,
     ClaimResult,
@@ -45,11 +49,13 @@ class ClaimsReport:
     Attributes:
         results: One per claim, in the order of the file.
         warnings: What limits them: changes after the first score, a hand edit, planned runs that are missing.
+        untuned: In what else the arms of a claim differ, without having been tuned, by the claim's text.
     """
 
     record: FrozenClaims
     results: list[ClaimResult]
     warnings: list[str] = field(default_factory=list)
+    untuned: dict[str, str] = field(default_factory=dict)
 
     @property
     def heading(self) -> str:
@@ -102,9 +108,12 @@ class ClaimsReport:
                 found.append(f"{r.claim.text}: {UNTESTABLE}: {r.reason}. It counts with p = 1 in Holm's correction.")
             elif r.verdict == NOT_SHOWN and r.obstacle:
                 found.append(f"{r.claim.text}: {r.obstacle}.")
+            if r.claim.text in self.untuned:
+                found.append(f"{r.claim.text}: {untuned_note(self.untuned[r.claim.text])}")
         if any(r.verdict != UNTESTABLE and not r.is_about_recipe for r in self.results):
             found.append(_BRACKETS)
-        return found
+        runs = [r.few_runs for r in self.results if r.few_runs and r.verdict in (CONFIRMED, REFUTED)]
+        return [*found, few_runs_note(min(runs))] if runs else found
 
     def as_json(self) -> JsonObject:
         """All numbers, for report.json."""
@@ -123,7 +132,9 @@ def _claims(count: int) -> str:
 
 
 def verdict_text(result: ClaimResult) -> str:
-    """The verdict, in brackets if it is about the trained adapters only."""
+    """The verdict, in brackets if it is about the trained adapters only; with its condition if it rests on few runs."""
+    if result.verdict in (CONFIRMED, REFUTED) and result.few_runs:
+        return f"{result.verdict} if no run fails"
     plain = result.verdict == UNTESTABLE or result.is_about_recipe
     return result.verdict if plain else f"({result.verdict})"
 
@@ -132,14 +143,20 @@ def _numbers(r: ClaimResult) -> JsonObject:
     d = r.difference
     found: JsonObject = {"claim": r.claim.text, "verdict": r.verdict, "about_recipe": r.is_about_recipe}
     found |= {k: getattr(d, k, None) for k in ("mean", "ci_low", "ci_high", "n", "pairs", "left_out", "repeatability")}
+    found["if_no_run_fails"] = r.few_runs is not None
     found |= {k: getattr(r, k) for k in ("p", "p_holm", "p_opposite", "p_opposite_holm", "reason")}
     return found
 
 
-def claims_report(folder: Path, variants: Sequence[Variant]) -> ClaimsReport | None:
+def claims_report(
+    folder: Path, variants: Sequence[Variant], margins: Mapping[str, float] | None = None
+) -> ClaimsReport | None:
     """The claims that were frozen in a folder, tested; None if there are none.
 
     Only the frozen prompts, generation seeds and training seeds count: what was added later is exploratory.
+
+    Args:
+        margins: Those of the report; None: unknown.
 
     Raises:
         UserError: claims.json cannot be read.
@@ -149,7 +166,25 @@ def claims_report(folder: Path, variants: Sequence[Variant]) -> ClaimsReport | N
         return None
     results = correct([_tested(text, record, variants) for text in record.claims])
     warnings = [] if record.intact else [f"{CLAIMS_FILE} was changed by hand: its hash does not fit its content."]
-    return ClaimsReport(record, results, warnings + changes(record) + _incomplete(record, variants))
+    warnings += [*changes(record), *_other_margins(record, margins or {}), *_incomplete(record, variants)]
+    return ClaimsReport(record, results, warnings, _untuned(results, variants))
+
+
+def _other_margins(record: FrozenClaims, margins: Mapping[str, float]) -> list[str]:
+    """Margins of the report that are not the frozen ones."""
+    frozen, when = record.content["margins"], date_of(record.versions[-1])
+    return [
+        f"The margin of {m} is {number(x)} in this report, but {number(frozen.get(m))} was frozen on {when}."
+        for m, x in margins.items()
+        if m in record.content["measures"] and x != frozen.get(m)
+    ]
+
+
+def _untuned(results: Sequence[ClaimResult], variants: Sequence[Variant]) -> dict[str, str]:
+    by_name = {v.name: v for v in variants}
+    claims = [r.claim for r in results if r.claim.a in by_name and r.claim.b in by_name]
+    found = {c.text: "; ".join(also_different(by_name[c.b], by_name[c.a])) for c in claims}
+    return {text: words for text, words in found.items() if words}
 
 
 def _tested(text: str, record: FrozenClaims, variants: Sequence[Variant]) -> ClaimResult:
@@ -192,12 +227,13 @@ def _incomplete(record: FrozenClaims, variants: Sequence[Variant]) -> list[str]:
         planned = set(arm["training_seeds"])
         runs = by_name[name].runs if name in by_name else []
         if runs and by_name[name].is_base:
-            planned = {r.seed for r in runs} if any(r.done for r in runs) else planned
-        missing = planned - {r.seed for r in runs if r.done}
+            planned = {r.seed for r in runs} if by_name[name].done else planned
+        done = {r.seed for r in by_name[name].done} if runs else set()
+        missing = planned - done
         if missing:
             words = ", ".join(map(str, sorted(missing)))
             found.append(f"Planned but not done: {name}, training seeds {words}. The verdicts are preliminary.")
-        added = {r.seed for r in runs if r.done} - planned
+        added = done - planned
         if added:
             words = ", ".join(map(str, sorted(added)))
             found.append(f"Not planned: {name}, training seeds {words}. The claims are tested without them.")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Set
 
 from cosmos_exp.config.measures import measure_info, split_main
-from cosmos_exp.report.formatting import interval, number
+from cosmos_exp.report.formatting import interval, minute, number
 from cosmos_exp.report.pairs import values_of
-from cosmos_exp.report.results import Results
-from cosmos_exp.report.variants import Variant, scenes_of
+from cosmos_exp.report.results import IF_NONE_FAILS, Results
+from cosmos_exp.report.variants import Run, Variant, scenes_of
 from cosmos_exp.statistics.cells import paired_cells
 from cosmos_exp.statistics.comparisons import MIN_SCENES, Difference, contrast
 from cosmos_exp.statistics.crossed import LEVEL
-from cosmos_exp.statistics.intervals import MIN_RUNS
+from cosmos_exp.statistics.intervals import MIN_RUNS, SURE_RUNS, unseen_failures
 from cosmos_exp.statistics.power import MOST_RUNS, MOST_SCENES, measured_design, runs_needed, scenes_needed
 
 
@@ -27,15 +27,32 @@ def conclusions(results: Results, claimed: Set[tuple[str, frozenset[str]]] = fro
     main, _ = split_main(results.measures)
     own = [d for d in results.differences if d.mean is not None and d.measure in main]
     own = [d for d in own if (d.measure, frozenset((d.a, d.b))) not in claimed]
-    return [_sentence(d, by_name[d.a], by_name[d.b], scenes) for d in own]
+    said = [(_sentence(d, by_name[d.a], by_name[d.b], scenes), results.untuned.get((d.a, d.b))) for d in own]
+    return [f"{sentence} {untuned_note(words)}" if words else sentence for sentence, words in said]
+
+
+def untuned_note(words: str) -> str:
+    """What is said beside a comparison of arms that differ in more than what is compared."""
+    return f"They also differ in {words}, which was not tuned, so this is not the effect of kind or rank alone."
 
 
 def cautions(variants: list[Variant], differences: list[Difference]) -> list[str]:
-    """What a reader must know of the statistics of these runs: unknown scenes, too few training runs."""
+    """What a reader must know of the statistics of these runs: copies, unknown scenes, too few training runs."""
     done = [v for v in variants if v.done]
     samples = {row["sample"] for v in done for run in v.done for row in run.scores}
     known = scenes_of(done)
-    found = []
+    found = [
+        f"{_folder(run)} holds the same training as {_folder(run.copy_of[0])} ({run.copy_of[1]}), so {v.name} counts it once. "
+        "Remove the copy, or train it with its own seed."
+        for v in variants
+        for run in v.runs
+        if run.copy_of
+    ]
+    for run in (run for v in done for run in v.done):
+        for file, when in (run.manifest.get("evaluated", {}).get("again") or {}).items():
+            found.append(
+                f"{_folder(run)} was scored again with other measures, judge or videos on {minute(when)}; {file} has the earlier scores."
+            )
     if samples - set(known):
         found.append(
             f"The scenes of {len(samples - set(known))} prompts are unknown (older run folders do not record them), so each "
@@ -49,7 +66,28 @@ def cautions(variants: list[Variant], differences: list[Difference]) -> list[str
             "adapters. They say nothing about another training of the same recipe, so nothing about rank, LoRA or DoRA. "
             "Add training seeds: seed=0,1,2."
         )
+    runs = [r for d in differences if d.recipe for r in d.runs if r >= MIN_RUNS]  # the base has one
+    if runs:
+        found.append(few_runs_note(min(runs)))
     return found
+
+
+def few_runs_note(runs: int) -> str:
+    """What a statement about recipes does not know if no training run of few has failed."""
+    condition = f" Statements with {IF_NONE_FAILS} hold if no training run fails." if runs < SURE_RUNS else ""
+    return (
+        f"{runs} training runs per adapter: if some trainings learn and others do not, all {runs} may be of one kind, and a run "
+        f"that fails was not seen. 95 % upper bound on the share of such runs: {_percent(runs)} (with 5 runs {_percent(5)}, with "
+        f"10 {_percent(10)}).{condition}"
+    )
+
+
+def _percent(runs: int) -> str:
+    return f"{100 * unseen_failures(runs):.0f} %"
+
+
+def _folder(run: Run) -> str:
+    return f"{run.folder.path.parent.name}/{run.folder.path.name}"
 
 
 def _named(v: Variant, d: Difference) -> tuple[str, str]:
@@ -70,11 +108,12 @@ def _sentence(d: Difference, a: Variant, b: Variant, scenes: dict[str, str]) -> 
         return f"{compared}: {size}; a test needs at least two scenes."
     if abs(mean) < 1e-9 and d.ci_low == d.ci_high:
         return f"{what}: {second} and {first} have the same score in every scene. If it is the end of the scale, it does not show that they are equal."
+    condition = f" It holds if no training run fails ({d.few_runs} runs)." if d.few_runs else ""
     if d.is_different:
         better = "better" if info.better * mean > 0 else "worse"
-        return f"{what}: {second} {verb} {better} than {first}: {size}, p = {number(d.p_holm)} (Holm)."
+        return f"{what}: {second} {verb} {better} than {first}: {size}, p = {number(d.p_holm)} (Holm).{condition}"
     if d.is_equivalent:
-        return f"{what}: {second} and {first} are equivalent within ±{number(d.margin)}: {size}, p = {number(d.p_equivalent_holm)} (Holm)."
+        return f"{what}: {second} and {first} are equivalent within ±{number(d.margin)}: {size}, p = {number(d.p_equivalent_holm)} (Holm).{condition}"
     return f"{compared}: inconclusive: {size}, p = {number(d.p_holm)} (Holm).{_why(d)}{_sample_size(d, a, b, scenes)}"
 
 

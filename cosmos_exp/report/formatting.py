@@ -20,3 +20,8 @@ def interval(mean: float | None, low: float | None, high: float | None) -> str:
 def summary_text(summary: MeasureSummary | None) -> str:
     """Mean and interval of a summary; a dash for None."""
     return "-" if summary is None else interval(summary["mean"], summary["ci_low"], summary["ci_high"])
+
+
+def minute(time: str) -> str:
+    """A recorded time as text: 2026-11-24 14:03 UTC."""
+    return f"{time[:10]} {time[11:16]} UTC"

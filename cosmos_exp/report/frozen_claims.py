@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +15,13 @@ from typing import Any
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.schema import Adapter, Config, Training
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import JsonObject
+from cosmos_exp.files import JsonObject, json_sha256
+from cosmos_exp.report.formatting import minute
 from cosmos_exp.text import one_line
 
 CLAIMS_FILE = "claims.json"
-_NAMES = {"margins": "margins", "measures": "measures", "prompts": "prompts", "generation_seeds": "generation seeds"}
+_NAMES = {"margins": "margins", "measures": "measures", "prompts": "prompts", "scenes": "scenes"}
+_NAMES |= {"generation_seeds": "generation seeds"}
 _NAMES |= {"arms": "arms or training seeds", "tuning": "tuning"}
 _SHORT = dict.fromkeys(("rank", "adapter.rank"), ("adapter.rank", "adapter.alpha")) | {"alpha": ("adapter.alpha",)}
 
@@ -30,7 +31,8 @@ class FrozenClaims:
     """The content of claims.json.
 
     Attributes:
-        content: claims, margins, measures, prompts (name: text; None if the data decide them later), generation_seeds, arms
+        content: claims, margins, measures, prompts (name: text; None if the data decide them later), scenes
+            (of each prompt; missing in older records), generation_seeds, arms
             (name: training_seeds, config_hash) and tuning (how each arm's own values are chosen; empty without).
         frozen: When this content was written, UTC.
         after_scores: Whether a test run already had a score then.
@@ -120,8 +122,7 @@ def _check_version(version: JsonObject) -> None:
 
 def record_hash(record: JsonObject) -> str:
     """SHA-256 of a record as canonical JSON, without its own hash."""
-    own = {k: v for k, v in record.items() if k != "sha256"}
-    return hashlib.sha256(json.dumps(own, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+    return json_sha256({k: v for k, v in record.items() if k != "sha256"})
 
 
 def arm_hash(config: Config, tuned: Sequence[str] = ()) -> str:
@@ -148,8 +149,7 @@ def arm_hash(config: Config, tuned: Sequence[str] = ()) -> str:
 
 def date_of(version: JsonObject) -> str:
     """When a version was frozen: 2026-11-24 14:03 UTC."""
-    time = one_line(version["frozen"])
-    return f"{time[:10]} {time[11:16]} UTC"
+    return minute(one_line(version["frozen"]))
 
 
 def changes(record: FrozenClaims) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cosmos_exp.config.hashing import with_added_keys
-from cosmos_exp.config.measures import MARGINS, measure_info
+from cosmos_exp.config.measures import measure_info
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
 from cosmos_exp.report.variants import Run, Variant, fingerprint, measures_of, scenes_of
@@ -18,33 +18,6 @@ from cosmos_exp.statistics.comparisons import Difference, difference, holm
 # Settings that cannot change a score.
 _NEUTRAL_GENERATION = ("merge_adapter", "fps")  # fps has a check of its own
 _NEUTRAL_JUDGE = ("batch", "timeout", "retries", "url")
-
-
-def margins_of(variants: list[Variant]) -> dict[str, float]:
-    """The margins in the runs' configurations, the strictest where they differ; the defaults for older runs."""
-    found: dict[str, float] = {}
-    for run in (r for v in variants for r in v.runs):
-        for measure, margin in (run.config.get("margins") or MARGINS).items():
-            found[measure] = min(margin, found.get(measure, margin))
-    return found
-
-
-def parse_margins(words: list[str], configured: dict[str, float]) -> dict[str, float]:
-    """The configured margins, replaced by those of the command line (`instruction=0.25`).
-
-    Raises:
-        UserError: A word is not MEASURE=NUMBER with a positive number.
-    """
-    margins = dict(configured)
-    for word in words:
-        name, sign, value = word.partition("=")
-        try:
-            margins[name] = float(value)
-        except ValueError:
-            sign = ""
-        if not sign or not margins[name] > 0:
-            raise UserError(f"--margin {word}: write MEASURE=NUMBER with a positive number, e.g. instruction=0.25")
-    return margins
 
 
 def _test_set(run: Run) -> object:

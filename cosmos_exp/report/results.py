@@ -10,11 +10,13 @@ import numpy as np
 
 from cosmos_exp.config.measures import ARROWS, LIMITS, measure_info
 from cosmos_exp.report.references import MARK, Reference, find_references, warnings
+from cosmos_exp.report.untuned import also_different
 from cosmos_exp.report.variants import Variant, measures_of, scenes_of
 from cosmos_exp.statistics.comparisons import Difference
 from cosmos_exp.statistics.intervals import summarize
 from cosmos_exp.statistics.scores import MeasureSummary
 
+IF_NONE_FAILS = "°"  # after the mark of a statement that rests on few training runs: it holds if none fails
 NO_SCORES = MeasureSummary(mean=None, ci_low=None, ci_high=None, n=0, videos=0, missing=0)
 
 
@@ -59,6 +61,14 @@ class Results:
         return warnings(self.references, self.variants, self.measures)
 
     @cached_property
+    def untuned(self) -> dict[tuple[str, str], str]:
+        """In what else the variants (a, b) of a comparison differ, without having been tuned; only where they do."""
+        by_name = {v.name: v for v in self.variants}
+        pairs = dict.fromkeys((d.a, d.b) for d in self.differences)
+        found = {p: "; ".join(also_different(by_name[p[0]], by_name[p[1]])) for p in pairs}
+        return {pair: words for pair, words in found.items() if words}
+
+    @cached_property
     def base(self) -> str:
         """The name of the base; empty if there is none."""
         return next((v.name for v in self.variants if v.is_base), "")
@@ -67,7 +77,8 @@ class Results:
     def marks(self) -> dict[tuple[str, str], str]:
         """Marks against the base by (variant, measure): + better, − worse (Holm p < 0.05), = equivalent within the margin.
 
-        In brackets where they are about the trained adapters only, not about another training of the same recipe.
+        In brackets where they are about the trained adapters only, not about another training of the same recipe; with °
+        where they are, if no training run fails.
         """
         marks = {(d.b, d.measure): mark_of(d) for d in self.differences if d.a == self.base}
         return {key: mark for key, mark in marks.items() if mark}
@@ -99,7 +110,9 @@ def mark_of(d: Difference) -> str:
         mark = "+" if measure_info(d.measure).better * (d.mean or 0.0) > 0 else "−"
     elif d.is_equivalent:
         mark = "="
-    return mark if d.recipe or not mark else f"({mark})"
+    if not mark or not d.recipe:
+        return mark and f"({mark})"
+    return f"{mark}{IF_NONE_FAILS}" if d.few_runs else mark
 
 
 def average(values: list[float]) -> float | None:

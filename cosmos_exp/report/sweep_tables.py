@@ -6,19 +6,21 @@ from cosmos_exp.config.measures import measure_info, split_main
 from cosmos_exp.report.claims import ClaimsReport, verdict_text
 from cosmos_exp.report.formatting import interval, number, summary_text
 from cosmos_exp.report.references import MARK, MEANINGS
-from cosmos_exp.report.results import NO_SCORES, Results, average
-from cosmos_exp.statistics.comparisons import Difference
+from cosmos_exp.report.results import IF_NONE_FAILS, NO_SCORES, Results, average
+from cosmos_exp.statistics.intervals import SURE_RUNS
 from cosmos_exp.statistics.scores import MeasureSummary
 
 INTERVAL_NOTE = "Mean [95 % interval over scenes and, from three training runs on, over runs]. Prompts with one first frame are one scene."
 MARKS_NOTE = (
     "Marks compare with the base: paired by prompt and noise, Holm's correction over the comparisons of a measure, 5 %. "
     "+ better, − worse, = equivalent within the margin; no mark: inconclusive. "
-    "In brackets: about these trained adapters only, not about another training."
+    "In brackets: about these trained adapters only, not about another training. "
+    f"{IF_NONE_FAILS}: fewer than {SURE_RUNS} training runs, it holds if no training run fails."
 )
 _LATEX_NOTE = (
     r"Mean and 95\,\% t interval over scenes and, from three on, training runs. "
-    r"Marks: paired test against the base, Holm, 5\,\%; in brackets: these trained adapters only."
+    r"Marks: paired test against the base, Holm, 5\,\%; in brackets: these trained adapters only; "
+    r"$^\circ$: few training runs, holds if none fails."
 )
 _LATEX_ARROWS = {1: r" $\uparrow$", -1: r" $\downarrow$", 0: ""}
 
@@ -103,7 +105,7 @@ def latex(results: Results, claims: ClaimsReport | None = None) -> str:
 
 def _latex_cell(results: Results, variant: str, measure: str) -> str:
     text = _latex_summary(results.table[variant][measure], bold=variant in results.best(measure))
-    mark = results.marks.get((variant, measure), "").replace("−", "-")
+    mark = results.marks.get((variant, measure), "").replace("−", "-").replace(IF_NONE_FAILS, r"\circ")
     return text + (f"$^{{{mark}}}$" if mark else "")
 
 
@@ -122,8 +124,8 @@ def _escape(text: str) -> str:
     return text
 
 
-def differences_markdown(differences: list[Difference]) -> str:
-    """All comparisons with their numbers."""
+def differences_markdown(results: Results) -> str:
+    """All comparisons with their numbers; a last column where arms differ in more than what is compared."""
     head = [
         "measure",
         "b − a",
@@ -149,6 +151,9 @@ def differences_markdown(differences: list[Difference]) -> str:
             f"{d.runs[0]}, {d.runs[1]}",
             str(d.left_out),
         ]
-        for d in differences
+        for d in results.differences
     ]
+    if results.untuned:
+        head.append("also different, not tuned")
+        rows = [[*row, results.untuned.get((d.a, d.b), "")] for row, d in zip(rows, results.differences, strict=True)]
     return _markdown_table(head, rows, left=2)

@@ -15,7 +15,7 @@ from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.text import one_line, printable
 
 if TYPE_CHECKING:
-    from cosmos_exp.report.verify import Check
+    from cosmos_exp.report.checks import Check
 
 MOST_FINDINGS = 20  # of one check; the rest is counted
 WIDTH = 150  # columns when the output is not a terminal
@@ -72,3 +72,5 @@ def print_checks(checks: Sequence[Check]) -> None:
             print(f"          {one_line(finding)}")
         if len(check.findings) > MOST_FINDINGS:
             print(f"          and {len(check.findings) - MOST_FINDINGS} more")
+        for note in check.notes:
+            print(f"          not checked: {one_line(note)}")

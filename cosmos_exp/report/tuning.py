@@ -3,15 +3,70 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cosmos_exp.config.measures import measure_info
+from cosmos_exp.config.measures import LIMITS, measure_info
 from cosmos_exp.files import JsonObject
 from cosmos_exp.report.formatting import interval, number
-from cosmos_exp.report.variants import Variant, read_sweep
+from cosmos_exp.report.variants import Run, Variant, read_sweep
+from cosmos_exp.statistics.intervals import scene_scores, summarize
+from cosmos_exp.statistics.scores import ScoreRow
+from cosmos_exp.statistics.selection import choose_point
 
 VALIDATION = "validation_loss"
 RATE = "training.learning_rate"
+
+
+@dataclass(frozen=True)
+class PointScore:
+    """The score of a set of values over its tuning runs.
+
+    score: mean over the runs and the selection scenes (or validation clips); None if a run has none.
+    low, high: its 95 % interval; None for the validation loss and for one scene.
+    n: scenes, or training runs of the validation loss.
+    missing: videos without a score; they are left out of the mean.
+    scenes: mean score of each scene; empty for the validation loss.
+    """
+
+    score: float | None
+    low: float | None
+    high: float | None
+    n: int
+    missing: int
+    scenes: dict[str, float]
+
+    @property
+    def compared(self) -> dict[str, float]:
+        """What the choice compares: the scenes' scores, or the validation loss alone."""
+        return {} if self.score is None else self.scenes or {"": self.score}
+
+
+def point_score(runs: Sequence[Run], by: str) -> PointScore:
+    """The score of the tuning runs of one point."""
+    if by == VALIDATION:
+        losses = [r.metrics.get("training", {}).get(VALIDATION) for r in runs]
+        known = [float(x) for x in losses if x is not None and math.isfinite(x)]
+        mean = sum(known) / len(known) if known and len(known) == len(runs) else None
+        return PointScore(mean, None, None, len(known), 0, {})
+    scenes = {sample: scene for r in runs for sample, scene in r.scenes.items()}
+    rows: list[ScoreRow] = [
+        {**row, "run_seed": k} for k, r in enumerate(runs) for row in r.scores if row["measure"] == by
+    ]
+    if not rows:
+        return PointScore(None, None, None, 0, 0, {})
+    s = summarize(rows, scenes, LIMITS)[by]
+    return PointScore(s["mean"], s["ci_low"], s["ci_high"], s["n"], s["missing"], scene_scores(rows, scenes))
+
+
+def chosen_point(points: Sequence[PointScore], by: str, rule: str) -> int | None:
+    """The index of the point that the rule chooses; None if no point has a score."""
+    return choose_point([p.compared for p in points], better_of(by), rule)
+
+
+def better_of(by: str) -> int:
+    """1 if higher is better in what a tuning is chosen by, -1 if lower is better."""
+    return -1 if by == VALIDATION else measure_info(by).better
 
 
 @dataclass(frozen=True)
@@ -34,9 +89,8 @@ class Tuning:
     @property
     def heading(self) -> str:
         """What the points show, with its better direction."""
-        better = -1 if self.by == VALIDATION else measure_info(self.by).better
         where = "on the validation clips" if self.by == VALIDATION else "on the selection prompts"
-        return f"{self.by} {where} ({'higher' if better > 0 else 'lower'} is better)"
+        return f"{self.by} {where} ({'higher' if better_of(self.by) > 0 else 'lower'} is better)"
 
 
 def tunings(variants: list[Variant]) -> list[Tuning]:

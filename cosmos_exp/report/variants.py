@@ -13,8 +13,11 @@ import yaml
 
 from cosmos_exp.config.hashing import with_added_keys
 from cosmos_exp.config.measures import MEASURES
+from cosmos_exp.config.record import load_config
+from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import JsonObject
+from cosmos_exp.files import JsonObject, read_json_lines
+from cosmos_exp.report.copies import mark_copies
 from cosmos_exp.run_folder import SWEEP_FILE, RunFolder
 from cosmos_exp.statistics.cells import VideoKey
 from cosmos_exp.statistics.scores import ScoreRow, read_scores
@@ -23,13 +26,22 @@ from cosmos_exp.text import plain_json
 
 @dataclass
 class Run:
-    """One run folder, each file read once."""
+    """One run folder, each file read once.
+
+    copy_of: the run of the same variant whose training it repeats, and what shows it; such a run does not count.
+    """
 
     folder: RunFolder
+    copy_of: tuple[Run, str] | None = None
 
     @cached_property
     def config(self) -> JsonObject:
         return plain_json(yaml.safe_load(self.folder.config.read_text(encoding="utf-8"))) or {}
+
+    @cached_property
+    def settings(self) -> Config:
+        """The configuration, checked."""
+        return load_config(self.folder.config)
 
     @cached_property
     def manifest(self) -> JsonObject:
@@ -52,17 +64,39 @@ class Run:
         """The scene of each prompt: prompts with the same first frame have the same one. Empty for old run folders."""
         return self.manifest.get("data", {}).get("scenes") or {}
 
+    @cached_property
+    def losses(self) -> list[object]:
+        """The loss of each step of the training log."""
+        return [row.get("loss") for row in read_json_lines(self.folder.train_log)]
+
+    @property
+    def video_hashes(self) -> dict[str, str]:
+        """The recorded hash of each generated video by its name; empty for old run folders."""
+        found = self.manifest.get("evaluated", {}).get("videos", {})
+        return {name: digest for name, digest in found.items() if name.startswith("videos/")}
+
+    @property
+    def training_identity(self) -> str:
+        """Fingerprint of all that decides the adapter, with the training seed."""
+        groups = ("adapter", "model", "data", "training", "approximate")
+        return fingerprint([self.seed, *(with_added_keys(k, self.config.get(k) or {}) for k in groups)])
+
     def references(self, kind: str) -> list[ScoreRow]:
         """The scores of the run's references of a kind, real or frozen."""
         return read_scores(self.folder.reference_scores(kind))
 
     @property
-    def done(self) -> bool:
+    def finished(self) -> bool:
         return self.status.get("state") == "done"
 
     @property
     def seed(self) -> int:
         return int(self.config.get("seed", 0))
+
+    @property
+    def is_tuning(self) -> bool:
+        """Whether the run has no test videos: it belongs to the first phase of a sweep."""
+        return (self.config.get("generation") or {}).get("split", "test") != "test"
 
     @property
     def adapter(self) -> JsonObject:
@@ -105,7 +139,8 @@ class Variant:
 
     @property
     def done(self) -> list[Run]:
-        return [r for r in self.runs if r.done]
+        """The finished runs that count: each training once."""
+        return [r for r in self.runs if r.finished and r.copy_of is None]
 
     def rows(self) -> list[ScoreRow]:
         """All scores of the finished runs, with the training seed of the run."""
@@ -186,6 +221,8 @@ def group_runs(folders: list[RunFolder]) -> list[Variant]:
     taken: dict[str, int] = {}
     for variant in found.values():
         variant.runs.sort(key=lambda r: (r.seed, str(r.folder.path)))
+        if len(variant.runs) > 1 and not variant.is_base:
+            mark_copies(variant.runs)
         taken[variant.name] = taken.get(variant.name, 0) + 1
         if taken[variant.name] > 1:
             path = variant.runs[0].folder.path

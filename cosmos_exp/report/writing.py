@@ -8,10 +8,12 @@ from pathlib import Path
 
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import atomic_path, write_text
+from cosmos_exp.provenance import now
 from cosmos_exp.report.claims import ALL_EXPLORATORY, EXPLORATORY, ClaimsReport, claims_report
 from cosmos_exp.report.conclusions import cautions, conclusions
+from cosmos_exp.report.margins import margin_notes, margins_of, parse_margins
 from cosmos_exp.report.numbers import report_numbers
-from cosmos_exp.report.pairs import check_comparable, differences, margins_of, parse_margins
+from cosmos_exp.report.pairs import check_comparable, differences
 from cosmos_exp.report.results import Results
 from cosmos_exp.report.sweep_tables import claims_markdown, differences_markdown, latex, markdown
 from cosmos_exp.report.tables import notes, run_row, scores_csv
@@ -62,8 +64,12 @@ class Content:
     texts: dict[str, str]
 
 
-def report_content(folder: Path, title: str, margins: list[str]) -> Content:
+def report_content(folder: Path, title: str, margins: list[str], margins_at: str | None = None) -> Content:
     """The content of the report of all runs at or below `folder`.
+
+    Args:
+        margins: As in `write_report`.
+        margins_at: When they were given, UTC; None: now.
 
     Raises:
         UserError: as `write_report`.
@@ -76,10 +82,13 @@ def report_content(folder: Path, title: str, margins: list[str]) -> Content:
         said.append(f"No differences are reported: {not_compared}")
     said += tuning_notes(variants, tunings(variants))
     said += cautions(variants, found)
+    margins_at = (margins_at or now()) if margins else None
+    said += margin_notes(variants, margins, margins_at)
     results = Results(title, variants, found, said, comparable=not not_compared)
     said += results.warnings.values()
-    claims = claims_report(folder, variants)
+    claims = claims_report(folder, variants, parse_margins(margins, margins_of(variants)))
     numbers = report_numbers(results, claims, folder, margins)
+    numbers |= {"margins_at": margins_at} if margins_at else {}
     texts = {
         "report.md": plain_markdown(_markdown(results, claims)),
         "table.tex": printable(latex(results, claims)),
@@ -137,7 +146,7 @@ def _markdown(results: Results, claims: ClaimsReport | None) -> str:
             parts += [f"## {EXPLORATORY}\n", _bullets(conclusions(results, claims.pairs))]
         else:
             parts += ["## Conclusions\n", f"{ALL_EXPLORATORY}\n", _bullets(conclusions(results))]
-        parts += ["## All comparisons\n", differences_markdown(results.differences)]
+        parts += ["## All comparisons\n", differences_markdown(results)]
     for tuning in tunings(results.variants):
         parts += ["## Tuning\n", f"{tuning.heading[0].upper()}{tuning.heading[1:]}.\n", tuning_markdown(tuning)]
     return "\n".join([*parts, "## Notes\n", _bullets(results.notes)])

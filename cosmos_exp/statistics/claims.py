@@ -83,6 +83,11 @@ class ClaimResult:
         return self.difference is not None and self.difference.recipe
 
     @property
+    def few_runs(self) -> int | None:
+        """Training runs per adapter, if a verdict about the recipes rests on few: it holds if no run fails."""
+        return self.difference.few_runs if self.difference else None
+
+    @property
     def obstacle(self) -> str | None:
         """Why a significant test of the claim does not confirm it; None if nothing stands against it."""
         d, claim = self.difference, self.claim

@@ -11,7 +11,7 @@ from scipy import special
 
 from cosmos_exp.statistics.cells import PairedCells, Scenes, Scores, paired_cells
 from cosmos_exp.statistics.crossed import LEVEL, NO_SPREAD, Estimate, estimate
-from cosmos_exp.statistics.intervals import MIN_RUNS
+from cosmos_exp.statistics.intervals import MIN_RUNS, SURE_RUNS
 
 # Scenes that equivalence needs. With 23, a failure in one scene of eight is seen at least once with 95 % (0.875^23 < 0.05);
 # with fewer, scores that are equal in all scenes do not show that the adapters are.
@@ -59,6 +59,12 @@ class Difference:
     runs: tuple[int, int] = (1, 1)
     recipe: bool = False
     repeatability: float | None = None
+
+    @property
+    def few_runs(self) -> int | None:
+        """Training runs per adapter, if a statement about the recipes rests on fewer than SURE_RUNS: it holds if none fails."""
+        trained = [runs for runs in self.runs if runs >= MIN_RUNS]  # the base is not trained, it has one
+        return min(trained) if self.recipe and trained and min(trained) < SURE_RUNS else None
 
     @property
     def is_different(self) -> bool:

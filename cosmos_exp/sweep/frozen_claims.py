@@ -38,6 +38,7 @@ class FrozenPlan:
 
     Attributes:
         prompts: Text of each test prompt by its name; None if the data decide them later (held-out clips, a download).
+        scenes: The scene of each test prompt: prompts that share a first frame have the same one. None as `prompts`.
         measures: Direction and unit of the claimed measures.
         tuning: How each arm's own values are chosen (the keys of `sweep.tune`); empty for a sweep without tuning.
     """
@@ -46,6 +47,7 @@ class FrozenPlan:
     margins: dict[str, float]
     measures: dict[str, JsonObject]
     prompts: dict[str, str] | None
+    scenes: dict[str, str] | None
     generation_seeds: list[int]
     arms: dict[str, FrozenArm]
     tuning: JsonObject
@@ -64,13 +66,15 @@ def frozen_plan(claims: Sequence[str], arms: Mapping[str, ArmPlan], tune: Tune |
     parsed = check_claims(claims, list(arms))
     first = next(iter(arms.values()))[0]
     tuning = asdict(tune) if tune and tune.grid else {}
+    prompts, by_scene = prompts_of(first) if parsed else (None, None)
     return FrozenPlan(
         claims=[c.text for c in parsed],
         margins=dict(first.margins),
         measures={
             c.measure: {"better": measure_info(c.measure).better, "unit": measure_info(c.measure).unit} for c in parsed
         },
-        prompts=prompts_of(first) if parsed else None,
+        prompts=prompts,
+        scenes=by_scene,
         generation_seeds=list(first.generation.seeds),
         arms={
             name: FrozenArm(list(seeds), arm_hash(config, list(tuning.get("grid", {}))))
@@ -137,8 +141,10 @@ def arms_of(runs: Sequence[SweepRun]) -> dict[str, ArmPlan]:
     return dict(found)
 
 
-def prompts_of(config: Config) -> dict[str, str] | None:
-    """Text of each test prompt by its name, from the folder of test pairs; nothing is downloaded.
+def prompts_of(config: Config) -> tuple[dict[str, str] | None, dict[str, str] | None]:
+    """Text and scene of each test prompt by its name, from the folder of test pairs; nothing is downloaded.
+
+    None and None if the data decide them later.
 
     Raises:
         UserError: a setting names data that do not exist.
@@ -146,16 +152,18 @@ def prompts_of(config: Config) -> dict[str, str] | None:
     from cosmos_exp.data.dataset import SELECTION, split_pairs
     from cosmos_exp.data.location import ensure_data, find_data
     from cosmos_exp.data.readers.pairs import read_test_pairs
+    from cosmos_exp.data.scenes import scenes
 
     if find_data(config).path is None and not config.data.builder:
-        return None
+        return None, None
     _, tests = ensure_data(config)
     if tests is None:
-        return None
+        return None, None
     pairs = read_test_pairs(tests, [])
     apart = read_test_pairs(tests / SELECTION, []) if (tests / SELECTION).is_dir() else []
     pairs, _ = split_pairs(pairs, apart, config, tests)
-    return {p.name: p.prompt for p in pairs[: config.generation.max_prompts]}
+    pairs = pairs[: config.generation.max_prompts]
+    return {p.name: p.prompt for p in pairs}, scenes(pairs, {})
 
 
 def freeze_claims(sweep_folder: Path, plan: FrozenPlan) -> str | None:
@@ -179,7 +187,9 @@ def freeze_claims(sweep_folder: Path, plan: FrozenPlan) -> str | None:
         )
     scored = has_test_scores(sweep_folder)
     if old and None in (old.content["prompts"], plan.prompts) and (scored or plan.prompts is None):
-        content["prompts"] = old.content["prompts"]  # data that came, or went, later are no change of the plan
+        content |= {k: old.content.get(k) for k in ("prompts", "scenes")}  # data that came, or went, later: no change
+    if old and "scenes" not in old.content and scored:
+        content.pop("scenes")  # an older version did not freeze them
     if (not old and not plan.claims) or (old and old.content == content):
         return None
     history = old.versions if old else []

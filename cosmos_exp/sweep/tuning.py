@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cosmos_exp.config.measures import LIMITS, measure_info
-from cosmos_exp.config.schema import Tune
 from cosmos_exp.files import JsonObject, write_json
-from cosmos_exp.run_folder import SWEEP_FILE, RunFolder
-from cosmos_exp.statistics.intervals import scene_scores, summarize
-from cosmos_exp.statistics.scores import ScoreRow, read_scores
-from cosmos_exp.statistics.selection import choose_point
+from cosmos_exp.report.tuning import PointScore, chosen_point, point_score
+from cosmos_exp.report.variants import Run
+from cosmos_exp.run_folder import SWEEP_FILE
 from cosmos_exp.sweep.expanding import SweepRun
-from cosmos_exp.sweep.plan import VALIDATION, SweepPlan, TuningRun, Values
+from cosmos_exp.sweep.plan import SweepPlan, TuningRun, Values
 
 
 @dataclass(frozen=True)
 class Point:
     """One set of values of an arm in the tuning.
 
-    score: mean over the tuning runs and the selection scenes (or validation clips); None if a run has none.
-    low, high: its 95 % interval; None for the validation loss and for one scene.
-    n: scenes, or training runs of the validation loss.
-    missing: videos without a score; they are left out of the mean.
-    scenes: mean score of each scene; empty for the validation loss.
+    scored: of its finished runs.
     runs: their folders, relative to the sweep's.
     """
 
     values: JsonObject
-    score: float | None
-    low: float | None
-    high: float | None
-    n: int
-    missing: int
-    scenes: dict[str, float]
+    scored: PointScore
     runs: list[str]
+
+    def as_json(self) -> JsonObject:
+        """Its entry in sweep.json."""
+        return {"values": self.values, **asdict(self.scored), "runs": self.runs}
 
 
 @dataclass(frozen=True)
@@ -53,6 +44,11 @@ class Choice:
     chosen: JsonObject | None
     edges: list[str]
 
+    def as_json(self) -> JsonObject:
+        """Its entry in sweep.json."""
+        points = [p.as_json() for p in self.points]
+        return {"arm": self.arm, "points": points, "chosen": self.chosen, "edges": self.edges}
+
 
 def choose(plan: SweepPlan) -> dict[str, Choice]:
     """The choice of each tuned arm. An arm is decided when all its tuning runs are done."""
@@ -63,56 +59,18 @@ def choose(plan: SweepPlan) -> dict[str, Choice]:
         for one in own:
             groups.setdefault(repr(one.values), []).append(one)
         points = [_point(group, plan) for group in groups.values()]
-        chosen = _best(points, plan.sweep.tune) if all(t.run.state() == "done" for t in own) else None
+        done = all(t.run.state() == "done" for t in own)
+        index = chosen_point([p.scored for p in points], plan.sweep.tune.by, plan.sweep.tune.rule) if done else None
+        chosen = None if index is None else points[index].values
         edges = [k for k in plan.sweep.tune.grid if chosen and _at_edge(chosen[k], plan.sweep.tune.grid[k])]
         found[arm] = Choice(arm, points, chosen, edges)
     return found
 
 
 def _point(group: list[TuningRun], plan: SweepPlan) -> Point:
-    folders = [t.run.folder for t in group]
-    names = [str(f.path.relative_to(plan.folder)) for f in folders]
-    done = [f for t, f in zip(group, folders, strict=True) if t.run.state() == "done"]
-    by = plan.sweep.tune.by
-    scored = _validation(done) if by == VALIDATION else _measured(done, by)
-    return Point(dict(group[0].values), *scored, names)
-
-
-# mean, interval, n, missing, scenes
-Scored = tuple[float | None, float | None, float | None, int, int, dict[str, float]]
-
-
-def _validation(folders: list[RunFolder]) -> Scored:
-    losses = [f.read(f.metrics).get("training", {}).get("validation_loss") for f in folders]
-    known = [float(x) for x in losses if x is not None and math.isfinite(x)]
-    return (sum(known) / len(known) if known and len(known) == len(folders) else None), None, None, len(known), 0, {}
-
-
-def _measured(folders: list[RunFolder], measure: str) -> Scored:
-    scenes: dict[str, str] = {}
-    rows: list[ScoreRow] = []
-    for index, folder in enumerate(folders):
-        scenes |= folder.manifest.get("data", {}).get("scenes") or {}
-        rows += [{**r, "run_seed": index} for r in read_scores(folder.scores) if r["measure"] == measure]
-    summary = summarize(rows, scenes, LIMITS).get(measure)
-    if summary is None:
-        return None, None, None, 0, 0, {}
-    return (
-        summary["mean"],
-        summary["ci_low"],
-        summary["ci_high"],
-        summary["n"],
-        summary["missing"],
-        scene_scores(rows, scenes),
-    )
-
-
-def _best(points: list[Point], tune: Tune) -> JsonObject | None:
-    """The values of the chosen point."""
-    better = -1 if tune.by == VALIDATION else measure_info(tune.by).better
-    whole = [{} if p.score is None else p.scenes or {"": p.score} for p in points]
-    index = choose_point(whole, better, tune.rule)
-    return None if index is None else points[index].values
+    names = [str(t.run.folder.path.relative_to(plan.folder)) for t in group]
+    done = [Run(t.run.folder) for t in group if t.run.state() == "done"]
+    return Point(dict(group[0].values), point_score(done, plan.sweep.tune.by), names)
 
 
 def _at_edge(value: object, tried: Sequence[object]) -> bool:
@@ -142,7 +100,7 @@ def write_record(plan: SweepPlan, choices: Mapping[str, Choice], tests: Mapping[
         )
     content: JsonObject = {"arms": arms, "seeds": list(plan.sweep.seeds), "claims": list(plan.sweep.claims)}
     if tune.grid:
-        content["tuning"] = {**asdict(tune), "choices": [asdict(c) for c in choices.values()]}
+        content["tuning"] = {**asdict(tune), "choices": [c.as_json() for c in choices.values()]}
     file = plan.folder / SWEEP_FILE
     write_json(file, content)
     return file

@@ -1,4 +1,4 @@
-"""Hashes of what was scored, in the manifest: `cosmos-exp report --verify` checks scores and videos against them."""
+"""Hashes of what was trained and scored, in the manifest: `cosmos-exp report --verify` checks the files against them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,18 @@ from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.scores import read_scores
 
 
+def record_training(folder: RunFolder) -> None:
+    """Record the hash of the adapter and of the logs at the end of the training."""
+    files = (folder.adapter_file, folder.train_log, folder.validation_log)
+    folder.update_manifest(trained={"files": {folder.name_of(p): file_sha256(p) for p in files if p.is_file()}})
+
+
 def record_videos(context: RunContext, sets: Mapping[Path, Sequence[ScoredVideo]], probes: Iterable[Path]) -> None:
     """Record the hash of each video before it gets its first score.
 
     A video that has a score keeps the hash that it had then, so a video that is replaced later does not fit. Videos that
-    an older version scored have no hash. A score file that was changed after the stage had ended is recorded, too.
+    an older version scored have no hash. Recorded, too: a score file that was changed after the stage had ended, the margins
+    at the first score, and when the run was scored again under other settings.
 
     Args:
         sets: The videos by the file of their scores.
@@ -30,28 +37,29 @@ def record_videos(context: RunContext, sets: Mapping[Path, Sequence[ScoredVideo]
     scored = _scored(sets, folder)
     videos: dict[str, str] = {}
     for path in dict.fromkeys([*_files(sets), *probes]):
-        name = _name(folder, path)
+        name = folder.name_of(path)
         if path not in scored and path.is_file():
             videos[name] = file_sha256(path)
         elif name in before.get("videos", {}):
             videos[name] = before["videos"][name]
-    files = [_name(folder, path) for path in sets if path.is_file()]
+    files = [folder.name_of(path) for path in sets if path.is_file()]
     edited = {name: when for name, when in before.get("edited", {}).items() if name in files}
     if folder.stage_done("evaluate", stage_hash(context.config, "evaluate")):
         known = before.get("scores", {})
         changed = [n for n in files if n in known and file_sha256(folder.path / n) != known[n]]
         edited |= {name: now() for name in changed}
-    folder.update_manifest(evaluated={"videos": videos, "edited": edited})
+    found: dict[str, object] = {"videos": videos, "edited": edited}
+    if not scored and "margins" not in before:
+        found["margins"] = {"values": dict(context.config.margins), "time": now()}
+    again = {p.name: now() for path in sets for p in path.parent.glob(f"{path.stem}-*{path.suffix}")}
+    if again:
+        found["again"] = again | before.get("again", {})
+    folder.update_manifest(evaluated=found)
 
 
 def record_scores(folder: RunFolder, files: Iterable[Path]) -> None:
     """Record the hash of each score file that exists."""
-    folder.update_manifest(evaluated={"scores": {_name(folder, p): file_sha256(p) for p in files if p.is_file()}})
-
-
-def _name(folder: RunFolder, path: Path) -> str:
-    """The path inside the run folder."""
-    return path.relative_to(folder.path).as_posix()
+    folder.update_manifest(evaluated={"scores": {folder.name_of(p): file_sha256(p) for p in files if p.is_file()}})
 
 
 def _files(sets: Mapping[Path, Sequence[ScoredVideo]]) -> list[Path]:

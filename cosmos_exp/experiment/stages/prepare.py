@@ -10,11 +10,12 @@ from cosmos_exp.config.paths import cache_root
 from cosmos_exp.data.cache import RunCache
 from cosmos_exp.data.dataset import Dataset, load_dataset
 from cosmos_exp.data.pair_frames import has_recording
-from cosmos_exp.data.swaps import scenes
+from cosmos_exp.data.scenes import scenes
 from cosmos_exp.data.windows import window_starts
 from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.stages.common import dtype_of, free_memory, progress, recorded_stage
 from cosmos_exp.experiment.stages.tasks import probe_pairs
+from cosmos_exp.files import json_sha256
 from cosmos_exp.world.encoders import Encoders
 from cosmos_exp.world.model_folder import ModelFolder, ensure_model
 from cosmos_exp.world.pipeline import negative_prompt
@@ -89,6 +90,7 @@ def _record_inputs(context: RunContext, dataset: Dataset, model: ModelFolder, fi
         print(line)
     if model.random:
         print("random base weights: the numbers of this run only show that the pipeline runs")
+    by_scene = scenes(dataset.pairs, dataset.held_out, config.data.recordings)
     folder.update_manifest(
         data_fingerprint=dataset.fingerprint,
         data={
@@ -97,7 +99,8 @@ def _record_inputs(context: RunContext, dataset: Dataset, model: ModelFolder, fi
             "test": dataset.test,
             "selection": dataset.selection,
             "generated": config.generation.split,
-            "scenes": scenes(dataset.pairs, dataset.held_out),
+            "scenes": by_scene,
+            "scenes_sha256": json_sha256(by_scene),
             "recorded": [p.name for p in dataset.pairs if has_recording(p)],
             "left_out": dataset.left_out,
             "notes": dataset.notes,

@@ -13,6 +13,7 @@ from cosmos_exp.config.hashing import own_keys, stage_hash
 from cosmos_exp.config.layers import adapted_layers, layer_ranks
 from cosmos_exp.config.schema import Config
 from cosmos_exp.experiment.stages.common import dtype_of, free_memory, recorded_stage
+from cosmos_exp.experiment.stages.evaluated import record_training
 from cosmos_exp.experiment.stages.prepare import Inputs
 from cosmos_exp.files import JsonObject, file_sha256, write_json
 from cosmos_exp.training.log import Mirror
@@ -51,6 +52,7 @@ def train(context: RunContext, inputs: Inputs, mirror: Mirror) -> None:
             file = save_adapter(transformer, folder.adapter, _trained_on(context, inputs))
             summary["adapter_mib"] = round(file.stat().st_size / 2**20, 3)
             write_json(folder.metrics, folder.read(folder.metrics) | {"training": summary})
+            record_training(folder)
         del trainer, transformer
         inputs.encoders = None
         free_memory()
@@ -67,6 +69,7 @@ def _truncate(context: RunContext, inputs: Inputs) -> None:
             file = truncate_adapter(source, folder.adapter, config.adapter.rank, _trained_on(context, inputs))
             summary = {"adapter_mib": round(file.stat().st_size / 2**20, 3), "truncated_from": file_sha256(source)}
             write_json(folder.metrics, folder.read(folder.metrics) | {"training": summary})
+            record_training(folder)
 
 
 def _trainer(context: RunContext, inputs: Inputs, mirror: Mirror) -> tuple[Trainer, CosmosTransformer3DModel]:
