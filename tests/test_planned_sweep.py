@@ -21,6 +21,7 @@ from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.selection import choose_point
 from cosmos_exp.sweep.plan import read_plan, truncated_alpha, word
 from cosmos_exp.sweep.planned import planned_runs
+from cosmos_exp.sweep.running_elsewhere import run_unfinished
 from cosmos_exp.sweep.tuning import write_record
 
 TEXT = """
@@ -267,6 +268,29 @@ sweep:
 """
 
 
+def test_a_run_that_a_killed_sweep_still_holds_is_resumed_by_the_same_command(plan_of, capsys, monkeypatch):
+    """A killed sweep's run has a minute to write its checkpoint. Resumed meanwhile, it would be left for a third call."""
+    runs = [t.run for t in plan_of().tuning[:2]]
+    held, other = runs
+    held.folder.path.mkdir(parents=True)
+    held.folder.set_status("interrupted", "train")  # it says so before it lets go of the folder
+    lock, started = held.folder.lock(), []
+
+    def start(runs, missing):
+        started.append([r.name for r in missing])
+        for run in missing:
+            run.folder.set_status("done", "record")
+            run.folder.update_manifest(stages={"evaluate": {"config_hash": stage_hash(run.config, "evaluate")}})
+
+    assert held.state() == "running"
+    monkeypatch.setattr("cosmos_exp.sweep.running_elsewhere.time.sleep", lambda seconds: lock.release())
+    run_unfinished(lambda: runs, start)
+    assert started == [[other.name], [held.name]]
+    assert f"{held.name}: held by another process" in capsys.readouterr().out
+    run_unfinished(lambda: runs, start)
+    assert len(started) == 2
+
+
 def test_both_phases_of_a_killed_sweep_are_finished_by_the_same_command(start, cli, tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.yaml").write_text(RUNNING)
     sweep, log = tmp_path / "outputs" / "sweeps" / "mine", tmp_path / "log.txt"
@@ -278,7 +302,6 @@ def test_both_phases_of_a_killed_sweep_are_finished_by_the_same_command(start, c
     wait_until(lambda: len(read_json_lines(second.train_log)) >= 3 or child.poll() is not None)
     child.kill()
     assert child.wait(60) == -signal.SIGKILL
-    wait_until(lambda: not second.is_locked())
     assert not (sweep / "base").exists()  # tested after the tuning only
 
     monkeypatch.chdir(tmp_path)
@@ -303,3 +326,4 @@ def test_both_phases_of_a_killed_sweep_are_finished_by_the_same_command(start, c
     assert "## Tuning" in text
     assert "Each arm has its own training.learning_rate, chosen by word_side on the selection prompts" in text
     assert (sweep / "figures" / "tuning.png").is_file()
+    assert cli("report", sweep, "--verify") == 0, capsys.readouterr().out

@@ -55,14 +55,17 @@ def run(args: argparse.Namespace) -> int:
         return show(runs)
     from cosmos_exp.sweep.frozen_claims import freeze_product
     from cosmos_exp.sweep.running import run_missing
+    from cosmos_exp.sweep.running_elsewhere import run_unfinished
 
     say(freeze_product(runs))
     if not missing:
         show(runs)
-        return report(runs)
+
+    def start(runs: list[SweepRun], missing: list[SweepRun]) -> None:
+        run_missing(name, folder, args.overrides, runs, missing)
 
     try:
-        run_missing(name, folder, args.overrides, runs, missing)
+        run_unfinished(lambda: runs, start)
     except KeyboardInterrupt:
         return interrupted()
     return report(runs)

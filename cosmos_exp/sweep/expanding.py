@@ -29,9 +29,14 @@ class SweepRun:
     config: Config
 
     def state(self) -> str:
-        """done, failed, interrupted, running or missing; `to evaluate` if only later stages have changed."""
+        """done, failed, interrupted, running or missing; `to evaluate` if only later stages have changed.
+
+        A folder that a process holds is running, whatever its status says: it may be about to write one.
+        """
         state = str(self.folder.status.get("state", "missing"))
-        if state == "running" and not self.folder.is_locked():
+        if state != "done" and self.folder.is_locked():
+            return "running"
+        if state == "running":
             return "interrupted"
         if state == "done" and not self.folder.stage_done("evaluate", stage_hash(self.config, "evaluate")):
             return "to evaluate"

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from cosmos_exp.sweep.expanding import SweepRun
 from cosmos_exp.sweep.plan import SweepPlan
+from cosmos_exp.sweep.running_elsewhere import Start, run_unfinished
 from cosmos_exp.sweep.tuning import Choice, choose, decided, write_record
+
+Phase = Callable[[SweepPlan, "PlannedRuns"], list[SweepRun]]
 
 
 @dataclass(frozen=True)
@@ -37,19 +40,20 @@ def planned_runs(plan: SweepPlan) -> PlannedRuns:
     return PlannedRuns(choices, [t.run for t in plan.tuning], tests, waiting)
 
 
-def run_phases(plan: SweepPlan, start: Callable[[list[SweepRun], list[SweepRun]], None]) -> PlannedRuns:
+def run_phases(plan: SweepPlan, start: Start) -> PlannedRuns:
     """Run what is missing or failed, phase by phase, and record the sweep after each.
 
     Args:
         start: runs the missing ones (second argument) of a phase's runs.
     """
     for phase in (_tuning, _trained, _truncated):
-        now = planned_runs(plan)
-        write_record(plan, now.choices, now.tests)
-        runs = phase(plan, now)
-        missing = [r for r in runs if r.state() not in ("done", "running")]
-        if missing:
-            start(runs, missing)
+
+        def runs_of(phase: Phase = phase) -> list[SweepRun]:
+            now = planned_runs(plan)
+            write_record(plan, now.choices, now.tests)
+            return phase(plan, now)
+
+        run_unfinished(runs_of, start)
     now = planned_runs(plan)
     write_record(plan, now.choices, now.tests)
     return now
