@@ -23,6 +23,7 @@ from train_step import COMMON, MODELS, Ours
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.distributed import Processes
+from cosmos_exp.experiment.preflight import check_inputs
 from cosmos_exp.experiment.process_group import run_several
 from cosmos_exp.experiment.stages.prepare import prepare
 from cosmos_exp.run_folder import RunFolder
@@ -79,6 +80,7 @@ def main() -> int:
     args = parser.parse_args()
     size = [f"training.global_batch_size={args.batch}", "hardware.samples_per_forward=1", "training.epochs=1000"]
     words = [*COMMON, *MODELS[args.model], "hardware=cpu", *size, f"hardware.num_processes={PROCESSES}"]
+    check_inputs(compose_config(words))  # as a run's launching process: writes the model and the data
     with tempfile.TemporaryDirectory() as folder:
         job = (words, folder, args.repeats)
         codes = run_several("exactness:worker", [job] * PROCESSES, [{"OMP_NUM_THREADS": "1"}] * PROCESSES)
