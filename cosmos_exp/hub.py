@@ -112,7 +112,7 @@ def find_folder(source: str | None, revision: str | None, key: str) -> Location:
         return locate_repository(source, revision, "model")
     folder = Path(source).expanduser()
     if not folder.is_dir():
-        raise UserError(f"{key}={source}: no such folder")
+        raise UserError(f"{key}={source}: no such folder. Give one that exists.")
     return Location(folder, str(folder))
 
 

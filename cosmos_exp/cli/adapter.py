@@ -100,7 +100,9 @@ def truncate(args: argparse.Namespace) -> int:
 
     ranks, energies = _numbers("--rank", args.rank, int), _numbers("--energy", args.energy, float)
     if not ranks and not energies:
-        raise UserError("give the ranks, e.g. --rank 2,4,8, or the energy to keep, e.g. --energy 0.95")
+        raise UserError(
+            "--rank, --energy: neither is given. Give the ranks (--rank 2,4,8) or the energy to keep (--energy 0.95)."
+        )
     file = find_adapter(Path(args.source).expanduser())
     header = read_header(file, args.alpha)
     for rank in ranks:  # all before the first is written
@@ -192,4 +194,6 @@ def _numbers(option: str, text: str | None, kind: type) -> list:
     try:
         return list(dict.fromkeys(kind(w) for w in text.split(","))) if text else []
     except ValueError as error:
-        raise UserError(f"{option} {text}: not numbers separated by commas") from error
+        raise UserError(
+            f"{option} {text}: not numbers separated by commas. Write e.g. --rank 2,4,8 or --energy 0.9,0.95."
+        ) from error

@@ -16,5 +16,5 @@ def existing_files(names: list[str]) -> list[Path]:
     paths = [Path(n).expanduser() for n in names]
     missing = [str(p) for p in paths if not p.is_file()]
     if missing:
-        raise UserError(f"no such file: {', '.join(missing)}")
+        raise UserError(f"{', '.join(missing)}: no such file. Check the path.")
     return paths

@@ -23,7 +23,7 @@ def check(args: argparse.Namespace) -> int:
 
     folder = Path(args.dir).expanduser()
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
+        raise UserError(f"{folder}: no such folder. Give the folder of your videos.")
     model, *after = [w.removeprefix("model=") for w in args.model or [""]]
     overrides = [*args.overrides, *after, *(args.write_hashes or [])]
     group = [] if any(o.startswith("data=") for o in overrides) else [f"data={guess_reader(folder)}"]

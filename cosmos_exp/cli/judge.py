@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     paths = existing_files(args.videos)
     rubrics = [r for r in map(load_rubric, config.judge.rubrics) if args.prompt or not r.needs_instruction]
     if not rubrics:
-        raise UserError("every rubric needs the instruction; give it with --prompt")
+        raise UserError("--prompt: not given, and every rubric needs the instruction. Give it with --prompt TEXT.")
     judge = load(config)
     questions = [Question(p, r, args.prompt) for p in paths for r in rubrics]
     cache = None if args.no_cache else cache_root(config) / "judged"
@@ -140,7 +140,7 @@ def load(config: Config) -> Judge:
     cuda = torch.cuda.is_available()
     loaded = load_judge(config.judge, torch.device("cuda" if cuda else "cpu"), "bf16" if cuda else "no", config.seed)
     if loaded is None:
-        raise UserError("--judge none gives no scores; choose another judge")
+        raise UserError("--judge none: gives no scores. Choose rules, reason2_2b, reason2_8b or server.")
     return loaded
 
 

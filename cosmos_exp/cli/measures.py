@@ -148,7 +148,7 @@ def _thinned(fault: Fault, most: int | None) -> Fault:
     if most is None or len(fault.doses) <= most:
         return fault
     if most < 1:
-        raise UserError(f"--doses {most}: at least 1")
+        raise UserError(f"--doses {most}: must be at least 1. Leave it out to use all doses.")
     last = len(fault.doses) - 1
     kept = [last - round(i * last / max(most - 1, 1)) for i in range(most)]
     return replace(fault, doses=tuple(fault.doses[i] for i in sorted(kept)))

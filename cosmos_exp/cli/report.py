@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError("--margin: a report is verified with the margins that it was written with. Leave it out.")
         return verify(folder, out, not args.without_videos)
     if args.without_videos:
-        raise UserError("--without-videos: belongs to --verify")
+        raise UserError("--without-videos: belongs to --verify. Add --verify, or leave it out.")
     from cosmos_exp.report.writing import write_report
 
     report = write_report(folder, out, args.margin or [])

@@ -181,7 +181,9 @@ def _raw_header(file: Path) -> tuple[JsonObject, int]:
                 raise ValueError("no safetensors header")
             entries = json.loads(content.read(size))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: cannot be read as an adapter ({error})") from error
+        raise UserError(
+            f"{file}: cannot be read as an adapter ({error}). Copy it again, or name another file."
+        ) from error
     check_entries(file, entries, file.stat().st_size - 8 - size)
     return dict(entries), 8 + size
 

@@ -61,7 +61,7 @@ def ensure_data(config: Config) -> tuple[Path, Path | None]:
 def _check_settings(data: Data) -> None:
     for key, value in (("data.path", data.path), ("data.test_path", data.test_path)):
         if value and not Path(value).is_dir():
-            raise UserError(f"{key}={value}: no such folder")
+            raise UserError(f"{key}={value}: no such folder. Give one that exists.")
     if not (data.path or data.builder or data.reader == "gr1_100"):
         raise UserError("data.path: not set. Set it to the folder of your data.")
 

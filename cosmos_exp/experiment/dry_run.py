@@ -93,7 +93,7 @@ def _training_rows(config: Config) -> Rows:
     if config.adapter.kind == "none":
         return first
     if videos < 1:
-        raise RunError("no video is left to train on. Hold out fewer: data.validation_videos, data.test_videos")
+        raise RunError("data: no video is left to train on. Lower data.validation_videos or data.test_videos.")
     training = config.training
     order = sample_order(videos, training, config.seed)
     lrs = all_lrs(order, training)

@@ -168,7 +168,7 @@ def find_runs(folder: Path) -> list[RunFolder]:
         UserError: There are none.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: the folder does not exist")
+        raise UserError(f"{folder}: the folder does not exist. Give a run folder, or a folder with runs.")
     found = sorted(p.parent for p in folder.rglob("status.json") if (p.parent / "config.yaml").is_file())
     if not found:
         raise UserError(f"{folder}: no runs found (a run folder contains config.yaml and status.json)")

@@ -139,11 +139,11 @@ def parse_claim(text: str) -> Claim:
     try:
         value = float(amount or 0.0)
     except ValueError as error:
-        raise UserError(f"claim {text!r}: {amount} is not a number") from error
+        raise UserError(f"claim {text!r}: {amount} is not a number. Write e.g. 0.25.") from error
     if not math.isfinite(value) or (sign == "=" and value <= 0):
         raise UserError(f"claim {text!r}: {amount}: expected a {'positive' if sign == '=' else 'finite'} number")
     if a == b:
-        raise UserError(f"claim {text!r}: compares {a} with itself")
+        raise UserError(f"claim {text!r}: compares {a} with itself. Name two arms.")
     return Claim(text.strip(), measure, a, sign, b, value)
 
 

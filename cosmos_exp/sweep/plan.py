@@ -213,7 +213,7 @@ def _check(plan: SweepPlan, first: Config) -> None:
         )
     for key, values in (("sweep.seeds", sweep.seeds), ("sweep.tune.seeds", tune.seeds)):
         if len(set(values)) < len(values):
-            raise UserError(f"{key}={values}: a seed appears twice")
+            raise UserError(f"{key}={values}: a seed appears twice. Remove one.")
     split = next((a.name for a in plan.arms if a.config.generation.split != "test"), None)
     if split:
         raise UserError(
@@ -228,12 +228,14 @@ def _check_tuning(plan: SweepPlan, first: Config, trained: Sequence[Arm]) -> Non
     for where, keys in (("grid", tune.grid), ("overrides", tune.overrides)):
         for key in keys:
             if key.split(".")[0] in SHARED and not (where == "overrides" and key in MEASURED):
-                raise UserError(f"sweep.tune.{where}.{key}: data, prompts, seeds and judge are the same in both phases")
+                raise UserError(
+                    f"sweep.tune.{where}.{key}: data, prompts, seeds and judge are the same in both phases. Set it for the whole sweep instead."
+                )
     for key, values in tune.grid.items():
         if not isinstance(values, (list, tuple)) or not values:
             raise UserError(f"sweep.tune.grid.{key}={values!r}: expected a list of values, e.g. [0.001, 0.003]")
         if len({repr(v) for v in values}) < len(values):
-            raise UserError(f"sweep.tune.grid.{key}={list(values)}: a value appears twice")
+            raise UserError(f"sweep.tune.grid.{key}={list(values)}: a value appears twice. Remove one.")
         own = [a.name for a in trained if key in a.values]
         if own:
             raise UserError(

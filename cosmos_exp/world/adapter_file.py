@@ -111,7 +111,9 @@ def load_adapter(
             str(file.parent), weight_name=file.name, return_lora_metadata=True
         )
     except Exception as error:
-        raise UserError(f"{file}: cannot be read as an adapter ({error})") from error
+        raise UserError(
+            f"{file}: cannot be read as an adapter ({error}). Copy it again, or name another file."
+        ) from error
     own = read_metadata(file)[1]
     state = {k.replace(".lora.down.", ".lora_A.").replace(".lora.up.", ".lora_B."): v for k, v in state.items()}
     if metadata is None:

@@ -58,7 +58,7 @@ def _select_episodes(dataset: LeRobot, numbers: list[int] | None) -> list[JsonOb
     absent = sorted(set(numbers) - {e["episode_index"] for e in dataset.episodes})
     if absent:
         raise UserError(
-            f"data.episodes: {absent} are not in {dataset.folder} (it has {len(dataset.episodes)} episodes)"
+            f"data.episodes: {absent} are not in {dataset.folder} (it has {len(dataset.episodes)} episodes). Leave them out of data.episodes."
         )
     return [e for e in dataset.episodes if e["episode_index"] in numbers]
 
@@ -67,7 +67,7 @@ def _choose_cameras(dataset: LeRobot, data: Data, notes: list[str]) -> list[str]
     """data.cameras, or data.camera, or the only camera that has files."""
     cameras = dataset.cameras
     if not cameras:
-        raise UserError(f"{dataset.folder}: meta/info.json declares no video feature")
+        raise UserError(f"{dataset.folder}: meta/info.json declares no video feature. Use a data set with videos.")
     with_files = [c for c in cameras if any(dataset.video(e, c).is_file() for e in dataset.episodes)]
     notes += [f"camera {c} is declared in meta/info.json but has no files" for c in cameras if c not in with_files]
     key, wanted = ("cameras", list(data.cameras)) if data.cameras else ("camera", [data.camera] if data.camera else [])

@@ -15,7 +15,7 @@ def read_test_pairs(folder: Path, problems: list[str]) -> list[TestPair]:
         UserError: there is no such folder.
     """
     if not folder.is_dir():
-        raise UserError(f"data.test_path={folder}: no such folder")
+        raise UserError(f"data.test_path={folder}: no such folder. Give one that exists.")
     pairs = []
     images = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES]
     for image in images:

@@ -24,7 +24,7 @@ def read_episodes(data: Data, folder: Path) -> Episodes:
         UserError: no such folder, no such reader, or a folder of another layout.
     """
     if not folder.is_dir():
-        raise UserError(f"data.path={folder}: no such folder")
+        raise UserError(f"data.path={folder}: no such folder. Give one that exists.")
     if data.reader not in READERS:
         raise UserError(f"data.reader={data.reader}: choose one of {', '.join(READERS)}")
     return READERS[data.reader](data, folder)

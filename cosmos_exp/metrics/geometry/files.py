@@ -50,7 +50,7 @@ def check_settings(settings: SampsonSettings) -> None:
         rows, columns = parse_layout(settings.layout)
         if settings.views and len(settings.views) != rows * columns:
             raise UserError(
-                f"sampson.views: {len(settings.views)} names for the {rows * columns} tiles of {settings.layout}"
+                f"sampson.views: {len(settings.views)} names for the {rows * columns} tiles of {settings.layout}. Name every tile; - skips one."
             )
     if settings.calibration:
         load_calibration(Path(settings.calibration))

@@ -47,7 +47,9 @@ def split_views(frames: np.ndarray, layout: tuple[int, int], names: list[str]) -
     rows, columns = layout
     height, width = frames.shape[1:3]
     if height % rows or width % columns:
-        raise UserError(f"sampson.layout={rows}x{columns}: does not divide frames of {height}x{width} pixels")
+        raise UserError(
+            f"sampson.layout={rows}x{columns}: does not divide frames of {height}x{width} pixels. Give the rows and columns of the grid of views."
+        )
     if names and len(names) != rows * columns:
         raise UserError(f"sampson.views: {len(names)} names for {rows * columns} tiles; name every tile, `-` skips one")
     tall, wide = height // rows, width // columns

@@ -88,7 +88,7 @@ def read_pairs(path: Path) -> list[Pair]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as CSV or JSON lines ({error})") from error
     if not rows:
-        raise UserError(f"{path}: has no rows")
+        raise UserError(f"{path}: has no rows. It needs the columns video and score.")
     return [_pair(path, number, row) for number, row in enumerate(rows, 1)]
 
 
@@ -118,7 +118,7 @@ def with_scores(rows: list[Pair], judge: Judge, config: Config, cache: Path | No
             continue
         rubric = load_rubric(row.measure)
         if not row.video.is_file():
-            raise UserError(f"{row.video}: no such file")
+            raise UserError(f"{row.video}: no such file. Correct the column video.")
         if rubric.needs_instruction and not row.prompt:
             raise UserError(f"{row.video}: the rubric {row.measure} needs a prompt; add the column prompt")
         questions.setdefault(Question(row.video, rubric, row.prompt), []).append(i)
@@ -168,7 +168,9 @@ def agreement(rows: list[Pair], seed: int, resamples: int = RESAMPLES) -> Agreem
     """
     scored = [r for r in rows if r.judge is not None]
     if len(scored) < 2:
-        raise UserError(f"{len(scored)} rows have both scores; agreement needs at least two")
+        raise UserError(
+            f"{len(scored)} rows have both scores; agreement needs at least two. Add rows with a score of a person."
+        )
     person = np.array([r.person for r in scored])
     judge = np.array([r.judge for r in scored], dtype=float)
     figures: dict[str, Figure] = {
