@@ -353,6 +353,16 @@ def test_a_copied_run_is_no_training_run(sweep):
     assert "lora-r8-seed2: the same training as lora-r8 (the same adapter)" in findings(sweep)["copies"][0]
 
 
+def test_two_trainings_that_change_no_video_are_no_copies(sweep):
+    runs = [RunFolder(sweep / name) for name in ("lora-r8", "lora-r8-seed1")]
+    same = {"evaluated": {"videos": runs[0].manifest["evaluated"]["videos"]}}
+    runs[1].update_manifest(**same)
+    assert "(8 of 8 videos are identical)" in findings(sweep, videos=False)["copies"][0]
+    for k, run in enumerate(runs):
+        run.update_manifest(trained={"files": {ADAPTER_NAME: str(k)}})
+    assert "copies" not in findings(sweep, videos=False)
+
+
 def test_one_training_under_two_names_is_found(sweep):
     set_config(shutil.copytree(sweep / "lora-r8", sweep / "lora-r9"), "adapter", rank=9)
     assert findings(sweep)["copies"][0].startswith("lora-r9: the same training as lora-r8 ")

@@ -17,13 +17,16 @@ MIN_STEPS = 3  # fewer losses could agree by chance
 def same_training(a: Run, b: Run) -> str | None:
     """What shows that two runs hold one training; None if nothing does. Another seed never gives the same file.
 
-    The same adapter, the same losses, or more than half of the common videos byte for byte.
+    The same adapter, the same losses, or more than half of the common videos byte for byte, unless adapters and losses are
+    known to differ (two trainings that change nothing give the base's videos).
     """
     adapters = [r.manifest.get("trained", {}).get("files", {}).get(ADAPTER_NAME) for r in (a, b)]
     if adapters[0] and adapters[0] == adapters[1]:
         return "the same adapter"
     if len(a.losses) >= MIN_STEPS and a.losses == b.losses:
         return "the same training losses"
+    if all(adapters) and min(len(a.losses), len(b.losses)) >= MIN_STEPS:
+        return None
     first, second = a.video_hashes, b.video_hashes
     common = set(first) & set(second)
     same = sum(first[name] == second[name] for name in common)
