@@ -22,7 +22,7 @@ class Processes:
 
     Args:
         device: "cpu" or "cuda".
-        expected: number of processes that the configuration asks for.
+        expected: number of processes that the configuration asks for, on all machines.
         num_threads: CPU threads of this process; None divides all cores evenly.
 
     Raises:
@@ -32,12 +32,15 @@ class Processes:
     def __init__(self, device: str, expected: int, num_threads: int | None = None):
         self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         if self.size != expected:
-            raise RunError(f"check failed: {self.size} processes are running, hardware.num_processes={expected}")
+            raise RunError(
+                f"check failed: {self.size} processes are running, hardware.num_processes times num_machines is {expected}"
+            )
         local_rank = int(os.environ.get("LOCAL_RANK", 0))
         self.device = torch.device(f"cuda:{local_rank}" if device == "cuda" else "cpu")
         if device == "cuda":
             torch.cuda.set_device(self.device)
-        torch.set_num_threads(num_threads or max(1, available_cores() // self.size))
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+        torch.set_num_threads(num_threads or max(1, available_cores() // here))
         if self.size > 1 and not dist.is_initialized():
             backend = "nccl" if device == "cuda" else "gloo"
             dist.init_process_group(backend, os.environ.get(RENDEZVOUS), rank=self.rank, world_size=self.size)

@@ -258,6 +258,12 @@ def test_run_several_ends_the_others_when_one_fails():
     assert time.monotonic() - began < 10
 
 
+def test_run_several_stops_once_a_condition_holds():
+    asked = []
+    codes = run_several("builtins:exec", [(SLEEP, {})] * 2, stop=lambda: asked.append(1) or len(asked) > 2)
+    assert codes == [-signal.SIGTERM] * 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_run_several_passes_a_request_to_stop_to_all(number, tmp_path):
     # The child needs longer than the grace period for its checkpoint.

@@ -52,7 +52,7 @@ class Hardware:
     """Where the run happens. None of this changes the result beyond rounding."""
 
     device: str = key("cpu", "cpu or cuda", choices=("cpu", "cuda"))
-    num_processes: int = key(1, "processes, one per GPU", gt=0)
+    num_processes: int = key(1, "processes on each machine, one per GPU", gt=0)
     mixed_precision: str = key("no", "no: fp32; bf16: base weights and activations in bf16", choices=("no", "bf16"))
     samples_per_forward: int = key(1, "samples per forward pass of a process", gt=0)
     checkpointing: str = key(
@@ -76,6 +76,14 @@ class Hardware:
     memory_gb: float | None = key(
         None, "memory of one device in GB; the dry run warns by it, and checkpointing=auto needs it", gt=0
     )
+    num_machines: int = key(
+        1, "machines, each with num_processes; the same command starts on each of them", gt=0, added=True
+    )
+
+    @property
+    def all_processes(self) -> int:
+        """Processes of a run on all machines."""
+        return self.num_processes * self.num_machines
 
 
 @dataclass
@@ -301,6 +309,7 @@ class Config:
     )
     dry_run: bool = key(False, "print the plan and stop")
     run_dir: str | None = key(None, "folder of the run; an existing folder is resumed")
+    fail_fast: bool = key(False, "several runs: the first failure stops the others", added=True)
     cache_dir: str | None = key(
         None, "folder of cached data, latents and prompts; null: COSMOS_EXP_CACHE or the user's cache folder"
     )

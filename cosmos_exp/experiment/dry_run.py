@@ -111,7 +111,7 @@ def _training_rows(config: Config) -> Rows:
 
 def _processes(config: Config) -> str:
     hardware, batch = config.hardware, config.training.global_batch_size
-    count, slots = hardware.num_processes, -(-batch // hardware.samples_per_forward)
+    count, slots = hardware.all_processes, -(-batch // hardware.samples_per_forward)
     text = (
         f"{count} on {hardware.device}, mixed precision {hardware.mixed_precision}; {slots} forward passes per optimizer step "
         f"of at most {min(batch, hardware.samples_per_forward)} samples, {-(-slots // count)} per process"

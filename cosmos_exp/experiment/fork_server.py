@@ -23,6 +23,7 @@ from typing import Any
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.experiment.child import LOCK, Child
 from cosmos_exp.experiment.child_setup import Descriptor, Request, main
+from cosmos_exp.provenance import variables
 
 START_METHOD = "COSMOS_EXP_START_METHOD"
 """Environment variable: `forkserver` or `spawn`."""
@@ -191,7 +192,7 @@ def start(
 
 
 @contextlib.contextmanager
-def _launching(**variables: str) -> Iterator[None]:
+def _launching(**further: str) -> Iterator[None]:
     """Hide the main module, and the current directory, from processes that multiprocessing starts.
 
     A child would otherwise import this process's main module (the console script, pytest, the user's own script) to
@@ -199,19 +200,12 @@ def _launching(**variables: str) -> Iterator[None]:
     request refers to modules by name only, so an empty main module is put in its place while a process starts.
     """
     hidden = sys.modules["__main__"]
-    variables["PYTHONSAFEPATH"] = "1"  # python -c puts the current directory first on sys.path without it
-    before = {name: os.environ.get(name) for name in variables}
     sys.modules["__main__"] = ModuleType("__main__")
-    os.environ.update(variables)
     try:
-        yield
+        with variables(further | {"PYTHONSAFEPATH": "1"}):  # python -c puts the current directory first without it
+            yield
     finally:
         sys.modules["__main__"] = hidden
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _sys_path() -> list[str]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from cosmos_exp.config.record import save_config
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import Interrupted, RunError, UserError
 from cosmos_exp.experiment.fork_server import start
+from cosmos_exp.experiment.machines import this_machine
 from cosmos_exp.experiment.process_group import run_several
 from cosmos_exp.provenance import available_cores
 from cosmos_exp.run_folder import RunFolder
@@ -22,11 +24,12 @@ WORK = "cosmos_exp.experiment.worker:work"  # by name: worker imports run, and r
 LOG_TO_FILE = "COSMOS_EXP_LOG_TO_FILE"  # set by a sweep, whose terminal shows a table instead
 
 
-def launch(config: Config, log: Path | None = None) -> None:
-    """Run in `hardware.num_processes` processes on this machine and wait for them.
+def launch(config: Config, log: Path | None = None, stop: Callable[[], bool] | None = None) -> None:
+    """Run in `hardware.num_processes` processes on this machine and wait for them. Several machines do so together.
 
     Args:
         log: file for the processes' output; None: this terminal.
+        stop: asked again and again; once it holds, the processes are asked to stop.
 
     Raises:
         Interrupted: the run was asked to stop and can be resumed.
@@ -34,9 +37,13 @@ def launch(config: Config, log: Path | None = None) -> None:
     """
     folder = RunFolder(str(config.run_dir))
     folder.path.mkdir(parents=True, exist_ok=True)
-    count = config.hardware.num_processes
-    threads = config.hardware.num_threads or max(1, available_cores() // count)
-    codes = run_several(WORK, [(config,)] * count, [{"OMP_NUM_THREADS": str(threads)}] * count, log=log)
+    hardware, count = config.hardware, config.hardware.num_processes
+    threads = str(hardware.num_threads or max(1, available_cores() // count))
+    own = [{"OMP_NUM_THREADS": threads} for _ in range(count)]
+    if hardware.num_machines > 1:
+        machine = this_machine(hardware)
+        own = [machine.variables(hardware, rank) | v for rank, v in enumerate(own)]
+    codes = run_several(WORK, [(config,)] * count, own, log=log, stop=stop)
     if not any(codes):
         return
     folder.record_failure(how_it_ended(next(c for c in codes if c), log))
@@ -44,24 +51,31 @@ def launch(config: Config, log: Path | None = None) -> None:
     raise Interrupted(error) if folder.status.get("state") == "interrupted" else RunError(error)
 
 
-def run_isolated(config: Config) -> bool:
-    """Run a configuration in processes of its own. Returns whether it succeeded; status.json says how it ended."""
+def run_isolated(config: Config, stop: Callable[[], bool] | None = None) -> bool:
+    """Run a configuration in processes of its own. Returns whether it succeeded; status.json says how it ended.
+
+    Args:
+        stop: asked again and again; once it holds, the run writes a checkpoint and ends.
+    """
     folder = RunFolder(str(config.run_dir))
     folder.path.mkdir(parents=True, exist_ok=True)
     log = folder.log if os.environ.get(LOG_TO_FILE) else None
     if config.hardware.num_processes > 1:
-        succeeded = _launch_isolated(config, folder, log)
+        succeeded = _launch_isolated(config, folder, log, stop)
     else:
-        succeeded = _start_isolated(config, folder, log)
+        succeeded = _start_isolated(config, folder, log, stop)
     if not succeeded and not folder.config.is_file():  # the report shows failed runs too
         save_config(config, folder.config)
     return succeeded
 
 
-def _start_isolated(config: Config, folder: RunFolder, log: Path | None) -> bool:
+def _start_isolated(config: Config, folder: RunFolder, log: Path | None, stop: Callable[[], bool] | None) -> bool:
     child = start(WORK, (config,), log=log)
     try:
-        code = child.wait()
+        while (code := child.wait(None if stop is None else 1.0)) is None:
+            if stop and stop():
+                child.terminate()
+                stop = None
     except KeyboardInterrupt:  # the child writes a checkpoint first
         child.terminate()
         child.wait()
@@ -71,13 +85,13 @@ def _start_isolated(config: Config, folder: RunFolder, log: Path | None) -> bool
     return not code
 
 
-def _launch_isolated(config: Config, folder: RunFolder, log: Path | None) -> bool:
+def _launch_isolated(config: Config, folder: RunFolder, log: Path | None, stop: Callable[[], bool] | None) -> bool:
     """Several processes start from this process's fork server: a child's own server would import everything again."""
     from cosmos_exp.experiment.preflight import check_inputs
 
     try:
         check_inputs(config)
-        launch(config, log)
+        launch(config, log, stop)
     except UserError as error:
         folder.record_failure(str(error))
         return False

@@ -7,7 +7,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -42,6 +42,7 @@ def run_several(
     log: Path | None = None,
     cwd: Path | None = None,
     grace: float = 30.0,
+    stop: Callable[[], bool] | None = None,
 ) -> list[int]:
     """Start one process per tuple of arguments as the ranks of one process group, and wait until all have ended.
 
@@ -51,6 +52,7 @@ def run_several(
 
     Args:
         environments: one mapping per process: variables in addition to this process's and the rank's.
+        stop: asked again and again; once it holds, the processes get SIGTERM as by a signal to this process.
 
     Returns:
         Exit codes by rank, as `Child.poll` returns them.
@@ -63,7 +65,7 @@ def run_several(
                 # A session of its own, so that the terminal's Ctrl-C reaches each process once: through this one.
                 environment = {**rank, **further}
                 children.append(start(function, args, environment=environment, log=log, cwd=cwd, new_session=True))
-            return _wait_for_all(children, received, grace)
+            return _wait_for_all(children, received, grace, stop)
         except BaseException:
             for child in children:
                 child.kill()
@@ -72,11 +74,13 @@ def run_several(
             raise
 
 
-def _wait_for_all(children: Sequence[Child], received: list[int], grace: float) -> list[int]:
+def _wait_for_all(
+    children: Sequence[Child], received: list[int], grace: float, stop: Callable[[], bool] | None = None
+) -> list[int]:
     passed_on = False
     kill_at: float | None = None
     while None in (codes := [child.poll() for child in children]):
-        if received and not passed_on:
+        if (received or (stop and stop())) and not passed_on:
             passed_on = True
             _terminate(children)
         elif any(codes) and not passed_on and kill_at is None:

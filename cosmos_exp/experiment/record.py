@@ -17,6 +17,7 @@ from cosmos_exp.config.record import save_config
 from cosmos_exp.config.schema import Config
 from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import Interrupted, RunError, UserError
+from cosmos_exp.experiment.machines import check_shared
 from cosmos_exp.provenance import environment, now
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tracking.wandb import Tracker
@@ -35,7 +36,7 @@ def recorded_run(config: Config) -> Iterator[tuple[RunContext, Tracker]]:
         UserError: another process uses the folder.
     """
     folder = RunFolder(str(config.run_dir))
-    processes = Processes(config.hardware.device, config.hardware.num_processes, config.hardware.num_threads)
+    processes = Processes(config.hardware.device, config.hardware.all_processes, config.hardware.num_threads)
     context = RunContext(config, folder, processes)
     lock = None
     if processes.is_main:
@@ -50,6 +51,7 @@ def recorded_run(config: Config) -> Iterator[tuple[RunContext, Tracker]]:
                 tracker = Tracker(config, folder)
                 folder.update_manifest(tracking=tracker.mode)
             processes.barrier()
+            check_shared(context)
             yield context, tracker
             if processes.is_main:
                 folder.update_manifest(end=now())

@@ -9,6 +9,7 @@ import os
 
 from cosmos_exp.config.schema import Config
 from cosmos_exp.experiment.launching import launch
+from cosmos_exp.experiment.machines import joined
 from cosmos_exp.experiment.preflight import check_inputs
 from cosmos_exp.experiment.record import recorded_run
 from cosmos_exp.experiment.stages.evaluate import evaluate
@@ -23,7 +24,7 @@ def run(config: Config) -> None:
     """Run a configuration whose `run_dir` is set; an existing folder is resumed.
 
     With `hardware.num_processes` > 1 it starts that many processes, each of which calls this function again. Processes
-    started by torchrun take part in the same way.
+    started by torchrun take part in the same way. With `hardware.num_machines` > 1 each machine calls it.
 
     Raises:
         UserError: the request was wrong. The message says how to fix it.
@@ -35,10 +36,11 @@ def run(config: Config) -> None:
         if config.hardware.num_processes > 1:
             launch(config)
             return
-    choose_kernels(config.hardware.attention, config.approximate.tf32, config.training.deterministic)
-    with recorded_run(config) as (context, tracker):
-        inputs = prepare(context)
-        train(context, inputs, tracker.log)
-        generate(context, inputs)
-        evaluate(context, inputs)
-        record(context, tracker)
+    with joined(config.hardware):
+        choose_kernels(config.hardware.attention, config.approximate.tf32, config.training.deterministic)
+        with recorded_run(config) as (context, tracker):
+            inputs = prepare(context)
+            train(context, inputs, tracker.log)
+            generate(context, inputs)
+            evaluate(context, inputs)
+            record(context, tracker)

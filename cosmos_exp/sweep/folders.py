@@ -14,6 +14,7 @@ from cosmos_exp.config.hashing import check_same_training, stage_hash
 from cosmos_exp.config.hydra_internals import is_sweep
 from cosmos_exp.config.record import load_config
 from cosmos_exp.config.schema import Config
+from cosmos_exp.errors import UserError
 from cosmos_exp.sweep.naming import run_name
 
 
@@ -27,6 +28,11 @@ def with_run_dir(config: Config, overrides: list[str]) -> Config:
         UserError: the folder holds a run of another configuration.
     """
     if config.run_dir is None:
+        if config.hardware.num_machines > 1 and not is_multirun():
+            raise UserError(
+                f"hardware.num_machines={config.hardware.num_machines}: run_dir is not set. Give one folder that all machines "
+                "share, by its absolute path: run_dir=/shared/outputs/my_run"
+            )
         config.run_dir = str(_multirun_folder(config, overrides) if is_multirun() else _new_folder(config))
         return config
     file = Path(config.run_dir) / "config.yaml"
