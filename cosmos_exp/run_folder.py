@@ -36,6 +36,7 @@ class RunFolder:
         self.references = self.path / "references"
         self.metrics = self.path / "metrics.json"
         self.log = self.path / "log.txt"
+        self.job = self.path / "job.json"
 
     def video(self, sample: str, seed: int) -> Path:
         """videos/<sample>__seed<k>.mp4

@@ -119,10 +119,12 @@ SLOW |= {
     "completion",
     "verify",
     "same_bits",
+    "slurm",
 }
 
 
 SLOW_TESTS = {
+    "test_two_machines_are_one_run",
     "test_no_secret_is_written_by_a_run",
     "test_a_sweep_by_arms_freezes_its_tuning_too",
     "test_torch_in_a_process_group",

@@ -2,22 +2,26 @@
 
 import importlib.util
 import subprocess
+import sys
 
 import hydra
 import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 
-from cosmos_exp.config.composing import compose_config, register
+from cosmos_exp.config.composing import compose_config, quote_choices, register
 from cosmos_exp.config.paths import conf_dir, sweeps_dir
 from cosmos_exp.errors import UserError
+from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.sweep import slurm, slurm_queue
 from cosmos_exp.sweep import wandb_sweep as wandb
+from cosmos_exp.sweep.slurm import batch_script, start_jobs
 
 SLURM = {
+    "slurm_cpu": {"cpus_per_task": 2, "mem_gb": 4, "timeout_min": 60},
     "slurm_1xh100": {"gpus_per_node": 1, "cpus_per_task": 16, "mem_gb": 128, "timeout_min": 1440},
     "slurm_8xh100": {"gpus_per_node": 8, "cpus_per_task": 96, "mem_gb": 900, "timeout_min": 720},
 }
-SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
 # Sweeps by arms have phases, which wandb does not know.
 SWEEPS = sorted(p.stem for p in (sweeps_dir() / "wandb").glob("*.yaml"))
 
@@ -32,51 +36,50 @@ def launcher(choice, *overrides):
 
 
 def test_the_launchers_of_the_documentation_are_the_files():
-    assert sorted(p.stem for p in (conf_dir() / "hydra" / "launcher").glob("*.yaml")) == ["ray_1xh100", *SLURM]
+    assert sorted(p.stem for p in (conf_dir() / "hydra" / "launcher").glob("*.yaml")) == sorted(
+        ["ray_1xh100", "ray_cpu", *SLURM]
+    )
 
 
 @pytest.mark.parametrize("choice", SLURM)
 def test_a_slurm_launcher_composes_with_its_resources(choice):
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'cosmos-exp[slurm]'")
     node = launcher(choice, "hydra.launcher.partition=gpu", "hydra.launcher.account=mine")
-    assert node._target_ == SUBMITIT
+    assert node._target_ == "hydra_plugins.cosmos_exp_slurm.SlurmLauncher"
     assert {key: node[key] for key in SLURM[choice]} == SLURM[choice]
     assert (node.nodes, node.tasks_per_node, node.partition, node.account) == (1, 1, "gpu", "mine")
     assert compose_config([f"hydra/launcher={choice}"]).hardware == compose_config([]).hardware
-    assert node.submitit_folder.startswith("outputs/sweeps/mine/")  # no folder beside outputs/
 
 
 @pytest.mark.parametrize("choice", SLURM)
-def test_slurm_gets_these_resources(choice, tmp_path, monkeypatch):
-    """The launcher hands its settings to submitit, which writes the batch script. sbatch and srun are stand-ins."""
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'cosmos-exp[slurm]'")
-    import submitit
+def test_slurm_gets_these_resources(choice, tmp_path):
+    """The batch script; tests/slurm gives it to a real Slurm."""
+    words = ["hydra.launcher.partition=gpu", "hydra.launcher.additional_parameters={mail-user: a@b.org}"]
+    settings = hydra.utils.instantiate(launcher(choice, *words, "hydra.launcher.array_parallelism=3")).settings
+    script = batch_script(tmp_path, 20, settings)
+    lines = {line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH")}
+    own = SLURM[choice]
+    wanted = {f"cpus-per-task={own['cpus_per_task']}", f"mem={own['mem_gb'] * 1024}M", f"time={own['timeout_min']}"}
+    wanted |= {"partition=gpu", "mail-user=a@b.org", "array=0-19%3", "requeue", "signal=B:USR1@120", "job-name=mine"}
+    wanted |= {f"gpus-per-node={own['gpus_per_node']}"} if "gpus_per_node" in own else set()
+    assert wanted <= lines
+    assert f"{sys.executable} -m cosmos_exp run" in script
+    assert "srun" not in script
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+    several = batch_script(tmp_path, 1, {**settings, "nodes": 2})
+    assert "srun --ntasks-per-node=1" in several
+    assert "#SBATCH --nodes=2" in several
 
-    commands = tmp_path / "bin"
-    commands.mkdir()
-    for name, lines in (("srun", "exit 0"), ("sbatch", f'cp "$1" {tmp_path}/script.sh; echo Submitted batch job 12')):
-        (commands / name).write_text(f"#!/bin/sh\n{lines}\n")
-        (commands / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(commands), prepend=":")
 
-    settings = hydra.utils.instantiate(launcher(choice, "hydra.launcher.partition=gpu")).params
-    general = {"timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name"}
-    general.add("stderr_to_stdout")
-    executor = submitit.AutoExecutor(str(tmp_path / "jobs"), cluster="slurm", slurm_max_num_timeout=0)
-    own = {k: v for k, v in settings.items() if k not in ("submitit_folder", "max_num_timeout")}
-    executor.update_parameters(**{k if k in general else f"slurm_{k}": v for k, v in own.items()})
-    assert executor.submit(subprocess.run, ["true"]).job_id == "12"
+def test_a_configuration_with_a_secret_is_not_written_for_a_job(small_config, tmp_path):
+    config = small_config(f"run_dir={tmp_path}", "judge=server", "judge.url=http://me:hunter2secret@host/v1")
+    with pytest.raises(UserError, match="looks like a secret"):
+        start_jobs([config], {})
 
-    script = (tmp_path / "script.sh").read_text()
-    lines = {line for line in script.splitlines() if line.startswith("#SBATCH")}
-    wanted = SLURM[choice]
-    assert {
-        f"#SBATCH --gpus-per-node={wanted['gpus_per_node']}",
-        f"#SBATCH --cpus-per-task={wanted['cpus_per_task']}",
-        f"#SBATCH --mem={wanted['mem_gb']}GB",
-        f"#SBATCH --time={wanted['timeout_min']}",
-        "#SBATCH --partition=gpu",
-    } <= lines
+
+def test_machines_and_nodes_agree(small_config, tmp_path):
+    config = small_config(f"run_dir={tmp_path}", "hardware.num_machines=2")
+    with pytest.raises(UserError, match=r"hydra\.launcher\.nodes=3, but hardware\.num_machines is 2"):
+        start_jobs([config], {"nodes": 3})
 
 
 def test_the_ray_launcher_composes_or_says_how_to_install_it():
@@ -131,3 +134,58 @@ def test_a_sweep_of_ones_own_becomes_a_wandb_sweep(tmp_path):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
     with pytest.raises(UserError, match=r"generation\.seeds: a W&B sweep cannot pass on a list"):
         wandb.wandb_sweep("mine", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("end", "state", "said"),
+    [
+        ("FAILED", "failed", "Slurm job 7_0 ended (FAILED) before the run could record its end: data.path: gone"),
+        ("OUT_OF_MEMORY", "failed", "Slurm job 7_0 ended (OUT_OF_MEMORY)"),
+        ("CANCELLED", None, None),
+    ],
+)
+def test_a_job_that_ends_without_a_status_is_recorded(end, state, said, tmp_path, monkeypatch):
+    """A job that fails before its run begins, or is killed; one that is canceled in the queue stays missing."""
+    words = iter(["PENDING", "RUNNING", "RUNNING"])
+
+    class Queue:
+        def job(self, job_id):
+            return slurm_queue.Job(job_id, next(words, end))
+
+    monkeypatch.setattr(slurm_queue, "QUEUE", Queue())
+    monkeypatch.setattr(slurm, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    folder = RunFolder(tmp_path)
+    folder.log.write_text("data.path: gone\n")
+    slurm_queue.record_job(folder, "7_0")
+    slurm.wait_for_jobs([folder])
+    assert folder.status.get("state") == state
+    assert slurm.how_job_ended(folder) == f"Slurm job 7_0 ended: {end}"
+    if said:
+        assert folder.status["error"].startswith(said)
+
+
+def test_a_job_that_is_being_requeued_has_not_ended(tmp_path, monkeypatch):
+    """Slurm lists it as FAILED for a moment before it is PENDING again (seen on 22.05)."""
+    states = ["PENDING", "RUNNING", "FAILED", "FAILED", "PENDING", "RUNNING", "RUNNING"]
+    folder = RunFolder(tmp_path)
+
+    class Queue:
+        def job(self, job_id):
+            state = states.pop(0) if states else "COMPLETED"
+            folder.set_status("done" if not states else "interrupted", "record")
+            return slurm_queue.Job(job_id, state)
+
+        def forget(self):
+            pass
+
+    monkeypatch.setattr(slurm_queue, "QUEUE", Queue())
+    monkeypatch.setattr(slurm, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    slurm_queue.record_job(folder, "7_0")
+    slurm.wait_for_jobs([folder])
+    assert not states
+
+
+def test_options_of_ray_need_no_plus():
+    words = ["hydra/launcher=ray_cpu", "hydra.launcher.ray.init.num_cpus=2", "rank=8"]
+    assert quote_choices(words) == [words[0], f"++{words[1]}", "rank='8'"]
+    assert quote_choices(words[1:2]) == words[1:2]  # without Ray it stays an error

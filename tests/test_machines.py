@@ -91,7 +91,7 @@ def test_two_machines_are_one_run(tmp_path):
     children[1].terminate()
     assert [c.wait(100) for c in children] == [1, 1], [log.read_text()[-2000:] for log in logs]
     assert folder.status["state"] == "interrupted"
-    assert [c.wait(200) for c in both()] == [0, 0], [log.read_text()[-2000:] for log in logs]
+    assert [c.wait(300) for c in list(both())] == [0, 0], [log.read_text()[-2000:] for log in logs]
     assert folder.status["state"] == "done"
     assert folder.manifest["processes"] == 2
     assert folder.manifest["hardware"]["num_machines"] == 2

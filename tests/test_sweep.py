@@ -12,6 +12,7 @@ from conftest import SMALL, wait_until
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.paths import sweeps_dir
+from cosmos_exp.experiment.launching import run_isolated
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.expanding import expand_sweep
@@ -76,7 +77,13 @@ def test_a_sweep_isolates_its_runs_and_again_does_only_the_rest(cli, tmp_path, m
     def manifest(name):
         return json.loads((sweep / name / "manifest.json").read_text())
 
-    assert cli("sweep", "rank", *words, rates) == 1
+    assert cli("sweep", "rank", *words, rates, "fail_fast=true") == 1
+    said = capsys.readouterr()
+    assert f"{broken}: failed: " in said.err
+    assert f"{good}: missing: no status was written" in said.err
+    assert not (sweep / good).exists()
+    assert not (sweep / ".fail_fast").exists()
+    assert cli("sweep", "rank", *words, rates) == 1  # without it, again from the failed one on
     said = capsys.readouterr()
     assert f"{good}: done" in said.out
     assert f"{broken}: failed: " in said.err
@@ -87,7 +94,7 @@ def test_a_sweep_isolates_its_runs_and_again_does_only_the_rest(cli, tmp_path, m
     before = manifest(good)["starts"]
     assert cli("sweep", "rank", *words, rates) == 1  # only the failed one is tried again
     assert manifest(good)["starts"] == before
-    assert len(manifest(broken)["starts"]) == 2
+    assert len(manifest(broken)["starts"]) == 3
     capsys.readouterr()
     assert cli("sweep", "rank", *words, "training.learning_rate=0.001,0.002", "--list") == 0
     out = capsys.readouterr().out
@@ -95,6 +102,15 @@ def test_a_sweep_isolates_its_runs_and_again_does_only_the_rest(cli, tmp_path, m
     assert "missing" in out
     assert cli("sweep", "rank", *words, rates, "adapter.target_modules=[to_q]") == 2
     assert "another configuration (adapter.target_modules" in capsys.readouterr().err
+
+
+def test_a_running_run_stops_when_it_is_asked_to(small_config, tmp_path):
+    """What fail_fast does to the runs beside a failed one."""
+    folder = RunFolder(tmp_path / "run")
+    config = small_config("training.max_steps=200", "training.epochs=200", f"run_dir={folder.path}")
+    assert not run_isolated(config, lambda: bool(read_json_lines(folder.train_log)))
+    assert folder.status["state"] == "interrupted"
+    assert list(folder.checkpoints.glob("step_*"))
 
 
 def test_a_killed_sweep_leaves_no_run_behind_and_is_finished_by_the_same_command(start, tmp_path):

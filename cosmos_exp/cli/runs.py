@@ -40,6 +40,8 @@ class Runs:
             if config.dry_run:
                 self._plan(config)
                 return None
+            if config.fail_fast and any(self.exit_codes):
+                return None
             config = with_run_dir(config, self.overrides)
             self.folders.append(Path(str(config.run_dir)))
             if is_multirun():
@@ -68,14 +70,17 @@ class Runs:
 
     def _isolated(self, config: Config) -> float | None:
         from cosmos_exp.experiment.launching import run_isolated
-        from cosmos_exp.experiment.objective import objective_value
-        from cosmos_exp.run_folder import RunFolder
 
         succeeded = run_isolated(config)
         self.exit_codes.append(0 if succeeded else 1)
         print(f"run folder: {shown_path(config.run_dir)}", flush=True)
-        if not self.searching:
-            return None
+        return self.objective(config) if self.searching else None
+
+    def objective(self, config: Config) -> float | None:
+        """The objective of a run that has ended, for a sweeper that searches; None if it has none."""
+        from cosmos_exp.experiment.objective import objective_value
+        from cosmos_exp.run_folder import RunFolder
+
         try:
             value = objective_value(RunFolder(str(config.run_dir)), config.objective)
         except UserError as error:
@@ -92,14 +97,17 @@ class Runs:
         Raises:
             UserError: the first failure, or no run of a search has a value.
         """
+        from cosmos_exp.sweep.slurm import wait_for_submitted
+
         if self.failures:
             raise self.failures[0]
+        self.exit_codes.append(wait_for_submitted())
         if len(self.folders) > 1 or self.searching:
             sweep = self.folders[0].parent if self.folders else None
             _print_best(sweep)
             if sweep:
                 print(f"next: cosmos-exp report {shown_path(str(sweep))}")
-        return max(self.exit_codes, default=0)
+        return max(self.exit_codes)
 
 
 def _print_best(sweep: Path | None) -> None:

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from cosmos_exp.sweep.running_elsewhere import run_unfinished
 
     say(freeze_product(runs))
-    if not missing:
+    if not missing and not with_jobs(runs):
         show(runs)
 
     def start(runs: list[SweepRun], missing: list[SweepRun]) -> None:
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         run_unfinished(lambda: runs, start)
     except KeyboardInterrupt:
-        return interrupted()
+        return interrupted(runs)
     return report(runs)
 
 
@@ -92,7 +92,7 @@ def run_plan(plan: SweepPlan, args: argparse.Namespace) -> int:
     try:
         now = run_phases(plan, start)
     except KeyboardInterrupt:
-        return interrupted()
+        return interrupted(planned_runs(plan).runs)
     say_choices(now)
     return report(now.runs, plan.folder, now.waiting)
 
@@ -101,7 +101,16 @@ def check_runs(runs: list[SweepRun]) -> list[SweepRun]:
     """The runs that are missing or failed. A folder that holds another run is an error."""
     for one in runs:
         one.check_same()
-    return [r for r in runs if r.state() not in ("done", "running")]
+    from cosmos_exp.sweep.expanding import TAKEN
+
+    return [r for r in runs if r.state() not in TAKEN]
+
+
+def with_jobs(runs: list[SweepRun]) -> bool:
+    """Whether a run has a Slurm job that waits or runs."""
+    from cosmos_exp.sweep.slurm_queue import live_job
+
+    return any(live_job(r.folder) for r in runs)
 
 
 def show(runs: list[SweepRun]) -> int:
@@ -112,9 +121,17 @@ def show(runs: list[SweepRun]) -> int:
     return 0
 
 
-def interrupted() -> int:
-    """Say how to resume."""
-    print("interrupted. Run the same command again to resume.", file=sys.stderr)
+def interrupted(runs: list[SweepRun]) -> int:
+    """Say how to resume. Slurm jobs continue: offer to cancel them."""
+    from cosmos_exp.sweep.slurm import continuing, offer_to_cancel
+
+    jobs = continuing(r.folder for r in runs)
+    if not jobs:
+        print("interrupted. Run the same command again to resume.", file=sys.stderr)
+        return 1
+    show(runs)
+    print(f"{jobs} The same command again waits for them and runs what is missing.", file=sys.stderr)
+    offer_to_cancel([r.folder for r in runs])
     return 1
 
 
@@ -145,6 +162,7 @@ def report(runs: list[SweepRun], folder: Path | None = None, waiting: list[str] 
     """
     from cosmos_exp.cli.report import print_report
     from cosmos_exp.report.writing import write_report
+    from cosmos_exp.sweep.slurm import how_job_ended
 
     folder = folder or runs[0].folder.path.parent
     states = {r.name: r.state() for r in runs}
@@ -152,8 +170,8 @@ def report(runs: list[SweepRun], folder: Path | None = None, waiting: list[str] 
     if any(r.state() == "done" and r.folder.path.parent == folder for r in runs):
         print_report(write_report(folder))
     for run in unfinished:
-        error = str(run.folder.status.get("error") or "no status was written").splitlines()[0]
-        print(f"{run.name}: {states[run.name]}: {error}   ({run.folder.log})", file=sys.stderr)
+        error = run.folder.status.get("error") or how_job_ended(run.folder) or "no status was written"
+        print(f"{run.name}: {states[run.name]}: {str(error).splitlines()[0]}   ({run.folder.log})", file=sys.stderr)
     for arm in waiting or []:
         print(f"{arm}: not tested, as its tuning is unfinished", file=sys.stderr)
     if unfinished or waiting:

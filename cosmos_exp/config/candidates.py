@@ -17,7 +17,7 @@ PATH_KEYS += ("run_dir", "cache_dir", "adapter.truncate_from")
 """Keys whose value is a file or a folder."""
 # Choices of Hydra itself and of its plugins, which only Hydra could list.
 _OF_HYDRA = {
-    "hydra/launcher": ("basic", "ray", "submitit_local", "submitit_slurm"),
+    "hydra/launcher": ("basic", "ray", "slurm", "submitit_local", "submitit_slurm"),
     "hydra/sweeper": ("basic", "optuna"),
 }
 

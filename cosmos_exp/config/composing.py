@@ -13,6 +13,7 @@ from cosmos_exp.config.checks import check
 from cosmos_exp.config.explain import ANY_OTHER, explain, unknown_hydra_key, unknown_key
 from cosmos_exp.config.paths import conf_dir
 from cosmos_exp.config.schema import Config
+from cosmos_exp.config.schema_slurm import SlurmQueue
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import inside_by_name
 
@@ -36,12 +37,22 @@ def register() -> None:
     for free in (adapter.rank_pattern, adapter.alpha_pattern, sweep.arms, sweep.tune.grid, sweep.tune.overrides):
         OmegaConf.set_struct(free, False)  # their keys are names of layers, arms or keys, which an override may add
     ConfigStore.instance().store(name="schema", node=node)
+    slurm = OmegaConf.structured(SlurmQueue)
+    OmegaConf.set_struct(slurm.additional_parameters, False)
+    ConfigStore.instance().store(group="hydra/launcher", name="slurm", node=slurm)
 
 
 def quote_choices(words: list[str]) -> list[str]:
-    """`rank=8` -> `rank='8'`, `rank=8,16` -> `rank='8','16'`: Hydra does not take a bare number as a group's choice."""
+    """`rank=8` -> `rank='8'`, `rank=8,16` -> `rank='8','16'`: Hydra does not take a bare number as a group's choice.
+
+    With Ray also `hydra.launcher.ray.init.num_cpus=2` -> `++hydra.launcher.ray.init.num_cpus=2`: any option of ray.init and
+    of ray.remote is allowed.
+    """
+    on_ray = any(word.startswith("hydra/launcher=ray") for word in words)
 
     def quote(word: str) -> str:
+        if on_ray and re.match(r"hydra\.launcher\.ray\.(init|remote)\.\w+=", word):
+            return f"++{word}"
         group, sign, value = word.partition("=")
         if not sign or group not in ANY_OTHER:
             return word

@@ -14,7 +14,7 @@ ANY_OTHER = {
     "rank": "any other number: adapter.rank=NUMBER",
     "alpha": "any other positive number: adapter.alpha=NUMBER",
 }
-_EXTRAS = {"ray": "ray", "slurm": "slurm", "submitit": "slurm", "optuna": "optuna"}
+_EXTRAS = {"ray": "ray", "submitit": "slurm", "optuna": "optuna"}
 """Words in the name of a launcher or sweeper, and the extra that installs it."""
 _EXAMPLES = {"launcher": "hydra/launcher=slurm_1xh100 or hydra/launcher=ray_1xh100", "sweeper": "hydra/sweeper=optuna"}
 _GRAMMAR = r"Lexer\w+|mismatched input|no viable alternative|missing EQUAL|extraneous input"

@@ -46,7 +46,7 @@ def check_overrides(overrides: list[str]) -> None:
         UserError: it names the override.
     """
     for word in overrides:
-        if is_of_hydra(word) and not was_typed(word):
+        if is_of_hydra(word) and not (was_typed(word) or was_typed(word.removeprefix("++"))):
             raise _refusal(word.partition("=")[0].lstrip("+~"), "in the arms or parameters of a study")
 
 

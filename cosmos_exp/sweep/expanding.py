@@ -14,9 +14,14 @@ from cosmos_exp.config.hydra_internals import expand
 from cosmos_exp.config.paths import sweeps_dir
 from cosmos_exp.config.record import load_config
 from cosmos_exp.config.schema import Config
+from cosmos_exp.config.study_checks import is_of_hydra
 from cosmos_exp.errors import UserError
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.naming import run_name
+from cosmos_exp.sweep.slurm_queue import live_job
+
+TAKEN = ("done", "running", "queued")
+"""States of runs that need no start."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,16 @@ class SweepRun:
     config: Config
 
     def state(self) -> str:
-        """done, failed, interrupted, running or missing; `to evaluate` if only later stages have changed.
+        """done, failed, interrupted, running, queued or missing; `to evaluate` if only later stages have changed.
 
         A folder that a process holds is running, whatever its status says: it may be about to write one.
+
+        Raises:
+            UserError: the run has a Slurm job and Slurm does not answer.
         """
+        job = live_job(self.folder)
+        if job:
+            return str(job.run_state)
         state = str(self.folder.status.get("state", "missing"))
         if state != "done" and self.folder.is_locked():
             return "running"
@@ -67,7 +78,7 @@ def expand_sweep(name: str, folder: Path, overrides: Sequence[str], root: Path) 
         UserError: an invalid configuration, or two different runs with the same name.
     """
     params = sweeper_params(folder / f"{name}.yaml")
-    own = [o for o in overrides if not o.startswith("hydra")]
+    own = [o for o in overrides if not is_of_hydra(o)]
     jobs = expand([*(f"{k}={v}" for k, v in params.items()), *quote_choices(own)])
     swept = _keys_with_several_values(jobs)
     runs: dict[str, SweepRun] = {}

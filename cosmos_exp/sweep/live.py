@@ -16,9 +16,17 @@ from rich.text import Text
 from cosmos_exp.files import JsonObject
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.expanding import SweepRun
+from cosmos_exp.sweep.slurm_queue import live_job
 from cosmos_exp.training.sample_order import sample_order
 
-COLORS = {"done": "green", "failed": "red", "running": "cyan", "interrupted": "yellow", "missing": "dim"}
+COLORS = {
+    "done": "green",
+    "failed": "red",
+    "running": "cyan",
+    "interrupted": "yellow",
+    "queued": "blue",
+    "missing": "dim",
+}
 WIDTH = 120  # columns when the output is not a terminal
 TAIL = 4096  # bytes; longer than any row of a training log
 
@@ -38,6 +46,8 @@ def last_row(folder: RunFolder) -> JsonObject:
 def progress(run: SweepRun, state: str) -> tuple[str, str, str, str]:
     """Stage, step of steps, loss, and time left in training, as text."""
     stage, row = str(run.folder.status.get("stage", "")), last_row(run.folder)
+    if state == "queued" and (job := live_job(run.folder)):
+        stage = f"job {job.id}: {job.reason}"
     videos = len(run.folder.manifest.get("data", {}).get("train", []))
     if not row or not videos:
         return stage, "", "", ""

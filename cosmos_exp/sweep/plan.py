@@ -13,6 +13,7 @@ from cosmos_exp.config.composing import compose_config, quote_choices
 from cosmos_exp.config.hydra_internals import expand, is_sweep, value_of
 from cosmos_exp.config.measures import MEASURES
 from cosmos_exp.config.schema import Adapter, Config, Sweep
+from cosmos_exp.config.study_checks import is_of_hydra
 from cosmos_exp.errors import UserError
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.expanding import SweepRun, sweeper_params
@@ -112,7 +113,7 @@ def read_plan(file: Path, overrides: Sequence[str], root: Path) -> SweepPlan | N
     Raises:
         UserError: an arm, the grid or the measure of the choice is wrong. It names the key.
     """
-    own = [o for o in overrides if not o.startswith("hydra")]
+    own = [o for o in overrides if not is_of_hydra(o)]
     several = [o for o in own if is_sweep(quote_choices([o])[0])]
     first = compose_config([o for o in own if o not in several], file.stem, (str(file.parent),))
     sweep = first.sweep

@@ -54,6 +54,9 @@ def run_phases(plan: SweepPlan, start: Start) -> PlannedRuns:
             return phase(plan, now)
 
         run_unfinished(runs_of, start)
+        ended = runs_of()
+        if ended and ended[0].config.fail_fast and any(r.state() == "failed" for r in ended):
+            break
     now = planned_runs(plan)
     write_record(plan, now.choices, now.tests)
     return now

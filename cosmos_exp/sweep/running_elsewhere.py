@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 from cosmos_exp.experiment.child_setup import SECONDS_TO_CHECKPOINT
-from cosmos_exp.sweep.expanding import SweepRun
+from cosmos_exp.sweep.expanding import TAKEN, SweepRun
+from cosmos_exp.sweep.slurm_queue import live_job
 
 PATIENCE = SECONDS_TO_CHECKPOINT + 15.0  # a run whose sweep was killed gets SIGTERM, writes a checkpoint, then SIGKILL
 Start = Callable[[list[SweepRun], list[SweepRun]], None]
@@ -22,8 +23,9 @@ def run_unfinished(runs_of: Callable[[], list[SweepRun]], start: Start) -> None:
         start: Runs the missing ones (second argument) of all runs.
     """
     tried = _start_missing(runs_of(), start, set())
-    held = [r for r in runs_of() if r.state() == "running"]
-    if held:
+    runs = runs_of()
+    held = [r for r in runs if r.state() == "running"]
+    if held and not any(r.config.fail_fast and r.state() == "failed" for r in runs):
         names = ", ".join(r.name for r in held)
         print(f"{names}: held by another process, e.g. of a sweep that was killed; waiting up to {PATIENCE:.0f} s")
         deadline = time.monotonic() + PATIENCE
@@ -34,7 +36,7 @@ def run_unfinished(runs_of: Callable[[], list[SweepRun]], start: Start) -> None:
 
 def _start_missing(runs: list[SweepRun], start: Start, tried: set[str]) -> set[str]:
     """Start what is missing but for the runs that were tried; returns all that were."""
-    missing = [r for r in runs if r.name not in tried and r.state() not in ("done", "running")]
-    if missing:
+    missing = [r for r in runs if r.name not in tried and r.state() not in TAKEN]
+    if missing or any(live_job(r.folder) for r in runs):  # it also waits for Slurm jobs
         start(runs, missing)
     return tried | {r.name for r in missing}

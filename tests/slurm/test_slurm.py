@@ -1,0 +1,170 @@
+"""Sweeps over a real Slurm of one node: requeue, time limit, scancel, Ctrl-C, the same command twice, refusals."""
+
+import json
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+from cluster import Cluster, missing
+from conftest import SMALL, wait_until
+
+from cosmos_exp.files import read_json_lines
+from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.sweep import slurm_queue
+from cosmos_exp.sweep.slurm import start_jobs, wait_for_jobs
+
+pytestmark = [pytest.mark.slurm, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
+
+STEPS = 12
+QUICK = [*SMALL, "generation.max_prompts=1", "sampson.enabled=false", "data.validation_videos=0"]
+QUICK += [f"training.max_steps={STEPS}", "training.epochs=20", "training.checkpoint_every_steps=100"]
+CPU = ["hydra/launcher=slurm_cpu", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=null"]
+HELD = [*CPU, "hydra.launcher.additional_parameters={hold: true}"]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with Cluster(tmp_path_factory.mktemp("slurm")) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def in_the_cluster(cluster, tmp_path, monkeypatch):
+    """Slurm's commands use this cluster; the sweep's folder is the test's."""
+    for name in ("SLURM_CONF", "PATH"):
+        monkeypatch.setenv(name, cluster.environment[name])
+    monkeypatch.setattr(slurm_queue, "QUEUE", slurm_queue.Queue())
+    monkeypatch.setattr(slurm_queue, "_SECONDS", (0.3, 1.0))
+    monkeypatch.chdir(tmp_path)
+    yield
+    subprocess.run(["scancel", "--user=root"], check=True)
+    wait_until(lambda: not cluster.call("squeue", "--noheader"))
+
+
+def process_of(folder):
+    """The process that holds a run; stopped, so that it is at this place until a signal comes."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if f"run_dir='{folder.path}'" in words and "-m" in words and "cosmos_exp" in words:
+            return process
+    return None
+
+
+def stop_while_it_trains(folder):
+    wait_until(lambda: read_json_lines(folder.train_log))
+    process = process_of(folder)
+    process.send_signal(signal.SIGSTOP)
+    assert len(read_json_lines(folder.train_log)) < STEPS
+    return process
+
+
+def job_id(folder):
+    return json.loads(folder.job.read_text())["id"]
+
+
+def end_soon(cluster, job):
+    """Give a running job a time limit that leaves it 45 to 105 s; its signal comes 70 s before that."""
+    minutes, seconds = cluster.call("squeue", "-h", "-j", job, "-o", "%M").strip().rsplit(":", 1)
+    limit = (int(minutes) * 60 + int(seconds) + 45) // 60 + 1
+    subprocess.run(["scontrol", "update", f"JobId={job}", f"TimeLimit={limit}"], check=True)
+
+
+def start_again(cluster, job):
+    """Slurm waits two minutes before it starts a requeued job; not here."""
+    wait_until(lambda: cluster.call("squeue", "-h", "-j", job, "-o", "%T").strip() == "PENDING")
+    subprocess.run(["scontrol", "update", f"JobId={job}", "TimeLimit=30", "StartTime=now"], check=True)
+
+
+@pytest.mark.timeout(900)  # six starts of a process that imports torch, and Slurm's own waiting times
+def test_a_sweep_survives_preemption_and_the_time_limit_and_reports_a_canceled_run(cluster, start, tmp_path):
+    words = ["sweep", "rank", *QUICK, "rank=8,16,32", *CPU, "hydra.launcher.timeout_min=30"]
+    log, sweep = tmp_path / "sweep.txt", tmp_path / "outputs" / "sweeps" / "rank"
+    child = start(*words, "hydra.launcher.signal_delay_s=70", log=log, cwd=tmp_path)
+    folders = canceled, preempted, limited = [RunFolder(sweep / f"lora-r{r}") for r in (8, 16, 32)]
+    wait_until(lambda: all(f.job.is_file() for f in folders) or child.poll() is not None)
+    processes = {f: stop_while_it_trains(f) for f in folders}
+
+    end_soon(cluster, job_id(limited))
+    subprocess.run(["scancel", job_id(canceled)], check=True)
+    subprocess.run(["scontrol", "requeue", job_id(preempted)], check=True)
+    start_again(cluster, job_id(preempted))
+    wait_until(lambda: "the time limit is near" in limited.log.read_text())
+    processes[limited].send_signal(signal.SIGCONT)
+    start_again(cluster, job_id(limited))
+
+    assert child.wait(400) == 1, log.read_text()
+    said = log.read_text()
+    assert {f.path.name: f.status["state"] for f in folders} == {
+        "lora-r8": "interrupted",
+        "lora-r16": "done",
+        "lora-r32": "done",
+    }
+    for folder in (preempted, limited):
+        assert len(folder.manifest["starts"]) == 2
+        assert [r["step"] for r in read_json_lines(folder.train_log)] == list(range(1, STEPS + 1))
+    assert list(canceled.checkpoints.glob("step_*"))
+    assert "lora-r8: interrupted: stopped after step" in said
+    assert "2 of 3 runs are done. Run the same command again for the rest." in said
+    assert "lora-r16: queued" in said
+    assert not any(word in said for word in ("Traceback", "sacct", "submitit"))
+    assert (sweep / "page.html").is_file()
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["outputs"]
+
+
+def test_queued_runs_are_taken_and_ctrl_c_names_their_jobs(cluster, start, cli, tmp_path, capsys, monkeypatch):
+    words = ["sweep", "rank", *QUICK, "rank=8,16", *HELD]
+    logs = [tmp_path / "first.txt", tmp_path / "second.txt"]
+    folders = [RunFolder(tmp_path / "outputs" / "sweeps" / "rank" / f"lora-r{r}") for r in (8, 16)]
+    first = start(*words, log=logs[0], cwd=tmp_path)
+    wait_until(lambda: all(f.job.is_file() for f in folders) or first.poll() is not None)
+    ids = [job_id(f) for f in folders]
+    assert cli(*words, "--list") == 0
+    out = capsys.readouterr().out
+    assert out.count("queued") == 2
+    assert f"job {ids[0]}: JobHeldUser" in out
+
+    second = start(*words, log=logs[1], cwd=tmp_path)  # waits for the same jobs
+    for child, log, said in ((first, logs[0], "lora-r16: queued"), (second, logs[1], "of an earlier command")):
+        wait_until(lambda log=log, said=said: log.is_file() and said in log.read_text())
+        time.sleep(0.5)
+        psutil.Process(child.pid).send_signal(signal.SIGINT)
+        assert child.wait(100) == 1
+        assert f"2 Slurm jobs continue. Cancel with `scancel {slurm_queue.compact(ids)}`." in log.read_text()
+        assert "Traceback" not in log.read_text()
+    assert [job_id(f) for f in folders] == ids
+    assert len(cluster.call("squeue", "-hr").splitlines()) == 2
+
+    from cosmos_exp.sweep import slurm
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda words: "y")
+    slurm.offer_to_cancel(folders)
+    wait_until(lambda: not cluster.call("squeue", "-hr"))
+    time.sleep(0.4)
+    assert cli(*words, "--list") == 0
+    assert capsys.readouterr().out.count("missing") == 2
+
+
+def test_a_refusal_of_sbatch_is_two_lines(cli, capsys, tmp_path):
+    assert cli("sweep", "rank", *QUICK, "rank=8", *CPU, "hydra.launcher.partition=nowhere") == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 2
+    assert "sbatch refused the jobs: invalid partition specified: nowhere" in lines[0]
+    assert lines[1].startswith("Set hydra.launcher.partition; the script is ")
+    assert not list(tmp_path.rglob("status.json"))
+
+
+def test_fail_fast_cancels_the_other_jobs(small_config, tmp_path):
+    """No run starts: the jobs are held, and one of them has a status as a failed run writes it."""
+    folders = [RunFolder(tmp_path / name) for name in ("a", "b")]
+    configs = [small_config(f"run_dir={f.path}") for f in folders]
+    settings = {"nodes": 1, "cpus_per_task": 1, "additional_parameters": {"hold": True}}
+    ids = start_jobs(configs, settings)
+    assert [slurm_queue.job_of(f).run_state for f in folders] == ["queued", "queued"]
+    folders[0].set_status("failed", "train", "the loss is not finite")
+    wait_for_jobs(folders, fail_fast=True)
+    assert slurm_queue.job_of(folders[1]).state == "CANCELLED"
+    assert json.loads(folders[1].job.read_text())["ended"] == "CANCELLED"
+    assert json.loads(folders[1].job.read_text())["id"] == ids[1]
