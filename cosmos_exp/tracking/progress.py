@@ -29,7 +29,7 @@ class Progress:
     """
 
     def __init__(self, stage: str, total: int, unit: str, done: int = 0, show: bool = True, keep: bool = True):
-        terminal = sys.stderr.isatty()
+        terminal, show = sys.stderr.isatty(), show and total > done
         self.stage, self.total, self.unit, self.done, self.note = stage, total, unit, done, ""
         self.began, self.first = time.monotonic(), done
         self.next_line = self.began + SECONDS_BETWEEN_LINES if show and not terminal else None
