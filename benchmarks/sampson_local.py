@@ -11,20 +11,20 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+from common import json_text
 
 from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import read_video
 from cosmos_exp.metrics.geometry.epipolar import sampson_distance
 from cosmos_exp.metrics.geometry.matcher_registry import load_matcher
 from cosmos_exp.metrics.geometry.matching import Matcher
-from cosmos_exp.metrics.geometry.robust import robust_fit
+from cosmos_exp.metrics.geometry.robust import RobustFit, robust_fit
 from cosmos_exp.metrics.geometry.temporal import track_view
 from cosmos_exp.metrics.geometry.views import View
 
@@ -78,7 +78,7 @@ def candidates(clip: np.ndarray, matcher: Matcher) -> dict[str, float] | None:
     points, errors, medians = [], [], []
     for first, (x, y) in enumerate(zip(*track.matched_points(), strict=True)):
         fit = robust_fit(x, y, SETTINGS, first) if len(x) >= SETTINGS.min_matches else None
-        if fit is not None:
+        if isinstance(fit, RobustFit):
             points.append(x)
             errors.append(sampson_distance(x, y, fit.fundamental))
             medians.append(np.median(fit.errors))
@@ -143,9 +143,7 @@ def main() -> int:
     print(text)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"sampson_local_{today}.md").write_text(text + "\n")
-    (args.out / f"sampson_local_{today}.json").write_text(
-        json.dumps({"clips": len(found), "columns": columns}, indent=2) + "\n"
-    )
+    (args.out / f"sampson_local_{today}.json").write_text(json_text({"clips": len(found), "columns": columns}, 2))
     return 0
 
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+from common import json_text
 
 from cosmos_exp.config.schema import Sampson
 from cosmos_exp.metrics.geometry.epipolar import cookbook_errors, sampson_distance
@@ -59,12 +59,12 @@ def _cookbook(x: np.ndarray, y: np.ndarray, seed: int) -> float:
 
 def _robust(x: np.ndarray, y: np.ndarray, seed: int) -> float:
     fit = robust_fit(x, y, Sampson(), seed)
-    return float("nan") if fit is None else fit.median
+    return float("nan") if isinstance(fit, str) else fit.median
 
 
 def _uncorrected(x: np.ndarray, y: np.ndarray, seed: int) -> float:
     fit = robust_fit(x, y, Sampson(), seed)
-    return float("nan") if fit is None else float(np.median(sampson_distance(x, y, fit.fundamental)))
+    return float("nan") if isinstance(fit, str) else float(np.median(sampson_distance(x, y, fit.fundamental)))
 
 
 def _divided(x: np.ndarray, y: np.ndarray, seed: int) -> float:
@@ -78,7 +78,7 @@ def _held_out(x: np.ndarray, y: np.ndarray, seed: int) -> float:
     errors = []
     for fitted, measured in (halves, halves[::-1]):
         fit = robust_fit(x[fitted], y[fitted], Sampson(), seed) if len(fitted) >= 8 else None
-        if fit is None:
+        if fit is None or isinstance(fit, str):
             return float("nan")
         errors.append(sampson_distance(x[measured], y[measured], fit.fundamental))
     return float(np.median(np.concatenate(errors)))
@@ -169,9 +169,7 @@ def main() -> int:
     print(text)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"sampson_noise_{today}.md").write_text(text + "\n")
-    (args.out / f"sampson_noise_{today}.json").write_text(
-        json.dumps({"scenes": args.scenes, "tables": tables}, indent=2) + "\n"
-    )
+    (args.out / f"sampson_noise_{today}.json").write_text(json_text({"scenes": args.scenes, "tables": tables}, 2))
     return 0
 
 

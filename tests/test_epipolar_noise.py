@@ -10,11 +10,14 @@ from test_sampson import textured_flight, two_views
 from cosmos_exp.config.schema import Sampson
 from cosmos_exp.metrics.geometry.cross_view import ViewMatches, cross_error, view_geometry
 from cosmos_exp.metrics.geometry.epipolar import cookbook_errors, estimate_fundamental, sampson_distance
+from cosmos_exp.metrics.geometry.matcher_registry import load_matcher
 from cosmos_exp.metrics.geometry.refine import _linearised, _State, refine
 from cosmos_exp.metrics.geometry.results import lower_median, repeatability_of
 from cosmos_exp.metrics.geometry.robust import robust_fit
-from cosmos_exp.metrics.geometry.sampson import temporal_sampson
-from cosmos_exp.metrics.geometry.temporal import pair_error, summarize
+from cosmos_exp.metrics.geometry.sampson import measure_video, temporal_sampson
+from cosmos_exp.metrics.geometry.temporal import pair_error, summarize, track_view
+from cosmos_exp.metrics.geometry.views import View
+from cosmos_exp.tabletop.scene import Scene
 
 HALF_NORMAL = 0.6745  # median of |N(0, 1)|
 
@@ -143,6 +146,33 @@ def test_each_value_has_its_repeatability_and_its_number_of_pairs():
     for measure in ("tse", "tse_robust"):
         real = repeatability_of([getattr(v, measure) for v in videos])
         assert result.repeatability[measure] == pytest.approx(real, rel=2, abs=0.005)
+
+
+@pytest.mark.parametrize("failing", [1, 3])
+def test_a_pair_where_opencv_raises_is_counted_and_the_value_rests_on_the_others(monkeypatch, failing):
+    """A rendered clip with a moving camera, 5 frames; MAGSAC raises for the first `failing` of its 4 pairs."""
+    frames = Scene.sample(83_000_001, "robot").clip().frames[:5]
+    whole, original = temporal_sampson(frames, Sampson()), cv2.findFundamentalMat
+    track = track_view(View("video", frames), load_matcher(Sampson()), 1, None)
+    broken = {tuple(point) for x in track.matched_points()[0][:failing] for point in x}
+
+    def raising(x, y, *words, **named):
+        if words and words[0] == cv2.USAC_MAGSAC and tuple(x[0]) in broken:
+            raise cv2.error("vect.size() > 7")
+        return original(x, y, *words, **named)
+
+    monkeypatch.setattr(cv2, "findFundamentalMat", raising)
+    result = measure_video(frames, Sampson())
+    view, (value, reason) = result.views[0], result.measures()["tse_robust"]
+    assert value == pytest.approx(np.median([p.robust for p in whole.per_pair[failing:]]), rel=1e-12)
+    assert result.measures()["tse"] == (whole.tse, None)
+    assert (result.pairs()["tse"], result.pairs()["tse_robust"]) == (4, 4 - failing)
+    lost = result.detail()["pairs_lost"]
+    assert (lost["tse"], lost["tse_robust"]) == ({}, {"OpenCV failed: vect.size() > 7": failing})
+    assert view.per_pair[0].cookbook is not None
+    assert view.per_pair[0].robust is None
+    few = "rests on 1 of 4 frame pairs (3: OpenCV failed: vect.size() > 7)"
+    assert reason == (few if failing == 3 else None)
 
 
 def test_a_video_where_nothing_moves_gets_no_robust_fit():

@@ -165,7 +165,7 @@ def results_table(sources: Sequence[Source], results: Sequence[VideoResult | str
             continue
         for view in result.views:
             table.add_row(name, *_view_cells(view))
-            below += [f"{name}, {view.view}: {text}" for text in (view.reason, view.note) if text]
+            below += [f"{name}, {view.view}: {text}" for text in (view.reason, view.note, *_lost(view)) if text]
         for cross in result.crosses:
             table.add_row(name, *_cross_cells(cross))
             text = cross.reason or f"F of robust and moving: {cross.geometry}"
@@ -177,6 +177,19 @@ def results_table(sources: Sequence[Source], results: Sequence[VideoResult | str
         for line in (LEGEND, "", *below):
             console.print(printable(line), markup=False)
     return shown.get().rstrip()
+
+
+def _lost(v: ViewResult) -> list[str]:
+    """The errors that pairs with enough matches lack, and why."""
+    from cosmos_exp.metrics.geometry.results import TEMPORAL
+    from cosmos_exp.metrics.geometry.temporal import FEWER
+
+    lost = {m: {why: n for why, n in v.pairs_lost[m].items() if not why.startswith(FEWER)} for m in TEMPORAL}
+    return [
+        f"{m} rests on {v.used(m)} of {v.pairs} pairs ({'; '.join(f'{n}: {why}' for why, n in reasons.items())})"
+        for m, reasons in lost.items()
+        if reasons and v.tse is not None
+    ]
 
 
 def _view_cells(v: ViewResult) -> list[str]:

@@ -34,7 +34,8 @@ class Measured:
     """The measures of one video.
 
     Attributes:
-        values: measure -> (value, None), or (None, the reason) where the measure is undefined.
+        values: measure -> (value, None); (None, the reason) where the measure is undefined; (value, the reason) where the
+            value is to be read with caution, for example because it rests on few frame pairs.
         detail: further values, plain JSON, for the key `detail` of each of the video's lines in scores.jsonl.
         curves: measure -> its value at each frame after the conditioning frames, for the key `detail.curve` of this
             measure's line. The report draws it over the horizon.

@@ -68,7 +68,7 @@ def measure_videos(
         for video, result in zip(missing, shown, strict=True):
             for name, (value, reason) in result.values.items():
                 if (video.sample, video.seed, name) not in done:
-                    detail = {"reason": reason if value is None else None, **result.detail}
+                    detail = {"reason": reason, **result.detail}
                     if name in result.curves:
                         detail["curve"] = result.curves[name]
                     _append(scores, video, name, value, detail)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from cosmos_exp.config.measures import ARROWS, MEASURES, measure_info, split_main
 from cosmos_exp.files import JsonObject
 from cosmos_exp.report.formatting import summary_text
+from cosmos_exp.report.references import footnote_marks, footnotes
 from cosmos_exp.run_folder import REFERENCES, RunFolder
 from cosmos_exp.statistics.scores import MeasureSummary, read_scores
 from cosmos_exp.text import cell
@@ -18,7 +19,10 @@ from cosmos_exp.text import cell
 
 @dataclass(frozen=True)
 class RunRow:
-    """What the table shows of one run. `training` is the training summary of metrics.json."""
+    """What the table shows of one run. `training` is the training summary of metrics.json.
+
+    `footnotes` belong to cells of the references, by reference and measure.
+    """
 
     name: str
     state: str
@@ -28,6 +32,7 @@ class RunRow:
     measures: dict[str, MeasureSummary]
     references: dict[str, dict[str, MeasureSummary]]
     random_weights: bool
+    footnotes: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 def run_row(run: RunFolder) -> RunRow:
@@ -42,6 +47,7 @@ def run_row(run: RunFolder) -> RunRow:
         measures=cast(dict[str, MeasureSummary], metrics.get("measures", {})),
         references=cast(dict[str, dict[str, MeasureSummary]], metrics.get("references", {})),
         random_weights=labels.get("random_weights", False),
+        footnotes=footnotes({kind: read_scores(run.reference_scores(kind)) for kind in REFERENCES}),
     )
 
 
@@ -55,8 +61,9 @@ def table_rows(rows: list[RunRow]) -> tuple[list[str], list[list[str]]]:
 def table_columns(rows: list[RunRow]) -> tuple[list[str], list[list[str]]]:
     """Header and cells, one column per run and then one per reference, one row per measure that at least one has."""
     main, others = split_main(_measures(rows))
-    references = next((r.references for r in rows if any(r.references.values())), {})
-    references = {kind: summaries for kind, summaries in references.items() if summaries}
+    first = first_with_references(rows)
+    references = {kind: summaries for kind, summaries in first.references.items() if summaries} if first else {}
+    marks = footnote_marks(first.footnotes) if first else {}
     cells = [["run", *(r.name for r in rows), *("" for _ in references)]]
     cells.append(["state", *(r.state for r in rows), *("" for _ in references)])
     for key in ("train_loss", "validation_loss"):
@@ -70,10 +77,15 @@ def table_columns(rows: list[RunRow]) -> tuple[list[str], list[list[str]]]:
             [
                 name,
                 *(summary_text(r.measures.get(m)) for r in rows),
-                *(summary_text(x.get(m)) for x in references.values()),
+                *(summary_text(x.get(m)) + marks.get((kind, m), "") for kind, x in references.items()),
             ]
         )
     return ["", *(r.adapter for r in rows), *references], cells
+
+
+def first_with_references(rows: list[RunRow]) -> RunRow | None:
+    """The run whose references the table shows; None if none has any."""
+    return next((r for r in rows if any(r.references.values())), None)
 
 
 def _measures(rows: list[RunRow]) -> list[str]:
@@ -105,6 +117,9 @@ def notes(rows: list[RunRow]) -> list[str]:
                 found.append(
                     f"{row.name}: {measure} is missing for {summary['missing']} of {summary['videos']} videos{why}."
                 )
+            if summary.get("doubtful"):
+                of = f"{summary['doubtful']} of {summary['videos']} videos"
+                found.append(f"{row.name}: {measure} of {of} is to be read with caution ({summary['caution']}).")
         if row.error:
             found.append(f"{row.name}: {row.state}: {row.error.splitlines()[0]}")
     return found

@@ -113,8 +113,16 @@ def summarize(
             "missing": len(missing),
         }
         if mean is None and missing:
-            table[measure]["reason"] = (missing[0].get("detail") or {}).get("reason") or "no answer held a score"
+            table[measure]["reason"] = _reason(missing[0]) or "no answer held a score"
+        doubtful = [r for r in own if r["value"] is not None and _reason(r)]
+        if doubtful:
+            table[measure] |= {"doubtful": len(doubtful), "caution": _reason(doubtful[0])}
     return table
+
+
+def _reason(row: ScoreRow) -> str:
+    """The reason beside a score; empty if there is none."""
+    return str((row.get("detail") or {}).get("reason") or "")
 
 
 def _limits(measure: str, limits: Limits) -> tuple[float, float]:

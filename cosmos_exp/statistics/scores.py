@@ -34,7 +34,8 @@ class MeasureSummary(TypedDict):
     """One measure over the videos of a run or a variant.
 
     `n` counts scenes with a value, `videos` the scored videos, `missing` those without a value. The interval is None for
-    fewer than two scenes and without spread, the mean for no value; `reason` then says why.
+    fewer than two scenes and without spread, the mean for no value; `reason` then says why. `doubtful` counts videos whose
+    value comes with a reason to read it with caution, `caution` is the first of these reasons; both are left out for none.
     """
 
     mean: float | None
@@ -44,6 +45,8 @@ class MeasureSummary(TypedDict):
     videos: int
     missing: int
     reason: NotRequired[str]
+    doubtful: NotRequired[int]
+    caution: NotRequired[str]
 
 
 def read_scores(path: Path) -> list[ScoreRow]:

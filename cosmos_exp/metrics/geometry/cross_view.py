@@ -9,7 +9,7 @@ import numpy as np
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.geometry.calibration import ViewCalibration, fundamental_from_calibration
-from cosmos_exp.metrics.geometry.epipolar import cookbook_errors, cookbook_fundamental, sampson_distance
+from cosmos_exp.metrics.geometry.epipolar import NO_FIT, cookbook_errors, cookbook_fundamental, sampson_distance
 from cosmos_exp.metrics.geometry.matching import Matcher
 from cosmos_exp.metrics.geometry.results import (
     ACROSS,
@@ -54,7 +54,7 @@ class ViewGeometry:
     plain: the errors under the cookbook's F, for `cse`, (N,) of the pooled matches.
     plain_repeats: likewise with the matches in other orders, one array per repetition.
     ours: F and errors for `cse_robust` and `cse_moving`, and `source` its origin.
-    reason: why there is no F, if there is none.
+    reason: why one of the two has no F, if so.
     """
 
     plain: np.ndarray | None
@@ -107,43 +107,44 @@ def view_geometry(
             f = fundamental_from_calibration(a, b)
         except ValueError as error:
             raise UserError(f"sampson.calibration, views {' and '.join(matches.names)}: {error}") from error
-        ours: RobustFit | None = fixed_fit(x, y, f, settings.repeats)
+        ours: RobustFit | str = fixed_fit(x, y, f, settings.repeats)
         source = "calibration"
     else:
         uncalibrated = replace(settings, estimator=settings.estimator.replace("five_point", "magsac"))
         ours = robust_fit(x, y, uncalibrated, 0)
-    failed = None if plain is not None and ours else "no fundamental matrix fits"
-    return ViewGeometry(plain, [r for r in repeats if r is not None], ours, source, failed)
+    fit, failed = (None, ours) if isinstance(ours, str) else (ours, NO_FIT if plain is None else None)
+    return ViewGeometry(plain, [r for r in repeats if r is not None], fit, source, failed)
 
 
 def cross_error(matches: ViewMatches, geometry: ViewGeometry, settings: SampsonSettings) -> CrossResult:
     """The errors of two views under their geometry: medians over the matches of a frame, then over frames."""
     counts = [len(x) for x in matches.x]
-    if geometry.plain is None or geometry.ours is None:
+    if geometry.plain is None and geometry.ours is None:
         return _undefined(matches.names, counts, geometry)
     ends = np.cumsum([0, *counts])
     per_frame = tuple(
         _frame_error(t, slice(ends[t], ends[t + 1]), matches.moving[t], geometry, settings) for t in range(len(counts))
     )
-    measured = [f for f in per_frame if f.reason is None]
+    measured = [f for f in per_frame if not f.lost]
     # One frame has few moving matches, so those of all frames are pooled, as for F.
     moving = matches.pooled()[2]
-    enough = bool(measured) and moving.sum() >= settings.min_matches
-    of_moving = np.median(geometry.ours.all_errors[:, moving], axis=1) if enough else np.zeros(0)
+    ours = geometry.ours if measured else None
+    moved = ours if moving.sum() >= settings.min_matches else None
+    of_moving = np.zeros(0) if moved is None else np.median(moved.all_errors[:, moving], axis=1)
     repeatability = {m: repeated(per_frame, m) for m in ACROSS[:2]}
     return CrossResult(
         views=matches.names,
         cse=median(f.cookbook for f in per_frame),
         cse_mean=mean(f.mean for f in per_frame),
         cse_robust=median(f.robust for f in per_frame),
-        cse_moving=float(np.median(geometry.ours.errors[moving])) if enough else None,
-        inlier_share=float((geometry.ours.errors < settings.threshold).mean()),
+        cse_moving=None if moved is None else float(np.median(moved.errors[moving])),
+        inlier_share=None if geometry.ours is None else float((geometry.ours.errors < settings.threshold).mean()),
         matches=median(counts),
         frames=len(counts),
         frames_measured=len(measured),
         repeatability=repeatability | {"cse_moving": repeatability_of(of_moving.tolist())},
         geometry=geometry.source,
-        reason=None if measured else f"no frame has {FEW} matches",
+        reason=geometry.reason if measured else f"no frame has {FEW} matches",
         per_frame=per_frame,
     )
 
@@ -154,29 +155,29 @@ def _frame_error(
     """The errors of frame t, whose matches are this part of the pooled ones."""
     count = len(moving)
     if count < FEW:
-        return FrameError((t, t), count, moving_matches=int(moving.sum()), reason=f"fewer than {FEW} matches")
-    assert geometry.plain is not None
-    assert geometry.ours is not None
-    plain, errors = geometry.plain[part], geometry.ours.errors[part]
+        few = f"fewer than {FEW} matches"
+        return FrameError((t, t), count, moving_matches=int(moving.sum()), lost=dict.fromkeys(ACROSS, few))
+    plain = None if geometry.plain is None else geometry.plain[part]
+    errors = None if geometry.ours is None else geometry.ours.errors[part]
+    repeats = {"cse": tuple(lower_median(r[part]) for r in geometry.plain_repeats)}
+    if geometry.ours is not None:
+        repeats["cse_robust"] = tuple(np.median(geometry.ours.all_errors[:, part], axis=1).tolist())
     return FrameError(
         (t, t),
         count,
-        cookbook=lower_median(plain),
-        mean=float(plain.mean()),
-        robust=float(np.median(errors)),
-        moving=float(np.median(errors[moving])) if moving.sum() >= FEW else None,
+        cookbook=None if plain is None else lower_median(plain),
+        mean=None if plain is None else float(plain.mean()),
+        robust=None if errors is None else float(np.median(errors)),
+        moving=None if errors is None or moving.sum() < FEW else float(np.median(errors[moving])),
         static_share=float(1 - moving.mean()),
-        inlier_share=float((errors < settings.threshold).mean()),
+        inlier_share=None if errors is None else float((errors < settings.threshold).mean()),
         moving_matches=int(moving.sum()),
-        repeats={
-            "cse": tuple(lower_median(r[part]) for r in geometry.plain_repeats),
-            "cse_robust": tuple(np.median(geometry.ours.all_errors[:, part], axis=1).tolist()),
-        },
+        repeats=repeats,
     )
 
 
 def _undefined(names: tuple[str, str], counts: list[int], geometry: ViewGeometry) -> CrossResult:
-    frames = tuple(FrameError((t, t), n, reason="too few matches") for t, n in enumerate(counts))
+    frames = tuple(FrameError((t, t), n, lost=dict.fromkeys(ACROSS, "too few matches")) for t, n in enumerate(counts))
     return CrossResult(
         views=names,
         cse=None,

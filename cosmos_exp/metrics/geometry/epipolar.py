@@ -9,6 +9,8 @@ import numpy as np
 
 METHODS = {"magsac": cv2.USAC_MAGSAC, "ransac": cv2.FM_RANSAC}
 ITERATIONS, CONFIDENCE = 1000, 0.99
+NO_FIT = "no fundamental matrix fits"
+MOST_TEXT = 200  # characters of an OpenCV message that are kept
 
 
 def sampson_distance(x: np.ndarray, y: np.ndarray, fundamental: np.ndarray) -> np.ndarray:
@@ -55,8 +57,8 @@ def cookbook_fundamental(x: np.ndarray, y: np.ndarray, order: np.ndarray | None 
     return found if _is_matrix(found) else None
 
 
-def estimate_fundamental(x: np.ndarray, y: np.ndarray, method: str, threshold: float, seed: int) -> np.ndarray | None:
-    """F (3, 3) from matches alone; None if none fits.
+def estimate_fundamental(x: np.ndarray, y: np.ndarray, method: str, threshold: float, seed: int) -> np.ndarray | str:
+    """F (3, 3) from matches alone, or the reason why there is none.
 
     Args:
         x, y: matched points, (N, 2).
@@ -65,35 +67,40 @@ def estimate_fundamental(x: np.ndarray, y: np.ndarray, method: str, threshold: f
         seed: of the order of the matches. OpenCV's own random choices have a fixed seed.
     """
     if len(x) < 8:
-        return None
+        return "fewer than 8 matches"
     order = np.random.RandomState(seed).permutation(len(x))
     try:
         found, _ = cv2.findFundamentalMat(x[order], y[order], METHODS[method], threshold, CONFIDENCE, ITERATIONS)
-    except cv2.error:
-        return None
-    return found if _is_matrix(found) else None
+    except cv2.error as error:
+        return _raised(error)
+    return found if _is_matrix(found) else NO_FIT
 
 
 def fundamental_from_intrinsics(
     x: np.ndarray, y: np.ndarray, intrinsics: np.ndarray, threshold: float, seed: int
-) -> np.ndarray | None:
-    """F (3, 3) by the five-point algorithm (Nister 2004) from a known intrinsic matrix K (3, 3); None if none fits.
+) -> np.ndarray | str:
+    """F (3, 3) by the five-point algorithm (Nister 2004) from a known intrinsic matrix K (3, 3), or why there is none.
 
     Args:
         x, y, threshold, seed: as in `estimate_fundamental`.
     """
     if len(x) < 5:
-        return None
+        return "fewer than 5 matches"
     order = np.random.RandomState(seed).permutation(len(x))
     try:
         essential, _ = cv2.findEssentialMat(x[order], y[order], intrinsics, cv2.RANSAC, 0.999, threshold)
-    except cv2.error:
-        return None
+    except cv2.error as error:
+        return _raised(error)
     if essential is None or essential.shape[0] < 3:
-        return None
+        return NO_FIT
     inverse = np.linalg.inv(intrinsics)
     fundamental: np.ndarray = inverse.T @ essential[:3] @ inverse
     return fundamental
+
+
+def _raised(error: cv2.error) -> str:
+    """OpenCV's message in one line."""
+    return f"OpenCV failed: {' '.join(str(error).split())}"[:MOST_TEXT]
 
 
 def _is_matrix(found: np.ndarray | None) -> bool:

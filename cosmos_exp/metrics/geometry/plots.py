@@ -15,7 +15,7 @@ from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.data.video import write_image
 from cosmos_exp.metrics.geometry.matcher_registry import load_matcher
 from cosmos_exp.metrics.geometry.results import CrossResult, FrameError, VideoResult, ViewResult
-from cosmos_exp.metrics.geometry.robust import fixed_fit, robust_fit
+from cosmos_exp.metrics.geometry.robust import RobustFit, fixed_fit, robust_fit
 from cosmos_exp.metrics.geometry.views import View
 
 matplotlib.use("Agg")
@@ -124,7 +124,7 @@ def draw_matches(frames: np.ndarray, pair: tuple[int, int], settings: SampsonSet
     fitted = ~static if (~static).sum() >= settings.min_matches else np.ones(len(x), dtype=bool)
     enough = fitted.sum() >= settings.min_matches
     fit = robust_fit(x[fitted], y[fitted], replace(settings, estimator="magsac"), pair[0]) if enough else None
-    errors = np.full(len(x), np.nan) if fit is None else fixed_fit(x, y, fit.fundamental, 1).errors
+    errors = fixed_fit(x, y, fit.fundamental, 1).errors if isinstance(fit, RobustFit) else np.full(len(x), np.nan)
     scale = max(1, -(-MIN_WIDTH // first.shape[1]))
     canvas = cv2.resize(first, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST) // 2 + 100
     for k in np.argsort(~static, kind="stable"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ import numpy as np
 
 TEMPORAL = ("tse", "tse_robust", "tse_moving")
 ACROSS = ("cse", "cse_robust", "cse_moving")
+FEWEST = 0.5  # share of the frame pairs below which a value is given with the reason why the others are missing
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,9 @@ class FrameError:
         cookbook, mean: median and mean over all matches, under the cookbook's F.
         robust: median over all matches, under the robust F.
         moving: median over the matches that move.
+        moves: whether enough matches move for `moving`.
+        lost: measure -> why it is undefined for this pair.
         repeats: measure -> the value of this pair in each repetition of the estimate of F.
-        reason: why `cookbook` and `robust` are undefined.
     """
 
     frames: tuple[int, int]
@@ -32,7 +35,8 @@ class FrameError:
     static_share: float | None = None
     inlier_share: float | None = None
     moving_matches: int = 0
-    reason: str | None = None
+    moves: bool = False
+    lost: Mapping[str, str] = field(default_factory=dict, repr=False)
     repeats: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
 
 
@@ -40,10 +44,11 @@ class FrameError:
 class ViewResult:
     """The temporal figures of a view.
 
-    Of `pairs` frame pairs, `pairs_measured` had enough matches and `pairs_moving` enough moving ones. The others are left
-    out of the medians.
+    Of `pairs` frame pairs, `pairs_measured` have a `tse` and `pairs_moving` a `tse_moving`. A measure is the median over the
+    pairs that have it.
 
     Attributes:
+        pairs_lost: measure -> reason -> number of pairs without it.
         tse_mean: the cookbook's second figure: mean over frames of each frame's mean error, pixels.
         matches, moving_matches: median over the pairs.
         repeatability: measure -> how far two repetitions of the estimate of F are apart in 95 % of cases, pixels.
@@ -61,10 +66,15 @@ class ViewResult:
     pairs: int
     pairs_measured: int
     pairs_moving: int
+    pairs_lost: Mapping[str, Mapping[str, int]]
     repeatability: Mapping[str, float | None]
     reason: str | None
     note: str | None = None
     per_pair: tuple[FrameError, ...] = field(default=(), repr=False)
+
+    def used(self, measure: str) -> int:
+        """The number of frame pairs behind a temporal measure."""
+        return self.pairs - sum(self.pairs_lost[measure].values())
 
     def detail(self) -> dict[str, object]:
         """All figures as plain JSON; of the single frame pairs the cookbook's medians and means."""
@@ -106,18 +116,35 @@ class VideoResult:
     notes: tuple[str, ...] = ()
 
     def measures(self) -> dict[str, tuple[float | None, str | None]]:
-        """Each measure of a run with the reason if it is undefined: the mean over the views that could be measured."""
+        """Each measure of a run: the mean over the views that could be measured, and a reason.
+
+        The reason says why a measure is undefined, or that it rests on fewer than half of the frame pairs.
+        """
         reasons = [f"{v.view}: {v.reason}" if len(self.views) > 1 else v.reason for v in self.views if v.reason]
         reason = "; ".join(reasons) or (None if self.views else "; ".join(self.notes) or "no view")
-        out = {m: (mean(getattr(v, m) for v in self.views), reason) for m in (*TEMPORAL, "static_share")}
-        if self.crosses:
-            why = "; ".join(f"{':'.join(c.views)}: {c.reason}" for c in self.crosses if c.reason) or None
-            out |= {m: (mean(getattr(c, m) for c in self.crosses), why) for m in ACROSS}
-        for measure, (value, known) in out.items():
-            if value is None and known is None:
-                moving = measure.endswith("_moving")
-                out[measure] = None, "too few matches move" if moving else "no fundamental matrix fits"
+        out: dict[str, tuple[float | None, str | None]] = {}
+        for m in TEMPORAL:
+            value = mean(getattr(v, m) for v in self.views)
+            out[m] = value, (reason or self._few(m)) if value is None else self._few(m)
+        share = mean(v.static_share for v in self.views)
+        out["static_share"] = share, reason if share is None else None
+        for m in ACROSS if self.crosses else ():
+            value = mean(getattr(c, m) for c in self.crosses)
+            why = "; ".join(f"{':'.join(c.views)}: {c.reason}" for c in self.crosses if c.reason)
+            few = "too few matches move" if m == "cse_moving" else "no fundamental matrix fits"
+            out[m] = value, None if value is not None else why or few
         return out
+
+    def _few(self, measure: str) -> str | None:
+        """That a temporal measure rests on fewer than FEWEST of the frame pairs, and why; None if it rests on more."""
+        total = sum(v.pairs for v in self.views)
+        used = sum(v.used(measure) for v in self.views)
+        if used >= FEWEST * total:
+            return None
+        why = [f"{count}: {reason}" for reason, count in self.pairs_lost()[measure].items()]
+        return (
+            f"{f'rests on {used} of {total} frame pairs' if used else 'no frame pair has a value'} ({'; '.join(why)})"
+        )
 
     def repeatability(self) -> dict[str, float | None]:
         """How far each measure of this video moves when its estimates of F are repeated, pixels (mean over views)."""
@@ -126,16 +153,23 @@ class VideoResult:
 
     def pairs(self) -> dict[str, int]:
         """The number of frame pairs (of frames, across views) behind each measure, over all views."""
-        measured, moving = sum(v.pairs_measured for v in self.views), sum(v.pairs_moving for v in self.views)
-        out = {"tse": measured, "tse_robust": measured, "tse_moving": moving}
-        across = sum(c.frames_measured for c in self.crosses)
-        return out | dict.fromkeys(ACROSS if self.crosses else (), across)
+        out = {m: sum(v.used(m) for v in self.views) for m in TEMPORAL}
+        return out | {m: sum(c.frames_measured for c in self.crosses) for m in ACROSS if self.crosses}
+
+    def pairs_lost(self) -> dict[str, dict[str, int]]:
+        """Measure -> reason -> number of frame pairs without this temporal measure, over all views."""
+        lost: dict[str, Counter[str]] = {m: Counter() for m in TEMPORAL}
+        for view in self.views:
+            for measure, reasons in view.pairs_lost.items():
+                lost[measure].update(reasons)
+        return {m: dict(reasons) for m, reasons in lost.items()}
 
     def detail(self) -> dict[str, object]:
         """All figures as plain JSON; of single frames only the cookbook's medians and means."""
         return {
             "repeatability": self.repeatability(),
             "pairs": self.pairs(),
+            "pairs_lost": self.pairs_lost(),
             "views": [v.detail() for v in self.views],
             "crosses": [c.detail() for c in self.crosses],
             "notes": list(self.notes),

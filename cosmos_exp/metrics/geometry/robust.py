@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,8 +46,8 @@ def fixed_fit(x: np.ndarray, y: np.ndarray, fundamental: np.ndarray, starts: int
 
 def robust_fit(
     x: np.ndarray, y: np.ndarray, settings: SampsonSettings, seed: int, intrinsics: np.ndarray | None = None
-) -> RobustFit | None:
-    """F of matches for the measures that compare videos; None if none fits.
+) -> RobustFit | str:
+    """F of matches for the measures that compare videos, or the reason why no start gives one.
 
     `sampson.repeats` starts by MAGSAC++ (Barath 2020), each with the matches in another order and refined by `refine`. The
     start with the least cost is the result.
@@ -61,9 +62,9 @@ def robust_fit(
         assert intrinsics is not None
         return _five_point_fit(x, y, settings, starts, intrinsics)
     fits = [estimate_fundamental(x, y, settings.estimator, settings.threshold, s) for s in starts]
-    found = [f for f in fits if f is not None]
+    found = [f for f in fits if not isinstance(f, str)]
     if not found:
-        return None
+        return _most_frequent(fits)
     refined = refine(x, y, np.stack(found))
     best = int(refined.costs.argmin())
     return RobustFit(refined.fundamentals[best], refined.corrected[best], refined.corrected)
@@ -71,11 +72,16 @@ def robust_fit(
 
 def _five_point_fit(
     x: np.ndarray, y: np.ndarray, settings: SampsonSettings, starts: Sequence[int], intrinsics: np.ndarray
-) -> RobustFit | None:
+) -> RobustFit | str:
     fits = [fundamental_from_intrinsics(x, y, intrinsics, settings.threshold, s) for s in starts]
-    found = [f for f in fits if f is not None]
+    found = [f for f in fits if not isinstance(f, str)]
     if not found:
-        return None
+        return _most_frequent(fits)
     errors = np.stack([sampson_distance(x, y, f) for f in found])
     best = int(np.median(errors, axis=1).argmin())
     return RobustFit(found[best], errors[best], errors)
+
+
+def _most_frequent(fits: Sequence[np.ndarray | str]) -> str:
+    """The reason that most starts give."""
+    return Counter(f for f in fits if isinstance(f, str)).most_common(1)[0][0]

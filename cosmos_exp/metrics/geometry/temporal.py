@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import cv2
@@ -9,14 +10,16 @@ import numpy as np
 
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.metrics.geometry.calibration import ViewCalibration
-from cosmos_exp.metrics.geometry.epipolar import cookbook_errors
+from cosmos_exp.metrics.geometry.epipolar import NO_FIT, cookbook_errors
 from cosmos_exp.metrics.geometry.matching import Features, Matcher, Matches
 from cosmos_exp.metrics.geometry.results import TEMPORAL, FrameError, ViewResult, lower_median, mean, median, repeated
-from cosmos_exp.metrics.geometry.robust import robust_fit
+from cosmos_exp.metrics.geometry.robust import RobustFit, robust_fit
 from cosmos_exp.metrics.geometry.views import View
 
 # Above this median share of static matches, the median over all matches is that of matches that any F fits.
 MOSTLY_STATIC = 0.5
+FEWER = "fewer than"  # how the reasons begin that are no failure of a fit
+STILL = "camera and scene stand still: too few matches move"
 
 
 @dataclass(frozen=True)
@@ -81,21 +84,19 @@ def pair_error(
         camera: required by `sampson.estimator=five_point`.
         robust_too: False: only the cookbook's error.
     """
-    count = len(x)
-    moves = moving_matches(x, y, settings)
+    count, moves = len(x), moving_matches(x, y, settings)
     moving_count = int(moves.sum())
     if count < settings.min_matches:
-        few = f"fewer than {settings.min_matches} matches"
-        return FrameError(frames, count, moving_matches=moving_count, reason=few)
+        few = f"{FEWER} {settings.min_matches} matches"
+        return FrameError(frames, count, moving_matches=moving_count, lost=dict.fromkeys(TEMPORAL, few))
     plain = cookbook_errors(x, y)
-    intrinsics = None if camera is None else camera.intrinsics
-    robust = robust_fit(x, y, settings, frames[0], intrinsics) if robust_too else None
-    moving = robust if moving_count == count else None
-    # Any F fits static matches. They would pull the estimate to one that is wrong for the moving ones.
-    if robust_too and settings.min_matches <= moving_count < count:
-        moving = robust_fit(x[moves], y[moves], settings, frames[0], intrinsics)
+    fits: dict[str, RobustFit | str] = dict.fromkeys(TEMPORAL[1:], STILL)
+    if robust_too:
+        fits = _robust_fits(x, y, moves, settings, frames[0], None if camera is None else camera.intrinsics)
+    found = {m: fit for m, fit in fits.items() if isinstance(fit, RobustFit)}
+    robust, moving = found.get("tse_robust"), found.get("tse_moving")
     repeats = {"tse": cookbook_repeats(x, y, settings.repeats if robust_too else 0, frames[0])}
-    repeats |= {m: f.medians for m, f in (("tse_robust", robust), ("tse_moving", moving)) if f is not None}
+    repeats |= {m: fit.medians for m, fit in found.items()}
     return FrameError(
         frames,
         count,
@@ -106,9 +107,27 @@ def pair_error(
         static_share=1 - moving_count / count,
         inlier_share=None if moving is None else float((moving.errors < settings.threshold).mean()),
         moving_matches=moving_count,
-        reason=None if plain is not None else "no fundamental matrix fits",
+        moves=moving_count >= settings.min_matches,
+        lost={
+            m: fit
+            for m, fit in {"tse": NO_FIT if plain is None else "", **fits}.items()
+            if isinstance(fit, str) and fit
+        },
         repeats={m: values for m, values in repeats.items() if values},
     )
+
+
+def _robust_fits(
+    x: np.ndarray, y: np.ndarray, moves: np.ndarray, settings: SampsonSettings, seed: int, intrinsics: np.ndarray | None
+) -> dict[str, RobustFit | str]:
+    """The fits of `tse_robust` and `tse_moving` to a pair's matches, or why there is none."""
+    robust = robust_fit(x, y, settings, seed, intrinsics)
+    if moves.all():
+        return {"tse_robust": robust, "tse_moving": robust}
+    if moves.sum() < settings.min_matches:
+        return {"tse_robust": robust, "tse_moving": f"{FEWER} {settings.min_matches} moving matches"}
+    # Any F fits static matches. They would pull the estimate to one that is wrong for the moving ones.
+    return {"tse_robust": robust, "tse_moving": robust_fit(x[moves], y[moves], settings, seed, intrinsics)}
 
 
 def moving_matches(x: np.ndarray, y: np.ndarray, settings: SampsonSettings) -> np.ndarray:
@@ -129,8 +148,8 @@ def summarize(view: str, pairs: tuple[FrameError, ...], gap: int = 1) -> ViewRes
     tse = median(p.cookbook for p in pairs)
     moving = [p.moving for p in pairs if p.moving is not None]
     share = median(p.static_share for p in pairs)
-    reason, note = _reason_and_note(tse, bool(moving), share, len(pairs), gap)
-    defined = bool(moving)  # any F fits a static scene: 0.000 would be meaningless
+    defined = any(p.moves for p in pairs)  # any F fits a static scene: 0.000 would be meaningless
+    reason, note = _reason_and_note(tse, defined, share, len(pairs), gap)
     return ViewResult(
         view=view,
         tse=tse if defined else None,
@@ -144,6 +163,7 @@ def summarize(view: str, pairs: tuple[FrameError, ...], gap: int = 1) -> ViewRes
         pairs=len(pairs),
         pairs_measured=sum(p.cookbook is not None for p in pairs),
         pairs_moving=len(moving),
+        pairs_lost={m: dict(Counter(p.lost[m] for p in pairs if m in p.lost)) for m in TEMPORAL},
         repeatability={m: repeated(pairs, m) if defined else None for m in TEMPORAL},
         reason=reason,
         note=note,
@@ -160,7 +180,7 @@ def _reason_and_note(
     if tse is None:
         return "no frame pair has enough matches: no texture, or no two frames alike", None
     if not moves:
-        return "camera and scene stand still: too few matches move", None
+        return STILL, None
     if share is not None and share > MOSTLY_STATIC:
         return None, (
             f"the camera stands still or nearly so: {share:.0%} of the matches do not move, so tse and tse_robust are near 0 "
