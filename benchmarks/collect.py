@@ -10,7 +10,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from common import device_name
+from common import device_name, json_text
 
 
 def reference_lines(work: Path, pages: dict) -> list[str]:
@@ -51,7 +51,7 @@ def main() -> int:
     name = f"{args.model}_{re.sub(r'[^A-Za-z0-9]+', '-', device).strip('-')}_{today}"
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"{name}.md").write_text("\n\n".join(parts) + "\n")
-    (args.out / f"{name}.json").write_text(json.dumps(pages, indent=2) + "\n")
+    (args.out / f"{name}.json").write_text(json_text(pages, 2))
     print(args.out / f"{name}.md")
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
 import platform
 import statistics
@@ -80,6 +81,28 @@ def markdown(header: list[str], rows: list[list[Any]]) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
+def json_text(data: Any, indent: int | None = None) -> str:
+    """Data as JSON, one line break at the end. Undefined numbers (NaN, infinite) become null: JSON has no others.
+
+    Other objects, such as numpy's numbers, become plain numbers if they can, else text.
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(v) for v in value]
+        if value is None or isinstance(value, str | bool | int):
+            return value
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            return str(value)
+        return number if math.isfinite(number) else None
+
+    return json.dumps(plain(data), indent=indent, allow_nan=False) + "\n"
+
+
 def write(name: str, title: str, text: str, data: Any, out: Path | None = None) -> None:
     """Print, and write results/<name>_<date>.md and .json."""
     today = datetime.date.today().isoformat()
@@ -88,4 +111,4 @@ def write(name: str, title: str, text: str, data: Any, out: Path | None = None) 
     page = f"# {title}, {today}\n\n{text}\n"
     print(page)
     (folder / f"{name}_{today}.md").write_text(page)
-    (folder / f"{name}_{today}.json").write_text(json.dumps(data, indent=2, default=str) + "\n")
+    (folder / f"{name}_{today}.json").write_text(json_text(data, 2))

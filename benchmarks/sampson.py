@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import os
 import platform
 import statistics
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from common import json_text
 
 from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import decode, read_video, resize, write_video
@@ -136,9 +136,7 @@ def main() -> int:
     print(text)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"sampson_{today}.md").write_text(text + "\n")
-    (args.out / f"sampson_{today}.json").write_text(
-        json.dumps({"machine": machine, "video": what, "rows": rows}, indent=2) + "\n"
-    )
+    (args.out / f"sampson_{today}.json").write_text(json_text({"machine": machine, "video": what, "rows": rows}, 2))
     return 0
 
 

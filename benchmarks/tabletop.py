@@ -12,7 +12,6 @@ import argparse
 import datetime
 import functools
 import itertools
-import json
 import multiprocessing
 import platform
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from common import json_text
 
 if TYPE_CHECKING:
     from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
@@ -250,7 +250,7 @@ def write_judge(stem: Path, table: list[str], scores: dict[str, Values]) -> None
     """Write the judge's table and scores as `stem`.md and .json."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     stem.with_suffix(".md").write_text("\n".join(["# judge=rules on planted faults", "", *table]) + "\n")
-    stem.with_suffix(".json").write_text(json.dumps(scores))
+    stem.with_suffix(".json").write_text(json_text(scores))
 
 
 def main() -> None:
@@ -283,7 +283,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     stem = args.out / f"tabletop_cpu_{now}"
     stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
-    stem.with_suffix(".json").write_text(json.dumps(data, default=float))
+    stem.with_suffix(".json").write_text(json_text(data))
     print("\n".join(lines))
 
 

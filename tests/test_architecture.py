@@ -1,16 +1,19 @@
 """benchmarks/architecture.py on small packages made here: each figure counts what it says."""
 
+import json
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
 import architecture  # noqa: E402
+import common  # noqa: E402
 from architecture import Target  # noqa: E402
 from call_graph import CallGraph  # noqa: E402
 
@@ -238,3 +241,15 @@ def test_the_script_runs_without_torch_and_within_seconds():
     assert done.returncode == 0, done.stderr[-2000:]
     assert "calls to Trainer.train" in done.stdout
     assert " torch" not in done.stderr
+
+
+def test_results_of_benchmarks_are_json_and_undefined_numbers_are_null():
+    def refuse(name):
+        raise ValueError(f"{name} is not JSON")
+
+    text = common.json_text({"a": [float("nan"), np.float64("inf"), np.float32(0.5), 1], "b": {"c": (None, "x", True)}})
+    assert json.loads(text, parse_constant=refuse) == {"a": [None, None, 0.5, 1], "b": {"c": [None, "x", True]}}
+    files = [*(BENCHMARKS / "results").glob("*.json"), *(BENCHMARKS.parent / "docs").rglob("*.json")]
+    assert len(files) > 20
+    for file in files:
+        json.loads(file.read_text(), parse_constant=refuse)
