@@ -9,12 +9,13 @@ from cosmos_exp.data.pair_frames import frozen_frames, has_recording, pair_frame
 from cosmos_exp.data.readers.pairs import read_test_pairs
 from cosmos_exp.data.video import write_image, write_video
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import write_json_lines
+from cosmos_exp.files import read_json_lines, write_json, write_json_lines
 from cosmos_exp.report.horizon import mean_curve
 from cosmos_exp.report.references import find_references, warnings
 from cosmos_exp.report.variants import group_runs
-from cosmos_exp.report.writing import write_report
+from cosmos_exp.report.writing import report_content, write_report
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.statistics.intervals import summarize
 
 DATA = Data(height=32, width=48, num_frames=5, fps=8.0)
 
@@ -124,6 +125,37 @@ def test_the_report_shows_the_references_and_the_horizon(run, tmp_path):
     page = report.page.read_text(encoding="utf-8")
     assert "the recorded continuation" in page
     assert "lora-r8/references/real,a,0,instruction,5.0" in (tmp_path / "report" / "scores.csv").read_text()
+
+
+def test_each_undefined_cell_of_a_reference_has_a_footnote_with_its_reason_and_pairs(run, capsys):
+    from cosmos_exp.report.terminal import print_runs
+
+    still = "camera and scene stand still: too few matches move"
+    pairs = {"pairs": {"tse": 16, "tse_robust": 0}, "views": [{"pairs": 16}]}
+    rows = [score(s, m, None) for s in "ab" for m in ("tse", "tse_robust", "instruction")]
+    for row in rows:
+        row["detail"] = {"reason": still} | pairs if row["measure"] != "instruction" else {"answer": "5 or 4"}
+    few = [score("a", "tse", 0.5), score("b", "tse", 0.4)]
+    few[0]["detail"] = {"reason": "rests on 3 of 16 frame pairs (13: few)"} | pairs
+    write_json_lines(run.reference_scores("frozen"), rows)
+    write_json_lines(run.reference_scores("real"), few)
+    write_json_lines(run.scores, [score(s, m, 1.0) for s in "ab" for m in ("tse", "tse_robust", "instruction")])
+    tables = {kind: summarize(read_json_lines(run.reference_scores(kind))) for kind in ("real", "frozen")}
+    write_json(run.metrics, {"measures": summarize(read_json_lines(run.scores)), "references": tables})
+    said = [
+        "[1] real: tse: to be read with caution for 1 of 2 videos: rests on 3 of 16 frame pairs (13: few)",
+        f"[2] frozen: tse: undefined for 2 of 2 videos: {still} (32 of 32 frame pairs measured).",
+        f"[3] frozen: tse_robust: undefined for 2 of 2 videos: {still} (0 of 32 frame pairs measured).",
+        "[4] frozen: instruction: undefined for 2 of 2 videos: the answer has no score.",
+    ]
+    text = report_content(run.path, "report", []).texts["report.md"]
+    assert "| *frozen* | - | - | - | - [2] | - [3] | - [4] |" in text
+    print_runs([run])
+    terminal = " ".join(capsys.readouterr().out.split())
+    assert "- [2]" in terminal
+    for line in said:
+        assert f"- {line}" in text
+        assert line in terminal
 
 
 def test_a_curve_is_the_mean_over_prompts_of_means_over_seeds():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from cosmos_exp.config.measures import LIMITS, measure_info
+from cosmos_exp.config.measures import LIMITS, MEASURES, measure_info
 from cosmos_exp.report.formatting import number
 from cosmos_exp.report.variants import Variant, scenes_of
 from cosmos_exp.run_folder import REFERENCES
@@ -42,6 +42,61 @@ def find_references(variants: Sequence[Variant]) -> list[Reference]:
             own = list(rows.values())
             found.append(Reference(kind, own, summarize(own, scenes_of(list(variants)), LIMITS)))
     return found
+
+
+Cell = tuple[str, str]  # reference, measure
+
+
+def footnotes(rows: Mapping[str, Sequence[ScoreRow]]) -> dict[Cell, str]:
+    """What belongs to a cell of a reference row whose videos have no value, or one to be read with caution.
+
+    Args:
+        rows: reference -> its scores.
+
+    Returns:
+        In the order of the measures in tables: the number of videos, the reason, and for a Sampson error the number of frame
+        pairs behind it. Cells without such videos are left out.
+    """
+    found: dict[Cell, str] = {}
+    for kind, own in rows.items():
+        present = {r["measure"] for r in own}
+        for measure in [m for m in MEASURES if m in present] + sorted(present - set(MEASURES)):
+            of = [r for r in own if r["measure"] == measure]
+            for said, some in (
+                ("undefined", [r for r in of if r["value"] is None]),
+                ("to be read with caution", [r for r in of if r["value"] is not None and r["detail"].get("reason")]),
+            ):
+                if some:
+                    why = some[0]["detail"].get("reason") or "the answer has no score"
+                    text = f"{said} for {len(some)} of {len(of)} videos: {why}{_pairs(some, measure)}"
+                    found[kind, measure] = "; ".join(filter(None, [found.get((kind, measure)), text]))
+    return found
+
+
+def _pairs(rows: Sequence[ScoreRow], measure: str) -> str:
+    """The frame pairs behind a measure in brackets; empty for a measure without."""
+    counts = [r["detail"].get("pairs", {}).get(measure) for r in rows]
+    known = [c for c in counts if c is not None]
+    total = sum(v["pairs"] for r in rows for v in r["detail"].get("views", []))
+    return f" ({sum(known)} of {total} frame pairs measured)" if known and not measure.startswith("cse") else ""
+
+
+def footnote_marks(notes: Mapping[Cell, str]) -> dict[Cell, str]:
+    """The mark at each cell with a footnote: ` [1]`, ` [2]`, …; cells with the same text share it."""
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(notes.values()), 1)}
+    return {cell: f" [{numbers[text]}]" for cell, text in notes.items()}
+
+
+def footnote_lines(notes: Mapping[Cell, str]) -> list[str]:
+    """One line per footnote, with the cells that it belongs to: `[1] frozen: tse, tse_moving: undefined for …`."""
+    lines = []
+    for k, text in enumerate(dict.fromkeys(notes.values()), 1):
+        cells = [cell for cell, other in notes.items() if other == text]
+        names = [
+            f"{kind}: {', '.join(m for k, m in cells if k == kind)}" for kind in dict.fromkeys(k for k, _ in cells)
+        ]
+        lines.append(f"[{k}] {'; '.join(names)}: {text}.")
+    return lines
 
 
 def warnings(references: Sequence[Reference], variants: Sequence[Variant], measures: Sequence[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from cosmos_exp.config.measures import ARROWS, LIMITS, measure_info
-from cosmos_exp.report.references import MARK, Reference, find_references, warnings
+from cosmos_exp.report.references import MARK, Reference, find_references, footnotes, warnings
 from cosmos_exp.report.untuned import also_different
 from cosmos_exp.report.variants import Variant, measures_of, scenes_of
 from cosmos_exp.statistics.comparisons import Difference
@@ -54,6 +54,11 @@ class Results:
     def references(self) -> list[Reference]:
         """What the recordings and the held first frames score."""
         return find_references(self.variants)
+
+    @cached_property
+    def footnotes(self) -> dict[tuple[str, str], str]:
+        """Why a cell of a reference row is undefined, by reference and measure."""
+        return footnotes({r.name: r.rows for r in self.references})
 
     @cached_property
     def warnings(self) -> dict[str, str]:

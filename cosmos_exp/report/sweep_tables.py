@@ -5,7 +5,7 @@ from __future__ import annotations
 from cosmos_exp.config.measures import measure_info, split_main
 from cosmos_exp.report.claims import ClaimsReport, verdict_text
 from cosmos_exp.report.formatting import interval, number, summary_text
-from cosmos_exp.report.references import MARK, MEANINGS
+from cosmos_exp.report.references import MARK, MEANINGS, footnote_lines, footnote_marks
 from cosmos_exp.report.results import IF_NONE_FAILS, NO_SCORES, Results, average
 from cosmos_exp.statistics.intervals import SURE_RUNS
 from cosmos_exp.statistics.scores import MeasureSummary
@@ -44,14 +44,16 @@ def markdown(results: Results) -> str:
     parts = [_measure_table(results, main, with_runs=True), *notes]
     if others:
         parts += ["\n## Further measures\n", _measure_table(results, others, with_runs=False)]
+    if lines := footnote_lines(results.footnotes):
+        parts += ["", *(f"- {line}" for line in lines)]
     return "\n".join(parts) + "\n"
 
 
 def _measure_table(results: Results, measures: list[str], with_runs: bool) -> str:
     """Variants and references as rows, measures as columns; `with_runs` adds the number of runs and the losses."""
-    rows = []
+    rows, marks = [], footnote_marks(results.footnotes)
     for r in results.references:
-        cells = [summary_text(r.table.get(m)) for m in measures]
+        cells = [summary_text(r.table.get(m)) + marks.get((r.name, m), "") for m in measures]
         rows.append([f"*{r.name}*", *(["-"] * 3 if with_runs else []), *cells])
     for v in results.variants:
         row = [v.name]

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cosmos_exp.report.claims import ClaimsReport
-from cosmos_exp.report.tables import notes, run_row, table_columns, table_rows
+from cosmos_exp.report.references import footnote_lines
+from cosmos_exp.report.tables import first_with_references, notes, run_row, table_columns, table_rows
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.text import one_line, printable
 
@@ -27,11 +28,14 @@ MOST_COLUMNS = 5  # runs side by side; more runs become rows, with the main meas
 def runs_table(runs: list[RunFolder]) -> Group:
     """The table of runs with its notes, for rich: one column per run and reference, or one row per run if they are many."""
     rows = [run_row(r) for r in runs]
-    header, cells = table_rows(rows) if len(rows) > MOST_COLUMNS else table_columns(rows)
+    many = len(rows) > MOST_COLUMNS
+    header, cells = table_rows(rows) if many else table_columns(rows)
+    shown = None if many else first_with_references(rows)
+    below = notes(rows) + (footnote_lines(shown.footnotes) if shown else [])
     table = _table(header)
     for row in cells:
         table.add_row(*map(_text, row))
-    return Group(table, *map(_text, notes(rows)))
+    return Group(table, *map(_text, below))
 
 
 def _table(head: Sequence[str]) -> Table:
