@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from cosmos_exp.cli.entry import parser
+from cosmos_exp.cli.measures import request_of
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.errors import UserError
@@ -16,7 +18,7 @@ from cosmos_exp.metrics.certify.clips import Footage, cut_clips, find_videos
 from cosmos_exp.metrics.certify.dose_response import clean_baseline, respond
 from cosmos_exp.metrics.certify.faults import FAULTS, fault_rng, warp_field
 from cosmos_exp.metrics.certify.patches import first_changed, moving_path
-from cosmos_exp.metrics.certify.run import Material, Request, score
+from cosmos_exp.metrics.certify.run import Material, Request, chosen_measures, score
 from cosmos_exp.metrics.certify.tables import cell, markdown
 
 
@@ -236,9 +238,43 @@ class TestDoseResponse:
         base = clean_baseline({"a": 1.0, "b": 2.0}, {"a": "a", "b": "b"}, -1)
         assert base.false_alarms == pytest.approx(1 / 3)
         assert base.left_out == 0.5  # b is above the threshold from a, a is not above that from b
-        assert "cannot resolve 5%" in limits(2, 2)
-        assert "cannot" not in limits(24, 24)
-        assert "intervals count recordings" in limits(24, 6)
+        assert "cannot resolve 5%" in limits(2, 2, 2)
+        assert "cannot" not in limits(24, 24, 24)
+        assert "intervals count recordings" in limits(24, 24, 6)
+        assert "cannot resolve 5%" in limits(18, 18, 18)  # 1 / 19 > 5 %
+        assert "cannot" not in limits(19, 4, 4)  # 1 / 20 = 5 %: clean clips set the threshold, not those with faults
+        assert "95% would take 59 recordings" in limits(24, 24, 24)  # 0.95^59 < 0.05 < 0.95^58
+
+    @pytest.mark.parametrize("count", [2, 3, 4])
+    def test_fewer_than_4_recordings_are_too_few_to_tell(self, count):
+        """Badness rises by 1, 2, 3 and 4. With all four: mean 2.5 +- t(0.975, 3 df) sqrt(5 / 3) / 2 = 2.5 +- 2.0543."""
+        clean = dict.fromkeys(CLIPS[:count], 0.0)
+        r = response({1.0: {c: float(i) for i, c in enumerate(clean, 1)}}, clean=clean)
+        if count < 4:
+            assert (r.verdict, cell(r), r.doses[0].shift_interval) == ("too few", "too few", None)
+            assert f"With {count} recordings nothing can be said" in limits(count, count, count)
+            assert "takes 4 recordings" in limits(count, count, count)
+        else:
+            assert r.doses[0].shift_interval == pytest.approx((2.5 - 2.0543, 2.5 + 2.0543), abs=1e-4)
+            assert r.verdict == "partly"
+            assert "nothing can be said" not in limits(4, 4, 4)
+
+    def test_a_fault_that_leaves_values_in_three_recordings_is_not_called_invisible(self):
+        r = response({1.0: {c: (float(i) if i < 3 else None) for i, c in enumerate(CLIPS)}})
+        assert (r.verdict, r.doses[0].n, r.undefined_at) == ("too few", 3, 1.0)
+        assert (
+            response({1.0: {"c00": 9.0}}, clean={"c00": 0.0}).verdict == "too few"
+        )  # no threshold from one clean clip
+
+    def test_more_clean_clips_than_faulty_ones_set_the_threshold(self):
+        clean = {c: float(i) for i, c in enumerate(CLIPS)}
+        r = response({1.0: dict.fromkeys(CLIPS[:5], 18.5)}, clean=clean)
+        assert (r.doses[0].n, r.doses[0].undefined, r.doses[0].found) == (
+            5,
+            0,
+            0.0,
+        )  # 1 of 20 clean clips is above 18.5
+        assert r.doses[0].auc == 19 / 20
 
     def test_the_smallest_dose_is_the_first_from_which_on_19_of_20_are_found(self):
         r = response({1.0: above(18), 2.0: above(19), 4.0: above(20)})
@@ -307,7 +343,7 @@ class TestDoseResponse:
     def test_windows_of_two_recordings_are_no_evidence_for_a_verdict(self):
         two = {c: ("a" if i < 10 else "b") for i, c in enumerate(CLIPS)}
         assert response({1.0: above(0)}).verdict == "partly"
-        assert response({1.0: above(0)}, recordings=two).verdict == "invisible"
+        assert response({1.0: above(0)}, recordings=two).verdict == "too few"
 
 
 @pytest.fixture
@@ -368,12 +404,13 @@ class TestCertify:
     def test_a_certificate_from_the_command_line_is_complete_resumed_and_the_same_again(
         self, cli, videos, tmp_path, capsys
     ):
-        words = ["measures", "certify", "--data", videos, "--clips", 2, "--frames", 7, "--workers", 1]
+        words = ["measures", "certify", "--data", videos, "--clips", 2, "--clean", 3, "--frames", 7, "--workers", 1]
         words += ["--faults", "blur=0.5/4,frozen frames", "--measures", "static_share", "--doses", 2]
         assert cli(*words, "--out", tmp_path / "a") == 0
         assert "| blur |" in capsys.readouterr().out
         found = json.loads((tmp_path / "a" / "certificate.json").read_text())
-        assert (found["clips"], found["recordings"]) == (2, 2)
+        assert (found["clips"], found["recordings"], found["clean_clips"]) == (2, 2, 4)  # as many from each video
+        assert {r["verdict"] for r in found["responses"]} <= {"too few", "undefined"}
         assert [(r["fault"], [d["dose"] for d in r["doses"]]) for r in found["responses"]] == [
             ("blur", [0.5, 4.0]),
             ("frozen frames", [0.125, 1.0]),
@@ -383,7 +420,7 @@ class TestCertify:
         assert "cannot resolve 5%" in (tmp_path / "a" / "certificate.md").read_text()
         assert (tmp_path / "a" / "certificate.png").stat().st_size > 1000
         values = (tmp_path / "a" / "values.jsonl").read_text()
-        assert len(values.splitlines()) == 2 * 5
+        assert len(values.splitlines()) == 2 * 5 + 2
         assert cli(*words, "--out", tmp_path / "b") == 0
         for name in ("values.jsonl", "certificate.json", "certificate.md", "certificate.png"):
             assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -442,7 +479,7 @@ class TestCertify:
         material = make_material(1, 17, None, 0)
         names = [f.name for f in material.faults]
         assert len(set(names)) == len(names)
-        assert {"wrong hand", "third arm", "teleport", *FAULTS} <= set(names)
+        assert {"wrong hand", "third arm", "teleport", "object melting", "see-through arm", *FAULTS} <= set(names)
         loaded = material.clips[0].load()
         assert loaded.frames.shape == (17, 96, 160, 3)
         assert "hand" in material.clips[0].prompt
@@ -451,3 +488,21 @@ class TestCertify:
         assert not np.array_equal(wrong[8], loaded.frames[8])
         with pytest.raises(UserError, match="autoencoder"):
             make_material(2, 16, None, 0)
+
+    def test_the_rule_judge_belongs_to_the_tabletops_measures(self):
+        words = [
+            "measures",
+            "certify",
+            "--data",
+            "tabletop",
+            "--clips",
+            "2",
+            "--clean",
+            "5",
+            "--faults",
+            "third arm=0.2",
+        ]
+        request = request_of(parser().parse_args(words))
+        assert chosen_measures(request)[-2:] == ["physics", "instruction"]
+        assert [c.clean_only for c in request.material.clips] == [False, True, False, True, True]
+        assert request_of(parser().parse_args([*words, "--judge", "none"])).load_judge is None

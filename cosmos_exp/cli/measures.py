@@ -21,7 +21,7 @@ CERTIFY_HELP = "plant graded faults in clips and certify which of them each meas
 EPILOG = """examples:
   cosmos-exp measures certify --data DIR                                  the videos below DIR, windows of 17 frames
   cosmos-exp measures certify --data DIR --size 240x416 --frames 33 --clips 40
-  cosmos-exp measures certify --data tabletop --judge rules               rendered scenes, with faults of the scene
+  cosmos-exp measures certify --data tabletop --clean 99                  rendered scenes, with faults of the scene
   cosmos-exp measures certify --data DIR --measures tse,tse_moving --faults blur,warp=1/4
 
 Writes certificate.md, certificate.json and certificate.png. The same command again computes only what is missing.
@@ -46,11 +46,22 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--data", nargs="+", required=True, metavar="DIR", help="folders or videos; or: tabletop")
     parser.add_argument("--out", metavar="DIR", help="default: outputs/certificates/NAME")
-    parser.add_argument("--clips", type=int, default=24, metavar="N", help="clips in all (default: 24)")
+    parser.add_argument("--clips", type=int, default=24, metavar="N", help="clips with faults (default: 24)")
+    parser.add_argument(
+        "--clean",
+        type=int,
+        default=0,
+        metavar="N",
+        help="clean clips in all, those with faults too (default: only those)",
+    )
     parser.add_argument("--frames", type=int, default=17, metavar="N", help="frames of a clip (default: 17)")
     parser.add_argument("--size", metavar="HxW", help="size of a clip (default: that of the first video)")
     parser.add_argument("--fps", type=float, metavar="F", help="frames per second (default: those of each video)")
-    parser.add_argument("--judge", default="none", metavar="NAME", help="also a judge: a file of conf/judge")
+    parser.add_argument(
+        "--judge",
+        metavar="NAME",
+        help="also a judge: a file of conf/judge (default: rules for the tabletop, else none)",
+    )
     parser.add_argument("--measures", metavar="NAME,…", help="only these measures (default: all)")
     parser.add_argument("--faults", metavar="NAME[=DOSE/DOSE],…", help="only these faults and doses (default: all)")
     parser.add_argument("--doses", type=int, metavar="K", help="at most K doses per fault, the strongest among them")
@@ -92,29 +103,33 @@ def request_of(args: argparse.Namespace) -> Request:
     """
     from cosmos_exp.cli.judge import load
     from cosmos_exp.config.composing import compose_config
-    from cosmos_exp.metrics.certify.clips import cut_clips, find_videos
+    from cosmos_exp.metrics.certify.clips import cut_clips, find_videos, with_faults_in
     from cosmos_exp.metrics.certify.faults import FAULTS
     from cosmos_exp.metrics.certify.run import Material, Request, cores
 
-    config = compose_config([f"judge={args.judge}", *args.set])
+    is_world = args.data[0] in WORLDS
+    judge = args.judge or ("rules" if is_world else "none")
+    config = compose_config([f"judge={judge}", *args.set])
+    count = max(args.clips, args.clean)
     size = _size(args.size) if args.size else None
-    if args.data[0] in WORLDS:
+    if is_world:
         world = import_module(f"cosmos_exp.{args.data[0]}.certificate")  # each embedded world has a `make_material`
-        material = world.make_material(args.clips, args.frames, size, args.seed)
+        material = world.make_material(count, args.frames, size, args.seed)
     else:
-        clips = cut_clips(find_videos([Path(d) for d in args.data]), args.clips, args.frames, size, args.fps)
+        clips = cut_clips(find_videos([Path(d) for d in args.data]), count, args.frames, size, args.fps)
         material = Material(clips, list(FAULTS.values()))
+    clips = with_faults_in(material.clips, args.clips) if args.clean > args.clips else material.clips
     faults = [_thinned(f, args.doses) for f in _chosen(material.faults, args.faults)]
     names = ", ".join(Path(d).name for d in args.data[:NAMES_IN_TITLE])
     return Request(
         about=names + (", …" if len(args.data) > NAMES_IN_TITLE else ""),
-        material=replace(material, faults=faults),
+        material=replace(material, clips=clips, faults=faults),
         config=config,
-        load_judge=None if args.judge == "none" else partial(load, config),
+        load_judge=None if judge == "none" else partial(load, config),
         measures=args.measures.split(",") if args.measures else (),
         seed=args.seed,
         # A judge with weights takes the GPU to itself.
-        workers=(args.workers or cores()) if args.judge in ("none", "rules") else 1,
+        workers=(args.workers or cores()) if judge in ("none", "rules") else 1,
     )
 
 

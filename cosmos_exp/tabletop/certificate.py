@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SIZE = (96, 160)  # height, width
 SEEDS = 83_000_000  # apart from the seeds of training, tests and benchmarks
 # The same fault under another name among the picture faults, in more doses.
-SAME = ("frozen", "reversed", "noise", "blur", "camera jump", "melting")
+SAME = ("frozen", "reversed", "noise", "blur", "camera jump")
 
 
 def make_material(count: int, num_frames: int, size: tuple[int, int] | None, seed: int) -> Material:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from cosmos_exp.config.measures import MEASURES, measure_info
 from cosmos_exp.files import JsonObject
-from cosmos_exp.metrics.certify.dose_response import FALSE_ALARMS, FOUND, Clean, DoseResponse, clean_baseline, respond
+from cosmos_exp.metrics.certify.dose_response import (
+    FALSE_ALARMS,
+    FEWEST,
+    FOUND,
+    Clean,
+    DoseResponse,
+    clean_baseline,
+    respond,
+)
 from cosmos_exp.metrics.certify.intervals import LEVEL
 from cosmos_exp.metrics.certify.run import CLEAN, Request
 from cosmos_exp.metrics.judges.rubric import load_rubric
@@ -20,7 +29,8 @@ class Certificate:
 
     Attributes:
         about: where the clips are from. settings: how they were made and scored, by name.
-        clips, recordings: their numbers. Recordings are the independent units.
+        clips, recordings: numbers of those with faults. Recordings are the independent units.
+        clean_clips: number of clean clips, those among them.
         measures, faults: names in the order of tables.
         clean: measure -> the clean clips under it.
         responses: (measure, fault) -> the response.
@@ -30,6 +40,7 @@ class Certificate:
     settings: dict[str, str]
     clips: int
     recordings: int
+    clean_clips: int
     measures: tuple[str, ...]
     faults: tuple[str, ...]
     clean: dict[str, Clean]
@@ -42,10 +53,12 @@ class Certificate:
             "settings": self.settings,
             "clips": self.clips,
             "recordings": self.recordings,
+            "clean_clips": self.clean_clips,
+            "fewest_recordings": FEWEST,
             "level": LEVEL,
             "false_alarms": FALSE_ALARMS,
             "found": FOUND,
-            "limits": limits(self.clips, self.recordings),
+            "limits": limits(self.clean_clips, self.clips, self.recordings),
             "clean": {name: asdict(c) for name, c in self.clean.items()},
             "responses": [self.responses[m, f].to_json() for m in self.measures for f in self.faults],
         }
@@ -59,7 +72,7 @@ def build(request: Request, rows: Sequence[JsonObject]) -> Certificate:
         rows: from `run.score`.
     """
     clips, faults = request.material.clips, request.material.faults
-    recordings = {c.name: c.recording for c in clips}
+    recordings, faulty_clips = {c.name: c.recording for c in clips}, [c for c in clips if not c.clean_only]
     values: dict[tuple[str, str, float], dict[str, float | None]] = {}
     for r in rows:
         values.setdefault((r["measure"], r["fault"], r["dose"]), {})[r["clip"]] = r["value"]
@@ -83,8 +96,9 @@ def build(request: Request, rows: Sequence[JsonObject]) -> Certificate:
     return Certificate(
         request.about,
         settings,
+        len(faulty_clips),
+        len({c.recording for c in faulty_clips}),
         len(clips),
-        len(set(recordings.values())),
         tuple(names),
         tuple(f.name for f in faults),
         clean,
@@ -92,20 +106,34 @@ def build(request: Request, rows: Sequence[JsonObject]) -> Certificate:
     )
 
 
-def limits(clips: int, recordings: int) -> str:
-    """What this many clips can and cannot resolve."""
-    rank = max(1, int(FALSE_ALARMS * (clips + 1)))
-    alarms = rank / (clips + 1)
+def limits(clean: int, clips: int, recordings: int) -> str:
+    """What this many clips can and cannot resolve.
+
+    Args:
+        clean: clean clips.
+        clips, recordings: clips with faults, and the recordings that they come from.
+    """
+    rank = max(1, int(FALSE_ALARMS * (clean + 1)))
+    alarms = rank / (clean + 1)
     text = f"The threshold is the clean clips' largest badness{f' but {rank - 1}' if rank > 1 else ''}: {alarms:.1%} expected false alarms."
     if alarms > FALSE_ALARMS:
-        text += f" Fewer than {round(1 / FALSE_ALARMS) - 1} clips cannot resolve {FALSE_ALARMS:.0%}."
+        text += f" Fewer than {round(1 / FALSE_ALARMS) - 1} clean clips cannot resolve {FALSE_ALARMS:.0%}."
     needed = -(-clips * round(100 * FOUND) // 100)
     share = LEVEL ** (1 / recordings)
     text += (
         f" Found means {needed} of {clips} clips or more. A fault found in all {recordings} recordings is found in at least "
         f"{share:.0%} of further ones (one-sided 95 % bound)"
     )
-    text += "." if share >= FOUND else f"; {FOUND:.0%} would take 59 recordings."
+    text += (
+        "."
+        if share >= FOUND
+        else f"; {FOUND:.0%} would take {math.ceil(math.log(LEVEL) / math.log(FOUND))} recordings."
+    )
+    if recordings < FEWEST:
+        text += (
+            f" With {recordings} {'recording' if recordings == 1 else 'recordings'} nothing can be said about faults that are not "
+            f"found: partly, better or invisible takes {FEWEST} recordings."
+        )
     if recordings < clips:
         text += f" The clips are windows of {recordings} recordings, which depend on each other: intervals count recordings."
     return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class Clip:
         prompt: the instruction; None: unknown.
         what: length, size and rate, in words.
         load: reads or renders it; can be pickled.
+        clean_only: no fault is planted in it; it shows only how clean clips differ.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Clip:
     prompt: str | None
     what: str
     load: Callable[[], Footage]
+    clean_only: bool = False
 
 
 def find_videos(places: Sequence[Path]) -> list[Path]:
@@ -115,6 +117,12 @@ def cut_clips(
     if len({c.name for c in clips}) < len(clips):
         raise UserError("--data: two videos have the same name in folders of the same name; rename a folder")
     return clips
+
+
+def with_faults_in(clips: Sequence[Clip], count: int) -> list[Clip]:
+    """The clips, of which `count`, evenly chosen, get faults and the others are clean only."""
+    faulty = {i * len(clips) // count for i in range(count)}
+    return [replace(c, clean_only=i not in faulty) for i, c in enumerate(clips)]
 
 
 def describe(num_frames: int, size: tuple[int, int], fps: float) -> str:

@@ -18,6 +18,7 @@ from cosmos_exp.metrics.certify.intervals import LEVEL, Interval, auc, auc_inter
 
 FALSE_ALARMS = 0.05  # share of clean clips that may be called faulty
 FEWEST = 4  # recordings that a t interval needs to hold (docs/statistics.md)
+TOO_FEW = "too few"  # the verdict where FEWEST is not reached
 FOUND = 0.95  # share of faulty clips that must be called faulty
 
 ByClip = Mapping[str, float | None]  # clip -> value; None: undefined
@@ -88,7 +89,8 @@ class DoseResponse:
             clips with a value are too few for FALSE_ALARMS.
         better_at: doses at which a clip scores better than its own clean version.
         undefined_at: the smallest dose at which more than 1 - FOUND of the clips lose their value.
-        verdict: found, partly (worse than its own clean version, but not found), better, invisible, or undefined.
+        verdict: found, partly (worse than its own clean version, but not found), better, invisible, undefined, or
+            too few: fewer than FEWEST recordings have a value at any dose, so that no difference can be told.
     """
 
     measure: str
@@ -166,12 +168,13 @@ def respond(
 
     Args:
         clean: the clean clips.
-        faulty: dose -> the same clips with the fault, from the weakest dose to the strongest.
+        faulty: dose -> the same clips, or some of them, with the fault, from the weakest dose to the strongest.
         recordings, better: as in `clean_baseline`, which gave `baseline`.
     """
     if baseline.threshold is None:
         empty = tuple(AtDose(d, 0, 0) for d in faulty)
-        return DoseResponse(measure, fault, unit, empty, None, None, None, None, None, (), None, "undefined")
+        verdict = TOO_FEW if baseline.n else "undefined"
+        return DoseResponse(measure, fault, unit, empty, None, None, None, None, None, (), None, verdict)
 
     def bad(values: ByClip) -> dict[str, float]:
         known = {c: v for c, v in values.items() if v is not None and clean.get(c) is not None}
@@ -208,6 +211,8 @@ def _verdict(at: list[AtDose], smallest: float | None, better_at: tuple[float, .
         return "found"
     if any(a.shift_interval and a.shift_interval[0] > 0 for a in at):
         return "partly"
+    if all(a.shift_interval is None for a in at):
+        return TOO_FEW
     return "better" if better_at else "invisible"
 
 

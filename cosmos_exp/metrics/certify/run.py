@@ -106,18 +106,20 @@ def score(request: Request, out: Path, show: bool = True) -> list[JsonObject]:
         UserError: `out` has the values of another request; a measure does not exist.
         RunError: a clip cannot be read or measured.
     """
-    wanted, faults = chosen_measures(request), [CLEAN, *request.material.faults]
+    wanted, clips = chosen_measures(request), request.material.clips
+    faults = {c.name: _faults_of(c, request.material) for c in clips}
     _check_plan(request, out / "plan.json")
     values = out / "values.jsonl"
     done = {_key(r) for r in read_json_lines(values)}
-    work = [c for c in request.material.clips if _missing(c, faults, wanted, done)]
+    work = [c for c in clips if _missing(c, faults[c.name], wanted, done)]
     score_one = partial(_score_clip, request=request, wanted=wanted, done=done)
-    with progress("certifying", len(work) * len(faults), "fault", show=show) as bar:
+    total = sum(len(faults[c.name]) for c in work)
+    with progress("certifying", total, "fault", show=show) as bar:
         for rows in _scored(score_one, work, request.workers):
             for row in rows:
                 append_json_line(values, row)
             bar.update()
-    asked = {(c.name, f.name, d, m) for c in request.material.clips for f in faults for d in f.doses for m in wanted}
+    asked = {(c.name, f.name, d, m) for c in clips for f in faults[c.name] for d in f.doses for m in wanted}
     return [r for r in read_json_lines(values) if _key(r) in asked]
 
 
@@ -158,6 +160,11 @@ def _check_plan(request: Request, path: Path) -> None:
         )
 
 
+def _faults_of(clip: Clip, material: Material) -> list[Fault]:
+    """What is planted in a clip: nothing, and then each fault."""
+    return [CLEAN] if clip.clean_only else [CLEAN, *material.faults]
+
+
 def _missing(clip: Clip, faults: Sequence[Fault], wanted: Sequence[str], done: set[ValueKey]) -> bool:
     return any((clip.name, f.name, d, m) not in done for f in faults for d in f.doses for m in wanted)
 
@@ -177,7 +184,7 @@ def _score_clip(clip: Clip, request: Request, wanted: list[str], done: set[Value
         recording = Path(folder) / "recording.mp4"
         write_video(recording, footage.frames, footage.fps)
         footage = Footage(read_video(recording), footage.after, footage.fps, footage.scene)
-        for fault in (CLEAN, *material.faults):
+        for fault in _faults_of(clip, material):
             videos = {}
             for number, dose in enumerate(fault.doses):
                 if not _missing(clip, [Fault(fault.name, "", (dose,), fault.plant)], wanted, done):

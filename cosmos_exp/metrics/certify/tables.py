@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cosmos_exp.config.measures import measure_info
 from cosmos_exp.metrics.certify.certificate import Certificate, limits
-from cosmos_exp.metrics.certify.dose_response import FALSE_ALARMS, FOUND, DoseResponse
+from cosmos_exp.metrics.certify.dose_response import FALSE_ALARMS, FEWEST, FOUND, TOO_FEW, DoseResponse
 
 LEGEND = f"""Each cell is one measure against one fault:
 
@@ -14,6 +14,7 @@ LEGEND = f"""Each cell is one measure against one fault:
   brackets the highest AUC.
 - **`better`**: the fault improves the score. `better at 1 px` beside another entry: it does so at this dose.
 - `-`: invisible, no difference from the clean versions could be shown.
+- `too few`: fewer than {FEWEST} recordings have a value, so that a fault that is not found may be partly seen, rewarded or invisible.
 - `30% undefined at 4 px`: so many clips lose their value there, which a report shows as `-`; they are not found.
 - `turns at 4 px`: the response is not monotone, beyond this dose the score recovers.
 - `*` at a measure: it has a value in too few clean clips for a threshold at {FALSE_ALARMS:.0%} false alarms, and certifies nothing.
@@ -33,8 +34,9 @@ def markdown(certificate: Certificate, figure: str) -> str:
     settings = ", ".join(f"{k}: {v}" for k, v in c.settings.items())
     parts = [
         f"# Certificate: {c.about}",
-        f"{c.clips} clips from {c.recordings} recordings. {settings[:1].upper()}{settings[1:]}.",
-        limits(c.clips, c.recordings),
+        f"{c.clips} clips from {c.recordings} recordings with faults, {c.clean_clips} clean clips. "
+        f"{settings[:1].upper()}{settings[1:]}.",
+        limits(c.clean_clips, c.clips, c.recordings),
         "## What is found from which dose",
         LEGEND,
         fault_table(c),
@@ -60,8 +62,8 @@ def fault_table(c: Certificate) -> str:
 
 def cell(r: DoseResponse) -> str:
     """A response in a few words; see LEGEND."""
-    if r.verdict == "undefined":
-        return "undefined"
+    if r.verdict in ("undefined", TOO_FEW):
+        return r.verdict
     if r.verdict == "found":
         text = f"**{_dose(r.smallest, r)}**"
     elif r.verdict == "partly":
@@ -133,6 +135,8 @@ def summary(c: Certificate, measure: str) -> str:
         f"- Improved by: {better or 'none'}.",
     ]
     lines += [f"- Not monotone: {turning}."] if turning else []
+    few = verdict(TOO_FEW)
+    lines += [f"- Too few recordings to tell ({FEWEST} needed): {named(few)}."] if few else []
     lost = verdict("undefined")
     lines += [f"- Undefined for: {named(lost)}."] if lost else []
     return "\n".join([lines[0], "", *lines[1:]])
