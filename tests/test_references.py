@@ -139,20 +139,22 @@ def test_each_undefined_cell_of_a_reference_has_a_footnote_with_its_reason_and_p
     few[0]["detail"] = {"reason": "rests on 3 of 16 frame pairs (13: few)"} | pairs
     write_json_lines(run.reference_scores("frozen"), rows)
     write_json_lines(run.reference_scores("real"), few)
-    write_json_lines(run.scores, [score(s, m, 1.0) for s in "ab" for m in ("tse", "tse_robust", "instruction")])
+    named = ("tse", "tse_robust", "instruction", "psnr")
+    write_json_lines(run.scores, [score(s, m, 1.0) for s in "ab" for m in named])
     tables = {kind: summarize(read_json_lines(run.reference_scores(kind))) for kind in ("real", "frozen")}
     write_json(run.metrics, {"measures": summarize(read_json_lines(run.scores)), "references": tables})
     said = [
         "[1] real: tse: to be read with caution for 1 of 2 videos: rests on 3 of 16 frame pairs (13: few)",
-        f"[2] frozen: tse: undefined for 2 of 2 videos: {still} (32 of 32 frame pairs measured).",
-        f"[3] frozen: tse_robust: undefined for 2 of 2 videos: {still} (0 of 32 frame pairs measured).",
-        "[4] frozen: instruction: undefined for 2 of 2 videos: the answer has no score.",
+        "[2] real: tse_robust, psnr, instruction; frozen: psnr: not measured",
+        f"[3] frozen: tse: undefined for 2 of 2 videos: {still} (32 of 32 frame pairs measured).",
+        f"[4] frozen: tse_robust: undefined for 2 of 2 videos: {still} (0 of 32 frame pairs measured).",
+        "[5] frozen: instruction: undefined for 2 of 2 videos: the answer has no score.",
     ]
     text = report_content(run.path, "report", []).texts["report.md"]
-    assert "| *frozen* | - | - | - | - [2] | - [3] | - [4] |" in text
+    assert "| *frozen* | - | - | - | - [3] | - [4] | - [5] |" in text
     print_runs([run])
     terminal = " ".join(capsys.readouterr().out.split())
-    assert "- [2]" in terminal
+    assert "- [3]" in terminal
     for line in said:
         assert f"- {line}" in text
         assert line in terminal

@@ -45,13 +45,15 @@ def find_references(variants: Sequence[Variant]) -> list[Reference]:
 
 
 Cell = tuple[str, str]  # reference, measure
+NOT_MEASURED = "not measured (it compares with the recording, or with other videos of the run)"
 
 
-def footnotes(rows: Mapping[str, Sequence[ScoreRow]]) -> dict[Cell, str]:
+def footnotes(rows: Mapping[str, Sequence[ScoreRow]], shown: Sequence[str] = ()) -> dict[Cell, str]:
     """What belongs to a cell of a reference row whose videos have no value, or one to be read with caution.
 
     Args:
         rows: reference -> its scores.
+        shown: the measures of the table.
 
     Returns:
         In the order of the measures in tables: the number of videos, the reason, and for a Sampson error the number of frame
@@ -60,8 +62,11 @@ def footnotes(rows: Mapping[str, Sequence[ScoreRow]]) -> dict[Cell, str]:
     found: dict[Cell, str] = {}
     for kind, own in rows.items():
         present = {r["measure"] for r in own}
-        for measure in [m for m in MEASURES if m in present] + sorted(present - set(MEASURES)):
+        names = present | (set(shown) if own else set())
+        for measure in [m for m in MEASURES if m in names] + sorted(names - set(MEASURES)):
             of = [r for r in own if r["measure"] == measure]
+            if not of:
+                found[kind, measure] = NOT_MEASURED
             for said, some in (
                 ("undefined", [r for r in of if r["value"] is None]),
                 ("to be read with caution", [r for r in of if r["value"] is not None and r["detail"].get("reason")]),

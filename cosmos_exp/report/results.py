@@ -58,7 +58,7 @@ class Results:
     @cached_property
     def footnotes(self) -> dict[tuple[str, str], str]:
         """Why a cell of a reference row is undefined, by reference and measure."""
-        return footnotes({r.name: r.rows for r in self.references})
+        return footnotes({r.name: r.rows for r in self.references}, self.measures)
 
     @cached_property
     def warnings(self) -> dict[str, str]:

@@ -38,16 +38,18 @@ class RunRow:
 def run_row(run: RunFolder) -> RunRow:
     """The row of one run."""
     metrics, status, labels = run.read(run.metrics), run.status, run.manifest.get("labels", {})
+    measures = cast(dict[str, MeasureSummary], metrics.get("measures", {}))
+    scored = {kind: read_scores(run.reference_scores(kind)) for kind in REFERENCES}
     return RunRow(
         name=run.path.name,
         state=status.get("state", "?"),
         error=status.get("error"),
         adapter=labels.get("adapter", "?"),
         training=metrics.get("training", {}),
-        measures=cast(dict[str, MeasureSummary], metrics.get("measures", {})),
+        measures=measures,
         references=cast(dict[str, dict[str, MeasureSummary]], metrics.get("references", {})),
         random_weights=labels.get("random_weights", False),
-        footnotes=footnotes({kind: read_scores(run.reference_scores(kind)) for kind in REFERENCES}),
+        footnotes=footnotes(scored, list(measures)),
     )
 
 
