@@ -96,7 +96,9 @@ def main() -> None:
     table = json.loads(args.table.read_text(encoding="utf-8"))
     own = clean_clips(args.table.with_name(f"{args.table.stem}_clean.jsonl"), len(table["wrong hand 1"]["physics"]))
     built = build(request_of(table, own), list(rows_of(table, own)))
-    certificate = replace(built, settings={k: v for k, v in built.settings.items() if k != "encoder"})  # frames, no files
+    certificate = replace(
+        built, settings={k: v for k, v in built.settings.items() if k != "encoder"}
+    )  # frames, no files
     args.out.mkdir(parents=True, exist_ok=True)
     write_json(args.out / "certificate.json", certificate.to_json())
     write_text(args.out / "certificate.md", markdown(certificate, "certificate.png"))
