@@ -164,27 +164,6 @@ def test_a_job_that_ends_without_a_status_is_recorded(end, state, said, tmp_path
         assert folder.status["error"].startswith(said)
 
 
-def test_a_job_that_is_being_requeued_has_not_ended(tmp_path, monkeypatch):
-    """Slurm lists it as FAILED for a moment before it is PENDING again (seen on 22.05)."""
-    states = ["PENDING", "RUNNING", "FAILED", "FAILED", "PENDING", "RUNNING", "RUNNING"]
-    folder = RunFolder(tmp_path)
-
-    class Queue:
-        def job(self, job_id):
-            state = states.pop(0) if states else "COMPLETED"
-            folder.set_status("done" if not states else "interrupted", "record")
-            return slurm_queue.Job(job_id, state)
-
-        def forget(self):
-            pass
-
-    monkeypatch.setattr(slurm_queue, "QUEUE", Queue())
-    monkeypatch.setattr(slurm, "_SECONDS_BETWEEN_LOOKS", 0.0)
-    slurm_queue.record_job(folder, "7_0")
-    slurm.wait_for_jobs([folder])
-    assert not states
-
-
 def test_options_of_ray_need_no_plus():
     words = ["hydra/launcher=ray_cpu", "hydra.launcher.ray.init.num_cpus=2", "rank=8"]
     assert quote_choices(words) == [words[0], f"++{words[1]}", "rank='8'"]

@@ -21,13 +21,11 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.launching import how_it_ended
 from cosmos_exp.files import write_json
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep import slurm_queue
 from cosmos_exp.sweep.slurm_queue import GONE, cancel, compact, has_ended, job_of, live_job, record_job, submit
 
 Settings = Mapping[str, object]  # of hydra.launcher
 
 _SECONDS_BETWEEN_LOOKS = 0.5
-_LOOKS_FOR_REQUEUED = 16
 _submitted: list[RunFolder] = []
 """Runs that this process has submitted."""
 
@@ -163,24 +161,13 @@ def wait_for_jobs(folders: Sequence[RunFolder], fail_fast: bool = False) -> None
     """
     mine = [f for f in folders if live_job(f)]
     canceled = False
-    while (jobs := [j for f in mine if (j := live_job(f))]) or _come_back(mine):
-        if jobs and fail_fast and not canceled and any(_failed(f) for f in folders):
+    while jobs := [j for f in mine if (j := live_job(f))]:
+        if fail_fast and not canceled and any(_failed(f) for f in folders):
             canceled = True
             cancel([j.id for j in jobs])
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     for folder in mine:
         _settle(folder)
-
-
-def _come_back(folders: Sequence[RunFolder]) -> bool:
-    """Whether a job of an interrupted run waits again. While Slurm requeues a job, it is listed as failed for a moment."""
-    interrupted = [f for f in folders if f.status.get("state") == "interrupted"]
-    for _ in range(_LOOKS_FOR_REQUEUED if interrupted else 0):
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
-        slurm_queue.QUEUE.forget()
-        if any(live_job(f) for f in interrupted):
-            return True
-    return False
 
 
 def wait_for_submitted() -> int:

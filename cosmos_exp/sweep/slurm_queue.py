@@ -80,10 +80,6 @@ class Queue:
             # An array whose last waiting task was canceled is listed as one job without a task.
             return self._jobs.get(job_id) or Job(job_id, self._jobs.get(array, Job(array, GONE)).state)
 
-    def forget(self) -> None:
-        """Ask Slurm at the next question."""
-        self._asked_at = float("-inf")
-
     def _interval(self) -> float:
         first, most = _SECONDS
         return min(most, first + (time.monotonic() - self._began) / 30)
