@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from cosmos_exp.config.layers import pattern_problems, unmatched_targets
+from cosmos_exp.config.limits import limit_problems, size_problems
 from cosmos_exp.config.schema import Adapter, Config, Data, Judge, Training
 from cosmos_exp.config.tiling import tile_size
 from cosmos_exp.errors import UserError
-
-_LIMITS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
-    "gt": ("greater than", lambda value, limit: value > limit),
-    "ge": ("at least", lambda value, limit: value >= limit),
-    "le": ("at most", lambda value, limit: value <= limit),
-}
 
 
 def check(config: Config) -> None:
@@ -24,29 +18,17 @@ def check(config: Config) -> None:
     Raises:
         UserError: it names every invalid key and its fix.
     """
-    problems = [*_limit_problems(config, ""), *_data_problems(config.data), *_training_problems(config)]
+    problems = [*limit_problems(config), *_data_problems(config.data), *_training_problems(config)]
     problems += [*_adapter_problems(config), *_judge_problems(config.judge)]
     if not problems:
         missing = unmatched_targets(config.model, config.adapter.target_modules)
         problems += [f"adapter.target_modules: {m}" for m in missing]
     if not problems:
         problems += pattern_problems(config.model, config.adapter)
+    if not problems:
+        problems += size_problems(config.model, config.adapter)
     if problems:
         raise UserError("\n".join(problems))
-
-
-def _limit_problems(node: object, where: str) -> Iterator[str]:
-    """The choices and ranges that schema.py writes beside each key."""
-    for f in dataclasses.fields(node):  # type: ignore[arg-type]  # a dataclass of the schema
-        value, name, limits = getattr(node, f.name), f"{where}{f.name}", f.metadata
-        if dataclasses.is_dataclass(value):
-            yield from _limit_problems(value, name + ".")
-        elif value is not None:
-            if "choices" in limits and value not in limits["choices"]:
-                yield f"{name}={value}: choose one of {', '.join(limits['choices'])}"
-            for kind, (words, holds) in _LIMITS.items():
-                if kind in limits and not holds(value, limits[kind]):
-                    yield f"{name}={value}: must be {words} {limits[kind]}"
 
 
 def _data_problems(data: Data) -> Iterator[str]:
@@ -90,12 +72,16 @@ def _camera_problems(data: Data) -> Iterator[str]:
 def _training_problems(config: Config) -> Iterator[str]:
     training, schedule = config.training, config.training.schedule
     yield from _conditioning_problems(training, config.data.num_frames)
+    if not training.validation.sigmas:
+        yield "training.validation.sigmas=[]: give at least one noise level in (0, 1), e.g. [0.5]"
     if any(not 0 < s < 1 for s in training.validation.sigmas):
         yield f"training.validation.sigmas={training.validation.sigmas}: each must lie in (0, 1)"
     if schedule.total_samples <= schedule.warmup_samples:
         yield f"training.schedule.total_samples={schedule.total_samples}: must be greater than warmup_samples"
     if config.hardware.checkpointing == "auto" and config.hardware.memory_gb is None:
         yield "hardware.memory_gb: not set. checkpointing=auto needs the device's memory, e.g. hardware.memory_gb=24"
+    if not config.generation.seeds:
+        yield "generation.seeds=[]: give at least one seed. Set generation.split=none to make no videos."
     if len(set(config.generation.seeds)) != len(config.generation.seeds):
         yield f"generation.seeds={config.generation.seeds}: a seed appears twice"
     for measure, margin in config.margins.items():
@@ -136,5 +122,7 @@ def _judge_problems(judge: Judge) -> Iterator[str]:
         yield "judge.url: not set. Give the server's address: judge.url=http://HOST:PORT/v1"
     if judge.samples > 1 and judge.temperature == 0:
         yield f"judge.samples={judge.samples}: at judge.temperature=0 all answers are the same. Set 0.7 or null."
+    if judge.name != "none" and not judge.rubrics:
+        yield "judge.rubrics=[]: the judge has no question. Set judge.rubrics=[physics,instruction], or judge=none."
     if judge.name == "reason2" and not judge.source:
         yield "judge.source: not set. Give a hub repository or a folder."

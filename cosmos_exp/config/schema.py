@@ -15,6 +15,8 @@ from cosmos_exp.config.schema_scores import Sampson as Sampson
 from cosmos_exp.config.schema_sweep import Sweep as Sweep
 from cosmos_exp.config.schema_sweep import Tune as Tune
 
+LARGEST_SEED = 2**63 - 1
+LARGEST_NOISE_SEED = 2**32 - 1  # numpy's RandomState takes no larger one
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
 
 
@@ -196,6 +198,7 @@ class Data:
         "seed that decides which videos are held out and which scenes are for selection; null: the run's seed. "
         "Sweeps with several training seeds set it to 0",
         ge=0,
+        le=LARGEST_SEED,
         added=True,
     )
     recordings: str | None = key(
@@ -269,7 +272,9 @@ class Generation:
         "condition on one first frame, or on the first frames of a clip",
         choices=("image2world", "video2world"),
     )
-    seeds: list[int] = key([0], "seeds of the start noise, one video per test pair and seed")
+    seeds: list[int] = key(
+        [0], "seeds of the start noise, one video per test pair and seed", ge=0, le=LARGEST_NOISE_SEED
+    )
     num_steps: int = key(36, "denoising steps", gt=0)
     guidance_scale: float = key(7.0, "g in v + g (v - v_negative); no guidance if at most 1", ge=0)
     negative_prompt: str | None = key("default", "default: the pipeline's; a text; null: the zero embedding")
@@ -281,7 +286,7 @@ class Generation:
         choices=("test", "selection", "none"),
         added=True,
     )
-    fps: float = key(16.0, "frames per second of the file", gt=0)
+    fps: float = key(16.0, "frames per second of the file", ge=0.01, le=1000)
     crf: int = key(12, "H.264 quality, 0 is lossless", ge=0, le=51)
 
 
@@ -300,7 +305,7 @@ class Config:
     """A whole run."""
 
     name: str = key("run", "outputs/<name>/<timestamp>")
-    seed: int = key(0, "the seed of every random draw", ge=0)
+    seed: int = key(0, "the seed of every random draw", ge=0, le=LARGEST_SEED)
     tags: list[str] = key([], "tags on the dashboard")
     objective: str = key(
         "validation_loss",

@@ -22,7 +22,7 @@ class Tune:
         "paired difference over scenes worse than the best (needs a measure)",
         choices=("best", "one_standard_error"),
     )
-    seeds: list[int] = key([100], "training seeds; none of them may be a test seed")
+    seeds: list[int] = key([100], "training seeds; none of them may be a test seed", ge=0)
     overrides: dict[str, Any] = key({}, "keys of the tuning runs only, e.g. {training.max_steps: 100}")
 
 
@@ -33,7 +33,7 @@ class Sweep:
     arms: dict[str, Any] = key(
         {}, "name: {key: value, …} of each arm, or {truncate: {from: arm, rank: [2, 4]}}; empty: the sweeper's product"
     )
-    seeds: list[int] = key([], "training seeds of each arm; empty: the value of seed")
+    seeds: list[int] = key([], "training seeds of each arm; empty: the value of seed", ge=0)
     tune: Tune = key(Tune, "first phase: each arm's own values, e.g. of the learning rate")
     claims: list[str] = key(
         [], "what is expected, e.g. 'instruction: lora-r32 > base'; frozen when the first run starts"

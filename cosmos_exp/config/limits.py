@@ -1,0 +1,78 @@
+"""Choices and ranges that schema.py writes beside each key, and what the model's sizes allow an adapter to be."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+from cosmos_exp.config.adapter_format import MOST_SCALE
+from cosmos_exp.config.layers import adapted_layers, layer_ranks, layer_scale, transformer_config
+from cosmos_exp.config.schema import Adapter, Model
+
+_LIMITS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "gt": ("greater than", lambda value, limit: value > limit),
+    "ge": ("at least", lambda value, limit: value >= limit),
+    "le": ("at most", lambda value, limit: value <= limit),
+}
+
+
+def limit_problems(node: object, where: str = "") -> Iterator[str]:
+    """One message per value outside of its choices or range. NaN and infinity are outside of every range.
+
+    Args:
+        node: a dataclass of the schema. The limits of a key hold for each number of a list or mapping, too.
+        where: its key with a final dot; empty for the whole configuration.
+    """
+    for f in dataclasses.fields(node):  # type: ignore[arg-type]  # a dataclass of the schema
+        value, name, limits = getattr(node, f.name), f"{where}{f.name}", f.metadata
+        if dataclasses.is_dataclass(value):
+            yield from limit_problems(value, name + ".")
+        elif value is not None:
+            if "choices" in limits and value not in limits["choices"]:
+                yield f"{name}={value}: choose one of {', '.join(limits['choices'])}"
+            for key, number in _numbers(name, value):
+                yield from _number_problems(key, number, limits)
+
+
+def _numbers(name: str, value: object) -> Iterator[tuple[str, float]]:
+    """Every number in a value, with its key."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _numbers(f"{name}.{key}", part)
+    elif isinstance(value, (list, tuple)):
+        for number, part in enumerate(value):
+            yield from _numbers(f"{name}[{number}]", part)
+
+
+def _number_problems(name: str, value: float, limits: Mapping[str, float]) -> Iterator[str]:
+    if not math.isfinite(value):
+        yield f"{name}={value}: must be a finite number"
+        return
+    for kind, (words, holds) in _LIMITS.items():
+        if kind in limits and not holds(value, limits[kind]):
+            yield f"{name}={value}: must be {words} {limits[kind]}"
+
+
+def size_problems(model: Model, adapter: Adapter) -> Iterator[str]:
+    """A rank above a layer's width, or a scale that no adapter file may have: one message for the first layer of each."""
+    if adapter.kind == "none":
+        return
+    layers = adapted_layers(transformer_config(model), adapter.target_modules)
+    ranks = layer_ranks(layers, adapter)
+    wide = next((n for n, size in layers.items() if ranks[n] > min(size)), None)
+    if wide:
+        inside, outside = layers[wide]
+        key = "rank" if ranks[wide] == adapter.rank else "rank_pattern"
+        yield (
+            f"adapter.{key}={ranks[wide]}: {wide} has {inside} inputs and {outside} outputs, so its update has at most rank "
+            f"{min(layers[wide])}. Lower adapter.{key}."
+        )
+    large = next((n for n in layers if layer_scale(adapter, n) > MOST_SCALE), None)
+    if large and not wide:
+        yield (
+            f"adapter.alpha={adapter.alpha:g}: gives {large} the scale {layer_scale(adapter, large):.3g}; it must be at "
+            f"most {MOST_SCALE:g}. Lower adapter.alpha."
+        )

@@ -1,0 +1,61 @@
+"""Requests that would fail after hours, or train nonsense: refused before anything is computed, by key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from corpus.cases import Case
+
+
+def override(*words: str) -> Callable[[Path], list[str]]:
+    """`run` with these words and a run folder that must not be made."""
+    return lambda at: ["run", *words, f"run_dir={at / 'run'}"]
+
+
+def numbers(name: str, *pairs: tuple[str, str]) -> Case:
+    """Several keys with numbers that they cannot have: (override, what is said of it). All are named at once."""
+    words = [word for word, _ in pairs]
+    said = [text for _, text in pairs]
+    return Case(name, override(*words), 2, tuple(said))
+
+
+FINITE = "must be a finite number"
+NUMBERS = (
+    numbers(
+        "not finite",
+        ("training.learning_rate=nan", f"training.learning_rate=nan: {FINITE}"),
+        ("adapter.alpha=inf", f"adapter.alpha=inf: {FINITE}"),
+        ("model.max_first_loss=nan", f"model.max_first_loss=nan: {FINITE}"),
+        ("margins.tse=inf", f"margins.tse=inf: {FINITE}"),
+        ("generation.fps=nan", f"generation.fps=nan: {FINITE}"),
+        ("training.validation.sigmas=[0.5,nan]", f"training.validation.sigmas[1]=nan: {FINITE}"),
+        ("training.condition_frames={1:nan,2:1}", f"training.condition_frames.1=nan: {FINITE}"),
+        ("adapter.alpha_pattern={to_q:-inf}", f"adapter.alpha_pattern.to_q=-inf: {FINITE}"),
+        ("training.condition_timestep=inf", f"training.condition_timestep=inf: {FINITE}"),
+    ),
+    numbers(
+        "seeds",
+        ("generation.seeds=[-1,4294967296,5,5]", "generation.seeds[0]=-1: must be at least 0"),
+        ("data.split_seed=-1", "generation.seeds[1]=4294967296: must be at most 4294967295"),
+        ("seed=1000000000000000000000", "a seed appears twice"),
+        ("sweep.seeds=[-1]", "data.split_seed=-1: must be at least 0"),
+        ("sweep.tune.seeds=[-1]", "seed=1000000000000000000000: must be at most 9223372036854775807"),
+    ),
+    numbers(
+        "empty and absurd",
+        ("training.validation.sigmas=[]", "training.validation.sigmas=[]: give at least one noise level"),
+        ("generation.seeds=[]", "generation.seeds=[]: give at least one seed"),
+        ("generation.fps=1e-9", "generation.fps=1e-09: must be at least 0.01"),
+        ("judge=rules", "judge.rubrics=[]: the judge has no question"),
+        ("judge.rubrics=[]", "judge=none"),
+    ),
+    numbers("a seed that is no integer", ("seed=1e21", "could not be converted to Integer")),
+    numbers(
+        "rank beyond the width",
+        ("adapter.rank=100000", "adapter.rank=100000: transformer_blocks.0.attn1.to_q has 256 inputs and 256 outputs"),
+        ("adapter.alpha=1", "at most rank 256. Lower adapter.rank."),
+    ),
+    numbers("a layer's rank", ("adapter.rank_pattern={to_q:300}", "adapter.rank_pattern=300: transformer_blocks.0.")),
+    numbers("scale", ("adapter.alpha=1e30", "the scale 3.13e+28; it must be at most 10000")),
+)

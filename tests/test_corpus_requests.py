@@ -1,0 +1,11 @@
+"""Requests through the real command line that must be refused before anything is computed or written."""
+
+import pytest
+from corpus.cases import check
+from corpus.requests import NUMBERS
+
+
+@pytest.mark.parametrize("case", NUMBERS, ids=lambda c: c.name)
+def test_a_number_is_refused_before_a_folder_is_made(case, tmp_path, cli, capsys):
+    check(case, tmp_path, cli, capsys)
+    assert not (tmp_path / "run").exists()
