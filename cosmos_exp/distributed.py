@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -15,6 +15,23 @@ from cosmos_exp.provenance import available_cores
 
 RENDEZVOUS = "COSMOS_EXP_RENDEZVOUS"  # init_method of the process group; unset: torchrun's environment variables
 Item = TypeVar("Item")
+
+
+class PeerLost(RunError):
+    """Another process of this run ended, so that this one cannot continue."""
+
+
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    """Turn the group's error into one that says what it means: libraries report it in many lines.
+
+    Raises:
+        PeerLost: another process ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # of gloo; dist.DistBackendError of NCCL is one, too
+        raise PeerLost("another process of this run ended") from error
 
 
 class Processes:
@@ -57,9 +74,11 @@ class Processes:
         where each entry differs from zero in at most one process, or where all sums are exact.
         """
         if self.size > 1:
-            dist.all_reduce(tensor)
+            with _together():
+                dist.all_reduce(tensor)
         return tensor
 
+    @_together()
     def swap(self, tensor: torch.Tensor, partner: int, received: torch.Tensor) -> torch.Tensor:
         """Send a tensor to a process that does the same. Returns `received`, filled with the partner's tensor."""
         both = [dist.P2POp(dist.isend, tensor, partner), dist.P2POp(dist.irecv, received, partner)]
@@ -67,15 +86,18 @@ class Processes:
             request.wait()
         return received
 
+    @_together()
     def send(self, tensor: torch.Tensor, partner: int) -> None:
         """Send a tensor to a process, which calls `receive`."""
         dist.send(tensor, partner)
 
+    @_together()
     def receive(self, received: torch.Tensor, partner: int) -> torch.Tensor:
         """Fill a tensor with the one that a process sends."""
         dist.recv(received, partner)
         return received
 
+    @_together()
     def broadcast_(self, tensor: torch.Tensor, source: int) -> torch.Tensor:
         """Copy the tensor of one process to all, in place."""
         dist.broadcast(tensor, source)
@@ -84,7 +106,8 @@ class Processes:
     def barrier(self) -> None:
         """Wait until all processes are here."""
         if self.size > 1:
-            dist.barrier()
+            with _together():
+                dist.barrier()
 
     def shard(self, items: Sequence[Item]) -> Sequence[Item]:
         """This process's part of a list of independent work."""

@@ -15,3 +15,11 @@ class RunError(UserError):
 
 class Interrupted(RunError):
     """The run was asked to stop and can be resumed. Exit code 1."""
+
+
+class DiskError(RunError):
+    """A file cannot be written: the disk is full, the folder is read-only. The same command can be run again. Exit code 1."""
+
+
+class DamagedError(UserError):
+    """A file of a run folder cannot be read as what it should be. The message says what to delete. Exit code 2."""

@@ -3,35 +3,103 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from cosmos_exp.errors import UserError
+from cosmos_exp.errors import DiskError, UserError
 from cosmos_exp.text import one_line
 
 JsonObject = dict[str, Any]  # Any: a JSON record holds values of every JSON type
+TEMPORARY = ".tmp-"  # begins the name of a file or folder that is being written; a killed process leaves it behind
+_FIXES = {
+    errno.ENOSPC: "Free some space on this disk",
+    errno.EDQUOT: "Free some of your quota on this disk",
+    errno.EFBIG: "Raise the limit of file sizes (ulimit -f)",
+    errno.EROFS: "Make the file system writable, or choose another folder",
+    errno.EACCES: "Make the folder writable for you, or choose another",
+    errno.EPERM: "Make the folder writable for you, or choose another",
+}
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name `path` in an error of the disk that the block raises, whichever library reports it.
+
+    Raises:
+        DiskError: the disk is full, or `path` cannot be written.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        found = as_disk_error(error, path)
+        if found is None:
+            raise
+        raise found from error
+
+
+def as_disk_error(error: BaseException, path: Path | None = None) -> DiskError | None:
+    """The disk's error that led to an error, in words; None if none did.
+
+    Args:
+        path: what could not be written; None: the file that the error names.
+    """
+    step: BaseException | None = error
+    while step is not None:
+        text = re.search(r"\(os error (\d+)\)", str(step))  # a library in Rust
+        number = step.errno if isinstance(step, OSError) else int(text[1]) if text else None
+        if number in _FIXES:
+            name = path or getattr(step, "filename", None) or "a file"
+            return DiskError(
+                f"{name}: cannot be written ({os.strerror(number)}). {_FIXES[number]}, then run the same command again."
+            )
+        step = step.__cause__ or step.__context__
+    return None
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove what killed processes left half-written anywhere below a folder. Returns the number of files and folders.
+
+    The caller holds the folder's lock, so that no process is writing there.
+    """
+    found = list(folder.rglob(f"{TEMPORARY}*"))
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return len(found)
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` to write to. It is renamed to `path` if the block succeeds, else removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """A temporary file beside `path` to write to. It is renamed to `path` if the block succeeds, else removed.
+
+    Raises:
+        DiskError: the disk is full, or the folder cannot be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY, suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -45,33 +113,81 @@ def write_json(path: Path, content: object) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False, default=str) + "\n")
 
 
+def read_json(path: Path) -> object:
+    """The content of a JSON file. NaN and infinity, which are no JSON, are refused.
+
+    Raises:
+        ValueError: it is empty, no UTF-8 text or no JSON. The message says which.
+    """
+    return parse_json(path.read_bytes())
+
+
+def parse_json(content: bytes) -> object:
+    """`read_json` of bytes."""
+
+    def refuse(name: str) -> object:
+        raise ValueError(f"it holds {name}")
+
+    if not content.strip():
+        raise ValueError("it is empty")
+    try:
+        return json.loads(content.decode("utf-8"), parse_constant=refuse)
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not text") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {one_line(error)}") from error
+
+
 def read_json_lines(path: Path) -> list[JsonObject]:
     """The complete lines of a JSON-lines file; a last line cut off by a crash is dropped. A missing file has no lines.
 
     Raises:
-        UserError: a line before the last is not JSON.
+        UserError: another line is no JSON object.
     """
     if not path.is_file():
         return []
     rows: list[JsonObject] = []
-    lines = path.read_text().split("\n")
+    lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines):
+        if not line.strip():
+            continue
         try:
-            rows += [json.loads(line)] if line.strip() else []
+            row = parse_json(line)
+            if not isinstance(row, dict):
+                raise ValueError("it is no JSON object")
+            rows.append(row)
         except ValueError as error:
-            if number < len(lines) - 2:
-                raise UserError(f"{path}, line {number + 1}: not JSON ({error}). Fix or remove the line.") from error
+            if number < len(lines) - 1:  # the last one has no line feed
+                raise UserError(f"{path}, line {number + 1}: {error}. Fix or remove the line.") from error
     return rows
 
 
+def cut_half_line(path: Path) -> None:
+    """Remove a last line that a crash or a full disk cut off, so that the next line does not continue it."""
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        with writing(path):
+            os.truncate(path, content.rfind(b"\n") + 1)
+
+
 def append_json_line(path: Path, row: Mapping[str, object]) -> None:
-    """Append one line in a single write, so that lines of several processes do not mix."""
+    """Append one line in a single write, so that lines of several processes do not mix.
+
+    Raises:
+        DiskError: the disk is full, or the file cannot be written.
+    """
     data = (json.dumps(row, allow_nan=False) + "\n").encode()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.write(descriptor, data)
-    finally:
-        os.close(descriptor)
+    with writing(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            while data:  # a disk that has just become full takes a part, and refuses the rest
+                data = data[os.write(descriptor, data) :]
+        finally:
+            os.close(descriptor)
 
 
 def write_json_lines(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

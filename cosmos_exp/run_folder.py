@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import JsonObject, inside, inside_by_name, write_json
+from cosmos_exp.files import JsonObject, inside, inside_by_name, write_json, writing
 from cosmos_exp.provenance import now
-from cosmos_exp.text import plain_json, printable, redact, redacted
+from cosmos_exp.records import read_record, read_rows
+from cosmos_exp.text import printable, redact, redacted
 
 REFERENCES = ("real", "frozen")  # the recorded continuation of a test pair, and its first frame held
 SWEEP_FILE = "sweep.json"  # the record of a sweep by arms, in the folder of its runs
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 ADAPTER_NAME = f"adapter/{ADAPTER_FILE}"  # its path inside the folder
+
+
+def in_use(path: Path) -> str:
+    """The error of a run folder that another process holds."""
+    return f"{path}: another process is using this run folder. Wait for it, or stop it."
 
 
 class RunFolder:
@@ -76,8 +81,23 @@ class RunFolder:
         return path.relative_to(self.path).as_posix()
 
     def read(self, path: Path) -> JsonObject:
-        """A JSON record without control characters in its text; empty if the file does not exist."""
-        return dict(plain_json(json.loads(path.read_text()))) if path.is_file() else {}
+        """A JSON record without control characters in its text; empty if the file does not exist.
+
+        Raises:
+            DamagedError: it cannot be read, or does not hold what its name says.
+        """
+        return read_record(path)
+
+    def check(self) -> None:
+        """Read every JSON record and log.
+
+        Raises:
+            DamagedError: the first that is damaged.
+        """
+        for file in (self.status_file, self.manifest_file, self.metrics):
+            read_record(file)
+        for file in (self.train_log, self.validation_log, self.scores, *map(self.reference_scores, REFERENCES)):
+            read_rows(file)
 
     def lock(self, seconds: float = 1.0) -> FileLock:
         """Hold the folder for this process. `release()`, or the end of the process, frees it.
@@ -90,11 +110,10 @@ class RunFolder:
         """
         lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=seconds)
+            with writing(self.path / ".lock"):
+                lock.acquire(timeout=seconds)
         except Timeout as error:
-            raise UserError(
-                f"{self.path}: another process is using this run folder. Wait for it, or stop it."
-            ) from error
+            raise UserError(in_use(self.path)) from error
         except NotImplementedError:  # a file system without locks
             pass
         return lock

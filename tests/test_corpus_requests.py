@@ -2,10 +2,18 @@
 
 import pytest
 from corpus.cases import check
-from corpus.requests import NUMBERS
+from corpus.requests import LATER, NUMBERS
 
 
 @pytest.mark.parametrize("case", NUMBERS, ids=lambda c: c.name)
 def test_a_number_is_refused_before_a_folder_is_made(case, tmp_path, cli, capsys):
+    check(case, tmp_path, cli, capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("case", LATER, ids=lambda c: c.name)
+def test_what_would_fail_after_training_is_found_before_it(case, tmp_path, cli, capsys, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     check(case, tmp_path, cli, capsys)
     assert not (tmp_path / "run").exists()

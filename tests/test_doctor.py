@@ -4,7 +4,10 @@ import re
 import socket
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+
+from cosmos_exp.data.video import write_video
 
 
 @pytest.fixture
@@ -25,7 +28,8 @@ def test_the_default_run_passes_every_check_and_nothing_is_written(cli, tmp_path
     cache = tmp_path / "cache"
     assert cli("doctor", f"cache_dir={cache}", "tracking=none") == 0
     lines = capsys.readouterr().out.splitlines()
-    names = ["versions", "memory", "wandb", "weights", "guardrail", "judge", "sampson", "data", "device", "disk"]
+    names = ["versions", "memory", "weights", "guardrail", "judge", "sampson", "data", "device", "sizes", "disk"]
+    names += ["records", "wandb", "videos"]
     assert [line.split()[1] for line in lines if line.startswith("ok")] == names
     assert not cache.exists()
 
@@ -95,6 +99,23 @@ def test_a_model_folder_that_lacks_a_component_is_named(cli, tmp_path, capsys):
     assert cli("doctor", f"model.source={tmp_path}") == 1
     said = capsys.readouterr().out
     assert "has no folder vae, text_encoder, tokenizer, scheduler" in said
+
+
+def test_the_data_of_a_run_is_inspected(cli, tmp_path, capsys):
+    """As the dry run does: counts, and every problem by file. Nothing is decoded whole, nothing is downloaded."""
+    for name in ("videos", "metas"):
+        (tmp_path / name).mkdir()
+    for k in range(3):
+        write_video(tmp_path / "videos" / f"{k}.mp4", np.full((17, 96, 160, 3), 60 * k, np.uint8), 8)
+        (tmp_path / "metas" / f"{k}.txt").write_text("Lift the cup.")
+    words = ["doctor", "data=folder", f"data.path={tmp_path}", f"cache_dir={tmp_path / 'cache'}"]
+    assert cli(*words, "tracking=none") == 0
+    assert "1 (3 in" in capsys.readouterr().out
+    (tmp_path / "videos" / "2.mp4").write_bytes(b"no video")
+    assert cli(*words, "tracking=none") == 1
+    out = capsys.readouterr().out
+    assert "FAIL  videos" in out
+    assert "2.mp4" in out
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

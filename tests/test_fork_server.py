@@ -239,7 +239,7 @@ def test_run_several_gives_each_its_rank(tmp_path):
     code = "import os, pathlib; pathlib.Path(os.environ['RANK']).write_text(' '.join(os.environ[n] for n in names))"
     names = ["RANK", "LOCAL_RANK", "WORLD_SIZE", RENDEZVOUS, "COSMOS_EXP_TEST_OWN"]
     own = [{"COSMOS_EXP_TEST_OWN": str(i)} for i in (5, 6)]
-    assert run_several("builtins:exec", [(code, {"names": names})] * 2, own, cwd=tmp_path) == [0, 0]
+    assert run_several("builtins:exec", [(code, {"names": names})] * 2, own, cwd=tmp_path).codes == [0, 0]
     first, second = ((tmp_path / name).read_text().split() for name in "01")
     assert [*first[:3], first[4]] == ["0", "0", "2", "5"]
     assert [*second[:3], second[4]] == ["1", "1", "2", "6"]
@@ -253,14 +253,15 @@ def test_run_several_ends_the_others_when_one_fails():
     began = time.monotonic()
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(100)"
     fails = "import sys, time; time.sleep(0.3); sys.exit(3)"
-    codes = run_several("builtins:exec", [(SLEEP, {}), (fails, {}), (deaf, {})], grace=0.5)
+    ended = run_several("builtins:exec", [(SLEEP, {}), (fails, {}), (deaf, {})], grace=0.5)
+    codes = ended.codes
     assert codes == [-signal.SIGTERM, 3, -signal.SIGKILL]
     assert time.monotonic() - began < 10
 
 
 def test_run_several_stops_once_a_condition_holds():
     asked = []
-    codes = run_several("builtins:exec", [(SLEEP, {})] * 2, stop=lambda: asked.append(1) or len(asked) > 2)
+    codes = run_several("builtins:exec", [(SLEEP, {})] * 2, stop=lambda: asked.append(1) or len(asked) > 2).codes
     assert codes == [-signal.SIGTERM] * 2
 
 
@@ -273,7 +274,7 @@ def test_run_several_passes_a_request_to_stop_to_all(number, tmp_path):
         "signal.signal(signal.SIGTERM, stop); signal.signal(signal.SIGINT, stop)\n"
         "pathlib.Path('ready' + os.environ['RANK']).touch(); time.sleep(100)"
     )
-    code = f"from cosmos_exp.experiment.process_group import run_several\nsay(1)\nsay(run_several('builtins:exec', [({work!r}, {{}})] * 2, grace=0.1))"
+    code = f"from cosmos_exp.experiment.process_group import run_several\nsay(1)\nsay(run_several('builtins:exec', [({work!r}, {{}})] * 2, grace=0.1).codes)"
     with parent(tmp_path, code) as (process, go):
         go()
         while len(list(tmp_path.glob("ready*"))) < 2:
@@ -294,7 +295,7 @@ def test_torch_in_a_process_group(tmp_path):
     )
     code = (
         "from cosmos_exp.experiment.process_group import run_several\nstop_server()\nstart_server(['torch', 'torch.distributed'])\n"
-        f"say(run_several('builtins:exec', [({work!r}, {{}})] * 2, [{{'OMP_NUM_THREADS': '3'}}] * 2))"
+        f"say(run_several('builtins:exec', [({work!r}, {{}})] * 2, [{{'OMP_NUM_THREADS': '3'}}] * 2).codes)"
     )
     with parent(tmp_path, code) as (_, go):
         assert go() == [0, 0]

@@ -23,6 +23,7 @@ from cosmos_exp.cli import (
 )
 from cosmos_exp.config.trust import command_line, load_plugins, without_plugins
 from cosmos_exp.errors import UserError
+from cosmos_exp.files import as_disk_error
 from cosmos_exp.text import printable, redact
 
 COMMANDS = (run, sweep, rerun, report, dashboard, sampson, judge, measures, generate, adapter, data, doctor, completion)
@@ -84,6 +85,12 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        found = as_disk_error(error)
+        if found is None or args.debug:
+            raise
+        print(f"cosmos-exp: {redact(printable(found))}", file=sys.stderr)
+        return found.exit_code
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cosmos_exp.errors import UserError
+from cosmos_exp.text import printable
 
 if TYPE_CHECKING:
     from cosmos_exp.report.writing import WrittenReport
@@ -18,6 +20,8 @@ EPILOG = """examples:
   cosmos-exp report outputs/sweeps/rank --margin tse=0.1       another margin of equivalence
   cosmos-exp report outputs/sweeps/rank --verify               check the report, its claims, scores and videos
   cosmos-exp report docs/ablation --verify --without-videos    the same for records published without their videos
+
+A run folder with a damaged record is listed with its reason; the others are reported, and the exit code is 1.
 
 --verify writes nothing. Exit code 1 if frozen claims were changed, a run is missing, a score file or video is not the one
 that was recorded, or a number of the report cannot be recomputed from the run folders. See docs/claims.md."""
@@ -43,7 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the report and print its table; exit code 1 if a run failed. With --verify check it instead."""
+    """Write the report and print its table; exit code 1 if a run failed or cannot be read. With --verify check it instead."""
     folder, out = Path(args.dir), Path(args.out) if args.out else None
     if args.verify:
         if args.margin:
@@ -75,6 +79,8 @@ def print_report(report: WrittenReport) -> None:
     from cosmos_exp.report.terminal import print_claims, print_runs
 
     print_runs(report.runs)
+    for run in report.unreadable:
+        print(printable(run.note), file=sys.stderr)
     if report.claims:
         print_claims(report.claims)
     if report.not_compared:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cosmos_exp.errors import Interrupted, UserError
+from cosmos_exp.files import as_disk_error
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -61,6 +62,11 @@ class Runs:
             self.failures.append(error)
             if config and config.run_dir and Path(config.run_dir).exists():  # else nothing was written
                 print(f"run folder: {shown_path(config.run_dir)}", file=sys.stderr)
+        except OSError as error:
+            found = as_disk_error(error)
+            if found is None:
+                raise
+            self.failures.append(found)
         return None
 
     def _plan(self, config: Config) -> None:

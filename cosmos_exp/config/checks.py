@@ -45,6 +45,9 @@ def _data_problems(data: Data) -> Iterator[str]:
         re.compile(data.recordings or "")
     except re.error as error:
         yield f"data.recordings={data.recordings}: not a regular expression ({error}), e.g. '^(.*)_[0-9]+$'"
+    for pair in data.swaps:
+        if len({w for w in pair if w.strip()}) != 2 or len(pair) != 2:
+            yield f"data.swaps: {pair} is no pair of two different words, e.g. data.swaps=[[left,right]]"
     yield from _camera_problems(data)
 
 

@@ -14,9 +14,13 @@ from omegaconf.errors import OmegaConfBaseException
 from cosmos_exp.config.composing import to_config
 from cosmos_exp.config.explain import explain
 from cosmos_exp.config.schema import Config, Sweep
-from cosmos_exp.errors import UserError
+from cosmos_exp.errors import DamagedError, UserError
 from cosmos_exp.files import atomic_path
+from cosmos_exp.records import WAYS_OUT
 from cosmos_exp.text import one_line, redacted
+
+# Groups that every version has written, so that none of them takes its defaults when a file is cut short.
+_GROUPS = ("adapter", "hardware", "model", "data", "training", "generation", "sampson", "judge", "tracking")
 
 
 def load_config(path: Path) -> Config:
@@ -29,34 +33,41 @@ def load_config(path: Path) -> Config:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file. Is this a run folder?")
-    content = _plain_yaml(path)
+    content = plain_config(path)
+    missing = [name for name in _GROUPS if not isinstance(content.get(name), dict)]
+    if missing or not path.read_bytes().endswith(b"\n"):  # its defaults are not those of the run
+        what = f"{', '.join(missing)} is missing" if missing else "its last line is cut short"
+        raise DamagedError(f"{path}: not a whole configuration ({what}). {WAYS_OUT['config.yaml']}")
     try:
         return to_config(cast(DictConfig, OmegaConf.merge(OmegaConf.structured(Config), content)))
     except OmegaConfBaseException as error:
-        raise UserError(f"{path}: {explain(error)}") from error
+        raise DamagedError(f"{path}: {explain(error)}") from error
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise DamagedError(f"{path}: {error}") from error
 
 
-def _plain_yaml(path: Path) -> dict[str, Any]:  # Any: YAML values
+def plain_config(path: Path) -> dict[str, Any]:  # Any: YAML values
     """The content of a record, without anything that is not written in it.
 
     Raises:
-        UserError: it is not YAML, or not plain.
+        DamagedError: it is not YAML, has no keys and values, or is not plain.
     """
     fix = "A record holds plain values. Write the value itself, or use another copy of the file."
+    away = WAYS_OUT["config.yaml"]
     try:
         text = path.read_text(encoding="utf-8")
         if "&" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise UserError(f"{path}: holds a YAML alias (*name). {fix}")  # nested aliases grow without bound
+            raise DamagedError(f"{path}: holds a YAML alias (*name). {fix}")  # nested aliases grow without bound
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, ValueError, OSError) as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]}). {fix}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not a configuration (no keys and values). {fix}")
+        raise DamagedError(
+            f"{path}: not valid YAML ({one_line(' '.join(str(error).split()))[:160]}). {away}"
+        ) from error
+    if not isinstance(content, dict) or not content:
+        raise DamagedError(f"{path}: not a configuration (no keys and values). {away}")
     for key, value in _strings(content, ""):
         if "${" in value:
-            raise UserError(f"{path}: {key}={one_line(value)[:80]!r}: an interpolation, which is refused. {fix}")
+            raise DamagedError(f"{path}: {key}={one_line(value)[:80]!r}: an interpolation, which is refused. {fix}")
     return cast(dict[str, Any], content)
 
 

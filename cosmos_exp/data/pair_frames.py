@@ -71,12 +71,18 @@ def pair_frames(pair: TestPair, held_out: HeldOut, data: Data, count: int) -> np
     if count == 1:
         return resize(read_image(pair.image)[None], data.height, data.width, data.resize)
     if pair.recording is None:
-        raise UserError(
-            f"generation.mode=video2world conditions on several frames, and the test pair {pair.name} has one. "
-            f"Put its recording beside it ({pair.image.with_suffix('.mp4')}), or hold clips out with data.test_videos "
-            "and data.test_path=null."
-        )
+        raise UserError(single_frame(pair))
     return recorded_frames(pair, held_out, data)[:count]
+
+
+def single_frame(pair: TestPair) -> str:
+    """The error of a pair of one image where several frames are needed."""
+    assert isinstance(pair.image, Path)
+    return (
+        f"generation.mode=video2world conditions on several frames, and the test pair {pair.name} has one. "
+        f"Put its recording beside it ({pair.image.with_suffix('.mp4')}), or hold clips out with data.test_videos "
+        "and data.test_path=null."
+    )
 
 
 def has_recording(pair: TestPair) -> bool:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
-from cosmos_exp.config.layers import adapted_layers, layer_ranks, trainable_parameters, transformer_config
+from cosmos_exp.config.layers import (
+    adapted_layers,
+    layer_ranks,
+    linear_layers,
+    trainable_parameters,
+    transformer_config,
+)
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.training.slots import num_buffers
@@ -13,6 +22,7 @@ from cosmos_exp.world.flops import training_flops
 from cosmos_exp.world.memory import memory_estimate, training_memory_gib
 from cosmos_exp.world.sizes import latent_shape, num_tokens
 
+MAX_SIZE = (128, 240, 240)  # latent frames, height, width: diffusers' default for the rotary embedding
 FITS = 0.92  # of a device's memory: above it, the rest is too little for fragments and workspaces
 
 Rows = list[tuple[str, str]]  # (what, value)
@@ -56,6 +66,68 @@ def count_parameters(config: Config) -> Counts:
     if trainable != expected:
         raise RunError(f"check failed: {trainable} trainable parameters, {expected} by arithmetic")
     return Counts(base, trainable, sum(isinstance(m, LoraLayer) for m in model.modules()))
+
+
+def positions(folder: Path | None) -> int:
+    """Positions of the transformer's rotary embedding along each axis.
+
+    Args:
+        folder: of the model; None: not known yet, which gives diffusers' default.
+    """
+    file = folder / "transformer" / "config.json" if folder else None
+    content = json.loads(file.read_text()) if file and file.is_file() else {}
+    patch = content.get("patch_size") or (1, 2, 2)
+    return int(max(size // p for size, p in zip(content.get("max_size") or MAX_SIZE, patch, strict=True)))
+
+
+def check_sizes(config: Config, here_gib: float, limit: int) -> str:
+    """Check what certainly cannot work: a video beyond the transformer's positions, or a training beyond the memory.
+
+    Args:
+        here_gib: memory of this machine, which counts with hardware.device=cpu. A GPU has hardware.memory_gb.
+        limit: positions of the transformer, from `positions`.
+
+    Returns:
+        the sizes in words.
+
+    Raises:
+        UserError: it names each key that is too large, with the numbers.
+    """
+    data, hardware = config.data, config.hardware
+    shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
+    sizes = {"num_frames": shape[1], "height": shape[2] // 2, "width": shape[3] // 2}
+    most = {"num_frames": 4 * (limit - 1) + 1, "height": 16 * limit, "width": 16 * limit}
+    problems = [
+        f"data.{key}={getattr(data, key)}: needs {size:,} positions of the transformer, which has {limit}. Set it to at "
+        f"most {most[key]}."
+        for key, size in sizes.items()
+        if size > limit
+    ]
+    processes = hardware.num_processes if hardware.device == "cpu" else 1
+    there = here_gib if hardware.device == "cpu" else (hardware.memory_gb or math.inf) * 1e9 / 2**30
+    need = _least_memory_gib(config) * processes
+    if need > there:
+        count = f" in {processes} processes" if processes > 1 else ""
+        problems.append(
+            f"memory: training needs at least {need:,.0f} GiB{count} ({num_tokens(shape):,} tokens per sample, "
+            f"{hardware.samples_per_forward} samples per forward pass, checkpointing {hardware.checkpointing}); there are "
+            f"{there:,.0f} GiB. Lower data.num_frames, data.height, data.width or hardware.samples_per_forward, or set "
+            "hardware.checkpointing=full."
+        )
+    if problems:
+        raise UserError("\n".join(problems))
+    return f"{num_tokens(shape):,} tokens per sample"
+
+
+def _least_memory_gib(config: Config) -> float:
+    """A lower bound of a training process's memory, without the model's smaller parts; 0 if nothing is trained."""
+    if config.adapter.kind == "none" or config.adapter.truncate_from:
+        return 0.0
+    data, hardware, keys = config.data, config.hardware, transformer_config(config.model)
+    tokens = num_tokens(latent_shape(config.model.z_dim, data.num_frames, data.height, data.width))
+    base = sum(i * o for i, o in linear_layers(keys).values())
+    batch = config.training.global_batch_size
+    return training_memory_gib(memory_estimate(keys, base, 0, tokens, hardware, batch, config.adapter.kind == "dora"))
 
 
 def cost_rows(config: Config, counts: Counts) -> Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.dataset import Inspection, inspect_data, split_pairs
 from cosmos_exp.data.hold_out import HoldOut, hold_out
+from cosmos_exp.data.pair_frames import single_frame
+from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ def plan_data(config: Config) -> DataPlan:
         counts, apart = hold_out(data, data.train_clips, True, "the rendered clips"), data.selection_pairs
         tests = "those of data.test_path" if data.test_path else f"of {data.test_pairs} scenes, to be rendered"
         if not (data.test_pairs or data.test_path):
-            _check_scored(config, 0, apart)
+            check_scored(config, 0, apart)
         source = f"{data.train_clips} to be rendered, {data.train_clips - counts.train} held out"
         return DataPlan(counts.train, source, counts.validation, tests, f"of {apart} scenes" if apart else "0")
     if data.expected_videos:
@@ -76,8 +79,10 @@ def _plan_folder(config: Config, folder: Path) -> DataPlan:
             f"`cosmos-exp data check {folder}` lists all. Fix these files, or leave them out with data.skip_bad=true."
         )
     counts = hold_out(data, len(found.clips), tests is not None, folder)
+    if config.generation.split != "none":
+        check_conditioning(config, found.pairs)
     test, selection = _prompts(config, found, counts, tests)
-    _check_scored(config, test, selection)
+    check_scored(config, test, selection)
     source = f"{len(found.clips)} in {folder}, {len(found.clips) - counts.train} held out"
     notes = (*found.notes, counts.note) if counts.note else tuple(found.notes)
     return DataPlan(counts.train, source, counts.validation, str(test), str(selection), notes)
@@ -91,7 +96,24 @@ def _prompts(config: Config, found: Inspection, counts: HoldOut, tests: Path | N
     return len(pairs), len(selection)
 
 
-def _check_scored(config: Config, test: int, selection: int) -> None:
+def check_conditioning(config: Config, pairs: Sequence[TestPair]) -> None:
+    """Check that every test pair has the frames that generation.mode conditions on.
+
+    Raises:
+        UserError: generation.mode=video2world, and a pair is a single image.
+    """
+    if config.generation.mode == "video2world":
+        for pair in pairs:
+            if isinstance(pair.image, Path) and pair.recording is None:
+                raise UserError(single_frame(pair))
+
+
+def check_scored(config: Config, test: int, selection: int) -> None:
+    """Check that the run would score a video, or was asked for none.
+
+    Raises:
+        RunError: there are no prompts of generation.split.
+    """
     split = config.generation.split
     if split != "none" and not {"test": test, "selection": selection}[split]:
         fix = {

@@ -43,12 +43,28 @@ def launch(config: Config, log: Path | None = None, stop: Callable[[], bool] | N
     if hardware.num_machines > 1:
         machine = this_machine(hardware)
         own = [machine.variables(hardware, rank) | v for rank, v in enumerate(own)]
-    codes = run_several(WORK, [(config,)] * count, own, log=log, stop=stop)
-    if not any(codes):
+    ended = run_several(WORK, [(config,)] * count, own, log=log, stop=stop)
+    if not any(ended.codes):
         return
-    folder.record_failure(how_it_ended(next(c for c in codes if c), log))
+    if ended.first is not None and ended.codes[ended.first] < 0:
+        _record_killed(folder, f"process {ended.first + 1} of {count} {_killed(ended.codes[ended.first])}")
+    folder.record_failure(how_it_ended(next(c for c in ended.codes if c), log))
     error = str(folder.status.get("error"))
     raise Interrupted(error) if folder.status.get("state") == "interrupted" else RunError(error)
+
+
+def _record_killed(folder: RunFolder, words: str) -> None:
+    """Record what ended the run in place of what the other processes saw of it."""
+    if not folder.is_locked():
+        resume = f"Resume with `cosmos-exp run run_dir={folder.path}`."
+        folder.set_status("failed", str(folder.status.get("stage", "prepare")), f"{words}\n{resume}")
+
+
+def _killed(code: int) -> str:
+    """`was killed by SIGKILL`, for an exit code below 0."""
+    number = -code
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
 def run_isolated(config: Config, stop: Callable[[], bool] | None = None) -> bool:
@@ -101,7 +117,6 @@ def _launch_isolated(config: Config, folder: RunFolder, log: Path | None, stop: 
 def how_it_ended(code: int, log: Path | None) -> str:
     """An exit code in words, with the last lines of the log."""
     if code < 0:
-        name = signal.Signals(-code).name
-        return f"the process was ended by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
+        return f"the process {_killed(code)}"
     last = log.read_text(errors="replace").strip().splitlines()[-3:] if log and log.is_file() else []
     return " ".join(last) or f"the process ended with code {code}"

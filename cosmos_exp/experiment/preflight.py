@@ -5,6 +5,7 @@ The checks download, render and write nothing. `ensure_inputs` gets what is miss
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ from cosmos_exp.config.schema import Config
 from cosmos_exp.config.trust import check_api_key
 from cosmos_exp.data.location import ensure_data, find_data
 from cosmos_exp.errors import UserError
-from cosmos_exp.experiment.cost import check_memory, count_parameters, memory_row
+from cosmos_exp.experiment.cost import check_memory, check_sizes, count_parameters, memory_row, positions
+from cosmos_exp.experiment.data_plan import plan_data
 from cosmos_exp.hub import ensure_folder, find_folder
-from cosmos_exp.metrics.geometry.files import check_settings, ensure_matcher
-from cosmos_exp.metrics.judges.rubric import load_rubric
+from cosmos_exp.metrics.geometry.files import check_run_settings, ensure_matcher
+from cosmos_exp.metrics.judges.rubric import load_rubrics
 from cosmos_exp.provenance import environment
-from cosmos_exp.tracking.wandb import chosen_mode
+from cosmos_exp.run_folder import RunFolder, in_use
+from cosmos_exp.tracking.wandb import check_login, chosen_mode
 from cosmos_exp.world.devices import check_gpus
 from cosmos_exp.world.guardrail import check_guardrail
 from cosmos_exp.world.model_folder import ensure_model, find_model
@@ -62,15 +65,35 @@ def _memory(config: Config) -> str:
     return memory_row(config, counts)
 
 
+def _sizes(config: Config) -> str:
+    return check_sizes(
+        config, psutil.virtual_memory().total / 2**30, positions(find_model(config.model, cache_root(config)).path)
+    )
+
+
 def _disk(config: Config) -> str:
     found = []
-    for path in (Path("outputs").absolute(), cache_root(config).absolute()):
-        existing = next(p for p in (path, *path.parents) if p.exists())
+    for key, path in (("run_dir", Path(config.run_dir or "outputs").absolute()), ("cache_dir", cache_root(config))):
+        existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+        if not existing.is_dir():
+            raise UserError(f"{key}: {path}: {existing} is a file. Set {key} to a folder.")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise UserError(f"{key}: {path}: you may not write in {existing}. Set {key} to another folder.")
         free = shutil.disk_usage(existing).free / 2**30
         if free < MIN_FREE_GIB:
-            raise UserError(f"{path}: {free:.1f} GiB free. Free some space, or set cache_dir or run_dir elsewhere.")
+            raise UserError(f"{key}: {path}: {free:.1f} GiB free. Free some space, or set {key} elsewhere.")
         found.append(f"{path}: {free:.0f} GiB free")
     return "; ".join(found)
+
+
+def _records(config: Config) -> str:
+    if not config.run_dir or not Path(config.run_dir).is_dir():
+        return "a new run"
+    folder = RunFolder(config.run_dir)
+    folder.check()
+    if folder.is_locked():
+        raise UserError(in_use(folder.path))
+    return f"those of {config.run_dir} can be read"
 
 
 def _weights(config: Config) -> str:
@@ -88,24 +111,29 @@ def _guardrail(config: Config) -> str:
 def _sampson(config: Config) -> str:
     if not config.sampson.enabled:
         return "off"
-    check_settings(config.sampson)
+    check_run_settings(config)
     return f"matcher {config.sampson.matcher}"
 
 
 def _judge(config: Config) -> str:
     judge = config.judge
-    if judge.name != "none":
-        for rubric in judge.rubrics:
-            load_rubric(rubric)
+    rubrics = load_rubrics(judge.rubrics) if judge.name != "none" else []
     if judge.name == "rules":
-        resolve_builder("judge.builder", judge.builder or "")
+        check = getattr(resolve_builder("judge.builder", judge.builder or ""), "check_rubric", lambda rubric: None)
+        for rubric in rubrics:
+            check(rubric)
     if judge.name == "server":
         check_api_key(judge)
     return find_folder(judge.source, judge.revision, "judge.source").text if judge.name == "reason2" else judge.name
 
 
 def _wandb(config: Config) -> str:
+    check_login(config.tracking.mode)
     return chosen_mode(config.tracking.mode)
+
+
+def _videos(config: Config) -> str:
+    return "; ".join(f"{value} {name}" for name, value in plan_data(config).rows())
 
 
 # What a run needs. The text of the others is worth knowing, but they cannot stop a run.
@@ -116,15 +144,21 @@ REQUIRED: dict[str, Callable[[Config], str]] = {
     "sampson": _sampson,
     "data": _data,
     "device": _device,
+    "sizes": _sizes,
     "disk": _disk,
+    "records": _records,
+    "wandb": _wandb,
 }
-INFORMATION: dict[str, Callable[[Config], str]] = {"versions": _versions, "memory": _memory, "wandb": _wandb}
+INFORMATION: dict[str, Callable[[Config], str]] = {"versions": _versions, "memory": _memory}
+# A dry run shows these in its plan, and a run finds them out in its first stage.
+INSPECTION: dict[str, Callable[[Config], str]] = {"videos": _videos}
 
 
 def findings(config: Config, information: bool = False) -> list[Finding]:
-    """The result of every required check, and of the informational ones if asked."""
+    """The result of every required check; with `information` also what else is worth knowing, and the data's inspection."""
     results = []
-    for name, check in {**(INFORMATION if information else {}), **REQUIRED}.items():
+    checks = {**INFORMATION, **REQUIRED, **INSPECTION} if information else REQUIRED
+    for name, check in checks.items():
         try:
             results.append(Finding(name, True, check(config)))
         except UserError as error:

@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +18,9 @@ from cosmos_exp.experiment.fork_server import start
 
 RENDEZVOUS = "COSMOS_EXP_RENDEZVOUS"
 """Environment variable that `distributed.Processes` reads. Not imported from there: that would import torch here."""
+
+LOST = 3
+"""Exit code of a process that ended because another one of its group had ended."""
 
 _SECONDS_BETWEEN_POLLS = 0.05
 
@@ -34,6 +38,18 @@ def ranks(count: int) -> Iterator[list[dict[str, str]]]:
         yield [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How the processes of a group ended.
+
+    codes: exit codes by rank, as `Child.poll` returns them.
+    first: rank of the process that failed first, before any was asked to end; None if none did.
+    """
+
+    codes: list[int]
+    first: int | None = None
+
+
 def run_several(
     function: str,
     arg_tuples: Sequence[tuple[Any, ...]],
@@ -43,7 +59,7 @@ def run_several(
     cwd: Path | None = None,
     grace: float = 30.0,
     stop: Callable[[], bool] | None = None,
-) -> list[int]:
+) -> Ended:
     """Start one process per tuple of arguments as the ranks of one process group, and wait until all have ended.
 
     When one fails, the others get SIGTERM, and SIGKILL `grace` seconds later. Ctrl-C and SIGTERM to this process are
@@ -53,9 +69,6 @@ def run_several(
     Args:
         environments: one mapping per process: variables in addition to this process's and the rank's.
         stop: asked again and again; once it holds, the processes get SIGTERM as by a signal to this process.
-
-    Returns:
-        Exit codes by rank, as `Child.poll` returns them.
     """
     children: list[Child] = []
     own = environments or [{}] * len(arg_tuples)
@@ -76,21 +89,35 @@ def run_several(
 
 def _wait_for_all(
     children: Sequence[Child], received: list[int], grace: float, stop: Callable[[], bool] | None = None
-) -> list[int]:
+) -> Ended:
     passed_on = False
+    first: int | None = None
     kill_at: float | None = None
     while None in (codes := [child.poll() for child in children]):
         if (received or (stop and stop())) and not passed_on:
             passed_on = True
             _terminate(children)
         elif any(codes) and not passed_on and kill_at is None:
+            first = _first_to_fail(codes)
             kill_at = time.monotonic() + grace
             _terminate(children)
         elif kill_at is not None and time.monotonic() > kill_at:
             for child in children:
                 child.kill()
         time.sleep(_SECONDS_BETWEEN_POLLS)
-    return [code for code in codes if code is not None]
+    if not passed_on and (first is None or codes[first] == LOST):  # the cause may be known after its effect
+        ours = {-signal.SIGTERM, -signal.SIGKILL} if kill_at and time.monotonic() > kill_at else {-signal.SIGTERM}
+        first = _first_to_fail([0 if code in ours and first is not None else code for code in codes])
+    return Ended([code for code in codes if code is not None], first)
+
+
+def _first_to_fail(codes: Sequence[int | None]) -> int | None:
+    """The rank of the process that failed by itself.
+
+    Several may have ended between two polls: a signal comes first, then any code but that of a process that lost another.
+    """
+    failed = [rank for rank, code in enumerate(codes) if code]
+    return min(failed, key=lambda rank: ((codes[rank] or 0) > 0, codes[rank] == LOST, rank), default=None)
 
 
 def _terminate(children: Sequence[Child]) -> None:

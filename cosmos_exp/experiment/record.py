@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import signal
 from collections.abc import Iterator
 from types import FrameType
 
 import torch
+from filelock import FileLock
 
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.layers import pattern_labels, update_scale
 from cosmos_exp.config.record import save_config
 from cosmos_exp.config.schema import Config
-from cosmos_exp.distributed import Processes
-from cosmos_exp.errors import Interrupted, RunError, UserError
+from cosmos_exp.distributed import RENDEZVOUS, PeerLost, Processes
+from cosmos_exp.errors import DamagedError, DiskError, Interrupted, RunError, UserError
 from cosmos_exp.experiment.machines import check_shared
+from cosmos_exp.files import as_disk_error, remove_leftovers, writing
 from cosmos_exp.provenance import environment, now
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tracking.wandb import Tracker
@@ -32,16 +35,15 @@ OUT_OF_MEMORY = (
 def recorded_run(config: Config) -> Iterator[tuple[RunContext, Tracker]]:
     """Hold the run folder and record how the block ends. All processes of the run enter it.
 
+    The folder is locked first: nothing is written into one that another process uses, or whose records are damaged.
+
     Raises:
-        UserError: another process uses the folder.
+        UserError: another process uses the folder, or a record in it is damaged.
     """
     folder = RunFolder(str(config.run_dir))
     processes = Processes(config.hardware.device, config.hardware.all_processes, config.hardware.num_threads)
     context = RunContext(config, folder, processes)
-    lock = None
-    if processes.is_main:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        lock = folder.lock()
+    lock = _hold(folder) if processes.is_main else None
     tracker = Tracker(config, folder, active=False)
     try:
         with _sigterm_as_interrupt():
@@ -57,8 +59,9 @@ def recorded_run(config: Config) -> Iterator[tuple[RunContext, Tracker]]:
                 folder.update_manifest(end=now())
                 folder.set_status("done", "record")
     except BaseException as error:
-        shown = RunError(OUT_OF_MEMORY) if isinstance(error, torch.OutOfMemoryError) else error
-        _record_end(context, shown)
+        shown = _in_words(error, folder)
+        with contextlib.suppress(DiskError, DamagedError):  # the error itself is what counts
+            _record_end(context, shown)
         tracker.abandon()
         if shown is not error:
             raise shown from error
@@ -67,6 +70,29 @@ def recorded_run(config: Config) -> Iterator[tuple[RunContext, Tracker]]:
         processes.close()
         if lock:
             lock.release()
+
+
+def _hold(folder: RunFolder) -> FileLock:
+    """Lock the folder, check its records, and remove what killed processes left half-written in it."""
+    with writing(folder.path):
+        folder.path.mkdir(parents=True, exist_ok=True)
+        lock = folder.lock()
+    try:
+        folder.check()
+        remove_leftovers(folder.path)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _in_words(error: BaseException, folder: RunFolder) -> BaseException:
+    """The error of a full GPU or a full disk in words; any other error itself."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return RunError(OUT_OF_MEMORY)
+    if isinstance(error, UserError) or not isinstance(error, Exception):
+        return error
+    return as_disk_error(error, folder.path) or error
 
 
 @contextlib.contextmanager
@@ -89,7 +115,9 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 def _record_end(context: RunContext, error: BaseException) -> None:
     """Record why the run ended. A failure of any process is recorded; being stopped because of it is not."""
     folder, is_main = context.folder, context.processes.is_main
-    stopped = isinstance(error, (Interrupted, KeyboardInterrupt))
+    if isinstance(error, PeerLost) and RENDEZVOUS in os.environ:
+        return  # the launching process records which one ended first, and how
+    stopped = isinstance(error, (Interrupted, KeyboardInterrupt, PeerLost))
     others_failed = context.processes.size > 1 and folder.status.get("state") == "failed"
     words = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     if (is_main or not stopped) and not (stopped and others_failed):

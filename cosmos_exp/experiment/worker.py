@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
 
 from cosmos_exp.config.schema import Config
 from cosmos_exp.config.trust import load_plugins
-from cosmos_exp.errors import Interrupted, UserError
+from cosmos_exp.distributed import PeerLost
+from cosmos_exp.errors import DamagedError, DiskError, Interrupted, UserError
+from cosmos_exp.experiment.process_group import LOST
 from cosmos_exp.experiment.run import run
 from cosmos_exp.report.terminal import print_runs
 from cosmos_exp.run_folder import RunFolder
@@ -22,6 +25,8 @@ def work(config: Config) -> int:
     try:
         load_plugins()
         run(config)
+    except PeerLost:
+        return LOST  # the launching process knows which process ended first, and how
     except (Interrupted, KeyboardInterrupt) as error:
         if alone:
             print(f"interrupted: {error}\nResume with `cosmos-exp run run_dir={folder.path}`.", flush=True)
@@ -29,7 +34,8 @@ def work(config: Config) -> int:
     except UserError as error:
         if alone:
             print(f"cosmos-exp: {redact(printable(error))}", file=sys.stderr)
-        folder.record_failure(str(error))
+        with contextlib.suppress(DiskError, DamagedError):
+            folder.record_failure(str(error))
         return error.exit_code
     except Exception:
         print(redact(traceback.format_exc()), file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ from cosmos_exp.files import append_json_line
 from cosmos_exp.metrics.interface import MeasureFunction, ScoredVideo
 from cosmos_exp.metrics.judges.asking import judge_all
 from cosmos_exp.metrics.judges.interface import Judge, Question
-from cosmos_exp.metrics.judges.rubric import load_rubric
+from cosmos_exp.metrics.judges.rubric import load_rubrics
 from cosmos_exp.tracking.progress import with_progress
 
 # Import path of a `metrics.interface.MeasureFunction` -> the measures that it gives for every video. To add a measure, add
@@ -93,7 +93,7 @@ def judge_videos(
         RunError: the judge fails. Scores that were appended before are kept.
     """
     asked: dict[Question, ScoredVideo] = {}
-    rubrics = [load_rubric(r) for r in config.judge.rubrics]
+    rubrics = load_rubrics(config.judge.rubrics)
     for video in videos:
         for rubric in rubrics:
             is_done = (video.sample, video.seed, rubric.measure) in done

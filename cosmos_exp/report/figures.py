@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosmos_exp.config.measures import measure_info, split_main
-from cosmos_exp.files import read_json_lines
+from cosmos_exp.records import read_rows
 from cosmos_exp.report.horizon import Curve, curve_measures, mean_curve
 from cosmos_exp.report.results import NO_SCORES, Results, cost
 from cosmos_exp.report.spectrum import effective_rank, update_spectra
@@ -95,11 +95,11 @@ def loss_curves(results: Results) -> Figure | None:
     figure, (left, right) = _grid(2, 5.2, 3.6)
     for i, v, run in runs:
         color, label = f"C{i % 10}", v.name if run is v.runs[0] else None
-        rows = read_json_lines(run.folder.train_log)
+        rows = read_rows(run.folder.train_log)
         loss = _smooth(np.array([r["loss"] for r in rows]), max(1, len(rows) // 50))
         steps = np.array([r["step"] for r in rows])[-len(loss) :]
         left.plot(steps, loss, color=color, lw=1, alpha=0.85, label=label)
-        rows = read_json_lines(run.folder.validation_log)
+        rows = read_rows(run.folder.validation_log)
         if rows:
             x, y = [r["step"] for r in rows], [r["validation_loss"] for r in rows]
             right.plot(x, y, color=color, marker=".", lw=1, label=label)

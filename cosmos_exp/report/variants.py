@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import yaml
-
 from cosmos_exp.config.hashing import with_added_keys
 from cosmos_exp.config.measures import MEASURES
-from cosmos_exp.config.record import load_config
+from cosmos_exp.config.record import load_config, plain_config
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import JsonObject, read_json_lines
+from cosmos_exp.files import JsonObject
+from cosmos_exp.records import check_record, damaged, read_rows
 from cosmos_exp.report.copies import mark_copies
-from cosmos_exp.run_folder import SWEEP_FILE, RunFolder
+from cosmos_exp.run_folder import REFERENCES, SWEEP_FILE, RunFolder
 from cosmos_exp.statistics.cells import VideoKey
 from cosmos_exp.statistics.scores import ScoreRow, read_scores
 from cosmos_exp.text import plain_json
@@ -36,7 +35,9 @@ class Run:
 
     @cached_property
     def config(self) -> JsonObject:
-        return plain_json(yaml.safe_load(self.folder.config.read_text(encoding="utf-8"))) or {}
+        content = plain_config(self.folder.config)
+        check_record(self.folder.config, content)
+        return plain_json(content)
 
     @cached_property
     def settings(self) -> Config:
@@ -59,6 +60,18 @@ class Run:
     def scores(self) -> list[ScoreRow]:
         return read_scores(self.folder.scores)
 
+    def check(self) -> None:
+        """Read every record of the run.
+
+        Raises:
+            UserError: the first that is damaged.
+        """
+        self.folder.check()
+        _ = self.config, self.scores, *map(self.references, REFERENCES)
+        for file in (self.folder.config, *([self.folder.scores] if self.finished else [])):
+            if file.is_file() and not file.read_bytes().endswith(b"\n"):
+                raise damaged(file, "it is cut short")
+
     @property
     def scenes(self) -> dict[str, str]:
         """The scene of each prompt: prompts with the same first frame have the same one. Empty for old run folders."""
@@ -67,7 +80,7 @@ class Run:
     @cached_property
     def losses(self) -> list[object]:
         """The loss of each step of the training log."""
-        return [row.get("loss") for row in read_json_lines(self.folder.train_log)]
+        return [row.get("loss") for row in read_rows(self.folder.train_log)]
 
     @property
     def video_hashes(self) -> dict[str, str]:
@@ -173,6 +186,37 @@ def find_runs(folder: Path) -> list[RunFolder]:
     if not found:
         raise UserError(f"{folder}: no runs found (a run folder contains config.yaml and status.json)")
     return [RunFolder(p) for p in found if not _is_set_aside(p, folder)]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A run folder with a damaged record, and what is wrong with it."""
+
+    folder: RunFolder
+    reason: str
+
+    @property
+    def note(self) -> str:
+        """A sentence for a report, without the place of the folder on this machine."""
+        return f"{self.folder.path.name}: not reported: {self.reason.replace(f'{self.folder.path}/', '')}"
+
+
+def readable_runs(folder: Path) -> tuple[list[RunFolder], list[Unreadable]]:
+    """The run folders of `find_runs` whose records can all be read, and the others.
+
+    Raises:
+        UserError: There are no runs, or none can be read.
+    """
+    good, bad = [], []
+    for run in find_runs(folder):
+        try:
+            Run(run).check()
+            good.append(run)
+        except UserError as error:
+            bad.append(Unreadable(run, str(error)))
+    if not good:
+        raise UserError("\n".join(b.reason for b in bad))
+    return good, bad
 
 
 def _is_set_aside(run: Path, top: Path) -> bool:

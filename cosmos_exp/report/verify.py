@@ -16,7 +16,7 @@ from cosmos_exp.files import JsonObject
 from cosmos_exp.report.checks import Check, guarded
 from cosmos_exp.report.frozen_claims import CLAIMS_FILE, FrozenClaims, arm_hash, changes, read_claims
 from cosmos_exp.report.numbers import mismatches
-from cosmos_exp.report.variants import Run, find_runs, group_runs, read_sweep
+from cosmos_exp.report.variants import Run, find_runs, group_runs, read_sweep, readable_runs
 from cosmos_exp.report.verify_files import checks_of_files
 from cosmos_exp.report.verify_tuning import check_tuning
 from cosmos_exp.report.writing import Content, report_content
@@ -78,7 +78,8 @@ def _read_report(out: Path) -> JsonObject:
 
 def _runs(folder: Path, out: Path, runs: Mapping[str, Run], record: FrozenClaims | None) -> Check:
     """Every run that sweep.json, claims.json or report.json lists is there, done, and has the planned configuration."""
-    findings = [f"{name}: {r.status.get('state')}, not done" for name, r in runs.items() if not r.finished]
+    findings = [u.reason for u in readable_runs(folder)[1]]
+    findings += [f"{name}: {r.status.get('state')}, not done" for name, r in runs.items() if not r.finished]
     listed = [str(r) for arm in read_sweep(folder).get("arms", []) for r in arm["runs"]]
     empty = [a["name"] for a in read_sweep(folder).get("arms", []) if not a["runs"]]
     reported = _read_report(out).get("variants", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from cosmos_exp.report.results import Results
 from cosmos_exp.report.sweep_tables import claims_markdown, differences_markdown, latex, markdown
 from cosmos_exp.report.tables import notes, run_row, scores_csv
 from cosmos_exp.report.tuning import tuning_markdown, tuning_notes, tunings
-from cosmos_exp.report.variants import Variant, find_runs, group_runs
+from cosmos_exp.report.variants import Unreadable, Variant, group_runs, readable_runs
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.comparisons import Difference
 from cosmos_exp.text import markdown as plain_markdown
@@ -35,6 +36,7 @@ class WrittenReport:
         figures: The PNG files; a PDF is beside each.
         page: The HTML page.
         runs: The runs that it covers.
+        unreadable: Runs with damaged records, which it lists and does not cover.
         not_compared: Why there are no differences; None if there may be some.
         claims: The frozen claims with their tests; None if there are none.
     """
@@ -46,11 +48,12 @@ class WrittenReport:
     runs: list[RunFolder]
     not_compared: str | None
     claims: ClaimsReport | None = None
+    unreadable: Sequence[Unreadable] = ()
 
     @property
     def any_failed(self) -> bool:
-        """Whether a run has failed."""
-        return any(run.status.get("state") == "failed" for run in self.runs)
+        """Whether a run has failed or has damaged records."""
+        return bool(self.unreadable) or any(run.status.get("state") == "failed" for run in self.runs)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Content:
     claims: ClaimsReport | None
     not_compared: str | None
     texts: dict[str, str]
+    unreadable: Sequence[Unreadable]
 
 
 def report_content(folder: Path, title: str, margins: list[str], margins_at: str | None = None) -> Content:
@@ -74,10 +78,10 @@ def report_content(folder: Path, title: str, margins: list[str], margins_at: str
     Raises:
         UserError: as `write_report`.
     """
-    runs = find_runs(folder)
+    runs, unreadable = readable_runs(folder)
     variants = group_runs(runs)
     found, not_compared = _compare(variants, margins)
-    said = notes([run_row(r) for r in runs])
+    said = [*(u.note for u in unreadable), *notes([run_row(r) for r in runs])]
     if not_compared:
         said.append(f"No differences are reported: {not_compared}")
     said += tuning_notes(variants, tunings(variants))
@@ -95,7 +99,7 @@ def report_content(folder: Path, title: str, margins: list[str], margins_at: str
         "scores.csv": scores_csv(runs),
         "report.json": json.dumps(numbers, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
     }
-    return Content(runs, results, claims, not_compared, texts)
+    return Content(runs, results, claims, not_compared, texts, unreadable)
 
 
 def write_report(folder: Path, out: Path | None = None, margins: list[str] | None = None) -> WrittenReport:
@@ -125,7 +129,8 @@ def write_report(folder: Path, out: Path | None = None, margins: list[str] | Non
         files.append(out / "sheet.png")
     with atomic_path(out / "page.html") as temporary:
         write_page(temporary, results, figures, content.claims)
-    return WrittenReport(out, files, figures, out / "page.html", content.runs, content.not_compared, content.claims)
+    page, unreadable = out / "page.html", content.unreadable
+    return WrittenReport(out, files, figures, page, content.runs, content.not_compared, content.claims, unreadable)
 
 
 def _compare(variants: list[Variant], margins: list[str]) -> tuple[list[Difference], str | None]:

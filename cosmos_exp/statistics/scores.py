@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import JsonObject, inside_by_name, read_json_lines
+from cosmos_exp.files import JsonObject, inside_by_name
+from cosmos_exp.records import damaged, read_rows
 from cosmos_exp.text import can_hold_control, plain_json
-
-_NEEDED = ("sample", "seed", "video", "measure", "value")
-_AGAIN = "Remove the file and resume the run: the scores are made again."
 
 
 class ScoreRow(TypedDict):
@@ -53,17 +51,16 @@ def read_scores(path: Path) -> list[ScoreRow]:
     """The rows of a scores.jsonl, without control characters in their text; empty if the file does not exist.
 
     Raises:
-        UserError: a row lacks a key, or names a sample or a video outside of its folder.
+        DamagedError: a row cannot be read, lacks a key, or names a sample or a video outside of its folder.
     """
-    rows = read_json_lines(path)
+    rows = read_rows(path)
     clean = not rows or not can_hold_control(path.read_text(encoding="utf-8"))
     for number, row in enumerate(rows, 1):
-        missing = [k for k in _NEEDED if not isinstance(row, dict) or k not in row]
-        if missing:
-            raise UserError(f"{path}, row {number}: has no {', '.join(missing)}. {_AGAIN}")
         try:
             for key in ("video", "sample"):
                 inside_by_name(path.parent, row[key])
         except UserError as error:
-            raise UserError(f"{path}, row {number}, {key}: {error} {_AGAIN}") from error
+            raise damaged(path, f"row {number}, {key}: {error}") from error
+        row.setdefault("detail", {})
+        row.setdefault("prompt", None)
     return cast(list[ScoreRow], rows if clean else plain_json(rows))

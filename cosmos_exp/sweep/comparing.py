@@ -8,7 +8,8 @@ from pathlib import Path
 import yaml
 
 from cosmos_exp.config.hashing import differences
-from cosmos_exp.files import read_json_lines
+from cosmos_exp.files import TEMPORARY
+from cosmos_exp.records import read_rows
 from cosmos_exp.run_folder import RunFolder
 
 OLD_DEFINITION = ("tse", "cse", "tse_moving", "cse_moving")  # they changed when the key sampson.repeats came
@@ -29,7 +30,7 @@ def compare(old: RunFolder, new: RunFolder) -> list[Comparison]:
     found = [_losses(old, new)]
     if old.adapter_file.is_file() or new.adapter_file.is_file():
         found.append(Comparison("adapter", _bytes(old.adapter_file) == _bytes(new.adapter_file), "every byte"))
-    names = sorted({p.name for f in (old, new) for p in f.videos.glob("*.mp4")})
+    names = sorted({p.name for f in (old, new) for p in f.videos.glob("*.mp4") if not p.name.startswith(TEMPORARY)})
     equal = [_bytes(old.videos / n) == _bytes(new.videos / n) for n in names]
     found.append(Comparison("videos", all(equal), f"{sum(equal)} of {len(names)} files byte for byte"))
     return found + _scores(old, new)
@@ -62,7 +63,7 @@ def _bytes(path: Path) -> bytes | None:
 
 def _losses(old: RunFolder, new: RunFolder) -> Comparison:
     what = "training losses"
-    first, second = ({r["step"]: r["loss"] for r in read_json_lines(f.train_log)} for f in (old, new))
+    first, second = ({r["step"]: r["loss"] for r in read_rows(f.train_log)} for f in (old, new))
     if set(first) != set(second):
         return Comparison(what, False, f"{len(first)} steps before, {len(second)} now")
     if not first:
@@ -98,4 +99,4 @@ def _is_old(run: RunFolder) -> bool:
 
 
 def _by_key(folder: RunFolder) -> dict[ScoreKey, float | None]:
-    return {(r["measure"], r["sample"], r["seed"]): r["value"] for r in read_json_lines(folder.scores)}
+    return {(r["measure"], r["sample"], r["seed"]): r["value"] for r in read_rows(folder.scores)}

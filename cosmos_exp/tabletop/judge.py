@@ -131,6 +131,19 @@ class RulesJudge:
         self._last: tuple[np.ndarray, Seen] | None = None
         self._file: tuple[Path, np.ndarray] | None = None
 
+    @staticmethod
+    def check_rubric(rubric: Rubric) -> None:
+        """A run calls this before it trains.
+
+        Raises:
+            UserError: another rubric than physics or instruction.
+        """
+        if rubric.measure not in ("physics", "instruction"):
+            raise UserError(
+                f"judge.rubrics: judge=rules has the rubrics physics and instruction, not {rubric.measure!r}. "
+                "Set judge.rubrics=[physics,instruction] or use another judge."
+            )
+
     def identity(self) -> None:
         """None: answers are not cached, because judging takes a fraction of a second and the rules are code."""
         return None
@@ -157,11 +170,7 @@ class RulesJudge:
         Raises:
             UserError: another rubric.
         """
-        if rubric.measure not in ("physics", "instruction"):
-            raise UserError(
-                f"judge.rubrics: judge=rules has the rubrics physics and instruction, not {rubric.measure!r}. "
-                "Set judge.rubrics=[physics,instruction] or use another judge."
-            )
+        self.check_rubric(rubric)
         if len(frames) < 2:
             return Answer(None, None, "one frame shows nothing happening")
         if self._last is None or self._last[0] is not frames:

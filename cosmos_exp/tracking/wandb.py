@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from cosmos_exp.config.adapter_label import adapter_label
 from cosmos_exp.config.schema import Config
+from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.scores import read_scores
@@ -38,6 +39,19 @@ def logged_in() -> bool:
 def chosen_mode(mode: str) -> str:
     """The mode for `tracking.mode`: online, offline or off. `auto` is online with a login, else offline."""
     return ("online" if logged_in() else "offline") if mode == "auto" else mode
+
+
+def check_login(mode: str) -> None:
+    """Check that `tracking.mode=online` can work; wandb would ask for a key, or wait.
+
+    Raises:
+        UserError: online was chosen, and there is no login.
+    """
+    if mode == "online" and not logged_in():
+        raise UserError(
+            "tracking.mode=online: no wandb login on this machine. Run `wandb login` or set WANDB_API_KEY, or set "
+            "tracking.mode=offline."
+        )
 
 
 def job_type(config: Config, folder: RunFolder) -> str:

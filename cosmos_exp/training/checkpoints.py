@@ -11,7 +11,11 @@ from typing import Any
 
 import torch
 
+from cosmos_exp.files import TEMPORARY, writing
+from cosmos_exp.records import damaged
+
 State = dict[str, Any]  # Any: tensors, AdamW's state, numbers
+KEYS = ("step", "summary", "adapter", "optimizer")
 
 
 class Checkpoints:
@@ -19,35 +23,49 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int):
         self.folder, self.keep = folder, keep
+        self.read_from = folder  # the file that load_newest has read
 
     def save(self, step: int, state: State) -> Path:
-        """Write the state after `step` optimizer steps, then remove older checkpoints."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Write the state after `step` optimizer steps, then remove older checkpoints.
+
+        Raises:
+            DiskError: the disk is full, or the folder cannot be written. Older checkpoints are kept.
+        """
         target = self.folder / f"step_{step:08d}"
-        work = Path(tempfile.mkdtemp(dir=self.folder, prefix=".tmp-"))
-        try:
-            with open(work / "state.pt", "wb") as file:
-                torch.save(state | {"step": step}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            if target.exists():
-                shutil.rmtree(target)
-            os.replace(work, target)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        with writing(target):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            work = Path(tempfile.mkdtemp(dir=self.folder, prefix=TEMPORARY))
+            try:
+                with open(work / "state.pt", "wb") as file:
+                    torch.save(state | {"step": step}, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if target.exists():
+                    shutil.rmtree(target)
+                os.replace(work, target)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
         for old in self._all()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
         return target
 
     def load_newest(self) -> State | None:
-        """The newest readable checkpoint, or None. Leftovers of a killed run are removed."""
-        for leftover in self.folder.glob(".tmp-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        """The newest readable checkpoint, or None.
+
+        Raises:
+            DamagedError: it can be read, and holds something else than a checkpoint of this package.
+        """
         for path in reversed(self._all()):
             try:
-                return dict(torch.load(path / "state.pt", map_location="cpu", weights_only=True))
+                state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
             except Exception as error:
                 warnings.warn(f"{path}: cannot be read ({error}). The checkpoint before it is used.", stacklevel=2)
+                continue
+            self.read_from = path / "state.pt"
+            missing = [k for k in KEYS if not isinstance(state, dict) or k not in state]
+            if missing:
+                raise damaged(self.read_from, f"it is no checkpoint: {', '.join(missing)} is missing")
+            return dict(state)
         return None
 
     def _all(self) -> list[Path]:

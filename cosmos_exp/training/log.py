@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 
 from cosmos_exp.distributed import Processes
-from cosmos_exp.files import JsonObject, append_json_line, read_json_lines, write_json_lines
+from cosmos_exp.files import JsonObject, append_json_line, write_json_lines
+from cosmos_exp.records import read_rows
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tracking.progress import Progress, progress
 from cosmos_exp.training.figures import StepFigures
@@ -88,19 +89,24 @@ class TrainingLog:
         if not self.processes.is_main:
             return
         for log, last in ((self.folder.train_log, step), (self.folder.validation_log, step or -1)):
-            rows = read_json_lines(log)
+            rows = read_rows(log)
             if rows:
                 write_json_lines(log, [r for r in rows if r["step"] <= last])
 
     def summary(self) -> JsonObject:
-        """Loss (mean of the last tenth of the steps), seconds and rates of the whole training; empty off the main process."""
-        rows = read_json_lines(self.folder.train_log) if self.processes.is_main else []
+        """Loss (mean of the last tenth of the steps), seconds and rates of the whole training; empty off the main process.
+
+        If the log was deleted, they are those of the steps since then, and `first_logged_step` says so.
+        """
+        rows = read_rows(self.folder.train_log) if self.processes.is_main else []
         if not rows:
             return {}
         tail = rows[-max(1, len(rows) // 10) :]
         seconds = sum(r["seconds"] for r in rows)
-        samples = self.order.samples_before(self.order.num_steps)
+        first = rows[0]["step"]
+        samples = self.order.samples_before(self.order.num_steps) - self.order.samples_before(first - 1)
         return {
+            **({"first_logged_step": first} if first > 1 else {}),
             "train_loss": sum(r["loss"] for r in tail) / len(tail),
             "train_seconds": seconds,
             "samples_per_second": samples / max(seconds, 1e-9),

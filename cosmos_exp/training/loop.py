@@ -10,6 +10,7 @@ import torch
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.errors import Interrupted
 from cosmos_exp.files import JsonObject
+from cosmos_exp.records import damaged
 from cosmos_exp.rng import generator
 from cosmos_exp.training import checks
 from cosmos_exp.training.checkpoints import Checkpoints
@@ -176,7 +177,10 @@ class Trainer:
     def _resume(self) -> None:
         state = self.checkpoints.load_newest()
         if state is not None:
-            self.optimizer.load_state_dict(state, self.processes.device)
+            try:
+                self.optimizer.load_state_dict(state, self.processes.device)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise damaged(self.checkpoints.read_from, error) from error
             self.step, self.summary = state["step"], state["summary"]
         self.log.cut(self.step)
         self.processes.barrier()

@@ -63,7 +63,16 @@ class AdapterOptimizer:
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned.
+
+        Raises:
+            ValueError: the state is of other parameters.
+        """
+        own = {n: tuple(p.shape) for n, p in self.parameters.items()}
+        for group in ("adapter", *(["ema"] if self.average is not None and state.get("ema") is not None else [])):
+            wrong = sorted(own.items() ^ {(n, tuple(v.shape)) for n, v in state[group].items()})
+            if wrong:
+                raise ValueError(f"it belongs to another adapter: {wrong[0][0]} differs")
         for name, value in state["adapter"].items():
             self.parameters[name].data.copy_(value)
         self.adamw.load_state_dict(state["optimizer"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from diffusers import Cosmos2_5_PredictBasePipeline, ModelMixin
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
+from cosmos_exp.text import one_line
 from cosmos_exp.world.loading import FILES, check_loaded, load_projection, load_vae
 from cosmos_exp.world.model_folder import ModelFolder
 from cosmos_exp.world.pixels import to_unit_range
@@ -47,6 +49,13 @@ class Encoders:
 
         The embedding before the projection is the pipeline's: all hidden layers, normalised, concatenated.
         """
+        length = len(self.tokenizer(prompt or "", add_special_tokens=False)["input_ids"])
+        if length > self.prompt_tokens:
+            warnings.warn(
+                f"the prompt '{one_line(prompt)[:60]}…' has {length} tokens and is cut to {self.prompt_tokens} "
+                "(model.prompt_tokens). Shorten it.",
+                stacklevel=2,
+            )
         embeds = embed_prompt(self.tokenizer, self.text_encoder, prompt or "", self.prompt_tokens, self.dtype)
         if prompt is None:
             embeds = torch.zeros_like(embeds)

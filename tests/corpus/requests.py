@@ -59,3 +59,65 @@ NUMBERS = (
     numbers("a layer's rank", ("adapter.rank_pattern={to_q:300}", "adapter.rank_pattern=300: transformer_blocks.0.")),
     numbers("scale", ("adapter.alpha=1e30", "the scale 3.13e+28; it must be at most 10000")),
 )
+
+
+def rubric(text: str, *words: str) -> Callable[[Path], list[str]]:
+    """`run` with a rubric of one's own."""
+
+    def make(at: Path) -> list[str]:
+        (at / "mine.yaml").write_text(text)
+        return ["run", f"judge.rubrics=[{at / 'mine.yaml'},physics]", *words, f"run_dir={at / 'run'}"]
+
+    return make
+
+
+ASKED = "system_prompt: Judge.\nuser_prompt: How good?\n"
+# What the configuration says about the time after training, found before it. One request for many: all are listed.
+LATER = (
+    Case(
+        "several",
+        override(
+            "judge=rules",
+            "judge.rubrics=[nothing.yaml]",
+            "tracking.mode=online",
+            "sampson.layout=1x7",
+            "data.num_frames=100001",
+            "cache_dir=/dev/null/cache",
+        ),
+        2,
+        (
+            "'nothing.yaml' is neither physics nor instruction nor the path of a YAML file",
+            "tracking.mode=online: no wandb login",
+            "sampson.layout=1x7: does not divide frames of 96x160 pixels",
+            "data.num_frames=100001: needs 25,001 positions of the transformer",
+            "memory: training needs at least",
+            "1,500,060 tokens per sample",
+            "hardware.checkpointing=full",
+            "cache_dir: /dev/null/cache: /dev/null is a file",
+        ),
+    ),
+    Case(
+        "a pair without views",
+        override("sampson.layout=1x2", "sampson.pairs=left:right", "judge=rules", "judge.rubrics=[physics,physics]"),
+        2,
+        ("sampson.pairs: 'left:right' is not A:B with two of the views view1, view2", "two rubrics measure physics"),
+    ),
+    Case(
+        "a rubric that the rules do not know",
+        rubric(ASKED, "judge=rules", "sampson.estimator=five_point"),
+        2,
+        ("judge=rules has the rubrics physics and instruction, not 'mine'", "set sampson.calibration"),
+    ),
+    Case(
+        "a rubric without a name",
+        rubric(ASKED + "measure: 5\n", "judge=server", "judge.url=http://127.0.0.1:9/v1", "data.swaps=[[left]]"),
+        2,
+        ("data.swaps: ['left'] is no pair of two different words",),
+    ),
+    Case(
+        "the name of a rubric",
+        rubric(ASKED + "measure: 5\n", "judge=server", "judge.url=http://127.0.0.1:9/v1"),
+        2,
+        ("mine.yaml: measure=5",),
+    ),
+)

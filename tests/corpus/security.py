@@ -285,15 +285,15 @@ SECRETS = (
     Case("binary", config_text("\x00\x01"), 2, ("config.yaml", "not valid YAML")),
 )
 PATHS = (
-    Case("video", scores({"video": "../../../private.mp4"}), 2, ("scores.jsonl, row 1, video", "leaves")),
-    Case("absolute video", scores({"video": "/etc/passwd"}), 2, ("scores.jsonl, row 1, video", "leaves")),
+    Case("video", scores({"video": "../../../private.mp4"}), 2, ("scores.jsonl: row 1, video", "leaves")),
+    Case("absolute video", scores({"video": "/etc/passwd"}), 2, ("scores.jsonl: row 1, video", "leaves")),
     Case("linked video", scores({"video": "link.mp4"}), 2, ("link.mp4", "leads out of")),
-    Case("sample", scores({"sample": "../../../x"}), 2, ("scores.jsonl, row 1, sample", "leaves")),
+    Case("sample", scores({"sample": "../../../x"}), 2, ("scores.jsonl: row 1, sample", "leaves")),
     Case(
         "sample with an escape",
         scores({"sample": "a\x1b[2J"}),
         2,
-        ("scores.jsonl, row 1, sample", "control characters", "\\x1b[2J"),
+        ("scores.jsonl: row 1, sample", "control characters", "\\x1b[2J"),
         ("\x1b",),
     ),
     Case("manifest", outside_manifest, 1, ("../../private.txt", "leaves"), (SECRET,)),

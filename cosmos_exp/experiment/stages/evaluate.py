@@ -15,7 +15,7 @@ from cosmos_exp.experiment.stages.evaluated import record_scores, record_videos
 from cosmos_exp.experiment.stages.prepare import Inputs
 from cosmos_exp.experiment.stages.references import recording_of, reference_videos, write_references
 from cosmos_exp.experiment.stages.tasks import probe_pairs, tested_pairs, video_tasks
-from cosmos_exp.files import JsonObject, write_json, write_json_lines
+from cosmos_exp.files import JsonObject, cut_half_line, write_json, write_json_lines
 from cosmos_exp.generation.videos import num_conditioning_frames
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.metrics.judges.interface import Judge
@@ -36,7 +36,10 @@ def evaluate(context: RunContext, inputs: Inputs) -> None:
         RunError: a video cannot be read, or the judge fails. Scores made before are kept.
     """
     config, folder, processes = context.config, context.folder, context.processes
-    set_aside(context, "evaluate", folder.scores, *(folder.reference_scores(k) for k in REFERENCES))
+    files = [folder.scores, *(folder.reference_scores(k) for k in REFERENCES)]
+    for file in files if processes.is_main else ():
+        cut_half_line(file)
+    set_aside(context, "evaluate", *files)
     with recorded_stage("evaluate", context):
         sets = _videos(context, inputs)
         judge = None

@@ -42,19 +42,27 @@ def record_videos(context: RunContext, sets: Mapping[Path, Sequence[ScoredVideo]
             videos[name] = file_sha256(path)
         elif name in before.get("videos", {}):
             videos[name] = before["videos"][name]
-    files = [folder.name_of(path) for path in sets if path.is_file()]
-    edited = {name: when for name, when in before.get("edited", {}).items() if name in files}
-    if folder.stage_done("evaluate", stage_hash(context.config, "evaluate")):
-        known = before.get("scores", {})
-        changed = [n for n in files if n in known and file_sha256(folder.path / n) != known[n]]
-        edited |= {name: now() for name in changed}
-    found: dict[str, object] = {"videos": videos, "edited": edited}
+    found: dict[str, object] = {"videos": videos}
     if not scored and "margins" not in before:
         found["margins"] = {"values": dict(context.config.margins), "time": now()}
     again = {p.name: now() for path in sets for p in path.parent.glob(f"{path.stem}-*{path.suffix}")}
     if again:
         found["again"] = again | before.get("again", {})
     folder.update_manifest(evaluated=found)
+    note_edits(context, sets)
+
+
+def note_edits(context: RunContext, score_files: Iterable[Path]) -> None:
+    """Record which score files were changed after the stage had ended, before the stage changes them itself."""
+    folder = context.folder
+    before = folder.manifest.get("evaluated", {})
+    files = [folder.name_of(path) for path in score_files if path.is_file()]
+    edited = {name: when for name, when in before.get("edited", {}).items() if name in files}
+    if folder.stage_done("evaluate", stage_hash(context.config, "evaluate")):
+        known = before.get("scores", {})
+        changed = [n for n in files if n in known and file_sha256(folder.path / n) != known[n]]
+        edited |= {name: now() for name in changed}
+    folder.update_manifest(evaluated={"edited": edited})
 
 
 def record_scores(folder: RunFolder, files: Iterable[Path]) -> None:

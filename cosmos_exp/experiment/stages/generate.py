@@ -6,10 +6,13 @@ from diffusers import Cosmos2_5_PredictBasePipeline
 
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.hashing import stage_hash
+from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.stages.common import dtype_of, free_memory, recorded_stage, set_aside
+from cosmos_exp.experiment.stages.damaged import drop_damaged
 from cosmos_exp.experiment.stages.prepare import Inputs
 from cosmos_exp.experiment.stages.tasks import probe_pairs, tested_pairs, video_tasks
 from cosmos_exp.generation.videos import Generator
+from cosmos_exp.records import damaged
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.adapter_file import load_adapter
 from cosmos_exp.world.guardrail import load_guardrail
@@ -27,6 +30,7 @@ def generate(context: RunContext, inputs: Inputs) -> None:
     pairs = inputs.dataset.pairs
     pairs = tested_pairs(config, pairs) + probe_pairs(config, pairs)
     tasks = video_tasks(config, pairs, inputs.dataset.held_out, folder.video)
+    drop_damaged(context)
     if folder.stage_done("generate", stage_hash(config, "generate")) and all(t.path.is_file() for t in tasks):
         return
     set_aside(context, "generate", folder.videos, folder.references)
@@ -49,7 +53,10 @@ def _pipeline(context: RunContext, inputs: Inputs) -> Cosmos2_5_PredictBasePipel
     config = context.config
     transformer, _ = load_transformer(inputs.model, dtype_of(config))
     if config.adapter.kind != "none":
-        load_adapter(transformer, context.folder.adapter_file)
+        try:
+            load_adapter(transformer, context.folder.adapter_file)
+        except UserError as error:
+            raise damaged(context.folder.adapter_file, error) from error
         if config.generation.merge_adapter:
             adapters.merge(transformer)
             transformer.unload_lora()  # the merged weights stay

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,8 +14,10 @@ from cosmos_exp.data.pair_frames import has_recording
 from cosmos_exp.data.scenes import scenes
 from cosmos_exp.data.windows import window_starts
 from cosmos_exp.errors import RunError
+from cosmos_exp.experiment.cost import check_sizes, positions
+from cosmos_exp.experiment.data_plan import check_conditioning, check_scored
 from cosmos_exp.experiment.stages.common import dtype_of, free_memory, progress, recorded_stage
-from cosmos_exp.experiment.stages.tasks import probe_pairs
+from cosmos_exp.experiment.stages.tasks import probe_pairs, tested_pairs
 from cosmos_exp.files import json_sha256
 from cosmos_exp.world.encoders import Encoders
 from cosmos_exp.world.model_folder import ModelFolder, ensure_model
@@ -41,8 +44,7 @@ def prepare(context: RunContext) -> Inputs:
     with recorded_stage("prepare", context):
         model = ensure_model(config.model, cache_root(config))
         dataset = load_dataset(config, partial(progress, words="inspecting videos", unit="video", processes=processes))
-        for pair in dataset.pairs:
-            context.folder.video(pair.name, 0)  # a name that leaves the folder is found before training
+        _check_generation(context, dataset, model)
         fingerprints = model.fingerprints()
         if processes.is_main:
             _record_inputs(context, dataset, model, fingerprints)
@@ -55,6 +57,21 @@ def prepare(context: RunContext) -> Inputs:
             encoders = None
             free_memory()
     return Inputs(dataset, model, cache, encoders)
+
+
+def _check_generation(context: RunContext, dataset: Dataset, model: ModelFolder) -> None:
+    """Find before training what would stop the making of videos after it.
+
+    Raises:
+        UserError: a name that leaves the folder, no prompt, a prompt without enough frames, sizes beyond the model's.
+    """
+    config = context.config
+    for pair in dataset.pairs:
+        context.folder.video(pair.name, 0)
+    check_scored(config, len(dataset.test), len(dataset.selection))
+    tested = tested_pairs(config, dataset.pairs)
+    check_conditioning(config, tested + probe_pairs(config, dataset.pairs))
+    check_sizes(config, math.inf, positions(model.path))
 
 
 def _encode(context: RunContext, dataset: Dataset, model: ModelFolder, cache: RunCache) -> Encoders | None:

@@ -12,6 +12,7 @@ from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.hashing import own_keys, stage_hash
 from cosmos_exp.config.layers import adapted_layers, layer_ranks
 from cosmos_exp.config.schema import Config
+from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.stages.common import dtype_of, free_memory, recorded_stage
 from cosmos_exp.experiment.stages.evaluated import record_training
 from cosmos_exp.experiment.stages.prepare import Inputs
@@ -39,9 +40,9 @@ def train(context: RunContext, inputs: Inputs, mirror: Mirror) -> None:
         mirror: called with every row of the training logs.
     """
     config, folder = context.config, context.folder
-    trained = folder.stage_done("train", stage_hash(config, "train")) and folder.adapter_file.is_file()
-    if config.adapter.kind == "none" or trained:
+    if config.adapter.kind == "none" or _is_trained(context):
         return
+    _check_begun(context)
     if config.adapter.truncate_from:
         _truncate(context, inputs)
         return
@@ -56,6 +57,29 @@ def train(context: RunContext, inputs: Inputs, mirror: Mirror) -> None:
         del trainer, transformer
         inputs.encoders = None
         free_memory()
+
+
+def _is_trained(context: RunContext) -> bool:
+    """Whether the adapter is there, and its summary, or nothing is left to make the summary from."""
+    folder = context.folder
+    done = folder.stage_done("train", stage_hash(context.config, "train")) and folder.adapter_file.is_file()
+    return done and ("training" in folder.read(folder.metrics) or not any(folder.checkpoints.glob("step_*")))
+
+
+def _check_begun(context: RunContext) -> None:
+    """Refuse checkpoints of another training: config.yaml may have been deleted.
+
+    Raises:
+        UserError: the training that was begun here has another configuration.
+    """
+    folder, current = context.folder, stage_hash(context.config, "train")
+    if folder.manifest.get("train_begun", current) != current:
+        raise UserError(
+            f"{folder.checkpoints}: belongs to a training with another configuration. Give the overrides of that run, or "
+            "delete checkpoints/ and manifest.json to train this one here."
+        )
+    if context.processes.is_main:
+        folder.update_manifest(train_begun=current)
 
 
 def _truncate(context: RunContext, inputs: Inputs) -> None:

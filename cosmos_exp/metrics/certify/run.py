@@ -28,7 +28,7 @@ from cosmos_exp.metrics.certify.faults import Fault, fault_rng
 from cosmos_exp.metrics.interface import MeasureFunction, ScoredVideo
 from cosmos_exp.metrics.judges.asking import judge_all
 from cosmos_exp.metrics.judges.interface import Judge, Question
-from cosmos_exp.metrics.judges.rubric import Rubric, load_rubric
+from cosmos_exp.metrics.judges.rubric import Rubric, load_rubric, load_rubrics
 from cosmos_exp.metrics.score import MEASURE_FUNCTIONS
 from cosmos_exp.tracking.progress import progress
 
@@ -222,7 +222,7 @@ def _measure(
         for dose, result in zip(files, results or (), strict=results is not None):
             found |= {(dose, name): value for name, value in result.values.items()}
     if request.load_judge is not None:
-        rubrics = [load_rubric(r) for r in request.config.judge.rubrics]
+        rubrics = load_rubrics(request.config.judge.rubrics)
         found |= _judge(
             clip, missing([r.measure for r in rubrics]), rubrics, _loaded(request.load_judge), request.config
         )

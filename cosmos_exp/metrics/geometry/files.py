@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from cosmos_exp.config.schema import Config, Data
 from cosmos_exp.config.schema import Sampson as SampsonSettings
@@ -21,7 +22,7 @@ from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.hub import ensure_folder, find_folder
 from cosmos_exp.metrics.geometry.calibration import load_calibration
 from cosmos_exp.metrics.geometry.results import VideoResult
-from cosmos_exp.metrics.geometry.sampson import measure_views
+from cosmos_exp.metrics.geometry.sampson import check_views, measure_views
 from cosmos_exp.metrics.geometry.views import View, parse_layout, views_of
 from cosmos_exp.metrics.interface import Measured, ScoredVideo
 
@@ -56,6 +57,21 @@ def check_settings(settings: SampsonSettings) -> None:
         load_calibration(Path(settings.calibration))
     if settings.matcher == "superpoint_lightglue":
         find_folder(settings.matcher_source, settings.matcher_revision, "sampson.matcher_source")
+
+
+def check_run_settings(config: Config) -> None:
+    """Find errors in the settings of a run before its first video is made: do they fit the videos that it will make?
+
+    Raises:
+        UserError: as `check_settings`; the layout does not divide the frames, a pair or a camera of the calibration is
+            missing.
+    """
+    settings, data = with_data_views(config.sampson, config.data), config.data
+    check_settings(settings)
+    calibration = load_calibration(Path(settings.calibration)) if settings.calibration else None
+    # Noise, so that no tile counts as empty.
+    frame = np.random.default_rng(0).integers(0, 256, (1, data.height, data.width, 3)).astype(np.uint8)
+    check_views(views_of(frame, settings)[0], settings, calibration)
 
 
 def ensure_matcher(settings: SampsonSettings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.errors import UserError
-from cosmos_exp.metrics.geometry.calibration import ViewCalibration
+from cosmos_exp.metrics.geometry.calibration import ViewCalibration, fundamental_from_calibration
 from cosmos_exp.metrics.geometry.cross_view import cross_error, match_views, view_geometry
 from cosmos_exp.metrics.geometry.matcher_registry import load_matcher
 from cosmos_exp.metrics.geometry.results import VideoResult, ViewResult
@@ -70,6 +71,22 @@ def measure_video(
 def temporal_sampson(frames: np.ndarray, settings: SampsonSettings, threads: int = 1) -> ViewResult:
     """The temporal figures of one view, uint8 (T, H, W, 3) RGB."""
     return measure_views([View("video", frames)], settings, threads=threads).views[0]
+
+
+def check_views(views: Sequence[View], settings: SampsonSettings, calibration: Calibration | None) -> None:
+    """Check the pairs and the cameras of views without measuring them.
+
+    Raises:
+        UserError: a pair names no views, a view has no camera, or two cameras define no fundamental matrix.
+    """
+    cameras = {v.name: _camera(v, calibration, settings) for v in views}
+    for names in parse_pairs(settings.pairs, list(cameras), []):
+        a, b = (cameras[name] for name in names)
+        if a is not None and b is not None and a.rotation is not None and b.rotation is not None:
+            try:
+                fundamental_from_calibration(a, b)
+            except ValueError as error:
+                raise UserError(f"sampson.calibration, views {' and '.join(names)}: {error}") from error
 
 
 def _camera(view: View, calibration: Calibration | None, settings: SampsonSettings) -> ViewCalibration | None:

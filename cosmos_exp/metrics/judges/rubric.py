@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,4 +53,21 @@ def load_rubric(name: str) -> Rubric:
     missing = [k for k in ("system_prompt", "user_prompt") if not isinstance(content.get(k), str)]
     if missing:
         raise UserError(f"{path}: add the text of {' and '.join(missing)}")
-    return Rubric(content.get("measure", path.stem), content["system_prompt"], content["user_prompt"])
+    measure = content.get("measure", path.stem)
+    if not isinstance(measure, str) or not re.fullmatch(r"[A-Za-z][\w.-]*", measure):
+        raise UserError(f"{path}: measure={measure!r}: give a name of letters, digits, _, - and .")
+    return Rubric(measure, content["system_prompt"], content["user_prompt"])
+
+
+def load_rubrics(names: Sequence[str]) -> list[Rubric]:
+    """The rubrics of a judge.
+
+    Raises:
+        UserError: as `load_rubric`, or two have the same measure.
+    """
+    rubrics = [load_rubric(name) for name in names]
+    measures = [r.measure for r in rubrics]
+    twice = [m for m in measures if measures.count(m) > 1]
+    if twice:
+        raise UserError(f"judge.rubrics: two rubrics measure {twice[0]}. Set another `measure:` in one of the files.")
+    return rubrics

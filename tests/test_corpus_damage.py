@@ -1,0 +1,116 @@
+"""Damaged run folders through the real command line: named, with the way out, and nothing is taken from half a file."""
+
+import contextlib
+import errno
+import json
+import resource
+
+import numpy as np
+import pytest
+from corpus.cases import check
+from corpus.damage import PLACES, REPORTED, RESUMED, VALUES, spoil
+from corpus.records import run_folder
+
+from cosmos_exp.errors import DiskError
+
+
+@pytest.mark.parametrize("case", REPORTED + VALUES, ids=lambda c: c.name)
+def test_a_damaged_record_is_named(case, tmp_path, cli, capsys):
+    check(case, tmp_path, cli, capsys)
+    assert not list(tmp_path.rglob("report.md"))
+
+
+@pytest.mark.parametrize("case", RESUMED, ids=lambda c: c.name)
+def test_a_run_with_a_damaged_record_is_not_resumed(case, tmp_path, cli, capsys):
+    check(case, tmp_path, cli, capsys)
+    files = {p.name for p in (tmp_path / "theirs").iterdir()}
+    assert files == {"config.yaml", "status.json", "manifest.json", "metrics.json", "scores.jsonl", "videos"}
+
+
+@pytest.mark.parametrize("case", PLACES, ids=lambda c: c.name)
+def test_a_place_that_cannot_be_written_is_named(case, tmp_path, cli, capsys):
+    check(case, tmp_path, cli, capsys)
+
+
+def test_a_report_lists_the_bad_folder_and_shows_the_others(tmp_path, cli, capsys):
+    for name in ("good", "bad"):
+        run_folder(tmp_path / "runs" / name)
+    spoil(tmp_path / "runs" / "bad", "manifest.json", lambda content: content[:20])
+    note = "bad: not reported: manifest.json: it is not JSON"
+    assert cli("report", tmp_path / "runs") == 1
+    out, err = capsys.readouterr()
+    assert note in err
+    assert "good" in out
+    for name in ("report.md", "page.html", "report.json"):
+        text = (tmp_path / "runs" / name).read_text()
+        assert note in text, name
+        assert str(tmp_path) not in text, "a report is published; the place of the folder is not"
+    (variant,) = json.loads((tmp_path / "runs" / "report.json").read_text())["variants"].values()
+    assert [r["folder"] for r in variant["runs"]] == ["good"]
+    assert cli("report", tmp_path / "runs", "--verify") == 1
+    assert "manifest.json: it is not JSON" in capsys.readouterr().out
+
+
+@contextlib.contextmanager
+def largest_file(size):
+    """No file may grow beyond `size` bytes: as on a full disk, a write takes a part and then fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_names_the_file_whatever_writes_it(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    from cosmos_exp.data.video import write_video
+    from cosmos_exp.files import append_json_line, atomic_path, read_json_lines, write_text
+    from cosmos_exp.training.checkpoints import Checkpoints
+
+    frames = np.random.default_rng(0).integers(0, 256, (5, 96, 160, 3)).astype(np.uint8)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 2)
+    checkpoints.save(1, {"adapter": torch.zeros(10)})
+
+    def tensors():
+        with atomic_path(tmp_path / "a.safetensors") as temporary:
+            save_file({"a": torch.zeros(100_000)}, temporary)
+
+    writers = {
+        "a.txt": lambda: write_text(tmp_path / "a.txt", "x" * 100_000),
+        "a.mp4": lambda: write_video(tmp_path / "a.mp4", frames, 8),
+        "a.safetensors": tensors,
+        "step_00000002": lambda: checkpoints.save(2, {"adapter": torch.zeros(100_000)}),
+        "a.jsonl": lambda: [append_json_line(tmp_path / "a.jsonl", {"a": "x" * 3000}) for _ in range(9)],
+    }
+    with largest_file(8000):
+        for name, write in writers.items():
+            with pytest.raises(
+                DiskError, match=rf"{name}: cannot be written \(File too large\)\. .* run the same command"
+            ):
+                write()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "checkpoints"]
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step_00000001"]
+    assert len(read_json_lines(tmp_path / "a.jsonl")) == 2  # the third is cut off, and not read
+
+
+def test_the_same_command_finishes_when_the_disk_has_room_again(tmp_path, cli, capsys):
+    run_folder(tmp_path / "run")
+    with largest_file(2000):
+        assert cli("report", tmp_path / "run") == 1
+    assert "cannot be written (File too large)" in capsys.readouterr().err
+    assert not list(tmp_path.rglob(".tmp-*"))
+    assert cli("report", tmp_path / "run") == 0
+
+
+def test_the_errors_of_a_disk():
+    from cosmos_exp.files import as_disk_error
+
+    full = OSError(errno.ENOSPC, "No space left on device", "/data/x.json")
+    assert str(as_disk_error(full)).startswith(
+        "/data/x.json: cannot be written (No space left on device). Free some space"
+    )
+    assert as_disk_error(FileNotFoundError(errno.ENOENT, "x")) is None
+    assert as_disk_error(ValueError("x")) is None
