@@ -194,6 +194,19 @@ def test_sample_sizes_of_the_textbook(size, needed):
     assert power(design, 2 * size, needed) >= 0.8 > power(design, 2 * size, needed - 1)
 
 
+@pytest.mark.parametrize(
+    ("design", "effect", "scenes", "runs", "expected"),
+    [  # statsmodels 0.15.0, TTestPower.power at the same degrees of freedom
+        (Design(1.0, 0.5, 1.0), 1.0, 16, 2, 0.1368174168883128),
+        (Design(4.0, 0.0, 1.0), 0.5, 24, 1, 0.21680506059128307),
+        (Design(1.0, 0.2, 2.0), 0.4, 48, 3, 0.20334573717747387),
+        (Design(1.0, 0.0, 1.0), 40.0, 8, 1, 1.0),
+    ],
+)
+def test_power_is_that_of_statsmodels(design, effect, scenes, runs, expected):
+    assert power(design, effect, scenes, runs) == pytest.approx(expected, abs=1e-9)
+
+
 def test_power_at_its_limits():
     design = Design(scene=1.0, run=0.5, run_df=1.0)
     assert scenes_needed(design, 0) is None

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from scipy import special
+
 from cosmos_exp.statistics.cells import PairedCells
 from cosmos_exp.statistics.crossed import LEVEL, NO_SPREAD, Estimate, degrees_of_freedom
 
@@ -38,25 +40,25 @@ def measured_design(cells: PairedCells, result: Estimate) -> Design:
 
 
 def power(design: Design, effect: float, scenes: int, runs: int = 1) -> float:
-    """Power of the two-sided test at the 5 % level, from the noncentral t distribution (statsmodels).
+    """Power of the two-sided test at the 5 % level, from the noncentral t distribution.
+
+    scipy.special's, since importing statsmodels, pandas and scipy.stats takes longer than a whole report.
 
     Args:
         effect: True difference, in the measure's unit.
         scenes: Scenes of the planned sweep, at least 2.
         runs: Training runs per adapter; at least 2 if the design has a variance of runs.
     """
-    from statsmodels.stats.power import TTestPower
-
     variance = design.scene / scenes + design.run / runs
     if variance <= NO_SPREAD**2:
         return float(effect != 0)
     share = design.scene / scenes / variance
     df = float(degrees_of_freedom(share, scenes - 1, design.run_df * max(runs - 1, 1)))
-    size, test = abs(effect) / math.sqrt(variance * scenes), TTestPower()
-    found = float(test.power(size, scenes, LEVEL, df=df))
-    if math.isnan(found):  # scipy's lower tail is NaN for very large effects, where it adds nothing
-        found = float(test.power(size, scenes, LEVEL / 2, df=df, alternative="larger"))
-    return 1.0 if math.isnan(found) else found
+    critical, shift = float(special.stdtrit(df, 1 - LEVEL / 2)), abs(effect) / math.sqrt(variance)
+    above, below = 1 - float(special.nctdtr(df, shift, critical)), float(special.nctdtr(df, shift, -critical))
+    if math.isnan(above):  # a very large effect
+        return 1.0
+    return above if math.isnan(below) else above + below
 
 
 def scenes_needed(
@@ -72,10 +74,7 @@ def runs_needed(design: Design, effect: float, scenes: int, wanted: float = 0.8,
 
 
 def _smallest(found: Callable[[int], float], effect: float, wanted: float, most: int) -> int | None:
-    """The smallest number from 2 to `most` at which the power reaches `wanted`.
-
-    A bisection, because statsmodels' own solver returns NaN or a wrong number where fewer than 3 are enough.
-    """
+    """The smallest number from 2 to `most` at which the power reaches `wanted`, by bisection."""
     if effect == 0 or found(most) < wanted:
         return None
     low, high = 2, most
