@@ -1,4 +1,4 @@
-"""Seconds until something happens: the command line's answers, and a run's first optimizer step.
+"""Seconds until something happens: the command line's answers, a report, and a run's first optimizer step.
 
     python benchmarks/start_up.py [--repeats 5]
 
@@ -20,6 +20,7 @@ from common import device_name, machine_line, markdown, spread, write
 IMPORTS = (
     "import torch; from diffusers import CosmosTransformer3DModel, AutoencoderKLWan, Cosmos2_5_PredictBasePipeline"
 )
+ABLATION = Path(__file__).parent.parent / "docs" / "ablation"  # 22 runs with 48 prompts, no videos
 RUN = [
     "run",
     "data.train_clips=5",
@@ -63,12 +64,13 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
-    program = [sys.executable, "-m", "cosmos_exp"]
+    program, scratch = [sys.executable, "-m", "cosmos_exp"], tempfile.mkdtemp()
     ways = {
         "torch and diffusers imported": lambda: seconds([sys.executable, "-c", IMPORTS]),
         "cosmos-exp --help": lambda: seconds([*program, "--help"]),
         "cosmos-exp run --help": lambda: seconds([*program, "run", "--help"]),
         "cosmos-exp run adaptor=lora (a wrong key)": lambda: seconds([*program, "run", "adaptor=lora"], 2),
+        "cosmos-exp report docs/ablation": lambda: seconds([*program, "report", str(ABLATION), "--out", scratch]),
         "cosmos-exp run: to the first step": lambda: to_first_step(program),
     }
     to_first_step(program)  # data and caches are made
@@ -81,6 +83,7 @@ def main() -> int:
     text = f"{machine_line()}; {args.repeats} of each in turn: median (lowest to highest).\n\n" + markdown(
         ["what", "seconds", "against the imports"], rows
     )
+    shutil.rmtree(scratch, ignore_errors=True)
     write("start_up", f"Start-up on {device_name()}", text, found, args.out)
     return 0
 

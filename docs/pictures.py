@@ -2,9 +2,13 @@
 
 python docs/pictures.py                             # docs/measures.md, from the embedded world
 python docs/pictures.py outputs/sweeps/tabletop     # README: the left/right test, from the finished sweep
+python docs/pictures.py page outputs/sweeps/demo/page.html     # guides/report.md: the page at two widths (needs Chromium)
 """
 
+import io
+import shutil
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -102,8 +106,29 @@ def _fold(lines: list[str], width: int = 72) -> list[str]:
     ]
 
 
+def page_pictures(page: Path) -> None:
+    """Draw a report's page as Chromium shows it at 1280 x 900 and at a phone's 390 x 844, before anything is clicked."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    words = "headless=new no-sandbox disable-gpu no-first-run disable-background-networking disable-component-update"
+    for word in [*words.split(), "disable-sync", "hide-scrollbars", f"user-data-dir={tempfile.mkdtemp()}"]:
+        options.add_argument(f"--{word}")
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    for width, height in ((1280, 900), (390, 844)):
+        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        browser.get(page.absolute().as_uri())
+        shot = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
+        shot.save(OUT / f"page_{width}.jpg", quality=82, optimize=True)
+    browser.quit()
+
+
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if sys.argv[1:2] == ["page"]:
+        page_pictures(Path(sys.argv[2]))
+    elif len(sys.argv) > 1:
         hands_picture(Path(sys.argv[1]))
     else:
         sampson_pictures()

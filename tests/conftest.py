@@ -105,6 +105,7 @@ SLOW |= {
     "tabletop",
     "sampson",
     "report",
+    "page",
     "tracking",
     "words",
     "references",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set
+from dataclasses import dataclass
 
 from cosmos_exp.config.measures import measure_info, split_main
 from cosmos_exp.report.formatting import interval, minute, number
@@ -22,13 +23,18 @@ def conclusions(results: Results, claimed: Set[tuple[str, frozenset[str]]] = fro
     Args:
         claimed: Measure and adapters of the comparisons that are left out, since frozen claims are about them.
     """
+    return [sentence for _, sentence in explorations(results, claimed)]
+
+
+def explorations(results: Results, claimed: Set[tuple[str, frozenset[str]]]) -> list[tuple[Difference, str]]:
+    """The comparisons that `conclusions` is about, each with its sentence."""
     by_name = {v.name: v for v in results.variants}
     scenes = scenes_of(results.variants)
     main, _ = split_main(results.measures)
     own = [d for d in results.differences if d.mean is not None and d.measure in main]
     own = [d for d in own if (d.measure, frozenset((d.a, d.b))) not in claimed]
-    said = [(_sentence(d, by_name[d.a], by_name[d.b], scenes), results.untuned.get((d.a, d.b))) for d in own]
-    return [f"{sentence} {untuned_note(words)}" if words else sentence for sentence, words in said]
+    said = [(d, _sentence(d, by_name[d.a], by_name[d.b], scenes), results.untuned.get((d.a, d.b))) for d in own]
+    return [(d, f"{sentence} {untuned_note(words)}" if words else sentence) for d, sentence, words in said]
 
 
 def untuned_note(words: str) -> str:
@@ -90,7 +96,7 @@ def _folder(run: Run) -> str:
     return f"{run.folder.path.parent.name}/{run.folder.path.name}"
 
 
-def _named(v: Variant, d: Difference) -> tuple[str, str]:
+def named(v: Variant, d: Difference) -> tuple[str, str]:
     """How a sentence names a variant, and the verb. The recipe by its name; trained adapters as `this … adapter`."""
     count = d.runs[0] if v.name == d.a else d.runs[1]
     if v.is_base or d.recipe:
@@ -101,7 +107,7 @@ def _named(v: Variant, d: Difference) -> tuple[str, str]:
 def _sentence(d: Difference, a: Variant, b: Variant, scenes: dict[str, str]) -> str:
     info, mean = measure_info(d.measure), d.mean or 0.0
     what = f"{d.measure} ({info.unit})" if info.unit else d.measure
-    (first, _), (second, verb) = _named(a, d), _named(b, d)
+    (first, _), (second, verb) = named(a, d), named(b, d)
     size = f"{'+' if mean >= 0 else ''}{interval(mean, d.ci_low, d.ci_high)}"
     compared = f"{what}: {second} compared with {first}"
     if d.p is None:
@@ -128,18 +134,43 @@ def _why(d: Difference) -> str:
     return f" The measure's repeatability ({number(d.repeatability)}) is not below the margin, so it cannot show equivalence."
 
 
+def disagreement(d: Difference, family: int) -> str:
+    """Why a 95 % interval excludes 0 beside a p value that is not significant; empty if it does not."""
+    ends = d.ci_low, d.ci_high
+    if d.p_holm is None or d.p_holm < LEVEL or None in ends or (d.ci_low or 0.0) <= 0 <= (d.ci_high or 0.0):
+        return ""
+    return (
+        f"the interval excludes 0 because it is for this comparison alone (p = {number(d.p)}); "
+        f"p = {number(d.p_holm)} counts all {family} comparisons of the measure"
+    )
+
+
 def _sample_size(d: Difference, a: Variant, b: Variant, scenes: dict[str, str]) -> str:
     """How many scenes, or training runs, an inconclusive comparison needs."""
+    need = sample_size(d, a, b, scenes)
+    each = f" with {max(d.runs)} training runs per adapter" if d.recipe else ""
+    here = f"{d.n} scenes" if d.n == d.prompts else f"{d.n} scenes with {d.prompts} prompts"
+    power = f" 80 % power for a true difference of {number(need.effect)} needs"
+    if need.scenes:
+        return f"{power} about {need.scenes} scenes{each} (here: {here})."
+    rest = f"; about {need.runs} training runs per adapter on the {d.n} scenes would do" if need.runs else ""
+    return f"{power} more than {MOST_SCENES:,} scenes{each} (here: {here}){rest}."
+
+
+@dataclass(frozen=True)
+class Need:
+    """What shows a true difference of `effect` with 80 % power: scenes, or else training runs per adapter; None: too many."""
+
+    effect: float
+    scenes: int | None
+    runs: int | None
+
+
+def sample_size(d: Difference, a: Variant, b: Variant, scenes: dict[str, str]) -> Need:
+    """What a comparison needs to show its margin, or without one the difference that was found."""
     cells = paired_cells(values_of(a, d.measure), values_of(b, d.measure), scenes)
     design = measured_design(cells, contrast(cells, d.recipe))
-    effect, runs = d.margin or abs(d.mean or 0.0), max(d.runs)
-    each = f" with {runs} training runs per adapter" if d.recipe else ""
-    here = f"{d.n} scenes" if d.n == d.prompts else f"{d.n} scenes with {d.prompts} prompts"
-    need = scenes_needed(design, effect, runs)
-    if need:
-        return f" 80 % power for a true difference of {number(effect)} needs about {need} scenes{each} (here: {here})."
-    more = runs_needed(design, effect, d.n) if d.recipe else None
-    rest = (
-        f"; about {more} training runs per adapter on the {d.n} scenes would do" if more and more <= MOST_RUNS else ""
-    )
-    return f" 80 % power for a true difference of {number(effect)} needs more than {MOST_SCENES:,} scenes{each} (here: {here}){rest}."
+    effect = d.margin or abs(d.mean or 0.0)
+    need = scenes_needed(design, effect, max(d.runs))
+    more = runs_needed(design, effect, d.n) if d.recipe and not need else None
+    return Need(effect, need, more if more and more <= MOST_RUNS else None)

@@ -1,79 +1,64 @@
-"""The figures of a report as PNG and PDF: loss curves, scores by rank, differences, cost against score, adapter spectra."""
+"""The figures of a report: scores by rank, differences, cost against score, measures over the horizon; and all of them drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-from numpy.typing import NDArray
-
-from cosmos_exp.config.measures import measure_info, split_main
-from cosmos_exp.records import read_rows
-from cosmos_exp.report.horizon import Curve, curve_measures, mean_curve
-from cosmos_exp.report.results import NO_SCORES, Results, cost
-from cosmos_exp.report.spectrum import effective_rank, update_spectra
-from cosmos_exp.report.tuning_figure import tuning_figure
-from cosmos_exp.report.variants import Variant, scenes_of
-from cosmos_exp.statistics.scores import MeasureSummary
-
-matplotlib.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-LABELS = {"lora": "LoRA", "dora": "DoRA"}
-COLORS = {"lora": "tab:blue", "dora": "tab:orange", "base": "0.45", "real": "tab:green", "frozen": "tab:purple"}
-OTHER = "tab:brown"  # colour of an adapter kind that is not listed
-MARKERS = {"lora": "o", "dora": "s"}
-SHIFTS = {"lora": 0.97, "dora": 1.03}  # on the axis of ranks, so that error bars do not overlap
-DIRECTIONS = {1: "higher is better", -1: "lower is better", 0: ""}  # by Measure.better
+from cosmos_exp.config.measures import split_main
+from cosmos_exp.report.colors import REFERENCES, adapter_colors, asked_first, jump
+from cosmos_exp.report.drawing import Drawing
+from cosmos_exp.report.figure_style import PAPER, STYLE, band, legend, panels, point, save, title
+from cosmos_exp.report.horizon import Curve, curve_measures, mean_curve
+from cosmos_exp.report.results import NO_SCORES, Results, cost
+from cosmos_exp.report.training_figures import loss_curves, spectra
+from cosmos_exp.report.tuning_figure import tuning_figure
+from cosmos_exp.report.variants import Variant, scenes_of
+from cosmos_exp.statistics.comparisons import Difference
+
+DODGE = 0.12  # between adapters of one rank, in octaves, so that error bars do not overlap
+QUALITY = ("instruction", "physics")  # the measures that cost is drawn against, if they are there
+
+_Draw = Callable[[Results], Figure | None]
 
 
-def draw_all(results: Results, out: Path) -> list[Path]:
-    """Draw every figure for which there is data, as NAME.png and NAME.pdf.
-
-    Returns:
-        The PNG files.
-    """
+def draw_all(results: Results, out: Path) -> list[Drawing]:
+    """Draw every figure for which there is data, as NAME.png and NAME.pdf, and as SVG for the page."""
     out.mkdir(parents=True, exist_ok=True)
-    kinds: dict[str, Callable[[Results], Figure | None]] = {
-        "loss": loss_curves,
-        "rank": by_rank,
-        "tuning": tuning_figure,
-        "horizon": horizon_curves,
-        "differences": forest,
-        "cost": cost_against_score,
-        "spectrum": spectra,
+    drawn = []
+    with matplotlib.rc_context(STYLE):
+        for name, (caption, draw) in _kinds().items():
+            figure = draw(results)
+            if figure is not None:
+                drawn.append(save(figure, name, caption, out))
+    return drawn
+
+
+def _kinds() -> dict[str, tuple[str, _Draw]]:
+    """Every figure with its caption, in the order of the page."""
+    return {
+        "rank": ("Each measure by rank, means with 95 % intervals. The base and the references are bands.", by_rank),
+        "differences": (
+            "Paired differences with 95 % intervals, each for its comparison alone. Filled: significant after Holm's "
+            "correction over the measure's comparisons. Green: the margin of equivalence.",
+            forest,
+        ),
+        "cost": ("Quality against what the adapter costs. The base is a band.", cost_against_score),
+        "horizon": ("Measures over the frames after the conditioning frames.", horizon_curves),
+        "tuning": ("How each adapter's own settings were chosen, with 95 % intervals.", tuning_figure),
+        "loss": ("Training loss (running mean) and validation loss, one line per training run.", loss_curves),
+        "spectrum": (
+            "Singular values of the update s B A by kind of layer, mean over layers. In brackets: the mean effective "
+            "rank over all layers, with its range over kinds of layers.",
+            spectra,
+        ),
     }
-    written = []
-    for name, draw in kinds.items():
-        figure = draw(results)
-        if figure is None:
-            continue
-        # No date and no version in the file: the same runs give the same bytes.
-        figure.savefig(out / f"{name}.png", dpi=130, metadata={"Software": None})
-        figure.savefig(out / f"{name}.pdf", dpi=130, metadata={"CreationDate": None})
-        written.append(out / f"{name}.png")
-    return written
-
-
-def _grid(count: int, width: float = 3.6, height: float = 2.9) -> tuple[Figure, list[Axes]]:
-    columns = min(count, 3)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax in axes[count:]:
-        ax.axis("off")
-    return figure, list(axes[:count])
-
-
-def _smooth(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    if len(values) < 2 * width:
-        return values
-    kernel = np.ones(width) / width
-    return np.convolve(values, kernel, mode="valid")
 
 
 def _adapted(results: Results) -> list[Variant]:
@@ -81,85 +66,57 @@ def _adapted(results: Results) -> list[Variant]:
     return [v for v in results.variants if not v.is_base and v.done]
 
 
-def _errors(summary: MeasureSummary) -> tuple[float, float]:
-    """Lengths of the error bar below and above the mean; 0 without an interval."""
-    mean, low, high = summary["mean"], summary["ci_low"], summary["ci_high"]
-    return (0.0, 0.0) if mean is None or low is None or high is None else (mean - low, high - mean)
-
-
-def loss_curves(results: Results) -> Figure | None:
-    """Training loss (running mean) and validation loss over steps, one line per run."""
-    runs = [(i, v, r) for i, v in enumerate(results.variants) for r in v.runs if r.folder.train_log.is_file()]
-    if not runs:
-        return None
-    figure, (left, right) = _grid(2, 5.2, 3.6)
-    for i, v, run in runs:
-        color, label = f"C{i % 10}", v.name if run is v.runs[0] else None
-        rows = read_rows(run.folder.train_log)
-        loss = _smooth(np.array([r["loss"] for r in rows]), max(1, len(rows) // 50))
-        steps = np.array([r["step"] for r in rows])[-len(loss) :]
-        left.plot(steps, loss, color=color, lw=1, alpha=0.85, label=label)
-        rows = read_rows(run.folder.validation_log)
-        if rows:
-            x, y = [r["step"] for r in rows], [r["validation_loss"] for r in rows]
-            right.plot(x, y, color=color, marker=".", lw=1, label=label)
-    for ax, title in ((left, "training loss (running mean)"), (right, "validation loss")):
-        ax.set_title(title, fontsize=10)
-        ax.set_xlabel("optimizer step")
-        ax.grid(alpha=0.3)
-    left.legend(fontsize=7)
-    return figure
+def _bands(ax: Axes, results: Results, measure: str, references: Sequence[str] = ("real", "frozen")) -> None:
+    """The base and the references behind the points."""
+    colors = adapter_colors(results.variants)
+    for r in (r for r in results.references if r.name in references):
+        band(ax, r.table.get(measure, NO_SCORES), r.name, REFERENCES[r.name])
+    for v in results.variants:
+        if v.is_base:
+            band(ax, results.table[v.name][measure], v.name, colors[v.name])
 
 
 def by_rank(results: Results) -> Figure | None:
-    """Each measure over the rank with its interval, for LoRA and DoRA; the base as a band."""
+    """Each measure over the rank with its interval; the base as a band. A line joins the adapters of one kind."""
     adapted = _adapted(results)
     if not adapted or not results.measures:
         return None
-    ranks = sorted({v.adapter["rank"] for v in adapted})
-    measures, _ = split_main(results.measures)
-    figure, axes = _grid(len(measures))
+    ranks, colors = sorted({v.adapter["rank"] for v in adapted}), adapter_colors(results.variants)
+    measures = asked_first(split_main(results.measures)[0])
+    places = {v.name: float(np.log2(v.adapter["rank"])) + shift for v, shift in _dodged(adapted)}
+    figure, axes = panels(len(measures))
     for ax, measure in zip(axes, measures, strict=True):
-        for v in results.variants:
-            if v.is_base:
-                _band(ax, results.table[v.name][measure], "base")
-        for r in results.references:
-            _band(ax, r.table.get(measure, NO_SCORES), r.name)
-        for kind, cut in dict.fromkeys((v.adapter["kind"], v.truncated_from) for v in adapted):
-            own = [v for v in adapted if (v.adapter["kind"], v.truncated_from) == (kind, cut)]
-            _points(ax, [(v.adapter["rank"], results.table[v.name][measure]) for v in own], kind, cut)
-        ax.set_xscale("log", base=2)
-        ax.set_xticks(ranks, [str(r) for r in ranks])
-        ax.minorticks_off()
-        info = measure_info(measure)
-        ax.set_title(f"{measure} ({info.unit})  {DIRECTIONS[info.better]}", fontsize=9)
+        _bands(ax, results, measure)
+        _joined(ax, adapted, places, results, measure)
+        for v in adapted:
+            summary = results.table[v.name][measure]
+            if summary["mean"] is not None:
+                point(ax, places[v.name], summary, v, colors[v.name], jump(results, measure, results.base, v.name))
+        ax.set_xticks([float(np.log2(r)) for r in ranks], [str(r) for r in ranks])
+        ax.margins(x=0.12)
+        title(ax, measure)
         ax.set_xlabel("rank")
-        ax.grid(alpha=0.3)
-    axes[0].legend(fontsize=7)
+    legend(figure, axes)
     return figure
 
 
-def _band(ax: Axes, summary: MeasureSummary, name: str) -> None:
-    """A mean as a line and its interval as a band, for the base and the references."""
-    mean, low, high = summary["mean"], summary["ci_low"], summary["ci_high"]
-    if mean is not None:
-        ax.axhline(mean, color=COLORS[name], lw=1, ls="--", label=name)
-    if low is not None and high is not None:
-        ax.axhspan(low, high, color=COLORS[name], alpha=0.12, lw=0)
+def _dodged(adapted: list[Variant]) -> list[tuple[Variant, float]]:
+    """Each adapter with its shift from its rank: those of one rank lie beside each other."""
+    found = []
+    for v in adapted:
+        same = [w for w in adapted if w.adapter["rank"] == v.adapter["rank"]]
+        found.append((v, DODGE * (same.index(v) - (len(same) - 1) / 2)))
+    return found
 
 
-def _points(ax: Axes, summaries: list[tuple[int, MeasureSummary]], kind: str, cut: str | None) -> None:
-    """Means over the rank with error bars; `cut`: of adapters truncated from this variant."""
-    shift = SHIFTS.get(kind, 1.0) * (1.06 if cut else 1.0)
-    found = [(r * shift, s["mean"], *_errors(s)) for r, s in summaries if s["mean"] is not None]
-    if found:
-        x, y, low, high = np.array(sorted(found)).T
-        color, marker, label = COLORS.get(kind, OTHER), MARKERS.get(kind, "^"), LABELS.get(kind, kind)
-        label, style = (f"{label} truncated from {cut}", ":") if cut else (label, "-")
-        fill = "white" if cut else color
-        ax.errorbar(
-            x, y, [low, high], color=color, marker=marker, mfc=fill, ms=5, capsize=3, lw=1.2, ls=style, label=label
-        )
+def _joined(ax: Axes, adapted: list[Variant], places: dict[str, float], results: Results, measure: str) -> None:
+    """A thin line through the adapters of one kind; dotted for those that were cut from a higher rank."""
+    for kind, cut in dict.fromkeys((v.adapter["kind"], v.truncated_from) for v in adapted):
+        own = [v for v in adapted if (v.adapter["kind"], v.truncated_from) == (kind, cut)]
+        ends = [(places[v.name], results.table[v.name][measure]["mean"]) for v in own]
+        known = sorted((x, y) for x, y in ends if y is not None)
+        if len(known) > 1 and len({v.adapter["rank"] for v in own}) == len(own):
+            ax.plot(*zip(*known, strict=True), color="0.6", lw=0.9, ls=":" if cut else "-", zorder=1.5)
 
 
 def horizon_curves(results: Results) -> Figure | None:
@@ -168,22 +125,18 @@ def horizon_curves(results: Results) -> Figure | None:
     names = curve_measures([row for own in rows.values() for row in own], results.measures)
     if not names:
         return None
-    scenes = scenes_of(results.variants)
-    figure, axes = _grid(len(names))
+    scenes, colors = scenes_of(results.variants), adapter_colors(results.variants)
+    figure, axes = panels(len(names))
     for ax, measure in zip(axes, names, strict=True):
-        for i, v in enumerate(results.variants):
-            curve = mean_curve(rows[v.name], measure, scenes)
-            _curve(ax, curve, COLORS["base"] if v.is_base else f"C{i % 10}", v.name)
+        for v in results.variants:
+            _curve(ax, mean_curve(rows[v.name], measure, scenes), colors[v.name], v.name)
         for r in results.references:
-            curve = mean_curve(r.rows, measure, scenes)
-            _curve(ax, curve, COLORS[r.name], r.name, band=True)
-        info = measure_info(measure)
-        ax.set_title(f"{measure} ({info.unit})  {DIRECTIONS[info.better]}", fontsize=9)
+            _curve(ax, mean_curve(r.rows, measure, scenes), REFERENCES[r.name], r.name, with_band=True)
+        title(ax, measure)
         ax.set_xlabel("frame after the conditioning frames")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.grid(alpha=0.3)
         _fit_to_lines(ax)
-    axes[0].legend(fontsize=7)
+    legend(figure, axes)
     return figure
 
 
@@ -196,89 +149,69 @@ def _fit_to_lines(ax: Axes) -> None:
         ax.set_ylim(drawn.min() - room, drawn.max() + room)
 
 
-def _curve(ax: Axes, curve: Curve | None, color: str, label: str, band: bool = False) -> None:
-    """The mean as a line; with `band`, its interval over prompts as a band around a dashed line."""
+def _curve(ax: Axes, curve: Curve | None, color: str, label: str, with_band: bool = False) -> None:
+    """The mean as a line; with a band, its interval over prompts around a dashed line."""
     if curve is None:
         return
     frames = np.arange(1, len(curve.mean) + 1)
-    ax.plot(frames, curve.mean, color=color, lw=1.3, ls="--" if band else "-", label=label)
-    if band and curve.low is not None and curve.high is not None:
+    ax.plot(frames, curve.mean, color=color, lw=1.4, ls="--" if with_band else "-", label=label)
+    if with_band and curve.low is not None and curve.high is not None:
         ax.fill_between(frames, curve.low, curve.high, color=color, alpha=0.15, lw=0)
 
 
 def forest(results: Results) -> Figure | None:
-    """Paired differences with intervals and the margin of equivalence, one panel per measure. Red: significant."""
-    differences = results.differences
-    names = list(dict.fromkeys(d.measure for d in differences if d.ci_low is not None))
+    """Paired differences with intervals and the margin of equivalence: one panel per measure, one line per pair."""
+    known = [d for d in results.differences if d.ci_low is not None]
+    names = list(dict.fromkeys(d.measure for d in known))
     if not names:
         return None
-    most = max(sum(d.measure == m for d in differences) for m in names)
-    figure, axes = _grid(len(names), 4.6, 1.2 + 0.28 * most)
-    for ax, measure in zip(axes, names, strict=True):
-        own = [d for d in differences if d.measure == measure and d.ci_low is not None]
-        for i, d in enumerate(reversed(own)):
-            color = "tab:red" if d.is_different else "0.3"
-            ends, mean = np.array([d.ci_low, d.ci_high], float), np.array([d.mean], float)
-            ax.plot(ends, [i, i], color=color, lw=1.6)
-            ax.plot(mean, [i], "o", color=color, ms=5)
-        ax.set_yticks(range(len(own)), [f"{d.b} − {d.a}" for d in reversed(own)], fontsize=7)
-        ax.axvline(0, color="0.2", lw=0.8)
+    main = asked_first(split_main(names)[0])
+    pairs = list(dict.fromkeys((d.a, d.b) for d in known))[::-1]
+    longest = max(len(f"{b} − {a}") for a, b in pairs)
+    columns = min(len(main), 4)
+    figure, axes = panels(len(main), 2.6 + 0.07 * longest / columns, 0.95 + 0.24 * len(pairs), columns)
+    for i, (ax, measure) in enumerate(zip(axes, main, strict=True)):
+        own = [d for d in known if d.measure == measure]
+        for d in own:
+            _difference(ax, d, pairs.index((d.a, d.b)), results)
+        ax.set_yticks(range(len(pairs)), [f"{b} − {a}" if i % columns == 0 else "" for a, b in pairs], fontsize=8.5)
+        ax.set_ylim(-0.6, len(pairs) - 0.4)
+        ax.axvline(0, color="0.5", lw=0.9)
         if own[0].margin:
-            ax.axvspan(-own[0].margin, own[0].margin, color="tab:green", alpha=0.12, lw=0)
-        ax.set_title(f"{measure}: difference, 95 % interval", fontsize=9)
-        ax.grid(alpha=0.3, axis="x")
+            ax.axvspan(-own[0].margin, own[0].margin, color=REFERENCES["real"], alpha=0.12, lw=0)
+        title(ax, measure, "\n")
     return figure
+
+
+def _difference(ax: Axes, d: Difference, row: int, results: Results) -> None:
+    """One line of a forest in the colour of b. On the page the point is a link."""
+    color = adapter_colors(results.variants)[d.b]
+    ax.plot(np.array([d.ci_low, d.ci_high], float), [row, row], color=color, lw=1.8)
+    fill = color if d.is_different else PAPER
+    drawn = ax.plot(np.array([d.mean], float), [row], "o", color=color, mfc=fill, ms=6.5)
+    drawn[0].set_url(jump(results, d.measure, d.a, d.b))
 
 
 def cost_against_score(results: Results) -> Figure | None:
-    """Training hours, peak memory and adapter size against the first judged measure (else the first measure)."""
+    """Training hours, peak memory and adapter size against the judged measures (else the first measure)."""
     adapted, names = _adapted(results), results.measures
     if not adapted or not names:
         return None
-    measure = next((m for m in ("instruction", "physics") if m in names), names[0])
-    figure, axes = _grid(3)
+    measures = [m for m in QUALITY if m in names][:1] or names[:1]
     labels = {"hours": "training (hours)", "memory_gib": "peak memory (GiB)", "adapter_mib": "adapter (MiB)"}
-    for ax, (key, label) in zip(axes, labels.items(), strict=True):
-        for v in adapted:
-            x, summary = getattr(cost(v), key), results.table[v.name][measure]
-            if x is None or summary["mean"] is None:
-                continue
-            kind, (low, high) = v.adapter["kind"], _errors(summary)
-            ax.errorbar(
-                x,
-                summary["mean"],
-                [[low], [high]],
-                color=COLORS.get(kind, OTHER),
-                marker=MARKERS.get(kind, "^"),
-                capsize=3,
-            )
-            ax.annotate(v.name, (x, summary["mean"]), textcoords="offset points", xytext=(5, 4), fontsize=6)
-        ax.set_xlabel(label)
-        ax.set_ylabel(measure)
-        ax.grid(alpha=0.3)
-    return figure
-
-
-def spectra(results: Results) -> Figure | None:
-    """Singular values of each update by kind of layer, mean over layers; the effective rank in the legend."""
-    own = [v for v in _adapted(results) if v.done[0].folder.adapter_file.is_file()]
-    found = [update_spectra(v.done[0].folder.adapter_file) for v in own]
-    kinds = sorted({k for s in found for k in s})
-    if not kinds:
+    known = [k for k in labels if any(getattr(cost(v), k) is not None for v in adapted)]
+    if not known:
         return None
-    figure, axes = _grid(len(kinds), 3.4, 2.6)
-    for ax, kind in zip(axes, kinds, strict=True):
-        for i, (v, by_kind) in enumerate(zip(own, found, strict=True)):
-            if kind not in by_kind:
-                continue
-            values = by_kind[kind]
-            effective = float(np.mean([effective_rank(row) for row in values]))
-            style, label = "--" if v.adapter["kind"] == "dora" else "-", f"{v.name}: {effective:.1f}"
-            x, y = np.arange(1, values.shape[1] + 1), np.maximum(values.mean(0), 1e-12)
-            ax.plot(x, y, style, color=f"C{i % 10}", lw=1.2, label=label)
-        ax.set_yscale("log")
-        ax.set_title(kind, fontsize=9)
-        ax.grid(alpha=0.3)
-        ax.legend(fontsize=6, title="effective rank", title_fontsize=6)
-    figure.supxlabel("index of the singular value of scale x B A, mean over layers", fontsize=9)
+    figure, axes = panels(len(known))
+    colors = adapter_colors(results.variants)
+    for ax, key in zip(axes, known, strict=True):
+        _bands(ax, results, measures[0], ["real"])
+        for v in adapted:
+            x, summary = getattr(cost(v), key), results.table[v.name][measures[0]]
+            if x is not None and summary["mean"] is not None:
+                point(ax, x, summary, v, colors[v.name], jump(results, measures[0], results.base, v.name))
+        ax.margins(x=0.12)
+        ax.set_xlabel(labels[key])
+        title(ax, measures[0])
+    legend(figure, axes)
     return figure

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cosmos_exp.files import JsonObject
+from cosmos_exp.report.colors import ADAPTERS, adapter_colors
+from cosmos_exp.report.figure_style import legend, panels
 from cosmos_exp.report.results import Results
 from cosmos_exp.report.tuning import Tuning, tunings
 
@@ -17,20 +19,20 @@ from cosmos_exp.report.tuning import Tuning, tunings
 def tuning_figure(results: Results) -> Figure | None:
     """The measure of the choice over each tuned key: a line per arm, the chosen point ringed, 95 % intervals."""
     found = tunings(results.variants)
-    return _draw(found[0]) if len(found) == 1 else None  # several sweeps in one report: the tables show each
+    colors = adapter_colors(results.variants)
+    return _draw(found[0], colors) if len(found) == 1 else None  # several sweeps in one report: the tables show each
 
 
-def _draw(tuning: Tuning) -> Figure:
-    figure = Figure(figsize=(4.6 * len(tuning.keys), 3.6), layout="constrained")
-    axes = figure.subplots(1, len(tuning.keys), squeeze=False)[0]
+def _draw(tuning: Tuning, colors: dict[str, str]) -> Figure:
+    figure, axes = panels(len(tuning.keys), 5.4, 3.4)
     for ax, key in zip(axes, tuning.keys, strict=True):
         for i, choice in enumerate(tuning.choices):
-            _arm_line(ax, key, choice, f"C{i % 10}")
+            _arm_line(ax, key, choice, colors.get(choice["arm"], ADAPTERS[i % len(ADAPTERS)]))
         ax.set_xlabel(key)
         ax.set_ylabel(tuning.by)
-        ax.set_title(tuning.heading, fontsize=8)
-        ax.grid(alpha=0.3)
-    axes[0].legend(fontsize=7, title="ring: chosen", title_fontsize=7)
+        ax.set_title(f"{tuning.heading}. Ring: chosen")
+        ax.grid(True)
+    legend(figure, axes)
     return figure
 
 
@@ -45,6 +47,8 @@ def _arm_line(ax: Axes, key: str, choice: JsonObject, color: str) -> None:
         ax.set_xticks(range(len(positions)), positions)
     elif len(x) and min(x) > 0:
         ax.set_xscale("log")
+        ax.set_xticks(sorted(set(x)), [f"{v:g}" for v in sorted(set(x))])
+        ax.minorticks_off()
     at = np.arange(len(y)) if x is None else x
     low = np.array([p["score"] - p["low"] if p["low"] is not None else 0.0 for p in points])
     high = np.array([p["high"] - p["score"] if p["high"] is not None else 0.0 for p in points])

@@ -128,9 +128,9 @@ def write_report(folder: Path, out: Path | None = None, margins: list[str] | Non
     if contact_sheet([v.done[0].folder for v in done], [v.name for v in done], out / "sheet.png"):
         files.append(out / "sheet.png")
     with atomic_path(out / "page.html") as temporary:
-        write_page(temporary, results, figures, content.claims)
-    page, unreadable = out / "page.html", content.unreadable
-    return WrittenReport(out, files, figures, page, content.runs, content.not_compared, content.claims, unreadable)
+        write_page(temporary, results, figures, content.claims, folder)
+    page, unreadable, pictures = out / "page.html", content.unreadable, [f.png for f in figures]
+    return WrittenReport(out, files, pictures, page, content.runs, content.not_compared, content.claims, unreadable)
 
 
 def _compare(variants: list[Variant], margins: list[str]) -> tuple[list[Difference], str | None]:

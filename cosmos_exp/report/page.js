@@ -1,0 +1,230 @@
+"use strict";
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+const one = id => document.getElementById(id);
+const data = JSON.parse(one("data").textContent);
+const scenes = one("scenes");
+
+// --- All videos in view play in step. The first of them is the clock. ---
+const inView = new Set();
+let playing = false, starting = false, touched = false;
+const rate = () => parseFloat(one("speed").value);
+const clock = () => all("video", scenes).find(v => inView.has(v) && v.readyState > 1);
+const fps = v => parseFloat(v.dataset.fps), frames = v => parseInt(v.dataset.frames);
+const frameOf = v => Math.min(frames(v) - 1, Math.floor(v.currentTime * fps(v) + 0.01));
+
+// Load a video, which is not done before it is needed; resolves when its first frame is there, or it cannot be read.
+const ready = v => new Promise(done => {
+  if (v.readyState > 1 || v.error) return done();
+  v.addEventListener("loadeddata", done, { once: true });
+  v.addEventListener("error", done, { once: true });
+  if (v.preload === "none") { v.preload = "auto"; v.load(); }
+});
+const seek = (v, time) => new Promise(done => {
+  if (!v.duration) return done();
+  v.addEventListener("seeked", done, { once: true });
+  v.currentTime = Math.min(time, v.duration - 0.3 / fps(v));
+});
+const soon = (promises, seconds) => Promise.race([Promise.all(promises), new Promise(done => setTimeout(done, 1000 * seconds))]);
+
+const showTime = v => {
+  if (!v) return;
+  one("scrub").max = frames(v) - 1;
+  one("scrub").value = touched ? frameOf(v) : Math.floor(frames(v) / 2);
+  one("frame").textContent = `frame ${+one("scrub").value + 1} of ${frames(v)}`;
+};
+// Start all videos in view together at a time in seconds: each waits for the slowest.
+const start = async time => {
+  starting = touched = true;
+  const own = [...inView];
+  await soon(own.map(v => ready(v).then(() => seek(v, time))), 4);
+  starting = false;
+  if (playing) own.forEach(v => { v.playbackRate = rate(); v.play().catch(() => {}); });
+  showTime(clock());
+};
+const setPlaying = on => {
+  if (on === playing) return;
+  playing = on;
+  one("play").textContent = on ? "Pause" : "Play all";
+  one("play").setAttribute("aria-pressed", on);
+  if (!on) return all("video", scenes).forEach(v => v.pause());
+  const first = clock();
+  start(!touched || !first || frameOf(first) >= frames(first) - 1 ? 0 : first.currentTime);
+  requestAnimationFrame(keepStep);
+};
+// Videos that are ahead play slower, those behind faster, and those far off jump. At the end all start again.
+const keepStep = () => {
+  if (!playing) return;
+  requestAnimationFrame(keepStep);
+  const first = clock();
+  if (starting || !first) return;
+  if (first.ended) return void start(0);
+  inView.forEach(v => {
+    if (v === first || v.readyState < 2) return;
+    const off = (v.currentTime - first.currentTime) * fps(v); // in frames
+    if (Math.abs(off) > 1) { v.currentTime = first.currentTime; v.playbackRate = rate(); }
+    else v.playbackRate = rate() * (1 - 0.5 * off);
+    if (v.paused && !v.ended) v.play().catch(() => {});
+  });
+  showTime(first);
+};
+// Show one frame of all videos in view.
+const goTo = async frame => {
+  setPlaying(false);
+  touched = true;
+  const own = [...inView], first = own.find(v => v === clock()) || own[0];
+  if (!first) return;
+  const k = Math.max(0, Math.min(frames(first) - 1, frame));
+  one("scrub").value = k;
+  one("frame").textContent = `frame ${k + 1} of ${frames(first)}`;
+  await soon(own.map(v => ready(v).then(() => seek(v, (k + 0.5) / fps(first)))), 4);
+};
+const step = by => goTo(parseInt(one("scrub").value) + by);
+
+const watcher = new IntersectionObserver(entries => {
+  entries.forEach(e => {
+    const v = e.target;
+    if (!e.isIntersecting) { inView.delete(v); return v.pause(); }
+    const first = clock();
+    inView.add(v);
+    if (!touched || starting || !first) return;
+    ready(v).then(() => seek(v, first.currentTime)).then(() => { if (playing) v.play().catch(() => {}); });
+  });
+  if (!touched) showTime(all("video", scenes).find(v => inView.has(v)));
+}, { rootMargin: "80px" });
+all("video", scenes).forEach(v => {
+  watcher.observe(v);
+  v.addEventListener("click", () => setPlaying(!playing));
+});
+one("play").addEventListener("click", () => setPlaying(!playing));
+one("back").addEventListener("click", () => step(-1));
+one("ahead").addEventListener("click", () => step(1));
+one("scrub").addEventListener("input", () => goTo(parseInt(one("scrub").value)));
+one("speed").addEventListener("change", () => inView.forEach(v => { v.playbackRate = rate(); }));
+// Keys, where they mean nothing else: not in fields, nor in tables and figures that scroll sideways.
+document.addEventListener("keydown", e => {
+  const at = e.target.closest("input, select, textarea, button, a, summary, dialog, .scroll");
+  if (at || !inView.size || e.ctrlKey || e.metaKey || e.altKey) return;
+  const keys = { " ": () => setPlaying(!playing), ArrowRight: () => step(1), ArrowLeft: () => step(-1), Home: () => goTo(0) };
+  if (!keys[e.key] || (e.key === "Home" && !e.target.closest("#scenes"))) return;
+  e.preventDefault();
+  keys[e.key]();
+});
+
+// --- Columns and seeds: of each adapter's videos of a prompt, the one that fits the chosen seeds best is shown. ---
+const boxes = all("#adapters input"), noise = one("noise").querySelector("select"), training = one("training").querySelector("select");
+const fill = (select, values) => {
+  [...new Set(values)].filter(v => v !== "").sort((a, b) => a - b).forEach(v => select.add(new Option(v)));
+  select.parentElement.hidden = select.length < 2;
+};
+const cells = all(".cell", scenes);
+fill(noise, cells.map(c => c.dataset.seed));
+fill(training, cells.filter(c => c.dataset.column >= 0).map(c => c.dataset.run));
+const showCells = () => {
+  const chosen = new Set(boxes.filter(b => b.checked).map(b => b.value));
+  all(".prompt", scenes).forEach(prompt => {
+    const best = {}, fits = c => 2 * (c.dataset.seed === noise.value) + (c.dataset.run === training.value);
+    const own = all(".cell", prompt);
+    own.forEach(c => { const k = c.dataset.column; if (!best[k] || fits(c) > fits(best[k])) best[k] = c; });
+    own.forEach(c => { c.hidden = !chosen.has(c.dataset.column) || best[c.dataset.column] !== c; });
+  });
+  scenes.style.setProperty("--columns", Math.max(1, chosen.size));
+};
+one("more").addEventListener("change", () => scenes.classList.toggle("full", one("more").checked));
+[...boxes, noise, training].forEach(x => x.addEventListener("change", showCells));
+
+// --- Prompts: filter by text; sort by the range of a measure; or show what is behind a result (#show:MEASURE:A:B). ---
+const valuesOf = (prompt, measure) => (data.values[prompt.dataset.sample] || [])[measure] || {};
+let behind = null;
+const size = prompt => { // what a prompt is sorted by
+  if (behind) {
+    const own = valuesOf(prompt, behind.measure), x = own[behind.a], y = own[behind.b];
+    return x === undefined || y === undefined ? -1 : Math.abs(y - x);
+  }
+  const own = Object.values(valuesOf(prompt, one("sort").value));
+  return own.length > 1 ? Math.max(...own) - Math.min(...own) : -1;
+};
+const showPrompts = () => {
+  const words = one("filter").value.toLowerCase().split(/\s+/).filter(Boolean), prompts = all(".prompt", scenes);
+  prompts.forEach(p => { p.hidden = !words.every(w => p.dataset.prompt.includes(w)); });
+  const sorted = behind || one("sort").value !== "", rows = all(".scene", scenes);
+  const largest = row => Math.max(...all(".prompt", row).map(size));
+  rows.sort((a, b) => (sorted ? largest(b) - largest(a) : 0) || a.dataset.order - b.dataset.order);
+  rows.forEach(row => { row.hidden = all(".prompt", row).every(p => p.hidden); scenes.append(row); });
+  one("count").textContent = `${prompts.filter(p => !p.hidden).length} of ${prompts.length} prompts`;
+};
+one("filter").addEventListener("input", showPrompts);
+one("sort").addEventListener("change", showPrompts);
+const showBehind = () => {
+  const found = /^#show:(\d+):(\d+):(\d+)$/.exec(location.hash);
+  if (!found && !behind) return;
+  const [measure, a, b] = found ? found.slice(1).map(Number) : [];
+  behind = found && data.measures[measure] && data.variants[a] && data.variants[b] ? { measure, a, b } : null;
+  boxes.forEach(x => { x.checked = !behind || [-1, a, b].includes(+x.value); });
+  one("behind").hidden = !behind;
+  all(".at", scenes).forEach(x => x.classList.remove("at"));
+  all(".prompt output", scenes).forEach(x => { x.textContent = ""; });
+  if (behind) {
+    const name = data.measures[measure].name, good = data.measures[measure].better;
+    one("behind").firstElementChild.textContent = `The prompts behind ${name}: ${data.variants[b]} − ${data.variants[a]}, mean over seeds and runs, the largest difference first.`;
+    all(".prompt", scenes).forEach(p => {
+      const own = valuesOf(p, measure), difference = own[b] - own[a], shown = p.querySelector("output");
+      if (isNaN(difference)) return;
+      shown.textContent = `${name} ${difference < 0 ? "−" : "+"}${Math.abs(difference).toPrecision(2)}`;
+      shown.className = difference * good > 0 ? "good" : difference * good < 0 ? "bad" : "";
+    });
+    all(`dt[data-measure="${measure}"]`, scenes).forEach(x => [x, x.nextElementSibling].forEach(y => y.classList.add("at")));
+  }
+  showCells();
+  showPrompts();
+  if (behind) one("behind").scrollIntoView({ block: "center" });
+};
+addEventListener("hashchange", showBehind);
+// Links to results, also those inside of figures. The same link again leads there again.
+document.addEventListener("click", e => {
+  const href = e.target.closest("a")?.getAttribute("href");
+  if (!href?.startsWith("#show:")) return;
+  e.preventDefault();
+  if (href === location.hash) showBehind(); else location.hash = href;
+});
+one("everything").addEventListener("click", () => { location.hash = "videos"; });
+all(".figure svg a").forEach(link => {
+  const found = /^#show:(\d+):(\d+):(\d+)$/.exec(link.getAttribute("href"));
+  if (found) link.setAttribute("aria-label", `${data.measures[found[1]].name}: ${data.variants[found[3]]} − ${data.variants[found[2]]}, the prompts behind it`);
+});
+
+// --- Table: a click on a column header sorts by that column; a second click reverses the order. ---
+all("#variants th button").forEach((button, column) => button.addEventListener("click", () => {
+  const head = button.parentElement, up = head.getAttribute("aria-sort") !== "ascending";
+  all("#variants th").forEach(h => h.removeAttribute("aria-sort"));
+  head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  const value = row => row.children[column].dataset.value;
+  const body = document.querySelector("#variants tbody");
+  all("tr", body).sort((a, b) => {
+    const x = value(a), y = value(b), p = parseFloat(x), q = parseFloat(y);
+    if (x === "" || x === "-") return 1;
+    if (y === "" || y === "-") return -1;
+    return (up ? 1 : -1) * (isNaN(p) || isNaN(q) ? x.localeCompare(y) : p - q);
+  }).forEach(row => body.append(row));
+}));
+
+// --- Figures open large: the drawing moves into the dialog and back. ---
+const large = one("large");
+all(".enlarge").forEach(button => button.addEventListener("click", () => {
+  const home = button.closest(".figure").querySelector(".scroll"), drawing = home.firstElementChild;
+  large.lastElementChild.append(drawing);
+  large.showModal();
+  large.addEventListener("close", () => { home.append(drawing); button.focus(); }, { once: true });
+}));
+large?.addEventListener("click", e => { if (e.target === large || e.target.closest("a, button")) large.close(); });
+
+// --- Commands to copy ---
+all(".copy button").forEach(button => button.addEventListener("click", async () => {
+  const command = button.previousElementSibling;
+  getSelection().selectAllChildren(command);
+  await navigator.clipboard.writeText(command.textContent).catch(() => document.execCommand("copy"));
+  button.textContent = "Copied";
+}));
+
+showCells();
+showPrompts();
+showBehind();
