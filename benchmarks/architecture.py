@@ -247,7 +247,7 @@ def measure(root: Path, package: str = "cosmos_exp", targets: Sequence[Target] =
     skips = [(skip_count(p.read_text(encoding="utf-8")), str(p.relative_to(root))) for p in python_files(root)]
     lengths = sorted((x for p, t in trees.items() for x in function_lengths(t, p.stem)), reverse=True)
     figures = [
-        Figure("loose modules", len(loose), 9, [" ".join(loose)]),
+        Figure("loose modules", len(loose), 8, [" ".join(loose)]),
         Figure("layers of imports", len(chain), 8, [" < ".join(chain)]),
         Figure("import circles", len(circles), 0, [" <-> ".join(sorted(c)) for c in circles]),
         Figure("longest file, lines", lines[0][0], 350, [f"{p}: {n}" for n, p in lines if n > 350] or [lines[0][1]]),

@@ -16,7 +16,7 @@ from cosmos_exp.config.explain import explain
 from cosmos_exp.config.schema import Config, Sweep
 from cosmos_exp.errors import DamagedError, UserError
 from cosmos_exp.files import atomic_path
-from cosmos_exp.records import WAYS_OUT
+from cosmos_exp.run_folder.records import WAYS_OUT
 from cosmos_exp.text import one_line, redacted
 
 # Groups that every version has written, so that none of them takes its defaults when a file is cut short.

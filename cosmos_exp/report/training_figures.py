@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from cosmos_exp.records import read_rows
 from cosmos_exp.report.colors import adapter_colors
 from cosmos_exp.report.figure_style import legend, panels, smooth
 from cosmos_exp.report.results import Results
 from cosmos_exp.report.spectrum import Array, effective_rank, update_spectra
+from cosmos_exp.run_folder.records import read_rows
 
 
 def loss_curves(results: Results) -> Figure | None:

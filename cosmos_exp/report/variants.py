@@ -15,9 +15,9 @@ from cosmos_exp.config.record import load_config, plain_config
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
-from cosmos_exp.records import check_record, damaged, read_rows
 from cosmos_exp.report.copies import mark_copies
 from cosmos_exp.run_folder import REFERENCES, SWEEP_FILE, RunFolder
+from cosmos_exp.run_folder.records import check_record, damaged, read_rows
 from cosmos_exp.statistics.cells import VideoKey
 from cosmos_exp.statistics.scores import ScoreRow, read_scores
 from cosmos_exp.text import plain_json

@@ -7,7 +7,7 @@ from typing import NotRequired, TypedDict, cast
 
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, inside_by_name
-from cosmos_exp.records import damaged, read_rows
+from cosmos_exp.run_folder.records import damaged, read_rows
 from cosmos_exp.text import can_hold_control, plain_json
 
 

@@ -9,8 +9,8 @@ import yaml
 
 from cosmos_exp.config.hashing import differences
 from cosmos_exp.files import TEMPORARY
-from cosmos_exp.records import read_rows
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.run_folder.records import read_rows
 
 OLD_DEFINITION = ("tse", "cse", "tse_moving", "cse_moving")  # they changed when the key sampson.repeats came
 ScoreKey = tuple[str, str, int]  # measure, sample, generation seed

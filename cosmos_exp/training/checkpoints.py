@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from cosmos_exp.files import TEMPORARY, writing
-from cosmos_exp.records import damaged
+from cosmos_exp.run_folder.records import damaged
 
 State = dict[str, Any]  # Any: tensors, AdamW's state, numbers
 KEYS = ("step", "summary", "adapter", "optimizer")

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from cosmos_exp.distributed import Processes
 from cosmos_exp.files import JsonObject, append_json_line, write_json_lines
-from cosmos_exp.records import read_rows
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.run_folder.records import read_rows
 from cosmos_exp.tracking.progress import Progress, progress
 from cosmos_exp.training.figures import StepFigures
 from cosmos_exp.training.sample_order import SampleOrder

@@ -10,8 +10,8 @@ import torch
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.errors import Interrupted
 from cosmos_exp.files import JsonObject
-from cosmos_exp.records import damaged
 from cosmos_exp.rng import generator
+from cosmos_exp.run_folder.records import damaged
 from cosmos_exp.training import checks
 from cosmos_exp.training.checkpoints import Checkpoints
 from cosmos_exp.training.figures import StepFigures

@@ -12,7 +12,7 @@ from cosmos_exp.experiment.stages.damaged import drop_damaged
 from cosmos_exp.experiment.stages.prepare import Inputs
 from cosmos_exp.experiment.stages.tasks import probe_pairs, tested_pairs, video_tasks
 from cosmos_exp.generation.videos import Generator
-from cosmos_exp.records import damaged
+from cosmos_exp.run_folder.records import damaged
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.adapter_file import load_adapter
 from cosmos_exp.world.guardrail import load_guardrail

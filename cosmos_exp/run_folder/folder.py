@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, inside, inside_by_name, write_json, writing
 from cosmos_exp.provenance import now
-from cosmos_exp.records import read_record, read_rows
+from cosmos_exp.run_folder.records import read_record, read_rows
 from cosmos_exp.text import printable, redact, redacted
 
 REFERENCES = ("real", "frozen")  # the recorded continuation of a test pair, and its first frame held
