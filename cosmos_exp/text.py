@@ -12,9 +12,10 @@ from typing import TypeVar, cast
 
 Json = TypeVar("Json")  # JSON of any type
 
-# C0 and C1 control characters, which hold the escape sequences of terminals, line separators, and the characters that
-# change the direction of text (Trojan Source, CVE-2021-42574). Line feed and tab are left.
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
+# C0 and C1 control characters, which hold the escape sequences of terminals, line separators, the characters that change
+# the direction of text (Trojan Source, CVE-2021-42574), and halves of surrogate pairs, which are no text: JSON can hold
+# them, and a file's name that is not UTF-8 does. Line feed and tab are left.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _LINK = re.compile(r"\]\(")
 _FORMULA = ("=", "+", "-", "@", "\t")

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cosmos_exp.files import JsonObject
+from cosmos_exp.text import printable
 
 WIDTH = 80
 COLUMNS = 6  # ranks that the table has room for; the highest are left out first
@@ -41,7 +43,7 @@ def _facts(found: JsonObject) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in [*_file_rows(found), *_record_rows(found["record"])]:
-        table.add_row(name, value)
+        table.add_row(name, Text(printable(value)))  # no markup and no escapes of the file's author
     return table
 
 
@@ -95,7 +97,9 @@ def _spectrum(rows: JsonObject) -> Table:
     for name, row in rows.items():
         kept = [_percent(row["energy_at_rank"][k]) for k in ranks]
         needed = _range(row["rank_for_energy"]["0.95"])
-        table.add_row(name, str(row["layers"]), f"{row['norm']:.3g}", *kept, needed, f"{row['effective_rank']:.1f}")
+        table.add_row(
+            Text(name), str(row["layers"]), f"{row['norm']:.3g}", *kept, needed, f"{row['effective_rank']:.1f}"
+        )
     return table
 
 

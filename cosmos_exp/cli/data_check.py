@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cosmos_exp.text import one_line, printable
+
 if TYPE_CHECKING:
     from cosmos_exp.config.schema import Config
     from cosmos_exp.data.dataset import Inspection
@@ -43,9 +45,9 @@ def check(args: argparse.Namespace) -> int:
     for name in ([model] if model else _models()) if found.lengths else []:
         _print_needs(config if name == model else compose_config([*words, f"model={name}"]), name, found)
     for note in found.notes:
-        print(f"note: {note}")
+        print(printable(f"note: {note}"))
     for problem in found.problems:
-        print(f"BAD  {problem}")
+        print(printable(f"BAD  {problem}"))
     if not found.clips and not found.problems:
         print("BAD  no videos found")
     if found.problems or not found.clips:
@@ -69,7 +71,8 @@ def _print_clips(folder: Path, config: Config, found: Inspection) -> None:
     )
     for c in found.clips[:SHOWN]:
         sizes = " + ".join("x".join(map(str, i.shown_size)) for i in (c.info, *(o.info for o in c.others)))
-        print(f"  {c.clip.name}: {c.stop - c.start} frames, {sizes}, {c.info.fps:g} fps: {c.clip.prompt[:90]}")
+        text = f"{c.clip.name}: {c.stop - c.start} frames, {sizes}, {c.info.fps:g} fps: {c.clip.prompt[:90]}"
+        print(f"  {one_line(text)}")
     if len(found.clips) > SHOWN:
         print(f"  … and {len(found.clips) - SHOWN} more")
 
@@ -93,7 +96,7 @@ def _print_split(config: Config, found: Inspection, tests: Path | None) -> None:
     try:
         counts = hold_out(config.data, len(found.clips), tests is not None, "the folder")
     except RunError as error:
-        print(f"note: {error}")
+        print(printable(f"note: {error}"))
         return
     prompts = len(found.pairs) if tests else counts.test
     print(f"a run would use {counts.train} for training, {counts.validation} for validation, {prompts} for the test")

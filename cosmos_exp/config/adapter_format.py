@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from cosmos_exp.config.layers import pattern_matches
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
 from cosmos_exp.text import one_line
@@ -47,7 +50,7 @@ _AGAIN = "Copy the file again, or make it again."
 def _entry_problem(entry: object, data_bytes: int) -> str | None:
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= set(entry):
         return "has no dtype, shape and data_offsets"
-    if entry["dtype"] not in BYTES:
+    if not isinstance(entry["dtype"], str) or entry["dtype"] not in BYTES:
         return f"has the type {one_line(entry['dtype'])[:20]}; known are {', '.join(BYTES)}"
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not _counts(shape) or not _counts(offsets) or len(offsets) != 2:
@@ -72,8 +75,13 @@ def check_settings(file: Path, peft: object, record: object) -> None:
     """
     if not isinstance(record, dict):
         raise UserError(f"{file}: the record of its training is no JSON object. Make the file again.")
-    if not isinstance(record.get("fingerprints") or {}, dict):
+    if not isinstance(record.get("fingerprints", {}), dict):
         raise UserError(f"{file}: fingerprints in the record of its training is no JSON object. Make the file again.")
+    if "truncated" in record and not _is_cut(record["truncated"]):
+        raise UserError(
+            f"{file}: truncated in the record of its training needs from.sha256, kept_energy, and rank or energy. Make the "
+            "file again."
+        )
     if peft is None:
         return
     if not isinstance(peft, dict):
@@ -86,6 +94,16 @@ def check_settings(file: Path, peft: object, record: object) -> None:
         raise UserError(f"{file}: {'; '.join(problems)}. Make the file again with values that a run accepts.")
 
 
+def _is_cut(cut: object) -> bool:
+    """Whether a record says what an adapter was truncated from and how."""
+    source = cut.get("from") if isinstance(cut, dict) else None
+    if not isinstance(cut, dict) or not isinstance(source, dict) or not isinstance(source.get("sha256"), str):
+        return False
+    how = cut["rank"] if "rank" in cut else cut.get("energy")
+    values = (how, cut.get("kept_energy"))
+    return all(is_number(v) and abs(v) <= sys.float_info.max for v in values if v is not None) and None not in values
+
+
 def _number_problems(peft: JsonObject) -> list[str]:
     found = []
     alphas, ranks = {"lora_alpha": peft["lora_alpha"]}, {"r": peft["r"]}
@@ -95,13 +113,22 @@ def _number_problems(peft: JsonObject) -> list[str]:
             found.append(f"{key} must map layers to numbers, not be {_short(pattern)}")
         else:
             named.update({f"{key}.{one_line(layer)[:60]}": value for layer, value in pattern.items()})
+            found += [f"{key}.{one_line(k)[:60]}: is no regular expression" for k in pattern if not _is_pattern(k)]
     for name, value in alphas.items():
-        if not is_number(value) or not 0 < value < math.inf:
+        if not is_number(value) or not 0 < value <= sys.float_info.max:
             found.append(f"{name}={_short(value)}: must be a number greater than 0")
     for name, value in ranks.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             found.append(f"{name}={_short(value)}: must be a whole number of at least 1")
     return found
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        pattern_matches(text, "")
+    except (re.error, RecursionError, OverflowError):
+        return False
+    return True
 
 
 def _other_problems(peft: JsonObject) -> list[str]:

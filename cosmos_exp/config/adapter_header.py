@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from cosmos_exp.config.adapter_format import check_entries, check_settings
 from cosmos_exp.config.layers import Layers, pattern_value
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
 from cosmos_exp.run_folder import ADAPTER_FILE
+from cosmos_exp.text import one_line
 
 # Keys of the metadata.
 LORA_METADATA_KEY = "lora_adapter_metadata"  # diffusers' name for peft's configuration
@@ -185,6 +187,11 @@ def _raw_header(file: Path) -> tuple[JsonObject, int]:
             f"{file}: cannot be read as an adapter ({error}). Copy it again, or name another file."
         ) from error
     check_entries(file, entries, file.stat().st_size - 8 - size)
+    try:
+        with safe_open(file, framework="numpy"):  # what the libraries that load the file require
+            pass
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file}: cannot be read as an adapter ({one_line(error)}). Copy the file again.") from error
     return dict(entries), 8 + size
 
 
@@ -197,3 +204,7 @@ def _check_pairs(header: AdapterHeader) -> None:
         a, b = header.shapes[down], header.shapes.get(down.removesuffix(A_SUFFIX) + B_SUFFIX)
         if b is None or len(a) != 2 or len(b) != 2 or a[0] != b[1]:
             raise UserError(f"{header.file}: {down} has the shape {a}, its lora_B {b}; expected (r, in) and (out, r)")
+        if not all((*a, *b)):
+            raise UserError(
+                f"{header.file}: {down} has the shape {a}, its lora_B {b}: an empty tensor. Make the file again."
+            )

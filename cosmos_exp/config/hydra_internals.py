@@ -19,10 +19,16 @@ from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
+from cosmos_exp.config.explain import explain
 from cosmos_exp.config.study_checks import check_file, check_hydra, check_overrides, is_of_hydra, shipped_launcher
+from cosmos_exp.errors import UserError
+from cosmos_exp.text import one_line
 
 
 def compose(conf: Path, config_dirs: Sequence[str], config_name: str, overrides: list[str]) -> DictConfig:
@@ -80,6 +86,12 @@ def _compose(conf: Path, config_dirs: Sequence[str], config_name: str, overrides
     try:
         hydra = Hydra.create_main_hydra2("cosmos-exp", search_path)
         return hydra.compose_config(config_name, overrides, run_mode=RunMode.RUN, from_shell=False)
+    except (HydraException, OmegaConfBaseException, ValueError):
+        raise
+    except Exception as error:  # Hydra expects more of a file's shape than it checks: AttributeError, TypeError …
+        where = f"{config_dirs[0]}/{config_name}.yaml" if config_dirs else " ".join(overrides)
+        reason = f"{type(error).__name__}: {one_line(error)[:160]}"
+        raise UserError(f"{where}: cannot be composed ({reason}). Give each key a value of its own type.") from error
     finally:
         GlobalHydra.instance().clear()
 
@@ -98,17 +110,28 @@ def overrides_last(words: list[str]) -> list[str]:
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """Hydra's product of all values: one list of overrides per run."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    """Hydra's product of all values: one list of overrides per run.
+
+    Raises:
+        UserError: one cannot be parsed.
+    """
+    parsed = [_parse(o) for o in overrides]
     batches: list[list[list[str]]] = BasicSweeper.split_arguments(parsed, None)
     return batches[0]
 
 
 def value_of(override: str) -> Any:
     """The value that an override sets, as Python's types."""
-    return OverridesParser.create().parse_override(override).value()
+    return _parse(override).value()
 
 
 def is_sweep(override: str) -> bool:
     """Whether an override has several values."""
-    return bool(OverridesParser.create().parse_override(override).is_sweep_override())
+    return bool(_parse(override).is_sweep_override())
+
+
+def _parse(override: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(override)
+    except (HydraException, RecursionError) as error:
+        raise UserError(explain(error)) from error

@@ -59,7 +59,7 @@ def plain_config(path: Path) -> dict[str, Any]:  # Any: YAML values
         if "&" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
             raise DamagedError(f"{path}: holds a YAML alias (*name). {fix}")  # nested aliases grow without bound
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, ValueError, OSError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError, RecursionError) as error:
         raise DamagedError(
             f"{path}: not valid YAML ({one_line(' '.join(str(error).split()))[:160]}). {away}"
         ) from error

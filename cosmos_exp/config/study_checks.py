@@ -60,7 +60,7 @@ def check_file(path: Path) -> None:
         return
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML ({str(error).splitlines()[0]}). Fix the file.") from error
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds no keys. A study has keys and values, such as `name: my_study`.")

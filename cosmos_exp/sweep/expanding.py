@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from cosmos_exp.config.composing import compose_config, quote_choices
+from cosmos_exp.config.explain import explain
 from cosmos_exp.config.hashing import check_same_training, stage_hash
 from cosmos_exp.config.hydra_internals import expand
 from cosmos_exp.config.paths import sweeps_dir
 from cosmos_exp.config.record import load_config
 from cosmos_exp.config.schema import Config
-from cosmos_exp.config.study_checks import is_of_hydra
+from cosmos_exp.config.study_checks import check_file, is_of_hydra
 from cosmos_exp.errors import UserError
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.naming import run_name
@@ -103,9 +105,19 @@ def _keys_with_several_values(jobs: list[list[str]]) -> set[str]:
 
 
 def sweeper_params(file: Path) -> dict[str, str]:
-    """The values that the sweep lists for each key, as Hydra's sweeper reads them."""
-    params = OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params") or {}
-    return {str(k): str(v) for k, v in params.items()}
+    """The values that the sweep lists for each key, as Hydra's sweeper reads them.
+
+    Raises:
+        UserError: they are no keys with values.
+    """
+    check_file(file)
+    try:
+        params = OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params") or {}
+        if not isinstance(params, Mapping):
+            raise UserError(f"{file}: hydra.sweeper.params={params}: expected keys with values, e.g. {{rank: '8,16'}}")
+        return {str(k): str(v) for k, v in params.items()}
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise UserError(f"{file}: hydra.sweeper.params: {explain(error)}. Fix the file.") from error
 
 
 def find_sweep(name: str) -> tuple[str, Path]:

@@ -71,12 +71,29 @@ def with_entry(**changes: object) -> bytes:
     return joined(header, data)
 
 
+def with_record(**entries: object) -> bytes:
+    """The good file with other entries in the record of its training."""
+    header, data = parts(good())
+    header["__metadata__"]["cosmos_exp"] = json.dumps({"base_model": "tabletop"} | entries)
+    return joined(header, data)
+
+
+def without_values() -> bytes:
+    """A file of one layer whose tensors are empty."""
+    entry = {"dtype": "F32", "data_offsets": [0, 0]}
+    return joined({"x.lora_A.weight": entry | {"shape": [0, 4]}, "x.lora_B.weight": entry | {"shape": [4, 0]}}, b"")
+
+
 def only(count: int) -> bytes:
     """The good file with the tensors of the first `count` layers."""
     header, data = parts(good())
     names = sorted({k.rpartition(".lora_")[0] for k in header if k != "__metadata__"})[:count]
-    kept = {k: v for k, v in header.items() if k == "__metadata__" or k.rpartition(".lora_")[0] in names}
-    return joined(kept, data)
+    kept, values = {"__metadata__": header["__metadata__"]}, b""
+    for name in (k for k in header if k.rpartition(".lora_")[0] in names):
+        first, last = header[name]["data_offsets"]
+        kept[name] = header[name] | {"data_offsets": [len(values), len(values) + last - first]}
+        values += data[first:last]
+    return joined(kept, values)
 
 
 def renamed(old: str, new: str) -> bytes:
@@ -169,7 +186,7 @@ ADAPTERS = (
     case("metadata", lambda: joined({"__metadata__": [1]}, b"  "), "__metadata__"),
     case(
         "metadata of numbers",
-        lambda: joined({"__metadata__": {"lora_adapter_metadata": "5"}}, b" "),
+        lambda: joined({"__metadata__": {"lora_adapter_metadata": "5"}}, b""),
         "peft's configuration",
         "no JSON object",
     ),
@@ -179,4 +196,14 @@ ADAPTERS = (
     case("cut short", lambda: good()[:-100], "the file is cut short"),
     case("empty", lambda: b"", "cannot be read as an adapter"),
     case("random bytes", lambda: np.random.default_rng(1).bytes(500), "cannot be read as an adapter"),
+    case("bytes behind the data", lambda: good() + b"\0" * 8, "cannot be read as an adapter", "Copy the file again"),
+    case("type is a list", lambda: with_entry(dtype=["F32"]), "has the type"),
+    case("alpha beyond a float", lambda: with_peft({"lora_alpha": 10**400}), "lora_alpha=1000", "greater than 0"),
+    case("pattern", lambda: with_peft({"alpha_pattern": {"(": 4}}), "alpha_pattern.(: is no regular expression"),
+    case(
+        "record of a truncation", lambda: with_record(truncated={"rank": 2}), "truncated in the record", "from.sha256"
+    ),
+    case("fingerprints of null", lambda: with_record(fingerprints=None), "fingerprints in the record"),
+    case("empty tensors", without_values, "x.lora_A.weight", "an empty tensor"),
+    Case("markup", shown(lambda: with_record(base_model="[/red]\x1b[2J")), 0, ("[/red]\\x1b[2J",), ("\x1b",)),
 )

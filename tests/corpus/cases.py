@@ -9,7 +9,7 @@ def test_corpus(case, tmp_path, cli, capfd):
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,18 @@ def check(case: Case, folder: Path, cli: Callable[..., int], capture: pytest.Cap
     except Exception as error:  # a user would see its traceback
         raise AssertionError(f"{case.name}: cosmos-exp {' '.join(map(str, argv))} raised {error!r}") from error
     out, err = capture.readouterr()
-    text = out + err
+    check_answer(case, folder, given, code, out + err)
+    return out + err
+
+
+def check_answer(case: Case, folder: Path, given: Mapping[Path, bytes], code: int, text: str) -> None:
+    """The checks of `check`, for a command that has been run.
+
+    Args:
+        given: the files of the bad input with their content, as they were before.
+        code: exit code.
+        text: standard output and standard error together.
+    """
     assert "Traceback (most recent call last)" not in text, f"{case.name}: a traceback:\n{text[-3000:]}"
     assert code == case.code, f"{case.name}: exit code {code}, expected {case.code}:\n{text[-2000:]}"
     missing = [w for w in case.words if w not in text]
@@ -67,4 +78,3 @@ def check(case: Case, folder: Path, cli: Callable[..., int], capture: pytest.Cap
     assert not (found := [w for w in case.absent if w in text]), (
         f"{case.name}: the output holds {found}:\n{text[-2000:]}"
     )
-    return text

@@ -96,6 +96,16 @@ def write(name, content):
     return change
 
 
+def captions(content):
+    """captions/a.json with this text."""
+
+    def change(folder):
+        (folder / "captions").mkdir()
+        (folder / "captions" / "a.json").write_text(content)
+
+    return change
+
+
 def damage(folder):
     """The middle of a video overwritten: header, first and last frame are whole."""
     path = folder / "videos" / "a.mp4"
@@ -220,6 +230,19 @@ METADATA = (
     Case("chunks of 0", broken("v2", info(chunks_size=0)), 2, ("info.json: chunks_size is 0", "at least 1")),
     Case("negative frame rate", broken("v2", info(fps=-10)), 2, ("info.json: fps is -10",)),
     Case("frame rate NaN", broken("v2", info(fps=NAN)), 2, ("info.json: fps is nan", "above 0")),
+    Case("frame rate beyond a float", broken("v2", info(fps=10**400)), 2, ("info.json: fps is 1000", "above 0")),
+    Case(
+        "names are no texts",
+        broken("v2", info(features={CAMERA: {"dtype": "video", "shape": [1, 2, 3], "names": [[1]]}})),
+        2,
+        (f"features.{CAMERA}.names is [[1]]",),
+    ),
+    Case(
+        "a name too long for a disk",
+        broken("v2", info(video_path="{episode_index:09999d}.mp4")),
+        2,
+        ("more than 255 bytes", "Shorten it"),
+    ),
     Case("info is a list", broken("v2", write(INFO, "[1, 2]")), 2, ("info.json: not a JSON object",)),
     Case("info is cut", broken("v2", write(INFO, '{"codebase')), 2, ("info.json: not a JSON object", "copy it again")),
     Case("info is deep", broken("v2", write(INFO, "[" * 100_000)), 2, ("info.json: not a JSON object",)),
@@ -306,6 +329,18 @@ METADATA = (
         ("a.mp4: has no caption", "captions.csv", "data.prompt=TEXT"),
     ),
     Case(
+        "captions are a list of a number",
+        broken("folder", captions("[5]")),
+        1,
+        ("a.json: no caption of model", "data.caption_model"),
+    ),
+    Case(
+        "half a character",
+        broken("folder", captions('{"m": {"long": "\\ud83d"}}')),
+        1,
+        ("a.json: the caption holds half a character",),
+    ),
+    Case(
         "empty data.prompt",
         broken("folder", lambda f: (f / "metas" / "a.txt").unlink(), "data.prompt=''"),
         2,
@@ -349,6 +384,13 @@ FILES = (
         broken("folder", remux(stretched=True), "data.fps=5"),
         1,
         ("variable frame rate", "-fps_mode cfr", "data.fps=null"),
+    ),
+    Case(
+        "terminal escapes in a caption",
+        broken("folder", write("metas/a.txt", "pick\x1b[2J\x1b]0;x\x07\nit")),
+        0,
+        (" fps: pick\\x1b[2J\\x1b]0;x\\x07\\nit",),
+        ("\x1b",),
     ),
     Case(
         "byte order mark", broken("folder", write("metas/a.txt", b"\xef\xbb\xbfpick")), 0, (" fps: pick",), ("\ufeff",)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cosmos_exp.config.schema import Data
 from cosmos_exp.data.readers.caption_tables import default_prompt, read_table
-from cosmos_exp.data.readers.records import VIDEO_SUFFIXES, Clip, Episodes, list_videos, read_caption
+from cosmos_exp.data.readers.records import VIDEO_SUFFIXES, Clip, Episodes, list_videos, read_caption, whole_text
 
 TABLE = "captions.csv"
 _OTHER_WAYS = f"a line FILE,CAPTION in {TABLE}, or data.prompt=TEXT for all videos (file_name: the file's own name)"
@@ -68,7 +68,7 @@ def _json_caption(path: Path, data: Data, problems: list[str]) -> str | None:
         lengths = captions[model]
         length = data.caption_length or next(k for k in ("long", "short", "medium", *lengths) if k in lengths)
         caption = lengths[length]
-    except (ValueError, KeyError, TypeError, StopIteration, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, StopIteration, RecursionError) as error:
         problems.append(
             f"{path}: no caption of model {data.caption_model or '(first)'}, length {data.caption_length or '(first)'}"
             f" ({type(error).__name__}: {error}); set data.caption_model and data.caption_length to ones in the file"
@@ -77,4 +77,4 @@ def _json_caption(path: Path, data: Data, problems: list[str]) -> str | None:
     if not isinstance(caption, str) or not caption.strip():
         problems.append(f"{path}: the caption is empty; write one or remove the video")
         return None
-    return caption.strip()
+    return whole_text(path, caption.strip(), problems)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import string
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -22,8 +24,8 @@ def is_count(value: object, lowest: int = 0) -> bool:
 
 
 def is_positive(value: object) -> bool:
-    """Whether a value is a finite number above 0."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    """Whether a value is a number above 0 that a float can hold."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
 def check_info(path: Path, info: JsonObject) -> None:
@@ -54,7 +56,8 @@ def _feature_problems(features: object) -> Iterator[str]:
             shape = feature.get("shape")
             if shape is not None and not (isinstance(shape, list) and all(is_count(s, 1) for s in shape)):
                 yield f"features.{name}.shape is {_short(shape)}, expected whole numbers above 0, e.g. [480, 640, 3]"
-            if not isinstance(feature.get("names"), (list, type(None))):
+            names = feature.get("names")
+            if names is not None and not (isinstance(names, list) and all(isinstance(n, str) for n in names)):
                 yield f"features.{name}.names is {_short(feature['names'])}, expected [height, width, channels]"
 
 
@@ -106,6 +109,8 @@ def _episode_problems(row: object) -> Iterator[str]:
     if not isinstance(tasks, list) or not all(isinstance(t, str) for t in tasks):
         example = f", e.g. [{_short(tasks)}]" if isinstance(tasks, str) and "tasks" in row else ""
         yield f"tasks is {_short(tasks)}, expected a list of texts{example}"
+    elif any(re.search("[\ud800-\udfff]", t) for t in tasks):  # JSON can hold them; no tokenizer takes them
+        yield f"tasks is {_short(tasks)}, which holds half a character"
     if row.get("length") is not None and not is_count(row["length"], 1):
         yield f"length is {_short(row['length'])}, expected a whole number of frames above 0"
     yield from _place_problems(row)

@@ -151,7 +151,12 @@ def _read_v3_episodes(folder: Path) -> list[Row]:
     for file in files:
         try:
             rows += [(f"{file}, row {i}", row) for i, row in enumerate(pq.read_table(file).to_pylist())]
-        except (OSError, pa.ArrowException) as error:
+        except (
+            OSError,
+            pa.ArrowException,
+            ValueError,
+            OverflowError,
+        ) as error:  # text that is not UTF-8, dates beyond 9999
             raise UserError(f"{file}: cannot be read as parquet ({str(error)[:80]}); copy it again") from error
     return sorted(rows, key=_order)
 

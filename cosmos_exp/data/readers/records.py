@@ -85,6 +85,16 @@ def read_caption(path: Path, problems: list[str]) -> str | None:
     return text
 
 
+def whole_text(path: Path, text: str, problems: list[str]) -> str | None:
+    r"""The text. None if it is none: JSON can hold a half of a surrogate pair (`\ud83d`), which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        problems.append(f"{path}: the caption holds half a character (at {error.start}); write it again as UTF-8")
+        return None
+    return text
+
+
 def list_videos(folder: Path, problems: list[str]) -> list[Path]:
     """The video files of a folder, sorted by name. Broken links and repeated names go to `problems`.
 

@@ -19,6 +19,7 @@ from cosmos_exp.experiment.data_plan import check_conditioning, check_scored
 from cosmos_exp.experiment.stages.common import dtype_of, free_memory, progress, recorded_stage
 from cosmos_exp.experiment.stages.tasks import probe_pairs, tested_pairs
 from cosmos_exp.files import json_sha256
+from cosmos_exp.text import printable
 from cosmos_exp.world.encoders import Encoders
 from cosmos_exp.world.model_folder import ModelFolder, ensure_model
 from cosmos_exp.world.pipeline import negative_prompt
@@ -104,7 +105,7 @@ def _record_inputs(context: RunContext, dataset: Dataset, model: ModelFolder, fi
             f"{folder.path}: the data has changed since this run began ({old} -> {dataset.fingerprint}). Start a new run."
         )
     for line in [*dataset.notes, *(f"skipped: {p}" for p in dataset.left_out)]:
-        print(line)
+        print(printable(line))
     if model.random:
         print("random base weights: the numbers of this run only show that the pipeline runs")
     by_scene = scenes(dataset.pairs, dataset.held_out, config.data.recordings)
