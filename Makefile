@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # mkdocs-material prints a notice about a future mkdocs at every build.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test realsize fast lint docs clean
+.PHONY: help demo test realsize fast soak lint docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -25,6 +25,9 @@ fast: $(STAMP)  ## the inner loop: ruff, import rules and the quick tests, under
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -m "not slow"
+
+soak: $(STAMP)  ## an hour of random kills, fuzzing and bad inputs on two cores; its table is in benchmarks/results
+	PYTHONPATH=tests $(BIN)/python -m soak $(SOAK)
 
 lint: $(STAMP) docs  ## ruff, mypy, import rules, figures of the layout, docs
 	$(BIN)/ruff check .

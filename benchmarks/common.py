@@ -19,9 +19,9 @@ RESULTS = Path(__file__).parent / "results"
 
 def device_name(device: str = "cpu") -> str:
     """A GPU's name, or the CPU's and how many cores this process may use."""
-    import torch
-
     if device == "cuda":
+        import torch
+
         return torch.cuda.get_device_name()
     model = platform.machine()
     info = Path("/proc/cpuinfo")
