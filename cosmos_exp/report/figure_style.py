@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -24,7 +23,7 @@ from matplotlib.figure import Figure
 INK, FAINT, PAPER = "#20242c", "#c9ced6", "#fffffe"  # the page replaces them by its own, for dark mode
 MARKERS = {"lora": "o", "dora": "s"}
 DIRECTIONS = {1: "higher is better", -1: "lower is better", 0: ""}  # by Measure.better
-STYLE: dict[Any, Any] = {  # Any: matplotlib's keys are literals, its values of every type
+STYLE: dict[str, object] = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     "grid.color": FAINT,
     "grid.alpha": 0.6,

@@ -32,7 +32,7 @@ def draw_all(results: Results, out: Path) -> list[Drawing]:
     """Draw every figure for which there is data, as NAME.png and NAME.pdf, and as SVG for the page."""
     out.mkdir(parents=True, exist_ok=True)
     drawn = []
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(matplotlib.RcParams(STYLE)):
         for name, (caption, draw) in _kinds().items():
             figure = draw(results)
             if figure is not None:
