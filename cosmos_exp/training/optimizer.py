@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
 from cosmos_exp.config.schema import Training
 from cosmos_exp.errors import UserError
+from cosmos_exp.training.checkpoints import State
 from cosmos_exp.training.schedule import power_ema_beta
 
 
@@ -54,7 +53,7 @@ class AdapterOptimizer:
         for name, value in (self.average or {}).items():
             self.parameters[name].data.copy_(value)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Parameters, AdamW's state and the average, on the CPU."""
         return {
             "adapter": {n: p.detach().cpu() for n, p in self.parameters.items()},
@@ -62,7 +61,7 @@ class AdapterOptimizer:
             "ema": None if self.average is None else {n: p.cpu() for n, p in self.average.items()},
         }
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+    def load_state_dict(self, state: State, device: torch.device) -> None:
         """Restore what `state_dict` returned.
 
         Raises:
