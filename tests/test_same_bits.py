@@ -130,7 +130,7 @@ class TestConditions:
         folders = [RunFolder(tmp_path / name) for name in "ab"]
         for folder, manifest in zip(folders, (one, other), strict=True):
             folder.path.mkdir()
-            folder.manifest_file.write_text(json.dumps(manifest))
+            folder.manifest_file.write_text(json.dumps({"name": "run", **manifest}))
         return why_bits_may_differ(*folders)
 
     def test_the_number_of_processes_is_no_reason(self, tmp_path):
@@ -244,18 +244,17 @@ def test_any_number_of_processes_gives_the_same_bytes(count, trained, cli, tmp_p
     assert_same(folder, expected)
 
 
-def preempt(cli, folder, words, count, rank, step):
-    """Run with `count` processes and send SIGTERM to one of them after a step. It must end within 30 s."""
-    ranks = []
+def preempt(cli, folder, words, count, rank, when):
+    """Run with `count` processes and send SIGTERM to one of them when `when()`. All must end within 30 s."""
+    ranks, sent = [], []
 
     def terminate():
-        wait_until(lambda: len(read_json_lines(folder.train_log)) >= step, every=0.002)
+        wait_until(when, seconds=350, every=0.002)
         started = psutil.Process(server_pid()).children()  # in the order of their ranks
         ranks.extend(sorted(started, key=lambda p: p.create_time())[-count:])
         ranks[rank].terminate()
         sent.append(time.monotonic())
 
-    sent: list[float] = []
     thread = threading.Thread(target=terminate)
     thread.start()
     code = cli("run", *words, f"run_dir={folder.path}", f"hardware.num_processes={count}")
@@ -263,10 +262,15 @@ def preempt(cli, folder, words, count, rank, step):
     thread.join()
     assert code == 1, "it was done before the signal came"
     assert folder.status["state"] == "interrupted", folder.status
+    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in ranks)
+
+
+def preempt_in_training(cli, folder, words, count, rank, step):
+    """`preempt` after a step; there must be a checkpoint of the last step in the log."""
+    preempt(cli, folder, words, count, rank, lambda: len(read_json_lines(folder.train_log)) >= step)
     steps = len(read_json_lines(folder.train_log))
     assert step <= steps < 30
     assert (folder.checkpoints / f"step_{steps:08d}").is_dir()
-    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in ranks)
 
 
 @pytest.mark.parametrize("trained", ["lora"], indirect=True)
@@ -274,7 +278,14 @@ def test_begun_on_two_resumed_on_four_finished_on_one(trained, cli, start, tmp_p
     """Preempted twice by SIGTERM to one worker: the state is `interrupted`, and the bytes are the same in the end."""
     words, expected = trained
     folder, log = RunFolder(tmp_path / "run"), tmp_path / "log.txt"
-    preempt(cli, folder, words, count=2, rank=1, step=5)
-    preempt(cli, folder, words, count=4, rank=2, step=14)
+    preempt_in_training(cli, folder, words, count=2, rank=1, step=5)
+    preempt_in_training(cli, folder, words, count=4, rank=2, step=14)
     assert start("run", *words, f"run_dir={folder.path}", log=log).wait(600) == 0, log.read_text()[-3000:]
     assert_same(folder, expected)
+
+
+def test_sigterm_to_one_worker_in_generation_is_an_interruption_too(cli, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    words = [*MICRO, "training.max_steps=2", "generation.num_steps=100", "generation.seeds=[0,1,2,3]"]
+    preempt(cli, folder, words, 2, 1, lambda: folder.status.get("stage") == "generate")
+    assert folder.status["error"] == "stopped by SIGTERM"

@@ -57,7 +57,7 @@ def run_several(
     *,
     log: Path | None = None,
     cwd: Path | None = None,
-    grace: float = 30.0,
+    grace: float = 20.0,
     stop: Callable[[], bool] | None = None,
 ) -> Ended:
     """Start one process per tuple of arguments as the ranks of one process group, and wait until all have ended.

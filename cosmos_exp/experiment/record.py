@@ -100,7 +100,7 @@ def _sigterm_as_interrupt() -> Iterator[None]:
     """SIGTERM ends the block as Ctrl-C does. The training loop has its own handler, which writes a checkpoint first."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(f"signal {number}")
+        raise KeyboardInterrupt(f"stopped by {signal.Signals(number).name}")
 
     before = signal.getsignal(signal.SIGTERM)
     with contextlib.suppress(ValueError):  # not the main thread
@@ -119,8 +119,8 @@ def _record_end(context: RunContext, error: BaseException) -> None:
         return  # the launching process records which one ended first, and how
     stopped = isinstance(error, (Interrupted, KeyboardInterrupt, PeerLost))
     others_failed = context.processes.size > 1 and folder.status.get("state") == "failed"
-    words = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    if (is_main or not stopped) and not (stopped and others_failed):
+    words = str(error) if stopped or isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    if not (stopped and others_failed):  # a scheduler may stop any of the processes, and that one alone knows
         folder.set_status("interrupted" if stopped else "failed", folder.status.get("stage", "prepare"), words)
     if is_main:
         folder.update_manifest(end=now())
