@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -46,7 +48,7 @@ def recorded_run(config: Config) -> Iterator[tuple[RunContext, Tracker]]:
     lock = _hold(folder) if processes.is_main else None
     tracker = Tracker(config, folder, active=False)
     try:
-        with _sigterm_as_interrupt():
+        with interruptible():
             if processes.is_main:
                 save_config(config, folder.config)
                 _open_manifest(context)
@@ -96,18 +98,30 @@ def _in_words(error: BaseException, folder: RunFolder) -> BaseException:
 
 
 @contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does. The training loop has its own handler, which writes a checkpoint first."""
+def interruptible() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does. The training loop has its own handler, which writes a checkpoint first.
+
+    Python ignores an exception in a destructor or in the callback of a weak reference, where a signal can meet it as
+    anywhere else. The signal is then sent again, so that a request to stop is never lost.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt(f"stopped by {signal.Signals(number).name}")
 
-    before = signal.getsignal(signal.SIGTERM)
+    def ignored(found: sys.UnraisableHookArgs) -> None:
+        if issubclass(found.exc_type, KeyboardInterrupt):
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            hook(found)
+
+    before, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGTERM, interrupt)
+    sys.unraisablehook = ignored
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGTERM, before)
 
