@@ -16,9 +16,14 @@ class Thing:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_a_callback_whose_exceptions_python_ignores(number):
     """Found by `make soak`: Ctrl-C met the callback of a weak reference, and the run went on."""
-    thing = Thing()
-    reference = weakref.ref(thing, lambda _: signal.raise_signal(number))
-    with pytest.raises(KeyboardInterrupt), interruptible():
-        del thing
-        time.sleep(20)
+    things = [Thing()]
+    reference = weakref.ref(things[0], lambda _: signal.raise_signal(number))
+
+    def lose_it():
+        with interruptible():
+            things.clear()
+            time.sleep(20)
+
+    with pytest.raises(KeyboardInterrupt):
+        lose_it()
     assert reference() is None

@@ -79,7 +79,7 @@ def compose_config(overrides: list[str], config_name: str = "config", config_dir
     _refuse_deletions(overrides)
     try:
         config = to_config(compose(conf_dir(), config_dirs, config_name, quote_choices(overrides)))
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, OverflowError) as error:
         of_hydra = "override 'hydra." in str(error)
         text = unknown_hydra_key(error, chosen_hydra(conf_dir(), overrides)) if of_hydra else None
         raise UserError(text or explain(error)) from error
@@ -133,7 +133,7 @@ def to_config(composed: DictConfig) -> Config:
         raise UserError("\n".join(unknown_key(k) for k in unknown))
     try:
         config = OmegaConf.to_object(composed)
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, OverflowError) as error:
         raise UserError(explain(error)) from error
     assert isinstance(config, Config)
     try:

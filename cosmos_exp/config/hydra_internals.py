@@ -86,7 +86,7 @@ def _compose(conf: Path, config_dirs: Sequence[str], config_name: str, overrides
     try:
         hydra = Hydra.create_main_hydra2("cosmos-exp", search_path)
         return hydra.compose_config(config_name, overrides, run_mode=RunMode.RUN, from_shell=False)
-    except (HydraException, OmegaConfBaseException, ValueError):
+    except (HydraException, OmegaConfBaseException, ValueError, OverflowError):
         raise
     except Exception as error:  # Hydra expects more of a file's shape than it checks: AttributeError, TypeError …
         where = f"{config_dirs[0]}/{config_name}.yaml" if config_dirs else " ".join(overrides)

@@ -40,7 +40,7 @@ def load_config(path: Path) -> Config:
         raise DamagedError(f"{path}: not a whole configuration ({what}). {WAYS_OUT['config.yaml']}")
     try:
         return to_config(cast(DictConfig, OmegaConf.merge(OmegaConf.structured(Config), content)))
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, OverflowError) as error:  # a number too large for a float
         raise DamagedError(f"{path}: {explain(error)}") from error
     except UserError as error:
         raise DamagedError(f"{path}: {error}") from error

@@ -110,7 +110,8 @@ def interruptible() -> Iterator[None]:
 
     def ignored(found: sys.UnraisableHookArgs) -> None:
         if issubclass(found.exc_type, KeyboardInterrupt):
-            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+            number = signal.SIGTERM if "SIGTERM" in str(found.exc_value) else signal.SIGINT
+            threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
         else:
             hook(found)
 

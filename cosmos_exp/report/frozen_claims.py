@@ -9,8 +9,12 @@ import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NotRequired
+
+# pydantic reads typing.TypedDict from Python 3.12 on
+from typing_extensions import TypedDict
 
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.schema import Adapter, Config, Training
@@ -19,11 +23,36 @@ from cosmos_exp.files import JsonObject, json_sha256
 from cosmos_exp.report.formatting import minute
 from cosmos_exp.text import one_line
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 CLAIMS_FILE = "claims.json"
 _NAMES = {"margins": "margins", "measures": "measures", "prompts": "prompts", "scenes": "scenes"}
 _NAMES |= {"generation_seeds": "generation seeds"}
 _NAMES |= {"arms": "arms or training seeds", "tuning": "tuning"}
 _SHORT = dict.fromkeys(("rank", "adapter.rank"), ("adapter.rank", "adapter.alpha")) | {"alpha": ("adapter.alpha",)}
+
+
+class _Arm(TypedDict):
+    training_seeds: list[int]
+
+
+class _Content(TypedDict):
+    claims: list[str]
+    margins: dict[str, float]
+    measures: dict[str, JsonObject]
+    prompts: dict[str, str] | None
+    generation_seeds: list[int]
+    arms: dict[str, _Arm]
+    tuning: NotRequired[JsonObject | None]
+
+
+class _Version(TypedDict):
+    """What every version of the claims holds. Further keys are free."""
+
+    content: _Content
+    frozen: str
+    after_scores: bool
 
 
 @dataclass(frozen=True)
@@ -100,24 +129,24 @@ def read_claims(folder: Path) -> FrozenClaims | None:
         )
         for version in found.versions:
             _check_version(version)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
-            f"{file}: not a record of claims ({type(error).__name__}: {error}). It was changed by hand or cut off: restore "
+            f"{file}: not a record of claims ({type(error).__name__}: {' '.join(str(error).split())[:200]}). It was changed by hand or cut off: restore "
             "it from a backup or from git. Without it, the claims count as made after the scores."
         ) from error
     return found
 
 
+@cache
+def _version_adapter() -> TypeAdapter[_Version]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(_Version)
+
+
 def _check_version(version: JsonObject) -> None:
-    content = version["content"]
-    for key in ("frozen", "after_scores"):
-        version[key]
-    for key in ("claims", "generation_seeds"):
-        list(content[key])
-    for arm in content["arms"].values():
-        list(arm["training_seeds"])
-    dict(content["margins"])
-    dict(content["prompts"] or {})
+    """Raise ValueError if a version lacks a key, or if one has another type."""
+    _version_adapter().validate_python(version, strict=True)
 
 
 def record_hash(record: JsonObject) -> str:

@@ -154,4 +154,4 @@ ROWS = st.lists(
     max_size=3,
 )
 
-PROPERTIES = (Property("names", names, ROWS, 12),)
+PROPERTIES = (Property("names", names, ROWS, 8), Property("records", report, changed_record(), 8))

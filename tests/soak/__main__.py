@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Protocol
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +71,8 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run_part(args: argparse.Namespace, out: Path) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    asked: list[int] = []
+    _stop_when_asked(asked)
     part = _part(args.only)
     record: JsonObject = {
         "first_seed": args.seed,
@@ -82,13 +84,15 @@ def _run_part(args: argparse.Namespace, out: Path) -> int:
     began = written = time.monotonic()
     seed = args.seed
     try:
-        while time.monotonic() - began < args.minutes * 60 and len(record["cases"]) < (args.cases or sys.maxsize):
+        while not asked and time.monotonic() - began < 60 * args.minutes and seed < args.seed + (args.cases or 10**9):
             record["cases"].append(part.case(seed))
             seed += 1
             if time.monotonic() - written > EVERY:
                 written = time.monotonic()
                 _save(record, args.only, out, began)
     except KeyboardInterrupt:
+        pass
+    if asked:
         print("interrupted; the table holds what was done", file=sys.stderr)
     _save(record, args.only, out, began)
     bad = [c for c in record["cases"] if "problems" in c]
@@ -96,6 +100,18 @@ def _run_part(args: argparse.Namespace, out: Path) -> int:
     for case in bad[:5] if args.cases else []:
         print(json.dumps(case, indent=2))
     return int(bool(bad))
+
+
+def _stop_when_asked(asked: list[int]) -> None:
+    """SIGTERM and SIGINT, which a shell's background job ignores, end a part. They are also noted, as a command under test
+    may take the exception for itself."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
 
 
 def _part(name: str) -> Part:

@@ -38,7 +38,11 @@ class Kills:
         shutil.rmtree(at, ignore_errors=True)
         at.mkdir(parents=True)
         cache = at / "cache" if draw.random() < 0.2 else self.work / "cache"
-        kills = [self._killed(scenario, at, cache, draw) for _ in range(draw.choice((1, 1, 1, 2, 3)))]
+        kills: list[JsonObject] = []
+        for _ in range(draw.choice((1, 1, 1, 2, 3))):
+            kills.append(self._killed(scenario, at, cache, draw, _left(scenario, kills)))
+            if kills[-1]["stage"] == "ended":
+                break
         problems = [p for kill in kills for p in kill.pop("problems")]
         began = time.monotonic()
         problems += self._resumed(scenario, at, cache, draw)
@@ -73,21 +77,25 @@ class Kills:
             "cosmos_exp.cli:main", (words,), environment=environment, log=at / "log.txt", cwd=at, new_session=True
         )
 
-    def _killed(self, scenario: Scenario, at: Path, cache: Path, draw: random.Random) -> JsonObject:
-        """Start, wait for a random moment, send a random signal, and wait until everything has ended."""
+    def _killed(
+        self, scenario: Scenario, at: Path, cache: Path, draw: random.Random, stages: tuple[str, ...]
+    ) -> JsonObject:
+        """Start, wait for a random moment of one of `stages`, send a random signal, and wait until everything has ended."""
         number, whole_group = draw.choice(SIGNALS), draw.random() < 0.5
-        stage, share = draw.choice((None, *scenario.stages)), draw.random()
+        stage, share = draw.choice((None, *stages)), draw.random()
         before, old = _text(at), _statuses(at, scenario)
         child = self._start(scenario.words(at), at, cache)
         if stage is None:
-            _wait(lambda: child.poll() is not None, share * 1.1 * self.seconds[scenario.name])
+            _wait(lambda: child.poll() is not None, share * self.seconds[scenario.name])
         else:
             reached = _wait(lambda: child.poll() is not None or stage in _stages(at, scenario, old), PATIENCE)
-            _wait(lambda: child.poll() is not None, share * share * 0.3 * self.seconds[scenario.name] * reached)
+            _wait(lambda: child.poll() is not None, share * 0.2 * self.seconds[scenario.name] * reached)
         where = _where(at, scenario, child, old)
         _send(child, number, whole_group)
         code = child.wait(PATIENCE)
         problems = [] if code is not None else [f"still running {PATIENCE:.0f} s after {number.name}"]
+        child.kill()
+        child.wait(PATIENCE)
         free = _wait(lambda: not any(RunFolder(at / r).is_locked() for r in scenario.runs), PATIENCE)
         problems += [] if free else ["a process of the run is left after its parent has ended"]
         said = _text(at)[len(before) :]
@@ -122,6 +130,12 @@ class Kills:
             for part in sorted({*expected, *found})
             if found.get(part) != expected.get(part)
         ]
+
+
+def _left(scenario: Scenario, kills: list[JsonObject]) -> tuple[str, ...]:
+    """The stages that a scenario has not finished when it was killed last."""
+    last = kills[-1]["stage"] if kills else ""
+    return scenario.stages[scenario.stages.index(last) :] if last in scenario.stages else scenario.stages
 
 
 def _codes(number: signal.Signals) -> tuple[int, ...]:
