@@ -127,6 +127,14 @@ def test_surroundings_are_those_of_the_parent_now(tmp_path, monkeypatch):
     assert python("import os; assert 'COSMOS_EXP_TEST_NEW' not in os.environ").wait() == 0
 
 
+def test_ctrl_c_before_the_function_has_begun_is_no_traceback(tmp_path):
+    """Found by `make soak`: an interrupt while the command's modules were imported."""
+    log = tmp_path / "log.txt"
+    child = python("raise KeyboardInterrupt", log=log)
+    assert child.wait(60) == 1
+    assert log.read_text() == "interrupted\n"
+
+
 def test_signals(tmp_path):
     children = [python(SLEEP) for _ in range(3)]
     assert children[0].poll() is None

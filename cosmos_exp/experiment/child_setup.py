@@ -71,6 +71,8 @@ def main(request: Request) -> NoReturn:
         code = pkgutil.resolve_name(request.function)(*pickle.loads(request.arguments))
     except SystemExit as leave:
         code = leave.code
+    except KeyboardInterrupt:  # before the function has begun, or after it
+        print("interrupted", file=sys.stderr)
     except BaseException:
         traceback.print_exc()
     # A forked child leaves through os._exit, which skips them; wandb and temporary folders rely on them.
