@@ -11,7 +11,7 @@ from fuzz import Property, adapters, configs, data, records
 
 from cosmos_exp.files import JsonObject
 
-AT_ONCE = 60  # inputs of a property before the next one
+AT_ONCE = 20  # inputs of a property before the next one
 
 
 class Fuzzing:
