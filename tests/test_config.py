@@ -7,6 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
+from cosmos_exp.config.checks import check
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.paths import conf_dir, sweeps_dir
@@ -179,3 +180,11 @@ def test_a_rank_that_an_adapter_sets_itself_is_kept(tmp_path):
     ):
         config = compose_config(words, "config", (str(tmp_path),))
         assert (config.adapter.rank, config.adapter.alpha) == (rank, alpha), words
+
+
+def test_a_pattern_that_could_take_very_long_is_refused():
+    """Matching it against one layer's name takes minutes."""
+    config = compose_config([])
+    config.adapter.rank_pattern = {"(a|aa)*(b|[^x])*!": 4}
+    with pytest.raises(UserError, match=r"adapter\.rank_pattern: .* can take very long; use at most 3"):
+        check(config)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from cosmos_exp.config.layers import pattern_matches
+from cosmos_exp.config.layers import is_quick, pattern_matches
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
 from cosmos_exp.text import one_line
@@ -113,7 +113,11 @@ def _number_problems(peft: JsonObject) -> list[str]:
             found.append(f"{key} must map layers to numbers, not be {_short(pattern)}")
         else:
             named.update({f"{key}.{one_line(layer)[:60]}": value for layer, value in pattern.items()})
-            found += [f"{key}.{one_line(k)[:60]}: is no regular expression" for k in pattern if not _is_pattern(k)]
+            found += [
+                f"{key}.{one_line(k)[:60]}: is no regular expression, or one that can take very long"
+                for k in pattern
+                if not _is_pattern(k)
+            ]
     for name, value in alphas.items():
         if not is_number(value) or not 0 < value <= sys.float_info.max:
             found.append(f"{name}={_short(value)}: must be a number greater than 0")
@@ -128,7 +132,7 @@ def _is_pattern(text: str) -> bool:
         pattern_matches(text, "")
     except (re.error, RecursionError, OverflowError):
         return False
-    return True
+    return is_quick(text)
 
 
 def _other_problems(peft: JsonObject) -> list[str]:

@@ -18,6 +18,7 @@ from cosmos_exp.errors import UserError
 
 TransformerConfig = dict[str, Any]  # Any: diffusers' config.json, integers and floats by name
 Layers = dict[str, tuple[int, int]]  # name -> (in_features, out_features)
+MOST_REPEATS = 3  # of * + { in a pattern of layers, e.g. `blocks.*attn1.*to_q`
 Value = TypeVar("Value")
 
 
@@ -99,6 +100,9 @@ def pattern_problems(model: Model, adapter: Adapter) -> list[str]:
             at = f"adapter.{key}: {pattern}"
             if not value > 0:
                 problems.append(f"{at}: {value:g}; must be greater than 0")
+            if not is_quick(pattern):
+                problems.append(f"{at} can take very long; use at most {MOST_REPEATS} of * + {{ and repeat no group")
+                continue
             try:
                 found = [n for n in names if pattern_matches(pattern, n)]
             except re.error as error:
@@ -127,6 +131,11 @@ def pattern_matches(pattern: str, layer: str) -> bool:
     This is peft's rule (peft.utils.other.get_pattern_key, 0.17 to 0.21). It takes the first key that matches.
     """
     return re.match(rf"(.*\.)?({pattern})$", layer) is not None
+
+
+def is_quick(pattern: str) -> bool:
+    """Whether a pattern is decided at once: repeated groups can take exponential time, many repeats a high power."""
+    return len(re.findall(r"[*+{]", pattern)) <= MOST_REPEATS and not re.search(r"\)\s*[*+{]", pattern)
 
 
 def pattern_value(patterns: Mapping[str, Value], layer: str, default: Value) -> Value:

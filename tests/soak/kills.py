@@ -45,13 +45,18 @@ class Kills:
                 break
         problems = [p for kill in kills for p in kill.pop("problems")]
         began = time.monotonic()
-        problems += self._resumed(scenario, at, cache, draw)
+        different = self._resumed(scenario, at, cache, draw)
+        problems += different
         if not problems:
             self.seconds[scenario.name] = max(5.0, (self.seconds[scenario.name] + time.monotonic() - began) / 2)
             shutil.rmtree(at)
-        return {"seed": seed, "scenario": scenario.name, "fresh cache": cache.parent == at, "kills": kills} | (
-            {"problems": problems, "folder": str(at)} if problems else {}
-        )
+        return {
+            "seed": seed,
+            "scenario": scenario.name,
+            "fresh cache": cache.parent == at,
+            "kills": kills,
+            "equal": not different,
+        } | ({"problems": problems, "folder": str(at)} if problems else {})
 
     def _ensure_reference(self, scenario: Scenario) -> None:
         if scenario.name in self.references:

@@ -48,7 +48,7 @@ def _sweep(at: Path) -> list[str]:
 
 SCENARIOS = (
     Scenario("LoRA", _run(), ("run",), 6),
-    Scenario("DoRA, bf16 off, EMA", _run("adapter=dora", "rank=8", "training.ema_power=0.1"), ("run",), 4),
+    Scenario("DoRA with EMA", _run("adapter=dora", "rank=8", "training.ema_power=0.1"), ("run",), 4),
     Scenario("base", _run("adapter=none"), ("run",), 2, ("prepare", "generate", "evaluate")),
     Scenario("two processes", _run("hardware.num_processes=2"), ("run",), 2),
     Scenario("sweep of two runs", _sweep, ("outputs/sweeps/rank/lora-r8", "outputs/sweeps/rank/lora-r16"), 2),
