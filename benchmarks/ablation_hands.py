@@ -1,8 +1,10 @@
 """In how many videos of a sweep by arms the named hand reached out, by arm and learning rate (tuning) and by training run.
 
-    python benchmarks/ablation_hands.py docs/ablation
+    python benchmarks/ablation_hands.py docs/ablation           # two tables: tuning and test
+    python benchmarks/ablation_hands.py docs/ablation --cross   # rank, scaling rule and initialisation by learning rate
 
-Reads scores.jsonl of every run that sweep.json lists: judge=rules gives its reasons in `detail`. Prints two Markdown tables.
+Reads scores.jsonl of every run that sweep.json lists: judge=rules gives its reasons in `detail`. With --cross also the tuning
+runs in docs/ablation_cross, beside it. Prints Markdown tables.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+
+import yaml
 
 from cosmos_exp.files import JsonObject, read_json_lines
 
@@ -51,11 +55,33 @@ def test_table(sweep: Path, record: JsonObject) -> list[str]:
     return lines
 
 
+def cross_table(sweep: Path) -> list[str]:
+    """Rows of scaling rule, initialisation and rank; columns of learning rates; an empty cell was not run."""
+    cells: dict[tuple[str, str, int], dict[float, str]] = {}
+    for run in [*(sweep / "tune").glob("lora-*"), *(sweep.parent / "ablation_cross" / "tune").glob("*")]:
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        adapter = config["adapter"]
+        row = cells.setdefault((adapter["scaling"], adapter["init"], adapter["rank"]), {})
+        row[config["training"]["learning_rate"]] = obeyed(run)
+    rates = sorted({rate for row in cells.values() for rate in row})
+    lines = ["| scaling | init of A | rank | " + " | ".join(str(r) for r in rates) + " |"]
+    lines.append("|" + " --- |" * (3 + len(rates)))
+    for (scaling, init, rank), row in sorted(cells.items(), key=lambda item: (item[0][0] != "standard", item[0])):
+        found = [row.get(rate, "") for rate in rates]
+        lines.append(f"| {scaling} | {init} | {rank} | " + " | ".join(found) + " |")
+    return lines
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sweep", type=Path)
-    sweep = parser.parse_args().sweep
+    parser.add_argument("--cross", action="store_true", help="rank crossed with scaling rule and initialisation")
+    args = parser.parse_args()
+    sweep = args.sweep
+    if args.cross:
+        print("\n".join(cross_table(sweep)))
+        return
     record = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))
     print("\n".join([*tuning_table(sweep, record), "", *test_table(sweep, record)]))
 
