@@ -115,21 +115,27 @@ def _known(claim: Claim, name: str, names: Sequence[str], what: str) -> None:
 def freeze_product(runs: Sequence[SweepRun]) -> str | None:
     """`freeze_claims` for a sweep that is a product of values. Call it whenever the sweep starts, before its runs.
 
+    A dry run checks the claims and freezes nothing: no run starts.
+
     Raises:
         UserError: as `frozen_plan` and `freeze_claims`.
     """
-    return freeze_claims(runs[0].folder.path.parent, frozen_plan(runs[0].config.sweep.claims, arms_of(runs)))
+    plan = frozen_plan(runs[0].config.sweep.claims, arms_of(runs))
+    return None if runs[0].config.dry_run else freeze_claims(runs[0].folder.path.parent, plan)
 
 
 def freeze_arms(plan: SweepPlan) -> str | None:
     """`freeze_claims` for a sweep by arms. Call it whenever the sweep starts, before its tuning runs.
+
+    A dry run checks the claims and freezes nothing.
 
     Raises:
         UserError: as `frozen_plan` and `freeze_claims`.
     """
     seeds = list(plan.sweep.seeds)
     arms = {a.name: (a.config, [a.config.seed] if a.is_base or not seeds else seeds) for a in plan.arms}
-    return freeze_claims(plan.folder, frozen_plan(plan.sweep.claims, arms, plan.sweep.tune))
+    frozen = frozen_plan(plan.sweep.claims, arms, plan.sweep.tune)
+    return None if plan.arms[0].config.dry_run else freeze_claims(plan.folder, frozen)
 
 
 def arms_of(runs: Sequence[SweepRun]) -> dict[str, ArmPlan]:
