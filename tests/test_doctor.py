@@ -62,7 +62,9 @@ def test_what_the_2b_model_lacks_here_is_listed_without_a_download(cli, tmp_path
 def test_more_memory_than_there_is_fails_with_both_numbers(cli, monkeypatch, capsys):
     from cosmos_exp.experiment import preflight
 
-    monkeypatch.setattr(preflight.psutil, "virtual_memory", lambda: SimpleNamespace(available=0.01 * 2**30))
+    monkeypatch.setattr(
+        preflight.psutil, "virtual_memory", lambda: SimpleNamespace(available=0.01 * 2**30, total=2**35)
+    )
     assert cli("doctor", "tracking=none") == 1
     failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
     assert len(failed) == 1

@@ -54,13 +54,13 @@ def finished(folder, **metrics):
 
 def test_a_failed_run_or_one_without_a_value_is_an_error_and_never_a_number(tmp_path):
     folder = finished(
-        RunFolder(tmp_path / "a"), training={"validation_loss": 0.25}, measures={"instruction": {"mean": 4}}
+        RunFolder(tmp_path / "a"), training={"validation_loss": 0.25}, measures={"instruction": {"mean": 4, "n": 1}}
     )
     assert objective_value(folder, "validation_loss") == 0.25
     assert objective_value(folder, "instruction") == 4.0
     with pytest.raises(RunError, match="has no value"):
         objective_value(folder, "tse")
-    finished(folder, measures={"tse": {"mean": None, "reason": "the camera is static"}})
+    finished(folder, measures={"tse": {"mean": None, "n": 0, "reason": "the camera is static"}})
     with pytest.raises(RunError, match=r"no value \(the camera is static\)"):
         objective_value(folder, "tse")
     write_json(folder.path / "status.json", {"state": "failed", "error": "the loss is not finite\nat step 3"})
@@ -108,7 +108,7 @@ def test_optuna_minimises_the_validation_loss_in_two_trials(optuna, cli, capsys,
 
 
 def test_optuna_maximises_the_instruction_score_and_survives_a_failed_run(optuna, cli, capsys):
-    score = [{"measures": {"instruction": {"mean": m}}} for m in (4.5, 3.0)]
+    score = [{"measures": {"instruction": {"mean": m, "n": 1}}} for m in (4.5, 3.0)]
     rates = optuna(score[0], "the loss is not finite", score[1])
     words = ["objective=instruction", "judge=rules", "hydra.sweeper.n_trials=3"]
     assert cli(*OPTUNA, *words) == 1

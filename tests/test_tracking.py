@@ -46,7 +46,10 @@ def fill(folder):
                 "detail": {},
             },
         )
-    write_json(folder.metrics, {"measures": {"tse": {"mean": 0.5, "ci_low": None}}, "training": {"train_loss": 1.0}})
+    write_json(
+        folder.metrics, {"measures": {"tse": {"mean": 0.5, "ci_low": None, "n": 1}}, "training": {"train_loss": 1.0}}
+    )
+    folder.update_manifest(name="track")
     folder.adapter.mkdir(exist_ok=True)
     folder.adapter_file.write_bytes(b"weights")
 
@@ -120,6 +123,7 @@ def offline(small_config, tmp_path_factory):
             tracker.log("train", {"loss": 1.0 / step, "lr": 0.1, "note": "x" * 40_000}, step)  # larger than a block
         tracker.finish(folder)
         assert "WANDB_DATA_DIR" not in os.environ
+    finished_records(next((folder.path / "wandb").glob("offline-run-*/run-*.wandb")))  # all of it is on disk
     return folder
 
 
