@@ -504,7 +504,8 @@ def test_a_sweep_that_is_a_product_freezes_the_claims_of_its_runs(tmp_path, monk
         config.sweep.claims = ["tse: lora-r8 < base"]
         runs.append(SimpleNamespace(name=name, config=config, folder=RunFolder(tmp_path / name)))
     runs[0].config.dry_run = True
-    assert freeze_product(runs) is None and not (tmp_path / "claims.json").exists()  # a plan starts no run
+    assert freeze_product(runs) is None
+    assert not (tmp_path / "claims.json").exists()  # a plan starts no run
     runs[0].config.dry_run = False
     assert "1 claim frozen" in freeze_product(runs)
     arms_frozen = read_claims(tmp_path).content["arms"]
