@@ -1,4 +1,4 @@
-"""In how many videos of a sweep by arms the named hand reached out, by arm and learning rate (tuning) and by training run.
+"""In how many videos of a sweep by arms only the named hand reached out, by arm and learning rate (tuning) and by training run.
 
     python benchmarks/ablation_hands.py docs/ablation           # two tables: tuning and test
     python benchmarks/ablation_hands.py docs/ablation --cross   # rank, scaling rule and initialisation by learning rate
@@ -14,19 +14,36 @@ import json
 from pathlib import Path
 
 import yaml
+from scipy.stats import binomtest
+from words_study import hand
 
 from cosmos_exp.files import JsonObject, read_json_lines
 
-IGNORED = "hand did not reach out"
+USED_BEFORE = 8  # the first scenes of the test were test scenes of earlier recipes, too (docs/tabletop.md)
+
+
+def instruction_rows(run: Path) -> list[JsonObject]:
+    """The instruction scores of a run's videos, one row per video."""
+    return [r for r in read_json_lines(run / "scores.jsonl") if r["measure"] == "instruction"]
 
 
 def obeyed(run: Path) -> str:
-    """`15 of 16`: videos in which the named hand reached out; unscored videos are counted apart."""
-    rows = [r for r in read_json_lines(run / "scores.jsonl") if r["measure"] == "instruction"]
+    """`15 of 16`: videos in which the named hand reached out and no other; unscored videos are counted apart."""
+    rows = instruction_rows(run)
     scored = [r for r in rows if r["value"] is not None]
-    hands = sum(IGNORED not in str(r["detail"].get("answer")) for r in scored)
+    hands = sum(hand(str(r["detail"].get("answer"))) is True for r in scored)
     unscored = f" ({len(rows) - len(scored)} unscored)" if len(scored) < len(rows) else ""
     return f"{hands} of {len(scored)}{unscored}" if scored else f"all {len(rows)} unscored"
+
+
+def scenes_obeyed(run: Path, first: int = 0) -> tuple[int, int]:
+    """Scenes, from number `first` on, in which every prompt's hand alone reached out, and their number."""
+    scenes: dict[str, bool] = {}
+    for row in instruction_rows(run):
+        scene = row["sample"].rsplit("_", 1)[0]
+        if int(scene.rsplit("_", 1)[1]) >= first:
+            scenes[scene] = scenes.get(scene, True) and hand(str(row["detail"].get("answer"))) is True
+    return sum(scenes.values()), len(scenes)
 
 
 def tuning_table(sweep: Path, record: JsonObject) -> list[str]:
@@ -46,13 +63,30 @@ def tuning_table(sweep: Path, record: JsonObject) -> list[str]:
 
 
 def test_table(sweep: Path, record: JsonObject) -> list[str]:
-    """Rows of arms with their tuned values and the count of each training run."""
-    lines = ["| arm | tuned | named hand, by training run |", "| --- | --- | --- |"]
+    """Rows of arms: videos and scenes of each training run, with exact 95 % intervals of the scenes' share."""
+    heads = [
+        "arm",
+        "tuned",
+        "videos",
+        "scenes in which both words are obeyed",
+        f"without the first {USED_BEFORE} scenes",
+    ]
+    lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     for arm in record["arms"]:
         tuned = ", ".join(str(v) for v in (arm["tuned"] or {}).values())
-        runs = [obeyed(sweep / r) for r in arm["runs"] if (sweep / r / "scores.jsonl").is_file()]
-        lines.append(f"| {arm['name']} | {tuned} | {', '.join(runs)} |")
+        runs = [sweep / r for r in arm["runs"] if (sweep / r / "scores.jsonl").is_file()]
+        videos = ", ".join(obeyed(r) for r in runs)
+        lines.append(f"| {arm['name']} | {tuned} | {videos} | {_shares(runs)} | {_shares(runs, USED_BEFORE, False)} |")
     return lines
+
+
+def _shares(runs: list[Path], first: int = 0, intervals: bool = True) -> str:
+    found = []
+    for run in runs:
+        count, number = scenes_obeyed(run, first)
+        low, high = binomtest(count, number).proportion_ci()  # Clopper-Pearson
+        found.append(f"{count} of {number}" + (f" [{100 * low:.0f}, {100 * high:.0f} %]" if intervals else ""))
+    return ", ".join(found)
 
 
 def cross_table(sweep: Path) -> list[str]:

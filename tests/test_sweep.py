@@ -209,3 +209,12 @@ def test_a_launcher_that_is_not_installed_says_how_to_get_it(cli, capsys):
         pytest.skip("the Ray launcher is installed")
     assert cli("sweep", "rank", "hydra/launcher=ray_1xh100") == 2
     assert "cosmos-exp[ray]" in capsys.readouterr().err
+
+
+def test_a_dry_run_of_a_sweep_prints_plans_and_starts_nothing(cli, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli("sweep", "rank", "dry_run=true", "rank=8,16", *SMALL) == 0
+    said = capsys.readouterr().out
+    assert "lora-r8" in said
+    assert "dry run: 2 runs would start now" in said
+    assert not (tmp_path / "outputs").exists()

@@ -18,6 +18,7 @@ EPILOG = """examples:
   cosmos-exp sweep rank seed=0,1,2 training.max_steps=60       any key can take several values
   cosmos-exp sweep tuned                                       each arm at its own learning rate, chosen on other scenes
   cosmos-exp sweep paper --list                                the state of each run
+  cosmos-exp sweep rank dry_run=true                           the plan of each run; starts none
   cosmos-exp sweep paper hydra/launcher=ray_1xh100             one run per GPU; slurm_8xh100 for a cluster
 
 Each run is its own process and has its own folder, outputs/sweeps/<sweep>/<run>. Runs go one after another or one per
@@ -58,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     from cosmos_exp.sweep.running_elsewhere import run_unfinished
 
     say(freeze_product(runs))
+    if runs[0].config.dry_run:
+        return print_plans(missing)
     if not missing and not with_jobs(runs):
         show(runs)
 
@@ -83,6 +86,8 @@ def run_plan(plan: SweepPlan, args: argparse.Namespace) -> int:
         show(now.runs)
         return say_choices(now)
     say(freeze_arms(plan))
+    if plan.arms[0].config.dry_run:
+        return print_plans(missing)
     if not missing and not now.waiting:
         show(now.runs)
 
@@ -104,6 +109,17 @@ def check_runs(runs: list[SweepRun]) -> list[SweepRun]:
     from cosmos_exp.sweep.expanding import TAKEN
 
     return [r for r in runs if r.state() not in TAKEN]
+
+
+def print_plans(runs: list[SweepRun]) -> int:
+    """The plan of each run that would start now (`dry_run=true`). Nothing is run, downloaded or frozen."""
+    from cosmos_exp.experiment.dry_run import print_plan
+
+    for one in runs:
+        print(f"\n{one.name}")
+        print_plan(one.config)
+    print(f"dry run: {len(runs)} run{'s' * (len(runs) != 1)} would start now")
+    return 0
 
 
 def with_jobs(runs: list[SweepRun]) -> bool:
