@@ -90,9 +90,9 @@ def _encode(context: RunContext, dataset: Dataset, model: ModelFolder, cache: Ru
     if not (missing_windows or missing_prompts or (trains and not config.data.cache)):
         return None
     encoders = Encoders(model, processes.device, dtype_of(config), config.model.prompt_tokens)
-    for prompt in progress(processes.shard(missing_prompts), "encoding prompts", "prompt", processes):
+    for prompt in progress(processes.shard(missing_prompts), "encoding", "prompt", processes):
         cache.encode_prompt(encoders, prompt)
-    for window in progress(processes.shard(missing_windows), "encoding windows", "window", processes):
+    for window in progress(processes.shard(missing_windows), "encoding", "window", processes):
         cache.encode_window(encoders, window)
     return encoders
 
