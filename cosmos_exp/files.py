@@ -17,7 +17,7 @@ from typing import Any
 from cosmos_exp.errors import DiskError, UserError
 from cosmos_exp.text import one_line
 
-_LONGEST_NAME = 255  # bytes of a file's name on the usual file systems
+LONGEST_NAME = 255  # bytes of a file's name on the usual file systems
 JsonObject = dict[str, Any]  # Any: a JSON record holds values of every JSON type
 TEMPORARY = ".tmp-"  # begins the name of a file or folder that is being written; a killed process leaves it behind
 _FIXES = {
@@ -27,6 +27,9 @@ _FIXES = {
     errno.EROFS: "Make the file system writable, or choose another folder",
     errno.EACCES: "Make the folder writable for you, or choose another",
     errno.EPERM: "Make the folder writable for you, or choose another",
+    errno.EEXIST: "Remove the file, or choose another folder",
+    errno.ENOTDIR: "Choose a folder that is not below a file",
+    errno.ENAMETOOLONG: "Choose a shorter name",
 }
 
 
@@ -225,9 +228,9 @@ def inside_by_name(folder: Path, name: object) -> Path:
         )
     if one_line(text) != text:
         raise UserError(f"'{one_line(text)}': holds control characters. Rename it to plain text.")
-    if max(len(part.encode()) for part in parts) > _LONGEST_NAME:
+    if max(len(part.encode()) for part in parts) > LONGEST_NAME:
         raise UserError(
-            f"'{text[:60]}…': has a name of more than {_LONGEST_NAME} bytes, which no disk takes. Shorten it."
+            f"'{text[:60]}…': has a name of more than {LONGEST_NAME} bytes, which no disk takes. Shorten it."
         )
     return folder / text
 

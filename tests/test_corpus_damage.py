@@ -51,6 +51,14 @@ def test_a_report_lists_the_bad_folder_and_shows_the_others(tmp_path, cli, capsy
     assert "manifest.json: it is not JSON" in capsys.readouterr().out
 
 
+def test_a_report_lists_a_run_without_its_configuration(tmp_path, cli, capsys):
+    for name in ("good", "bad"):
+        run_folder(tmp_path / name)
+    (tmp_path / "bad" / "config.yaml").unlink()
+    assert cli("report", tmp_path) == 1
+    assert "bad: not reported: config.yaml is missing" in capsys.readouterr().err
+
+
 @contextlib.contextmanager
 def largest_file(size):
     """No file may grow beyond `size` bytes: as on a full disk, a write takes a part and then fails."""

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cosmos_exp.cli.arguments import writable_folder
 from cosmos_exp.errors import UserError
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def merge(args: argparse.Namespace) -> int:
     header = read_header(file, args.alpha)
     base = _base_model(header, args.model)
     dtype = getattr(torch, args.dtype) if args.dtype else None
-    out = Path(args.out).expanduser()
+    out = writable_folder(args.out)
     merged = merge_adapter(file, base, out, dtype, args.link, args.alpha)
     print(f"{out}: {base.path} with {merged.layers} layers merged, {' and '.join(merged.dtypes)}")
     if not header.record.get("fingerprints"):
@@ -175,7 +176,7 @@ def _beside(file: Path, ending: str, out: str | None) -> Path:
 
     file = file.absolute()
     source = file.parent if file.name == ADAPTER_FILE else file.with_suffix("")
-    parent = Path(out).expanduser() if out else source.parent
+    parent = writable_folder(out) if out else source.parent
     return parent / f"{source.name}-{ending}"
 
 

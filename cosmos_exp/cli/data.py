@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from importlib import import_module
-from pathlib import Path
+
+from cosmos_exp.cli.arguments import writable_folder
 
 DATA_EPILOG = """examples:
   cosmos-exp data check my_videos                         every bad file; what each model needs
@@ -79,7 +80,7 @@ def make(args: argparse.Namespace) -> int:
     world = import_module(f"cosmos_exp.{args.world}.dataset")  # each embedded world has a `make_dataset`
     views = tuple(args.views.split(","))
     files = world.make_dataset(
-        Path(args.out), split=args.split, appearance=args.look, views=views, count=args.count, seed=args.seed
+        writable_folder(args.out), split=args.split, appearance=args.look, views=views, count=args.count, seed=args.seed
     )
     print(f"{len(files)} {'clips' if args.split == 'train' else 'first frames'} in {args.out}")
     return 0

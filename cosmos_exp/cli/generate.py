@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from cosmos_exp.cli.arguments import writable_folder
+
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command and its options."""
@@ -39,12 +41,12 @@ def run(args: argparse.Namespace) -> int:
     from cosmos_exp.errors import RunError
     from cosmos_exp.experiment.generate_adapters import find_adapters, generate_adapters
 
-    config = compose_config(args.overrides)
+    config, out = compose_config(args.overrides), writable_folder(args.out)
     files = find_adapters(args.adapter)
     problems: list[str] = []
     pairs = read_test_pairs(Path(args.prompts), problems)
     if problems:
         raise RunError("\n".join(problems))
-    for done in generate_adapters(config, files, pairs, Path(args.out), args.alpha):
+    for done in generate_adapters(config, files, pairs, out, args.alpha):
         print(f"{done.name}: {done.made} videos generated, {done.kept} already existed, in {done.folder}")
     return 0

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cosmos_exp.cli.arguments import writable_folder
 from cosmos_exp.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     request = request_of(args)
     chosen_measures(request)
     name = args.data[0] if args.data[0] in WORLDS else Path(args.data[0]).resolve().stem
-    out = Path(args.out) if args.out else Path("outputs") / "certificates" / name
+    out = writable_folder(args.out) if args.out else Path("outputs") / "certificates" / name
     certificate = build(request, score(request, out))
     write_json(out / "certificate.json", certificate.to_json())
     draw(certificate, out / "certificate.png")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cosmos_exp.cli.arguments import writable_folder
 from cosmos_exp.errors import UserError
 from cosmos_exp.text import printable
 
@@ -48,7 +49,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Write the report and print its table; exit code 1 if a run failed or cannot be read. With --verify check it instead."""
-    folder, out = Path(args.dir), Path(args.out) if args.out else None
+    folder, out = Path(args.dir), Path(args.out).expanduser() if args.out else None
     if args.verify:
         if args.margin:
             raise UserError("--margin: a report is verified with the margins that it was written with. Leave it out.")
@@ -57,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--without-videos: belongs to --verify. Add --verify, or leave it out.")
     from cosmos_exp.report.writing import write_report
 
+    if args.out:
+        writable_folder(args.out)
     report = write_report(folder, out, args.margin or [])
     print_report(report)
     return int(report.any_failed)

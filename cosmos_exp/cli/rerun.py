@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cosmos_exp.cli.arguments import writable_folder
 from cosmos_exp.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if not old.config.is_file():
         raise UserError(f"{old.path}: no config.yaml. Is this a run folder?")
     config = load_config(old.config)
-    new = RunFolder(Path(args.out) if args.out else _unused(old.path))
+    new = RunFolder(writable_folder(args.out) if args.out else _unused(old.path))
     if new.config.is_file():
         raise UserError(f"{new.path} exists. Give another --out.")
     config.run_dir = str(new.path)

@@ -180,12 +180,17 @@ def find_runs(folder: Path) -> list[RunFolder]:
     Raises:
         UserError: There are none.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: the folder does not exist. Give a run folder, or a folder with runs.")
-    found = sorted(p.parent for p in folder.rglob("status.json") if (p.parent / "config.yaml").is_file())
+    found = [run for run in _with_status(folder) if run.config.is_file()]
     if not found:
         raise UserError(f"{folder}: no runs found (a run folder contains config.yaml and status.json)")
-    return [RunFolder(p) for p in found if not _is_set_aside(p, folder)]
+    return [run for run in found if not _is_set_aside(run.path, folder)]
+
+
+def _with_status(folder: Path) -> list[RunFolder]:
+    if not folder.is_dir():
+        wrong = "is a file" if folder.exists() else "the folder does not exist"
+        raise UserError(f"{folder}: {wrong}. Give a run folder, or a folder with runs.")
+    return [RunFolder(p.parent) for p in sorted(folder.rglob("status.json"))]
 
 
 @dataclass(frozen=True)
@@ -207,7 +212,12 @@ def readable_runs(folder: Path) -> tuple[list[RunFolder], list[Unreadable]]:
     Raises:
         UserError: There are no runs, or none can be read.
     """
-    good, bad = [], []
+    good: list[RunFolder] = []
+    bad = [
+        Unreadable(run, f"{run.config} is missing")
+        for run in _with_status(folder)
+        if not run.config.exists() and not _is_set_aside(run.path, folder)
+    ]
     for run in find_runs(folder):
         try:
             Run(run).check()

@@ -96,13 +96,23 @@ VALUES = tuple(
 )
 
 
-def unwritable(at: Path) -> list[str]:
-    """`report` into a place where nobody can make a folder."""
-    return ["report", str(run_folder(at / "theirs")), "--out", "/sys/cosmos_exp"]
+def into(out: str, *words: str) -> Callable[[Path], list[str]]:
+    """A command on a run folder whose results go to a place where nobody can make a folder."""
+    return lambda at: [*words, str(run_folder(at / "theirs")), "--out", out]
 
 
 PLACES = (
-    Case("a place that cannot be written", unwritable, 1, ("/sys/cosmos_exp", "cannot be written", "choose another")),
+    *(
+        Case(f"{words[0]} --out {out}", into(out, *words), 2, (f"--out {out}: ", said, "Choose"))
+        for words, out, said in (
+            (("report",), "/sys/cosmos_exp", "cannot be written"),
+            (("report",), "/proc/x", "cannot be written"),
+            (("report",), "/etc/passwd/x/y", "/etc/passwd is a file"),
+            (("report",), f"/tmp/{'x' * 300}", "cannot be written (File name too long)"),
+            (("rerun",), "/etc/passwd", "/etc/passwd is a file"),
+        )
+    ),
+    Case("report of a file", lambda at: ["report", "/etc/passwd"], 2, ("/etc/passwd: is a file", "Give a run folder")),
     Case(
         "a file in the place of a folder",
         lambda at: ["run", f"run_dir={run_folder(at / 'a') / 'config.yaml' / 'run'}"],
