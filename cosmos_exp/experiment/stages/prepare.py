@@ -83,16 +83,17 @@ def _encode(context: RunContext, dataset: Dataset, model: ModelFolder, cache: Ru
     windows = [(c, s) for c in clips for s in window_starts(c, config.data, config.seed)]
     tested = dataset.pairs + probe_pairs(config, dataset.pairs)
     prompts = [c.clip.prompt for c in clips] + [p.prompt for p in tested]
+    every = list(dict.fromkeys([*prompts, None, negative_prompt(config.generation.negative_prompt)]))
+    # Divided before a look at the cache: a process or another run that has begun must not change the others' parts.
     missing_windows, missing_prompts = cache.missing(
-        windows if config.data.cache and trains else [],
-        [*prompts, None, negative_prompt(config.generation.negative_prompt)],
+        processes.shard(windows) if config.data.cache and trains else [], processes.shard(every)
     )
     if not (missing_windows or missing_prompts or (trains and not config.data.cache)):
         return None
     encoders = Encoders(model, processes.device, dtype_of(config), config.model.prompt_tokens)
-    for prompt in progress(processes.shard(missing_prompts), "encoding", "prompt", processes):
+    for prompt in progress(missing_prompts, "encoding", "prompt", processes):
         cache.encode_prompt(encoders, prompt)
-    for window in progress(processes.shard(missing_windows), "encoding", "window", processes):
+    for window in progress(missing_windows, "encoding", "window", processes):
         cache.encode_window(encoders, window)
     return encoders
 

@@ -24,15 +24,11 @@ def write_references(context: RunContext, inputs: Inputs) -> None:
     measures = context.config.measures
     wanted = {"real": measures.references or measures.recording, "frozen": measures.references}
     pairs = tested_pairs(context.config, inputs.dataset.pairs)
-    missing = [
-        (kind, p)
-        for kind in REFERENCES
-        if wanted[kind]
-        for p in _with(kind, pairs)
-        if not _path(context, kind, p).is_file()
-    ]
-    shard = context.processes.shard(missing)
-    for kind, pair in progress(shard, "writing references", "video", context.processes):
+    every = [(kind, p) for kind in REFERENCES if wanted[kind] for p in _with(kind, pairs)]
+    # Divided before a look at the disk: a process that has begun must not change the others' parts.
+    own = context.processes.shard(every)
+    missing = [(kind, p) for kind, p in own if not _path(context, kind, p).is_file()]
+    for kind, pair in progress(missing, "writing references", "video", context.processes):
         _write(context, inputs, kind, pair)
     context.processes.barrier()
 
