@@ -105,6 +105,8 @@ def _conditioning_problems(training: Training, num_frames: int) -> Iterator[str]
 
 def _adapter_problems(config: Config) -> Iterator[str]:
     adapter: Adapter = config.adapter
+    if not all(isinstance(name, str) for name in adapter.target_modules):  # OmegaConf lets a list in a list pass
+        yield f"adapter.target_modules={adapter.target_modules}: must be names of layers, e.g. [to_q, to_v]"
     if adapter.truncate_from and adapter.kind == "none":
         yield "adapter.truncate_from: adapter=none has no adapter. Set the kind of the adapter that is truncated."
     if adapter.bias and adapter.kind == "dora":
