@@ -2,11 +2,17 @@
 
 import pytest
 from corpus.cases import check
-from corpus.requests import LATER, NUMBERS
+from corpus.requests import LATER, NUMBERS, WORDS
 
 
 @pytest.mark.parametrize("case", NUMBERS, ids=lambda c: c.name)
 def test_a_number_is_refused_before_a_folder_is_made(case, tmp_path, cli, capsys):
+    check(case, tmp_path, cli, capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("case", WORDS, ids=lambda c: c.name)
+def test_a_wrong_word_is_answered_in_our_words(case, tmp_path, cli, capsys):
     check(case, tmp_path, cli, capsys)
     assert not (tmp_path / "run").exists()
 

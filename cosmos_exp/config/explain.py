@@ -37,10 +37,16 @@ def explain(error: BaseException) -> str:
     if found := re.search(r"Ambiguous value for argument '([^=]+)=(.*)'$", text, re.MULTILINE):
         values = found.group(2).replace("'", "")
         return f"{found.group(1)}={values}: several values; add -m to run one after another"
+    if found := re.search(r"Error parsing override '([^'=]+)'", text):
+        return f"{found.group(1)}: expected KEY=VALUE or GROUP=CHOICE, e.g. seed=1"
     if re.search(_GRAMMAR, text):
-        short = " ".join(text.split())[:160]
+        short = " ".join(re.sub(r"See https?://\S+ for details", "", text).split())[:160]
         return f"cannot parse: {short}; expected KEY=VALUE or GROUP=CHOICE, quoted if it holds spaces"
+    if found := re.search(r"An item is already at '([^']+)'|Multiple values for ([\w./@]+)\.", text):
+        return _given_already(found.group(1) or found.group(2))
     full = re.search(r"full_key: (\S+)", text)
+    if full and re.search(r"Cannot merge \w+ with \w+", text):
+        return _not_one_value(full.group(1))
     if found := re.search(r"[Kk]ey '([^']+)' (?:is not in struct|not in '\w+')", text):
         return unknown_key(full.group(1) if full else found.group(1))
     if found := re.search(r"Could not override '([^']+)'", text):
@@ -54,6 +60,33 @@ def explain(error: BaseException) -> str:
     if (found := re.search(_WRONG_VALUE, text)) and full:
         return f"{full.group(1)}: {found.group(1)}"
     return "\n".join(line for line in messages[-1].splitlines() if line.strip())[:600]
+
+
+def _given_already(key: str) -> str:
+    """What to say of `+KEY=VALUE` for a key or group that has a value."""
+    if (conf_dir() / key).is_dir():
+        return f"{key}: this group has a choice already. Leave out the +: {key}=CHOICE (in a study: override /{key}: CHOICE)"
+    return f"+{key}: this key exists, and + is for new keys. Leave out the +: {key}=VALUE"
+
+
+def _not_one_value(key: str) -> str:
+    """What to say of a list or mapping for a key that takes another type."""
+    inside = [k for k in all_keys() if k.startswith(f"{key}.")]
+    if not inside:
+        return f"{key}: takes neither this list nor this mapping. `cosmos-exp run --cfg job` prints its value"
+    return f"{key}: is a group of keys and takes no list. Set one of its keys: {', '.join(f'{k}=VALUE' for k in inside[:6])}"
+
+
+def unknown_flag(flag: str) -> str:
+    """What to say of a flag of `run` that does not exist: a key of that name is given as KEY=VALUE."""
+    name, _, value = flag.lstrip("-").partition("=")
+    key = name.replace("-", "_")
+    keys = [*all_keys(), *(p.name for p in conf_dir().iterdir() if p.is_dir())]
+    if key not in keys:
+        return f"{flag}: no such flag. `cosmos-exp run --help` lists the flags; keys are given as KEY=VALUE, without --"
+    return (
+        f"{flag}: no such flag. Keys are given without --: {key}={value or ('true' if key == 'dry_run' else 'VALUE')}"
+    )
 
 
 def unknown_hydra_key(error: BaseException, hydra: object) -> str | None:

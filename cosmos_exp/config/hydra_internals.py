@@ -25,7 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from cosmos_exp.config.explain import explain
+from cosmos_exp.config.explain import explain, unknown_flag
 from cosmos_exp.config.study_checks import check_file, check_hydra, check_overrides, is_of_hydra, shipped_launcher
 from cosmos_exp.errors import UserError
 from cosmos_exp.text import one_line
@@ -97,8 +97,17 @@ def _compose(conf: Path, config_dirs: Sequence[str], config_name: str, overrides
 
 
 def parse_command_line(words: list[str]) -> argparse.Namespace:
-    """Hydra's flags and overrides in any order: `.overrides`, `.multirun`, `.config_name`, `.config_dir`, …"""
-    return get_args_parser().parse_intermixed_args(words)
+    """Hydra's flags and overrides in any order: `.overrides`, `.multirun`, `.config_name`, `.config_dir`, …
+
+    Raises:
+        UserError: a flag that does not exist.
+    """
+    parser = get_args_parser()
+    parser.prog = "cosmos-exp run"
+    known, unknown = parser.parse_known_intermixed_args(words)
+    if unknown:
+        raise UserError(unknown_flag(unknown[0]))
+    return known
 
 
 def overrides_last(words: list[str]) -> list[str]:

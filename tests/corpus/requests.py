@@ -20,6 +20,22 @@ def numbers(name: str, *pairs: tuple[str, str]) -> Case:
     return Case(name, override(*words), 2, tuple(said))
 
 
+def said(word: str, *words: str) -> Case:
+    """`run` with words that Hydra would answer in its own terms."""
+    return Case(word, override(*word.split()), 2, words, ("hydra.cc", "++", "ListConfig", "usage:", "__main__"))
+
+
+WORDS = (
+    said("+seed=1", "+seed: this key exists", "Leave out the +: seed=VALUE"),
+    said("+experiment=demo", "experiment: this group has a choice already", "experiment=CHOICE"),
+    said("approximate=[fp8]", "approximate: is a group of keys and takes no list", "approximate.fp8_base=VALUE"),
+    said("generation.seeds={a:1}", "generation.seeds: "),
+    said("--dry-run", "--dry-run: no such flag", "dry_run=true"),
+    said("--seed=3", "--seed=3: no such flag", "seed=3"),
+    said("--nothing", "--nothing: no such flag", "run --help"),
+    said("foo", "foo: expected KEY=VALUE or GROUP=CHOICE"),
+    said("seed=[1", "cannot parse", "expected KEY=VALUE"),
+)
 FINITE = "must be a finite number"
 NUMBERS = (
     numbers(
