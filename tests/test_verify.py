@@ -13,7 +13,7 @@ from cosmos_exp.config.record import load_config
 from cosmos_exp.experiment.stages.evaluated import record_scores, record_videos
 from cosmos_exp.files import append_json_line, file_sha256, json_sha256, write_json, write_json_lines
 from cosmos_exp.metrics.interface import ScoredVideo
-from cosmos_exp.report.frozen_claims import record_hash
+from cosmos_exp.report.frozen_claims import arm_hash, record_hash
 from cosmos_exp.report.numbers import mismatches
 from cosmos_exp.report.verify import verify
 from cosmos_exp.report.writing import report_content
@@ -202,6 +202,7 @@ def tuned(sweep):
     for k, rate in enumerate((0.001, 0.003)):
         name = f"tune/lora-r8-learning_rate{rate}"
         write_run(sweep / name, "lora-r8", 100 + k, shift=0.2 * k)
+        set_config(sweep / name, seed=100)
         set_rate(sweep / name, rate)
         set_config(sweep / name, "generation", split="selection")
         scores = [r["value"] for r in read_scores(sweep / name / "scores.jsonl") if r["measure"] == "instruction"]
@@ -221,9 +222,10 @@ def tuned(sweep):
     tuning = {
         "by": "instruction",
         "grid": {"training.learning_rate": [0.001, 0.003]},
-        "seeds": [100, 101],
+        "seeds": [100],
         "choices": [choice],
     }
+    freeze_tuning(sweep, {k: v for k, v in tuning.items() if k != "choices"})
     names = {"base": ["base"], "lora-r8": ["lora-r8", "lora-r8-seed1"]}
     own = {"base": {}, "lora-r8": choice["chosen"]}
     arms = [{"name": n, "runs": r, "values": {}, "tuned": own[n], "truncated_from": None} for n, r in names.items()]
@@ -232,6 +234,15 @@ def tuned(sweep):
     write_json(sweep / "sweep.json", {"arms": arms, "seeds": [0, 1], "claims": CLAIMS, "tuning": tuning})
     write_texts(sweep)
     return sweep
+
+
+def freeze_tuning(sweep, tuning):
+    """Claims that were frozen with a tuning."""
+    record = json.loads((sweep / "claims.json").read_text())
+    record["content"]["tuning"] = tuning
+    for name, arm in record["content"]["arms"].items():
+        arm["config_hash"] = arm_hash(config_of(name), list((tuning or {}).get("grid", {})))
+    write_json(sweep / "claims.json", record | {"sha256": record_hash(record)})
 
 
 def set_config(run, group=None, **keys):
@@ -284,13 +295,74 @@ def test_a_point_of_the_tuning_that_was_left_out_or_trained_otherwise_is_found(t
     found = " ".join(findings(tuned)["tuning"])
     assert ".score: null in the file, 3" in found
     assert f"{first}/config.yaml: training.learning_rate is 0.002, but it is a run at 0.001" in found
-    assert f"{second}/config.yaml: seed is 7, which is no tuning seed ([100, 101])" in found
+    assert f"{second}/config.yaml: seed is 7, which is no tuning seed ([100])" in found
     assert f"{second}/config.yaml: a tuning run on test prompts" in found
     record["tuning"]["choices"][0]["points"] = record["tuning"]["choices"][0]["points"][:1]
     write_json(tuned / "sweep.json", record)
     set_config(tuned / second, "generation", split="selection")
     (check,) = (c for c in verify(tuned) if c.name == "tuning")
     assert check.notes == [f"1 tuning runs belong to no point of sweep.json, e.g. {second}"]
+
+
+def change_tuning(sweep, change):
+    """Change the tuning in sweep.json, then write the report again: claims.json stays."""
+    record = json.loads((sweep / "sweep.json").read_text())
+    change(record["tuning"], record)
+    write_json(sweep / "sweep.json", record)
+    write_texts(sweep)
+    return findings(sweep).get("tuning", [])
+
+
+def test_a_point_of_the_frozen_grid_that_was_dropped_with_its_runs_is_found(tuned):
+    shutil.rmtree(tuned / "tune" / "lora-r8-learning_rate0.001")
+    found = change_tuning(tuned, lambda tuning, _: tuning["choices"][0]["points"].pop(0))
+    assert found == ["sweep.json: lora-r8: no point at {'training.learning_rate': 0.001}, unlike the grid"]
+
+    found = change_tuning(tuned, lambda tuning, _: tuning["grid"].update({"training.learning_rate": [0.003]}))
+    assert found == [
+        "sweep.json: tuning.grid.training.learning_rate: [0.003] in the file, [0.001, 0.003] recomputed from claims.json"
+    ]
+
+
+def test_a_frozen_tuning_that_was_removed_is_found(tuned):
+    shutil.rmtree(tuned / "tune")
+    assert change_tuning(tuned, lambda _, record: record.pop("tuning")) == [
+        "sweep.json: no tuning, but claims.json froze one"
+    ]
+
+
+def test_tuning_seeds_that_are_test_seeds_and_another_rule_are_found(tuned):
+    def change(tuning, _):
+        tuning.update(seeds=[100, 1], rule="one_standard_error", overrides={"training.max_steps": 3})
+
+    found = " ".join(change_tuning(tuned, change))
+    assert "tuning.seeds: [1] are test seeds, too" in found
+    assert "tuning.seeds: [100, 1] in the file, [100] recomputed from claims.json" in found
+    assert 'tuning.rule: "one_standard_error" in the file, "best" recomputed from claims.json' in found
+    assert "tuning.overrides.training.max_steps: only in the file" in found
+    assert "not one run per tuning seed" in found
+
+
+def test_an_arm_that_was_tuned_again_after_its_test_is_found(tuned):
+    """The point that was chosen goes, and the tests claim another value."""
+    shutil.rmtree(tuned / "tune" / "lora-r8-learning_rate0.003")
+    for run in ("lora-r8", "lora-r8-seed1"):
+        set_rate(tuned / run, 0.001)
+
+    def change(tuning, record):
+        del tuning["choices"][0]["points"][1]
+        tuning["choices"][0]["chosen"] = record["arms"][1]["tuned"] = {"training.learning_rate": 0.001}
+
+    assert change_tuning(tuned, change) == [
+        "sweep.json: lora-r8: no point at {'training.learning_rate': 0.003}, unlike the grid"
+    ]
+
+
+def test_a_tuning_that_older_claims_did_not_freeze_is_said_to_be_not_frozen(tuned):
+    freeze_tuning(tuned, None)
+    (check,) = (c for c in verify(tuned) if c.name == "tuning")
+    assert check.ok
+    assert check.notes == ["the tuning is not frozen (claims.json of an older version)"]
 
 
 def test_claims_that_differ_from_sweep_json_are_found(tuned):

@@ -30,7 +30,12 @@ class Check:
 
 def guarded(name: str, check: Callable[[], Check]) -> Check:
     """The check; a record that cannot be read is its finding."""
+    return guarded_all(name, lambda: [check()])[0]
+
+
+def guarded_all(name: str, checks: Callable[[], list[Check]]) -> list[Check]:
+    """The checks; a record that cannot be read is their only finding."""
     try:
-        return check()
+        return checks()
     except (UserError, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        return Check(name, "", [f"a record cannot be read: {type(error).__name__}: {error}"])
+        return [Check(name, "", [f"a record cannot be read: {type(error).__name__}: {error}"])]

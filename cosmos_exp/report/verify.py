@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
-from cosmos_exp.report.checks import Check, guarded
+from cosmos_exp.report.checks import Check, guarded, guarded_all
 from cosmos_exp.report.frozen_claims import CLAIMS_FILE, FrozenClaims, arm_hash, changes, read_claims
 from cosmos_exp.report.numbers import mismatches
 from cosmos_exp.report.variants import Run, find_runs, group_runs, read_sweep, readable_runs
@@ -42,9 +42,7 @@ def verify(folder: Path, out: Path | None = None, videos: bool = True) -> list[C
     found = [claims, guarded("runs", lambda: _runs(folder, out, runs, record))]
     found += checks_of_files(runs, videos, record)
     sweep = read_sweep(folder)
-    found += (
-        [guarded("tuning", lambda: check_tuning(sweep["tuning"], sweep["arms"], runs))] if "tuning" in sweep else []
-    )
+    found += guarded_all("tuning", lambda: check_tuning(sweep, runs, record))
     return [*found, *_report(folder, out)]
 
 

@@ -6,15 +6,30 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from cosmos_exp.files import JsonObject
 from cosmos_exp.report.checks import Check
+from cosmos_exp.report.frozen_claims import CLAIMS_FILE, FrozenClaims
 from cosmos_exp.report.numbers import mismatches
 from cosmos_exp.report.tuning import PointScore, chosen_point, point_score
 from cosmos_exp.report.variants import Run
+from cosmos_exp.report.verify_frozen import NOT_FROZEN, has_frozen_tuning, tuning_as_frozen, tuning_complete
 
 _RECORD_KEYS = ("score", "n", "missing")  # of a point; its interval belongs to the version that made it
 Runs = Mapping[str, Run]  # by the path inside the sweep's folder
 
 
-def check_tuning(record: JsonObject, arms: Sequence[JsonObject], runs: Runs) -> Check:
+def check_tuning(sweep: JsonObject, runs: Runs, frozen: FrozenClaims | None) -> list[Check]:
+    """The check of the tuning; none if neither sweep.json nor claims.json has one."""
+    known = has_frozen_tuning(frozen)
+    if "tuning" not in sweep:
+        missing = f"sweep.json: no tuning, but {CLAIMS_FILE} froze one"
+        return [Check("tuning", "", [missing])] if frozen and frozen.tuned else []
+    record, arms = sweep["tuning"], sweep["arms"]
+    found = _as_chosen(record, arms, runs)
+    findings = [*(tuning_as_frozen(record, frozen) if frozen and known else []), *tuning_complete(record, arms, runs)]
+    notes = [NOT_FROZEN] if frozen and not known else []
+    return [Check(found.name, found.what, [*findings, *found.findings], [*found.notes, *notes])]
+
+
+def _as_chosen(record: JsonObject, arms: Sequence[JsonObject], runs: Runs) -> Check:
     """Each point has the score of its runs, each arm the point that the rule chooses, and its tests were trained there.
 
     Args:
