@@ -1,7 +1,7 @@
 """Draw the pictures of the documentation.
 
 python docs/pictures.py                             # docs/measures.md, from the embedded world
-python docs/pictures.py outputs/sweeps/tabletop     # README: the left/right test, from the finished sweep
+python docs/pictures.py outputs/sweeps/demo         # README: the left/right test, from the finished sweep
 python docs/pictures.py page outputs/sweeps/demo/page.html     # guides/report.md: the page at two widths (needs Chromium)
 """
 
@@ -75,7 +75,7 @@ def judge_picture() -> None:
     sheet.save(OUT / "judge.png")
 
 
-def hands_picture(sweep: Path, runs: tuple[str, ...] = ("base", "lora-r2", "lora-r32"), scenes: int = 3) -> None:
+def hands_picture(sweep: Path, runs: tuple[str, ...] = ("base", "lora-r8-shared", "lora-r8"), scenes: int = 3) -> None:
     """Draw three frames of each run's video for the same first frame and start noise, with either hand in the prompt."""
     cell, moments = (152, 91), (0.4, 0.65, 1.0)
     wide = cell[0] * (1 + len(runs) * len(moments)) + 8 * len(runs)
