@@ -14,7 +14,7 @@ from cosmos_exp.data.hold_out import hold_out
 from cosmos_exp.data.readers.records import Clip
 from cosmos_exp.data.readers.registry import read_episodes
 from cosmos_exp.data.video import check_whole, decode, probe, read_image, rotation, write_video
-from cosmos_exp.errors import RunError
+from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.experiment.data_plan import plan_data
 from cosmos_exp.rng import generator
 from cosmos_exp.tabletop.scene import Scene
@@ -52,7 +52,7 @@ def test_a_tenth_is_held_out_where_nothing_is_set(videos, given, pairs, expected
     found = hold_out(Data(validation_videos=given[0], test_videos=given[1]), videos, pairs, "x")
     assert (found.train, found.validation, found.test) == expected
     assert bool(found.note) == (None in given)
-    with pytest.raises(RunError, match="nothing is left to train on"):
+    with pytest.raises(UserError, match="nothing is left to train on"):
         hold_out(Data(validation_videos=None, test_videos=None), 1, False, "x")
 
 
@@ -122,7 +122,7 @@ def test_the_plan_counts_each_part_and_stops_a_run_without_a_score(videos):
 def refused(read):
     try:
         read()
-    except RunError:
+    except UserError:
         return True
     return False
 

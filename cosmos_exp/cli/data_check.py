@@ -91,11 +91,11 @@ def _print_needs(config: Config, name: str, found: Inspection) -> None:
 def _print_split(config: Config, found: Inspection, tests: Path | None) -> None:
     """What a run holds out. Too few videos are reported here, and stop the run."""
     from cosmos_exp.data.hold_out import hold_out
-    from cosmos_exp.errors import RunError
+    from cosmos_exp.errors import UserError
 
     try:
         counts = hold_out(config.data, len(found.clips), tests is not None, "the folder")
-    except RunError as error:
+    except UserError as error:
         print(printable(f"note: {error}"))
         return
     prompts = len(found.pairs) if tests else counts.test

@@ -6,6 +6,9 @@ import argparse
 from pathlib import Path
 
 from cosmos_exp.cli.arguments import writable_folder
+from cosmos_exp.errors import RunError, UserError
+
+PAIRS = "Give a folder with NAME.png (the first frame) and NAME.txt (the prompt)."
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,13 +41,16 @@ def run(args: argparse.Namespace) -> int:
     """Generate the videos and report each adapter when it is complete. Returns the exit code."""
     from cosmos_exp.config.composing import compose_config
     from cosmos_exp.data.readers.pairs import read_test_pairs
-    from cosmos_exp.errors import RunError
     from cosmos_exp.experiment.generate_adapters import find_adapters, generate_adapters
 
     config, out = compose_config(args.overrides), writable_folder(args.out)
     files = find_adapters(args.adapter)
     problems: list[str] = []
+    if not Path(args.prompts).is_dir():
+        raise UserError(f"--prompts {args.prompts}: no such folder. {PAIRS}")
     pairs = read_test_pairs(Path(args.prompts), problems)
+    if not pairs:
+        raise UserError("\n".join([*problems, f"--prompts {args.prompts}: {PAIRS}"]))
     if problems:
         raise RunError("\n".join(problems))
     for done in generate_adapters(config, files, pairs, out, args.alpha):

@@ -19,7 +19,7 @@ from cosmos_exp.data.readers.registry import read_episodes
 from cosmos_exp.data.scenes import recording_of, scenes
 from cosmos_exp.data.survey import mixed_notes
 from cosmos_exp.data.video import VideoInfo
-from cosmos_exp.errors import RunError
+from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.rng import generator
 
 SELECTION = "selection"  # folder inside the test pairs
@@ -104,7 +104,8 @@ def load_dataset(config: Config, progress: Progress | None = None) -> Dataset:
     """The run's data, rendered or downloaded if needed, inspected and split.
 
     Raises:
-        RunError: bad files (unless data.skip_bad=true), or nothing left to train on.
+        RunError: bad files (unless data.skip_bad=true).
+        UserError: nothing is left to train on.
     """
     folder, tests = ensure_data(config)
     found = inspect_data(config.data, folder, tests, progress)
@@ -198,7 +199,7 @@ def _split(config: Config, clips: list[CheckedClip], counts: HoldOut) -> tuple[l
     The clips of one recording (data.recordings) stay together, so a part may have more clips than asked for.
 
     Raises:
-        RunError: the recordings are too few.
+        UserError: the recordings are too few.
     """
     by_recording: dict[str, list[int]] = {}
     for i, clip in enumerate(clips):
@@ -212,7 +213,7 @@ def _split(config: Config, clips: list[CheckedClip], counts: HoldOut) -> tuple[l
             part += order.pop(0)
         parts.append(part)
     if not order:
-        raise RunError(
+        raise UserError(
             f"data.recordings={config.data.recordings}: {len(recordings)} recordings, all of them held out; nothing is left to "
             "train on. Correct the pattern, or lower data.validation_videos, data.test_videos or data.selection_pairs."
         )

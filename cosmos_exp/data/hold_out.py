@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cosmos_exp.config.schema import Data
-from cosmos_exp.errors import RunError
+from cosmos_exp.errors import UserError
 
 TENTH = 10
 
@@ -36,7 +36,7 @@ def hold_out(data: Data, videos: int, has_pairs: bool, folder: Path | str) -> Ho
         folder: of the videos, for messages.
 
     Raises:
-        RunError: nothing is left to train on.
+        UserError: nothing is left to train on.
     """
     tenth, selection = max(1, videos // TENTH), 0 if has_pairs else data.selection_pairs
     test = data.test_videos if data.test_videos is not None else 0 if has_pairs else tenth
@@ -45,7 +45,7 @@ def hold_out(data: Data, videos: int, has_pairs: bool, folder: Path | str) -> Ho
         validation = tenth if videos - test - selection > 1 else 0
     held = validation + test + selection
     if held >= videos:
-        raise RunError(
+        raise UserError(
             f"{folder}: {videos} good videos, {held} of them held out; nothing is left to train on. Add videos, or lower "
             "data.validation_videos, data.test_videos or data.selection_pairs."
         )

@@ -46,8 +46,8 @@ def plan_data(config: Config) -> DataPlan:
     """Count what a run would use. Renders and downloads nothing.
 
     Raises:
-        RunError: the data has problems, nothing is left to train on, or the run would score nothing.
-        UserError: no data is set.
+        RunError: the data has problems, or the run would score nothing.
+        UserError: no data is set, or nothing is left to train on.
     """
     data = config.data
     if data.path:

@@ -11,7 +11,7 @@ from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.layers import adapted_layers, layer_ranks, layer_scale, transformer_config, update_scale
 from cosmos_exp.config.schema import Config
 from cosmos_exp.config.tiling import describe_tiles
-from cosmos_exp.errors import RunError
+from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.cost import Counts, Rows, cost_rows, count_parameters
 from cosmos_exp.experiment.data_plan import plan_data
 from cosmos_exp.experiment.preflight import Finding, findings
@@ -93,7 +93,7 @@ def _training_rows(config: Config) -> Rows:
     if config.adapter.kind == "none":
         return first
     if videos < 1:
-        raise RunError("data: no video is left to train on. Lower data.validation_videos or data.test_videos.")
+        raise UserError("data: no video is left to train on. Lower data.validation_videos or data.test_videos.")
     training = config.training
     order = sample_order(videos, training, config.seed)
     lrs = all_lrs(order, training)

@@ -388,9 +388,33 @@ FILES = (
     Case(
         "terminal escapes in a caption",
         broken("folder", write("metas/a.txt", "pick\x1b[2J\x1b]0;x\x07\nit")),
-        0,
-        (" fps: pick\\x1b[2J\\x1b]0;x\\x07\\nit",),
+        1,
+        ("a.txt: the caption holds the control character \\x1b (at 4)", "as plain text"),
         ("\x1b",),
+    ),
+    Case(
+        "NUL in a table of captions",
+        broken("gr1", write("metadata.csv", "f,p\na.mp4,x\0y\nb.mp4,z\n")),
+        1,
+        ("metadata.csv, line 2: the caption holds the control character \\x00",),
+    ),
+    Case(
+        "a caption of a whole book",
+        broken("folder", write("metas/a.txt", "word " * 4001)),
+        1,
+        ("a.txt: the caption has 20,004 characters, at most 20,000",),
+    ),
+    Case(
+        "a task of a whole book",
+        broken("v2", episode(tasks=["word " * 4001])),
+        1,
+        ("line 2: tasks", "characters, at most 20,000"),
+    ),
+    Case(
+        "an open quote in captions.csv",
+        broken("folder", write("captions.csv", 'file,caption\na.mp4,one\nb.mp4,"two\nc.mp4,three\n')),
+        2,
+        ("captions.csv, line 3: not a CSV table", "Close a quote"),
     ),
     Case(
         "byte order mark", broken("folder", write("metas/a.txt", b"\xef\xbb\xbfpick")), 0, (" fps: pick",), ("\ufeff",)

@@ -113,6 +113,18 @@ LATER = (
         ),
     ),
     Case(
+        "nothing left to train on",
+        override("data.validation_videos=1000", "dry_run=true"),
+        2,
+        ("nothing is left to train on", "lower data.validation_videos"),
+    ),
+    Case(
+        "generate without pairs",
+        lambda at: ["generate", "--adapter", "base", "--prompts", str(at), "--out", str(at / "run")],
+        2,
+        ("has no test pairs", "--prompts", "NAME.txt (the prompt)"),
+    ),
+    Case(
         "a pair without views",
         override("sampson.layout=1x2", "sampson.pairs=left:right", "judge=rules", "judge.rubrics=[physics,physics]"),
         2,

@@ -7,7 +7,15 @@ from pathlib import Path
 
 from cosmos_exp.config.schema import Data
 from cosmos_exp.data.readers.caption_tables import default_prompt, read_table
-from cosmos_exp.data.readers.records import VIDEO_SUFFIXES, Clip, Episodes, list_videos, read_caption, whole_text
+from cosmos_exp.data.readers.records import (
+    VIDEO_SUFFIXES,
+    Clip,
+    Episodes,
+    list_videos,
+    read_caption,
+    read_text_of,
+    whole_text,
+)
 
 TABLE = "captions.csv"
 _OTHER_WAYS = f"a line FILE,CAPTION in {TABLE}, or data.prompt=TEXT for all videos (file_name: the file's own name)"
@@ -59,7 +67,7 @@ def _videos_folder(folder: Path) -> Path:
 
 def _json_caption(path: Path, data: Data, problems: list[str]) -> str | None:
     """The caption that data.caption_model and data.caption_length choose from {model: {length: caption}}."""
-    text = read_caption(path, problems)
+    text = read_text_of(path, problems)
     if text is None:
         return None
     try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 import string
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from cosmos_exp.data.readers.records import caption_fault
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
 
@@ -109,8 +109,8 @@ def _episode_problems(row: object) -> Iterator[str]:
     if not isinstance(tasks, list) or not all(isinstance(t, str) for t in tasks):
         example = f", e.g. [{_short(tasks)}]" if isinstance(tasks, str) and "tasks" in row else ""
         yield f"tasks is {_short(tasks)}, expected a list of texts{example}"
-    elif any(re.search("[\ud800-\udfff]", t) for t in tasks):  # JSON can hold them; no tokenizer takes them
-        yield f"tasks is {_short(tasks)}, which holds half a character"
+    elif faults := [fault for t in tasks if (fault := caption_fault(t))]:
+        yield f"tasks is {_short(tasks)}: {faults[0]}"
     if row.get("length") is not None and not is_count(row["length"], 1):
         yield f"length is {_short(row['length'])}, expected a whole number of frames above 0"
     yield from _place_problems(row)

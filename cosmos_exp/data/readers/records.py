@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from cosmos_exp.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+LONGEST_CAPTION = 20_000  # characters; a longer text is a whole file that landed in a caption
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # all but tab and the ends of lines
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,30 @@ class Episodes:
     notes: list[str] = field(default_factory=list)
 
 
+def caption_fault(text: str) -> str | None:
+    r"""What is wrong with a caption, and the fix; None: nothing.
+
+    JSON can hold a half of a surrogate pair (`\ud83d`), which no tokenizer takes.
+    """
+    if len(text) > LONGEST_CAPTION:
+        return f"the caption has {len(text):,} characters, at most {LONGEST_CAPTION:,}; shorten it"
+    if found := _CONTROL.search(text):
+        code, at = ord(found.group()), found.start()
+        return f"the caption holds the control character \\x{code:02x} (at {at}); write it again as plain text"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"the caption holds half a character (at {error.start}); write it again as UTF-8"
+    return None
+
+
 def read_caption(path: Path, problems: list[str]) -> str | None:
+    """`read_text_of` a file that is a caption as a whole, checked by `caption_fault`."""
+    text = read_text_of(path, problems)
+    return None if text is None else whole_text(path, text, problems)
+
+
+def read_text_of(path: Path, problems: list[str]) -> str | None:
     """The text of a caption file without surrounding space. None if it is unusable; the reason goes to `problems`."""
     try:
         text = path.read_text(encoding="utf-8-sig").strip()  # without the byte order mark of Windows editors
@@ -86,13 +112,11 @@ def read_caption(path: Path, problems: list[str]) -> str | None:
 
 
 def whole_text(path: Path, text: str, problems: list[str]) -> str | None:
-    r"""The text. None if it is none: JSON can hold a half of a surrogate pair (`\ud83d`), which no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        problems.append(f"{path}: the caption holds half a character (at {error.start}); write it again as UTF-8")
-        return None
-    return text
+    """The text; None if it has a `caption_fault`, which goes to `problems`."""
+    fault = caption_fault(text)
+    if fault:
+        problems.append(f"{path}: {fault}")
+    return None if fault else text
 
 
 def list_videos(folder: Path, problems: list[str]) -> list[Path]:
