@@ -3,6 +3,7 @@
 import csv
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from cosmos_exp.report.margins import margins_of
 from cosmos_exp.report.results import Results
 from cosmos_exp.report.spectrum import effective_rank, update_spectra
 from cosmos_exp.report.tables import RunRow, notes
-from cosmos_exp.report.variants import Run, Variant, group_runs
+from cosmos_exp.report.variants import Run, Variant, find_runs, group_runs
 from cosmos_exp.report.writing import write_report
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.comparisons import Difference
@@ -251,3 +252,12 @@ def test_a_real_runs_report_with_its_spectrum(tmp_path, cli):
     )
     assert effective_rank(np.ones(5)) == pytest.approx(5)
     assert effective_rank(np.array([1.0, 0, 0])) == pytest.approx(1)
+
+
+def test_a_folder_may_be_given_by_a_relative_path(tmp_path, monkeypatch):
+    run = tmp_path / "sweep" / "lora-r8"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("name: x\n")
+    (run / "status.json").write_text('{"state": "done"}')
+    monkeypatch.chdir(tmp_path)
+    assert [r.path for r in find_runs(Path("sweep"))] == [run]

@@ -235,6 +235,7 @@ def _is_set_aside(run: Path, top: Path) -> bool:
     Args:
         top: the folder that is reported; a record above it does not count, so that tuning runs can be looked at.
     """
+    run, top = run.absolute(), top.absolute()
     inside = run.relative_to(top)
     records = [(top / parent, read_sweep(top / parent)) for parent in inside.parents]
     return any(
