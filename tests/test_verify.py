@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from cosmos_exp.files import append_json_line, file_sha256, json_sha256, write_j
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.report.frozen_claims import arm_hash, record_hash
 from cosmos_exp.report.numbers import mismatches
+from cosmos_exp.report.variants import find_runs
 from cosmos_exp.report.verify import verify
 from cosmos_exp.report.writing import report_content
 from cosmos_exp.run_folder import ADAPTER_NAME, RunFolder
@@ -61,6 +63,11 @@ def test_an_intact_sweep_passes_also_under_another_name(sweep, cli, capsys):
     assert "FAILED" not in out
     assert "ok      claims      2 claims, frozen" in out
     assert "24 videos" in out
+
+
+def test_a_relative_folder_is_read_too(original, monkeypatch):
+    monkeypatch.chdir(original.parent)
+    assert [r.path for r in find_runs(Path(original.name))] == [r.path for r in find_runs(original)]
 
 
 def test_an_edited_score_is_found(sweep, cli, capsys):
