@@ -194,6 +194,25 @@ def test_numbers_are_compared_to_nine_digits():
     assert list(mismatches([1], [1, 2])) == [": [1] in the file, [1, 2] recomputed"]
 
 
+def test_margins_that_are_not_the_frozen_ones_are_found(sweep):
+    for run in ("base", "lora-r8", "lora-r8-seed1"):
+        set_config(sweep / run, "margins", instruction=1.5)
+    write_texts(sweep)
+    assert findings(sweep)["runs"][0] == ("base/config.yaml: the margin of instruction is 1.5, but 0.25 was frozen")
+    record = json.loads((sweep / "report.json").read_text())
+    write_json(sweep / "report.json", record | {"margins": ["physics=2"]})
+    assert "report.json: the margin physics=2 is not the frozen one (0.25)" in findings(sweep)["runs"]
+
+
+def test_an_edited_interval_is_found(sweep):
+    record = json.loads((sweep / "base" / "metrics.json").read_text())
+    record["measures"]["physics"] |= {"ci_low": 0, "ci_high": 0, "n": 0}
+    write_json(sweep / "base" / "metrics.json", record)
+    assert [f.split(": ")[1] for f in findings(sweep)["metrics"]] == [
+        f"measures.physics.{k}" for k in ("ci_high", "ci_low", "n")
+    ]
+
+
 def test_edited_means_and_losses_are_found(sweep):
     edit(sweep / "base" / "metrics.json", '"train_loss": 0.505', '"train_loss": 0.405')
     edit(sweep / "base" / "metrics.json", '"videos": 8', '"videos": 80')

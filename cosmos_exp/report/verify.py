@@ -18,6 +18,7 @@ from cosmos_exp.report.frozen_claims import CLAIMS_FILE, FrozenClaims, arm_hash,
 from cosmos_exp.report.numbers import mismatches
 from cosmos_exp.report.variants import Run, find_runs, group_runs, read_sweep, readable_runs
 from cosmos_exp.report.verify_files import checks_of_files
+from cosmos_exp.report.verify_frozen import margins_as_frozen
 from cosmos_exp.report.verify_tuning import check_tuning
 from cosmos_exp.report.writing import Content, report_content
 from cosmos_exp.run_folder import RunFolder
@@ -86,6 +87,7 @@ def _runs(folder: Path, out: Path, runs: Mapping[str, Run], record: FrozenClaims
     findings += [f"{arm}: its runs have not been planned yet (the tuning is unfinished)" for arm in empty]
     if record:
         findings += _planned(folder, runs, record)
+        findings += margins_as_frozen(runs, _read_report(out).get("margins") or [], record)
     return Check("runs", f"{len(runs)} runs", findings)
 
 

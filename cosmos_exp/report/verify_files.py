@@ -22,7 +22,8 @@ from cosmos_exp.text import HIDDEN, one_line
 
 NOT_HASHED = "not hashed (made before these hashes were recorded)"
 NO_HASHES = "cannot be verified: made before hashes were recorded"
-_RECORD_KEYS = ("mean", "videos", "missing")  # of metrics.json; older versions had other intervals and counted prompts
+_RECORD_KEYS = ("mean", "videos", "missing")  # of metrics.json
+_INTERVAL_KEYS = ("ci_low", "ci_high", "n")  # very old records lack them
 Runs = Mapping[str, Run]  # by the path inside the reported folder
 
 
@@ -164,15 +165,26 @@ def _metrics(runs: Runs) -> Check:
         for kind, recorded in run.metrics.get("references", {}).items():
             sets.append((f"references.{kind}", read_scores(run.folder.reference_scores(kind)), recorded))
         for where, rows, recorded in sets:
-            found = {m: _kept(s) for m, s in summarize(rows, run.scenes, LIMITS).items()}
-            old = {m: _kept(s) for m, s in recorded.items()}
-            findings += [f"{label}/metrics.json: {m}" for m in mismatches(old, found, where)]
+            findings += [f"{label}/metrics.json: {m}" for m in _summary_mismatches(run, rows, recorded, where)]
         findings += _losses(label, run)
     return Check("metrics", f"metrics.json of {len(runs)} runs", findings)
 
 
-def _kept(summary: MeasureSummary) -> JsonObject:
-    return {k: summary.get(k) for k in _RECORD_KEYS}
+def _summary_mismatches(run: Run, rows: list[ScoreRow], recorded: JsonObject, where: str) -> list[str]:
+    """What differs from the scores. Older versions did not cut intervals at the ends of the scale, which is right, too."""
+    old = {m: _kept(s, s) for m, s in recorded.items()}
+    found: list[str] = []
+    for limits in (None, LIMITS):
+        now = {m: _kept(s, recorded.get(m, s)) for m, s in summarize(rows, run.scenes, limits).items()}
+        found = list(mismatches(old, now, where))
+        if not found:
+            break
+    return found
+
+
+def _kept(summary: MeasureSummary, recorded: MeasureSummary) -> JsonObject:
+    """What is compared of a summary: means and counts, and of the interval what was recorded."""
+    return {k: summary.get(k) for k in (*_RECORD_KEYS, *(k for k in _INTERVAL_KEYS if k in recorded))}
 
 
 def _losses(label: str, run: Run) -> Iterator[str]:

@@ -57,3 +57,20 @@ def tuning_complete(record: JsonObject, arms: Sequence[JsonObject], runs: Runs) 
             used = sorted(runs[n].seed for n in point["runs"] if n in runs)
             if len(point["runs"]) != len(record["seeds"]) or len(set(used)) != len(used):
                 yield f"sweep.json: {arm_name} at {point['values']}: not one run per tuning seed"
+
+
+def margins_as_frozen(runs: Runs, reported: Sequence[str], frozen: FrozenClaims) -> Iterator[str]:
+    """Margins of the runs or of the report that are not those in claims.json.
+
+    Args:
+        reported: The margins that the report was written with, MEASURE=NUMBER.
+    """
+    planned = frozen.content["margins"]
+    for label, run in runs.items():
+        for measure, margin in (run.config.get("margins") or {}).items():
+            if measure in planned and margin != planned[measure]:
+                yield f"{label}/config.yaml: the margin of {measure} is {margin}, but {planned[measure]} was frozen"
+    for word in reported:
+        measure, _, margin = word.partition("=")
+        if float(margin) != planned.get(measure):
+            yield f"report.json: the margin {word} is not the frozen one ({planned.get(measure)})"
