@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import re
 import resource
 
 import numpy as np
@@ -57,6 +58,15 @@ def test_a_report_lists_a_run_without_its_configuration(tmp_path, cli, capsys):
     (tmp_path / "bad" / "config.yaml").unlink()
     assert cli("report", tmp_path) == 1
     assert "bad: not reported: config.yaml is missing" in capsys.readouterr().err
+
+
+def test_a_measure_without_a_value_is_called_undefined(tmp_path, cli, capsys):
+    run_folder(tmp_path, rows=[{"value": None, "detail": {"reason": "too few matches"}}])
+    assert cli("report", tmp_path) == 0
+    pages = [(tmp_path / name).read_text() for name in ("page.html", "report.md")]
+    assert re.search(r"base undefined \(.*too few matches", pages[0])
+    for page in pages:
+        assert not re.search(r"\bbase -\.", page)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,12 @@ def summary_text(summary: MeasureSummary | None) -> str:
     return "-" if summary is None else interval(summary["mean"], summary["ci_low"], summary["ci_high"])
 
 
+def undefined_text(summary: MeasureSummary) -> str:
+    """`undefined (REASON)` of a summary without a mean."""
+    reason = summary.get("reason")
+    return f"undefined ({reason})" if reason else "undefined"
+
+
 def minute(time: str) -> str:
     """A recorded time as text: 2026-11-24 14:03 UTC."""
     return f"{time[:10]} {time[11:16]} UTC"

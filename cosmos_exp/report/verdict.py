@@ -12,7 +12,7 @@ from cosmos_exp.config.measures import measure_info, split_main
 from cosmos_exp.report.claims import ClaimsReport, verdict_text
 from cosmos_exp.report.colors import FIRST, asked_first, jump
 from cosmos_exp.report.conclusions import disagreement, named, sample_size, untuned_note
-from cosmos_exp.report.formatting import interval, number, summary_text
+from cosmos_exp.report.formatting import interval, number, summary_text, undefined_text
 from cosmos_exp.report.results import Results
 from cosmos_exp.report.variants import Variant, scenes_of
 from cosmos_exp.statistics.claims import CONFIRMED, REFUTED, UNTESTABLE, ClaimResult
@@ -178,8 +178,11 @@ def _warned(results: Results, measure: str) -> list[Part]:
 
 def _summary(results: Results, measure: str) -> Sentence:
     """The means of a measure where nothing is compared."""
-    means = [f"{v.name} {summary_text(results.table[v.name][measure])}" for v in results.variants if v.done]
-    return Sentence(measure, [Part(", ".join(means) + ".")])
+    own = [(v.name, results.table[v.name][measure]) for v in results.variants if v.done]
+    means = [
+        f"{name} {summary_text(s) if s['mean'] is not None else undefined_text(s)}" for name, s in own if s["videos"]
+    ]
+    return Sentence(measure, [Part((", ".join(means) or "no scores") + ".")])
 
 
 # --- claims ---
