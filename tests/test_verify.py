@@ -204,6 +204,15 @@ def test_margins_that_are_not_the_frozen_ones_are_found(sweep):
     assert "report.json: the margin physics=2 is not the frozen one (0.25)" in findings(sweep)["runs"]
 
 
+def test_training_on_test_samples_and_another_base_are_found(sweep):
+    RunFolder(sweep / "lora-r8").update_manifest(data={"train": ["x", "p1"]}, model={"fingerprints": {"vae": "a"}})
+    RunFolder(sweep / "lora-r8-seed1").update_manifest(model={"fingerprints": {"vae": "b"}})
+    assert findings(sweep)["runs"] == [
+        "lora-r8/manifest.json: 1 samples, e.g. p1, are of the training and of the test",
+        "lora-r8-seed1/manifest.json: other weights of the base (vae) than in lora-r8/manifest.json",
+    ]
+
+
 def test_an_edited_interval_is_found(sweep):
     record = json.loads((sweep / "base" / "metrics.json").read_text())
     record["measures"]["physics"] |= {"ci_low": 0, "ci_high": 0, "n": 0}

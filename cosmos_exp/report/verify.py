@@ -18,7 +18,7 @@ from cosmos_exp.report.frozen_claims import CLAIMS_FILE, FrozenClaims, arm_hash,
 from cosmos_exp.report.numbers import mismatches
 from cosmos_exp.report.variants import Run, find_runs, group_runs, read_sweep, readable_runs
 from cosmos_exp.report.verify_files import checks_of_files
-from cosmos_exp.report.verify_frozen import margins_as_frozen
+from cosmos_exp.report.verify_frozen import margins_as_frozen, one_base, samples_apart
 from cosmos_exp.report.verify_tuning import check_tuning
 from cosmos_exp.report.writing import Content, report_content
 from cosmos_exp.run_folder import RunFolder
@@ -85,6 +85,8 @@ def _runs(folder: Path, out: Path, runs: Mapping[str, Run], record: FrozenClaims
     listed += [r["folder"] for v in reported.values() for r in v["runs"]]
     findings += [f"{name}: missing" for name in dict.fromkeys(listed) if name not in runs]
     findings += [f"{arm}: its runs have not been planned yet (the tuning is unfinished)" for arm in empty]
+    findings += samples_apart(runs)
+    findings += one_base(runs) if record or read_sweep(folder) else []
     if record:
         findings += _planned(folder, runs, record)
         findings += margins_as_frozen(runs, _read_report(out).get("margins") or [], record)

@@ -74,3 +74,21 @@ def margins_as_frozen(runs: Runs, reported: Sequence[str], frozen: FrozenClaims)
         measure, _, margin = word.partition("=")
         if float(margin) != planned.get(measure):
             yield f"report.json: the margin {word} is not the frozen one ({planned.get(measure)})"
+
+
+def samples_apart(runs: Runs) -> Iterator[str]:
+    """Runs that were tested on samples that they were trained on."""
+    for label, run in runs.items():
+        data = run.manifest.get("data", {})
+        if both := sorted(set(data.get("train") or []) & set(data.get("test") or [])):
+            yield f"{label}/manifest.json: {len(both)} samples, e.g. {both[0]}, are of the training and of the test"
+
+
+def one_base(runs: Runs) -> Iterator[str]:
+    """Runs of a sweep whose base weights have another fingerprint than those of the first."""
+    first: dict[str, tuple[object, str]] = {}  # fingerprint of a component, and the run that says so first
+    for label, run in runs.items():
+        for part, digest in run.manifest.get("model", {}).get("fingerprints", {}).items():
+            known, other = first.setdefault(part, (digest, label))
+            if known != digest:
+                yield f"{label}/manifest.json: other weights of the base ({part}) than in {other}/manifest.json"
