@@ -222,6 +222,11 @@ def test_the_sentence_of_each_kind_of_comparison(tmp_path):
     unknown = sentence(p=0.5, p_holm=0.5)
     assert unknown.startswith(f"tse (px): {b} compared with {a}: inconclusive: +0.1 [0, 0.2], p = 0.5 (Holm).")
     assert "80 % power for a true difference of 0.05 needs " in unknown
+    assert " needs about 23 scenes (here: 2 scenes" in sentence(
+        p=0.5, p_holm=0.5, margin=50.0
+    )  # as equivalence asks for
+    assert "power" not in sentence(p=0.5, p_holm=0.5, margin=50.0, n=23)
+    assert "power" not in sentence(p=0.5, p_holm=0.5, margin=None)
 
 
 def test_the_table_of_measures():

@@ -146,8 +146,10 @@ def disagreement(d: Difference, family: int) -> str:
 
 
 def _sample_size(d: Difference, a: Variant, b: Variant, scenes: dict[str, str]) -> str:
-    """How many scenes, or training runs, an inconclusive comparison needs."""
+    """How many scenes, or training runs, an inconclusive comparison needs; empty without a margin, or if it has as many."""
     need = sample_size(d, a, b, scenes)
+    if not d.margin or (need.scenes and need.scenes <= d.n):
+        return ""
     each = f" with {max(d.runs)} training runs per adapter" if d.recipe else ""
     here = f"{d.n} scenes" if d.n == d.prompts else f"{d.n} scenes with {d.prompts} prompts"
     power = f" 80 % power for a true difference of {number(need.effect)} needs"
@@ -167,10 +169,11 @@ class Need:
 
 
 def sample_size(d: Difference, a: Variant, b: Variant, scenes: dict[str, str]) -> Need:
-    """What a comparison needs to show its margin, or without one the difference that was found."""
+    """What a comparison needs to show a difference of its margin, with the scenes that equivalence asks for; without one nothing."""
     cells = paired_cells(values_of(a, d.measure), values_of(b, d.measure), scenes)
     design = measured_design(cells, contrast(cells, d.recipe))
-    effect = d.margin or abs(d.mean or 0.0)
+    effect = d.margin or 0.0
     need = scenes_needed(design, effect, max(d.runs))
+    need = max(need, MIN_SCENES) if need else None
     more = runs_needed(design, effect, d.n) if d.recipe and not need else None
     return Need(effect, need, more if more and more <= MOST_RUNS else None)
