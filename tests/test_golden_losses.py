@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import SMALL
+from conftest import SMALL, settled
 
 GOLDEN = Path(__file__).parent / "golden"
 KINDS = ("lora", "dora")
@@ -47,7 +47,7 @@ TOLERANCE = {"cpu": 1e-5, "cuda": 1e-4}
 
 def words(kind, device):
     """The arguments of `cosmos-exp` that train one adapter."""
-    return ["run", *TRAINING, *DEVICES[device], f"adapter={kind}"]
+    return settled(["run", *TRAINING, *DEVICES[device], f"adapter={kind}"])
 
 
 def curve(run_dir):

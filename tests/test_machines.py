@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from conftest import SMALL, wait_until
+from conftest import SMALL, settled, wait_until
 
 from cosmos_exp.config.schema import Hardware
 from cosmos_exp.errors import UserError
@@ -74,7 +74,7 @@ def test_two_machines_are_one_run(tmp_path):
     """Two commands in different working directories are one run. SIGTERM to one stops both; again, both resume."""
     words = ["run", *SMALL, "sampson.enabled=false", "hardware.num_machines=2", "training.max_steps=12"]
     words += ["training.epochs=20", f"run_dir={tmp_path / 'run'}", "training.checkpoint_every_steps=100"]
-    folder = RunFolder(tmp_path / "run")
+    words, folder = settled(words), RunFolder(tmp_path / "run")
     logs = [tmp_path / f"machine{rank}" / "log.txt" for rank in range(2)]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

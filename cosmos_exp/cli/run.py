@@ -148,6 +148,24 @@ def check_request(words: list[str]) -> list[str]:
         return overrides
     name = hydra_args.config_name or "config"
     dirs = (hydra_args.config_dir,) if hydra_args.config_dir else ()
+    if not hydra_args.multirun:
+        refuse_two_values(overrides)
     several = hydra_args.multirun or name != "config"  # a sweep of the user's may set hydra.mode itself
     compose_config([o for o in overrides if not (several and is_sweep(o))], name, dirs)
     return overrides
+
+
+def refuse_two_values(overrides: list[str]) -> None:
+    """A key or group that one run gets twice, with two values: one of them would count for nothing.
+
+    Raises:
+        UserError: there is one.
+    """
+    first: dict[str, str] = {}
+    for word in overrides:
+        key, sign, value = word.lstrip("+").partition("=")
+        before = first.setdefault(key, value)
+        if sign and before.strip("'\"") != value.strip("'\""):
+            raise UserError(
+                f"{key}={before} {key}={value}: two values for one run. Leave one out, or run both with -m {key}={before},{value}."
+            )

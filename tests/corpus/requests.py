@@ -34,6 +34,8 @@ WORDS = (
     said("--seed=3", "--seed=3: no such flag", "seed=3"),
     said("--nothing", "--nothing: no such flag", "run --help"),
     said("foo", "foo: expected KEY=VALUE or GROUP=CHOICE"),
+    said("seed=1 seed=2", "seed=1 seed=2: two values for one run", "-m seed=1,2"),
+    said("rank=8 rank=16", "two values for one run"),
     said("seed=[1", "cannot parse", "expected KEY=VALUE"),
 )
 FINITE = "must be a finite number"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from conftest import SMALL
+from conftest import SMALL, settled
 
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
@@ -39,7 +39,7 @@ class Scenario:
 
 
 def _run(*more: str) -> Callable[[Path], list[str]]:
-    return lambda at: ["run", *TINY, *more, f"run_dir={at / 'run'}"]
+    return lambda at: settled(["run", *TINY, *more, f"run_dir={at / 'run'}"])
 
 
 def _sweep(at: Path) -> list[str]:
