@@ -398,5 +398,5 @@ def test_clips_of_one_recording_stay_on_one_side_and_are_one_scene():
         golden[i] for i in (3, 0, 1, 2)
     ]
     config.data.recordings = "rec"
-    with pytest.raises(RunError, match="1 recordings, all of them held out"):
+    with pytest.raises(UserError, match="1 recordings, all of them held out"):
         _split(config, clips, counts)
