@@ -12,6 +12,7 @@ from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.paths import conf_dir, sweeps_dir
 from cosmos_exp.config.record import load_config, save_config
+from cosmos_exp.config.unread import unread_keys
 from cosmos_exp.errors import UserError
 
 
@@ -76,6 +77,7 @@ def test_every_sweep_composes(name):
         ("generation.seeds=[1,1]", "twice"),
         ("adapter.bias=true", "adapter.init=kaiming"),
         ("rank=8,16", "add -m"),
+        ("objective=instructon", "did you mean instruction"),
         ("rank: 8", "KEY=VALUE"),
     ],
 )
@@ -86,6 +88,30 @@ def test_a_wrong_request_names_the_key_and_what_it_may_be(override, said):
     assert override.split("=")[0].split(".")[-1] in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 2
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "unread"),
+    [
+        (["adapter=none", "rank=8", "alpha=16"], "rank=8 alpha=16"),
+        (["adapter=none", "adapter.init=kaiming", "training.epochs=2", "training.condition_timestep=0"], "adapter.init=kaiming training.epochs=2"),
+        (["data.prompt=x", "data.camera=wrist", "data.train_clips=8"], "data.prompt=x data.camera=wrist"),
+        (["data=folder", "data.path=x", "data.prompt=x", "data.look=human"], "data.look=human"),
+        (["judge=none", "judge.rubrics=[a.yaml]", "judge.url=http://x/v1"], "judge.rubrics=[a.yaml] judge.url=http://x/v1"),
+        (["judge=rules", "judge.rubrics=[physics]", "judge.timeout=3"], "judge.timeout=3"),
+        (["sampson.enabled=false", "sampson.gap=2"], "sampson.gap=2"),
+        (["generation.split=none", "generation.seeds=[1]", "sampson.gap=2"], "generation.seeds=[1] sampson.gap=2"),
+        (["objective=tse_robust", "seed=3"], "objective=tse_robust"),
+    ],
+)  # fmt: skip
+def test_an_override_that_nothing_reads_is_named(words, unread):
+    found = unread_keys(words, compose_config(words))
+    assert [line.split(": no effect, because ")[0] for line in found] == unread.split()
+
+
+def test_an_override_that_nothing_reads_is_said_on_the_screen(cli, capsys):
+    assert cli("run", "adapter=none", "rank=8", "dry_run=true") == 0
+    assert "note: rank=8: no effect, because adapter=none has no adapter" in capsys.readouterr().err
 
 
 def test_errors_and_help_import_nothing_heavy():

@@ -33,7 +33,7 @@ def test_the_direction_follows_the_measure(objective, better):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["objective=speed"], "nothing to optimise"),
+        (["objective=speed"], "no such loss or measure"),
         (["objective=static_share"], "nothing to optimise"),
         (["objective=instruction"], "judge=rules"),
         (["adapter=none"], "adapter=none trains nothing"),

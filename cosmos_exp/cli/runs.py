@@ -38,6 +38,8 @@ class Runs:
         config = None
         try:
             config = to_config(composed)
+            if not is_multirun():
+                _say_unread(self.overrides, config)
             if config.dry_run:
                 self._plan(config)
                 return None
@@ -114,6 +116,14 @@ class Runs:
             if sweep:
                 print(f"next: cosmos-exp report {shown_path(str(sweep))}")
         return max(self.exit_codes)
+
+
+def _say_unread(overrides: list[str], config: Config) -> None:
+    """Name the overrides that change nothing. Of several runs some may read them, so there nothing is said."""
+    from cosmos_exp.config.unread import unread_keys
+
+    for line in unread_keys(overrides, config):
+        print(f"note: {line}", file=sys.stderr, flush=True)
 
 
 def _print_best(sweep: Path | None) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator
 
 from cosmos_exp.config.layers import pattern_problems, unmatched_targets
 from cosmos_exp.config.limits import limit_problems, size_problems
+from cosmos_exp.config.measures import LOSSES, MEASURES
 from cosmos_exp.config.schema import Adapter, Config, Data, Judge, Training
 from cosmos_exp.config.tiling import tile_size
 from cosmos_exp.errors import UserError
@@ -19,7 +21,7 @@ def check(config: Config) -> None:
         UserError: it names every invalid key and its fix.
     """
     problems = [*limit_problems(config), *_data_problems(config.data), *_training_problems(config)]
-    problems += [*_adapter_problems(config), *_judge_problems(config.judge)]
+    problems += [*_adapter_problems(config), *_judge_problems(config.judge), *_objective_problems(config.objective)]
     if not problems:
         missing = unmatched_targets(config.model, config.adapter.target_modules)
         problems += [f"adapter.target_modules: {m}" for m in missing]
@@ -131,3 +133,11 @@ def _judge_problems(judge: Judge) -> Iterator[str]:
         yield "judge.rubrics=[]: the judge has no question. Set judge.rubrics=[physics,instruction], or judge=none."
     if judge.name == "reason2" and not judge.source:
         yield "judge.source: not set. Give a hub repository or a folder."
+
+
+def _objective_problems(objective: str) -> Iterator[str]:
+    known = [*LOSSES, *MEASURES]
+    if objective not in known:
+        near = difflib.get_close_matches(objective, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
+        yield f"objective={objective}: no such loss or measure; {hint}"

@@ -24,6 +24,7 @@ class Measure:
     main: bool = False
 
 
+LOSSES = ("validation_loss", "train_loss")  # of the training; lower is better
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}  # by Measure.better, in headings
 
 # The order is the order of the columns in tables. A measure that is not listed comes last and is taken as `Measure()`.

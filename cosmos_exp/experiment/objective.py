@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 
-from cosmos_exp.config.measures import MEASURES
+from cosmos_exp.config.measures import LOSSES, MEASURES
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.run_folder import RunFolder
-
-LOSSES = ("validation_loss", "train_loss")
 
 
 def direction(objective: str) -> str:
