@@ -62,16 +62,18 @@ def write_run(folder, arm, seed, scenes=8, shift=0.0):
     losses = [first - 0.01 * s for s in range(1, 19)] + [0.51, 0.5]  # the mean of the last tenth: 0.505
     write_json_lines(run.train_log, [{"step": s, "loss": x} for s, x in enumerate(losses, 1)])
     by_scene = {n: n for n in names}
+    evaluated = {
+        "scores": {"scores.jsonl": file_sha256(run.scores)},
+        "videos": {f"videos/{n}__seed0.mp4": file_sha256(run.video(n, 0)) for n in names},
+        "edited": {},
+        "run": {"config_hash": stage_hash(config_of(arm, seed), "evaluate"), "adapter": None},
+    }
     run.update_manifest(
         config_hash=stage_hash(config_of(arm, seed)),
         data={"test": names, "scenes": by_scene, "scenes_sha256": json_sha256(by_scene)},
         trained={"files": {"train_log.jsonl": file_sha256(run.train_log)}},
         labels={"adapter": arm},
-        evaluated={
-            "scores": {"scores.jsonl": file_sha256(run.scores)},
-            "videos": {f"videos/{n}__seed0.mp4": file_sha256(run.video(n, 0)) for n in names},
-            "edited": {},
-        },
+        evaluated=evaluated | {"sha256": json_sha256(evaluated)},
     )
     run.set_status("done", "record")
 

@@ -19,7 +19,7 @@ from cosmos_exp.report.numbers import mismatches
 from cosmos_exp.report.variants import find_runs
 from cosmos_exp.report.verify import verify
 from cosmos_exp.report.writing import report_content
-from cosmos_exp.run_folder import ADAPTER_NAME, RunFolder
+from cosmos_exp.run_folder import ADAPTER_NAME, RunFolder, evaluated_hash
 from cosmos_exp.statistics.scores import read_scores
 from cosmos_exp.sweep.frozen_claims import freeze_claims
 
@@ -88,6 +88,27 @@ def test_an_edited_score_is_found_also_after_the_report_was_written_again(sweep)
     write_json_lines(sweep / "lora-r8" / "scores.jsonl", rows)
     write_texts(sweep)
     assert set(findings(sweep)) == {"scores", "metrics"}
+
+
+def test_scores_that_were_swapped_between_two_runs_are_found(sweep):
+    names = ("base", "lora-r8")
+    runs = [RunFolder(sweep / name) for name in names]
+    swapped = [run.manifest["evaluated"] for run in reversed(runs)]
+    for name in ("scores.jsonl", "metrics.json", "videos"):
+        (runs[0].path / name).rename(sweep / "aside")
+        (runs[1].path / name).rename(runs[0].path / name)
+        (sweep / "aside").rename(runs[1].path / name)
+    for run, evaluated in zip(runs, swapped, strict=True):
+        run.update_manifest(evaluated=evaluated)
+    write_texts(sweep)
+    another = "manifest.json: evaluated: the scores of a run with another configuration"
+    assert findings(sweep)["scores"] == [f"{name}/{another}" for name in names]
+    for run in runs:
+        own = {"config_hash": stage_hash(load_config(run.config), "evaluate"), "adapter": None}
+        run.update_manifest(evaluated={"run": own})
+    assert [f.rpartition(": ")[2] for f in findings(sweep)["scores"]] == [
+        "changed by hand (its hash does not fit its content)"
+    ] * 2
 
 
 def test_a_replaced_and_a_removed_video_are_found(sweep, cli, capsys):
@@ -285,7 +306,10 @@ def set_config(run, group=None, **keys):
     config = yaml.safe_load((run / "config.yaml").read_text())
     (config[group] if group else config).update(keys)
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    RunFolder(run).update_manifest(config_hash=stage_hash(load_config(run / "config.yaml")))
+    folder = RunFolder(run)
+    own = stage_hash(load_config(folder.config))
+    evaluated = folder.manifest["evaluated"] | {"run": {"config_hash": own, "adapter": None}}
+    folder.update_manifest(config_hash=own, evaluated=evaluated | {"sha256": evaluated_hash(evaluated)})
 
 
 def set_rate(run, rate):
@@ -566,7 +590,7 @@ def evaluation(tmp_path):
 
 def end(run):
     """The end of the stage."""
-    record_scores(run, [run.scores])
+    record_scores(context(run.path), [run.scores])
     run.update_manifest(stages={"evaluate": {"config_hash": stage_hash(config_of("base"), "evaluate")}})
 
 
@@ -585,7 +609,9 @@ def test_a_video_keeps_the_hash_that_it_had_at_its_first_score(evaluation):
 
 def test_videos_that_an_older_version_scored_get_no_hash(evaluation):
     evaluation.score("a", "b")
-    assert evaluation.record() == {"videos": {}, "edited": {}}  # nor the margins before the first score
+    found = evaluation.record()
+    assert found["videos"] == {}
+    assert "margins" not in found  # they are recorded before the first score
 
 
 def test_the_margins_at_the_first_score_and_a_second_scoring_are_recorded(evaluation):

@@ -15,12 +15,13 @@ from cosmos_exp.report.margins import margins_changed
 from cosmos_exp.report.numbers import mismatches
 from cosmos_exp.report.variants import Run
 from cosmos_exp.report.verify_scenes import check_scenes
-from cosmos_exp.run_folder import ADAPTER_NAME, REFERENCES
+from cosmos_exp.run_folder import ADAPTER_NAME, REFERENCES, evaluated_hash
 from cosmos_exp.statistics.intervals import summarize
 from cosmos_exp.statistics.scores import MeasureSummary, ScoreRow, read_scores
 from cosmos_exp.text import HIDDEN, one_line
 
 NOT_HASHED = "not hashed (made before these hashes were recorded)"
+NOT_RECORDED = "not recorded (made before that was recorded)"
 NO_HASHES = "cannot be verified: made before hashes were recorded"
 _RECORD_KEYS = ("mean", "videos", "missing")  # of metrics.json
 _INTERVAL_KEYS = ("ci_low", "ci_high", "n")  # very old records lack them
@@ -114,9 +115,12 @@ def _copies(runs: Runs) -> Check:
 
 def _scores(runs: Runs) -> Check:
     """Each score file has the hash that the evaluation recorded, and each scored video has one."""
-    findings, count = [], 0
+    findings, unbound, count = [], [], 0
     for label, run in runs.items():
         recorded = run.manifest.get("evaluated", {})
+        findings += [f"{label}/manifest.json: {words}" for words in _owner(run)]
+        if recorded and "run" not in recorded:
+            unbound.append(label)
         unknown = sorted(_scored_videos(run) - set(recorded.get("videos", {})))
         if unknown:
             findings.append(f"{label}: {len(unknown)} videos, e.g. {unknown[0]}: {NO_HASHES}")
@@ -134,7 +138,22 @@ def _scores(runs: Runs) -> Check:
         findings += [
             f"{label}/{name}: changed by hand, noticed {when}" for name, when in recorded.get("edited", {}).items()
         ]
-    return Check("scores", f"{count} score files", findings)
+    notes = [f"whose scores those of {len(unbound)} runs are, e.g. {unbound[0]}: {NOT_RECORDED}"] if unbound else []
+    return Check("scores", f"{count} score files", findings, notes)
+
+
+def _owner(run: Run) -> Iterator[str]:
+    """What shows that the hashes of the scores were changed, or belong to another run."""
+    recorded: JsonObject = dict(run.manifest.get("evaluated", {}))
+    if "run" not in recorded:
+        return
+    if recorded.get("sha256") != evaluated_hash(recorded):
+        yield "evaluated: changed by hand (its hash does not fit its content)"
+    own, trained = recorded["run"], run.manifest.get("trained", {}).get("files", {})
+    if own.get("config_hash") != stage_hash(run.settings, "evaluate"):
+        yield "evaluated: the scores of a run with another configuration"
+    if own.get("adapter") != trained.get(ADAPTER_NAME):
+        yield "evaluated: the scores of another adapter"
 
 
 def _videos(runs: Runs) -> Check:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal, NotRequired, Required  # pydantic rea
 from typing_extensions import TypedDict
 
 from cosmos_exp.errors import DamagedError, UserError
-from cosmos_exp.files import JsonObject, read_json, read_json_lines
-from cosmos_exp.text import one_line, plain_json
+from cosmos_exp.files import JsonObject, json_sha256, read_json, read_json_lines
+from cosmos_exp.text import one_line, plain_json, redacted
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -67,10 +67,17 @@ class _DataRecord(TypedDict, total=False):
     scenes: dict[str, str] | None
 
 
+class _Owner(TypedDict, total=False):
+    config_hash: str
+    adapter: str | None
+
+
 class _Evaluated(TypedDict, total=False):
     videos: dict[str, str]
     scores: dict[str, str]
     edited: dict[str, str]
+    run: _Owner
+    sha256: str
 
 
 class _ModelRecord(TypedDict, total=False):
@@ -248,3 +255,8 @@ def _check(path: Path, content: object, shape: type, rows: bool = False) -> None
         row = f"row {int(where.pop(0)) + 1}: " if rows else ""
         said = "is missing" if first["type"] == "missing" else first["msg"][:1].lower() + first["msg"][1:]
         raise damaged(path, f"{row}{'.'.join(where)}: {one_line(said)}") from error
+
+
+def evaluated_hash(evaluated: JsonObject) -> str:
+    """The hash that `evaluated` of the manifest holds of itself."""
+    return json_sha256(redacted({k: v for k, v in evaluated.items() if k != "sha256"}))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.hashing import stage_hash
-from cosmos_exp.experiment.stages.evaluated import note_edits, record_scores
+from cosmos_exp.experiment.stages.evaluated import note_edits, record_scores, update_evaluated
 from cosmos_exp.files import file_sha256, write_json_lines
 from cosmos_exp.metrics.words.effect import MEASURE as WORD_EFFECT
 from cosmos_exp.run_folder import REFERENCES, RunFolder
@@ -47,17 +47,17 @@ def _drop(context: RunContext, names: set[str]) -> None:
     folder = context.folder
     files = [folder.scores, *(folder.reference_scores(kind) for kind in REFERENCES)]
     note_edits(context, files)
-    folder.update_manifest(evaluated={"scores": {}})
+    update_evaluated(context, scores={})
     for scores in files:
         rows = read_scores(scores)
         kept = [r for r in rows if not _made_from(r, scores, names, folder)]
         if len(kept) < len(rows):
             write_json_lines(scores, kept)
-    record_scores(folder, files)
+    record_scores(context, files)
     for name in names:
         folder.recorded(name).unlink(missing_ok=True)
     recorded = folder.manifest.get("evaluated", {}).get("videos", {})
-    folder.update_manifest(evaluated={"videos": {k: v for k, v in recorded.items() if k not in names}})
+    update_evaluated(context, videos={k: v for k, v in recorded.items() if k not in names})
 
 
 def _made_from(row: ScoreRow, scores: Path, names: Iterable[str], folder: RunFolder) -> bool:

@@ -119,7 +119,7 @@ def _summarise(context: RunContext) -> None:
     summary: JsonObject = {"measures": _sorted_summary(folder.scores, scenes)}
     if context.config.measures.references:
         summary["references"] = {kind: _sorted_summary(folder.reference_scores(kind), scenes) for kind in REFERENCES}
-    record_scores(folder, (folder.scores, *(folder.reference_scores(k) for k in REFERENCES)))
+    record_scores(context, (folder.scores, *(folder.reference_scores(k) for k in REFERENCES)))
     write_json(folder.metrics, folder.read(folder.metrics) | summary)
 
 

@@ -11,7 +11,7 @@ from cosmos_exp.files import file_sha256
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.metrics.words.effect import MEASURE as WORD_EFFECT
 from cosmos_exp.provenance import now
-from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.run_folder import RunFolder, evaluated_hash
 from cosmos_exp.statistics.scores import read_scores
 
 
@@ -48,7 +48,7 @@ def record_videos(context: RunContext, sets: Mapping[Path, Sequence[ScoredVideo]
     again = {p.name: now() for path in sets for p in path.parent.glob(f"{path.stem}-*{path.suffix}")}
     if again:
         found["again"] = again | before.get("again", {})
-    folder.update_manifest(evaluated=found)
+    update_evaluated(context, **found)
     note_edits(context, sets)
 
 
@@ -62,12 +62,25 @@ def note_edits(context: RunContext, score_files: Iterable[Path]) -> None:
         known = before.get("scores", {})
         changed = [n for n in files if n in known and file_sha256(folder.path / n) != known[n]]
         edited |= {name: now() for name in changed}
-    folder.update_manifest(evaluated={"edited": edited})
+    update_evaluated(context, edited=edited)
 
 
-def record_scores(folder: RunFolder, files: Iterable[Path]) -> None:
+def record_scores(context: RunContext, files: Iterable[Path]) -> None:
     """Record the hash of each score file that exists."""
-    folder.update_manifest(evaluated={"scores": {folder.name_of(p): file_sha256(p) for p in files if p.is_file()}})
+    name_of = context.folder.name_of
+    update_evaluated(context, scores={name_of(p): file_sha256(p) for p in files if p.is_file()})
+
+
+def update_evaluated(context: RunContext, **entries: object) -> None:
+    """Merge entries into `evaluated` of the manifest, with whose scores they are and a hash of the whole.
+
+    So scores that were copied from another run with their hashes do not fit.
+    """
+    folder, config = context.folder, context.config
+    adapter = file_sha256(folder.adapter_file) if folder.adapter_file.is_file() else None
+    own = {"run": {"config_hash": stage_hash(config, "evaluate"), "adapter": adapter}}
+    found = folder.manifest.get("evaluated", {}) | entries | own
+    folder.update_manifest(evaluated=found | {"sha256": evaluated_hash(found)})
 
 
 def _files(sets: Mapping[Path, Sequence[ScoredVideo]]) -> list[Path]:
