@@ -137,7 +137,15 @@ SLOW |= {
 }
 
 
+# Tables of bad inputs and fuzzing: hundreds of command lines.
+SLOW |= {f"corpus_{name}" for name in ("adapters", "damage", "data", "requests", "security", "server")}
+SLOW |= {f"fuzz_{name}" for name in ("adapters", "configs", "data", "records")}
+
+
 SLOW_TESTS = {
+    "test_the_script_runs_without_torch_and_within_seconds",
+    "test_every_choice_of_every_group_composes",
+    "test_every_sweep_composes",
     "test_two_machines_are_one_run",
     "test_no_secret_is_written_by_a_run",
     "test_a_sweep_by_arms_freezes_its_tuning_too",
@@ -157,7 +165,7 @@ def pytest_ignore_collect(collection_path, config):
 def pytest_collection_modifyitems(items):
     """Mark the tests of the slow files, and those that use several seconds elsewhere."""
     for item in items:
-        if item.path.stem.removeprefix("test_") in SLOW or item.name in SLOW_TESTS:
+        if item.path.stem.removeprefix("test_") in SLOW or item.name.split("[")[0] in SLOW_TESTS:
             item.add_marker(pytest.mark.slow)
 
 
