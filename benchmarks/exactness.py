@@ -83,8 +83,8 @@ def main() -> int:
     check_inputs(compose_config(words))  # as a run's launching process: writes the model and the data
     with tempfile.TemporaryDirectory() as folder:
         job = (words, folder, args.repeats)
-        codes = run_several("exactness:worker", [job] * PROCESSES, [{"OMP_NUM_THREADS": "1"}] * PROCESSES)
-        if any(codes):
+        ended = run_several("exactness:worker", [job] * PROCESSES, [{"OMP_NUM_THREADS": "1"}] * PROCESSES)
+        if any(ended.codes):
             return 1
         found = json.loads(Path(folder, "seconds.json").read_text())
     seconds = found["seconds"]
