@@ -22,6 +22,7 @@ PURPOSES = (
     "validation",
     "selection",
     "dropout",
+    "chunk",
 )
 
 
@@ -30,7 +31,7 @@ def generator(seed: int, purpose: str, number: int = 0) -> np.random.RandomState
 
     Args:
         purpose: one of `PURPOSES`.
-        number: of the sample, the epoch or the clip that the draw is for.
+        number: of the sample, the epoch, the clip or the chunk that the draw is for.
     """
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence((seed, PURPOSES.index(purpose), number))))
 

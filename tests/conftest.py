@@ -134,6 +134,7 @@ SLOW |= {
     "verify",
     "same_bits",
     "slurm",
+    "chunks",
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from cosmos_exp.config.layers import pattern_problems, unmatched_targets
 from cosmos_exp.config.limits import limit_problems, size_problems
 from cosmos_exp.config.measures import LOSSES, MEASURES
+from cosmos_exp.config.rollout import OVERLAP
 from cosmos_exp.config.schema import Adapter, Config, Data, Judge, Training
 from cosmos_exp.config.tiling import tile_size
 from cosmos_exp.errors import UserError
@@ -77,6 +78,11 @@ def _camera_problems(data: Data) -> Iterator[str]:
 def _training_problems(config: Config) -> Iterator[str]:
     training, schedule = config.training, config.training.schedule
     yield from _conditioning_problems(training, config.data.num_frames)
+    if config.generation.chunks > 1 and config.data.num_frames <= OVERLAP:
+        yield (
+            f"generation.chunks={config.generation.chunks}: a chunk of data.num_frames={config.data.num_frames} has no frame "
+            f"besides its {OVERLAP} conditioning frames. Set data.num_frames to at least {OVERLAP + 4}."
+        )
     if not training.validation.sigmas:
         yield "training.validation.sigmas=[]: give at least one noise level in (0, 1), e.g. [0.5]"
     if any(not 0 < s < 1 for s in training.validation.sigmas):

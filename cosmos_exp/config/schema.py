@@ -288,6 +288,18 @@ class Generation:
     )
     fps: float = key(16.0, "frames per second of the file", ge=0.01, le=1000)
     crf: int = key(12, "H.264 quality, 0 is lossless", ge=0, le=51)
+    chunks: int = key(
+        1,
+        "chunks of data.num_frames per video; each is conditioned on the last 5 frames of the one before",
+        ge=1,
+        added=True,
+    )
+    chunk_prompts: str = key(
+        "same",
+        "same: every chunk has the whole prompt; lines: each chunk has one line of it",
+        choices=("same", "lines"),
+        added=True,
+    )
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,17 +91,38 @@ def has_recording(pair: TestPair) -> bool:
     return isinstance(pair.image, Clip) or pair.recording is not None
 
 
-def recorded_frames(pair: TestPair, held_out: HeldOut, data: Data) -> np.ndarray:
-    """What really happened: uint8 (data.num_frames, height, width, 3), which begins with the conditioning frames.
+def recorded_frames(pair: TestPair, held_out: HeldOut, data: Data, most: int | None = None) -> np.ndarray:
+    """What really happened: uint8 (T, height, width, 3), which begins with the conditioning frames.
 
     The pair must have a recording.
+
+    Args:
+        most: of a rollout's frames as many as were recorded; None: data.num_frames.
     """
+    clip = _recorded_clip(pair, held_out)
+    frames = data.num_frames if most is None else _recorded_length(clip, data, most)
+    return load_window(clip, replace(data, num_frames=frames), 0)
+
+
+def recorded_length(pair: TestPair, held_out: HeldOut, data: Data, most: int) -> int:
+    """How many of a rollout's `most` frames were recorded. The pair must have a recording."""
+    return _recorded_length(_recorded_clip(pair, held_out), data, most)
+
+
+def _recorded_clip(pair: TestPair, held_out: HeldOut) -> CheckedClip:
+    """The clip that begins with the conditioning frames."""
     if isinstance(pair.image, Clip):
-        return load_window(held_out[pair.image.name], data, 0)
+        return held_out[pair.image.name]
     assert pair.recording is not None
     info = probe(pair.recording)
-    clip = Clip(pair.name, pair.recording, pair.prompt)
-    return load_window(CheckedClip(clip, info, 0, info.num_frames, sha256=""), data, 0)
+    return CheckedClip(Clip(pair.name, pair.recording, pair.prompt), info, 0, info.num_frames, sha256="")
+
+
+def _recorded_length(clip: CheckedClip, data: Data, most: int) -> int:
+    """The largest number of frames at data.fps that the clip spans, at most `most`, at least data.num_frames."""
+    have = clip.stop - clip.start
+    longer = range(most, data.num_frames, -1)
+    return next((n for n in longer if frames_needed(replace(data, num_frames=n), clip.info) <= have), data.num_frames)
 
 
 def frozen_frames(conditioning: np.ndarray, num_frames: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from cosmos_exp.config.layers import (
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.training.slots import num_buffers
-from cosmos_exp.world.flops import training_flops
+from cosmos_exp.world.flops import forward_flops, training_flops
 from cosmos_exp.world.memory import memory_estimate, training_memory_gib
 from cosmos_exp.world.sizes import latent_shape, num_tokens
 
@@ -145,6 +145,14 @@ def cost_rows(config: Config, counts: Counts) -> Rows:
         ("memory", memory_row(config, counts)),
         ("work per sample", f"{flops:.3g} floating-point operations, without recomputation"),
     ]
+
+
+def video_flops(config: Config) -> float:
+    """Floating-point operations of the transformer for one generated video: all chunks, steps and guidance."""
+    data, generation = config.data, config.generation
+    shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
+    passes = generation.chunks * generation.num_steps * (2 if generation.guidance_scale > 1 else 1)
+    return passes * forward_flops(transformer_config(config.model), shape, config.model.prompt_tokens)
 
 
 def memory_row(config: Config, counts: Counts) -> str:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cosmos_exp.config.rollout import chunk_prompts, rollout_frames
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.dataset import Inspection, inspect_data, split_pairs
 from cosmos_exp.data.hold_out import HoldOut, hold_out
-from cosmos_exp.data.pair_frames import single_frame
+from cosmos_exp.data.pair_frames import HeldOut, has_recording, recorded_length, single_frame
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.errors import RunError, UserError
 
@@ -84,8 +85,10 @@ def _plan_folder(config: Config, folder: Path) -> DataPlan:
     test, selection = _prompts(config, found, counts, tests)
     check_scored(config, test, selection)
     source = f"{len(found.clips)} in {folder}, {len(found.clips) - counts.train} held out"
-    notes = (*found.notes, counts.note) if counts.note else tuple(found.notes)
-    return DataPlan(counts.train, source, counts.validation, str(test), str(selection), notes)
+    pairs = found.pairs if tests else [TestPair(c.clip.name, c.clip.prompt, c.clip) for c in found.clips]
+    short = rollout_notes(config, pairs, {c.clip.name: c for c in found.clips})
+    notes = [*found.notes, *([counts.note] if counts.note else []), *short]
+    return DataPlan(counts.train, source, counts.validation, str(test), str(selection), tuple(notes))
 
 
 def _prompts(config: Config, found: Inspection, counts: HoldOut, tests: Path | None) -> tuple[int, int]:
@@ -97,15 +100,34 @@ def _prompts(config: Config, found: Inspection, counts: HoldOut, tests: Path | N
 
 
 def check_conditioning(config: Config, pairs: Sequence[TestPair]) -> None:
-    """Check that every test pair has the frames that generation.mode conditions on.
+    """Check that every test pair has the frames that generation.mode conditions on, and a prompt for each chunk.
 
     Raises:
-        UserError: generation.mode=video2world, and a pair is a single image.
+        UserError: generation.mode=video2world, and a pair is a single image; generation.chunk_prompts=lines, and a prompt has
+            another number of lines.
     """
+    for pair in pairs:
+        chunk_prompts(config, pair.prompt, pair.name)
     if config.generation.mode == "video2world":
         for pair in pairs:
             if isinstance(pair.image, Path) and pair.recording is None:
                 raise UserError(single_frame(pair))
+
+
+def rollout_notes(config: Config, pairs: Sequence[TestPair], held_out: HeldOut) -> list[str]:
+    """That recordings end before the rollout, so that real and what is compared with it covers fewer frames."""
+    if config.generation.chunks == 1:
+        return []
+    frames = rollout_frames(config)
+    lengths = [recorded_length(p, held_out, config.data, frames) for p in pairs if has_recording(p)]
+    short = [n for n in lengths if n < frames]
+    if not short:
+        return []
+    several = f"{min(short)} to {max(short)}" if min(short) < max(short) else f"{short[0]}"
+    return [
+        f"{len(short)} of {len(lengths)} recordings are shorter than the {frames} frames of a video ({several} frames): "
+        "real, and what is compared with it, covers only the frames that were recorded"
+    ]
 
 
 def check_scored(config: Config, test: int, selection: int) -> None:

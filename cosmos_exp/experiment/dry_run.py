@@ -9,10 +9,11 @@ from rich.text import Text
 from cosmos_exp.config.adapter_header import layer_type
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.layers import adapted_layers, layer_ranks, layer_scale, transformer_config, update_scale
+from cosmos_exp.config.rollout import OVERLAP, rollout_frames
 from cosmos_exp.config.schema import Config
 from cosmos_exp.config.tiling import describe_tiles
 from cosmos_exp.errors import UserError
-from cosmos_exp.experiment.cost import Counts, Rows, cost_rows, count_parameters
+from cosmos_exp.experiment.cost import Counts, Rows, cost_rows, count_parameters, video_flops
 from cosmos_exp.experiment.data_plan import plan_data
 from cosmos_exp.experiment.preflight import Finding, findings
 from cosmos_exp.text import printable, redact
@@ -133,7 +134,30 @@ def _output_rows(config: Config) -> Rows:
     measures += [judge.source or judge.name] if judge.name != "none" else []
     return [
         ("test videos", f"{generation.mode}, {seeds}, {generation.num_steps} steps, {guidance}"),
+        *_rollout_rows(config),
         ("scores", ", ".join(measures) or "none"),
         ("outputs", config.run_dir or f"outputs/{config.name}/<timestamp>"),
         ("config hash", stage_hash(config)),
     ]
+
+
+def _rollout_rows(config: Config) -> Rows:
+    """Length and cost of a video of several chunks."""
+    data, generation, training = config.data, config.generation, config.training
+    if generation.chunks == 1:
+        return []
+    frames = rollout_frames(config)
+    passes = generation.num_steps * (2 if generation.guidance_scale > 1 else 1)
+    length = (
+        f"{generation.chunks} chunks of {data.num_frames} frames, each later one conditioned on the last {OVERLAP} before it: "
+        f"{frames} frames, {frames / generation.fps:.1f} s at {generation.fps:g} fps"
+    )
+    cost = (
+        f"{generation.chunks} x {passes} forward passes, {video_flops(config):.3g} floating-point operations, "
+        f"{generation.chunks} times those of one chunk; the memory of one chunk"
+    )
+    rows = [("rollout", length), ("cost per video", cost)]
+    if config.adapter.kind != "none" and not training.condition_frames.get(2):
+        never = f"training.condition_frames={training.condition_frames} never shows the adapter two conditioning latent frames"
+        rows.append(("rollout", f"NOTE: {never}, and every chunk after the first has two"))
+    return rows

@@ -13,14 +13,16 @@ from torch import nn
 
 from cosmos_exp.config.adapter_checks import check_adapter
 from cosmos_exp.config.paths import cache_root
+from cosmos_exp.config.rollout import rollout_frames
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.cache import RunCache
 from cosmos_exp.data.readers.records import TestPair
+from cosmos_exp.data.video import probe
 from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.stages.common import dtype_of
 from cosmos_exp.experiment.stages.tasks import tested_pairs, video_tasks
-from cosmos_exp.generation.videos import Generator
+from cosmos_exp.generation.videos import Generator, VideoTask
 from cosmos_exp.run_folder import ADAPTER_FILE
 from cosmos_exp.text import one_line
 from cosmos_exp.world import adapter as adapters
@@ -79,16 +81,21 @@ def generate_adapters(
         one result per adapter, as soon as its videos are complete.
 
     Raises:
-        UserError: an adapter does not fit the model, or the guardrail refuses a prompt.
+        UserError: an adapter does not fit the model, a prompt lacks a line of a chunk, or a video exists with another length.
+        RunError: the guardrail refuses a prompt.
     """
     for known in (f for f in files.values() if f):  # all of them before the first video
         check_adapter(known, config.model, alpha)
+    tasks = {n: video_tasks(config, tested_pairs(config, pairs), {}, partial(_video_path, out / n)) for n in files}
+    every = [task for own in tasks.values() for task in own]
+    _check_existing(config, every)
     model = ensure_model(config.model, cache_root(config))
     device = Processes(config.hardware.device, 1, config.hardware.num_threads).device
     fingerprints = model.fingerprints()
     guardrail = load_guardrail(config.model.guardrail)
     negative = negative_prompt(config.generation.negative_prompt)
-    cache = _encode_prompts(config, model, fingerprints, [*(p.prompt for p in pairs), negative], device)
+    prompts = dict.fromkeys(prompt for task in every for prompt in task.prompts)
+    cache = _encode_prompts(config, model, fingerprints, [*prompts, negative], device)
     transformer, _ = load_transformer(model, dtype_of(config))
     pipe = load_pipeline(model, transformer, load_vae(model, dtype_of(config)), guardrail).to(device)
     generator = Generator(config, pipe, cache.prompt, device)
@@ -97,11 +104,22 @@ def generate_adapters(
         if file:
             _add(transformer, file, alpha, fingerprints["transformer"])
             original = adapters.merge(transformer, keep_original=True) if config.generation.merge_adapter else {}
-        tasks = video_tasks(config, tested_pairs(config, pairs), {}, partial(_video_path, out / name))
-        made = generator.make(tasks, negative)
+        made = generator.make(tasks[name], negative)
         if file:
             adapters.remove(transformer, original)
-        yield AdapterVideos(name, out / name, made, len(tasks) - made)
+        yield AdapterVideos(name, out / name, made, len(tasks[name]) - made)
+
+
+def _check_existing(config: Config, tasks: list[VideoTask]) -> None:
+    """Refuse to keep videos of another length: they were made with other chunks or another data.num_frames."""
+    frames = rollout_frames(config)
+    for path in (t.path for t in tasks if t.path.is_file()):
+        found = probe(path).num_frames
+        if found != frames:
+            raise UserError(
+                f"{path}: exists with {found} frames, and generation.chunks={config.generation.chunks} makes {frames}. "
+                "Give another --out, or delete it."
+            )
 
 
 def _encode_prompts(

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from diffusers import Cosmos2_5_PredictBasePipeline
 
+from cosmos_exp.config.rollout import OVERLAP
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError
 from cosmos_exp.generation.guidance import GuidedForward
+from cosmos_exp.rng import noise
 from cosmos_exp.tracking.progress import with_progress
 from cosmos_exp.world.fast_forward import fast_forward
 from cosmos_exp.world.pixels import to_unit_range
@@ -31,6 +33,7 @@ class VideoTask:
     seed: of the start noise.
     path: the file to write.
     frames: returns the conditioning frames, uint8 (k, H, W, 3); called when the video is generated.
+    prompts: of the chunks; empty: `prompt` for each of generation.chunks.
     """
 
     sample: str
@@ -38,15 +41,23 @@ class VideoTask:
     prompt: str
     path: Path
     frames: Callable[[], np.ndarray]
+    prompts: tuple[str, ...] = ()
 
 
 def num_conditioning_frames(mode: str) -> int:
     """Conditioning pixel frames of generation.mode: one, or the five that two latent frames hold."""
-    return 1 if mode == "image2world" else 5
+    return 1 if mode == "image2world" else OVERLAP
 
 
-def start_noise(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """Start noise (1, C, T, H, W) fp32 on the CPU, from numpy's frozen generator as in the reference."""
+def start_noise(seed: int, shape: tuple[int, ...], chunk: int = 0) -> torch.Tensor:
+    """Start noise (1, C, T, H, W) fp32 on the CPU, from numpy's frozen generators.
+
+    Args:
+        chunk: 0: the reference's draw; the later chunks of a seed have streams of their own, so that no chunk shares its
+            noise with a chunk of another seed.
+    """
+    if chunk:
+        return torch.from_numpy(noise(seed, chunk, (1, *shape), "chunk"))
     return torch.from_numpy(np.random.RandomState(seed).standard_normal((1, *shape)).astype(np.float32))
 
 
@@ -81,7 +92,8 @@ class Generator:
             RunError: the guardrail refuses a prompt.
         """
         missing = [t for t in tasks if not t.path.is_file()]
-        unsafe = [t.prompt for t in missing if not self.pipe.safety_checker.check_text_safety(t.prompt)]
+        prompts = dict.fromkeys(p for t in missing for p in t.prompts or (t.prompt,))
+        unsafe = [p for p in prompts if not self.pipe.safety_checker.check_text_safety(p)]
         if unsafe:
             raise RunError(f"the guardrail refuses the prompt {unsafe[0]!r}; change or remove it")
         generation = self.config.generation
@@ -96,19 +108,37 @@ class Generator:
                 writing.result()
         return len(missing)
 
-    @torch.no_grad()
     def frames(self, task: VideoTask, negative: str | None) -> np.ndarray:
-        """Sample one video: uint8 (T, H, W, 3) RGB."""
+        """Sample one video: uint8 (T, H, W, 3) RGB.
+
+        Each chunk after the first is conditioned on the last frames of the one before, as they were generated. They appear
+        once: what the autoencoder makes of them in the next chunk is dropped.
+        """
+        first, *others = task.prompts or (task.prompt,) * self.config.generation.chunks
+        video = self._sample(task.frames(), first, negative, start_noise(task.seed, self.shape))
+        for number, prompt in enumerate(others, 1):
+            chunk = self._sample(video[-OVERLAP:], prompt, negative, start_noise(task.seed, self.shape, number))
+            video = np.concatenate([video, chunk[OVERLAP:]])
+        return video
+
+    @torch.no_grad()
+    def _sample(self, given: np.ndarray, prompt: str, negative: str | None, latents: torch.Tensor) -> np.ndarray:
+        """Sample one chunk: uint8 (data.num_frames, H, W, 3) RGB.
+
+        Args:
+            given: conditioning frames, uint8 (k, H, W, 3).
+            latents: the start noise.
+        """
         generation, data = self.config.generation, self.config.data
         dtype = self.pipe.transformer.dtype
         timestep = self.config.training.condition_timestep
         negative_embeds = self.prompt(negative)[None].to(self.device, dtype)
         self.guided.negative = negative_embeds if generation.guidance_scale > 1 else None
         result = self.pipe(
-            **self._condition(task.frames()),
-            prompt_embeds=self.prompt(task.prompt)[None].to(self.device, dtype),
+            **_condition(given),
+            prompt_embeds=self.prompt(prompt)[None].to(self.device, dtype),
             negative_prompt_embeds=negative_embeds,
-            latents=start_noise(task.seed, self.shape),
+            latents=latents,
             height=data.height,
             width=data.width,
             num_frames=data.num_frames,
@@ -119,8 +149,9 @@ class Generator:
         ).frames[0]
         return np.clip(np.asarray(result) * 255 + 0.5, 0, 255).astype(np.uint8)
 
-    def _condition(self, frames: np.ndarray) -> dict[str, np.ndarray | torch.Tensor | int]:
-        """The pipeline's arguments for conditioning frames uint8 (k, H, W, 3)."""
-        if self.config.generation.mode == "image2world":
-            return {"image": frames[0]}
-        return {"video": to_unit_range(frames)[None], "num_latent_conditional_frames": 2}
+
+def _condition(frames: np.ndarray) -> dict[str, np.ndarray | torch.Tensor | int]:
+    """The pipeline's arguments for conditioning frames uint8 (k, H, W, 3): one image, or the frames of two latent frames."""
+    if len(frames) == 1:
+        return {"image": frames[0]}
+    return {"video": to_unit_range(frames)[None], "num_latent_conditional_frames": 2}

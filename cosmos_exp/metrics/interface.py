@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
+from cosmos_exp.config.rollout import OVERLAP, Chunk
 from cosmos_exp.config.schema import Config
+from cosmos_exp.data.video import read_video
 
 
 @dataclass(frozen=True)
 class ScoredVideo:
-    """A video to score: its test pair, the seed of its start noise, and the recording that it can be compared with.
+    """A video to score, or a chunk of it: its test pair, the seed of its start noise, and the recording to compare it with.
 
     Attributes:
-        path: the video file.
-        recording: the recorded continuation of the test pair's first frame, with the same size, number of frames and
-            H.264 settings; None: there is none.
+        path: the video file. Read it with `frames`, which gives a chunk's frames alone.
+        recording: the recorded continuation of the test pair's first frame, with the same size and H.264 settings, and with
+            as many frames as the video, or fewer than a video of several chunks; None: there is none.
         conditioning: number of first frames that were given, not generated.
+        chunks: the chunks of the video; empty for a video of one chunk.
+        span: the frames of the file that are this chunk, stop excluded; None: the whole video.
     """
 
     sample: str
@@ -27,6 +33,33 @@ class ScoredVideo:
     path: Path
     recording: Path | None = None
     conditioning: int = 1
+    chunks: tuple[Chunk, ...] = ()
+    span: tuple[int, int] | None = None
+
+    def frames(self) -> np.ndarray:
+        """The frames to score: uint8 (T, H, W, 3) RGB.
+
+        Raises:
+            RunError: the file cannot be read.
+        """
+        return read_video(self.path)[slice(*(self.span or (None,)))]
+
+    def recorded(self) -> np.ndarray | None:
+        """The recording of these frames, as far as it goes: uint8 (T, H, W, 3) RGB; None: there is none.
+
+        Raises:
+            RunError: the file cannot be read.
+        """
+        return None if self.recording is None else read_video(self.recording)[slice(*(self.span or (None,)))]
+
+    def parts(self) -> list[ScoredVideo]:
+        """Each chunk as a video of its own, to be scored alike: over the frames after its conditioning frames.
+
+        Also of the first chunk, which may have one conditioning frame, the last frames count, as many as of the others.
+        """
+        return [
+            replace(self, prompt=c.prompt, conditioning=OVERLAP, chunks=(), span=(c.start, c.stop)) for c in self.chunks
+        ]
 
 
 @dataclass(frozen=True)

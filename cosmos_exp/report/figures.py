@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from cosmos_exp.config.measures import split_main
 from cosmos_exp.report.colors import REFERENCES, adapter_colors, asked_first, jump
 from cosmos_exp.report.drawing import Drawing
+from cosmos_exp.report.drift_figure import drift_curves
 from cosmos_exp.report.figure_style import PAPER, STYLE, band, legend, panels, point, save, title
 from cosmos_exp.report.horizon import Curve, curve_measures, mean_curve
 from cosmos_exp.report.results import NO_SCORES, Results, cost
@@ -51,6 +52,7 @@ def _kinds() -> dict[str, tuple[str, _Draw]]:
         ),
         "cost": ("Quality against what the adapter costs. The base is a band.", cost_against_score),
         "horizon": ("Measures over the frames after the conditioning frames.", horizon_curves),
+        "drift": ("Each measure by chunk of the video, means with 95 % intervals over scenes.", drift_curves),
         "tuning": ("How each adapter's own settings were chosen, with 95 % intervals.", tuning_figure),
         "loss": ("Training loss (running mean) and validation loss, one line per training run.", loss_curves),
         "spectrum": (

@@ -47,6 +47,8 @@ def report_numbers(results: Results, claims: ClaimsReport | None, folder: Path, 
         "differences": [_difference(d) for d in results.differences],
         "notes": results.notes,
     }
+    if results.drifts:
+        content["drift"] = [asdict(d) | {"verdict": d.verdict} for d in results.drifts]
     return {k: _finite(v) for k, v in json.loads(json.dumps(content)).items()}
 
 

@@ -27,6 +27,7 @@ from cosmos_exp.report.claims import ALL_EXPLORATORY, EXPLORATORY, ClaimsReport
 from cosmos_exp.report.colors import REFERENCES, adapter_colors, jump, shown_measures
 from cosmos_exp.report.conclusions import disagreement, explorations
 from cosmos_exp.report.drawing import Drawing
+from cosmos_exp.report.drift import INTRODUCTION, Drift, drift_notes, drift_table, main_drifts
 from cosmos_exp.report.formatting import interval, number, summary_text
 from cosmos_exp.report.page_videos import Number, scenes_with_videos
 from cosmos_exp.report.references import MEANINGS, Reference
@@ -97,6 +98,7 @@ def _results(results: Results, claims: ClaimsReport | None) -> dict[str, object]
         "variants": [_variant(v, results) | {"color": colors[v.name]} for v in results.variants],
         "real_color": REFERENCES["real"],
         "claims": _claims(claims, results) if claims else None,
+        "drift": _drift(results.drifts, {v.name for v in results.variants}) if results.drifts else None,
         "conclusions_title": EXPLORATORY if claims else "All comparisons",
         "conclusions_note": "" if claims or not results.differences else ALL_EXPLORATORY,
         "conclusions": _conclusions(results, claims),
@@ -122,6 +124,15 @@ def _claims(claims: ClaimsReport, results: Results) -> dict[str, object]:
         rows.append({"cells": row, "kind": kinds.get(r.verdict, ""), "link": link, "note": note})
     notes = [claims.introduction.replace("`", ""), *claims.remarks()]
     return {"heading": claims.heading, "warnings": claims.warnings, "head": head, "rows": rows, "notes": notes}
+
+
+def _drift(drifts: Sequence[Drift], variants: set[str]) -> dict[str, object]:
+    """What the template shows of the chunks."""
+    head, rows = drift_table(drifts)
+    kinds = {"better": "good", "worse": "bad"}
+    said = [{"text": d.sentence, "kind": kinds.get(d.verdict, "")} for d in main_drifts(drifts) if d.name in variants]
+    cells = [{"cells": row, "kind": kinds.get(row[-1], "")} for row in rows]
+    return {"note": INTRODUCTION, "said": said, "head": head, "rows": cells, "notes": drift_notes(drifts)}
 
 
 def _conclusions(results: Results, claims: ClaimsReport | None) -> list[dict[str, str | None]]:

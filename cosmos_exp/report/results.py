@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from cosmos_exp.config.measures import ARROWS, LIMITS, measure_info
+from cosmos_exp.report.drift import Drift, drifts_of
 from cosmos_exp.report.references import MARK, Reference, find_references, footnotes, warnings
 from cosmos_exp.report.untuned import also_different
 from cosmos_exp.report.variants import Variant, measures_of, scenes_of
@@ -54,6 +55,13 @@ class Results:
     def references(self) -> list[Reference]:
         """What the recordings and the held first frames score."""
         return find_references(self.variants)
+
+    @cached_property
+    def drifts(self) -> list[Drift]:
+        """Every measure by chunk: of the references, then of the variants. Empty for videos of one chunk."""
+        rows = {r.name: r.rows for r in self.references} | {v.name: v.rows() for v in self.variants}
+        scenes = scenes_of(self.variants)
+        return [d for name, own in rows.items() for d in drifts_of(name, own, self.measures, scenes)]
 
     @cached_property
     def footnotes(self) -> dict[tuple[str, str], str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cosmos_exp.config.measures import measure_info, split_main
 from cosmos_exp.report.claims import ClaimsReport, verdict_text
+from cosmos_exp.report.drift import INTRODUCTION, drift_notes, drift_table, main_drifts
 from cosmos_exp.report.formatting import interval, number, summary_text
 from cosmos_exp.report.references import MARK, MEANINGS, footnote_lines, footnote_marks
 from cosmos_exp.report.results import IF_NONE_FAILS, NO_SCORES, Results, average
@@ -67,6 +68,16 @@ def _measure_table(results: Results, measures: list[str], with_runs: bool) -> st
         rows.append(row)
     first = ["adapter", "runs", "train loss", "validation loss"] if with_runs else ["adapter"]
     return _markdown_table([*first, *(results.heading(m) for m in measures)], rows)
+
+
+def drift_markdown(results: Results) -> str:
+    """The section of the chunks: what the paired comparisons say of the main measures, all numbers, what is undefined."""
+    names = {v.name for v in results.variants}
+    said = [d.sentence for d in main_drifts(results.drifts) if d.name in names]
+    head, rows = drift_table(results.drifts)
+    lines = ["## Drift over the chunks\n", f"{INTRODUCTION}\n", *(f"- {s}" for s in said), ""]
+    lines += [_markdown_table(head, rows, left=2), *(f"- {n}" for n in drift_notes(results.drifts))]
+    return "\n".join(lines) + "\n"
 
 
 def claims_markdown(claims: ClaimsReport) -> str:

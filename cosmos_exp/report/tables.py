@@ -55,14 +55,14 @@ def run_row(run: RunFolder) -> RunRow:
 
 def table_rows(rows: list[RunRow]) -> tuple[list[str], list[list[str]]]:
     """Header and cells, one row per run, with the main measures that at least one run has."""
-    measures, _ = split_main(_measures(rows))
+    measures, _ = split_main(measures_of_rows(rows))
     header = ["adapter", "state", "train loss", "validation loss", *measures, "run"]
     return header, [_cells(row, measures) for row in rows]
 
 
 def table_columns(rows: list[RunRow]) -> tuple[list[str], list[list[str]]]:
     """Header and cells, one column per run and then one per reference, one row per measure that at least one has."""
-    main, others = split_main(_measures(rows))
+    main, others = split_main(measures_of_rows(rows))
     first = first_with_references(rows)
     references = {kind: summaries for kind, summaries in first.references.items() if summaries} if first else {}
     marks = footnote_marks(first.footnotes) if first else {}
@@ -90,7 +90,7 @@ def first_with_references(rows: list[RunRow]) -> RunRow | None:
     return next((r for r in rows if any(r.references.values())), None)
 
 
-def _measures(rows: list[RunRow]) -> list[str]:
+def measures_of_rows(rows: list[RunRow]) -> list[str]:
     """The measures that at least one run has, in the order of the tables."""
     found = {m for r in rows for m in r.measures}
     return [m for m in MEASURES if m in found] + sorted(found - set(MEASURES))

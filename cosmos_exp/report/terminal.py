@@ -10,9 +10,19 @@ from rich.table import Table
 from rich.text import Text
 
 from cosmos_exp.report.claims import ClaimsReport
+from cosmos_exp.report.drift import drift_notes, drift_table, drifts_of, main_drifts
 from cosmos_exp.report.references import footnote_lines
-from cosmos_exp.report.tables import first_with_references, notes, run_row, table_columns, table_rows
+from cosmos_exp.report.tables import (
+    RunRow,
+    first_with_references,
+    measures_of_rows,
+    notes,
+    run_row,
+    table_columns,
+    table_rows,
+)
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.statistics.scores import read_scores
 from cosmos_exp.text import one_line, printable
 
 if TYPE_CHECKING:
@@ -35,7 +45,25 @@ def runs_table(runs: list[RunFolder]) -> Group:
     table = _table(header)
     for row in cells:
         table.add_row(*map(_text, row))
-    return Group(table, *map(_text, below))
+    return Group(table, *map(_text, below), *_drift(runs, rows))
+
+
+def _drift(runs: Sequence[RunFolder], rows: Sequence[RunRow]) -> list[Table | Text]:
+    """The main measures by chunk, of runs with videos of several chunks."""
+    names = [r.adapter for r in rows]
+    drifts = []
+    for run, row in zip(runs, rows, strict=True):
+        name = row.adapter if names.count(row.adapter) == 1 else f"{row.adapter} ({row.name})"
+        scenes = run.manifest.get("data", {}).get("scenes") or {}
+        drifts += drifts_of(name, read_scores(run.scores), measures_of_rows([row]), scenes)
+    if not drifts:
+        return []
+    head, cells = drift_table(main_drifts(drifts))
+    table = _table(head)
+    table.title, table.title_justify = _text("drift over the chunks, main measures"), "left"
+    for line in cells:
+        table.add_row(*map(_text, line))
+    return [table, *map(_text, drift_notes(main_drifts(drifts)))]
 
 
 def _table(head: Sequence[str]) -> Table:

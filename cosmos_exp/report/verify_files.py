@@ -16,6 +16,7 @@ from cosmos_exp.report.numbers import mismatches
 from cosmos_exp.report.variants import Run
 from cosmos_exp.report.verify_scenes import check_scenes
 from cosmos_exp.run_folder import ADAPTER_NAME, REFERENCES, evaluated_hash
+from cosmos_exp.statistics.chunks import chunk_rows, num_chunks
 from cosmos_exp.statistics.intervals import summarize
 from cosmos_exp.statistics.scores import MeasureSummary, ScoreRow, read_scores
 from cosmos_exp.text import HIDDEN, one_line
@@ -183,6 +184,11 @@ def _metrics(runs: Runs) -> Check:
         sets: list[tuple[str, list[ScoreRow], JsonObject]] = [("measures", run.scores, run.metrics.get("measures", {}))]
         for kind, recorded in run.metrics.get("references", {}).items():
             sets.append((f"references.{kind}", read_scores(run.folder.reference_scores(kind)), recorded))
+        if chunks := run.metrics.get("chunks"):
+            for k in range(num_chunks(run.scores)):
+                sets.append(
+                    (f"chunks[{k}]", chunk_rows(run.scores, k), {m: s[k] for m, s in chunks.items() if len(s) > k})
+                )
         for where, rows, recorded in sets:
             findings += [f"{label}/metrics.json: {m}" for m in _summary_mismatches(run, rows, recorded, where)]
         findings += _losses(label, run)

@@ -16,7 +16,7 @@ from cosmos_exp.report.margins import margin_notes, margins_of, parse_margins
 from cosmos_exp.report.numbers import report_numbers
 from cosmos_exp.report.pairs import check_comparable, differences
 from cosmos_exp.report.results import Results
-from cosmos_exp.report.sweep_tables import claims_markdown, differences_markdown, latex, markdown
+from cosmos_exp.report.sweep_tables import claims_markdown, differences_markdown, drift_markdown, latex, markdown
 from cosmos_exp.report.tables import notes, run_row, scores_csv
 from cosmos_exp.report.tuning import tuning_markdown, tuning_notes, tunings
 from cosmos_exp.report.variants import Unreadable, Variant, group_runs, readable_runs
@@ -152,6 +152,8 @@ def _markdown(results: Results, claims: ClaimsReport | None) -> str:
         else:
             parts += ["## Conclusions\n", f"{ALL_EXPLORATORY}\n", _bullets(conclusions(results))]
         parts += ["## All comparisons\n", differences_markdown(results)]
+    if results.drifts:
+        parts.append(drift_markdown(results))
     for tuning in tunings(results.variants):
         parts += ["## Tuning\n", f"{tuning.heading[0].upper()}{tuning.heading[1:]}.\n", tuning_markdown(tuning)]
     return "\n".join([*parts, "## Notes\n", _bullets(results.notes)])

@@ -24,6 +24,12 @@ from cosmos_exp.tabletop.physics import judge_physics
 from cosmos_exp.tabletop.seeing import Seen, probe_video
 from cosmos_exp.tabletop.vocabulary import COLORS, CONTAINERS, HANDS, OBJECTS, other_hand
 
+# Things, containers and resting hands are read from the first frame. benchmarks/rules_on_chunks.py measures what the rules
+# make of true clips that begin later.
+LATER_CHUNKS = (
+    "judge=rules reads the scene from a first frame with both hands at rest, and a later chunk begins in motion"
+)
+
 if TYPE_CHECKING:
     import torch
 
@@ -129,7 +135,7 @@ class RulesJudge:
         seed: int = 0,
     ):
         self._last: tuple[np.ndarray, Seen] | None = None
-        self._file: tuple[Path, np.ndarray] | None = None
+        self._file: tuple[Path, tuple[int, int] | None, np.ndarray] | None = None
 
     @staticmethod
     def check_rubric(rubric: Rubric) -> None:
@@ -148,14 +154,19 @@ class RulesJudge:
         """None: answers are not cached, because judging takes a fraction of a second and the rules are code."""
         return None
 
+    def chunk_fault(self, number: int) -> str | None:
+        """The first chunk begins with a scene at rest, as every video does for which the rules were made."""
+        return None if number == 1 else LATER_CHUNKS
+
     def ask(self, questions: Sequence[Question], temperature: float, seed: int) -> list[Answer]:
         """Judge video files. The answers do not depend on temperature and seed."""
         return [self._ask(q) for q in questions]
 
     def _ask(self, question: Question) -> Answer:
-        if self._file is None or self._file[0] != question.video:
-            self._file = (question.video, read_video(question.video))
-        return self.answer(self._file[1], probe(question.video).fps, question.rubric, question.instruction)
+        asked = question.video, question.span
+        if self._file is None or self._file[:2] != asked:
+            self._file = (*asked, read_video(question.video)[slice(*(question.span or (None,)))])
+        return self.answer(self._file[2], probe(question.video).fps, question.rubric, question.instruction)
 
     def answer(self, frames: np.ndarray, fps: float, rubric: Rubric, instruction: str | None) -> Answer:
         """Judge one video under the rubric `physics` or `instruction`.

@@ -165,6 +165,9 @@ class Tracker:
         for kind, summaries in metrics.get("references", {}).items():
             for measure, summary in summaries.items():
                 run.summary[f"{kind}/{measure}/mean"] = summary["mean"]
+        for measure, chunks in metrics.get("chunks", {}).items():
+            for number, summary in enumerate(chunks, 1):
+                run.summary[f"{measure}/chunk{number}"] = summary["mean"]
         for name, value in metrics.get("training", {}).items():
             run.summary[f"training/{name}"] = value
         for name, stage in manifest.get("stages", {}).items():

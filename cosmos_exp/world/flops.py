@@ -1,4 +1,4 @@
-"""Floating-point operations of a training sample, and the peak rates of GPUs. No torch."""
+"""Floating-point operations of a training sample and of a generated video, and the peak rates of GPUs. No torch."""
 
 from __future__ import annotations
 
@@ -38,19 +38,33 @@ def training_flops(
         layers: adapted layers, name -> (in, out).
         rank: of all layers, or of each (`config.layers.layer_ranks`).
     """
-    tokens, hidden = num_tokens(shape), keys["num_attention_heads"] * keys["attention_head_dim"]
+    tokens = num_tokens(shape)
+    linear, attention = _forward(keys, tokens, text_tokens)
+    adapter = sum(
+        6 * _rows(name, tokens, text_tokens) * rank_of(rank, name) * (i + o) for name, (i, o) in layers.items()
+    )
+    return float(2 * linear + 3 * attention + adapter)
 
-    def rows(layer: str) -> int:
-        return text_tokens if layer.endswith(("attn2.to_k", "attn2.to_v")) else tokens
 
+def forward_flops(keys: TransformerConfig, shape: LatentShape, text_tokens: int) -> float:
+    """Floating-point operations of one forward pass of the transformer, its adapter merged; counted as in training."""
+    return float(sum(_forward(keys, num_tokens(shape), text_tokens)))
+
+
+def _forward(keys: TransformerConfig, tokens: int, text_tokens: int) -> tuple[int, int]:
+    """Operations of the linear layers and of the attention in a forward pass."""
+    hidden = keys["num_attention_heads"] * keys["attention_head_dim"]
     linear = sum(
-        2 * rows(name) * size_in * size_out
+        2 * _rows(name, tokens, text_tokens) * size_in * size_out
         for name, (size_in, size_out) in linear_layers(keys).items()
         if name.startswith("transformer_blocks.") and ".norm" not in name
     )
-    attention = keys["num_layers"] * 4 * tokens * (tokens + text_tokens) * hidden
-    adapter = sum(6 * rows(name) * rank_of(rank, name) * (i + o) for name, (i, o) in layers.items())
-    return float(2 * linear + 3 * attention + adapter)
+    return linear, keys["num_layers"] * 4 * tokens * (tokens + text_tokens) * hidden
+
+
+def _rows(layer: str, tokens: int, text_tokens: int) -> int:
+    """Rows that a layer multiplies."""
+    return text_tokens if layer.endswith(("attn2.to_k", "attn2.to_v")) else tokens
 
 
 def peak_flops(device_name: str) -> float | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.measures import LIMITS
 from cosmos_exp.config.paths import cache_root
+from cosmos_exp.config.rollout import chunks_of
 from cosmos_exp.config.tiling import tiling_of
 from cosmos_exp.data.swaps import word_pairs
 from cosmos_exp.errors import RunError
@@ -25,6 +26,7 @@ from cosmos_exp.metrics.words.effect import score_word_effect
 from cosmos_exp.provenance import available_cores
 from cosmos_exp.run_folder import REFERENCES
 from cosmos_exp.statistics.cells import Scenes
+from cosmos_exp.statistics.chunks import summarize_chunks
 from cosmos_exp.statistics.intervals import summarize
 from cosmos_exp.statistics.scores import MeasureSummary, read_scores
 
@@ -72,7 +74,15 @@ def _videos(context: RunContext, inputs: Inputs) -> dict[Path, list[ScoredVideo]
     recordings = {p.name: recording_of(context, p) for p in pairs}
     conditioning = num_conditioning_frames(config.generation.mode)
     generated = [
-        ScoredVideo(t.sample, t.seed, t.prompt, t.path, recordings[t.sample], conditioning)
+        ScoredVideo(
+            t.sample,
+            t.seed,
+            t.prompt,
+            t.path,
+            recordings[t.sample],
+            conditioning,
+            chunks_of(config, t.prompt, t.sample),
+        )
         for t in video_tasks(config, pairs, dataset.held_out, folder.video)
     ]
     sets = {folder.scores: generated}
@@ -119,8 +129,11 @@ def _summarise(context: RunContext) -> None:
     summary: JsonObject = {"measures": _sorted_summary(folder.scores, scenes)}
     if context.config.measures.references:
         summary["references"] = {kind: _sorted_summary(folder.reference_scores(kind), scenes) for kind in REFERENCES}
+    if context.config.generation.chunks > 1:
+        summary["chunks"] = summarize_chunks(read_scores(folder.scores), scenes, LIMITS)
     record_scores(context, (folder.scores, *(folder.reference_scores(k) for k in REFERENCES)))
-    write_json(folder.metrics, folder.read(folder.metrics) | summary)
+    kept = {k: v for k, v in folder.read(folder.metrics).items() if k != "chunks"}
+    write_json(folder.metrics, kept | summary)
 
 
 def _sorted_summary(scores: Path, scenes: Scenes) -> dict[str, MeasureSummary]:

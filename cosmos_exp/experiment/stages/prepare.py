@@ -8,6 +8,7 @@ from functools import partial
 
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.paths import cache_root
+from cosmos_exp.config.rollout import chunk_prompts
 from cosmos_exp.data.cache import RunCache
 from cosmos_exp.data.dataset import Dataset, load_dataset
 from cosmos_exp.data.pair_frames import has_recording
@@ -15,7 +16,7 @@ from cosmos_exp.data.scenes import scenes
 from cosmos_exp.data.windows import window_starts
 from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.cost import check_sizes, positions
-from cosmos_exp.experiment.data_plan import check_conditioning, check_scored
+from cosmos_exp.experiment.data_plan import check_conditioning, check_scored, rollout_notes
 from cosmos_exp.experiment.stages.common import dtype_of, free_memory, progress, recorded_stage
 from cosmos_exp.experiment.stages.tasks import probe_pairs, tested_pairs
 from cosmos_exp.files import json_sha256
@@ -82,7 +83,7 @@ def _encode(context: RunContext, dataset: Dataset, model: ModelFolder, cache: Ru
     clips = dataset.train + dataset.validation
     windows = [(c, s) for c in clips for s in window_starts(c, config.data, config.seed)]
     tested = dataset.pairs + probe_pairs(config, dataset.pairs)
-    prompts = [c.clip.prompt for c in clips] + [p.prompt for p in tested]
+    prompts = [c.clip.prompt for c in clips] + [t for p in tested for t in chunk_prompts(config, p.prompt, p.name)]
     every = list(dict.fromkeys([*prompts, None, negative_prompt(config.generation.negative_prompt)]))
     # Divided before a look at the cache: a process or another run that has begun must not change the others' parts.
     missing_windows, missing_prompts = cache.missing(
@@ -105,7 +106,8 @@ def _record_inputs(context: RunContext, dataset: Dataset, model: ModelFolder, fi
         raise RunError(
             f"{folder.path}: the data has changed since this run began ({old} -> {dataset.fingerprint}). Start a new run."
         )
-    for line in [*dataset.notes, *(f"skipped: {p}" for p in dataset.left_out)]:
+    notes = [*dataset.notes, *rollout_notes(config, tested_pairs(config, dataset.pairs), dataset.held_out)]
+    for line in [*notes, *(f"skipped: {p}" for p in dataset.left_out)]:
         print(printable(line))
     if model.random:
         print("random base weights: the numbers of this run only show that the pipeline runs")
@@ -122,7 +124,7 @@ def _record_inputs(context: RunContext, dataset: Dataset, model: ModelFolder, fi
             "scenes_sha256": json_sha256(by_scene),
             "recorded": [p.name for p in dataset.pairs if has_recording(p)],
             "left_out": dataset.left_out,
-            "notes": dataset.notes,
+            "notes": notes,
         },
         model={
             "path": str(model.path),

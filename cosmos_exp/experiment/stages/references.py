@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cosmos_exp.config.context import RunContext
+from cosmos_exp.config.rollout import chunks_of, rollout_frames
 from cosmos_exp.data.pair_frames import frozen_frames, has_recording, pair_frames, recorded_frames
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.video import write_video
@@ -35,7 +36,8 @@ def write_references(context: RunContext, inputs: Inputs) -> None:
 
 def reference_videos(context: RunContext, inputs: Inputs, kind: str) -> list[ScoredVideo]:
     """The reference videos of a kind, to be scored. `real` has no recording to be compared with: it is the recording."""
-    conditioning = num_conditioning_frames(context.config.generation.mode)
+    config = context.config
+    conditioning = num_conditioning_frames(config.generation.mode)
     return [
         ScoredVideo(
             sample=pair.name,
@@ -44,8 +46,9 @@ def reference_videos(context: RunContext, inputs: Inputs, kind: str) -> list[Sco
             path=_path(context, kind, pair),
             recording=recording_of(context, pair) if kind != "real" else None,
             conditioning=conditioning,
+            chunks=chunks_of(config, pair.prompt, pair.name),
         )
-        for pair in _with(kind, tested_pairs(context.config, inputs.dataset.pairs))
+        for pair in _with(kind, tested_pairs(config, inputs.dataset.pairs))
     ]
 
 
@@ -65,8 +68,8 @@ def _path(context: RunContext, kind: str, pair: TestPair) -> Path:
 def _write(context: RunContext, inputs: Inputs, kind: str, pair: TestPair) -> None:
     config, held_out = context.config, inputs.dataset.held_out
     if kind == "real":
-        frames = recorded_frames(pair, held_out, config.data)
+        frames = recorded_frames(pair, held_out, config.data, rollout_frames(config))
     else:
         count = num_conditioning_frames(config.generation.mode)
-        frames = frozen_frames(pair_frames(pair, held_out, config.data, count), config.data.num_frames)
+        frames = frozen_frames(pair_frames(pair, held_out, config.data, count), rollout_frames(config))
     write_video(_path(context, kind, pair), frames, config.generation.fps, config.generation.crf)

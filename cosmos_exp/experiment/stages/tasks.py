@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from cosmos_exp.config.rollout import chunk_prompts
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.pair_frames import HeldOut, pair_frames
 from cosmos_exp.data.readers.records import TestPair
@@ -26,10 +27,21 @@ def probe_pairs(config: Config, pairs: list[TestPair]) -> list[TestPair]:
 def video_tasks(
     config: Config, pairs: list[TestPair], held_out: HeldOut, path: Callable[[str, int], Path]
 ) -> list[VideoTask]:
-    """One task per test pair and seed; `path(sample, seed)` is the video's file."""
+    """One task per test pair and seed; `path(sample, seed)` is the video's file.
+
+    Raises:
+        UserError: a prompt has no line for each chunk (generation.chunk_prompts=lines).
+    """
     count = num_conditioning_frames(config.generation.mode)
     return [
-        VideoTask(p.name, seed, p.prompt, path(p.name, seed), partial(pair_frames, p, held_out, config.data, count))
+        VideoTask(
+            p.name,
+            seed,
+            p.prompt,
+            path(p.name, seed),
+            partial(pair_frames, p, held_out, config.data, count),
+            tuple(chunk_prompts(config, p.prompt, p.name)),
+        )
         for p in pairs
         for seed in config.generation.seeds
     ]

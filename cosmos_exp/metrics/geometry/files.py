@@ -31,10 +31,14 @@ SOURCES_PER_PROCESS = 4  # starting a process costs about a second, so it must h
 
 @dataclass(frozen=True)
 class Source:
-    """One video of one or more views, or several files that are simultaneous views of one scene."""
+    """One video of one or more views, or several files that are simultaneous views of one scene.
+
+    span: the frames to measure, stop excluded; None: all.
+    """
 
     name: str
     files: tuple[Path, ...]
+    span: tuple[int, int] | None = None
 
 
 # `map` over sources: a function of a source and the sources, to the results in order.
@@ -91,10 +95,11 @@ def read_views(source: Source, settings: SampsonSettings) -> tuple[list[View], l
         RunError: a file does not decode.
         UserError: the layout or the view names do not fit the video.
     """
-    if len(source.files) == 1:
-        return views_of(read_video(source.files[0]), settings)
+    videos = [read_video(f)[slice(*(source.span or (None,)))] for f in source.files]
+    if len(videos) == 1:
+        return views_of(videos[0], settings)
     names = settings.views or [f.stem for f in source.files]
-    return [View(n, read_video(f)) for n, f in zip(names, source.files, strict=True)], []
+    return [View(n, v) for n, v in zip(names, videos, strict=True)], []
 
 
 def measure_source(source: Source, settings: SampsonSettings, threads: int = 1) -> VideoResult | str:
@@ -148,10 +153,15 @@ def measure_sampson(videos: Sequence[ScoredVideo], config: Config, workers: int)
 
 
 def _measure_sampson(videos: Sequence[ScoredVideo], settings: SampsonSettings, workers: int) -> Iterator[Measured]:
-    sources = [Source(str(v.path), (v.path,)) for v in videos]
+    sources = [Source(str(v.path), (v.path,), _measured_span(v)) for v in videos]
     with source_pool(len(sources), settings, workers) as (pool_map, threads):
         results = pool_map(partial(measure_source, settings=settings, threads=threads), sources)
         for video, result in zip(videos, results, strict=True):
             if isinstance(result, str):
                 raise RunError(result)
             yield Measured(result.measures(), result.detail(), result.curves(video.conditioning))
+
+
+def _measured_span(video: ScoredVideo) -> tuple[int, int] | None:
+    """Of a chunk the frames from its last conditioning frame on: the pairs before it are those of the chunk before."""
+    return (video.span[0] + video.conditioning - 1, video.span[1]) if video.span else None

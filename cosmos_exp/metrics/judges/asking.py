@@ -122,7 +122,7 @@ def _verdict(answers: list[Answer]) -> Verdict:
 
 
 def _key(question: Question, identity: dict[str, object], settings: JudgeSettings, seed: int) -> str:
-    content = {
+    content: dict[str, object] = {
         "video": file_sha256(question.video),
         "rubric": asdict(question.rubric),
         "instruction": question.instruction,
@@ -131,6 +131,8 @@ def _key(question: Question, identity: dict[str, object], settings: JudgeSetting
         "temperature": settings.temperature,
         "seed": seed,
     }
+    if question.span:
+        content["span"] = question.span
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 

@@ -30,10 +30,10 @@ def sample_frames(frames: np.ndarray, fps: float, settings: JudgeSettings) -> tu
     return picked, fps / step
 
 
-def shown_frames(video: Path, settings: JudgeSettings) -> tuple[np.ndarray, float]:
-    """`sample_frames` of a video file.
+def shown_frames(video: Path, settings: JudgeSettings, span: tuple[int, int] | None = None) -> tuple[np.ndarray, float]:
+    """`sample_frames` of a video file, or of the frames `span` of it.
 
     Raises:
         RunError: the file cannot be read.
     """
-    return sample_frames(read_video(video), probe(video).fps, settings)
+    return sample_frames(read_video(video)[slice(*(span or (None,)))], probe(video).fps, settings)

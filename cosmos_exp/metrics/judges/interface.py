@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,11 +15,15 @@ from cosmos_exp.metrics.judges.rubric import Rubric
 
 @dataclass(frozen=True)
 class Question:
-    """A video to score under a rubric. `instruction` is the prompt that the video was generated from."""
+    """A video to score under a rubric. `instruction` is the prompt that the video was generated from.
+
+    span: the frames of the file to score, stop excluded; None: all. Only a judge with `chunk_fault` is asked about a span.
+    """
 
     video: Path
     rubric: Rubric
     instruction: str | None
+    span: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,19 @@ class Judge(Protocol):
             BatchError: some questions have no answer.
         """
         ...
+
+
+def chunk_fault(judge: Judge, number: int) -> str | None:
+    """Why a judge cannot score a chunk of a video by itself; None if it can.
+
+    A judge that can has a method `chunk_fault(number)`, which returns None for such a chunk and else the reason, and heeds
+    `Question.span`.
+
+    Args:
+        number: of the chunk, from 1.
+    """
+    own: Callable[[int], str | None] | None = getattr(judge, "chunk_fault", None)
+    return own(number) if own else f"{judge.name} scores whole videos only (it has no `chunk_fault`)"
 
 
 def question_text(question: Question, settings: JudgeSettings) -> str:

@@ -80,6 +80,9 @@ class Reason2:
             "reasoning": s.reasoning,
         }
 
+    def chunk_fault(self, number: int) -> None:
+        """None: it scores any part of a video."""
+
     @torch.no_grad()
     def ask(self, questions: Sequence[Question], temperature: float, seed: int) -> list[Answer]:
         """Answer all questions in one batch. The same questions, temperature and seed give the same answers."""
@@ -103,7 +106,7 @@ class Reason2:
     def _inputs(self, questions: Sequence[Question]) -> BatchFeature:
         texts, videos, metas = [], [], []
         for question in questions:
-            frames, rate = shown_frames(question.video, self.settings)
+            frames, rate = shown_frames(question.video, self.settings, question.span)
             content = [{"type": "video"}, {"type": "text", "text": question_text(question, self.settings)}]
             messages = [
                 {"role": "system", "content": [{"type": "text", "text": question.rubric.system_prompt}]},

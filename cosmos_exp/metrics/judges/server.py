@@ -106,6 +106,9 @@ class ServerJudge:
             "reasoning": s.reasoning,
         }
 
+    def chunk_fault(self, number: int) -> None:
+        """None: it scores any part of a video."""
+
     def ask(self, questions: Sequence[Question], temperature: float, seed: int) -> list[Answer]:
         """Send all questions at once, one thread each.
 
@@ -123,7 +126,7 @@ class ServerJudge:
         return [a.result() for a in asked]
 
     def _ask(self, question: Question, temperature: float, seed: int) -> Answer:
-        frames, rate = shown_frames(question.video, self.settings)
+        frames, rate = shown_frames(question.video, self.settings, question.span)
         media = [_video_part(frames, rate)] if self.settings.media == "video" else [_image_part(f) for f in frames]
         content = [*media, Part(type="text", text=question_text(question, self.settings))]
         request: Request = {

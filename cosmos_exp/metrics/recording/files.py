@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
 import numpy as np
 
 from cosmos_exp.config.schema import Config
-from cosmos_exp.data.video import read_video
 from cosmos_exp.errors import RunError
 from cosmos_exp.metrics.interface import Measured, ScoredVideo
 from cosmos_exp.metrics.pool import video_pool
@@ -61,9 +61,14 @@ def compare_with_recording(video: ScoredVideo) -> Measured:
     Raises:
         RunError: as in `measure_recording`.
     """
-    if video.recording is None:
+    frames, recorded = video.frames(), video.recorded()
+    if recorded is None:
         return _undefined(RECORDING, "no recording of this prompt")
-    frames, recorded = read_video(video.path), read_video(video.recording)
+    have, want = len(recorded), len(frames)
+    if have < want and video.span:
+        return _undefined(RECORDING, f"the recording has {have} of the {want} frames of this chunk")
+    if have < want and video.chunks:
+        frames = frames[:have]
     if frames.shape != recorded.shape:
         raise RunError(
             f"{video.path}: {_size(frames)}, but its recording {video.recording}: {_size(recorded)}. "
@@ -71,7 +76,11 @@ def compare_with_recording(video: ScoredVideo) -> Measured:
         )
     if len(frames) <= video.conditioning:
         return _undefined(RECORDING, _NO_FRAMES)
-    return _compared(frames, recorded, video.conditioning)
+    found = _compared(frames, recorded, video.conditioning)
+    if have == want:
+        return found
+    short = f"compared over the first {have} of {want} frames, which were recorded"
+    return replace(found, values={name: (value, why or short) for name, (value, why) in found.values.items()})
 
 
 def _compared(frames: np.ndarray, recorded: np.ndarray, given: int) -> Measured:
@@ -121,7 +130,7 @@ def motion_of(video: ScoredVideo) -> Measured:
     Raises:
         RunError: the video cannot be read.
     """
-    images, factor = grey_images(read_video(video.path)[max(video.conditioning - 1, 0) :])
+    images, factor = grey_images(video.frames()[max(video.conditioning - 1, 0) :])
     if len(images) < 2:
         return _undefined(MOTION, _NO_FRAMES)
     checks = [check_flow(a, b) for a, b in pairwise(images)]

@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from cosmos_exp.config.tiling import Tiling
-from cosmos_exp.data.video import read_video
 from cosmos_exp.files import append_json_line
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.metrics.words.motion_map import motion_maps
+from cosmos_exp.statistics.chunks import CHUNKS
 from cosmos_exp.statistics.scores import read_scores
 
 MEASURE = "word_effect"
+_OTHER_FRAMES = (
+    "it compares videos with one first frame, and the later chunks of two videos begin with different frames"
+)
 Maps = Mapping[tuple[str, int], list[np.ndarray]]  # motion maps of each camera by sample and seed
 
 # Two samples with the same first frame, and the word in which their prompts differ.
@@ -74,7 +77,7 @@ def score_word_effect(words: Sequence[Words], videos: Sequence[ScoredVideo], sco
     @cache
     def motion(sample: str, seed: int) -> list[np.ndarray]:
         video = by_key[sample, seed]
-        return motion_maps(read_video(video.path), video.conditioning, tiling)
+        return motion_maps(video.frames(), video.conditioning, tiling)
 
     for a, b, pair in words:
         if all((a, s, b) in done for n, s in by_key if n == a):
@@ -85,4 +88,6 @@ def score_word_effect(words: Sequence[Words], videos: Sequence[ScoredVideo], sco
                 continue
             video = by_key[a, seed]
             row = {"sample": a, "seed": seed, "prompt": video.prompt, "video": video.path.name, "measure": MEASURE}
+            if video.chunks:
+                detail[CHUNKS] = [{"value": None, "reason": _OTHER_FRAMES}] * len(video.chunks)
             append_json_line(scores, row | {"value": value, "detail": {"other": b, "words": list(pair), **detail}})

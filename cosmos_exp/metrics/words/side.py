@@ -8,7 +8,6 @@ from functools import partial
 
 from cosmos_exp.config.schema import Config
 from cosmos_exp.config.tiling import Tiling, tiling_of
-from cosmos_exp.data.video import read_video
 from cosmos_exp.metrics.interface import Measured, ScoredVideo
 from cosmos_exp.metrics.words.motion_map import motion_maps, side_share
 
@@ -30,7 +29,7 @@ def _measure(video: ScoredVideo, tiling: Tiling) -> Measured:
     side = named_side(video.prompt)
     if side is None:
         return Measured({"word_side": (None, "the prompt does not name one side, left or right")})
-    frames = read_video(video.path)
+    frames = video.frames()
     if len(frames) <= video.conditioning:
         return Measured({"word_side": (None, "the video has no frame after the conditioning frames")})
     share = side_share(motion_maps(frames, video.conditioning, tiling), side)

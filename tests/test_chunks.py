@@ -1,0 +1,352 @@
+"""Videos of several chunks: the seams, the noise, scores by chunk, drift."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL
+
+from cosmos_exp.config.hashing import own_keys, stage_hash
+from cosmos_exp.config.rollout import OVERLAP, Chunk, chunk_prompts, chunks_of, rollout_frames
+from cosmos_exp.data.pair_frames import recorded_length
+from cosmos_exp.data.readers.records import TestPair
+from cosmos_exp.data.video import read_video, write_video
+from cosmos_exp.errors import UserError
+from cosmos_exp.experiment import dry_run
+from cosmos_exp.experiment.generate_adapters import _check_existing
+from cosmos_exp.files import read_json_lines, write_json
+from cosmos_exp.generation.videos import Generator, VideoTask, start_noise
+from cosmos_exp.metrics.interface import Measured, ScoredVideo
+from cosmos_exp.metrics.judges.interface import Answer
+from cosmos_exp.metrics.recording.files import compare_with_recording
+from cosmos_exp.metrics.score import MEASURE_FUNCTIONS, judge_videos, measure_videos
+from cosmos_exp.report.drift import drift_notes, drifts_of
+from cosmos_exp.report.verify import verify
+from cosmos_exp.report.writing import write_report
+from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.statistics.chunks import chunk_rows, num_chunks
+from cosmos_exp.world.pixels import to_unit_range
+
+SPANS = [(0, 17), (12, 29), (24, 41)]
+
+
+@pytest.fixture(scope="module")
+def three(small_config):
+    return small_config("generation.chunks=3", "adapter=none")
+
+
+class TestArithmetic:
+    """Frames, prompts and hashes."""
+
+    def test_three_chunks_of_17_frames_share_five_between_two(self, three, small_config):
+        assert [(c.start, c.stop) for c in chunks_of(three, "do it", "a")] == SPANS
+        assert rollout_frames(three) == 41
+        one = small_config()
+        assert (rollout_frames(one), chunks_of(one, "do it", "a")) == (17, ())
+
+    def test_a_line_of_the_prompt_for_each_chunk(self, small_config):
+        lines = small_config("generation.chunks=2", "generation.chunk_prompts=lines", "data.prompt_prefix='The arm: '")
+        assert chunk_prompts(lines, "lift it\n\n drop it \n", "a") == ["lift it", "drop it"]
+        assert chunk_prompts(lines, "The arm: lift it\ndrop it", "a") == ["The arm: lift it", "The arm: drop it"]
+        with pytest.raises(UserError, match=r"prompt of a has 1 lines, generation\.chunks=2"):
+            chunk_prompts(lines, "lift it", "a")
+        assert chunk_prompts(small_config("generation.chunks=2"), "lift it\ndrop it", "a") == ["lift it\ndrop it"] * 2
+
+    def test_only_the_hash_of_what_is_generated_changes(self, three, small_config):
+        one = small_config("generation.chunks=1", "adapter=none")
+        assert not {"chunks", "chunk_prompts"} & set(own_keys(one.generation))
+        assert stage_hash(one, "train") == stage_hash(three, "train")
+        assert stage_hash(one, "generate") != stage_hash(three, "generate")
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["generation.chunks=0"], "generation.chunks=0: must be at least 1"),
+            (["generation.chunks=2", "data.num_frames=5"], "Set data.num_frames to at least 9"),
+            (["generation.chunk_prompts=each"], "choose one of same, lines"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, words, said, small_config):
+        with pytest.raises(UserError, match=said):
+            small_config(*words)
+
+    def test_the_plan_says_length_and_cost(self, three, small_config):
+        plan = dict(dry_run._rollout_rows(three))
+        assert "41 frames, 5.1 s at 8 fps" in plan["rollout"]
+        one = dry_run.video_flops(small_config("adapter=none"))
+        assert plan["cost per video"].startswith(f"3 x 4 forward passes, {3 * one:.3g} floating-point operations")
+        assert dry_run._rollout_rows(small_config()) == []
+        trained = small_config("generation.chunks=2", "training.condition_frames={1:1.0}")
+        assert "never shows the adapter two" in dry_run._rollout_rows(trained)[-1][1]
+
+    def test_existing_videos_of_another_length_are_not_taken(self, three, tmp_path):
+        path = tmp_path / "a__seed0.mp4"
+        task = VideoTask("a", 0, "do it", path, None)
+        _check_existing(three, [task])
+        write_video(path, np.zeros((17, 32, 32, 3), np.uint8), 8)
+        with pytest.raises(UserError, match=r"exists with 17 frames, and generation\.chunks=3 makes 41"):
+            _check_existing(three, [task])
+
+
+class FakePipe:
+    """Answers with frames that follow from its noise, and keeps what it was given."""
+
+    transformer = SimpleNamespace(dtype=torch.float32)
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, **given):
+        self.calls.append(given)
+        seed = int(np.abs(given["latents"].numpy()).sum())
+        frames = np.random.RandomState(seed % 2**32).randint(0, 256, (17, 96, 160, 3)) / 255
+        return SimpleNamespace(frames=[frames])
+
+
+def generator(config):
+    made = Generator.__new__(Generator)
+    made.config, made.pipe, made.device = config, FakePipe(), torch.device("cpu")
+    made.shape, made.guided = (16, 5, 12, 20), SimpleNamespace()
+    made.prompt = lambda text: torch.full((1, 1), float(len(text or "")))
+    return made
+
+
+class TestSeams:
+    """What a chunk is conditioned on, and what of it is in the video."""
+
+    def test_the_conditioning_frames_are_the_last_ones_of_the_chunk_before(self, three):
+        maker, image = generator(three), np.zeros((1, 96, 160, 3), np.uint8)
+        video = maker.frames(VideoTask("a", 7, "do it", None, lambda: image), None)
+        first, *later = maker.pipe.calls
+        assert (first["image"] == image[0]).all()
+        assert video.shape == (41, 96, 160, 3)
+        assert len(later) == 2
+        alone = [read_chunk(call) for call in maker.pipe.calls]
+        for number, call in enumerate(later, 1):
+            given = alone[number - 1][-OVERLAP:]  # as they were generated
+            assert torch.equal(call["video"][0], to_unit_range(given))
+            assert call["num_latent_conditional_frames"] == 2
+            start, stop = SPANS[number]
+            assert (video[start : start + OVERLAP] == given).all()  # once, and not what the next chunk made of them
+            assert (video[start + OVERLAP : stop] == alone[number][OVERLAP:]).all()
+
+    def test_the_first_chunk_is_the_video_of_one_chunk(self, three, small_config):
+        task = VideoTask("a", 7, "do it", None, lambda: np.zeros((1, 96, 160, 3), np.uint8))
+        one = generator(small_config("adapter=none")).frames(task, None)
+        assert (generator(three).frames(task, None)[:17] == one).all()
+
+    def test_each_chunk_has_its_prompt_and_its_noise(self, three):
+        maker = generator(three)
+        image = np.zeros((1, 96, 160, 3), np.uint8)
+        maker.frames(VideoTask("a", 7, "all", None, lambda: image, ("a", "bb", "ccc")), None)
+        assert [float(c["prompt_embeds"]) for c in maker.pipe.calls] == [1, 2, 3]
+        for number, call in enumerate(maker.pipe.calls):
+            assert torch.equal(call["latents"], start_noise(7, maker.shape, number))
+
+    def test_no_two_chunks_of_any_seed_share_their_noise(self):
+        drawn = {start_noise(seed, (1, 2, 2), chunk).numpy().tobytes() for seed in range(4) for chunk in range(4)}
+        assert len(drawn) == 16
+
+
+def read_chunk(call):
+    seed = int(np.abs(call["latents"].numpy()).sum())
+    return np.random.RandomState(seed % 2**32).randint(0, 256, (17, 96, 160, 3)).astype(np.uint8)
+
+
+def scored(tmp_path, frames, recorded=None, **more):
+    levels = np.arange(frames, dtype=np.uint8) * 5
+    video = np.broadcast_to(levels[:, None, None, None], (frames, 32, 48, 3))
+    write_video(tmp_path / "a__seed0.mp4", video, 8, crf=0)
+    recording = None
+    if recorded:
+        recording = tmp_path / "recorded.mp4"
+        write_video(recording, video[:recorded], 8, crf=0)
+    chunks = tuple(Chunk(start, stop, f"part {k}") for k, (start, stop) in enumerate(SPANS))
+    return ScoredVideo("a", 0, "all", tmp_path / "a__seed0.mp4", recording, 1, chunks, **more)
+
+
+class TestScores:
+    """Scores of chunks, and what belongs to recordings that end early."""
+
+    def test_a_recording_that_ends_early_is_compared_as_far_as_it_goes(self, tmp_path):
+        video = scored(tmp_path, 41, recorded=20)
+        value, reason = compare_with_recording(video).values["psnr"]
+        assert value > 40
+        assert reason == "compared over the first 20 of 41 frames, which were recorded"
+        first, second, third = (compare_with_recording(p).values["psnr"] for p in video.parts())
+        assert first[0] > 40
+        assert first[1] is None
+        assert second == (None, "the recording has 8 of the 17 frames of this chunk")
+        assert third == (None, "the recording has 0 of the 17 frames of this chunk")
+
+    def test_each_line_has_its_chunks(self, tmp_path, three, monkeypatch):
+        def brightness(videos, config, workers):
+            for v in videos:
+                frames = v.frames()[v.conditioning :]
+                yield Measured({"psnr": (float(frames.mean()), None)}, {"prompt": v.prompt})
+
+        for name in list(MEASURE_FUNCTIONS):
+            monkeypatch.delitem(MEASURE_FUNCTIONS, name)
+        monkeypatch.setitem(MEASURE_FUNCTIONS, "measure:brightness", ("psnr",))
+        monkeypatch.setattr("cosmos_exp.metrics.score.import_function", lambda *_: brightness)
+        measure_videos([scored(tmp_path, 29)], three, tmp_path / "scores.jsonl", set(), show=False)
+        (row,) = read_json_lines(tmp_path / "scores.jsonl")
+        values = [c["value"] for c in row["detail"]["chunks"]]
+        assert row["detail"]["prompt"] == "all"
+        assert row["value"] == pytest.approx(5 * 14.5, abs=2)
+        # frames 5 to 16 and 17 to 28: of the first chunk, too, the frames after the fifth
+        assert values == [pytest.approx(5 * 10.5, abs=2), pytest.approx(5 * 22.5, abs=2), None]
+        assert row["detail"]["chunks"][2]["reason"] == "the recording has 5 of the 17 frames of this chunk"
+
+    @pytest.mark.parametrize("knows_chunks", [True, False])
+    def test_a_judge_is_asked_about_each_chunk_that_it_can_score(self, knows_chunks, tmp_path, three):
+        asked = []
+
+        class Fake:
+            name, batch = "fake", 2
+
+            def identity(self):
+                return None
+
+            def ask(self, questions, temperature, seed):
+                asked.extend((q.rubric.measure, q.instruction, q.span) for q in questions)
+                return [Answer(5.0 if q.span is None else float(q.span[0] // 12 + 1), None, "x") for q in questions]
+
+            if knows_chunks:
+
+                def chunk_fault(self, number):
+                    return "it is the second" if number == 2 else None
+
+        judge_videos([scored(tmp_path, 41)], three, Fake(), tmp_path / "scores.jsonl", set(), None, show=False)
+        rows = {r["measure"]: r for r in read_json_lines(tmp_path / "scores.jsonl")}
+        assert {m: r["value"] for m, r in rows.items()} == {"physics": 5.0, "instruction": 5.0}
+        chunks = rows["instruction"]["detail"]["chunks"]
+        if knows_chunks:
+            assert [c["value"] for c in chunks] == [1.0, None, 3.0]
+            assert chunks[1]["reason"] == "it is the second"
+            assert ("instruction", "part 2", (24, 41)) in asked
+        else:
+            assert len(asked) == 2
+            assert all(c["value"] is None and "fake scores whole videos only" in c["reason"] for c in chunks)
+
+    def test_a_rollout_takes_what_was_recorded_at_the_frame_rate_of_the_data(self, tmp_path, small_config):
+        write_video(tmp_path / "a.mp4", np.zeros((70, 32, 32, 3), np.uint8), 16)
+        data = small_config("data.fps=8").data
+        pair = TestPair("a", "do it", tmp_path / "a.png", tmp_path / "a.mp4")
+        assert recorded_length(pair, {}, data, 41) == 35  # every second of 70
+        assert recorded_length(pair, {}, data, 29) == 29
+
+
+def row(sample, values, whole=9.0, measure="tse"):
+    chunks = [{"value": v, "reason": None if v is not None else "it is dark"} for v in values]
+    return {"sample": sample, "seed": 0, "prompt": "", "video": f"{sample}.mp4", "measure": measure, "value": whole} | {
+        "detail": {"reason": None, "chunks": chunks}
+    }
+
+
+class TestDrift:
+    """The paired comparison of the last chunk with the first."""
+
+    def test_last_minus_first_is_paired_within_each_video(self):
+        rows = [row("a", [1.0, 1.5, 2.0]), row("b", [3.0, 3.5, 4.1]), row("c", [5.0, 5.5, 6.2])]
+        (drift,) = drifts_of("lora-r8", rows, ["tse"], {})
+        assert [s["mean"] for s in drift.chunks] == pytest.approx([3.0, 3.5, 4.1])
+        # 1.0, 1.1 and 1.2: mean 1.1, t(2) 4.303 times 0.1 / sqrt(3)
+        assert drift.change["mean"] == pytest.approx(1.1)
+        assert (drift.change["ci_low"], drift.change["ci_high"]) == pytest.approx(
+            (1.1 - 0.2484, 1.1 + 0.2484), abs=1e-3
+        )
+        assert drift.verdict == "worse"
+        assert drift.sentence.startswith(
+            "tse (px), lora-r8: chunk 3 compared with chunk 1: +1.1 [0.852, 1.35], 3 scenes"
+        )
+
+    def test_two_prompts_of_one_scene_are_one(self):
+        rows = [row("a", [1.0, 2.0]), row("b", [1.0, 4.0]), row("c", [1.0, 2.0])]
+        (drift,) = drifts_of("base", rows, ["tse"], {"a": "x", "b": "x"})
+        assert drift.change["n"] == 2
+        assert drift.change["mean"] == pytest.approx(1.5)
+        assert drift.verdict == "inconclusive"
+
+    def test_a_chunk_without_a_value_is_undefined_with_its_reason(self):
+        rows = [row("a", [4.0, None], measure="physics"), row("b", [3.0, None], measure="physics")]
+        (drift,) = drifts_of("base", rows, ["physics"], {})
+        assert drift.verdict == "undefined"
+        assert drift.sentence.endswith("undefined (it is dark).")
+        assert drift_notes([drift]) == ["Undefined in chunk 2 of base: physics (it is dark)."]
+
+    @pytest.mark.parametrize("found", ["x", [1], [{"value": "1"}], [{"value": True}], {"0": 1}, None, [{}]])
+    def test_other_things_under_the_key_are_no_chunks(self, found):
+        other = row("a", [1.0]) | {"detail": {"chunks": found}}
+        assert num_chunks([other]) == 0
+        assert chunk_rows([other], 0) == []
+
+
+@pytest.fixture(scope="module")
+def rollout(start, tmp_path_factory):
+    """A run of the base with three chunks per video."""
+    folder, log = RunFolder(tmp_path_factory.mktemp("rollout") / "base"), tmp_path_factory.mktemp("log") / "log.txt"
+    words = ["adapter=none", "generation.chunks=3", "judge=rules", "hardware.num_threads=1"]
+    assert start("run", *SMALL, *words, f"run_dir={folder.path}", log=log).wait(300) == 0, log.read_text()[-3000:]
+    return folder, log.read_text()
+
+
+class TestRun:
+    """A whole run of the embedded world."""
+
+    def test_files_and_lines(self, rollout):
+        folder, said = rollout
+        videos = sorted(folder.videos.iterdir())
+        assert [len(read_video(v)) for v in videos] == [41, 41]
+        sample = videos[0].name.split("__")[0]
+        assert len(read_video(folder.reference_video("frozen", sample))) == 41
+        assert len(read_video(folder.reference_video("real", sample))) == 17
+        assert "2 of 2 recordings are shorter than the 41 frames of a video (17 frames)" in said
+        rows = {r["measure"]: r for r in read_json_lines(folder.scores) if r["sample"] == sample}
+        assert all(len(r["detail"]["chunks"]) == 3 for r in rows.values())
+        assert all(c["value"] is not None for c in rows["tse"]["detail"]["chunks"])
+        assert [c["value"] is None for c in rows["psnr"]["detail"]["chunks"]] == [False, True, True]
+        physics = rows["physics"]["detail"]["chunks"]
+        assert physics[0]["value"] >= 1
+        assert all(c["value"] is None and "begins in motion" in c["reason"] for c in physics[1:])
+        metrics = folder.read(folder.metrics)
+        assert [s["n"] for s in metrics["chunks"]["tse"]] == [1, 1, 1]
+        assert "drift over the chunks" in said
+
+    def test_the_report_shows_the_drift_and_is_verified(self, rollout, tmp_path, capsys):
+        folder, _ = rollout
+        copy = tmp_path / "base"
+        shutil.copytree(folder.path, copy)
+        report = write_report(copy)
+        text = (copy / "report.md").read_text()
+        assert "## Drift over the chunks" in text
+        assert "physics (1 to 5), base: chunk 3 compared with chunk 1: undefined (judge=rules reads" in text
+        assert "| tse ↓ | *real*" not in text
+        assert "drift.png" in {p.name for p in report.figures}
+        page = report.page.read_text(encoding="utf-8")
+        assert 'id="drift"' in page
+        drift = json.loads((copy / "report.json").read_text())["drift"]
+        assert {d["name"] for d in drift} == {"real", "frozen", "base"}
+        assert all(check.ok for check in verify(copy)), [f for c in verify(copy) for f in c.findings]
+        metrics = copy / "metrics.json"
+        content = json.loads(metrics.read_text())
+        content["chunks"]["tse"][2]["mean"] += 1
+        write_json(metrics, content)
+        assert any("chunks[2].tse.mean" in f for check in verify(copy) for f in check.findings)
+
+    def test_a_run_makes_only_the_video_that_is_missing(self, rollout, tmp_path, start):
+        folder, _ = rollout
+        copy = RunFolder(tmp_path / "run")
+        shutil.copytree(folder.path, copy.path)
+        first, *others = sorted(copy.videos.iterdir())
+        content, before = first.read_bytes(), [v.stat().st_mtime_ns for v in others]
+        scores = copy.scores.read_bytes()
+        first.unlink()
+        log = tmp_path / "log.txt"
+        assert start("run", f"run_dir={copy.path}", log=log).wait(300) == 0, log.read_text()[-3000:]
+        assert first.read_bytes() == content
+        assert [v.stat().st_mtime_ns for v in others] == before
+        assert copy.scores.read_bytes() == scores
