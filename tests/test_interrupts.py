@@ -6,7 +6,10 @@ import weakref
 
 import pytest
 
-from cosmos_exp.experiment.record import interruptible
+from cosmos_exp.experiment import record
+from cosmos_exp.experiment.record import interruptible, recorded_run
+from cosmos_exp.files import write_json
+from cosmos_exp.run_folder import RunFolder
 
 
 class Thing:
@@ -27,3 +30,18 @@ def test_a_signal_in_a_callback_whose_exceptions_python_ignores(number):
     with pytest.raises(KeyboardInterrupt):
         lose_it()
     assert reference() is None
+
+
+def test_a_run_that_is_stopped_before_its_first_record_is_resumed(small_config, tmp_path, monkeypatch):
+    """Found by `make soak`: the time of the end was then the only key of manifest.json, and the resume refused the file."""
+    config = small_config(f"run_dir={tmp_path}")
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "save_config", lambda *_: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(KeyboardInterrupt), recorded_run(config):
+            pass
+    assert RunFolder(tmp_path).status["state"] == "interrupted"
+    assert not RunFolder(tmp_path).manifest
+    write_json(tmp_path / "manifest.json", {"end": "2026-11-26T22:08:40+00:00"})  # as earlier versions left it
+    with recorded_run(config):
+        pass
+    assert RunFolder(tmp_path).status["state"] == "done"

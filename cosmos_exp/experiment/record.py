@@ -137,7 +137,7 @@ def _record_end(context: RunContext, error: BaseException) -> None:
     words = str(error) if stopped or isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     if not (stopped and others_failed):  # a scheduler may stop any of the processes, and that one alone knows
         folder.set_status("interrupted" if stopped else "failed", folder.status.get("stage", "prepare"), words)
-    if is_main:
+    if is_main and folder.manifest:  # a run that was stopped before its first record has none to end
         folder.update_manifest(end=now())
 
 

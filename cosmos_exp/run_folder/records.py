@@ -95,7 +95,9 @@ class Manifest(TypedDict, total=False):
     data: _DataRecord
     model: _ModelRecord
     evaluated: _Evaluated
+    start: str
     starts: list[str]
+    end: str
     packages: JsonObject
     hardware: JsonObject
 
