@@ -16,7 +16,7 @@ demo: $(STAMP)  ## set up, then train, generate and score base, LoRA and DoRA of
 	$(BIN)/cosmos-exp sweep demo
 
 test: $(STAMP) lint  ## set up, lint, then run all tests, two files at a time
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 realsize: $(STAMP)  ## a whole run at the full size of the 2B model, random weights (about 8 GiB of memory, 9 GB of disk, minutes)
 	$(BIN)/python benchmarks/realsize.py

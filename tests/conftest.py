@@ -163,8 +163,13 @@ def pytest_ignore_collect(collection_path, config):
     return None
 
 
+# The longest files, longest first: `make test` begins with them, so that no worker is left alone with one at the end.
+LONGEST = ("run", "sweep", "planned_sweep", "same_bits", "fast_transformer", "sampson", "speed_paths", "judge", "slurm")
+
+
 def pytest_collection_modifyitems(items):
-    """Mark the tests of the slow files, and those that use several seconds elsewhere."""
+    """Order the files, and mark the tests of the slow files and those that use several seconds elsewhere."""
+    items.sort(key=lambda item: (LONGEST.index(n) if (n := item.path.stem.removeprefix("test_")) in LONGEST else 99))
     for item in items:
         if item.path.stem.removeprefix("test_") in SLOW or item.name.split("[")[0] in SLOW_TESTS:
             item.add_marker(pytest.mark.slow)
