@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,9 +56,15 @@ def with_added_keys(name: str, group: Mapping[str, object]) -> JsonObject:
     Args:
         name: of the group, e.g. generation.
     """
+    return json.loads(_added_keys(name)) | dict(group)
+
+
+@cache
+def _added_keys(name: str) -> str:
+    """The keys of a group that came after the first version, with their defaults, as JSON."""
     default = getattr(Config(), name)
     added = {f.name: getattr(default, f.name) for f in dataclasses.fields(default) if f.metadata.get("added")}
-    return added | dict(group)
+    return json.dumps(added)
 
 
 def differences(old: Mapping[str, object], new: Mapping[str, object], where: str = "") -> list[str]:
