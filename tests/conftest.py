@@ -169,7 +169,7 @@ LONGEST = ("run", "sweep", "planned_sweep", "same_bits", "fast_transformer", "sa
 
 def pytest_collection_modifyitems(items):
     """Order the files, and mark the tests of the slow files and those that use several seconds elsewhere."""
-    items.sort(key=lambda item: (LONGEST.index(n) if (n := item.path.stem.removeprefix("test_")) in LONGEST else 99))
+    items.sort(key=lambda item: LONGEST.index(n) if (n := item.path.stem.removeprefix("test_")) in LONGEST else 99)
     for item in items:
         if item.path.stem.removeprefix("test_") in SLOW or item.name.split("[")[0] in SLOW_TESTS:
             item.add_marker(pytest.mark.slow)
