@@ -4,30 +4,63 @@
     cosmos-exp report docs/ablation && cosmos-exp report docs/ablation --verify --without-videos
 
 Kept: sweep.json, claims.json, and of each run (tuning runs too) configuration, manifest, status, metrics, scores and logs.
+Names of hosts and users, paths and addresses are hidden in the records; files whose hash was recorded are copied as they are, and
+those of them that hold private text are listed.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
+import json
 from pathlib import Path
 
-KEPT = ("config.yaml", "manifest.json", "status.json", "metrics.json", "scores.jsonl", "train_log.jsonl")
-KEPT += ("validation_log.jsonl", "references/real/scores.jsonl", "references/frozen/scores.jsonl")
+import yaml
+
+from cosmos_exp.config.record import plain_config
+from cosmos_exp.files import JsonObject, read_json, write_json, write_text
+from cosmos_exp.publish.base import comes_from_hub
+from cosmos_exp.publish.neutral import neutral, neutral_config, neutral_text, private_names, recorded_paths
+from cosmos_exp.report.variants import Run
+from cosmos_exp.run_folder import RunFolder
+
+RECORDS = ("config.yaml", "manifest.json", "status.json", "metrics.json")
+HASHED = ("scores.jsonl", "train_log.jsonl", "validation_log.jsonl")
+HASHED += ("references/real/scores.jsonl", "references/frozen/scores.jsonl")
+OF_SWEEP = ("sweep.json", "claims.json")
 
 
-def publish(sweep: Path, out: Path) -> list[Path]:
-    """Copy the records of every run below `sweep`. Returns the files."""
-    runs = sorted(p.parent for p in sweep.rglob("status.json") if (p.parent / "config.yaml").is_file())
-    files = [f for name in ("sweep.json", "claims.json") if (f := sweep / name).is_file()]
-    files += [f for run in runs for name in KEPT if (f := run / name).is_file()]
-    written = []
-    for file in files:
-        target = out / file.relative_to(sweep)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
-        written.append(target)
-    return written
+def publish(sweep: Path, out: Path) -> tuple[list[Path], list[Path]]:
+    """Copy the records of every run below `sweep`. Returns the files, and those of them that hold private text."""
+    folders = sorted(p.parent for p in sweep.rglob("status.json") if (p.parent / "config.yaml").is_file())
+    runs = [Run(RunFolder(folder)) for folder in folders]
+    paths = [path for run in runs for path in recorded_paths(run.config, comes_from_hub(run))]
+    names = private_names([part for run in runs for part in (run.manifest, run.config)], paths)
+    written, private = [], []
+    for run in runs:
+        for name in RECORDS:
+            if (file := run.folder.path / name).is_file():
+                written.append(out / file.relative_to(sweep.absolute()))
+                _write_record(run, file, written[-1], names)
+    hashed = [f for run in runs for name in HASHED if (f := run.folder.path / name).is_file()]
+    for file in [*hashed, *(f for name in OF_SWEEP if (f := sweep.absolute() / name).is_file())]:
+        text = file.read_text(encoding="utf-8")
+        written.append(out / file.relative_to(sweep.absolute()))
+        write_text(written[-1], text)
+        if any(neutral_text(line, names) != line for line in text.splitlines()):
+            private.append(written[-1])
+    return written, private
+
+
+def _write_record(run: Run, file: Path, target: Path, names: tuple[str, ...]) -> None:
+    """Write a record of a run without private text."""
+    if file.name == "config.yaml":
+        config = neutral_config(plain_config(file), comes_from_hub(run), names)
+        write_text(target, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        return
+    content = read_json(file)
+    assert isinstance(content, dict)
+    record: JsonObject = neutral(content, names)
+    write_json(target, json.loads(json.dumps(record)))
 
 
 def main() -> None:
@@ -36,8 +69,10 @@ def main() -> None:
     parser.add_argument("sweep", type=Path)
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
-    written = publish(args.sweep, args.out)
+    written, private = publish(args.sweep, args.out)
     print(f"{len(written)} files, {sum(f.stat().st_size for f in written) / 2**20:.1f} MiB: {args.out}")
+    for file in private:
+        print(f"holds private text, and is as it was because its hash is recorded: {file}")
 
 
 if __name__ == "__main__":

@@ -128,6 +128,8 @@ SLOW |= {
     "epipolar_noise",
     "tabletop_faults",
     "adapter_tools",
+    "adapter_exchange",
+    "publish",
     "planned_sweep",
     "objective",
     "completion",

@@ -15,6 +15,7 @@ from cosmos_exp.cli import (
     generate,
     judge,
     measures,
+    publish,
     report,
     rerun,
     run,
@@ -26,7 +27,8 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.files import as_disk_error
 from cosmos_exp.text import printable, redact
 
-COMMANDS = (run, sweep, rerun, report, dashboard, sampson, judge, measures, generate, adapter, data, doctor, completion)
+_RUNS, _RESULTS = (run, sweep, rerun), (report, dashboard, sampson, judge, measures)
+COMMANDS = (*_RUNS, *_RESULTS, generate, adapter, publish, data, doctor, completion)
 EPILOG = """examples:
   cosmos-exp run                                      train, generate and score the embedded world (minutes, no GPU)
   cosmos-exp run data=folder data.path=DIR rank=8 alpha=16 adapter=dora
@@ -36,6 +38,7 @@ EPILOG = """examples:
   cosmos-exp adapter truncate RUN --rank 2,4,8        the best adapters of lower rank from one training
   cosmos-exp data check DIR                           list every bad file
   cosmos-exp report outputs/sweeps/rank               table, figures and a page with the videos side by side
+  cosmos-exp publish RUN                              a folder for the Hugging Face hub: adapter, model card, examples
 
 exit codes: 0 done, 1 the run or the check failed, 2 the request was wrong"""
 

@@ -55,9 +55,7 @@ def _records(runs: Runs, videos: bool) -> Check:
             unhashed.append(label)
     findings += _sources(runs)
     notes = [f"adapter and logs of {len(unhashed)} runs, e.g. {unhashed[0]}: {NOT_HASHED}"] if unhashed else []
-    notes += (
-        [f"the configuration of {len(hidden)} runs, e.g. {hidden[0]}: it holds a hidden password"] if hidden else []
-    )
+    notes += [f"the configuration of {len(hidden)} runs, e.g. {hidden[0]}: it holds hidden values"] if hidden else []
     return Check("records", f"configuration, adapter and logs of {len(runs)} runs", findings, notes)
 
 

@@ -79,17 +79,9 @@ def report_content(folder: Path, title: str, margins: list[str], margins_at: str
         UserError: as `write_report`.
     """
     runs, unreadable = readable_runs(folder)
-    variants = group_runs(runs)
-    found, not_compared = _compare(variants, margins)
-    said = [*(u.note for u in unreadable), *notes([run_row(r) for r in runs])]
-    if not_compared:
-        said.append(f"No differences are reported: {not_compared}")
-    said += tuning_notes(variants, tunings(variants))
-    said += cautions(variants, found)
     margins_at = (margins_at or now()) if margins else None
-    said += margin_notes(variants, margins, margins_at)
-    results = Results(title, variants, found, said, comparable=not not_compared)
-    said += results.warnings.values()
+    results, not_compared = results_of(runs, title, margins, margins_at, [u.note for u in unreadable])
+    variants = results.variants
     claims = claims_report(folder, variants, parse_margins(margins, margins_of(variants)))
     numbers = report_numbers(results, claims, folder, margins)
     numbers |= {"margins_at": margins_at} if margins_at else {}
@@ -100,6 +92,38 @@ def report_content(folder: Path, title: str, margins: list[str], margins_at: str
         "report.json": json.dumps(numbers, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
     }
     return Content(runs, results, claims, not_compared, texts, unreadable)
+
+
+def results_of(
+    runs: list[RunFolder],
+    title: str,
+    margins: list[str] | None = None,
+    margins_at: str | None = None,
+    first: Sequence[str] = (),
+) -> tuple[Results, str | None]:
+    """The results of runs.
+
+    Args:
+        margins, margins_at: As in `report_content`.
+        first: Notes that come before the others.
+
+    Returns:
+        The results, and why they have no differences; None if they may have some.
+
+    Raises:
+        UserError: as `write_report`.
+    """
+    variants = group_runs(runs)
+    found, not_compared = _compare(variants, margins or [])
+    said = [*first, *notes([run_row(r) for r in runs])]
+    if not_compared:
+        said.append(f"No differences are reported: {not_compared}")
+    said += tuning_notes(variants, tunings(variants))
+    said += cautions(variants, found)
+    said += margin_notes(variants, margins or [], margins_at)
+    results = Results(title, variants, found, said, comparable=not not_compared)
+    said += results.warnings.values()
+    return results, not_compared
 
 
 def write_report(folder: Path, out: Path | None = None, margins: list[str] | None = None) -> WrittenReport:

@@ -1,0 +1,186 @@
+"""What is published: the adapters of a run or of a sweep, checked, with the results that stand beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cosmos_exp.config.adapter_checks import check_adapter
+from cosmos_exp.config.adapter_header import AdapterHeader
+from cosmos_exp.errors import UserError
+from cosmos_exp.files import file_sha256
+from cosmos_exp.publish.base import Base, base_of, comes_from_hub
+from cosmos_exp.publish.neutral import private_names, recorded_paths
+from cosmos_exp.report.claims import ClaimsReport, claims_report
+from cosmos_exp.report.margins import margins_of
+from cosmos_exp.report.pairs import why_not_comparable
+from cosmos_exp.report.results import Results
+from cosmos_exp.report.variants import Run, Variant, group_runs, readable_runs
+from cosmos_exp.report.writing import results_of
+from cosmos_exp.run_folder import ADAPTER_NAME, RunFolder
+from cosmos_exp.text import one_line
+
+_UNUSUAL = re.compile(r"[^\w.+=, ()/-]")  # characters that a table or a heading could take for markup
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An adapter that is published.
+
+    name: as the tables show it.
+    place: its folder in the published one; empty for a single run.
+    file: its adapter file.
+    """
+
+    name: str
+    place: str
+    run: Run
+    file: Path
+    header: AdapterHeader
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a card and its folder are made from.
+
+    title: of the card.
+    is_sweep: several adapters, each in a folder of its own.
+    base: the model that the adapters belong to.
+    base_run: the evaluation of the base alone; None if there is none.
+    names: of hosts and users, which are not published.
+    """
+
+    title: str
+    is_sweep: bool
+    arms: list[Arm]
+    results: Results
+    claims: ClaimsReport | None
+    base: Base
+    base_run: Run | None
+    names: tuple[str, ...]
+
+
+def load_source(path: Path) -> Source:
+    """The run, or the sweep, at a path.
+
+    Raises:
+        UserError: there is none, a run is not finished, has no adapter, or has one that is not fit for use.
+    """
+    folders, unreadable = readable_runs(path)
+    if unreadable:
+        raise UserError(unreadable[0].reason)
+    is_sweep = path.absolute() not in [f.path for f in folders]
+    adapted = [run for run in map(Run, folders) if not run.is_base]
+    if not adapted:
+        raise UserError(_no_adapter(path, is_sweep))
+    for run in map(Run, folders):
+        _check_finished(run)
+    beside = [] if is_sweep else _bases_beside(adapted[0])
+    results, _ = results_of([*folders, *(run.folder for run in beside)], path.absolute().name)
+    claims = claims_report(path, results.variants, margins_of(results.variants)) if is_sweep else None
+    results = _with_plain_names(results)
+    arms = [_arm(path, v, run, is_sweep) for v in results.variants if not v.is_base for run in v.runs]
+    base_runs = [run for v in results.variants if v.is_base for run in v.done]
+    runs = [*(arm.run for arm in arms), *base_runs]
+    paths = [path for run in runs for path in recorded_paths(run.config, comes_from_hub(run))]
+    names = private_names([part for run in runs for part in (run.manifest, run.config)], paths)
+    base = base_of(arms[0].run, arms[0].header)
+    _check_one_base(arms)
+    title = path.absolute().name if is_sweep else plain_name(f"{arms[0].run.settings.name} {arms[0].name}")
+    return Source(title, is_sweep, arms, results, claims, base, next(iter(base_runs), None), names)
+
+
+def plain_name(name: str) -> str:
+    """A name of a run without characters that could be markup."""
+    return _UNUSUAL.sub("_", one_line(name))
+
+
+def _with_plain_names(results: Results) -> Results:
+    """The results with names of variants that no table takes for markup. They stay unique."""
+    names: dict[str, str] = {}
+    for variant in results.variants:
+        plain = plain_name(variant.name)
+        names[variant.name] = plain if plain not in names.values() else f"{plain} {len(names)}"
+        variant.name = names[variant.name]
+    found = [replace(d, a=names[d.a], b=names[d.b]) for d in results.differences]
+    return Results(results.title, results.variants, found, results.notes, results.comparable)
+
+
+def _no_adapter(path: Path, is_sweep: bool) -> str:
+    what = (
+        "none of its runs has an adapter" if is_sweep else "adapter.kind=none: the base model has no adapter to publish"
+    )
+    return f"{path}: {what}. Name a run that trained one (adapter=lora, adapter=dora), or the folder of a sweep."
+
+
+def _check_finished(run: Run) -> None:
+    state, folder = run.status.get("state", "?"), run.folder.path
+    if state == "done":
+        return
+    if state == "running":
+        fix = f"Wait for it; if nothing runs, resume it with `cosmos-exp run run_dir={folder}`"
+    else:
+        fix = f"Resume it with `cosmos-exp run run_dir={folder}`"
+    raise UserError(f"{folder}: the run is not finished ({state}). {fix}, or publish the finished runs one by one.")
+
+
+def _bases_beside(run: Run) -> list[Run]:
+    """The first finished run of the base beside a run whose scores are comparable with its own."""
+    own = group_runs([run.folder])[0]
+    for status in sorted(run.folder.path.parent.glob("*/status.json")):
+        other = Run(RunFolder(status.parent))
+        try:
+            other.check()
+            if other.is_base and other.finished and not why_not_comparable(own, group_runs([other.folder])[0]):
+                return [other]
+        except UserError:  # a damaged neighbour is no part of this run
+            continue
+    return []
+
+
+def _arm(path: Path, variant: Variant, run: Run, is_sweep: bool) -> Arm:
+    """The adapter of a finished run, checked as a run checks its own.
+
+    Raises:
+        UserError: it is missing, was changed since the training, or is not fit for use.
+    """
+    folder = run.folder
+    file = folder.recorded(ADAPTER_NAME)
+    if not file.is_file():
+        raise UserError(
+            f"{file}: no such file. Resume the run, which writes it again: cosmos-exp run run_dir={folder.path}"
+        )
+    recorded = run.manifest.get("trained", {}).get("files", {}).get(ADAPTER_NAME)
+    if recorded and recorded != file_sha256(file):
+        raise UserError(
+            f"{file}: not the adapter that the run trained (sha256 in manifest.json), so its scores are not this file's. Put the "
+            "trained file back, or delete it and resume the run."
+        )
+    header = check_adapter(file, run.settings.model)
+    name, place = variant.name, ""
+    if is_sweep:
+        place = plain_name(folder.path.relative_to(path.absolute()).as_posix()).replace(" ", "_")
+        name = name if len(variant.runs) == 1 else f"{name} seed {run.seed}"
+    return Arm(name, place, run, file, header)
+
+
+def _check_one_base(arms: Sequence[Arm]) -> None:
+    """Check that all adapters belong to one base model: a card names one.
+
+    Raises:
+        UserError: they do not.
+    """
+    first = arms[0]
+    for arm in arms[1:]:
+        if _model(arm.run) != _model(first.run):
+            raise UserError(
+                f"{first.run.folder.path.name} and {arm.run.folder.path.name} have different base models. Publish the runs of "
+                "each base by themselves."
+            )
+
+
+def _model(run: Run) -> object:
+    record = run.manifest.get("model", {})
+    return record.get("fingerprints") or [run.config.get("model", {}).get(k) for k in ("source", "revision")]
