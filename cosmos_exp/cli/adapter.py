@@ -1,4 +1,4 @@
-"""`cosmos-exp adapter`: describe an adapter, cut it to a lower rank, or merge it into its base model."""
+"""`cosmos-exp adapter`: describe an adapter, cut it to a lower rank, merge it into its base model, or exchange it."""
 
 from __future__ import annotations
 
@@ -6,22 +6,34 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cosmos_exp.cli.arguments import writable_folder
+from cosmos_exp.cli.arguments import existing_files, writable_folder
 from cosmos_exp.errors import UserError
 
 if TYPE_CHECKING:
     from cosmos_exp.config.adapter_header import AdapterHeader
     from cosmos_exp.world.model_folder import ModelFolder
 
-HELP = "describe an adapter, cut it to a lower rank, or merge it into its base model"
+HELP = "describe an adapter, cut it to a lower rank, merge it into its base model, or exchange it with other code"
 SOURCE = "an adapter file, the folder of one, or a run folder"
 ALPHA = "alpha of a file that does not record it (default: its rank, as diffusers assumes)"
 EPILOG = """examples:
   cosmos-exp adapter info outputs/sweeps/rank/lora-r32
   cosmos-exp adapter truncate outputs/sweeps/rank/lora-r32 --rank 2,4,8,16
   cosmos-exp adapter merge outputs/sweeps/rank/dora-r8 --out merged
+  cosmos-exp adapter export outputs/sweeps/rank/lora-r32 --format cosmos-predict2.5 --out lora.pt
 
 exit codes: 0 done, 2 wrong arguments, or not an adapter"""
+FORMATS = ["cosmos-predict2.5"]
+EXPORT_EPILOG = """examples:
+  cosmos-exp adapter export outputs/sweeps/rank/lora-r32 --format cosmos-predict2.5 --out lora.pt
+
+The file is for adapter_checkpoint_paths of NVIDIA's code (nvidia-cosmos/cosmos-predict2.5). Rank, alpha, target modules and
+DoRA are keys of its configuration, which the command prints. Values are not changed."""
+IMPORT_EPILOG = """examples:
+  cosmos-exp adapter import model_ema_bf16.pt --format cosmos-predict2.5 --alpha 32 --out imported
+
+The checkpoint of a LoRA training with NVIDIA's code, or a file of `adapter export`. Such files do not record alpha. The new
+folder loads in plain diffusers: pipe.load_lora_weights("imported")."""
 INFO_EPILOG = """examples:
   cosmos-exp adapter info outputs/sweeps/rank/lora-r32
   cosmos-exp adapter info pytorch_lora_weights.safetensors --json
@@ -79,6 +91,26 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     merger.add_argument("--alpha", type=float, help=ALPHA)
     merger.set_defaults(run=merge)
+    _add_exchange(actions)
+
+
+def _add_exchange(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    help = "write an adapter for other code"
+    export = actions.add_parser("export", help=help, description=help, epilog=EXPORT_EPILOG, formatter_class=raw)
+    export.add_argument("source", metavar="RUN_OR_FILE", help=SOURCE)
+    export.add_argument("--format", required=True, choices=FORMATS, help="the code that it is for")
+    export.add_argument("--out", required=True, metavar="FILE", help="the new file")
+    export.add_argument("--alpha", type=float, help=ALPHA)
+    export.set_defaults(run=export_file)
+
+    help = "write an adapter of other code in diffusers' format"
+    importer = actions.add_parser("import", help=help, description=help, epilog=IMPORT_EPILOG, formatter_class=raw)
+    importer.add_argument("source", metavar="FILE", help="the file of the other code")
+    importer.add_argument("--format", required=True, choices=FORMATS, help="the code that it comes from")
+    importer.add_argument("--out", required=True, metavar="DIR", help="folder of the new file")
+    importer.add_argument("--alpha", type=float, help="alpha of its training (default: its rank)")
+    importer.set_defaults(run=import_file)
 
 
 def describe(args: argparse.Namespace) -> int:
@@ -139,6 +171,39 @@ def merge(args: argparse.Namespace) -> int:
         print(f"note: rounding the merged weights costs {merged.rounding:.1%} of the update; --dtype float32 is exact")
     if not (out / "model_index.json").is_file():
         print("note: the base has no model_index.json; plain diffusers loads OUT/transformer, not OUT as a pipeline")
+    return 0
+
+
+def export_file(args: argparse.Namespace) -> int:
+    """Write the file for other code and print the keys that belong to it. Returns the exit code."""
+    from cosmos_exp.config.adapter_header import find_adapter
+    from cosmos_exp.world.adapter_exchange import export_adapter
+
+    out = Path(args.out).expanduser()
+    if out.exists():
+        raise UserError(f"--out {out}: exists already. Choose a new file.")
+    writable_folder(str(out.parent))
+    done = export_adapter(find_adapter(Path(args.source).expanduser()), out, args.alpha)
+    print(f"{out}: load it with these keys of the configuration:")
+    for option in done.options:
+        print(f"  {option}")
+    return 0
+
+
+def import_file(args: argparse.Namespace) -> int:
+    """Write the adapter in diffusers' format. Returns the exit code."""
+    from cosmos_exp.config.adapter_header import read_header
+    from cosmos_exp.run_folder import ADAPTER_FILE
+    from cosmos_exp.world.adapter_exchange import import_adapter
+
+    file, out = existing_files([args.source])[0], writable_folder(args.out)
+    if (out / ADAPTER_FILE).exists():
+        raise UserError(f"--out {out}: holds an adapter already. Choose a new folder.")
+    header = read_header(import_adapter(file, out, args.alpha))
+    words = "DoRA" if header.kind == "dora" else "LoRA"
+    print(f"{header.file}: {words}, rank {max(header.ranks.values())}, {len(header.ranks)} layers")
+    if args.alpha is None:
+        print("note: such a file does not record alpha; assumed alpha = rank (set it with --alpha)")
     return 0
 
 
