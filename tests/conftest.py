@@ -135,6 +135,7 @@ SLOW |= {
     "completion",
     "verify",
     "same_bits",
+    "trajectories_run",
     "slurm",
     "chunks",
 }

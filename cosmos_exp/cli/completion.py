@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from cosmos_exp.config.candidates import PATH_KEYS, group_choices, override_candidates
+from cosmos_exp.config.measures import MEASURES
 from cosmos_exp.config.paths import sweeps_dir
 
 HELP = "print the completion of commands, options, configuration keys and files for a shell"
@@ -108,6 +109,16 @@ def run_sweeps(prefix: str, **_: object) -> list[str]:
     return [p.rstrip("/").rpartition("/")[2] for p in paths("outputs/sweeps/")] + paths(prefix)
 
 
+def run_folders(prefix: str, **_: object) -> list[str]:
+    """Folders below what was typed; without a word the runs of the sweeps in outputs/."""
+    return [p for p in paths(prefix or "outputs/sweeps/") if p.endswith("/")]
+
+
+def measures(**_: object) -> list[str]:
+    """The measures that rank videos."""
+    return [name for name, info in MEASURES.items() if info.better]
+
+
 def judges(**_: object) -> list[str]:
     """The judges of conf/judge."""
     return group_choices()["judge"]
@@ -121,6 +132,8 @@ def rubrics(prefix: str, **_: object) -> list[str]:
 _BY_DESTINATION: dict[str, Completer] = {
     **dict.fromkeys(("overrides", "rest", "set", "model", "write_hashes"), overrides),
     "judge": judges,
+    "by": measures,
+    "runs": run_folders,
     "rubric": rubrics,
     "sweep": run_sweeps,
     "sweep name": sweeps,

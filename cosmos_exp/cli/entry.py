@@ -21,6 +21,7 @@ from cosmos_exp.cli import (
     run,
     sampson,
     sweep,
+    trajectories,
 )
 from cosmos_exp.config.trust import command_line, load_plugins, without_plugins
 from cosmos_exp.errors import UserError
@@ -28,7 +29,7 @@ from cosmos_exp.files import as_disk_error
 from cosmos_exp.text import printable, redact
 
 _RUNS, _RESULTS = (run, sweep, rerun), (report, dashboard, sampson, judge, measures)
-COMMANDS = (*_RUNS, *_RESULTS, generate, adapter, publish, data, doctor, completion)
+COMMANDS = (*_RUNS, *_RESULTS, generate, trajectories, adapter, publish, data, doctor, completion)
 EPILOG = """examples:
   cosmos-exp run                                      train, generate and score the embedded world (minutes, no GPU)
   cosmos-exp run data=folder data.path=DIR rank=8 alpha=16 adapter=dora

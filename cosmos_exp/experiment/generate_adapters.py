@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -84,29 +84,12 @@ def generate_adapters(
         UserError: an adapter does not fit the model, a prompt lacks a line of a chunk, or a video exists with another length.
         RunError: the guardrail refuses a prompt.
     """
-    for known in (f for f in files.values() if f):  # all of them before the first video
-        check_adapter(known, config.model, alpha)
     tasks = {n: video_tasks(config, tested_pairs(config, pairs), {}, partial(_video_path, out / n)) for n in files}
     every = [task for own in tasks.values() for task in own]
     _check_existing(config, every)
-    model = ensure_model(config.model, cache_root(config))
-    device = Processes(config.hardware.device, 1, config.hardware.num_threads).device
-    fingerprints = model.fingerprints()
-    guardrail = load_guardrail(config.model.guardrail)
-    negative = negative_prompt(config.generation.negative_prompt)
-    prompts = dict.fromkeys(prompt for task in every for prompt in task.prompts)
-    cache = _encode_prompts(config, model, fingerprints, [*prompts, negative], device)
-    transformer, _ = load_transformer(model, dtype_of(config))
-    pipe = load_pipeline(model, transformer, load_vae(model, dtype_of(config)), guardrail).to(device)
-    generator = Generator(config, pipe, cache.prompt, device)
-    for name, file in files.items():
-        original = {}
-        if file:
-            _add(transformer, file, alpha, fingerprints["transformer"])
-            original = adapters.merge(transformer, keep_original=True) if config.generation.merge_adapter else {}
-        made = generator.make(tasks[name], negative)
-        if file:
-            adapters.remove(transformer, original)
+    model = AdaptedModel(config, files, [prompt for task in every for prompt in task.prompts], alpha)
+    for name in files:
+        made = model.make(name, tasks[name])
         yield AdapterVideos(name, out / name, made, len(tasks[name]) - made)
 
 
@@ -120,6 +103,60 @@ def _check_existing(config: Config, tasks: list[VideoTask]) -> None:
                 f"{path}: exists with {found} frames, and generation.chunks={config.generation.chunks} makes {frames}. "
                 "Give another --out, or delete it."
             )
+
+
+class AdaptedModel:
+    """One loaded base model that generates with one adapter after another.
+
+    Args:
+        files: the adapter files by name; None is the model without an adapter.
+        prompts: all prompts that it will be asked for.
+        alpha: for adapter files without metadata.
+
+    Raises:
+        UserError: an adapter does not fit the model.
+    """
+
+    def __init__(self, config: Config, files: dict[str, Path | None], prompts: list[str], alpha: float | None = None):
+        for known in (f for f in files.values() if f):  # all of them before the first video
+            check_adapter(known, config.model, alpha)
+        self.config, self.files, self.alpha = config, files, alpha
+        model = ensure_model(config.model, cache_root(config))
+        device = Processes(config.hardware.device, 1, config.hardware.num_threads).device
+        fingerprints = model.fingerprints()
+        guardrail = load_guardrail(config.model.guardrail)
+        self.negative = negative_prompt(config.generation.negative_prompt)
+        cache = _encode_prompts(config, model, fingerprints, [*dict.fromkeys(prompts), self.negative], device)
+        self.transformer, _ = load_transformer(model, dtype_of(config))
+        self.fingerprint = fingerprints["transformer"]
+        pipe = load_pipeline(model, self.transformer, load_vae(model, dtype_of(config)), guardrail).to(device)
+        self.generator = Generator(config, pipe, cache.prompt, device)
+        self._name: str | None = None  # of the adapter that is in the model
+        self._original: dict[str, torch.Tensor] = {}
+
+    def make(self, name: str, tasks: Sequence[VideoTask], show: bool = True) -> int:
+        """Generate the videos of an adapter whose files do not exist. Returns how many.
+
+        Raises:
+            RunError: the guardrail refuses a prompt.
+        """
+        if all(t.path.is_file() for t in tasks):
+            return 0
+        self._use(name)
+        return self.generator.make(tasks, self.negative, show)
+
+    def _use(self, name: str) -> None:
+        """Put an adapter into the model, in place of the one that is in it."""
+        if name == self._name:
+            return
+        if self._name is not None and self.files[self._name]:
+            adapters.remove(self.transformer, self._original)
+        self._name, self._original = name, {}
+        file = self.files[name]
+        if file:
+            _add(self.transformer, file, self.alpha, self.fingerprint)
+            if self.config.generation.merge_adapter:
+                self._original = adapters.merge(self.transformer, keep_original=True)
 
 
 def _encode_prompts(

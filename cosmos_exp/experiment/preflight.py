@@ -178,15 +178,37 @@ def check_inputs(config: Config) -> None:
     ensure_inputs(config)
 
 
+def check_making(config: Config) -> None:
+    """Run the checks of what makes and scores videos, without those of data and run folder, and get what is missing.
+
+    Raises:
+        UserError: it lists everything that is missing.
+    """
+    missing = []
+    for name in ("weights", "guardrail", "judge", "sampson", "device"):
+        try:
+            REQUIRED[name](config)
+        except UserError as error:
+            missing.append(str(error))
+    if missing:
+        raise UserError("\n".join(missing))
+    _ensure_making(config)
+
+
 def ensure_inputs(config: Config) -> None:
     """Download or render what a run needs and this machine lacks.
 
     Raises:
         UserError: a download failed.
     """
+    _ensure_making(config)
+    ensure_data(config)
+
+
+def _ensure_making(config: Config) -> None:
+    """Download or build the model, the judge and the matcher."""
     ensure_model(config.model, cache_root(config))
     if config.judge.name == "reason2":
         ensure_folder(config.judge.source, config.judge.revision, "judge.source")
     if config.sampson.enabled:
         ensure_matcher(config.sampson)
-    ensure_data(config)

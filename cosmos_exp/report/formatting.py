@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cosmos_exp.statistics.scores import MeasureSummary
 
 
@@ -31,3 +33,9 @@ def undefined_text(summary: MeasureSummary) -> str:
 def minute(time: str) -> str:
     """A recorded time as text: 2026-11-24 14:03 UTC."""
     return f"{time[:10]} {time[11:16]} UTC"
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table; the first `left` columns are aligned left, the others right."""
+    rule = "|" + " --- |" * left + " ---: |" * (len(head) - left)
+    return "\n".join(["| " + " | ".join(head) + " |", rule, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -34,24 +36,53 @@ def contact_sheet(runs: list[RunFolder], names: list[str], out: Path, samples: i
     Returns:
         Whether there are such videos.
     """
-    picked = _common_rows(runs, samples)
-    if not picked:
+    columns = [
+        Column(row["prompt"] or row["sample"], [run.recorded_video(row["video"]) for run in runs])
+        for row in _common_rows(runs, samples)
+    ]
+    return draw_sheet(columns, names, out, cell)
+
+
+@dataclass(frozen=True)
+class Column:
+    """The videos of one prompt, from the same first frame: one file per row of the sheet; None leaves the cell empty."""
+
+    text: str
+    videos: Sequence[Path | None]
+
+
+def draw_sheet(columns: Sequence[Column], names: Sequence[str], out: Path, cell: int = 160) -> bool:
+    """Draw a sheet of columns.
+
+    Args:
+        columns: Each with as many videos as there are names.
+        names: Label of each row.
+        out: The image file.
+        cell: Width of one frame in pixels.
+
+    Returns:
+        Whether there are videos.
+    """
+    read = [[read_frames(v) if v else [] for v in column.videos] for column in columns]
+    shown = [frames for videos in read for frames in videos if frames]
+    if not shown:
         return False
-    columns = [[read_frames(run.recorded_video(row["video"])) for run in runs] for row in picked]
-    width, height = columns[0][0][0].size
+    width, height = shown[0][0].size
     rows_height = round(cell * height / width)
     wide = cell * len(MOMENTS)
     top = rows_height + 3 * TEXT + 8
-    sheet = Image.new("RGB", (MARGIN + len(picked) * (wide + 6), top + len(runs) * (rows_height + 4)), "white")
+    sheet = Image.new("RGB", (MARGIN + len(columns) * (wide + 6), top + len(names) * (rows_height + 4)), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
     pen.text((4, rows_height // 2), "first frame", "black", font=font)
-    for i, (row, videos) in enumerate(zip(picked, columns, strict=True)):
+    for i, (column, videos) in enumerate(zip(columns, read, strict=True)):
         left = MARGIN + i * (wide + 6)
-        sheet.paste(videos[0][0].resize((cell, rows_height)), (left, 0))
-        prompt = textwrap.fill(row["prompt"] or row["sample"], width=max(12, (wide - cell) // 7))
+        first = next((frames[0] for frames in videos if frames), None)
+        if first:
+            sheet.paste(first.resize((cell, rows_height)), (left, 0))
+        prompt = textwrap.fill(column.text, width=max(12, (wide - cell) // 7))
         pen.multiline_text((left + cell + 6, 2), prompt, "black", font=font)
         for k, frames in enumerate(videos):
-            for m, moment in enumerate(MOMENTS):
+            for m, moment in enumerate(MOMENTS if frames else ()):
                 picture = frames[round(moment * (len(frames) - 1))].resize((cell, rows_height))
                 sheet.paste(picture, (left + m * cell, top + k * (rows_height + 4)))
     for k, name in enumerate(names):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cosmos_exp.config.measures import measure_info, split_main
 from cosmos_exp.report.claims import ClaimsReport, verdict_text
 from cosmos_exp.report.drift import INTRODUCTION, drift_notes, drift_table, main_drifts
-from cosmos_exp.report.formatting import interval, number, summary_text
+from cosmos_exp.report.formatting import interval, markdown_table, number, summary_text
 from cosmos_exp.report.references import MARK, MEANINGS, footnote_lines, footnote_marks
 from cosmos_exp.report.results import IF_NONE_FAILS, NO_SCORES, Results, average
 from cosmos_exp.statistics.intervals import SURE_RUNS
@@ -24,12 +24,6 @@ _LATEX_NOTE = (
     r"$^\circ$: few training runs, holds if none fails."
 )
 _LATEX_ARROWS = {1: r" $\uparrow$", -1: r" $\downarrow$", 0: ""}
-
-
-def _markdown_table(head: list[str], rows: list[list[str]], left: int = 1) -> str:
-    """A Markdown table; the first `left` columns are aligned left, the others right."""
-    rule = "|" + " --- |" * left + " ---: |" * (len(head) - left)
-    return "\n".join(["| " + " | ".join(head) + " |", rule, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
 
 
 def markdown(results: Results) -> str:
@@ -67,7 +61,7 @@ def _measure_table(results: Results, measures: list[str], with_runs: bool) -> st
             row.append(" ".join(filter(None, [text, results.marks.get((v.name, m))])))
         rows.append(row)
     first = ["adapter", "runs", "train loss", "validation loss"] if with_runs else ["adapter"]
-    return _markdown_table([*first, *(results.heading(m) for m in measures)], rows)
+    return markdown_table([*first, *(results.heading(m) for m in measures)], rows)
 
 
 def drift_markdown(results: Results) -> str:
@@ -76,7 +70,7 @@ def drift_markdown(results: Results) -> str:
     said = [d.sentence for d in main_drifts(results.drifts) if d.name in names]
     head, rows = drift_table(results.drifts)
     lines = ["## Drift over the chunks\n", f"{INTRODUCTION}\n", *(f"- {s}" for s in said), ""]
-    lines += [_markdown_table(head, rows, left=2), *(f"- {n}" for n in drift_notes(results.drifts))]
+    lines += [markdown_table(head, rows, left=2), *(f"- {n}" for n in drift_notes(results.drifts))]
     return "\n".join(lines) + "\n"
 
 
@@ -84,7 +78,7 @@ def claims_markdown(claims: ClaimsReport) -> str:
     """The section of the frozen claims: what limits them, the table, and why some are not shown."""
     head, rows = claims.table()
     parts = [f"## {claims.heading}\n", *(f"**{w}**\n" for w in claims.warnings)]
-    parts.append(_markdown_table(head, [[f"`{row[0]}`", *row[1:]] for row in rows]))
+    parts.append(markdown_table(head, [[f"`{row[0]}`", *row[1:]] for row in rows]))
     parts += [claims.introduction, *claims.remarks()]
     return "\n".join(parts) + "\n"
 
@@ -169,4 +163,4 @@ def differences_markdown(results: Results) -> str:
     if results.untuned:
         head.append("also different, not tuned")
         rows = [[*row, results.untuned.get((d.a, d.b), "")] for row, d in zip(rows, results.differences, strict=True)]
-    return _markdown_table(head, rows, left=2)
+    return markdown_table(head, rows, left=2)

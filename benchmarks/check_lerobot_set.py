@@ -1,0 +1,69 @@
+"""Open a set of `cosmos-exp trajectories` with the `lerobot` library and compare every frame with the video it was made from.
+
+Runs in a virtual environment of its own, as the library pins other versions of torch than this package:
+
+    uv venv /tmp/lerobot-venv && uv pip install --python /tmp/lerobot-venv/bin/python lerobot
+    /tmp/lerobot-venv/bin/python benchmarks/check_lerobot_set.py SET [--backend pyav]
+
+The single videos are found in SET/.made by the hash that the table of episodes has. Exit code 1 if anything differs.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+from lerobot.datasets.lerobot_dataset import CODEBASE_VERSION, LeRobotDataset
+
+
+def made_videos(folder):
+    """The single videos by their hash."""
+    files = [p for name in ("videos", "demonstrations") for p in sorted((folder / ".made" / name).glob("*.mp4"))]
+    return {hashlib.sha256(p.read_bytes()).hexdigest(): p for p in files}
+
+
+def read(path):
+    """All frames, uint8 (T, H, W, 3)."""
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def pixels(item, camera):
+    """The library's picture, uint8 (H, W, 3)."""
+    return (item[camera].numpy().transpose(1, 2, 0) * 255).round().astype(np.uint8)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("set", type=Path)
+    parser.add_argument("--backend", default="pyav", help="pyav or torchcodec: what the library decodes with")
+    args = parser.parse_args()
+    dataset = LeRobotDataset(f"local/{args.set.name}", root=args.set, video_backend=args.backend)
+    (camera,) = dataset.meta.video_keys
+    episodes, files = dataset.meta.episodes.to_pandas(), made_videos(args.set)
+    worst, compared, problems = 0, 0, []
+    for row in episodes.itertuples():
+        frames = read(files[row.video_sha256])
+        items = [dataset[i] for i in range(row.dataset_from_index, row.dataset_to_index)]
+        if len(frames) != len(items):
+            problems.append(f"episode {row.episode_index}: {len(items)} frames, its video has {len(frames)}")
+            continue
+        for k, (frame, item) in enumerate(zip(frames, items, strict=True)):
+            worst = max(worst, int(np.abs(pixels(item, camera).astype(int) - frame).max()))
+            if item["task"] != row.tasks[0] or abs(float(item["timestamp"]) - k / dataset.fps) > 1e-6:
+                problems.append(f"episode {row.episode_index}, frame {k}: task or timestamp")
+            compared += 1
+    if worst:
+        problems.append(f"pixels differ by up to {worst}")
+    found = {"library": CODEBASE_VERSION, "episodes": len(episodes), "frames": compared, "largest_difference": worst}
+    found |= {"features": {k: list(f["shape"]) for k, f in dataset.features.items()}, "problems": problems[:10]}
+    found |= {"stats": sorted(dataset.meta.stats), "columns": [c for c in episodes.columns if c.startswith("scores/")]}
+    print(json.dumps(found, indent=2))
+    return int(bool(problems))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

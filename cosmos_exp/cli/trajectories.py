@@ -1,0 +1,101 @@
+"""`cosmos-exp trajectories`: videos of finished runs, scored and filtered, as a LeRobot data set."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from cosmos_exp.cli.arguments import writable_folder
+from cosmos_exp.text import printable
+
+if TYPE_CHECKING:
+    from cosmos_exp.trajectories.output import Written
+
+HELP = "generate, score and filter videos of finished runs, and write them as a LeRobot v3.0 data set"
+EPILOG = """examples:
+  cosmos-exp trajectories outputs/sweeps/demo/lora-r32 --out kept --seeds 0..9 --keep 'instruction>=4 and tse<0.5'
+  cosmos-exp trajectories RUN --prompts scenes --out kept --seeds 0..99 --keep 'instruction>=4' --target 40
+  cosmos-exp trajectories RUN --prompts scenes --out best --seeds 0..9 --best 2 --by instruction
+  cosmos-exp trajectories RUN --out all --with-real --actions idm:model.pt --set hardware=1xh100 judge=reason2_2b
+
+scenes/ holds NAME.png (the first frame) with NAME.txt (the prompt); without --prompts the run's own test prompts are used.
+Videos are made seed by seed, over all runs and prompts. With --target it stops as soon as so many are kept.
+--keep compares measures with numbers (<, <=, >, >=, ==, !=, and, or, not). An episode without the score is dropped.
+
+The command can be stopped at any time: the same command continues and writes the same data set. Made videos and their scores
+stay in OUT/.made, so that another --keep, more --seeds or a higher --target make only what is missing. Remove OUT/.made before
+you upload the set.
+
+exit codes: 0 done, 1 nothing or less than the target was kept, or it was interrupted, 2 the request was wrong"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "trajectories", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of finished runs of one base model")
+    parser.add_argument("--out", required=True, metavar="DATASET", help="folder of the data set")
+    parser.add_argument(
+        "--prompts", metavar="DIR", help="NAME.png with NAME.txt (default: the test prompts of the run)"
+    )
+    parser.add_argument("--keep", metavar="CONDITION", help="e.g. 'instruction>=4 and physics>=3' (default: keep all)")
+    parser.add_argument("--best", type=int, metavar="N", help="keep the N best videos of each prompt; with --by")
+    parser.add_argument("--by", metavar="MEASURE", help="the measure that ranks them")
+    parser.add_argument(
+        "--seeds", metavar="LIST", help="seeds of the start noise: 0..9 or 0,3,7 (default: the run's own)"
+    )
+    parser.add_argument("--target", type=int, metavar="N", help="stop as soon as N videos are kept")
+    parser.add_argument("--with-real", action="store_true", help="add the run's training clips, marked as real")
+    parser.add_argument(
+        "--actions",
+        metavar="idm:FILE",
+        help="inverse dynamics model that infers actions: TorchScript or ONNX; idm:tabletop",
+    )
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of making and scoring, e.g. hardware=1xh100"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the data set and print what was kept. Exit code 1 if the target was not reached."""
+    out = writable_folder(args.out)
+    from cosmos_exp.trajectories.making import Store
+    from cosmos_exp.trajectories.output import write_output
+    from cosmos_exp.trajectories.run import Request, make_and_select, prepare_job
+
+    given = (args.prompts, args.keep, args.best, args.by, args.seeds, args.target, args.with_real, args.actions)
+    request = Request(tuple(args.runs), out, *given, tuple(args.set))
+    try:
+        job = prepare_job(request)
+        store = Store(out)
+        try:
+            store.begin(request.recorded())
+            written = write_output(make_and_select(job, store), store)
+        finally:
+            store.close()
+    except KeyboardInterrupt:
+        print("interrupted. Run the same command again to continue.", file=sys.stderr)
+        return 1
+    return report(written, args.target)
+
+
+def report(written: Written, target: int | None) -> int:
+    """Print the yield, what the selection changed, and where the set is. Returns the exit code."""
+    summary = written.summary
+    made, kept = summary["made"], summary["kept"]
+    print(f"{kept} of {made} videos kept ({kept / made:.0%}), {summary['planned']} planned")
+    for reason, count in summary["dropped"].items():
+        print(printable(f"  {count:5} dropped: {reason}"))
+    for words in summary["selection"]["words"]:
+        print(printable(words))
+    real = f" and {written.real} original demonstrations" if written.real else ""
+    print(f"{written.out}: {written.generated} generated episodes{real}, LeRobot v3.0; README.md, contact_sheet.png")
+    if not summary["actions"]:
+        print("the set has no actions; --actions idm:FILE infers them")
+    if target is not None and kept < target:
+        print(f"{kept} of the {target} asked for: give more --seeds or --prompts, or loosen --keep", file=sys.stderr)
+        return 1
+    return 0
