@@ -179,6 +179,7 @@ def forest(results: Results) -> Figure | None:
         ax.set_yticks(range(len(pairs)), [f"{b} − {a}" if i % columns == 0 else "" for a, b in pairs], fontsize=8.5)
         ax.set_ylim(-0.6, len(pairs) - 0.4)
         ax.axvline(0, color="0.5", lw=0.9)
+        ax.xaxis.set_major_locator(MaxNLocator(4))  # four labels with a sign and three digits fit
         if own[0].margin:
             ax.axvspan(-own[0].margin, own[0].margin, color=REFERENCES["real"], alpha=0.12, lw=0)
         title(ax, measure, "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from cosmos_exp.report.colors import adapter_colors
 from cosmos_exp.report.figure_style import legend, panels, smooth
@@ -54,6 +55,9 @@ def spectra(results: Results) -> Figure | None:
                 style, label = "--" if v.adapter["kind"] == "dora" else "-", f"{v.name} ({_ranks(by_kind)})"
                 ax.plot(np.arange(1, len(values) + 1), values, style, color=colors[v.name], lw=1.3, label=label)
         ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))  # labels at 0.1, 0.3, 1, 3 …; none at minor ticks
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
         ax.set_title(kind)
         ax.set_xlabel("index")
         if i % 4 == 0:
