@@ -273,7 +273,7 @@ def preempt_in_training(cli, folder, words, count, rank, step):
     assert (folder.checkpoints / f"step_{steps:08d}").is_dir()
 
 
-@pytest.mark.parametrize("trained", ["lora"], indirect=True)
+@pytest.mark.parametrize("trained", ["lora", "dora"], indirect=True)
 def test_begun_on_two_resumed_on_four_finished_on_one(trained, cli, start, tmp_path):
     """Preempted twice by SIGTERM to one worker: the state is `interrupted`, and the bytes are the same in the end."""
     words, expected = trained
