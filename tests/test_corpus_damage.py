@@ -69,6 +69,23 @@ def test_a_measure_without_a_value_is_called_undefined(tmp_path, cli, capsys):
         assert not re.search(r"\bbase -\.", page)
 
 
+@pytest.mark.parametrize("arms", [[{"name": [None], "runs": ["run"]}], [{"name": "base", "runs": [None]}]])
+def test_names_in_the_record_of_a_sweep_are_texts(arms, tmp_path, cli, capsys):
+    """Found by `make soak`."""
+    run_folder(tmp_path / "run")
+    (tmp_path / "sweep.json").write_text(json.dumps({"arms": arms}))
+    assert cli("report", tmp_path) == 2
+    assert "sweep.json: not a record of a sweep" in capsys.readouterr().err
+
+
+def test_one_end_of_an_interval_alone_is_no_interval(tmp_path, cli, capsys):
+    """Found by `make soak`."""
+    run_folder(tmp_path)
+    (tmp_path / "metrics.json").write_text(json.dumps({"measures": {"tse": {"mean": 1.5, "ci_high": 2, "n": 1}}}))
+    assert cli("report", tmp_path) == 0
+    assert "Traceback" not in capsys.readouterr().err
+
+
 @contextlib.contextmanager
 def largest_file(size):
     """No file may grow beyond `size` bytes: as on a full disk, a write takes a part and then fails."""

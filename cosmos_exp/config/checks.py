@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from cosmos_exp.config.layers import pattern_problems, unmatched_targets
-from cosmos_exp.config.limits import limit_problems, size_problems
+from cosmos_exp.config.limits import folder_problems, limit_problems, size_problems
 from cosmos_exp.config.measures import LOSSES, MEASURES
 from cosmos_exp.config.rollout import OVERLAP
 from cosmos_exp.config.schema import Adapter, Config, Data, Judge, Training
@@ -23,6 +23,8 @@ def check(config: Config) -> None:
     """
     problems = [*limit_problems(config), *_data_problems(config.data), *_training_problems(config)]
     problems += [*_adapter_problems(config), *_judge_problems(config.judge), *_objective_problems(config.objective)]
+    if not problems:
+        problems += folder_problems(config.model)
     if not problems:
         missing = unmatched_targets(config.model, config.adapter.target_modules)
         problems += [f"adapter.target_modules: {m}" for m in missing]

@@ -56,7 +56,8 @@ def with_added_keys(name: str, group: Mapping[str, object]) -> JsonObject:
     Args:
         name: of the group, e.g. generation.
     """
-    return json.loads(_added_keys(name)) | dict(group)
+    added: JsonObject = json.loads(_added_keys(name))  # a copy: values may be lists
+    return added | dict(group)
 
 
 @cache

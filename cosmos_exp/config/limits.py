@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from cosmos_exp.config.adapter_format import MOST_SCALE
 from cosmos_exp.config.layers import adapted_layers, layer_ranks, layer_scale, transformer_config
-from cosmos_exp.config.schema import Adapter, Model
+from cosmos_exp.config.schema import Adapter, Model, Transformer
 
 _LIMITS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
     "gt": ("greater than", lambda value, limit: value > limit),
@@ -54,6 +54,17 @@ def _number_problems(name: str, value: float, limits: Mapping[str, float]) -> It
     for kind, (words, holds) in _LIMITS.items():
         if kind in limits and not holds(value, limits[kind]):
             yield f"{name}={value}: must be {words} {limits[kind]}"
+
+
+def folder_problems(model: Model) -> Iterator[str]:
+    """What is wrong with the sizes in a model folder's transformer/config.json, which take precedence over the keys."""
+    keys, file = transformer_config(model), f"{model.source}/transformer/config.json"
+    wrong = [k for k, v in keys.items() if isinstance(v, bool) or not isinstance(v, (int, float))]
+    wrong += [k for k, v in keys.items() if isinstance(v, float) and k != "mlp_ratio"]
+    if wrong:
+        yield f"{file}: {', '.join(wrong)}: not a whole number. Use the file that came with the weights."
+    else:
+        yield from (f"{file}: {problem}" for problem in limit_problems(Transformer(**keys)))
 
 
 def size_problems(model: Model, adapter: Adapter) -> Iterator[str]:

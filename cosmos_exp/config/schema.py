@@ -101,14 +101,14 @@ class Approximate:
 class Transformer:
     """CosmosTransformer3DModel's configuration; a model folder's config.json takes precedence."""
 
-    in_channels: int = key(17, "latent channels plus the condition mask", gt=1)
-    out_channels: int = key(16, "latent channels", gt=0)
-    num_attention_heads: int = key(16, "heads", gt=0)
-    attention_head_dim: int = key(128, "channels per head", gt=0)
-    num_layers: int = key(28, "blocks", gt=0)
-    mlp_ratio: float = key(4.0, "width of the feed-forward layer relative to the hidden width", gt=0)
-    text_embed_dim: int = key(1024, "channels of a projected prompt token", gt=0)
-    adaln_lora_dim: int = key(256, "width inside the adaptive norms", gt=0)
+    in_channels: int = key(17, "latent channels plus the condition mask", gt=1, le=4096)
+    out_channels: int = key(16, "latent channels", gt=0, le=4096)
+    num_attention_heads: int = key(16, "heads", gt=0, le=1024)
+    attention_head_dim: int = key(128, "channels per head", gt=0, le=1024)
+    num_layers: int = key(28, "blocks", gt=0, le=1024)
+    mlp_ratio: float = key(4.0, "width of the feed-forward layer relative to the hidden width", gt=0, le=64)
+    text_embed_dim: int = key(1024, "channels of a projected prompt token", gt=0, le=1048576)
+    adaln_lora_dim: int = key(256, "width inside the adaptive norms", gt=0, le=1048576)
 
 
 @dataclass
@@ -129,8 +129,8 @@ class Model:
     max_first_loss: float | None = key(
         None, "a first loss above this stops the run (the base was not loaded correctly)"
     )
-    z_dim: int = key(16, "latent channels", gt=0)
-    text_channels: int = key(100352, "channels of a prompt token before the projection", gt=0)
+    z_dim: int = key(16, "latent channels", gt=0, le=4096)
+    text_channels: int = key(100352, "channels of a prompt token before the projection", gt=0, le=16777216)
     transformer: Transformer = key(Transformer, "architecture")
 
 

@@ -104,13 +104,13 @@ def marker(variant: Variant) -> str:
 
 def errors(summary: MeasureSummary) -> tuple[float, float]:
     """Lengths of the error bar below and above the mean; 0 without an interval."""
-    mean, low, high = summary["mean"], summary["ci_low"], summary["ci_high"]
+    mean, low, high = summary["mean"], summary.get("ci_low"), summary.get("ci_high")
     return (0.0, 0.0) if mean is None or low is None or high is None else (mean - low, high - mean)
 
 
 def band(ax: Axes, summary: MeasureSummary, name: str, color: str) -> None:
     """A mean as a dashed line and its interval as a band, for the base and the references."""
-    mean, low, high = summary["mean"], summary["ci_low"], summary["ci_high"]
+    mean, low, high = summary["mean"], summary.get("ci_low"), summary.get("ci_high")
     if mean is not None:
         ax.axhline(mean, color=color, lw=1, ls="--", label=name)
     if low is not None and high is not None:

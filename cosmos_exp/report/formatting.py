@@ -21,7 +21,7 @@ def interval(mean: float | None, low: float | None, high: float | None) -> str:
 
 def summary_text(summary: MeasureSummary | None) -> str:
     """Mean and interval of a summary; a dash for None."""
-    return "-" if summary is None else interval(summary["mean"], summary["ci_low"], summary["ci_high"])
+    return "-" if summary is None else interval(summary["mean"], summary.get("ci_low"), summary.get("ci_high"))
 
 
 def undefined_text(summary: MeasureSummary) -> str:

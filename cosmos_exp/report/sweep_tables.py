@@ -120,8 +120,9 @@ def _latex_summary(summary: MeasureSummary, bold: bool = False) -> str:
     """The mean and its interval in small type."""
     text = "--" if summary["mean"] is None else number(summary["mean"])
     text = rf"\textbf{{{text}}}" if bold else text
-    if summary["mean"] is not None and summary["ci_low"] is not None:
-        text += rf" {{\scriptsize [{number(summary['ci_low'])}, {number(summary['ci_high'])}]}}"
+    low, high = summary.get("ci_low"), summary.get("ci_high")
+    if summary["mean"] is not None and low is not None and high is not None:
+        text += rf" {{\scriptsize [{number(low)}, {number(high)}]}}"
     return text
 
 

@@ -255,11 +255,18 @@ def read_sweep(folder: Path) -> JsonObject:
         return {}
     try:
         record: JsonObject = json.loads(file.read_text(encoding="utf-8"))
-        return record | {"arms": [{**a, "runs": [str(r) for r in a["runs"]]} for a in record["arms"]]}
+        arms = [{**a, "name": _text(a["name"]), "runs": [_text(r) for r in a["runs"]]} for a in record["arms"]]
+        return record | {"arms": arms}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{file}: not a record of a sweep ({error}). Remove it; `cosmos-exp sweep` writes it again."
         ) from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:40]} is no name")
+    return value
 
 
 def group_runs(folders: list[RunFolder]) -> list[Variant]:

@@ -75,6 +75,14 @@ NUMBERS = (
         ("adapter.alpha=1", "at most rank 256. Lower adapter.rank."),
     ),
     numbers("a layer's rank", ("adapter.rank_pattern={to_q:300}", "adapter.rank_pattern=300: transformer_blocks.0.")),
+    numbers(
+        "sizes beyond a computer's numbers",
+        (
+            "model.transformer.adaln_lora_dim=1000000000000000000000",
+            "adaln_lora_dim=1000000000000000000000: must be at most",
+        ),
+        ("model.text_channels=1000000000", "model.text_channels=1000000000: must be at most"),
+    ),
     numbers("scale", ("adapter.alpha=1e30", "the scale 3.13e+28; it must be at most 10000")),
 )
 
@@ -89,9 +97,32 @@ def rubric(text: str, *words: str) -> Callable[[Path], list[str]]:
     return make
 
 
+def model_folder(text: str) -> Callable[[Path], list[str]]:
+    """`run` of a model folder with this text in transformer/config.json."""
+
+    def make(at: Path) -> list[str]:
+        (at / "model" / "transformer").mkdir(parents=True)
+        (at / "model" / "transformer" / "config.json").write_text(text)
+        return ["run", "model=cosmos_predict25_2b", f"model.source={at / 'model'}", f"run_dir={at / 'run'}"]
+
+    return make
+
+
 ASKED = "system_prompt: Judge.\nuser_prompt: How good?\n"
 # What the configuration says about the time after training, found before it. One request for many: all are listed.
 LATER = (
+    Case(
+        "sizes in a model folder",
+        model_folder('{"num_layers": 100000000000000000000, "mlp_ratio": 4}'),
+        2,
+        ("transformer/config.json: num_layers=100000000000000000000: must be at most 1024",),
+    ),
+    Case(
+        "no sizes in a model folder",
+        model_folder('{"num_layers": "many", "attention_head_dim": 2.5}'),
+        2,
+        ("transformer/config.json: num_layers, attention_head_dim: not a whole number",),
+    ),
     Case(
         "several",
         override(
