@@ -76,6 +76,16 @@ def test_the_states_are_printed_once(run, capsys):
     assert "lora-r8" in out
 
 
+def test_names_and_stages_are_no_markup(run, capsys):
+    """Found by `make soak`: a sweep named [/red]."""
+    run.config.name = "[/red]"
+    run.folder.set_status("running", "[/bold]")
+    live.print_states([run])
+    out = capsys.readouterr().out
+    assert "[/red]" in out
+    assert "[/bold]" in out
+
+
 def test_a_run_without_a_folder_or_training_has_no_progress(run, tmp_path):
     absent = SweepRun("lora-r16", RunFolder(tmp_path / "rank" / "lora-r16"), (), run.config)
     assert absent.state() == "missing"

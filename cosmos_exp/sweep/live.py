@@ -17,6 +17,7 @@ from cosmos_exp.files import JsonObject
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.expanding import SweepRun
 from cosmos_exp.sweep.slurm_queue import live_job
+from cosmos_exp.text import printable
 from cosmos_exp.training.sample_order import sample_order
 
 COLORS = {
@@ -61,13 +62,14 @@ def progress(run: SweepRun, state: str) -> tuple[str, str, str, str]:
 
 def states_table(runs: list[SweepRun]) -> Table:
     """The states of all runs now."""
-    table = Table(title=runs[0].config.name)
+    table = Table(title=Text(printable(runs[0].config.name)))  # a name is never markup
     table.add_column("run", overflow="fold")  # a long name takes several lines; nothing is cut
     for head in ("state", "stage", "step", "loss", "training left"):
         table.add_column(head, no_wrap=True)
     for run in runs:
         state = run.state()
-        table.add_row(Text(run.name), f"[{COLORS.get(state, 'white')}]{state}", *progress(run, state))
+        cells = [Text(printable(cell)) for cell in progress(run, state)]
+        table.add_row(Text(printable(run.name)), Text(state, COLORS.get(state, "white")), *cells)
     return table
 
 
@@ -110,4 +112,4 @@ def _lines(runs: list[SweepRun], stop: threading.Event, console: Console, second
             state = run.state()
             if state != printed[run.name]:
                 printed[run.name] = state
-                console.print(f"{run.name}: {state}", highlight=False)
+                console.print(f"{run.name}: {state}", highlight=False, markup=False)
