@@ -127,6 +127,7 @@ SLOW |= {
     "lerobot_cameras",
     "epipolar_noise",
     "tabletop_faults",
+    "tabletop_idm",
     "adapter_tools",
     "adapter_exchange",
     "publish",

@@ -49,7 +49,10 @@ def test_one_call_writes_a_folder_and_a_second_call_resumes(small):
     assert {p.name for p in weights.path.iterdir()} == set(COMPONENTS)
     before, _ = load_transformer(weights, torch.bfloat16)
     load_vae(weights, torch.float32)
+    (weights.path / "idm").mkdir()
+    (weights.path / "idm" / "tabletop.pt").write_bytes(b"kept")
     run("--steps", "4")
+    assert (weights.path / "idm" / "tabletop.pt").read_bytes() == b"kept"  # trained by another recipe
     state = torch.load(folder / "work" / "transformer.pt", weights_only=True)
     assert state["step"] == 4
     assert state["seconds"] > rows[0]["seconds"]

@@ -20,7 +20,7 @@ MAX_SHARD_SIZE = "7MB"  # git hosts reject or warn about large files
 def export(work: Path, out: Path) -> None:
     """Write the trained parts of `work` to `out` in bf16. `out` is replaced as a whole.
 
-    LICENSE and README.md in `out` are kept.
+    LICENSE, README.md and the inverse dynamics model, idm/, in `out` are kept.
 
     Raises:
         RuntimeError: the checkpoint is of a model of another size.
@@ -39,6 +39,8 @@ def export(work: Path, out: Path) -> None:
     for name in ("LICENSE", "README.md"):
         if (out / name).is_file():
             shutil.copy(out / name, part / name)
+    if (out / "idm").is_dir():
+        shutil.copytree(out / "idm", part / "idm")
     shutil.rmtree(out, ignore_errors=True)
     part.chmod(0o755)
     os.replace(part, out)

@@ -1,0 +1,157 @@
+"""Training clips of the inverse dynamics model: rendered, with true actions, and as damaged as generated videos are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from cosmos_exp.files import atomic_path
+from cosmos_exp.tabletop.build import WEIGHTS
+from cosmos_exp.tabletop.idm.actions import true_actions
+from cosmos_exp.tabletop.idm.network import MARKS
+from cosmos_exp.tabletop.motion import State, state_at
+from cosmos_exp.tabletop.pretraining.latents import denormalise, unit_latents
+from cosmos_exp.tabletop.scene import Scene
+from cosmos_exp.tabletop.vocabulary import HANDS
+from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
+from cosmos_exp.world.loading import load_vae
+from cosmos_exp.world.model_folder import ModelFolder
+
+TRAIN_SEEDS, HELD_OUT_SEEDS = 91_000_000, 92_000_000  # scenes that nothing else uses
+HUMAN, MORPHED = 0.25, 0.25  # shares of clips with human hands, and whose grippers turn into hands
+RETIMED = 0.6  # share of clips whose motion does not follow the clock of motion.PHASES
+UNDECODED = 0.2  # share of clips as rendered, without the autoencoder
+LATENT_NOISE = 0.3  # largest standard deviation of the noise in unit latents: a generator's latents are never exact
+
+
+@dataclass(frozen=True)
+class TimedScene(Scene):
+    """A scene whose frames show chosen times of the motion: without it a model could read the actions off the clock.
+
+    moments: fraction of the motion at each frame.
+    """
+
+    moments: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, scene: Scene, moments: np.ndarray) -> TimedScene:
+        """The scene with the given moments."""
+        own = {f.name: getattr(scene, f.name) for f in fields(Scene)}
+        return cls(**own, moments=tuple(round(float(m), 6) for m in moments))
+
+    def state(self, index: int) -> State:
+        """Where everything is at frame `index`."""
+        return state_at(
+            self.moments[index],
+            hand=self.hand,
+            objects=self.objects,
+            containers=self.containers,
+            sway=self.sway,
+            appearance=self.appearance,
+        )
+
+
+def training_scene(seed: int, appearance: str, rng: np.random.Generator) -> Scene:
+    """The scene of `seed` with a random hand, and for a share RETIMED of scenes with another clock."""
+    scene = Scene.sample(seed, appearance)
+    if rng.uniform() > RETIMED:
+        return scene
+    clock = np.linspace(0, 1, scene.num_frames)
+    bend, wave, end = rng.uniform(-0.15, 0.15), rng.uniform(-0.06, 0.06), rng.uniform(0.6, 1.0)
+    return TimedScene.of(scene, end * (clock + bend * np.sin(np.pi * clock) + wave * np.sin(2 * np.pi * clock)))
+
+
+@dataclass(frozen=True)
+class Clips:
+    """N training clips. frames: uint8 (N, T, H, W, 3). actions: float32 (N, T, 8). marks: float32 (N, T, MARKS, 2), see `marks`."""
+
+    frames: np.ndarray
+    actions: np.ndarray
+    marks: np.ndarray
+
+
+def training_clip(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frames uint8 (T, H, W, 3), actions (T, 8) and marks (T, MARKS, 2) of one training clip; `seed` determines it."""
+    rng = np.random.default_rng(seed)
+    appearance = "human" if rng.uniform() < HUMAN else "robot"
+    scene = training_scene(seed, appearance, rng)
+    frames = scene.clip().frames
+    if appearance == "robot" and rng.uniform() < MORPHED:
+        frames = morphed(scene, frames, rng)
+    if rng.uniform() >= UNDECODED:
+        frames = decoded(frames, rng.uniform(0, LATENT_NOISE), rng)
+    return frames, true_actions(scene), marks(scene)
+
+
+def marks(scene: Scene) -> np.ndarray:
+    """Where each hand's grasp point is in the picture, and the point of the table below it, float32 (T, MARKS, 2) in [-1, 1].
+
+    The network is shown these while it learns: the first gives the direction, both together the height.
+    """
+    out, (height, width) = [], scene.size
+    for index in range(scene.num_frames):
+        camera, hands = scene.camera(index), scene.state(index).hands
+        points = [p for hand in HANDS for p in (hands[hand][0], (*hands[hand][0][:2], 0.0))]
+        pixels = np.array([camera.project(p)[:2] for p in points])
+        out.append(2 * pixels / (width - 1, height - 1) - 1)
+    return np.array(out, np.float32)
+
+
+def mirrored_marks(own: np.ndarray) -> np.ndarray:
+    """The marks (..., MARKS, 2) of the mirrored clip."""
+    half = MARKS // len(HANDS)
+    return np.concatenate([own[..., half:, :], own[..., :half, :]], axis=-2) * np.array([-1, 1], np.float32)
+
+
+def morphed(scene: Scene, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The clip whose grippers turn into human hands from a random frame on, as in videos of the base model."""
+    own = {f.name: getattr(scene, f.name) for f in fields(scene)} | {"appearance": "human"}
+    other = type(scene)(**own).clip().frames
+    start, length, most = rng.integers(0, len(frames) - 4), rng.integers(2, 8), rng.uniform(0.5, 1.0)
+    share = most * np.clip((np.arange(len(frames)) - start) / length, 0, 1)[:, None, None, None]
+    return np.round((1 - share) * frames + share * other).astype(np.uint8)
+
+
+def decoded(frames: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
+    """Frames after the autoencoder, with Gaussian noise of standard deviation `noise` in the unit latents."""
+    vae = autoencoder()
+    with torch.no_grad():
+        latents = unit_latents(vae, frames)[None]
+        latents = latents + noise * torch.from_numpy(rng.standard_normal(latents.shape, np.float32))
+        video = vae.decode(denormalise(vae, latents), return_dict=False)[0][0]
+    return ((video.permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+
+
+@cache
+def autoencoder() -> LinearVideoAutoencoder:
+    """The autoencoder of the embedded model, fp32."""
+    return load_vae(ModelFolder(WEIGHTS, WEIGHTS), torch.float32)
+
+
+def blurred(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Frames (T, H, W, 3) with random blur, gain and grain; uint8."""
+    out = frames.astype(np.float32)
+    if rng.uniform() < 0.3:
+        sigma = rng.uniform(0.3, 1.2)
+        out = np.stack([cv2.GaussianBlur(f, (0, 0), sigma) for f in out])
+    out = out * rng.uniform(0.9, 1.1) + rng.standard_normal(out.shape, np.float32) * np.float32(rng.uniform(0, 6))
+    return np.clip(out + rng.uniform(-8, 8), 0, 255).astype(np.uint8)
+
+
+def rendered_clips(folder: Path, count: int) -> Clips:
+    """`count` training clips; each is kept in `folder`, and files of an earlier call are used again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in tqdm(range(count), desc="rendering clips", unit="clip", disable=None):
+        file = folder / f"{k:05d}.npz"
+        if not file.is_file():
+            frames, actions, own = training_clip(TRAIN_SEEDS + k)
+            with atomic_path(file) as temporary, open(temporary, "wb") as out:
+                np.savez(out, frames=frames, actions=actions, marks=own)
+    loaded = [np.load(folder / f"{k:05d}.npz") for k in range(count)]
+    return Clips(*(np.stack([clip[name] for clip in loaded]) for name in ("frames", "actions", "marks")))

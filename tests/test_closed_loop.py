@@ -1,0 +1,97 @@
+"""The kinematics of the closed loop: true trajectories succeed, wrong ones fail for the right reason."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cosmos_exp.tabletop.idm.actions import mirrored, true_actions
+from cosmos_exp.tabletop.kinematics import GRASP_REACH, inside, roll_out
+from cosmos_exp.tabletop.scene import Scene
+from cosmos_exp.tabletop.vocabulary import HANDS, other_hand
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    """Both hands of 60 scenes; nothing is rendered."""
+    return [Scene.sample(96_000_000 + k, "robot").with_hand(h) for k in range(60) for h in HANDS]
+
+
+def test_the_true_trajectory_of_every_scene_succeeds(scenes):
+    outcomes = [roll_out(s, true_actions(s)) for s in scenes]
+    assert all(o.success and o.right_hand and o.object_grasped for o in outcomes)
+    assert all(o.grasped == ((s.hand, s.objects[0].name),) for o, s in zip(outcomes, scenes, strict=True))
+    assert max(o.misses[s.hand] for o, s in zip(outcomes, scenes, strict=True)) < 0.002
+
+
+def test_a_mirrored_trajectory_fails(scenes):
+    outcomes = [roll_out(s, mirrored(true_actions(s))) for s in scenes]
+    assert not any(o.success or o.right_hand or o.object_grasped for o in outcomes)
+
+
+def test_the_other_hand_places_the_object_without_success(scenes):
+    for scene in scenes[:10]:
+        outcome = roll_out(scene, true_actions(scene.with_hand(other_hand(scene.hand))))
+        assert outcome.placed
+        assert not outcome.success
+        assert not outcome.right_hand
+
+
+def test_another_object_or_container_is_no_success(scenes):
+    other = [replace(s, objects=(s.objects[1], s.objects[0])) for s in scenes[:10]]
+    for scene, wrong in zip(scenes[:10], other, strict=True):
+        outcome = roll_out(scene, true_actions(wrong))
+        assert outcome.grasped == ((scene.hand, scene.objects[1].name),)
+        assert not outcome.placed
+    two = next(s for s in scenes if len(s.containers) == 2)
+    outcome = roll_out(two, true_actions(replace(two, containers=two.containers[::-1])))
+    assert outcome.object_grasped
+    assert not outcome.placed
+
+
+@pytest.mark.parametrize(("shift", "grasps"), [(GRASP_REACH - 0.003, True), (GRASP_REACH + 0.003, False)])
+def test_a_grasp_reaches_as_far_as_the_open_fingers(scenes, shift, grasps):
+    for scene in scenes[:10]:
+        actions = true_actions(scene)
+        for column in (0, 1, 4, 5):
+            moved = actions.copy()
+            moved[:, column] += shift
+            own = (column < 4) == (scene.hand == "left")
+            assert roll_out(scene, moved).object_grasped is (grasps or not own)
+
+
+def test_a_hand_too_high_or_never_closed_or_never_opened_fails(scenes):
+    scene = scenes[0]  # the left hand
+    high, wide, kept = (true_actions(scene) for _ in range(3))
+    high[:, 2] += 0.04
+    wide[:, 3] = 1.0
+    kept[8:, 3] = 0.0
+    assert not roll_out(scene, high).object_grasped
+    never = roll_out(scene, wide)
+    assert not never.object_grasped
+    assert np.isnan(never.misses["left"])
+    held = roll_out(scene, kept)
+    assert held.object_grasped
+    assert not held.placed
+
+
+def test_an_object_dropped_from_high_above_the_container_fails(scenes):
+    scene = scenes[0]
+    actions = true_actions(scene)
+    actions[10:, 2] += 0.15
+    outcome = roll_out(scene, actions)
+    assert outcome.object_grasped
+    assert inside(outcome.place, scene.containers[0])
+    assert not outcome.placed
+
+
+def test_inside_follows_the_outline_of_the_container(scenes):
+    tray = next(c for s in scenes for c in s.containers if c.kind == "tray" and abs(c.turn[1]) > 0.3)
+    cos, sin = tray.turn
+    x, y = tray.place
+    r = tray.radius
+    assert inside((x + cos * 0.95 * r, y + sin * 0.95 * r), tray)
+    assert not inside((x - sin * 0.95 * r, y + cos * 0.95 * r), tray)
+    bowl = next(c for s in scenes for c in s.containers if c.kind == "bowl")
+    assert inside((bowl.place[0], bowl.place[1] + 0.99 * bowl.radius), bowl)
+    assert not inside((bowl.place[0], bowl.place[1] + 1.01 * bowl.radius), bowl)
