@@ -22,6 +22,7 @@ class Hub:
     files: repository -> path -> content, after commits. blobs: large files by SHA-256, before the commit.
     refuse: endpoint (create, validate, preupload, lfs, commit, tree) -> status of its answers.
     lose: a path that a commit drops.
+    large: ends of the names of files that are not part of the commit's own body.
     """
 
     def __init__(self) -> None:
@@ -30,6 +31,7 @@ class Hub:
         self.private: dict[str, bool] = {}
         self.refuse: dict[str, int] = {}
         self.lose = ""
+        self.large: tuple[str, ...] = (".safetensors", ".mp4", ".png")
         self.requests: list[str] = []
         self.endpoint = ""
 
@@ -49,8 +51,7 @@ class Hub:
         return 200, {"url": f"{self.endpoint}/{name}", "name": name}
 
     def preupload(self, name: str, body: dict) -> tuple[int, object]:
-        large = (".safetensors", ".mp4", ".png")
-        modes = [(f["path"], "lfs" if f["path"].endswith(large) else "regular") for f in body["files"]]
+        modes = [(f["path"], "lfs" if f["path"].endswith(self.large) else "regular") for f in body["files"]]
         return 200, {"files": [{"path": p, "uploadMode": m, "shouldIgnore": False} for p, m in modes]}
 
     def batch(self, body: dict) -> tuple[int, object]:
@@ -77,7 +78,7 @@ class Hub:
         for path, content in self.files.get(name, {}).items():
             git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
             row = {"type": "file", "path": path, "size": len(content), "oid": git}
-            if path.endswith((".safetensors", ".mp4", ".png")):
+            if path.endswith(self.large):
                 row |= {
                     "oid": "0" * 40,
                     "lfs": {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 1},

@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
     writable_folder(str(out))
     published = write_folder(source, out, args.to)
     size = sum((published.folder / name).stat().st_size for name in published.files) / 2**20
-    print(f"{printable(out)}: {len(source.arms)} adapters, {len(published.files)} files, {size:.1f} MiB")
+    count = f"{len(source.arms)} adapters" if len(source.arms) > 1 else "1 adapter"
+    print(f"{printable(out)}: {count}, {len(published.files)} files, {size:.1f} MiB")
     for note in published.notes:
         print(f"note: {printable(note)}")
     if args.to:

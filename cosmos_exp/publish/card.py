@@ -15,7 +15,7 @@ from cosmos_exp.publish import recipe
 from cosmos_exp.publish.neutral import shown
 from cosmos_exp.publish.snippet import AUTOENCODER, Example, has_own_autoencoder, snippet
 from cosmos_exp.publish.source import Arm, Source
-from cosmos_exp.report.sweep_tables import claims_markdown, markdown
+from cosmos_exp.report.sweep_tables import claims_markdown, drift_markdown, markdown
 from cosmos_exp.text import markdown as plain_markdown
 from cosmos_exp.text import no_html, one_line
 
@@ -161,6 +161,8 @@ def _body(
         "heads": heads,
         "own": [[arm.name, *row] for arm, row in zip(source.arms, own, strict=True)],
         "results": _from_records(markdown(source.results), names) if _has_scores(source) else "",
+        "drift": _from_records(drift_markdown(source.results), names) if source.results.drifts else "",
+        "chunks": first.run.settings.generation.chunks,
         "claims": _from_records(claims_markdown(source.claims), names) if source.claims else "",
         "notes": [escaped(shown(n, names)) for n in source.results.notes if not n.startswith(_ABOUT_INTERVALS)],
         "examples": [(e.video, escaped(shown(_title(e), names)), e.seed) for e in examples],

@@ -75,14 +75,10 @@ def data_rows(run: Run) -> Rows:
     fingerprint = run.manifest.get("data_fingerprint")
     rows += [("fingerprint", f"`{fingerprint}`")] if fingerprint else []
     g = config.generation
-    rows.append(
-        (
-            "test videos",
-            f"{g.mode}, {g.num_steps} steps, guidance {g.guidance_scale:g}, start noise {', '.join(map(str, g.seeds))}, "
-            f"{g.fps:g} frames per second",
-        )
-    )
-    return rows
+    chunks = f", {g.chunks} chunks" if g.chunks > 1 else ""
+    noise = ", ".join(map(str, g.seeds))
+    words = f"{g.mode}{chunks}, {g.num_steps} steps, guidance {g.guidance_scale:g}, start noise {noise}, {g.fps:g} frames per second"
+    return [*rows, ("test videos", words), ("guardrail", config.model.guardrail)]
 
 
 _SPLITS = (("train", "train"), ("validation", "validate"), ("test", "test"))

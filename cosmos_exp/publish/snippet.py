@@ -36,6 +36,9 @@ pipe = Cosmos2_5_PredictBasePipeline(
     safety_checker=NoGuardrail(),
 )'''
 
+_PATCHED = """pipe.vae_scale_factor_spatial = 8  # diffusers counts stages, and the first of this autoencoder is a patch
+pipe.video_processor.register_to_config(vae_scale_factor=8)"""
+
 
 @dataclass(frozen=True)
 class Example:
@@ -104,11 +107,9 @@ def _places(base: Base, repository: str | None, by_parts: bool) -> list[str]:
     lines = [f"folder = {here}  # {what}"]
     if by_parts:
         where = EMBEDDED_FOLDER if base.embedded and not base.random else "path/to/the/base"
-        known = f", transformer {base.fingerprint}" if base.fingerprint else ""
-        what = (
-            "in a checkout or installation of cosmos_exp" if base.embedded and not base.random else "a diffusers folder"
-        )
-        lines.append(f"base = {where!r}  # the folder of the base model: {what}{known}".replace("'", '"'))
+        known = f" ({base.fingerprint})" if base.fingerprint else ""
+        what = "a folder of the package cosmos_exp" if base.embedded and not base.random else "a diffusers folder"
+        lines.append(f"base = {where!r}  # the base model: {what}{known}".replace("'", '"'))
     if by_parts and has_own_autoencoder(base):
         lines += ["sys.path.append(folder)"]
         lines += [f"from {AUTOENCODER.removesuffix('.py')} import LinearVideoAutoencoder  # noqa: E402"]
@@ -119,7 +120,8 @@ def _pipeline(config: Config, base: Base, by_parts: bool) -> list[str]:
     dtype = "torch.bfloat16" if config.hardware.mixed_precision == "bf16" else "torch.float32"
     if by_parts:
         vae = "LinearVideoAutoencoder" if has_own_autoencoder(base) else "AutoencoderKLWan"
-        return [f"dtype = {dtype}  # as in the run", "", *_PARTS.replace("VAE_CLASS", vae).splitlines()]
+        lines = [f"dtype = {dtype}  # as in the run", "", *_PARTS.replace("VAE_CLASS", vae).splitlines()]
+        return [*lines, *(_PATCHED.splitlines() if base.embedded and base.random else [])]
     revision = f", revision={base.revision!r}".replace("'", '"') if base.revision else ""
     return [
         f'base = "{base.repository}"',
@@ -142,7 +144,7 @@ def _call(config: Config, example: Example | None, by_parts: bool) -> list[str]:
     shape = f"(1, {model.z_dim}, {frames}, {height}, {width})"
     seed = example.seed if example else (generation.seeds or [0])[0]
     lines = [f'noise = torch.from_numpy(np.random.RandomState({seed}).standard_normal({shape}).astype("float32"))']
-    lines += ["frames = pipe("]
+    lines += ["frames = pipe("] if example else ["frames = pipe(  # with your own frames and prompt"]
     lines += [f"    {word}," for word in [*_conditioning(config, example), *_prompts(config, example)]]
     timestep = config.training.condition_timestep
     settings = {
@@ -174,7 +176,10 @@ def _conditioning(config: Config, example: Example | None) -> list[str]:
 
 def _prompts(config: Config, example: Example | None) -> list[str]:
     """Prompt and negative prompt, as in the run: the zero embedding is that of text dropout."""
-    lines = [f"prompt={(example.prompt if example else 'Your prompt.')!r}"]
+    prompt = example.prompt if example else "Your prompt."
+    if config.generation.chunk_prompts == "lines" and config.generation.chunks > 1:
+        prompt = prompt.partition("\\n")[0]
+    lines = [f"prompt={prompt!r}"]
     negative = config.generation.negative_prompt
     if config.generation.guidance_scale <= 1 or negative == "default":
         return lines

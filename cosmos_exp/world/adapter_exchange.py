@@ -109,7 +109,7 @@ def export_adapter(file: Path, out: Path, alpha: float | None = None) -> Exporte
     state = {}
     for name, values in read_tensors(file).items():
         layer, end = _split(name)
-        state[f"{REGULAR}{original_layer(layer)}{end}"] = torch.from_numpy(np.ascontiguousarray(values))
+        state[f"{REGULAR}{original_layer(layer)}{end}"] = torch.from_numpy(np.array(values))
     with atomic_path(out) as temporary:
         torch.save(state, temporary)
     return Exported(out, options)
