@@ -349,6 +349,23 @@ def test_a_run_without_videos_has_a_snippet_for_the_users_own(sweep, cli, tmp_pa
     assert not (tmp_path / "out" / "videos").exists()
 
 
+def test_keys_that_no_check_knows_may_hold_anything(sweep, cli, tmp_path):
+    run = sweep / "lora-r8"
+    odd = {
+        "trained": "x",
+        "exactness": {"a": 1},
+        "git": [3],
+        "processes": "many",
+        "seeds": None,
+        "data_fingerprint": "<b>",
+    }
+    edit_json(run / "manifest.json", **odd)
+    metrics = json.loads((run / "metrics.json").read_text())
+    edit_json(run / "metrics.json", training=metrics["training"] | {"steps": "many", "samples": [1]})
+    assert cli("publish", run, "--out", tmp_path / "out") == 0
+    assert "<b>" not in (tmp_path / "out" / "README.md").read_text().split("\n---\n", 1)[1]
+
+
 def test_captions_and_names_are_shown_as_they_are(sweep, cli, tmp_path):
     """A record of someone else: markup in prompts, measures, reasons and the folder's name."""
     evil = "Pick <img src=x onerror=alert(1)> [up](javascript:x) | `it` ![a](b)\u202e --- {{ 7 * 7 }}"

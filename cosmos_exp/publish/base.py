@@ -9,6 +9,7 @@ from cosmos_exp.config.adapter_header import AdapterHeader
 from cosmos_exp.config.candidates import group_choices
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.schema import Model
+from cosmos_exp.files import JsonObject
 from cosmos_exp.report.variants import Run
 from cosmos_exp.text import one_line
 
@@ -67,6 +68,11 @@ class Base:
         if self.repository:
             return f"`{self.repository}`" + (f", revision `{self.revision}`" if self.revision else "")
         return f"a model in a folder ({weights})"
+
+
+def entries(value: object) -> JsonObject:
+    """The entries of a part of a record; none if it is something else: keys that no check knows may hold anything."""
+    return value if isinstance(value, dict) else {}
 
 
 def base_of(run: Run, header: AdapterHeader) -> Base:

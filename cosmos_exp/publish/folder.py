@@ -151,7 +151,7 @@ def _write_records(run: Run, folder: Path, names: Sequence[str], published: dict
     config = neutral_config(run.config, comes_from_hub(run), names)
     write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     manifest = neutral({k: v for k, v in run.manifest.items() if k != "model"}, names)
-    model = {k: v for k, v in run.manifest.get("model", {}).items() if k != "path"}
+    model = neutral({k: v for k, v in run.manifest.get("model", {}).items() if k not in ("path", "source")}, names)
     manifest["model"] = model | {"source": config["model"]["source"]} if model else {}
     manifest["published"] = {"by": f"cosmos-exp {__version__}", **published}
     write_json(folder / "manifest.json", manifest)

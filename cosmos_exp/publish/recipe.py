@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from cosmos_exp.config.layers import pattern_labels
 from cosmos_exp.config.schema import Config
 from cosmos_exp.files import JsonObject
+from cosmos_exp.publish.base import entries
 from cosmos_exp.publish.source import Arm
 from cosmos_exp.report.variants import Run
 
@@ -41,7 +42,7 @@ def training_rows(arm: Arm) -> Rows:
     if "truncated" in arm.header.record:
         return [("training", "none: cut from a trained adapter")]
     t = config.training
-    steps, samples = summary.get("steps"), summary.get("samples")
+    steps, samples = (_whole(summary.get(name)) for name in ("steps", "samples"))
     rows = [("steps", f"{steps} of {t.global_batch_size} samples")] if steps else []
     rows += [("samples", f"{samples:,}")] if samples else []
     rows += [
@@ -99,21 +100,21 @@ def data_words(config: Config) -> str:
 def hardware_rows(run: Run) -> Rows:
     """Where it was made and how long it took."""
     manifest = run.manifest
-    hardware, exact = manifest.get("hardware", {}), (manifest.get("exactness") or [{}])[-1]
-    device = str(exact.get("processor") or hardware.get("device") or "")
-    processes = manifest.get("processes", 1)
+    exactness = manifest.get("exactness")  # free keys of a record may hold anything
+    exact = entries(exactness[-1] if isinstance(exactness, list) and exactness else None)
+    device = str(exact.get("processor") or manifest.get("hardware", {}).get("device") or "")
+    processes = _whole(manifest.get("processes")) or 1
     rows = [("device", f"{processes} x {device}" if processes != 1 else device)] if device else []
     stages: JsonObject = manifest.get("stages", {})
-    rows += (
-        [("time", ", ".join(f"{s} {duration(stages[s]['seconds'])}" for s in STAGES if s in stages))] if stages else []
-    )
+    timed = [s for s in STAGES if "seconds" in stages.get(s, {})]
+    rows += [("time", ", ".join(f"{s} {duration(stages[s]['seconds'])}" for s in timed))] if timed else []
     peaks = [stages[s]["peak_memory_gib"] for s in ("train",) if "peak_memory_gib" in stages.get(s, {})]
     rows += [("peak memory of training", f"{peaks[0]:.2f} GiB")] if peaks else []
     packages = manifest.get("packages", {})
     names = [n for n in ("cosmos-exp", "torch", "diffusers", "peft") if n in packages]
     rows += [("versions", ", ".join(f"{n} {packages[n]}" for n in names))] if names else []
-    commit = (manifest.get("git") or {}).get("commit")
-    changed = ", with changes" if (manifest.get("git") or {}).get("dirty") else ""
+    git = entries(manifest.get("git"))
+    commit, changed = git.get("commit"), ", with changes" if git.get("dirty") else ""
     return [*rows, ("commit of cosmos-exp", f"`{commit}`{changed}")] if commit else rows
 
 
@@ -131,6 +132,11 @@ def shared_and_own(tables: Iterable[Rows]) -> tuple[Rows, list[str], list[list[s
     shared = [n for n in names if len({rows.get(n) for rows in found}) == 1]
     own = [n for n in names if n not in shared]
     return [(n, found[0][n]) for n in shared], own, [[rows.get(n, "-") for n in own] for rows in found]
+
+
+def _whole(value: object) -> int | None:
+    """A whole number of a record; None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _numbers(values: list[float] | list[int]) -> str:

@@ -11,7 +11,7 @@ from cosmos_exp.config.adapter_checks import check_adapter
 from cosmos_exp.config.adapter_header import AdapterHeader
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import file_sha256
-from cosmos_exp.publish.base import Base, base_of, comes_from_hub
+from cosmos_exp.publish.base import Base, base_of, comes_from_hub, entries
 from cosmos_exp.publish.neutral import private_names, recorded_paths
 from cosmos_exp.report.claims import ClaimsReport, claims_report
 from cosmos_exp.report.margins import margins_of
@@ -152,13 +152,15 @@ def _arm(path: Path, variant: Variant, run: Run, is_sweep: bool) -> Arm:
         raise UserError(
             f"{file}: no such file. Resume the run, which writes it again: cosmos-exp run run_dir={folder.path}"
         )
-    recorded = run.manifest.get("trained", {}).get("files", {}).get(ADAPTER_NAME)
+    recorded = entries(entries(run.manifest.get("trained")).get("files")).get(ADAPTER_NAME)
     if recorded and recorded != file_sha256(file):
         raise UserError(
             f"{file}: not the adapter that the run trained (sha256 in manifest.json), so its scores are not this file's. Put the "
             "trained file back, or delete it and resume the run."
         )
-    header = check_adapter(file, run.settings.model)
+    model = run.settings.model
+    known = model.source == "embedded" or comes_from_hub(run)  # the folder that a record names is not opened
+    header = check_adapter(file, replace(model, source="embedded") if known else None)
     name, place = variant.name, ""
     if is_sweep:
         place = plain_name(folder.path.relative_to(path.absolute()).as_posix()).replace(" ", "_")
