@@ -36,6 +36,7 @@ def main() -> None:
         usual, slow = (Kind("robot").scene(SEEDS + number, n).with_hand(hand) for n in (FRAMES, LONG))
         windows = {f"the usual clip of {FRAMES} frames": usual.clip().frames}
         frames = slow.clip().frames
+        windows[f"all {LONG} frames"] = frames
         windows |= {f"frames {a} to {a + FRAMES - 1} of {LONG}": np.array(frames[a : a + FRAMES]) for a in STARTS}
         for name, window in windows.items():
             for rubric in rubrics:

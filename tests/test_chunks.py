@@ -4,6 +4,7 @@ import json
 import shutil
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,7 @@ from cosmos_exp.generation.videos import Generator, VideoTask, start_noise
 from cosmos_exp.metrics.interface import Measured, ScoredVideo
 from cosmos_exp.metrics.judges.interface import Answer
 from cosmos_exp.metrics.recording.files import compare_with_recording
+from cosmos_exp.metrics.recording.scene import scene_drift
 from cosmos_exp.metrics.score import MEASURE_FUNCTIONS, judge_videos, measure_videos
 from cosmos_exp.report.drift import drift_notes, drifts_of
 from cosmos_exp.report.verify import verify
@@ -51,7 +53,7 @@ class TestArithmetic:
         lines = small_config("generation.chunks=2", "generation.chunk_prompts=lines", "data.prompt_prefix='The arm: '")
         assert chunk_prompts(lines, "lift it\n\n drop it \n", "a") == ["lift it", "drop it"]
         assert chunk_prompts(lines, "The arm: lift it\ndrop it", "a") == ["The arm: lift it", "The arm: drop it"]
-        with pytest.raises(UserError, match=r"prompt of a has 1 lines, generation\.chunks=2"):
+        with pytest.raises(UserError, match=r"prompt of a has 1 line, generation\.chunks=2"):
             chunk_prompts(lines, "lift it", "a")
         assert chunk_prompts(small_config("generation.chunks=2"), "lift it\ndrop it", "a") == ["lift it\ndrop it"] * 2
 
@@ -188,6 +190,7 @@ class TestScores:
                 frames = v.frames()[v.conditioning :]
                 yield Measured({"psnr": (float(frames.mean()), None)}, {"prompt": v.prompt})
 
+        monkeypatch.setattr("cosmos_exp.metrics.score.CHUNK_FUNCTIONS", {})
         for name in list(MEASURE_FUNCTIONS):
             monkeypatch.delitem(MEASURE_FUNCTIONS, name)
         monkeypatch.setitem(MEASURE_FUNCTIONS, "measure:brightness", ("psnr",))
@@ -200,6 +203,16 @@ class TestScores:
         # frames 5 to 16 and 17 to 28: of the first chunk, too, the frames after the fifth
         assert values == [pytest.approx(5 * 10.5, abs=2), pytest.approx(5 * 22.5, abs=2), None]
         assert row["detail"]["chunks"][2]["reason"] == "the recording has 5 of the 17 frames of this chunk"
+
+    def test_scene_drift_sees_what_does_not_move(self):
+        rough = np.random.RandomState(0).uniform(-1, 1, (100, 170, 3)).astype(np.float32)
+        table = np.clip(128 + 400 * cv2.GaussianBlur(rough, (0, 0), 3), 10, 240).astype(np.uint8)
+        first = table[:96, :160]
+        frames = np.stack([first] * 9)
+        frames[2:, 20:60, 30:90] = 255  # a thing comes to a new place
+        assert scene_drift(first, frames) < 0.5
+        assert scene_drift(first, frames + np.uint8(9)) == pytest.approx(9, abs=0.5)
+        assert scene_drift(first, np.stack([table[:96, 2:162]] * 9)) < 2  # the camera moved by two pixels
 
     @pytest.mark.parametrize("knows_chunks", [True, False])
     def test_a_judge_is_asked_about_each_chunk_that_it_can_score(self, knows_chunks, tmp_path, three):
@@ -307,7 +320,7 @@ class TestRun:
         assert "2 of 2 recordings are shorter than the 41 frames of a video (17 frames)" in said
         rows = {r["measure"]: r for r in read_json_lines(folder.scores) if r["sample"] == sample}
         assert all(len(r["detail"]["chunks"]) == 3 for r in rows.values())
-        assert all(c["value"] is not None for c in rows["tse"]["detail"]["chunks"])
+        assert all(c["value"] is not None for m in ("tse", "scene_drift") for c in rows[m]["detail"]["chunks"])
         assert [c["value"] is None for c in rows["psnr"]["detail"]["chunks"]] == [False, True, True]
         physics = rows["physics"]["detail"]["chunks"]
         assert physics[0]["value"] >= 1

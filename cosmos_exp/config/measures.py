@@ -49,6 +49,7 @@ MEASURES = {
     "track_roughness": Measure(better=-1, unit="0 to 1", limits=(0, 1)),
     "word_side": Measure(better=1, unit="share", limits=(0, 1), main=True),
     "word_effect": Measure(better=1, unit="noise effects", limits=(0, None), main=True),
+    "scene_drift": Measure(better=-1, unit="grey levels", limits=(0, None), main=True),  # videos of several chunks only
     "physics": Measure(better=1, margin=0.25, unit="1 to 5", limits=(1, 5), main=True),
     "instruction": Measure(better=1, margin=0.25, unit="1 to 5", limits=(1, 5), main=True),
 }

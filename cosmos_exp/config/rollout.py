@@ -59,7 +59,7 @@ def chunk_prompts(config: Config, prompt: str, name: str) -> list[str]:
     lines = [line.strip() for line in prompt.splitlines() if line.strip()]
     if len(lines) != count:
         raise UserError(
-            f"generation.chunk_prompts=lines: the prompt of {name} has {len(lines)} lines, generation.chunks={count}. "
+            f"generation.chunk_prompts=lines: the prompt of {name} has {len(lines)} line{'s' * (len(lines) != 1)}, generation.chunks={count}. "
             "Write one line per chunk, or set generation.chunk_prompts=same."
         )
     prefix = config.data.prompt_prefix

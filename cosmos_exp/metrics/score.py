@@ -40,6 +40,9 @@ MEASURE_FUNCTIONS: dict[str, tuple[str, ...]] = {
     ),
 }
 
+# The same for videos of several chunks.
+CHUNK_FUNCTIONS = {"cosmos_exp.metrics.recording.scene:measure_scene": ("scene_drift",)}
+
 ScoreKey = tuple[str, int, str]  # sample, seed, measure
 
 
@@ -51,7 +54,7 @@ def measure_videos(
     show: bool = True,
     workers: int = 0,
 ) -> None:
-    """Append the values of all MEASURE_FUNCTIONS to `scores`, each video as soon as it is measured.
+    """Append the values of MEASURE_FUNCTIONS, and CHUNK_FUNCTIONS, to `scores`, each video as soon as it is measured.
 
     Args:
         scores: scores.jsonl.
@@ -62,7 +65,8 @@ def measure_videos(
     Raises:
         RunError: a video cannot be read.
     """
-    for path, names in MEASURE_FUNCTIONS.items():
+    functions = {**MEASURE_FUNCTIONS, **(CHUNK_FUNCTIONS if config.generation.chunks > 1 else {})}
+    for path, names in functions.items():
         missing = [v for v in videos if any((v.sample, v.seed, name) not in done for name in names)]
         parts = [(v, [p for p in v.parts() if _fault(p) is None]) for v in missing]
         measure: MeasureFunction = import_function("metrics.score.MEASURE_FUNCTIONS", path)

@@ -24,12 +24,12 @@ def motion_map(frames: np.ndarray, conditioning: int = 1) -> np.ndarray:
     Returns:
         float32 (h, w) in grey levels, at most WIDTH pixels wide.
     """
-    small = [_small_grey(f) for f in frames[conditioning - 1 :]]
+    small = [small_grey(f) for f in frames[conditioning - 1 :]]
     first = cv2.GaussianBlur(small[0], (0, 0), 1.5).astype(np.float32)
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     total = np.zeros(first.shape, np.float32)
     for grey in small[1:]:
-        aligned = _aligned(small[0], grey, flow)
+        aligned = aligned_to(small[0], grey, flow)
         difference = np.abs(cv2.GaussianBlur(aligned, (0, 0), 1.5).astype(np.float32) - first)
         total += np.maximum(difference - GRAIN, 0)
     motion: np.ndarray = total / (len(small) - 1)
@@ -61,7 +61,8 @@ def _half(motion: np.ndarray, side: str) -> np.ndarray:
     return motion[:, columns < middle if side == "left" else columns > middle]
 
 
-def _small_grey(frame: np.ndarray) -> np.ndarray:
+def small_grey(frame: np.ndarray) -> np.ndarray:
+    """A frame, uint8 (H, W, 3), in grey and at most WIDTH pixels wide: uint8 (h, w)."""
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     height, width = grey.shape
     if width <= WIDTH:
@@ -69,7 +70,7 @@ def _small_grey(frame: np.ndarray) -> np.ndarray:
     return cv2.resize(grey, (WIDTH, round(height * WIDTH / width)), interpolation=cv2.INTER_AREA)
 
 
-def _aligned(first: np.ndarray, grey: np.ndarray, flow: cv2.DISOpticalFlow) -> np.ndarray:
+def aligned_to(first: np.ndarray, grey: np.ndarray, flow: cv2.DISOpticalFlow) -> np.ndarray:
     """A frame warped onto the first by the affine motion that most of the picture follows: the camera's."""
     height, width = first.shape
     rows, columns = (i.ravel() for i in np.mgrid[BORDER : height - BORDER : STEP, BORDER : width - BORDER : STEP])
