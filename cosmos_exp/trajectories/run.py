@@ -134,10 +134,14 @@ def make_and_select(job: Job, store: Store, show: bool = True) -> Made:
     choose_kernels(config.hardware.attention, config.approximate.tf32, config.training.deterministic)
     maker = Maker(config, store, job.prompts, {s.name: s.adapter for s in job.sources})
     selection, target = Selection(job.rule), job.rule.target
-    with interruptible(), progress("making", len(job.candidates), "video", show=show) as bar:
+    stage, total = ("making", len(job.candidates)) if target is None else ("keeping", target)
+    with interruptible(), progress(stage, total, "video", show=show) as bar:
         for batch in job.rule.batches(job.candidates):
-            kept = f"{len(selection.kept)}{f' of {target}' if target else ''} kept"
-            selection.add(maker.make(batch, partial(bar.update, kept)))
+            before = len(selection.kept)
+            advance = partial(bar.update, f"{before} kept") if target is None else lambda: None
+            selection.add(maker.make(batch, advance))
+            for _ in range(len(selection.kept) - before if target else 0):
+                bar.update(f"{len(selection.outcomes)} made")
             if selection.is_complete:
                 break
     if not selection.kept:
