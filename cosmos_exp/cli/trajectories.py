@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from cosmos_exp.cli.arguments import writable_folder
+from cosmos_exp.errors import RunError
 from cosmos_exp.text import printable
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Make the data set and print what was kept. Exit code 1 if the target was not reached."""
     out = writable_folder(args.out)
-    from cosmos_exp.trajectories.making import Store
+    from cosmos_exp.trajectories.making import WORK, Store
     from cosmos_exp.trajectories.output import write_output
     from cosmos_exp.trajectories.run import Request, make_and_select, prepare_job
 
@@ -76,6 +77,10 @@ def run(args: argparse.Namespace) -> int:
             written = write_output(make_and_select(job, store), store)
         finally:
             store.close()
+    except RunError as error:
+        if f"/{WORK}/videos/" in str(error):  # damaged from outside: writes are atomic
+            raise RunError(f"{error}. Delete this file: the same command makes it again.") from error
+        raise
     except KeyboardInterrupt:
         print("interrupted. Run the same command again to continue.", file=sys.stderr)
         return 1

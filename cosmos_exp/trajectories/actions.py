@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 PREFIX = "idm:"
 KEY = "idm"  # of ONNX metadata; idm.json in a TorchScript archive
-SHIPPED = {"tabletop": Path(__file__).parents[1] / "tabletop" / "weights" / "idm" / "idm.pt"}  # by the name after idm:
+SHIPPED = {
+    "tabletop": Path(__file__).parents[1] / "tabletop" / "weights" / "idm" / "tabletop.pt"
+}  # by the name after idm:
 SAME_RATE = 0.01  # frame rates that differ by a smaller share are the same
 EXAMPLE = '{"frames": 8, "height": 96, "width": 160, "fps": 8, "actions": ["x", "y"]}'
 Call = Callable[[np.ndarray], np.ndarray]  # (1, T, 3, H, W) float32 -> (1, T, A)

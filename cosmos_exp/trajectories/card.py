@@ -45,17 +45,18 @@ def card(summary: JsonObject, name: str) -> str:
         summary: content of trajectories.json.
         name: of the data set's folder.
     """
-    parts = [f"# {name}: synthetic trajectories", _opening(summary), "![kept and dropped videos](contact_sheet.png)"]
-    parts += ["## How it was made", _recipe(summary), *summary["notes"]]
-    parts += ["## Yield", *_yields(summary)]
-    parts += [
-        "## What the selection changed",
-        *(f"- {_text(w)}" for w in summary["selection"]["words"]),
-        _effects(summary),
+    parts = [
+        f"# {_text(name)}: synthetic trajectories",
+        _opening(summary),
+        "![kept and dropped videos](contact_sheet.png)",
     ]
-    parts += ["## Columns", COLUMNS_TEXT, "## Use", USE.format(name=name), "## Limits", LIMITS]
-    body = "\n\n".join(p.rstrip() for p in parts if p).replace("\n\n- ", "\n- ")
-    return f"---\n{_header(summary, name)}\n---\n\n{markdown(body)}\n"
+    parts += ["## How it was made", _recipe(summary), *map(_text, summary["notes"])]
+    parts += ["## Yield", *_yields(summary)]
+    words = "\n".join(f"- {_text(w)}" for w in summary["selection"]["words"])
+    parts += ["## What the selection changed", words, _effects(summary)]
+    parts += ["## Columns", COLUMNS_TEXT, "## Use", USE.format(name=_text(name)), "## Limits", LIMITS]
+    body = "\n\n".join(p.rstrip() for p in parts)
+    return f"---\n{_header(summary, name)}\n---\n\n{body}\n"
 
 
 def _header(summary: JsonObject, name: str) -> str:
@@ -73,7 +74,7 @@ def _header(summary: JsonObject, name: str) -> str:
 
 
 def _opening(summary: JsonObject) -> str:
-    runs = ", ".join(f"{r['name']} ({r['adapter']})" for r in summary["runs"])
+    runs = ", ".join(r["name"] + (f" ({r['adapter']})" if r["adapter"] != r["name"] else "") for r in summary["runs"])
     real = f" {summary['real']} original demonstrations come first; `source` marks them." if summary["real"] else ""
     actions = summary["actions"]
     acted = (
@@ -149,4 +150,4 @@ def _effects(summary: JsonObject) -> str:
 
 def _text(text: object) -> str:
     """Text of a record for a line or a cell."""
-    return one_line(text).replace("|", "\\|")
+    return markdown(one_line(text)).replace("|", "\\|")

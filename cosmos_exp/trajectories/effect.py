@@ -175,8 +175,9 @@ def in_words(effects: Sequence[Effect], made: int, kept: int, chosen_by: Sequenc
     if same:
         words.append(f"Within what chance gives: {', '.join(same)}.")
     words.append(
-        "A filter keeps what its measures reward. What they do not see is as frequent among the kept videos as among all, "
-        "or more frequent: look at the sheet and at docs on what the measures can see before you train on the set."
+        f"Of these {len(effects)} figures about {len(effects) / 20:.0f} would lie outside of their range by chance alone. A filter "
+        "keeps what its measures reward. What they do not see is as frequent among the kept videos as among all, or more "
+        "frequent: look at the contact sheet before you train on the set."
     )
     return words
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ def read_sources(paths: Sequence[str], words: Sequence[str]) -> tuple[Config, li
     _, manifest, first = found[0]
     for config, (_, other, source) in zip(configs[1:], found[1:], strict=True):
         changed = differences(_shared(configs[0], manifest), _shared(config, other))
+        changed = [c for c in changed if not re.match(r"model.fingerprints: (None ->|.*-> None$)", c)]  # of an old run
         if changed:
             raise UserError(
                 f"RUN {source.name} does not make and score videos as {first.name} does ({'; '.join(changed[:3])}). "
