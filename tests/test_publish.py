@@ -45,7 +45,7 @@ SCORED = [*SAMPLES, "robot_0001_right"]
 STEPS = 2
 
 
-def make_adapter(run, kind):
+def make_adapter(run, kind, **record):
     """A trained-looking adapter of rank 8 at scale 2, whose header names a private path."""
     transformer = CosmosTransformer3DModel.from_pretrained(WEIGHTS / "transformer", torch_dtype=torch.float32)
     parameters = inject(transformer.requires_grad_(False), Adapter(kind=kind, rank=8, alpha=16.0), 0)
@@ -54,7 +54,8 @@ def make_adapter(run, kind):
         for name, p in parameters.items():
             if "lora_B" in name:
                 p += 0.02 * torch.randn(p.shape, generator=g)
-    return save_adapter(transformer, run / "adapter", {"base_model": "embedded", "note": f"{HOME}/robot on {HOST}"})
+    note = {"base_model": "embedded", "note": f"{HOME}/robot on {HOST}"}
+    return save_adapter(transformer, run / "adapter", note | record)
 
 
 def shorten(folder, manifest):
@@ -452,7 +453,17 @@ def refuse_changed(sweep):
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    return sweep / "lora-r8", "not the adapter that the run trained"
+    return sweep / "lora-r8", "changed since the training. The scores of this run are not"
+
+
+def refuse_another(sweep):
+    """The adapter of another run, with a manifest that fits it."""
+    file = sweep / "lora-r8" / ADAPTER_NAME
+    make_adapter(sweep / "lora-r8", "lora", seed=7)
+    manifest = json.loads((sweep / "lora-r8" / "manifest.json").read_text())
+    manifest["trained"]["files"][ADAPTER_NAME] = file_sha256(file)
+    write_json(sweep / "lora-r8" / "manifest.json", manifest)
+    return sweep / "lora-r8", "trained with seed 7, not 0"
 
 
 def refuse_nan(sweep):
@@ -499,6 +510,7 @@ REFUSALS = [v for k, v in list(globals().items()) if k.startswith("refuse_") and
 @pytest.mark.parametrize("case", REFUSALS, ids=lambda f: f.__name__)
 def test_what_cannot_be_published_is_refused_with_the_fix(case, sweep, tmp_path, cli, capsys):
     folder, message = case(sweep)
+    capsys.readouterr()
     assert cli("publish", folder, "--out", tmp_path / "out") == 2
     said = capsys.readouterr().err
     assert message in said

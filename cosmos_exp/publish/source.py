@@ -10,14 +10,14 @@ from pathlib import Path
 from cosmos_exp.config.adapter_checks import check_adapter
 from cosmos_exp.config.adapter_header import AdapterHeader
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import file_sha256
-from cosmos_exp.publish.base import Base, base_of, comes_from_hub, entries
+from cosmos_exp.publish.base import Base, base_of, comes_from_hub
 from cosmos_exp.publish.neutral import private_names, recorded_paths
 from cosmos_exp.report.claims import ClaimsReport, claims_report
 from cosmos_exp.report.margins import margins_of
 from cosmos_exp.report.pairs import why_not_comparable
 from cosmos_exp.report.results import Results
 from cosmos_exp.report.variants import Run, Variant, group_runs, readable_runs
+from cosmos_exp.report.verify_files import trained_findings
 from cosmos_exp.report.writing import results_of
 from cosmos_exp.run_folder import ADAPTER_NAME, RunFolder
 from cosmos_exp.text import one_line
@@ -152,11 +152,11 @@ def _arm(path: Path, variant: Variant, run: Run, is_sweep: bool) -> Arm:
         raise UserError(
             f"{file}: no such file. Resume the run, which writes it again: cosmos-exp run run_dir={folder.path}"
         )
-    recorded = entries(entries(run.manifest.get("trained")).get("files")).get(ADAPTER_NAME)
-    if recorded and recorded != file_sha256(file):
+    wrong = [words for words in trained_findings(run, videos=False) if words.startswith(ADAPTER_NAME)]
+    if wrong:
         raise UserError(
-            f"{file}: not the adapter that the run trained (sha256 in manifest.json), so its scores are not this file's. Put the "
-            "trained file back, or delete it and resume the run."
+            f"{folder.path}/{wrong[0]}. The scores of this run are not those of this file. Put the trained file back, or delete "
+            "it and resume the run."
         )
     model = run.settings.model
     known = model.source == "embedded" or comes_from_hub(run)  # the folder that a record names is not opened

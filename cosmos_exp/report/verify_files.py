@@ -47,7 +47,7 @@ def _records(runs: Runs, videos: bool) -> Check:
     findings, unhashed, hidden = [], [], []
     for label, run in runs.items():
         findings += [f"{label}/{words}" for words in _configuration(run)]
-        findings += [f"{label}/{words}" for words in _trained(run, videos)]
+        findings += [f"{label}/{words}" for words in trained_findings(run, videos)]
         findings += [f"{label}/config.yaml: {words}" for words in margins_changed(run)]
         if HIDDEN in run.folder.config.read_text(encoding="utf-8"):
             hidden.append(label)
@@ -72,9 +72,11 @@ def _configuration(run: Run) -> Iterator[str]:
             yield f"config.yaml: the stage {stage} ran with another configuration"
 
 
-def _trained(run: Run, videos: bool) -> Iterator[str]:
+def trained_findings(run: Run, videos: bool) -> Iterator[str]:
     """Files of the training that are missing or changed, and an adapter whose header names another training."""
-    for name, digest in run.manifest.get("trained", {}).get("files", {}).items():
+    trained = run.manifest.get("trained")
+    files = trained.get("files") if isinstance(trained, dict) else None
+    for name, digest in (files if isinstance(files, dict) else {}).items():
         file = inside(run.folder.path, name)
         if file.is_file():
             if file_sha256(file) != digest:
