@@ -12,14 +12,19 @@ from cosmos_exp.report.drift import Drift, by_measure
 from cosmos_exp.report.figure_style import errors, legend, marker, panels, title
 from cosmos_exp.report.results import Results
 from cosmos_exp.report.variants import Variant
+from cosmos_exp.statistics.scores import MeasureSummary
 
 DODGE = 0.07  # chunks between adapters, so that error bars do not overlap
 
 
 def drift_curves(results: Results) -> Figure | None:
-    """Every measure with values in two chunks or more. Adapters have error bars, the references are dashed with a band."""
-    shown = [d for d in by_measure(results.drifts) if sum(s["mean"] is not None for s in d.chunks) > 1]
-    names = list(dict.fromkeys(d.measure for d in shown))
+    """Every measure that an adapter has in two chunks or more. The references are dashed with a band.
+
+    A recording that ends early is a point.
+    """
+    shown = [d for d in by_measure(results.drifts) if _known(d)]
+    adapted = {v.name for v in results.variants}
+    names = list(dict.fromkeys(d.measure for d in shown if d.name in adapted and len(_known(d)) > 1))
     if not names:
         return None
     colors, variants = adapter_colors(results.variants), {v.name: v for v in results.variants}
@@ -40,16 +45,24 @@ def drift_curves(results: Results) -> Figure | None:
     return figure
 
 
+def _known(d: Drift) -> list[tuple[int, MeasureSummary]]:
+    """The chunks with a value, from 1."""
+    return [(k, s) for k, s in enumerate(d.chunks, 1) if s["mean"] is not None]
+
+
 def _points(ax: Axes, d: Drift, color: str, variant: Variant, shift: float) -> None:
-    known = [(k, s) for k, s in enumerate(d.chunks, 1) if s["mean"] is not None]
+    known = _known(d)
     means, bars = [s["mean"] or 0.0 for _, s in known], np.array([errors(s) for _, s in known]).T
     places = [k + shift for k, _ in known]
     ax.errorbar(places, means, bars, None, f"{marker(variant)}-", color=color, ms=5, capsize=3, lw=1.4, label=d.name)
 
 
 def _band(ax: Axes, d: Drift, color: str) -> None:
-    known = [(k, s) for k, s in enumerate(d.chunks, 1) if s["mean"] is not None]
+    known = _known(d)
     places, means = [k for k, _ in known], np.array([s["mean"] or 0.0 for _, s in known])
     below, above = np.array([errors(s) for _, s in known]).T
+    if len(known) == 1:
+        ax.errorbar(places, means, [below, above], None, "D", color=color, ms=4, capsize=3, lw=1, label=d.name)
+        return
     ax.plot(places, means, color=color, lw=1.2, ls="--", label=d.name)
     ax.fill_between(places, means - below, means + above, color=color, alpha=0.15, lw=0)
