@@ -55,6 +55,8 @@ def test_a_condition_keeps_and_says_why_not(text, scores, reason):
     [
         ("instuction>=4", "Did you mean instruction?"),
         ("instruction=4", "Compare with == instead of ="),
+        ("instruction>=4 && tse<1", "Write and, or, not"),
+        ("instruction=>4", "Write <= or >="),
         ("instruction", "is not a comparison"),
         ("__import__('os').system('id')", "is not a comparison"),
         ("physics>len('a')", "is not a measure or a number"),

@@ -79,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
             store.close()
     except RunError as error:
         if f"/{WORK}/videos/" in str(error):  # damaged from outside: writes are atomic
-            raise RunError(f"{error}. Delete this file: the same command makes it again.") from error
+            reason = str(error).removesuffix("; copy it again")
+            raise RunError(f"{reason}. Delete this file: the same command makes it again.") from error
         raise
     except KeyboardInterrupt:
         print("interrupted. Run the same command again to continue.", file=sys.stderr)

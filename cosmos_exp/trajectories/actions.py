@@ -73,8 +73,7 @@ class InverseDynamics:
         own, where = self.declared, f"--actions {PREFIX}{self.file}"
         if abs(own.fps - fps) > SAME_RATE * fps:
             raise UserError(
-                f"{where}: was made for {own.fps:g} frames per second, the videos have {fps:g}. Use a model for that rate, "
-                "or set the rate of the videos that it fits with --set generation.fps=…"
+                f"{where}: was made for {own.fps:g} frames per second, the videos have {fps:g}. Use a model for that rate."
             )
         if frames < own.frames:
             raise UserError(

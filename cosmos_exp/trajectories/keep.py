@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import operator
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -21,6 +22,11 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[float, float], bool]] = {
     ast.GtE: operator.ge,
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
+}
+_HINTS = {
+    r"[&|]": " Write and, or, not.",
+    r"=[<>]": " Write <= or >=.",
+    r"(?<![<>=!])=(?!=)": " Compare with == instead of =.",
 }
 Scores = Mapping[str, float | None]
 
@@ -64,7 +70,7 @@ def parse_keep(text: str, problem_of: Callable[[str], str | None]) -> Keep:
         tree = ast.parse(text.strip(), mode="eval").body
         names = list(dict.fromkeys(_names(tree, text)))
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
-        hint = " Compare with == instead of =." if "=" in text and "==" not in text else ""
+        hint = next((hint for pattern, hint in _HINTS.items() if re.search(pattern, text)), "")
         reason = one_line(getattr(error, "msg", None) or error)
         raise UserError(
             f"--keep '{one_line(text)}': cannot be read ({reason}).{hint} Write e.g. '{EXAMPLE}'."

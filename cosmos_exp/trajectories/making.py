@@ -48,7 +48,7 @@ def check_out(out: Path) -> None:
         UserError: it holds something else.
     """
     if out.is_dir() and any(p.name != WORK for p in out.iterdir()) and not (out / WORK / REQUEST).is_file():
-        raise UserError(f"--out {out}: is not empty, and was not written by this command. Choose a new folder.")
+        raise UserError(f"--out {out}: is not empty, and has no {WORK}/ of this command. Choose a new folder.")
 
 
 class Store:

@@ -16,7 +16,7 @@ from cosmos_exp.config.tiling import tiling_of
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.experiment.preflight import check_making
 from cosmos_exp.experiment.record import interruptible
-from cosmos_exp.files import JsonObject
+from cosmos_exp.files import JsonObject, inside_by_name
 from cosmos_exp.generation.videos import num_conditioning_frames
 from cosmos_exp.report.formatting import number
 from cosmos_exp.tracking.progress import progress
@@ -90,7 +90,7 @@ def prepare_job(request: Request) -> Job:
     check_folder(request.prompts)
     config, sources = read_sources(request.runs, request.settings)
     keep = _keep(request, config)
-    seeds = parse_seeds(request.seeds) if request.seeds else list(config.generation.seeds)
+    seeds = parse_seeds(request.seeds) if request.seeds is not None else list(config.generation.seeds)
     check_ranking(request.best, request.by, len(seeds) * len(sources))
     if request.target is not None and request.target < 1:
         raise UserError(f"--target {request.target}: must be at least 1. Leave it out to make all videos.")
@@ -101,6 +101,8 @@ def prepare_job(request: Request) -> Job:
     prompts = read_prompts(config, request.prompts, sources, request.with_real)
     fingerprints = ensure_model(config.model, cache_root(config)).fingerprints()
     candidates = plan(config, sources, prompts.starts, seeds, fingerprints)
+    for candidate in candidates:
+        inside_by_name(request.out, candidate.file)  # a name that no disk takes
     rule = Rule(keep, request.best, request.by, request.target)
     return Job(request, config, sources, prompts, candidates, rule, idm, fingerprints)
 
@@ -160,8 +162,8 @@ def _nothing_kept(selection: Selection) -> str:
     for name in selection.rule.keep.measures if selection.rule.keep else ():
         values = [v for o in selection.outcomes if (v := o.scored.scores.get(name)) is not None]
         if values:
-            ranges.append(f"{name} is {number(min(values))} to {number(max(values))}")
+            ranges.append(f" {name} is {number(min(values))} to {number(max(values))}.")
     return (
-        f"none of {len(selection.outcomes)} videos is kept: {reasons}. {'; '.join(ranges)}. No data set is written; the videos "
+        f"none of {len(selection.outcomes)} videos is kept: {reasons}.{''.join(ranges)} No data set is written; the videos "
         "stay. Loosen --keep, or give more --seeds or --prompts, then run the command again."
     )
