@@ -336,6 +336,7 @@ class TestRun:
         report = write_report(copy)
         text = (copy / "report.md").read_text()
         assert "## Drift over the chunks" in text
+        assert "- 2 of 2 recordings are shorter than the 41 frames of a video (17 frames): real, and what" in text
         assert "physics (1 to 5), base: chunk 3 compared with chunk 1: undefined (judge=rules reads" in text
         assert "| tse ↓ | *real*" not in text
         assert "drift.png" in {p.name for p in report.figures}

@@ -59,6 +59,8 @@ def cautions(variants: list[Variant], differences: list[Difference]) -> list[str
             found.append(
                 f"{_folder(run)} was scored again with other measures, judge or videos on {minute(when)}; {file} has the earlier scores."
             )
+    short = (n for v in done for run in v.done for n in run.manifest.get("data", {}).get("short_recordings") or [])
+    found += dict.fromkeys(f"{note}." for note in short)
     if samples - set(known):
         found.append(
             f"The scenes of {len(samples - set(known))} prompts are unknown (older run folders do not record them), so each "

@@ -106,7 +106,8 @@ def _record_inputs(context: RunContext, dataset: Dataset, model: ModelFolder, fi
         raise RunError(
             f"{folder.path}: the data has changed since this run began ({old} -> {dataset.fingerprint}). Start a new run."
         )
-    notes = [*dataset.notes, *rollout_notes(config, tested_pairs(config, dataset.pairs), dataset.held_out)]
+    short = rollout_notes(config, tested_pairs(config, dataset.pairs), dataset.held_out)
+    notes = [*dataset.notes, *short]
     for line in [*notes, *(f"skipped: {p}" for p in dataset.left_out)]:
         print(printable(line))
     if model.random:
@@ -125,6 +126,7 @@ def _record_inputs(context: RunContext, dataset: Dataset, model: ModelFolder, fi
             "recorded": [p.name for p in dataset.pairs if has_recording(p)],
             "left_out": dataset.left_out,
             "notes": notes,
+            "short_recordings": short,
         },
         model={
             "path": str(model.path),
