@@ -183,6 +183,17 @@ def test_a_video_is_that_of_the_run(whole, runs, small_config, tmp_path):
         assert own.read_bytes() == path.read_bytes()
 
 
+def test_a_rollout_longer_than_its_recording_becomes_an_episode(runs, prompts, tmp_path, cli):
+    pairs = tmp_path / "pairs"
+    pairs.mkdir()
+    for file in prompts.glob("*_left.*"):
+        shutil.copy(file, pairs)
+    words = ["trajectories", runs / "base", "--prompts", pairs, "--out", tmp_path / "set", "--keep", "psnr>0"]
+    assert cli(*words, "--set", "generation.chunks=2", "generation.num_steps=1", "judge=none") == 0
+    (row,) = episodes_of(tmp_path / "set")
+    assert row["length"] == 17 + 17 - 5
+
+
 def wrong_requests(runs, prompts, folder):
     other, unfinished, wide = folder / "other", folder / "unfinished", folder / "wide" / "wide"
     (other / "sub").mkdir(parents=True)
@@ -206,6 +217,8 @@ def wrong_requests(runs, prompts, folder):
     yield [*both, "--out", new, "--seeds", "9..0"], "--seeds 9..0"
     yield [*both, "--out", new, "--actions", "idm:absent.pt"], "no such file"
     yield [*both, "--out", new, "--set", "adapter.rank=3"], "belongs to the run"
+    lines = ["--prompts", prompts, "--set", "generation.chunks=2", "generation.chunk_prompts=lines"]
+    yield [*both, "--out", new, *lines], "has 1 line"
 
 
 def test_a_wrong_request_is_answered_before_anything_is_written(runs, prompts, tmp_path, cli, capsys):

@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         finally:
             store.close()
     except RunError as error:
-        if f"/{WORK}/videos/" in str(error):  # damaged from outside: writes are atomic
+        if f"/{WORK}/videos/" in str(error) and "damaged" in str(error):  # from outside: writes are atomic
             reason = str(error).removesuffix("; copy it again")
             raise RunError(f"{reason}. Delete this file: the same command makes it again.") from error
         raise
@@ -98,7 +98,9 @@ def report(written: Written, target: int | None) -> int:
     for words in summary["selection"]["words"]:
         print(printable(words))
     real = f" and {written.real} original demonstrations" if written.real else ""
-    print(f"{written.out}: {written.generated} generated episodes{real}, LeRobot v3.0; README.md, contact_sheet.png")
+    print(
+        f"{written.out}: {written.generated} generated episode{'s' * (written.generated != 1)}{real}, LeRobot v3.0; README.md, contact_sheet.png"
+    )
     if not summary["actions"]:
         print("the set has no actions; --actions idm:FILE infers them")
     if target is not None and kept < target:

@@ -84,7 +84,7 @@ def _opening(summary: JsonObject) -> str:
         else "**The set has no actions**: it holds videos and tasks only."
     )
     return (
-        f"{summary['kept']} generated episodes, chosen of {summary['made']} that the world model {_text(summary['model']['name'])} "
+        f"{summary['kept']} generated episode{'s' * (summary['kept'] != 1)}, chosen of {summary['made']} that the world model {_text(summary['model']['name'])} "
         f"made with the adapters of these runs: {_text(runs)}.{real} {_text(acted)} Format: LeRobot v3.0."
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cosmos_exp.config.hashing import own_keys
 from cosmos_exp.config.paths import cache_root
-from cosmos_exp.config.rollout import rollout_frames
+from cosmos_exp.config.rollout import chunks_of, rollout_frames
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.pair_frames import has_recording, recorded_frames
 from cosmos_exp.data.video import write_video
@@ -181,8 +181,8 @@ class Maker:
                 frames = recorded_frames(pair, self.prompts.held_out, self.config.data, most)
                 write_video(recording, frames, generation.fps, generation.crf)
         given = num_conditioning_frames(self.config.generation.mode)
-        path = self.store.video(candidate)
-        return ScoredVideo(candidate.name, candidate.seed, pair.prompt, path, recording, given)
+        path, chunks = self.store.video(candidate), chunks_of(self.config, pair.prompt, pair.name)
+        return ScoredVideo(candidate.name, candidate.seed, pair.prompt, path, recording, given, chunks)
 
     def _read_new_scores(self) -> None:
         """Read the complete lines that were added to the scores since the last call."""
