@@ -1,0 +1,54 @@
+"""The figure of docs/closed_loop.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cosmos_exp.statistics.intervals import mean_interval
+
+if TYPE_CHECKING:
+    from closed_loop import Result
+
+    from cosmos_exp.files import JsonObject
+
+PANELS = {
+    "instruction": "instruction (judge)",
+    "physics": "physics (judge)",
+    "replay": "actions do the task in their own scene",
+}
+
+
+def draw(results: Mapping[str, Result], measured: JsonObject, adapters: Sequence[str], path: Path) -> None:
+    """Success of every arm with its interval, and beside it against three measures of the generated videos."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 0.34 * len(results) + 3.4), layout="constrained")
+    parts = figure.subfigures(2, 1, height_ratios=[0.34 * len(results) + 0.6, 2.8])
+    ax = parts[0].subplots()
+    for row, result in enumerate(results.values()):
+        _point(ax, result, row)
+    ax.set_yticks(range(len(results)), [f"{n} ({r.count})" for n, r in results.items()])
+    ax.invert_yaxis()
+    ax.set_xlim(0, 100)
+    ax.set_xlabel("success in held-out scenes, % (95 % interval over scenes and policies)")
+    ax.grid(axis="x", alpha=0.3)
+    for panel, (measure, label) in zip(parts[1].subplots(1, len(PANELS), sharey=True), PANELS.items(), strict=True):
+        for arm in adapters:
+            name = arm.rsplit(" ", 1)[1]
+            x, y = measured[name][measure], 100 * float(results[arm].outcomes["success"].mean())
+            panel.plot(x, y, "o")
+            panel.annotate(name, (x, y), textcoords="offset points", xytext=(4, 4), fontsize=8)
+        panel.set_xlabel(label)
+        panel.margins(x=0.25, y=0.2)
+        panel.grid(alpha=0.3)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def _point(ax, result: Result, row: int) -> None:  # type: ignore[no-untyped-def]
+    mean, low, high = mean_interval(result.outcomes["success"])
+    value = 100 * float(mean or 0)
+    ax.plot(value, row, "o", color="C0")
+    if low is not None and high is not None:
+        ax.plot([max(100 * low, 0), min(100 * high, 100)], [row, row], color="C0")
