@@ -1,6 +1,7 @@
 """Does synthetic data help a policy? The embedded world, from adapter to robot: does the policy do the task?
 
     python benchmarks/closed_loop.py outputs/sweeps/demo                  # the sweep of `make demo`, finished
+    python benchmarks/closed_loop.py --draws 20                           # afterwards: other draws of the same clips
     python benchmarks/closed_loop.py --select                             # how the policy was chosen; needs no sweep
 
 A tiny policy (closed_loop_policy.py) learns from 8 real clips, alone and with further demonstrations of 32 new scenes with either
@@ -216,6 +217,31 @@ def text(results: Mapping[str, Result], compared: list[JsonObject], predicted: l
     )
 
 
+def draws(options: argparse.Namespace) -> None:
+    """How much it matters which clips: other draws of the few real ones, and of as many generated ones as the filter keeps."""
+    scenes, rng = new_scenes(options.new // len(HANDS)), np.random.default_rng(1)
+    few, own, new = real(training_scenes(FEW)), real(training_scenes(ADAPTER_CLIPS)), real(scenes)
+    actions, rows = read_videos(BEST, scenes, options.work)
+    made, chosen = Demonstrations(new.inputs, torch.from_numpy(actions)), kept(rows)
+    tests = scene_pairs(TEST_SEEDS, options.scenes)
+    seen = real(tests)
+
+    def score(shown: Demonstrations) -> float:
+        return float(evaluate(shown, tests, seen, options.seeds).outcomes["success"].mean())
+
+    pairs = [rng.choice(len(own) // 2, FEW // 2, replace=False) for _ in range(options.draws)]
+    sets = [rng.choice(len(new), len(chosen), replace=False).tolist() for _ in range(options.draws)]
+    found = {
+        f"{FEW} real, other draws": [score(own[sorted([2 * k for k in p] + [2 * k + 1 for k in p])]) for p in pairs],
+        f"{FEW} real + {len(chosen)} at random of {BEST}, other draws": [score(few + made[s]) for s in sets],
+        f"{FEW} real + {len(chosen)} kept of {BEST}": [score(few + made[chosen])],
+    }
+    lines = [[n, len(v), *(f"{100 * float(x):.1f}" for x in (np.median(v), min(v), max(v)))] for n, v in found.items()]
+    head = ["demonstrations", "draws", "median success, %", "lowest", "highest"]
+    title = "Closed loop: how much it matters which clips"
+    write("closed_loop_draws", title, f"{options.seeds} policies per draw.\n\n{markdown(head, lines)}", found)
+
+
 def select(options: argparse.Namespace) -> None:
     """How the policy was chosen: variants trained on real clips and tested on selection scenes, none of them test scenes."""
     shown, tests = real(scene_pairs(SELECTION_SEEDS, 36)), scene_pairs(SELECTION_SEEDS + 500_000, 60)
@@ -239,12 +265,16 @@ def main() -> None:
     parser.add_argument("--across", type=int, default=64, help="of them, those that are compared across all adapters")
     parser.add_argument("--scenes", type=int, default=100, help="test scenes, each with either hand")
     parser.add_argument("--seeds", type=int, default=5, help="policies for each arm")
+    parser.add_argument("--draws", type=int, default=0, help="only this: other draws of the clips, after a whole run")
     parser.add_argument("--select", action="store_true", help="compare variants of the policy on selection scenes")
     parser.add_argument("--variant", action="append", help="settings for --select, e.g. 'steps=600 lr=0.01'")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.select:
         select(options)
+        return
+    if options.draws:
+        draws(options)
         return
     if options.sweep is None:
         parser.error("give the folder of a finished sweep, e.g. outputs/sweeps/demo")
@@ -268,8 +298,7 @@ def report(options: argparse.Namespace, results: Mapping[str, Result], record: J
     )
     data = {
         "results": {
-            n: {"count": r.count, "miss": r.miss, **{w: v.tolist() for w, v in r.outcomes.items()}}
-            for n, r in results.items()
+            n: {"count": r.count, "miss": r.miss, "success": r.outcomes["success"].tolist()} for n, r in results.items()
         },
         "comparisons": compared,
         "prediction": predicted,

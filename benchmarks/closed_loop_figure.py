@@ -34,15 +34,17 @@ def draw(results: Mapping[str, Result], measured: JsonObject, adapters: Sequence
     ax.set_xlim(0, 100)
     ax.set_xlabel("success in held-out scenes, % (95 % interval over scenes and policies)")
     ax.grid(axis="x", alpha=0.3)
-    for panel, (measure, label) in zip(parts[1].subplots(1, len(PANELS), sharey=True), PANELS.items(), strict=True):
-        for arm in adapters:
+    panels = parts[1].subplots(1, len(PANELS), sharey=True)
+    for panel, (measure, label) in zip(panels, PANELS.items(), strict=True):
+        for arm, marker in zip(adapters, "osD^v", strict=True):
             name = arm.rsplit(" ", 1)[1]
-            x, y = measured[name][measure], 100 * float(results[arm].outcomes["success"].mean())
-            panel.plot(x, y, "o")
-            panel.annotate(name, (x, y), textcoords="offset points", xytext=(4, 4), fontsize=8)
+            y = 100 * float(results[arm].outcomes["success"].mean())
+            panel.plot(measured[name][measure], y, marker, label=name, alpha=0.75, markersize=7)
         panel.set_xlabel(label)
-        panel.margins(x=0.25, y=0.2)
+        panel.margins(x=0.15, y=0.15)
         panel.grid(alpha=0.3)
+    panels[0].set_ylabel("success, %")
+    panels[1].legend(fontsize=8, loc="center")
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 

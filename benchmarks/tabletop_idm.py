@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import device_name, markdown, write
+from scipy.stats import binomtest
 
 from cosmos_exp.data.video import read_video
 from cosmos_exp.files import JsonObject, file_sha256
@@ -34,6 +35,7 @@ from cosmos_exp.tabletop.seeing import probe_video
 from cosmos_exp.tabletop.vocabulary import APPEARANCES, HANDS
 
 Case = Callable[[Scene], tuple[Scene, np.ndarray]]  # a scene to the scene that is shown and its frames
+COUNTED = ("replay", "same hand moved")
 AWAY = 12.0  # pixels from its rest position at which a hand is at work
 
 
@@ -121,11 +123,34 @@ def interval(values: list[float | None], digits: int = 2) -> str:
     return "-" if mean is None else f"{mean:.{digits}f}{ends}{lost}"
 
 
+def cell(name: str, values: list[float | None]) -> str:
+    """A mean with its interval; of quantities that are 0 or 1 the count with its exact interval in percent."""
+    known = [v for v in values if v is not None and not np.isnan(v)]
+    if name not in COUNTED or not known:
+        return interval(values)
+    ends = binomtest(int(sum(known)), len(known)).proportion_ci()  # Clopper-Pearson
+    return f"{int(sum(known))} of {len(known)} [{100 * ends.low:.0f}, {100 * ends.high:.0f} %]"
+
+
 def table(rows: dict[str, list[JsonObject]], what: str) -> str:
     """A row for each group, a column for each quantity."""
     names = list(next(iter(rows.values()))[0])
     return markdown(
-        [what, "n", *names], [[k, len(r), *(interval([x[n] for x in r]) for n in names)] for k, r in rows.items()]
+        [what, "n", *names], [[k, len(r), *(cell(n, [x[n] for x in r]) for n in names)] for k, r in rows.items()]
+    )
+
+
+def page(known: dict[str, list[JsonObject]], beside: dict[str, list[JsonObject]]) -> str:
+    """Both tables with what they mean."""
+    return "\n\n".join(
+        [
+            "Held-out scenes, means over scenes with 95 % intervals. Moving hand: the one of the action.",
+            table(known, "rendered clips"),
+            "Beside the judge's outlines (grasp points on a grid of 2.5 cm at a fixed height, about 3 px apart). No truth is "
+            "known for generated videos. Intervals are over videos; the two videos of a scene are not independent.",
+            table(beside, "videos"),
+            f"{device_name()}.",
+        ]
     )
 
 
@@ -143,16 +168,7 @@ def main() -> None:
     beside = {"rendered": [apart(noisy(s, 0.0)[1]) for s in scenes]}
     for folder in options.videos:
         beside[folder.name] = [apart(read_video(f)) for f in sorted(folder.glob("*.mp4"))]
-    text = "\n\n".join(
-        [
-            "Held-out scenes, means over scenes with 95 % intervals. Moving hand: the one of the action.",
-            table(known, "rendered clips"),
-            "Beside the judge's outlines (grasp points on a grid of 2.5 cm at a fixed height, about 3 px apart). No truth is "
-            "known for generated videos. Intervals are over videos; the two videos of a scene are not independent.",
-            table(beside, "videos"),
-            f"{device_name()}.",
-        ]
-    )
+    text = page(known, beside)
     data = {"rendered": known, "beside the outlines": beside, "idm": file_sha256(IDM_FILE)}
     write("tabletop_idm", "Inverse dynamics model of the embedded world", text, data)
 

@@ -43,12 +43,12 @@ class TestShippedFile:
         assert found.dtype == torch.float32
 
     def test_it_reads_the_hand_of_clips_that_it_has_not_seen(self, clips):
-        """On 60 held-out scenes the mean error is in weights/idm/README.md; a clip is allowed twice that."""
+        """The mean of 40 held-out scenes is 1.0 cm for the moving hand and 0.5 cm for the other (weights/idm/README.md)."""
         for scene, frames in clips:
             error = np.linalg.norm(positions(read_actions(frames)) - positions(true_actions(scene)), axis=-1)
             own = HANDS.index(scene.hand)
-            assert error[:, own].mean() < 0.03
-            assert error[:, 1 - own].mean() < 0.02
+            assert error[:, own].mean() < 0.02
+            assert error[:, 1 - own].mean() < 0.012
 
     def test_it_reads_pixels_and_not_the_clock(self, clips):
         """A clip that is held at its first frame shows hands at rest, though at its middle a hand is usually away."""
