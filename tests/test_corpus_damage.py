@@ -78,6 +78,21 @@ def test_names_in_the_record_of_a_sweep_are_texts(arms, tmp_path, cli, capsys):
     assert "sweep.json: not a record of a sweep" in capsys.readouterr().err
 
 
+def test_a_record_of_a_sweep_that_is_nested_too_deeply(tmp_path, cli, capsys):
+    """Found by `make soak`."""
+    run_folder(tmp_path / "run")
+    (tmp_path / "sweep.json").write_text("[" * 100_000)
+    assert cli("report", tmp_path) == 2
+    assert "sweep.json: not a record of a sweep (it is nested too deeply)" in capsys.readouterr().err
+
+
+def test_a_judge_whose_name_is_a_list_is_shown_as_text(tmp_path, cli):
+    """Found by `make soak`."""
+    for name in ("a", "b"):
+        run_folder(tmp_path / name, {"adapter.kind": name == "a" and "lora" or "none"}, [{"detail": {"judge": [1]}}])
+    assert cli("report", tmp_path) == 0
+
+
 def test_one_end_of_an_interval_alone_is_no_interval(tmp_path, cli, capsys):
     """Found by `make soak`."""
     run_folder(tmp_path)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from cosmos_exp.config.layers import pattern_problems, unmatched_targets
-from cosmos_exp.config.limits import folder_problems, limit_problems, size_problems
+from cosmos_exp.config.limits import element_problems, folder_problems, limit_problems, size_problems
 from cosmos_exp.config.measures import LOSSES, MEASURES
 from cosmos_exp.config.rollout import OVERLAP
 from cosmos_exp.config.schema import Adapter, Config, Data, Judge, Training
@@ -21,6 +21,9 @@ def check(config: Config) -> None:
     Raises:
         UserError: it names every invalid key and its fix.
     """
+    problems = list(element_problems(config))
+    if problems:
+        raise UserError("\n".join(problems))
     problems = [*limit_problems(config), *_data_problems(config.data), *_training_problems(config)]
     problems += [*_adapter_problems(config), *_judge_problems(config.judge), *_objective_problems(config.objective)]
     if not problems:
@@ -115,8 +118,6 @@ def _conditioning_problems(training: Training, num_frames: int) -> Iterator[str]
 
 def _adapter_problems(config: Config) -> Iterator[str]:
     adapter: Adapter = config.adapter
-    if not all(isinstance(name, str) for name in adapter.target_modules):  # OmegaConf lets a list in a list pass
-        yield f"adapter.target_modules={adapter.target_modules}: must be names of layers, e.g. [to_q, to_v]"
     if adapter.truncate_from and adapter.kind == "none":
         yield "adapter.truncate_from: adapter=none has no adapter. Set the kind of the adapter that is truncated."
     if adapter.bias and adapter.kind == "dora":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from cosmos_exp.config.adapter_format import MOST_SCALE
 from cosmos_exp.config.layers import adapted_layers, layer_ranks, layer_scale, transformer_config
@@ -33,6 +35,35 @@ def limit_problems(node: object, where: str = "") -> Iterator[str]:
                 yield f"{name}={value}: choose one of {', '.join(limits['choices'])}"
             for key, number in _numbers(name, value):
                 yield from _number_problems(key, number, limits)
+
+
+def element_problems(node: object, where: str = "") -> Iterator[str]:
+    """One message per list or mapping that holds an entry of another type: OmegaConf lets a list in a list pass.
+
+    Args:
+        node, where: as in `limit_problems`.
+    """
+    hints = get_type_hints(type(node))
+    for f in dataclasses.fields(node):  # type: ignore[arg-type]  # a dataclass of the schema
+        value, name = getattr(node, f.name), f"{where}{f.name}"
+        if dataclasses.is_dataclass(value):
+            yield from element_problems(value, name + ".")
+        elif isinstance(value, (list, dict)) and not _fits(value, hints[f.name]):
+            kind = str(f.type).replace("dict", "mapping").partition(" |")[0]
+            yield f"{name}={str(value)[:60]}: an entry has another type. It must be a {kind}."
+
+
+def _fits(value: object, hint: Any) -> bool:  # Any: a type, or what typing makes of one
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(v, inside[0]) for v in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(k, inside[0]) and _fits(v, inside[1]) for k, v in value.items())
+    if origin in (Union, UnionType):
+        return any(_fits(value, each) for each in inside)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return hint is Any or (isinstance(value, hint) and not (hint is int and isinstance(value, bool)))
 
 
 def _numbers(name: str, value: object) -> Iterator[tuple[str, float]]:

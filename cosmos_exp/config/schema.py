@@ -17,6 +17,8 @@ from cosmos_exp.config.schema_sweep import Tune as Tune
 
 LARGEST_SEED = 2**63 - 1
 LARGEST_NOISE_SEED = 2**32 - 1  # numpy's RandomState takes no larger one
+MOST_PIXELS = 16384  # of a side; no model is near it
+MOST_FRAMES = 1_000_000
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
 
 
@@ -120,9 +122,9 @@ class Model:
     revision: str | None = key(None, "branch, tag or commit on the hub")
     builder: str | None = key(None, "import path of the function that returns the embedded model's folder")
     weights: str = key("trained", "embedded: the shipped weights, or random ones", choices=("trained", "random"))
-    height: int = key(96, "pixels, divisible by 16", gt=0)
-    width: int = key(160, "pixels, divisible by 16", gt=0)
-    num_frames: int = key(17, "4k + 1", gt=0)
+    height: int = key(96, "pixels, divisible by 16", gt=0, le=MOST_PIXELS)
+    width: int = key(160, "pixels, divisible by 16", gt=0, le=MOST_PIXELS)
+    num_frames: int = key(17, "4k + 1", gt=0, le=MOST_FRAMES)
     fps: float = key(8.0, "frames per second of its videos", gt=0)
     prompt_tokens: int = key(512, "tokens to which a prompt is padded or cut", gt=0)
     guardrail: str = key("cosmos_guardrail", "cosmos_guardrail, or off (recorded)", choices=("cosmos_guardrail", "off"))
@@ -152,9 +154,9 @@ class Data:
     prompt_prefix: str = key("", "put before every prompt made from metadata")
     caption_model: str | None = key(None, "captions/*.json: model whose captions are used; null: the first")
     caption_length: str | None = key(None, "captions/*.json: long, short or medium; null: the first one present")
-    height: int = key(96, "pixels, divisible by 16", gt=0)
-    width: int = key(160, "pixels, divisible by 16", gt=0)
-    num_frames: int = key(17, "4k + 1", gt=0)
+    height: int = key(96, "pixels, divisible by 16", gt=0, le=MOST_PIXELS)
+    width: int = key(160, "pixels, divisible by 16", gt=0, le=MOST_PIXELS)
+    num_frames: int = key(17, "4k + 1", gt=0, le=MOST_FRAMES)
     fps: float | None = key(None, "convert to this frame rate; null: keep the frames of the file", gt=0)
     resize: str = key("stretch", "stretch the whole frame, or scale and crop the centre", choices=("stretch", "crop"))
     windows_per_video: int = key(4, "cached windows of num_frames frames per video", gt=0)

@@ -31,7 +31,7 @@ def _generation(run: Run) -> object:
 
 
 def _judge(run: Run) -> object:
-    names = {(r["measure"], (r.get("detail") or {}).get("judge")) for r in run.scores}
+    names = {(r["measure"], str((r.get("detail") or {}).get("judge") or "")) for r in run.scores}
     settings = {k: v for k, v in run.config.get("judge", {}).items() if k not in _NEUTRAL_JUDGE}
     return sorted((n for n in names if n[1]), key=str), settings
 

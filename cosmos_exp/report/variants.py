@@ -8,13 +8,14 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 from cosmos_exp.config.hashing import with_added_keys
 from cosmos_exp.config.measures import MEASURES
 from cosmos_exp.config.record import load_config, plain_config
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import JsonObject
+from cosmos_exp.files import JsonObject, read_json
 from cosmos_exp.report.copies import mark_copies
 from cosmos_exp.run_folder import REFERENCES, SWEEP_FILE, RunFolder
 from cosmos_exp.run_folder.records import check_record, damaged, read_rows
@@ -254,7 +255,7 @@ def read_sweep(folder: Path) -> JsonObject:
     if not file.is_file():
         return {}
     try:
-        record: JsonObject = json.loads(file.read_text(encoding="utf-8"))
+        record = cast(JsonObject, read_json(file))
         arms = [{**a, "name": _text(a["name"]), "runs": [_text(r) for r in a["runs"]]} for a in record["arms"]]
         return record | {"arms": arms}
     except (ValueError, KeyError, TypeError) as error:

@@ -76,6 +76,15 @@ NUMBERS = (
     ),
     numbers("a layer's rank", ("adapter.rank_pattern={to_q:300}", "adapter.rank_pattern=300: transformer_blocks.0.")),
     numbers(
+        "entries of another type",
+        ("data.cameras=[{a:1}]", "data.cameras=[{'a': 1}]: an entry has another type. It must be a list[str]."),
+        ("adapter.target_modules=[[to_q]]", "adapter.target_modules=[['to_q']]: an entry has another type"),
+    ),
+    numbers(
+        "a width beyond a computer's numbers",
+        ("model.width=2147483648", "model.width=2147483648: must be at most 16384"),
+    ),
+    numbers(
         "sizes beyond a computer's numbers",
         (
             "model.transformer.adaln_lora_dim=1000000000000000000000",
