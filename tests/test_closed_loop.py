@@ -13,8 +13,8 @@ from cosmos_exp.tabletop.vocabulary import HANDS, other_hand
 
 @pytest.fixture(scope="module")
 def scenes():
-    """Both hands of 60 scenes; nothing is rendered."""
-    return [Scene.sample(96_000_000 + k, "robot").with_hand(h) for k in range(60) for h in HANDS]
+    """Both hands of 20 scenes; nothing is rendered."""
+    return [Scene.sample(96_000_000 + k, "robot").with_hand(h) for k in range(20) for h in HANDS]
 
 
 def test_the_true_trajectory_of_every_scene_succeeds(scenes):
