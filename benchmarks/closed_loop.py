@@ -248,12 +248,12 @@ def select(options: argparse.Namespace) -> None:
     seen, lines = real(tests), []
     for words in options.variant or [""]:
         settings = {k: type(getattr(Settings(), k))(float(v)) for k, v in (w.split("=") for w in words.split())}
-        result = evaluate(shown, tests, seen, options.seeds, **settings)
-        lines.append(
-            [words or "the chosen one", *(percent(result.outcomes[w]) for w in WHAT), f"{100 * result.miss:.1f}"]
-        )
-        print(lines[-1], flush=True)
-    print(markdown(["variant", *WHAT, "miss, cm"], lines))
+        for count in (FEW, len(shown)):
+            result = evaluate(shown[list(range(count))], tests, seen, options.seeds, **settings)
+            outcomes = (percent(result.outcomes[w]) for w in WHAT)
+            lines.append([words or "the chosen one", count, *outcomes, f"{100 * result.miss:.1f}"])
+            print(lines[-1], flush=True)
+    print(markdown(["variant", "real clips", *WHAT, "miss, cm"], lines))
 
 
 def main() -> None:
