@@ -212,6 +212,7 @@ def test_numbers_are_compared_to_nine_digits():
     ]
     assert list(mismatches({"a": 1}, {"b": 1})) == ["a: only in the file", "b: only recomputed"]
     assert list(mismatches({"a": None}, {"a": 0.0})) == ["a: null in the file, 0.0 recomputed"]
+    assert len(list(mismatches([10**400], [1.0]))) == 1  # found by `make soak`
     assert list(mismatches([1], [1, 2])) == [": [1] in the file, [1, 2] recomputed"]
 
 

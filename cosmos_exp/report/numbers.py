@@ -87,7 +87,10 @@ def mismatches(old: object, new: object, where: str = "") -> Iterator[str]:
 
 def _same(old: object, new: object) -> bool:
     numbers = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in (old, new))
-    return math.isclose(old, new, rel_tol=RELATIVE, abs_tol=ABSOLUTE) if numbers else old == new  # type: ignore[arg-type]
+    try:
+        return math.isclose(old, new, rel_tol=RELATIVE, abs_tol=ABSOLUTE) if numbers else old == new  # type: ignore[arg-type]
+    except OverflowError:  # an integer beyond a float
+        return old == new
 
 
 def _short(value: object) -> str:
