@@ -60,7 +60,9 @@ def strict_frames(container: InputContainer, stream: VideoStream, after_seek: bo
         DamagedError: a packet or a frame is corrupt.
         av.error.FFmpegError: a packet cannot be decoded.
     """
-    stream.thread_type = "AUTO"
+    # One thread: with several, FFmpeg sometimes returns a damaged frame before another thread has reported the damage.
+    stream.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
     stream.codec_context.options = {"err_detect": ERROR_RECOGNITION}
     key_frame: int | None = None
     size: tuple[int, int] | None = None
