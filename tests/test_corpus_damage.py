@@ -93,6 +93,13 @@ def test_a_judge_whose_name_is_a_list_is_shown_as_text(tmp_path, cli):
     assert cli("report", tmp_path) == 0
 
 
+def test_a_group_of_a_configuration_is_a_group(tmp_path, cli, capsys):
+    """Found by `make soak`."""
+    run_folder(tmp_path, {"approximate": 5})
+    assert cli("report", tmp_path) == 2
+    assert "approximate" in capsys.readouterr().err
+
+
 def test_one_end_of_an_interval_alone_is_no_interval(tmp_path, cli, capsys):
     """Found by `make soak`."""
     run_folder(tmp_path)

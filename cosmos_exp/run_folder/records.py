@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NotRequired, Required  # pydantic reads typing.TypedDict from Python 3.12 on
+from typing import TYPE_CHECKING, Annotated, Literal, NotRequired, Required  # pydantic reads typing.TypedDict from Python 3.12 on
 
+from annotated_types import Interval
 from typing_extensions import TypedDict
 
 from cosmos_exp.errors import DamagedError, UserError
 from cosmos_exp.files import JsonObject, json_sha256, read_json, read_json_lines
 from cosmos_exp.text import one_line, plain_json, redacted
+
+LARGEST_SCORE = 1e12  # no measure is near it, and its square still is a number
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -37,6 +40,7 @@ class ConfigRecord(TypedDict, total=False):
     model: JsonObject
     training: JsonObject
     generation: JsonObject
+    approximate: JsonObject
     judge: JsonObject
     sampson: JsonObject | None
     margins: dict[str, float]
@@ -155,7 +159,7 @@ class Score(TypedDict):
     seed: int
     video: str
     measure: str
-    value: float | None
+    value: Annotated[float, Interval(ge=-LARGEST_SCORE, le=LARGEST_SCORE)] | None
     prompt: NotRequired[str | None]
     detail: NotRequired[JsonObject]
 

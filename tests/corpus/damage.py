@@ -91,6 +91,11 @@ VALUES = tuple(
             '{"sample": "a", "seed": 0, "video": "a.mp4", "measure": "tse"}\n',
             "row 1: value: is missing",
         ),
+        (
+            "scores.jsonl",
+            '{"sample": "a", "seed": 0, "video": "a.mp4", "measure": "tse", "value": 1e300}\n',
+            "row 1: value: input should be less than or equal to 1000000000000",
+        ),
         ("train_log.jsonl", '{"step": "one", "loss": 1}\n', "row 1: step"),
     )
 )
