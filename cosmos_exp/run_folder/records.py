@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NotRequired, Required  # pydantic reads typing.TypedDict from Python 3.12 on
+from typing import (  # pydantic reads typing.TypedDict from Python 3.12 on
+    TYPE_CHECKING,
+    Annotated,
+    Literal,
+    NotRequired,
+    Required,
+)
 
 from annotated_types import Interval
 from typing_extensions import TypedDict
