@@ -12,13 +12,13 @@ export NO_MKDOCS_2_WARNING := 1
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
 
-demo: $(STAMP)  ## set up, then train, generate and score base, LoRA and DoRA of the embedded world (ten minutes, no GPU)
+demo: $(STAMP)  ## set up, then train, generate and score base, LoRA and DoRA of the embedded world (8 minutes on two cores, no GPU)
 	$(BIN)/cosmos-exp sweep demo
 
 test: $(STAMP) lint  ## set up, lint, then run all tests, two files at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-realsize: $(STAMP)  ## a whole run at the full size of the 2B model, random weights (about 8 GiB of memory, 9 GB of disk, minutes)
+realsize: $(STAMP)  ## a whole run at the full size of the 2B model, random weights (7 GiB of memory, 9 GB of disk, 4 minutes)
 	$(BIN)/python benchmarks/realsize.py
 
 fast: $(STAMP)  ## the inner loop: ruff, import rules and the quick tests, under a minute

@@ -87,7 +87,7 @@ def make_run(folder, kind):
     shorten(folder, manifest)
     if kind:
         manifest["trained"]["files"][ADAPTER_NAME] = file_sha256(make_adapter(folder, kind))
-    for k, sample in enumerate(SAMPLES):
+    for k, sample in enumerate(SCORED):
         frames = np.full((17, 96, 160, 3), 40 * k, np.uint8)
         frames[:, 20:60, 30:90] = np.random.RandomState(k).randint(0, 256, (40, 60, 3))
         video = folder / "videos" / f"{sample}__seed0.mp4"
@@ -157,9 +157,9 @@ def without_this_package():
 def run_snippet(folder, script, monkeypatch):
     """The frames of the card's code, run in the published folder with the place of the base filled in."""
     code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[1]
-    assert code.count('base = "cosmos_exp/tabletop/weights"') == 1
+    assert code.count('base = "path/to/cosmos_exp/tabletop/weights"') == 1
     assert not re.search(r"(?:import|from) cosmos_exp", code)
-    script.write_text(code.replace('"cosmos_exp/tabletop/weights"', repr(str(WEIGHTS))))
+    script.write_text(code.replace('"path/to/cosmos_exp/tabletop/weights"', repr(str(WEIGHTS))))
     monkeypatch.chdir(folder)
     with without_this_package():
         frames = runpy.run_path(str(script))["frames"]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 from importlib import import_module
+from pathlib import Path
 
 from cosmos_exp.cli.arguments import writable_folder
+from cosmos_exp.errors import UserError
+from cosmos_exp.text import one_line
 
 DATA_EPILOG = """examples:
   cosmos-exp data check my_videos                         every bad file; what each model needs
@@ -77,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 def make(args: argparse.Namespace) -> int:
     """Render a data set of an embedded world. Existing files are kept. Returns the exit code."""
+    _refuse_others(Path(args.out))
     world = import_module(f"cosmos_exp.{args.world}.dataset")  # each embedded world has a `make_dataset`
     views = tuple(args.views.split(","))
     files = world.make_dataset(
@@ -84,3 +89,16 @@ def make(args: argparse.Namespace) -> int:
     )
     print(f"{len(files)} {'clips' if args.split == 'train' else 'first frames'} in {args.out}")
     return 0
+
+
+def _refuse_others(out: Path) -> None:
+    """Refuse a folder with videos or pictures that this command did not make: a run would train on both.
+
+    Raises:
+        UserError: there are some.
+    """
+    own = re.compile(r"(robot|human)_\d+(_left|_right)?\.(mp4|png)")
+    found = [*out.glob("*.mp4"), *out.glob("videos/*.mp4"), *out.glob("*.png")]
+    others = sorted(p.name for p in found if not own.fullmatch(p.name))
+    if others:
+        raise UserError(f"--out {out}: holds other files, e.g. {one_line(others[0])}. Choose a new folder.")

@@ -11,7 +11,7 @@ from cosmos_exp.run_folder import ADAPTER_FILE
 
 AUTOENCODER = "linear_autoencoder.py"  # the class of the embedded model's autoencoder, copied into the folder
 CONDITIONING = "conditioning"  # folder of the first frames of an example
-EMBEDDED_FOLDER = "cosmos_exp/tabletop/weights"
+EMBEDDED_FOLDER = "path/to/cosmos_exp/tabletop/weights"
 
 _PARTS = '''
 class NoGuardrail:

@@ -147,6 +147,15 @@ def _arm(path: Path, variant: Variant, run: Run, is_sweep: bool) -> Arm:
         UserError: it is missing, was changed since the training, or is not fit for use.
     """
     folder = run.folder
+    scored = dict.fromkeys(f"videos/{row['video']}" for row in run.scores)
+    lost = [name for name in scored if not folder.recorded(name).is_file()]
+    lost = [] if len(lost) == len(scored) else lost  # without any video the card shows how to make one
+    lost += [] if folder.metrics.is_file() else [folder.metrics.name]
+    if lost:
+        raise UserError(
+            f"{folder.path}/{lost[0]}: no such file ({len(lost)} missing). Resume the run, which makes it again: "
+            f"cosmos-exp run run_dir={folder.path}"
+        )
     file = folder.recorded(ADAPTER_NAME)
     if not file.is_file():
         raise UserError(

@@ -18,9 +18,12 @@ MARGIN, TEXT = 110, 13
 
 
 def read_frames(path: Path) -> list[Image.Image]:
-    """All frames of a video."""
-    with av.open(str(path)) as container:
-        return [frame.to_image() for frame in container.decode(video=0)]
+    """All frames of a video; none of one that cannot be read, which `report --verify` and a resume of its run name."""
+    try:
+        with av.open(str(path)) as container:
+            return [frame.to_image() for frame in container.decode(video=0)]
+    except (OSError, ValueError, IndexError, av.error.FFmpegError):
+        return []
 
 
 def contact_sheet(runs: list[RunFolder], names: list[str], out: Path, samples: int = 4, cell: int = 160) -> bool:

@@ -206,7 +206,7 @@ def read_record(path: Path) -> JsonObject:
     Raises:
         DamagedError: it cannot be read, or does not hold what its name says.
     """
-    if not path.is_file():
+    if not path.exists():
         return {}
     try:
         content = read_json(path)

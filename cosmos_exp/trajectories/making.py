@@ -18,7 +18,16 @@ from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.generate_adapters import AdaptedModel
 from cosmos_exp.experiment.stages.tasks import video_tasks
-from cosmos_exp.files import cut_half_line, inside_by_name, json_sha256, remove_leftovers, write_json
+from cosmos_exp.files import (
+    append_json_line,
+    cut_half_line,
+    file_sha256,
+    inside_by_name,
+    json_sha256,
+    read_json_lines,
+    remove_leftovers,
+    write_json,
+)
 from cosmos_exp.generation.videos import VideoTask, num_conditioning_frames
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.metrics.judges.interface import Judge
@@ -32,6 +41,7 @@ from cosmos_exp.trajectories.plan import Candidate, Prompts
 
 WORK = ".made"  # folder of made videos and scores inside the data set's folder
 REQUEST = "request.json"
+HASHES = "videos.jsonl"  # in WORK: the hash of each made video
 # The setting that turns a function of MEASURE_FUNCTIONS on, by the first measure that it gives. Others are always on.
 SWITCHES = {
     "tse": "sampson.enabled",
@@ -66,6 +76,7 @@ class Store:
         self.out, self.path = out, out / WORK
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = RunFolder(self.path).lock()
+        self._hashes: dict[str, str] | None = None
         remove_leftovers(out)
 
     def begin(self, request: object) -> None:
@@ -79,6 +90,25 @@ class Store:
     def video(self, candidate: Candidate) -> Path:
         """The file of a made video."""
         return inside_by_name(self.path / "videos", candidate.file)
+
+    def check(self, candidate: Candidate) -> None:
+        """Check that a made video is the one that was made.
+
+        Raises:
+            UserError: it was changed or cut short.
+        """
+        path = self.video(candidate)
+        if self._hashes is None:
+            self._hashes = {row["video"]: row["sha256"] for row in read_json_lines(self.path / HASHES)}
+        if self._hashes.get(candidate.file, digest := file_sha256(path)) != digest:
+            raise UserError(f"{path}: not the video that was made. Delete it and run the same command again.")
+
+    def made(self, candidate: Candidate) -> None:
+        """Record the hash of a video that was just made."""
+        row = {"video": candidate.file, "sha256": file_sha256(self.video(candidate))}
+        append_json_line(self.path / HASHES, row)
+        if self._hashes is not None:
+            self._hashes[candidate.file] = row["sha256"]
 
     def recording(self, name: str, key: str) -> Path:
         """The file of the recording with which the videos of a prompt are compared."""
@@ -142,8 +172,11 @@ class Maker:
         for candidate in sorted(
             batch, key=lambda c: list(self.adapters).index(c.run.name)
         ):  # one adapter after another
-            if not self.store.video(candidate).is_file():
+            if self.store.video(candidate).is_file():
+                self.store.check(candidate)
+            else:
                 self._model.make(candidate.run.name, [self._task(candidate)], show=False)
+                self.store.made(candidate)
             made()
         self._score(batch)
         return [Scored(c, self.store.video(c), self._rows.get(c.file, {})) for c in batch]

@@ -110,7 +110,7 @@ def prepare_job(request: Request) -> Job:
 def _keep(request: Request, config: Config) -> Keep | None:
     """The parsed condition, after a check that the videos get the measures of --keep and --by."""
     measures = [*computed_measures(config), *judged_measures(config)]
-    named = parse_keep(request.keep, lambda name: _known(name, measures)) if request.keep else None
+    named = parse_keep(request.keep, lambda name: _known(name, measures)) if request.keep is not None else None
     if request.by:
         problem = _known(request.by, measures)
         if problem:
@@ -147,7 +147,9 @@ def make_and_select(job: Job, store: Store, show: bool = True) -> Made:
             if selection.is_complete:
                 break
     if not selection.kept:
-        raise RunError(_nothing_kept(selection))
+        earlier = (store.out / "meta" / "info.json").is_file()
+        stays = f" The data set that an earlier request wrote is still in {store.out}." if earlier else ""
+        raise RunError(_nothing_kept(selection) + stays)
     made = [o.scored for o in selection.outcomes]
     given = num_conditioning_frames(config.generation.mode)
     effects = selection_effects(made, selection.kept, given, tiling_of(config.data), show)

@@ -110,6 +110,8 @@ def check_ranking(best: int | None, by: str | None, videos: int) -> None:
         return
     if best is None or by is None:
         raise UserError("--best N and --by MEASURE go together: the N best videos of each prompt by a measure.")
+    if best < 1:
+        raise UserError(f"--best {best}: must be at least 1")
     if videos < 2:
         raise UserError(f"--best {best}: one video of each prompt is made. Give more --seeds, e.g. --seeds 0..9.")
     if not 1 <= best < videos:

@@ -7,6 +7,7 @@ layers are those of the original network, which diffusers' converter of Cosmos 2
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -173,6 +174,8 @@ def import_adapter(file: Path, out: Path, alpha: float | None = None) -> Path:
     Raises:
         UserError: the file cannot be read, or holds no adapter of Cosmos Predict 2.5.
     """
+    if alpha is not None and not (alpha > 0 and math.isfinite(alpha)):
+        raise UserError(f"--alpha {alpha:g}: must be a finite number greater than 0")
     state = _read(file)
     prefix = next((p for p in (EMA, REGULAR, "") if any(k.startswith(p) and "lora_" in k for k in state)), None)
     if prefix is None:
@@ -187,7 +190,11 @@ def import_adapter(file: Path, out: Path, alpha: float | None = None) -> Path:
             tensors[ours.removesuffix(".weight") if MAGNITUDE in ours else ours] = value.float().numpy()
     record: JsonObject = {"imported": {"format": FORMAT, "sha256": file_sha256(file), "weights": prefix.rstrip(".")}}
     written = write_adapter(out, tensors, _metadata(file, tensors, alpha), record)
-    check_adapter(written)
+    try:
+        check_adapter(written)
+    except UserError:
+        written.unlink()  # nothing is left that a run would refuse
+        raise
     return written
 
 
