@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,8 @@ from cosmos_exp.errors import DamagedError, UserError
 from cosmos_exp.files import atomic_path
 from cosmos_exp.run_folder.records import WAYS_OUT
 from cosmos_exp.text import one_line, redacted
+
+DEEPEST = 100  # brackets in brackets; no configuration has ten
 
 # Groups that every version has written, so that none of them takes its defaults when a file is cut short.
 _GROUPS = ("adapter", "hardware", "model", "data", "training", "generation", "sampson", "judge", "tracking")
@@ -56,6 +59,8 @@ def plain_config(path: Path) -> dict[str, Any]:  # Any: YAML values
     away = WAYS_OUT["config.yaml"]
     try:
         text = path.read_text(encoding="utf-8")
+        if _depth(text) > DEEPEST:
+            raise DamagedError(f"{path}: nested more than {DEEPEST} deep. {away}")  # YAML takes seconds to find that out
         if "&" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
             raise DamagedError(f"{path}: holds a YAML alias (*name). {fix}")  # nested aliases grow without bound
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
@@ -69,6 +74,12 @@ def plain_config(path: Path) -> dict[str, Any]:  # Any: YAML values
         if "${" in value:
             raise DamagedError(f"{path}: {key}={one_line(value)[:80]!r}: an interpolation, which is refused. {fix}")
     return cast(dict[str, Any], content)
+
+
+def _depth(text: str) -> int:
+    """The deepest nesting of brackets and braces in a YAML text."""
+    steps = (1 if c in "[{" else -1 for c in text if c in "[]{}")
+    return max(itertools.accumulate(steps), default=0)
 
 
 def _strings(content: object, where: str) -> Iterator[tuple[str, str]]:

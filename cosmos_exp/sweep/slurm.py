@@ -176,15 +176,16 @@ def wait_for_submitted() -> int:
     Raises:
         KeyboardInterrupt: the jobs continue.
     """
+    submitted = list(_submitted)
+    _submitted.clear()
     try:
-        wait_for_jobs(_submitted)
+        wait_for_jobs(submitted)
     except KeyboardInterrupt:
-        print(continuing(_submitted), flush=True)
+        print(continuing(submitted), flush=True)
         raise
-    unfinished = [f for f in _submitted if f.status.get("state") != "done"]
+    unfinished = [f for f in submitted if f.status.get("state") != "done"]
     for folder in unfinished:
         print(f"{folder.path}: {folder.status.get('error') or how_job_ended(folder)}", file=sys.stderr)
-    _submitted.clear()
     return int(bool(unfinished))
 
 

@@ -13,7 +13,7 @@ from conftest import SMALL, wait_until
 
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep import slurm_queue
+from cosmos_exp.sweep import slurm, slurm_queue
 from cosmos_exp.sweep.slurm import start_jobs, wait_for_jobs
 
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
@@ -36,6 +36,7 @@ def in_the_cluster(cluster, tmp_path, monkeypatch):
     """Slurm's commands use this cluster; the sweep's folder is the test's."""
     for name in ("SLURM_CONF", "PATH"):
         monkeypatch.setenv(name, cluster.environment[name])
+    monkeypatch.setattr(slurm, "_submitted", [])  # no later test of this process asks Slurm for these jobs
     monkeypatch.setattr(slurm_queue, "QUEUE", slurm_queue.Queue())
     monkeypatch.setattr(slurm_queue, "_SECONDS", (0.3, 1.0))
     monkeypatch.chdir(tmp_path)
