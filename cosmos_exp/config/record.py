@@ -60,7 +60,9 @@ def plain_config(path: Path) -> dict[str, Any]:  # Any: YAML values
     try:
         text = path.read_text(encoding="utf-8")
         if _depth(text) > DEEPEST:
-            raise DamagedError(f"{path}: nested more than {DEEPEST} deep. {away}")  # YAML takes seconds to find that out
+            raise DamagedError(
+                f"{path}: nested more than {DEEPEST} deep. {away}"
+            )  # YAML takes seconds to find that out
         if "&" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
             raise DamagedError(f"{path}: holds a YAML alias (*name). {fix}")  # nested aliases grow without bound
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
