@@ -138,6 +138,8 @@ SLOW |= {
     "same_bits",
     "doctor",
     "launchers",
+    "claims",
+    "docs_commands",
     "own_videos",
     "trajectories_run",
     "slurm",
