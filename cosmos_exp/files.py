@@ -106,6 +106,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def atomic_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder beside `out` to write to. It is renamed to `out`, which may be empty, if the block succeeds.
+
+    Raises:
+        DiskError: the disk is full, or the folder cannot be written.
+    """
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=out.parent, prefix=TEMPORARY))
+        try:
+            yield work
+            os.chmod(work, 0o755)
+            if out.exists():
+                out.rmdir()
+            os.replace(work, out)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
     with atomic_path(path) as temporary:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from huggingface_hub import ModelCard
 from cosmos_exp import __version__
 from cosmos_exp.data.video import read_video, write_image
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import TEMPORARY, atomic_path, file_sha256, write_json, write_text, writing
+from cosmos_exp.files import atomic_folder, atomic_path, file_sha256, write_json, write_text
 from cosmos_exp.publish.base import comes_from_hub
 from cosmos_exp.publish.card import model_card
 from cosmos_exp.publish.neutral import neutral, neutral_config, neutral_text, shown
@@ -63,20 +61,11 @@ def write_folder(source: Source, out: Path, repository: str | None) -> Published
         DiskError: the disk is full, or `out` cannot be written.
     """
     check_new(out, repository)
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=out.parent, prefix=TEMPORARY))
-        try:
-            files, notes = _write_adapters(source, work)
-            examples = _write_examples(source, work)
-            card = model_card(source, examples, files, repository)
-            _write_rest(source, card, work)
-            os.chmod(work, 0o755)
-            if out.exists():
-                out.rmdir()
-            os.replace(work, out)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    with atomic_folder(out) as work:
+        files, notes = _write_adapters(source, work)
+        examples = _write_examples(source, work)
+        card = model_card(source, examples, files, repository)
+        _write_rest(source, card, work)
     return Published(out, card, [*notes, *_licence_notes(source)])
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from safetensors import safe_open
 from cosmos_exp.config.adapter_checks import check_adapter
 from cosmos_exp.config.adapter_header import AdapterHeader
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import file_sha256, write_json
+from cosmos_exp.files import atomic_folder, file_sha256, write_json
 from cosmos_exp.world.adapter import merge
 from cosmos_exp.world.adapter_file import load_adapter
 from cosmos_exp.world.loading import check_loaded
@@ -72,21 +70,13 @@ def merge_adapter(
     check_base(header, base)
     stored = _stored_types(base.path / TRANSFORMER)
     _check_biases(header, stored)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=out.parent, prefix=".tmp-"))
-    try:
+    with atomic_folder(out) as work:
         _copy_rest(base.path, work, link)
         wanted = stored if dtype is None else dict.fromkeys(stored, dtype)
         rounding = _merge_transformer(header, base, work / TRANSFORMER, stored, wanted)
         names = tuple(sorted({str(t).removeprefix("torch.") for t in wanted.values()}))
         merged = MergedModel(out, len(header.ranks), names, rounding)
         _write_record(merged, header, base, work / MERGED_RECORD)
-        os.chmod(work, 0o755)
-        if out.exists():
-            out.rmdir()
-        os.replace(work, out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return merged
 
 
