@@ -11,7 +11,7 @@ from cosmos_exp.files import file_sha256
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.metrics.words.effect import MEASURE as WORD_EFFECT
 from cosmos_exp.provenance import now
-from cosmos_exp.run_folder import RunFolder, evaluated_hash
+from cosmos_exp.run_folder import ADAPTER_NAME, RunFolder, evaluated_hash
 from cosmos_exp.statistics.scores import read_scores
 
 
@@ -77,9 +77,10 @@ def update_evaluated(context: RunContext, **entries: object) -> None:
     So scores that were copied from another run with their hashes do not fit.
     """
     folder, config = context.folder, context.config
-    adapter = file_sha256(folder.adapter_file) if folder.adapter_file.is_file() else None
+    manifest = folder.manifest
+    adapter = manifest.get("trained", {}).get("files", {}).get(ADAPTER_NAME)
     own = {"run": {"config_hash": stage_hash(config, "evaluate"), "adapter": adapter}}
-    found = folder.manifest.get("evaluated", {}) | entries | own
+    found = manifest.get("evaluated", {}) | entries | own
     folder.update_manifest(evaluated=found | {"sha256": evaluated_hash(found)})
 
 
