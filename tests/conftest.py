@@ -36,6 +36,18 @@ WAN = [
     "model.transformer.in_channels=17",
     "model.transformer.out_channels=16",
 ]
+# A transformer of the real class that is made in milliseconds: its sizes, and the keys beside them.
+TINY = {
+    "in_channels": 5,
+    "out_channels": 4,
+    "num_attention_heads": 2,
+    "attention_head_dim": 16,
+    "num_layers": 2,
+    "mlp_ratio": 2.0,
+    "text_embed_dim": 32,
+    "adaln_lora_dim": 8,
+}
+REST = {"max_size": (8, 16, 16), "patch_size": (1, 2, 2), "extra_pos_embed_type": None}
 
 
 def pytest_configure(config):

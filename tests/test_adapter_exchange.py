@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import REST, TINY
 from diffusers import CosmosTransformer3DModel
 from diffusers.loaders.single_file_utils import convert_cosmos_transformer_checkpoint_to_diffusers
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
@@ -16,17 +17,6 @@ from cosmos_exp.world.adapter import inject, merge
 from cosmos_exp.world.adapter_exchange import diffusers_layer, export_adapter, import_adapter, original_layer, targets
 from cosmos_exp.world.adapter_file import load_adapter, save_adapter
 
-TINY = {
-    "in_channels": 5,
-    "out_channels": 4,
-    "num_attention_heads": 2,
-    "attention_head_dim": 16,
-    "num_layers": 2,
-    "mlp_ratio": 2.0,
-    "text_embed_dim": 32,
-    "adaln_lora_dim": 8,
-}
-REST = {"max_size": (8, 16, 16), "patch_size": (1, 2, 2), "extra_pos_embed_type": None}
 ALL = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
 
 

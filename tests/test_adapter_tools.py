@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from conftest import REST, TINY
 from diffusers import AutoencoderKLWan, Cosmos2_5_PredictBasePipeline, CosmosTransformer3DModel, UniPCMultistepScheduler
 from peft.tuners.lora import LoraLayer
 from peft.utils.other import get_pattern_key
@@ -27,17 +28,6 @@ from cosmos_exp.world.flops import training_flops
 from cosmos_exp.world.guardrail import GuardrailOff
 from cosmos_exp.world.model_folder import COMPONENTS, ModelFolder
 
-TINY = {
-    "in_channels": 5,
-    "out_channels": 4,
-    "num_attention_heads": 2,
-    "attention_head_dim": 16,
-    "num_layers": 2,
-    "mlp_ratio": 2.0,
-    "text_embed_dim": 32,
-    "adaln_lora_dim": 8,
-}
-REST = {"max_size": (8, 16, 16), "patch_size": (1, 2, 2), "extra_pos_embed_type": None}
 KINDS = {
     "lora": {"alpha": 16.0},
     "rslora": {"scaling": "rslora"},
