@@ -4,13 +4,16 @@
 
 Compared in turn: the run as a fresh `python -m cosmos_exp run …` process, as every run of a sweep was before the fork
 server, and the run from the fork server (`experiment.launching` starts it in the same way). Data and latents are cached.
-The figure of the fork server is for the second and later runs: the first waits for the server's imports once. Then
-`--runs` whole runs, one after another, with the memory of the server and of this process after each.
+The figure of the fork server is for the second and later runs: the first waits for the server's imports once. Also
+compared in turn: whole runs from the fork server, with the server's objects visited by each garbage collection, and
+without (`gc.freeze()`, as it is). Then `--runs` whole runs, one after another, with the memory of the server and of this process after each.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import pkgutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +25,7 @@ import psutil
 from common import device_name, machine_line, markdown, ratios, spread, write
 
 from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.schema import Config
 from cosmos_exp.experiment.fork_server import server_pid, start, stop_server
 from cosmos_exp.experiment.launching import WORK
 
@@ -59,17 +63,23 @@ def fresh(run_dir: Path) -> float:
     return found
 
 
-def from_server(run_dir: Path) -> float:
-    """Seconds to the first step of a run from the fork server."""
+def unfrozen(config: Config) -> object:
+    """`WORK` as it was before `gc.freeze()`. Called in the child."""
+    gc.unfreeze()
+    return pkgutil.resolve_name(WORK)(config)
+
+
+def from_server(run_dir: Path, function: str = WORK) -> tuple[float, float]:
+    """Seconds of a run from the fork server: to the first step, and in all."""
     run_dir.mkdir(parents=True)
     config = compose_config([*RUN, f"run_dir={run_dir}"])
     began = time.perf_counter()
-    child = start(WORK, (config,), log=run_dir / "log.txt")
+    child = start(function, (config,), log=run_dir / "log.txt")
     wait_for_first_step(run_dir, lambda: child.poll() is not None)
-    found = time.perf_counter() - began
+    first_step = time.perf_counter() - began
     if child.wait():
         raise SystemExit((run_dir / "log.txt").read_text()[-2000:])
-    return found
+    return first_step, time.perf_counter() - began
 
 
 def main() -> int:
@@ -82,11 +92,14 @@ def main() -> int:
     memory: list[list[float]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        first = from_server(folder / "first")
+        first = from_server(folder / "first")[0]
         seconds: dict[str, list[float]] = {"fresh process": [], "fork server": []}
+        whole: dict[str, list[float]] = {"unfrozen": [], "frozen": []}
         for i in range(args.repeats):
             seconds["fresh process"].append(fresh(folder / f"fresh{i}"))
-            seconds["fork server"].append(from_server(folder / f"server{i}"))
+            seconds["fork server"].append(from_server(folder / f"server{i}")[0])
+            whole["unfrozen"].append(from_server(folder / f"unfrozen{i}", "sweep_start:unfrozen")[1])
+            whole["frozen"].append(from_server(folder / f"frozen{i}")[1])
         for i in range(args.runs):
             from_server(folder / f"memory{i}")
             processes = (psutil.Process(server_pid()), psutil.Process())
@@ -96,10 +109,12 @@ def main() -> int:
     rows = [[n, spread(s), spread(ratios(base, s))] for n, s in seconds.items()]
     text = f"{machine_line()}; {args.repeats} of each in turn: median (lowest to highest). The first run from the server, which waits for its imports: {first:.1f} s.\n\n"
     text += markdown(["run of a sweep", "seconds to the first step", "times faster"], rows)
+    rows = [[n, spread(s), spread(ratios(whole["unfrozen"], s))] for n, s in whole.items()]
+    text += "\n\n" + markdown(["objects of the fork server", "seconds of a whole run", "times faster"], rows)
     if memory:
         ends = [[n, f"{memory[0][k]:.1f}", f"{memory[-1][k]:.1f}"] for k, n in enumerate(("fork server", "sweep"))]
         text += "\n\n" + markdown(["memory, MiB", "after run 1", f"after run {args.runs}"], ends)
-    found = {"seconds": seconds, "first": first, "memory_mib": memory}
+    found = {"seconds": seconds, "whole": whole, "first": first, "memory_mib": memory}
     write("sweep_start", f"Start of a run in a sweep on {device_name()}", text, found, args.out)
     return 0
 
