@@ -32,14 +32,17 @@ def register() -> None:
 
     for name in _UNUSED_RESOLVERS:
         OmegaConf.clear_resolver(name)
+    store = ConfigStore.instance()
+    if "schema.yaml" in store.repo:
+        return
     node = OmegaConf.structured(Config)
     adapter, sweep = node.adapter, node.sweep
     for free in (adapter.rank_pattern, adapter.alpha_pattern, sweep.arms, sweep.tune.grid, sweep.tune.overrides):
         OmegaConf.set_struct(free, False)  # their keys are names of layers, arms or keys, which an override may add
-    ConfigStore.instance().store(name="schema", node=node)
+    store.store(name="schema", node=node)
     slurm = OmegaConf.structured(SlurmQueue)
     OmegaConf.set_struct(slurm.additional_parameters, False)
-    ConfigStore.instance().store(group="hydra/launcher", name="slurm", node=slurm)
+    store.store(group="hydra/launcher", name="slurm", node=slurm)
 
 
 def quote_choices(words: list[str]) -> list[str]:
