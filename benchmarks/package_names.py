@@ -88,6 +88,8 @@ class Names:
         self.classes: dict[str, Class] = {}
         self.functions: dict[str, Function] = {}
         self._resolving: set[str] = set()
+        self._bases: dict[str, list[str]] = {}
+        self._implementers: dict[str, list[str]] = {}
         self.trees: dict[str, ast.Module] = {}
         for path in sorted((root / package).rglob("*.py")):
             parts = path.relative_to(root).with_suffix("").parts
@@ -151,8 +153,13 @@ class Names:
 
     def bases(self, key: str) -> list[str]:
         """The base classes that are part of the package."""
+        if key in self._bases:
+            return self._bases[key]
         owner = self.classes[key]
-        return [c for base in owner.node.bases for c in self.value(base, owner.scope).callables if c in self.classes]
+        found = [c for base in owner.node.bases for c in self.value(base, owner.scope).callables if c in self.classes]
+        if not self._resolving:  # else a name may be open that is found later
+            self._bases[key] = found
+        return found
 
     def method(self, key: str, name: str) -> str | None:
         """The function that `key().name` runs, inherited ones included."""
@@ -162,14 +169,24 @@ class Names:
 
     def implementations(self, key: str, name: str) -> set[str]:
         """The methods that a call of `name` on a variable of class or protocol `key` may reach."""
-        found = {self.method(key, name)} - {None}
+        own = {self.method(key, name)} - {None}
+        theirs = {f"{other}.{name}" for other in self._implementing(key)} & self.functions.keys()
+        return own | theirs  # type: ignore[return-value]
+
+    def _implementing(self, key: str) -> list[str]:
+        """The classes that inherit from `key`, or have every method of the protocol `key`."""
+        if key in self._implementers:
+            return self._implementers[key]
         protocol = any("Protocol" in ast.unparse(base) for base in self.classes[key].node.bases)
         promised = {f.split(".")[-1] for f, function in self.functions.items() if function.owner == key}
+        found = []
         for other in self.classes:
             structural = protocol and promised and all(f"{other}.{m}" in self.functions for m in promised)
             if other != key and (structural or key in self.bases(other)):
-                found |= {f"{other}.{name}"} & self.functions.keys()
-        return found  # type: ignore[return-value]
+                found.append(other)
+        if not self._resolving:
+            self._implementers[key] = found
+        return found
 
     # --- values -------------------------------------------------------------------------------------------------
     def annotated(self, annotation: ast.expr | None, scope: Scope) -> Value:
