@@ -1,5 +1,6 @@
 """Shared by all tests: a cache of their own, a small run, the recordings where they are."""
 
+import gc
 import os
 import sys
 import time
@@ -62,6 +63,13 @@ def pytest_configure(config):
 def own_cache(tmp_path_factory):
     """Nothing outside the tests' own folders is read or written."""
     os.environ["COSMOS_EXP_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def long_lived():
+    """What is imported stays: a run collects garbage between its stages, and would visit a million objects each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -185,7 +193,10 @@ def pytest_ignore_collect(collection_path, config):
 
 
 # The longest files, longest first: `make test` begins with them, so that no worker is left alone with one at the end.
-LONGEST = ("run", "sweep", "planned_sweep", "same_bits", "fast_transformer", "sampson", "speed_paths", "judge", "slurm")
+LONGEST = (
+    *("run", "sweep", "planned_sweep", "fast_transformer", "sampson", "same_bits", "verify", "chunks", "speed_paths"),
+    *("tabletop_judge", "judge", "report", "lerobot_cameras", "config", "slurm"),
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -80,8 +81,14 @@ def test_velocity_and_gradients_equal_those_of_diffusers(kind, checkpointing, ba
     assert_same(fast_forward(model, checkpointing=checkpointing), model, parameters, tiny_inputs(batch, given, masked))
 
 
-@pytest.mark.parametrize(("kind", "checkpointing"), [("lora", "selective"), ("dora", "none")])
-def test_compiled_blocks_share_one_graph_and_give_the_same(kind, checkpointing):
+# The default backend compiles C++ for half a minute. The other traces, differentiates, decomposes and partitions the
+# same way, selective checkpointing included, and then calls torch's own kernels.
+@pytest.mark.parametrize(
+    ("kind", "checkpointing", "backend"),
+    [("dora", "none", "inductor"), ("lora", "selective", "aot_eager_decomp_partition")],
+)
+def test_compiled_blocks_share_one_graph_and_give_the_same(kind, checkpointing, backend, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     torch._dynamo.reset()
     counters = torch._dynamo.utils.counters
     counters.clear()

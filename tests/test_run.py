@@ -316,24 +316,25 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_sample(small_config, tmp_
     assert list(folder.checkpoints.glob("step_*"))
 
 
-def test_sixty_steps_on_robot_clips_teach_what_a_broken_gradient_could_not(cli, tmp_path):
-    """The base has never seen a gripper; 60 steps lower the loss on held-out robot clips by 4 % at least.
+def test_twelve_steps_on_robot_clips_teach_what_a_broken_gradient_could_not(cli, tmp_path):
+    """The base has never seen a gripper; twelve steps lower the loss on held-out robot clips by 10 % at least.
 
     Noise and sigmas of the validation are fixed: an adapter that learns nothing leaves the loss where it was.
     """
     words = [
         "data.train_clips=20",
         "data.validation_videos=4",
-        "training.max_steps=60",
+        "training.max_steps=12",
+        "training.learning_rate=0.002",
         "training.global_batch_size=4",
-        "training.validation.every_steps=60",
-        "training.checkpoint_every_steps=60",
+        "training.validation.every_steps=12",
+        "training.checkpoint_every_steps=12",
         "generation.max_prompts=1",
         "sampson.enabled=false",
     ]
     assert cli("run", *SMALL, *words, f"run_dir={tmp_path / 'run'}") == 0
     training = json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]
-    assert training["validation_loss"] < 0.96 * training["first_validation_loss"]
+    assert training["validation_loss"] < 0.9 * training["first_validation_loss"]
 
 
 @pytest.mark.parametrize(
