@@ -33,7 +33,7 @@ def publish(sweep: Path, out: Path) -> tuple[list[Path], list[Path]]:
     """Copy the records of every run below `sweep`. Returns the files, and those of them that hold private text."""
     folders = sorted(p.parent for p in sweep.rglob("status.json") if (p.parent / "config.yaml").is_file())
     runs = [Run(RunFolder(folder)) for folder in folders]
-    paths = [path for run in runs for path in recorded_paths(run.config, comes_from_hub(run))]
+    paths = [path for run in runs for path in recorded_paths(run.config, comes_from_hub(run)) if path != _sibling(run)]
     names = private_names([part for run in runs for part in (run.manifest, run.config)], paths)
     written, private = [], []
     for run in runs:
@@ -51,10 +51,19 @@ def publish(sweep: Path, out: Path) -> tuple[list[Path], list[Path]]:
     return written, private
 
 
+def _sibling(run: Run) -> str | None:
+    """`../NAME`, the run of the same sweep whose adapter was truncated: no private path, and part of the configuration's hash."""
+    source = (run.config.get("adapter") or {}).get("truncate_from")
+    folder = run.folder.path.parent
+    return source if source in {f"../{f.parent.name}" for f in folder.glob("*/status.json")} else None
+
+
 def _write_record(run: Run, file: Path, target: Path, names: tuple[str, ...]) -> None:
     """Write a record of a run without private text."""
     if file.name == "config.yaml":
         config = neutral_config(plain_config(file), comes_from_hub(run), names)
+        if sibling := _sibling(run):
+            config["adapter"]["truncate_from"] = sibling
         write_text(target, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         return
     content = read_json(file)
