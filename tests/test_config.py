@@ -102,6 +102,12 @@ def test_a_wrong_request_names_the_key_and_what_it_may_be(override, said):
         (["sampson.enabled=false", "sampson.gap=2"], "sampson.gap=2"),
         (["generation.split=none", "generation.seeds=[1]", "sampson.gap=2"], "generation.seeds=[1] sampson.gap=2"),
         (["objective=tse_robust", "seed=3"], "objective=tse_robust"),
+        (["sweep.seeds=[1]", "fail_fast=true", "hydra/launcher=slurm_cpu"], "sweep.seeds=[1] fail_fast=true hydra/launcher=slurm_cpu"),
+        (["hydra/launcher=slurm_cpu", "hydra.launcher.timeout_min=3"], "hydra/launcher=slurm_cpu hydra.launcher.timeout_min=3"),
+        (["tracking=none", "tracking.project=x", "tags=[a]"], "tracking.project=x tags=[a]"),
+        (["tracking.project=x", "tags=[a]", "judge=rules", "measures.motion=true"], ""),
+        (["judge=rules", "generation.split=none", "measures.motion=true"], "judge=rules measures.motion=true"),
+        (["judge=none", "generation.split=none"], ""),
     ],
 )  # fmt: skip
 def test_an_override_that_nothing_reads_is_named(words, unread):

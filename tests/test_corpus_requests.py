@@ -2,7 +2,7 @@
 
 import pytest
 from corpus.cases import check
-from corpus.requests import LATER, NUMBERS, WORDS
+from corpus.requests import LATER, NUMBERS, STUDIES, WORDS
 
 from cosmos_exp.cli.run import refuse_two_values
 
@@ -17,6 +17,11 @@ def test_a_number_is_refused_before_a_folder_is_made(case, tmp_path, cli, capsys
 def test_a_wrong_word_is_answered_in_our_words(case, tmp_path, cli, capsys):
     check(case, tmp_path, cli, capsys)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("case", STUDIES, ids=lambda c: c.name)
+def test_a_wrong_study_or_command_is_named_with_its_fix(case, tmp_path, cli, capsys):
+    check(case, tmp_path, cli, capsys)
 
 
 def test_a_group_and_a_key_that_refines_it_are_not_two_values():

@@ -48,6 +48,17 @@ def config_for(path, *overrides):
     return compose_config(["data=folder", f"data.path={path}", *overrides])
 
 
+def test_a_prompt_or_pattern_that_applies_to_no_clip_is_noted(tmp_path):
+    folder = make_folder(tmp_path)
+    data = Data(reader="folder", path=str(folder), prompt="lift", recordings="^(x)_", num_frames=17)
+    notes = inspect_data(data, folder, None).notes
+    assert notes[0] == "data.prompt=lift: no effect, because every video has a caption"
+    assert notes[1].startswith("data.recordings=^(x)_: no effect, because it matches no clip's name, e.g. a")
+    (folder / "metas" / "b.txt").unlink()
+    data.recordings = "^(a)"
+    assert inspect_data(data, folder, None).notes == ["1 videos without a caption use data.prompt=lift"]
+
+
 def test_exactly_the_requested_frames_are_decoded(tmp_path):
     write_video(tmp_path / "v.mp4", counting_frames(50), 8)
     info = probe(tmp_path / "v.mp4")

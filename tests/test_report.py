@@ -172,6 +172,9 @@ def test_margins_on_the_command_line(sweep, tmp_path, cli, capsys):
     assert "Too few scenes to call them equivalent: 8, at least 23 are needed." in text
     assert cli("report", sweep, "--margin", "tse") == 2
     assert "MEASURE=NUMBER" in capsys.readouterr().err
+    assert cli("report", sweep, "--margin", "instructoin=1") == 2
+    assert "no such measure is tested. Did you mean instruction? The tested ones: tse," in capsys.readouterr().err
+    assert cli("report", sweep, "--margin", "static_share=1") == 2  # it has no better direction
 
 
 def test_the_report_as_a_function(sweep, tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 import sys
 
 from cosmos_exp import __version__
@@ -74,7 +76,11 @@ def main(argv: list[str] | None = None) -> int:
     if completion.asked_by_shell():
         completion.answer_shell(parser())
     words, modules = without_plugins(sys.argv[1:] if argv is None else argv)
-    args = parse(words)
+    try:
+        args = parse(words)
+    except UserError as error:
+        print(f"cosmos-exp: {printable(error)}", file=sys.stderr)
+        return error.exit_code
     try:
         with command_line(words):
             load_plugins(modules)
@@ -98,11 +104,20 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The parsed command line; `run` is the function that runs the command."""
+    """The parsed command line; `run` is the function that runs the command.
+
+    Raises:
+        UserError: there is no such command.
+    """
     first = ["--debug"] if argv[:1] == ["--debug"] else []
     words = argv[len(first) :]
     if words[:1] == ["run"]:  # all of the rest is Hydra's, flags such as -m and --cfg too; argparse would take them
         return argparse.Namespace(run=run.run, rest=words[1:], debug=bool(first) or "--debug" in words)
+    if words and re.fullmatch(r"[A-Za-z][\w=./-]*", words[0]) and words[0] not in (known := command_names()):
+        near = difflib.get_close_matches(words[0], known, n=1)
+        hint = f"did you mean `cosmos-exp {near[0]}`?" if near else f"the commands are {', '.join(sorted(known))}"
+        hint = f"keys belong to a command, e.g. `cosmos-exp run {words[0]}`" if "=" in words[0] else hint
+        raise UserError(f"{words[0]}: no such command; {hint}")
     if words[:2] == ["judge", "agree"]:
         words = ["judge-agree", *words[2:]]
     if words[:1] == ["sweep"] and "--list" in words:  # argparse takes no option between a name and its overrides

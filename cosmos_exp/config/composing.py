@@ -85,7 +85,7 @@ def compose_config(overrides: list[str], config_name: str = "config", config_dir
     except (HydraException, OmegaConfBaseException, ValueError, OverflowError) as error:
         of_hydra = "override 'hydra." in str(error)
         text = unknown_hydra_key(error, chosen_hydra(conf_dir(), overrides)) if of_hydra else None
-        raise UserError(text or explain(error)) from error
+        raise UserError(text or explain(error, overrides)) from error
     _refuse_contradictions(overrides, config)
     return config
 
@@ -139,6 +139,10 @@ def to_config(composed: DictConfig) -> Config:
     except (OmegaConfBaseException, OverflowError) as error:
         raise UserError(explain(error)) from error
     assert isinstance(config, Config)
+    if not config.name.strip(" ."):
+        raise UserError(
+            f"name={config.name}: is no name. Give one that a folder in outputs/ can have, e.g. name=my_run"
+        )
     try:
         inside_by_name(Path("outputs"), config.name)
     except UserError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cosmos_exp.config.paths import conf_dir
 from cosmos_exp.config.schema import Config
@@ -20,9 +20,43 @@ _EXAMPLES = {"launcher": "hydra/launcher=slurm_1xh100 or hydra/launcher=ray_1xh1
 _GRAMMAR = r"Lexer\w+|mismatched input|no viable alternative|missing EQUAL|extraneous input"
 _WRONG_VALUE = r"(Value '[^']*' .*? could not be converted to \w+|Invalid value .*|Cannot convert .*)"
 
+# What OmegaConf and Hydra say of a value, and what to say instead. Groups of a pattern: the value or type given.
+_VALUES = (
+    (r"is not Optional", "{key}=null: this key needs a value. Leave it out to keep its default."),
+    (r"has missing mandatory value", "{key}=???: this key needs a value. Leave it out to keep its default."),
+    (r"NoneType is not a subclass of (\w+)", "{key}=null: must be {given}"),
+    (
+        r"Invalid value assigned: (\w+) is not a ListConfig",
+        "{key}: expected a list, {key}=[…], not one value ({given})",
+    ),
+    (r"Cannot assign (\w+) to Dict", "{key}: expected keys with values, {key}={{…}}, not one value ({given})"),
+    (r"Key (\S+) \(\w+\) is incompatible with \(int\)", "{key}: {given} must be a whole number"),
+    (r"(Value '[^']*') is not a valid bool", "{key}: {given} must be true or false"),
+    (r"Interpolation key '([^']+)' not found", "{key}=${{{given}}}: {given} is no key; run --cfg job lists them"),
+    (r"Recursive interpolation", "{key}: refers to itself. Write the value."),
+    (r"dereferencing interpolation '([^']+)': Value", "{key}={given}: that value has another type than {key}"),
+    (
+        r"Merge error: \w+ is not a subclass of (\w+)",
+        "{group}: is a group of keys, no single value. A study chooses it in its defaults: `override /{group}: CHOICE`; an "
+        "arm sets `{group}: CHOICE`",
+    ),
+    (
+        r"Unsupported item value in defaults : (\w+)",
+        'defaults: a choice is a text, not {given}. Quote it: `override /rank: "8"`',
+    ),
+    (
+        r"Config group override must be a string",
+        "{choice}: a group takes the name of one of its choices, e.g. adapter=lora",
+    ),
+)
 
-def explain(error: BaseException) -> str:
-    """One or two lines for an error of Hydra or OmegaConf."""
+
+def explain(error: BaseException, words: Sequence[str] = ()) -> str:
+    """One or two lines for an error of Hydra or OmegaConf.
+
+    Args:
+        words: the overrides, to name the one whose error names no key.
+    """
     messages = _chain(error)
     text = "\n".join(messages)
     if found := re.search(r"[Cc]ould not (?:find|load) '?hydra/(launcher|sweeper)/(\w+)", text):
@@ -45,6 +79,8 @@ def explain(error: BaseException) -> str:
     if found := re.search(r"An item is already at '([^']+)'|Multiple values for ([\w./@]+)\.", text):
         return _given_already(found.group(1) or found.group(2))
     full = re.search(r"full_key: (\S+)", text)
+    if plain := _of_a_value(messages, full.group(1) if full else "", words):
+        return plain
     if full and re.search(r"Cannot merge \w+ with \w+", text):
         return _not_one_value(full.group(1))
     if found := re.search(r"[Kk]ey '([^']+)' (?:is not in struct|not in '\w+')", text):
@@ -59,7 +95,36 @@ def explain(error: BaseException) -> str:
         )
     if (found := re.search(_WRONG_VALUE, text)) and full:
         return f"{full.group(1)}: {found.group(1)}"
-    return "\n".join(line for line in messages[-1].splitlines() if line.strip())[:600]
+    first = next((line for line in messages[-1].splitlines() if line.strip()), type(error).__name__)[:300]
+    return f"{full.group(1)}: {first}" if full else first
+
+
+def _of_a_value(messages: Sequence[str], full: str, words: Sequence[str]) -> str | None:
+    """What to say of a value that OmegaConf refuses in its own terms; None for another error.
+
+    Args:
+        full: the key; empty if the error names none.
+    """
+    text, typed = "\n".join(messages), re.search(r"Error merging override ([^=\s]+)=", messages[0])
+    key = typed.group(1).lstrip("+") if typed and (not full or full[0].isdigit()) else full
+    key += f"[{full}]" if full.isdigit() else ""  # an entry of a list of lists
+    for pattern, say in _VALUES:
+        if found := re.search(pattern, text):
+            given = [*found.groups(), ""][0]
+            return say.format(key=key, given=given, group=_group_of(given), choice=_given_to_group(words))
+    return None
+
+
+def _group_of(type_name: str) -> str:
+    """The group of the schema whose keys a dataclass has: Adapter -> adapter."""
+    return next((f.name for f in dataclasses.fields(Config) if str(f.type) == type_name), type_name)
+
+
+def _given_to_group(words: Sequence[str]) -> str:
+    """The overrides that give a group no name of a choice, e.g. hardware=null."""
+    pairs = [word.lstrip("+").partition("=") for word in words]
+    wrong = [f"{k}={v}" for k, _, v in pairs if not re.fullmatch(r"['\"].*|[A-Za-z]\w*", v) or v == "null"]
+    return ", ".join(w for w in wrong if (conf_dir() / w.partition("=")[0]).is_dir()) or "a group"
 
 
 def _given_already(key: str) -> str:
@@ -161,7 +226,19 @@ def all_keys(node: object = None, where: str = "") -> list[str]:
 
 def unknown_key(key: str) -> str:
     """What to say of a key that does not exist: the near ones."""
-    known = [*all_keys(), *(p.name for p in conf_dir().iterdir() if p.is_dir())]
+    keys, groups = all_keys(), [p.name for p in conf_dir().iterdir() if p.is_dir()]
+    if key in keys and "." in key:  # of a study: on the command line it would be known
+        outer, _, inner = key.rpartition(".")
+        return (
+            f"{key}: a study nests its keys: `{outer}: {{{inner}: VALUE}}`. Only arms and the command line write {key}"
+        )
+    if key in groups and key not in keys:
+        inside = f"Write `adapter: {{{key}: NUMBER}}`, or choose" if key in ANY_OTHER else "Choose"
+        return (
+            f'{key}: is a group and no key of a study. {inside} it in the study\'s defaults: `override /{key}: "CHOICE"`. '
+            f"An arm may set `{key}: CHOICE`, and the command line {key}=CHOICE."
+        )
+    known = [*keys, *groups]
     near = difflib.get_close_matches(key, known, n=2, cutoff=0.6)
     siblings = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
     hint = f"did you mean {' or '.join(near)}?" if near else f"known keys: {', '.join(sorted(set(siblings)))}"

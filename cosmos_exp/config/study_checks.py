@@ -51,10 +51,10 @@ def check_overrides(overrides: list[str]) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Refuse a search path in a study: Hydra imports the packages in it while it composes.
+    """Refuse a search path in a study: Hydra imports the packages in it while it composes. A study also needs `defaults`.
 
     Raises:
-        UserError: the file has one, or it is not YAML.
+        UserError: the file has one, it is not YAML, or it does not begin with another configuration.
     """
     if not path.is_file():
         return
@@ -75,6 +75,11 @@ def check_file(path: Path) -> None:
     for key in values if isinstance(values, Mapping) else ():
         if is_of_hydra(str(key)):
             raise _refusal(str(key), f"{path}, hydra.sweeper.params")
+    defaults = content.get("defaults")
+    if not any(isinstance(d, str) and d != "_self_" for d in (defaults if isinstance(defaults, list) else ())):
+        raise UserError(
+            f"{path}: does not begin with the shipped configuration. Add this line at the top: defaults: [config, _self_]"
+        )
 
 
 def check_hydra(own: object, shipped: object, where: str) -> None:

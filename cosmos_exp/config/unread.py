@@ -69,6 +69,22 @@ def _no_server(config: Config) -> str | None:
     return f"judge={config.judge.name} is no server" if config.judge.name != "server" else None
 
 
+def _one_run(config: Config) -> str | None:
+    return "this is one run; it counts for several (run -m, cosmos-exp sweep)"
+
+
+def _no_sweep(config: Config) -> str | None:
+    return "only `cosmos-exp sweep` reads it"
+
+
+def _no_dashboard(config: Config) -> str | None:
+    return "tracking=none writes no dashboard" if config.tracking.mode == "off" else None
+
+
+def _no_asked_judge(config: Config) -> str | None:
+    return None if config.judge.name == "none" else _no_video(config)
+
+
 def _no_search(config: Config) -> str | None:
     return "only a sweeper that searches reads it (run -m hydra/sweeper=optuna)"
 
@@ -82,7 +98,12 @@ _RULES: tuple[tuple[str, Reason], ...] = (
     (r"data\.prompt", _captioned),
     (r"generation\.(?!split$).*", _no_video),
     (r"sampson\.(?!enabled$).*", _no_sampson),
+    (r"sampson|measures\..*", _no_video),
+    (r"judge|judge\.name", _no_asked_judge),
     (r"judge\.(url|api_key_env|media|timeout|retries)", _no_server),
     (r"judge\.(?!name$).*", _no_judge),
     (r"objective", _no_search),
+    (r"sweep\..*", _no_sweep),
+    (r"fail_fast|hydra[/.]launcher.*|hydra\.sweep\..*", _one_run),
+    (r"tags|tracking\.(?!mode$).*", _no_dashboard),
 )

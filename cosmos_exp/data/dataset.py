@@ -17,7 +17,7 @@ from cosmos_exp.data.readers.pairs import read_test_pairs
 from cosmos_exp.data.readers.records import Clip, TestPair
 from cosmos_exp.data.readers.registry import read_episodes
 from cosmos_exp.data.scenes import recording_of, scenes
-from cosmos_exp.data.survey import mixed_notes
+from cosmos_exp.data.survey import mixed_notes, unused_notes
 from cosmos_exp.data.video import VideoInfo
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.rng import generator
@@ -89,7 +89,7 @@ def inspect_data(
             short.append(error.length)
         except (RunError, OSError) as error:
             found.problems.append(str(error))
-    found.notes += [*(c.note for c in checked if c.note), *mixed_notes(checked, data)]
+    found.notes += [*(c.note for c in checked if c.note), *mixed_notes(checked, data), *unused_notes(checked, data)]
     pairs = read_test_pairs(tests, found.problems) if tests else []
     selection = read_test_pairs(tests / SELECTION, found.problems) if tests and (tests / SELECTION).is_dir() else []
     for pair in pairs + selection:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from cosmos_exp.config.schema import Data
 from cosmos_exp.data.clips import CheckedClip
+from cosmos_exp.data.readers.caption_tables import default_prompt
 
 STRETCHED = 1.2  # a change of the aspect ratio beyond this is noted
 FASTER = 1.1  # a change of speed beyond this is noted
@@ -17,6 +20,19 @@ def mixed_notes(clips: Sequence[CheckedClip], data: Data) -> list[str]:
     if data.cameras or not clips:
         return []  # the notes on tiles say it
     return [*_size_notes(clips, data), *_rate_notes(clips, data)]
+
+
+def unused_notes(clips: Sequence[CheckedClip], data: Data) -> list[str]:
+    """A note on each of data.prompt and data.recordings that applies to none of the clips, and so has no effect."""
+    found = []
+    if data.prompt is not None and not data.builder and clips:
+        given = [default_prompt(data, Path(f"{c.clip.name}.mp4")) or "" for c in clips]
+        if not any(c.clip.prompt == data.prompt_prefix + text for c, text in zip(clips, given, strict=True)):
+            found.append(f"data.prompt={data.prompt}: no effect, because every video has a caption")
+    if data.recordings and clips and not any(re.search(data.recordings, c.clip.name) for c in clips):
+        name = clips[0].clip.name
+        found.append(f"data.recordings={data.recordings}: no effect, because it matches no clip's name, e.g. {name}")
+    return found
 
 
 def _size_notes(clips: Sequence[CheckedClip], data: Data) -> list[str]:

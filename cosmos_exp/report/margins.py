@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 
-from cosmos_exp.config.measures import MARGINS
+from cosmos_exp.config.measures import MARGINS, MEASURES, measure_info
 from cosmos_exp.errors import UserError
 from cosmos_exp.report.formatting import minute, number
-from cosmos_exp.report.variants import Run, Variant
+from cosmos_exp.report.variants import Run, Variant, measures_of
 
 
 def margins_of(variants: list[Variant]) -> dict[str, float]:
@@ -19,13 +20,14 @@ def margins_of(variants: list[Variant]) -> dict[str, float]:
     return found
 
 
-def parse_margins(words: list[str], configured: dict[str, float]) -> dict[str, float]:
+def parse_margins(words: list[str], variants: list[Variant]) -> dict[str, float]:
     """The configured margins, replaced by those of the command line (`instruction=0.25`).
 
     Raises:
-        UserError: A word is not MEASURE=NUMBER with a positive number.
+        UserError: A word is not MEASURE=NUMBER with a positive number, or no report tests that measure.
     """
-    margins = dict(configured)
+    margins = margins_of(variants)
+    tested = dict.fromkeys(m for m in [*MEASURES, *margins, *measures_of(variants)] if measure_info(m).better)
     for word in words:
         name, sign, value = word.partition("=")
         try:
@@ -34,6 +36,10 @@ def parse_margins(words: list[str], configured: dict[str, float]) -> dict[str, f
             sign = ""
         if not sign or not margins[name] > 0:
             raise UserError(f"--margin {word}: write MEASURE=NUMBER with a positive number, e.g. instruction=0.25")
+        if name not in tested:
+            near = difflib.get_close_matches(name, tested, n=1)
+            hint = f"Did you mean {near[0]}? " if near else ""
+            raise UserError(f"--margin {word}: no such measure is tested. {hint}The tested ones: {', '.join(tested)}")
     return margins
 
 

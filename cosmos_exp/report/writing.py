@@ -12,7 +12,7 @@ from cosmos_exp.files import atomic_path, write_text
 from cosmos_exp.provenance import now
 from cosmos_exp.report.claims import ALL_EXPLORATORY, EXPLORATORY, ClaimsReport, claims_report
 from cosmos_exp.report.conclusions import cautions, conclusions
-from cosmos_exp.report.margins import margin_notes, margins_of, parse_margins
+from cosmos_exp.report.margins import margin_notes, parse_margins
 from cosmos_exp.report.numbers import report_numbers
 from cosmos_exp.report.pairs import check_comparable, differences
 from cosmos_exp.report.results import Results
@@ -82,7 +82,7 @@ def report_content(folder: Path, title: str, margins: list[str], margins_at: str
     margins_at = (margins_at or now()) if margins else None
     results, not_compared = results_of(runs, title, margins, margins_at, [u.note for u in unreadable])
     variants = results.variants
-    claims = claims_report(folder, variants, parse_margins(margins, margins_of(variants)))
+    claims = claims_report(folder, variants, parse_margins(margins, variants))
     numbers = report_numbers(results, claims, folder, margins)
     numbers |= {"margins_at": margins_at} if margins_at else {}
     texts = {
@@ -161,7 +161,7 @@ def _compare(variants: list[Variant], margins: list[str]) -> tuple[list[Differen
     """The differences, or why there are none."""
     try:
         check_comparable(variants)
-        return differences(variants, parse_margins(margins, margins_of(variants))), None
+        return differences(variants, parse_margins(margins, variants)), None
     except UserError as error:
         if margins:
             raise

@@ -87,6 +87,7 @@ def expand_sweep(name: str, folder: Path, overrides: Sequence[str], root: Path) 
     for job in jobs:
         config = compose_config(job, name, (str(folder),))
         run = run_name(config, {k: v for k, v in _pairs(job).items() if k in swept})
+        refuse_run_dir(config)
         path = root / "outputs" / "sweeps" / config.name / run
         config.run_dir = str(path)
         if run not in runs:
@@ -94,6 +95,19 @@ def expand_sweep(name: str, folder: Path, overrides: Sequence[str], root: Path) 
         elif config.adapter.kind != "none" and stage_hash(runs[run].config) != stage_hash(config):
             raise UserError(f"two runs of the sweep would be called {run}. Sweep the key that differs by itself.")
     return list(runs.values())
+
+
+def refuse_run_dir(config: Config) -> None:
+    """Refuse a run folder in a sweep, which gives each run its own.
+
+    Raises:
+        UserError: it has one.
+    """
+    if config.run_dir is not None:
+        raise UserError(
+            f"run_dir={config.run_dir}: each run of a sweep has its own folder, outputs/sweeps/NAME/RUN, below the current "
+            "directory. Leave run_dir out; name=NAME names the sweep's folder."
+        )
 
 
 def _pairs(job: Sequence[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from cosmos_exp.config.schema import Adapter, Config, Sweep
 from cosmos_exp.config.study_checks import is_of_hydra
 from cosmos_exp.errors import UserError
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep.expanding import SweepRun, sweeper_params
+from cosmos_exp.sweep.expanding import SweepRun, refuse_run_dir, sweeper_params
 from cosmos_exp.sweep.naming import run_name
 
 Values = Mapping[str, Any]  # configuration keys with their values
@@ -75,6 +75,7 @@ class SweepPlan:
         words = tuple(dict.fromkeys([*self.common, *words]))
         config = compose_config(list(words), self.file.stem, (str(self.file.parent),))
         config.sweep = Sweep()
+        refuse_run_dir(config)
         config.run_dir = str(self.folder / name)
         return SweepRun(name, RunFolder(self.folder / name), tuple(quote_choices(list(words))), config)
 
@@ -212,6 +213,11 @@ def _check(plan: SweepPlan, first: Config) -> None:
         raise UserError(
             f"sweep.arms: two arms are called {twice[0]}. Rename one (truncated arms are called NAME-rRANK)."
         )
+    for one, other in itertools.combinations(plan.arms, 2):
+        if one.source == other.source and replace(one.config, run_dir=None) == replace(other.config, run_dir=None):
+            raise UserError(
+                f"sweep.arms: {one.name} and {other.name} have the same configuration. Remove one, or give it another value."
+            )
     for key, values in (("sweep.seeds", sweep.seeds), ("sweep.tune.seeds", tune.seeds)):
         if len(set(values)) < len(values):
             raise UserError(f"{key}={values}: a seed appears twice. Remove one.")

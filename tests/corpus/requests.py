@@ -25,6 +25,11 @@ def said(word: str, *words: str) -> Case:
     return Case(word, override(*word.split()), 2, words, ("hydra.cc", "++", "ListConfig", "usage:", "__main__"))
 
 
+def typed(word: str, *words: str) -> Case:
+    """`run` with a value that OmegaConf would refuse in several lines of its own."""
+    return Case(word, override(word), 2, words, ("full_key", "object_type", "reference_type", "Optional"))
+
+
 WORDS = (
     said("+seed=1", "+seed: this key exists", "Leave out the +: seed=VALUE"),
     said("+experiment=demo", "experiment: this group has a choice already", "experiment=CHOICE"),
@@ -37,6 +42,49 @@ WORDS = (
     said("seed=1 seed=2", "seed=1 seed=2: two values for one run", "-m seed=1,2"),
     said("rank=8 rank=16", "two values for one run"),
     said("seed=[1", "cannot parse", "expected KEY=VALUE"),
+    said("name=", "name=: is no name", "name=my_run"),
+    typed("training.epochs=null", "training.epochs=null: this key needs a value"),
+    typed("training.schedule=null", "training.schedule=null: this key needs a value"),
+    typed("seed=???", "seed=???: this key needs a value"),
+    typed("generation.seeds=[null]", "generation.seeds[0]=null: must be int"),
+    typed("adapter.target_modules=5", "adapter.target_modules: expected a list", "not one value (int)"),
+    typed("data.swaps=[a]", "data.swaps[0]: expected a list", "not one value (str)"),
+    typed("adapter.rank_pattern=4", "adapter.rank_pattern: expected keys with values"),
+    typed("training.condition_frames={a:1}", "training.condition_frames.a: a must be a whole number"),
+    typed("seed=${nothing}", "seed=${nothing}: nothing is no key"),
+    typed("seed=${training}", "seed=${training}: that value has another type than seed"),
+    typed("seed=${seed}", "seed: refers to itself"),
+    typed("adapter.bias=maybe", "adapter.bias: Value 'maybe' must be true or false"),
+    typed("hardware=null", "hardware=null: a group takes the name of one of its choices"),
+)
+
+
+def study(name: str, text: str, *words: str, more: tuple[str, ...] = ()) -> Case:
+    """`sweep` with a study of one's own."""
+
+    def make(at: Path) -> list[str]:
+        (at / "mine.yaml").write_text(text)
+        return ["sweep", str(at / "mine.yaml"), "--list", *more]
+
+    return Case(name, make, 2, words, ("full_key", "hydra.help", "object_type"))
+
+
+BEGIN = "defaults: [config, _self_]\nname: mine\n"
+ARMS = "sweep: {arms: {one: {adapter: lora, rank: 8}, two: {rank: 8, adapter: lora}}}\n"
+STUDIES = (
+    study(
+        "no defaults", ARMS, "mine.yaml: does not begin with", "Add this line at the top: defaults: [config, _self_]"
+    ),
+    study("only itself", f"defaults: [_self_]\n{ARMS}", "defaults: [config, _self_]", more=("seed=1",)),
+    study("rank", f"{BEGIN}rank: 8\n", "rank: is a group", "adapter: {rank: NUMBER}", "An arm may set `rank: CHOICE`"),
+    study("dots", f"{BEGIN}adapter.rank: 8\n", "adapter.rank: a study nests its keys: `adapter: {rank: VALUE}`"),
+    study("a group's choice", f"{BEGIN}adapter: lora\n", "adapter: is a group of keys", "override /adapter: CHOICE"),
+    study("a number", BEGIN.replace("_self_", "{override /rank: 8}, _self_"), 'Quote it: `override /rank: "8"`'),
+    study("two equal arms", BEGIN + ARMS, "sweep.arms: one and two have the same configuration"),
+    study("a run folder", BEGIN + ARMS, "run_dir=", "name=NAME names the sweep's folder", more=("run_dir=x",)),
+    study("a run folder of a product", BEGIN, "run_dir=", "name=NAME names the sweep's folder", more=("run_dir=x",)),
+    Case("a command", lambda at: ["swep", "rank"], 2, ("swep: no such command; did you mean `cosmos-exp sweep`?",)),
+    Case("a key as command", lambda at: ["seed=1"], 2, ("seed=1: no such command", "`cosmos-exp run seed=1`")),
 )
 FINITE = "must be a finite number"
 NUMBERS = (
