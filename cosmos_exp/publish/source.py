@@ -68,17 +68,17 @@ def load_source(path: Path) -> Source:
     Raises:
         UserError: there is none, a run is not finished, has no adapter, or has one that is not fit for use.
     """
-    folders, unreadable = readable_runs(path)
+    runs, unreadable = readable_runs(path)
     if unreadable:
         raise UserError(unreadable[0].reason)
-    is_sweep = path.absolute() not in [f.path for f in folders]
-    adapted = [run for run in map(Run, folders) if not run.is_base]
+    is_sweep = path.absolute() not in [r.folder.path for r in runs]
+    adapted = [run for run in runs if not run.is_base]
     if not adapted:
         raise UserError(_no_adapter(path, is_sweep))
-    for run in map(Run, folders):
+    for run in runs:
         _check_finished(run)
     beside = [] if is_sweep else _bases_beside(adapted[0])
-    results, _ = results_of([*folders, *(run.folder for run in beside)], path.absolute().name)
+    results, _ = results_of([*runs, *beside], path.absolute().name)
     claims = claims_report(path, results.variants, margins_of(results.variants)) if is_sweep else None
     results = _with_plain_names(results)
     arms = [_arm(path, v, run, is_sweep) for v in results.variants if not v.is_base for run in v.runs]

@@ -45,8 +45,9 @@ STYLE: dict[str, object] = {
 
 def save(figure: Figure, name: str, caption: str, out: Path) -> Drawing:
     """Save a figure as NAME.png and NAME.pdf. No date and no version is in a file: the same runs give the same bytes."""
-    figure.draw_without_rendering()  # once: the layout of a figure takes as long as drawing it
-    figure.set_layout_engine("none")
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)  # once: the layout of a figure takes as long as drawing it
+    figure.set_layout_engine(None)  # with one, even an idle one, each format is drawn twice
     figure.savefig(out / f"{name}.png", dpi=130, metadata={"Software": None})
     figure.savefig(out / f"{name}.pdf", metadata={"CreationDate": None})
     text = io.StringIO()

@@ -98,10 +98,10 @@ def draw_sheet(columns: Sequence[Column], names: Sequence[str], out: Path, cell:
 
 def _common_rows(runs: list[RunFolder], samples: int) -> list[ScoreRow]:
     """One score of the first run for each prompt of which all runs have a video, with its lowest common seed."""
-    scored = [
-        {(r["sample"], r["seed"]): r for r in read_scores(run.scores) if run.recorded_video(r["video"]).is_file()}
-        for run in runs
-    ]
+    scored = []
+    for run in runs:
+        rows = {(r["sample"], r["seed"]): r for r in read_scores(run.scores)}  # one per video: a look at the disk each
+        scored.append({key: r for key, r in rows.items() if run.recorded_video(r["video"]).is_file()})
     common = sorted(set.intersection(*(set(s) for s in scored))) if scored else []
     first_seeds = {sample: (sample, seed) for sample, seed in reversed(common)}
     return [scored[0][first_seeds[s]] for s in sorted(first_seeds)[:samples]]

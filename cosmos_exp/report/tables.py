@@ -12,6 +12,7 @@ from cosmos_exp.config.measures import ARROWS, MEASURES, measure_info, split_mai
 from cosmos_exp.files import JsonObject
 from cosmos_exp.report.formatting import summary_text
 from cosmos_exp.report.references import footnote_marks, footnotes
+from cosmos_exp.report.variants import Run
 from cosmos_exp.run_folder import REFERENCES, RunFolder
 from cosmos_exp.statistics.scores import MeasureSummary, read_scores
 from cosmos_exp.text import cell
@@ -127,17 +128,15 @@ def notes(rows: list[RunRow]) -> list[str]:
     return found
 
 
-def scores_csv(runs: list[RunFolder]) -> str:
+def scores_csv(runs: list[Run]) -> str:
     """Every score of every run and of its references in long form."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["run", "sample", "seed", "measure", "value", "prompt", "video", "detail"])
     for run in runs:
-        files = {run.path.name: run.scores} | {
-            f"{run.path.name}/references/{k}": run.reference_scores(k) for k in REFERENCES
-        }
-        for name, file in files.items():
-            for r in read_scores(file):
+        own = run.folder.path.name
+        for name, rows in {own: run.scores, **{f"{own}/references/{k}": run.references(k) for k in REFERENCES}}.items():
+            for r in rows:
                 values = [name, r["sample"], r["seed"], r["measure"], r["value"], r.get("prompt"), r["video"]]
                 values.append(json.dumps(r.get("detail")))
                 writer.writerow([cell(v) if isinstance(v, str) else v for v in values])

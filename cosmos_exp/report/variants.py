@@ -33,6 +33,7 @@ class Run:
 
     folder: RunFolder
     copy_of: tuple[Run, str] | None = None
+    _references: dict[str, list[ScoreRow]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def config(self) -> JsonObject:
@@ -97,7 +98,9 @@ class Run:
 
     def references(self, kind: str) -> list[ScoreRow]:
         """The scores of the run's references of a kind, real or frozen."""
-        return read_scores(self.folder.reference_scores(kind))
+        if kind not in self._references:
+            self._references[kind] = read_scores(self.folder.reference_scores(kind))
+        return self._references[kind]
 
     @property
     def finished(self) -> bool:
@@ -207,24 +210,24 @@ class Unreadable:
         return f"{self.folder.path.name}: not reported: {self.reason.replace(f'{self.folder.path}/', '')}"
 
 
-def readable_runs(folder: Path) -> tuple[list[RunFolder], list[Unreadable]]:
-    """The run folders of `find_runs` whose records can all be read, and the others.
+def readable_runs(folder: Path) -> tuple[list[Run], list[Unreadable]]:
+    """The runs of `find_runs` whose records can all be read, with what was read, and the others.
 
     Raises:
         UserError: There are no runs, or none can be read.
     """
-    good: list[RunFolder] = []
+    good: list[Run] = []
     bad = [
         Unreadable(run, f"{run.config} is missing")
         for run in _with_status(folder)
         if not run.config.exists() and not _is_set_aside(run.path, folder)
     ]
-    for run in find_runs(folder):
+    for run in map(Run, find_runs(folder)):
         try:
-            Run(run).check()
+            run.check()
             good.append(run)
         except UserError as error:
-            bad.append(Unreadable(run, str(error)))
+            bad.append(Unreadable(run.folder, str(error)))
     if not good:
         raise UserError("\n".join(b.reason for b in bad))
     return good, bad
@@ -271,11 +274,16 @@ def _text(value: object) -> str:
 
 
 def group_runs(folders: list[RunFolder]) -> list[Variant]:
-    """The variants of the run folders: the base first, then by kind, rank and name. Names are unique."""
+    """`variants_of` run folders."""
+    return variants_of([Run(folder) for folder in folders])
+
+
+def variants_of(runs: list[Run]) -> list[Variant]:
+    """The variants of the runs: the base first, then by kind, rank and name. Names are unique."""
     found: dict[str, Variant] = {}
     arms: dict[Path, JsonObject] = {}
-    for folder in folders:
-        run, parent = Run(folder), folder.path.parent
+    for run in runs:
+        folder, parent = run.folder, run.folder.path.parent
         if parent not in arms:
             arms[parent] = {r: arm for arm in read_sweep(parent).get("arms", []) for r in arm["runs"]}
         arm = arms[parent].get(folder.path.name, {})

@@ -19,7 +19,7 @@ from cosmos_exp.report.results import Results
 from cosmos_exp.report.sweep_tables import claims_markdown, differences_markdown, drift_markdown, latex, markdown
 from cosmos_exp.report.tables import notes, run_row, scores_csv
 from cosmos_exp.report.tuning import tuning_markdown, tuning_notes, tunings
-from cosmos_exp.report.variants import Unreadable, Variant, group_runs, readable_runs
+from cosmos_exp.report.variants import Run, Unreadable, Variant, readable_runs, variants_of
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.comparisons import Difference
 from cosmos_exp.text import markdown as plain_markdown
@@ -91,11 +91,11 @@ def report_content(folder: Path, title: str, margins: list[str], margins_at: str
         "scores.csv": scores_csv(runs),
         "report.json": json.dumps(numbers, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
     }
-    return Content(runs, results, claims, not_compared, texts, unreadable)
+    return Content([r.folder for r in runs], results, claims, not_compared, texts, unreadable)
 
 
 def results_of(
-    runs: list[RunFolder],
+    runs: list[Run],
     title: str,
     margins: list[str] | None = None,
     margins_at: str | None = None,
@@ -113,9 +113,9 @@ def results_of(
     Raises:
         UserError: as `write_report`.
     """
-    variants = group_runs(runs)
+    variants = variants_of(runs)
     found, not_compared = _compare(variants, margins or [])
-    said = [*first, *notes([run_row(r) for r in runs])]
+    said = [*first, *notes([run_row(r.folder) for r in runs])]
     if not_compared:
         said.append(f"No differences are reported: {not_compared}")
     said += tuning_notes(variants, tunings(variants))

@@ -55,10 +55,13 @@ def read_scores(path: Path) -> list[ScoreRow]:
     """
     rows = read_rows(path)
     clean = not rows or not can_hold_control(path.read_text(encoding="utf-8"))
+    checked: set[str] = set()  # a file has one row per measure of a video
     for number, row in enumerate(rows, 1):
         try:
             for key in ("video", "sample"):
-                inside_by_name(path.parent, row[key])
+                if row[key] not in checked:
+                    inside_by_name(path.parent, row[key])
+                    checked.add(row[key])
         except UserError as error:
             raise damaged(path, f"row {number}, {key}: {error}") from error
         row.setdefault("detail", {})
