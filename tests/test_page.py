@@ -182,12 +182,33 @@ def test_a_result_leads_to_the_prompts_behind_it(opened, where):
     assert f"{names[b]} − {names[a]}" in said
     assert opened.execute_script(f"return data.measures[{measure}].name") in said
     _wait(opened, "(t => t > 0 && t < 900)(document.getElementById('behind').getBoundingClientRect().top)")
+    assert opened.execute_script("return document.activeElement.id") == "behind"
     assert opened.execute_script("return document.querySelector('.prompt output').textContent").startswith(
         opened.execute_script(f"return data.measures[{measure}].name")
     )
     opened.execute_script("document.getElementById('everything').click()")
     _wait(opened, "document.getElementById('behind').hidden")
     assert len(opened.execute_script(columns)) == 4
+    assert opened.execute_script("return document.activeElement.id") == "videos"
+
+
+def test_the_first_video_is_one_key_or_few_stops_away(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    first, active = f"{VIDEOS}[0]", "document.activeElement"
+    stops = opened.execute_script(
+        f"const v = {first}, found = all('a, button, input, select, summary, video, [tabindex]')"
+        ".filter(e => e.tabIndex >= 0 && e.checkVisibility()); return found.slice(0, found.indexOf(v))"
+    )
+    assert len(stops) <= 11
+    opened.execute_script("arguments[0].focus()", stops[0])
+    assert stops[0].text == "Skip to the videos"
+    assert opened.execute_script("return arguments[0].getBoundingClientRect().left > 0", stops[0])
+    stops[0].send_keys(Keys.ENTER)
+    assert opened.execute_script(f"return {active} === {first}")
+    opened.execute_script("document.querySelector('#verdict a').focus()")
+    _key(opened, Keys.ARROW_RIGHT)
+    assert opened.execute_script(f"return {active} === document.querySelectorAll('#verdict a')[1]")
 
 
 def test_figures_open_large_and_tables_sort(opened):

@@ -176,7 +176,9 @@ const showBehind = () => {
   }
   showCells();
   showPrompts();
-  if (behind) one("behind").scrollIntoView({ block: "center" });
+  if (!behind) return;
+  one("behind").scrollIntoView({ block: "center" });
+  one("behind").focus({ preventScroll: true });
 };
 addEventListener("hashchange", showBehind);
 // Links to results, also those inside of figures. The same link again leads there again.
@@ -213,9 +215,33 @@ all(".enlarge").forEach(button => button.addEventListener("click", () => {
   const home = button.closest(".figure").querySelector(".scroll"), drawing = home.firstElementChild;
   large.lastElementChild.append(drawing);
   large.showModal();
-  large.addEventListener("close", () => { home.append(drawing); button.focus(); }, { once: true });
+  large.addEventListener("close", () => {
+    home.append(drawing);
+    if (document.activeElement !== one("behind")) button.focus();
+  }, { once: true });
 }));
 large?.addEventListener("click", e => { if (e.target === large || e.target.closest("a, button")) large.close(); });
+
+// --- Tab takes a group of like controls as one stop; ← and → move inside of it. Without this script each is a stop. ---
+["nav a", "#verdict a", "#adapters input", ".bar button", "#variants th button"].forEach(selector => {
+  const group = all(selector), stop = x => group.forEach(y => { y.tabIndex = y === x ? 0 : -1; });
+  stop(group[0]);
+  group.forEach((x, k) => {
+    x.addEventListener("focus", () => stop(x));
+    x.addEventListener("keydown", e => {
+      const by = { ArrowRight: 1, ArrowLeft: group.length - 1 }[e.key];
+      if (!by || e.ctrlKey || e.metaKey || e.altKey || e.shiftKey) return;
+      e.preventDefault();
+      group[(k + by) % group.length].focus();
+    });
+  });
+});
+document.querySelector(".skip").addEventListener("click", e => {
+  const first = all(".scene:not([hidden]) .prompt:not([hidden]) .cell:not([hidden]) video")[0];
+  if (!first) return;
+  e.preventDefault(); // the address may hold what is shown
+  first.focus();
+});
 
 // --- Commands to copy ---
 all(".copy button").forEach(button => button.addEventListener("click", async () => {
