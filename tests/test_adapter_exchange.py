@@ -145,10 +145,10 @@ def test_files_that_are_no_adapter_are_refused(tmp_path, cli, capsys):
     torch.save({"net.other.lora_A.default.weight": torch.zeros(2, 2)}, tmp_path / "other.pt")
     torch.save({"x": np.dtype}, tmp_path / "code.pt")
     for name, said in (
-        ("text", "cannot be read"),
+        ("text", "is no checkpoint that NVIDIA's code writes"),
         ("base", "no adapter"),
         ("other", "not a layer"),
-        ("code", "cannot be read"),
+        ("code", "is no checkpoint"),
     ):
         words = ["adapter", "import", tmp_path / f"{name}.pt", "--format", "cosmos-predict2.5", "--out", tmp_path / "o"]
         assert cli(*words) == 2

@@ -168,10 +168,10 @@ def test_a_pair_where_opencv_raises_is_counted_and_the_value_rests_on_the_others
     assert result.measures()["tse"] == (whole.tse, None)
     assert (result.pairs()["tse"], result.pairs()["tse_robust"]) == (4, 4 - failing)
     lost = result.detail()["pairs_lost"]
-    assert (lost["tse"], lost["tse_robust"]) == ({}, {"OpenCV failed: vect.size() > 7": failing})
+    assert (lost["tse"], lost["tse_robust"]) == ({}, {"OpenCV fails on these matches": failing})
     assert view.per_pair[0].cookbook is not None
     assert view.per_pair[0].robust is None
-    few = "rests on 1 of 4 frame pairs (3: OpenCV failed: vect.size() > 7)"
+    few = "rests on 1 of 4 frame pairs (3: OpenCV fails on these matches)"
     assert reason == (few if failing == 3 else None)
 
 

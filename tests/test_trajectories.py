@@ -1,6 +1,7 @@
 """Parts of `cosmos-exp trajectories`: the condition, the LeRobot writer, actions, and what a selection changed."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from cosmos_exp.trajectories.actions import Declaration, InverseDynamics, load_a
 from cosmos_exp.trajectories.effect import selection_effects
 from cosmos_exp.trajectories.keep import parse_keep, unknown
 from cosmos_exp.trajectories.lerobot_set import Episode, Layout, write_set
-from cosmos_exp.trajectories.making import Scored
+from cosmos_exp.trajectories.making import Scored, Store
 from cosmos_exp.trajectories.plan import Candidate, Start, parse_seeds
 from cosmos_exp.trajectories.selection import Rule, Selection, check_ranking
 from cosmos_exp.trajectories.shards import place_episodes, read_coded
@@ -100,6 +101,24 @@ def test_set_changes_how_videos_are_made_and_scored_and_nothing_of_the_run():
         with pytest.raises(UserError) as refused:
             with_settings(base, [wrong])
         assert words in str(refused.value)
+
+
+# --- made videos ---
+def test_a_made_video_with_one_changed_byte_is_found(tmp_path):
+    store, candidate = Store(tmp_path), scored("a", 0).candidate
+    file = store.video(candidate)
+    file.parent.mkdir()
+    file.write_bytes(bytes(range(100)))
+    store.made(candidate)
+    store.check(candidate)
+    store.close()
+    file.write_bytes(bytes([*range(50), 51, *range(51, 100)]))
+    again = Store(tmp_path)  # reads the hashes from .made/videos.jsonl
+    with pytest.raises(UserError, match=r"not the video that was made\. Delete it and run the same command again"):
+        again.check(candidate)
+    file.write_bytes(bytes(range(100)))
+    again.check(candidate)
+    again.close()
 
 
 # --- selection ---
@@ -319,8 +338,9 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
     (tmp_path / "m.pt").write_bytes(b"no model")
     (tmp_path / "m.onnx").write_bytes(b"no model")
     for word in (f"idm:{tmp_path}/m.pt", f"idm:{tmp_path}/m.onnx", f"idm:{tmp_path}/absent.pt", "m.pt", "idm:"):
-        with pytest.raises(UserError, match="--actions"):
+        with pytest.raises(UserError, match="--actions") as refused:
             load_actions(word, torch.device("cpu"))
+        assert not re.search("[Pp]ytorch|Protobuf|ONNXRuntimeError|\n", str(refused.value))
 
 
 def test_values_that_are_not_finite_on_a_video_are_an_error(tmp_path):

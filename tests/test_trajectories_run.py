@@ -183,13 +183,18 @@ def test_a_video_is_that_of_the_run(whole, runs, small_config, tmp_path):
         assert own.read_bytes() == path.read_bytes()
 
 
-def test_a_rollout_longer_than_its_recording_becomes_an_episode(runs, prompts, tmp_path, cli):
+def test_a_rollout_longer_than_its_recording_becomes_an_episode(runs, prompts, tmp_path, cli, capsys):
     pairs = tmp_path / "pairs"
     pairs.mkdir()
     for file in prompts.glob("*_left.*"):
         shutil.copy(file, pairs)
-    words = ["trajectories", runs / "base", "--prompts", pairs, "--out", tmp_path / "set", "--keep", "psnr>0"]
+    words = ["trajectories", runs / "base", "--prompts", pairs, "--out", tmp_path / "set", "--keep", "0<psnr"]
+    (pairs / "alone.txt").write_text("push")
     assert cli(*words, "--set", "generation.chunks=2", "generation.num_steps=1", "judge=none") == 0
+    assert "1 NAME.txt without NAME.png, not used: alone.txt" in capsys.readouterr().err
+    card = (tmp_path / "set" / "README.md").read_text()
+    assert ", 2 chunks of 17 frames each" in card
+    assert "`0<psnr`" in card  # code is not escaped
     (row,) = episodes_of(tmp_path / "set")
     assert row["length"] == 17 + 17 - 5
 
@@ -201,15 +206,23 @@ def wrong_requests(runs, prompts, folder):
     RunFolder(unfinished).set_status("failed", "train", "x")
     finished(wide, compose_config(["adapter=none", "judge=rules", "data.width=320"]))
     new = folder / "new"
+    shutil.copytree(runs / "base", folder / "copy" / "base")
     both = [runs / "base", runs / "lora"]
     yield [*both, "--out", other], "is not empty"
     yield [unfinished, "--out", new], "is not finished (failed)"
     yield [runs, "--out", new], "is a folder of runs. Name its runs:"
     yield [folder / "absent", "--out", new], "no config.yaml"
-    yield [runs / "base", runs / "base", "--out", new], "two runs are named base"
+    yield [runs / "base", runs / "base", "--out", new], "two runs are named base, and they are one folder"
+    yield [runs / "base", folder / "copy" / "base", "--out", new], "copy/base-copy"
     yield [runs / "base", wide, "--out", new], "data.width: 160 -> 320"
     yield [*both, "--out", new, "--prompts", folder / "absent"], "no such folder"
     yield [*both, "--out", new, "--prompts", other], "has no test pairs"
+    bad = folder / "bad"
+    bad.mkdir()
+    (bad / "a.png").write_bytes(b"no picture")
+    yield [*both, "--out", new, "--prompts", bad], "has no prompt; expected"
+    (bad / "a.txt").write_text("lift")
+    yield [*both, "--out", new, "--prompts", bad], "a.png: cannot be read as an image"
     yield [*both, "--out", new, "--keep", "flow_error<1"], "--set measures.motion=true"
     yield [*both, "--out", new, "--keep", "fysics>1"], "Did you mean physics?"
     yield [*both, "--out", new, "--best", 1, "--by", "phys"], "no measure of these videos"

@@ -13,7 +13,7 @@ from cosmos_exp.data.hashes import other_problems, read_hashes
 from cosmos_exp.data.hold_out import HoldOut, hold_out
 from cosmos_exp.data.location import ensure_data
 from cosmos_exp.data.pair_frames import check_pair
-from cosmos_exp.data.readers.pairs import read_test_pairs
+from cosmos_exp.data.readers.pairs import read_test_pairs, unpaired_note
 from cosmos_exp.data.readers.records import Clip, TestPair
 from cosmos_exp.data.readers.registry import read_episodes
 from cosmos_exp.data.scenes import recording_of, scenes
@@ -91,6 +91,7 @@ def inspect_data(
             found.problems.append(str(error))
     found.notes += [*(c.note for c in checked if c.note), *mixed_notes(checked, data), *unused_notes(checked, data)]
     pairs = read_test_pairs(tests, found.problems) if tests else []
+    found.notes += [note for note in [unpaired_note(tests) if tests else None] if note]
     selection = read_test_pairs(tests / SELECTION, found.problems) if tests and (tests / SELECTION).is_dir() else []
     for pair in pairs + selection:
         try:

@@ -150,7 +150,9 @@ def _open_torchscript(path: Path, device: torch.device) -> tuple[Call, str]:
     try:
         module = torch.jit.load(str(path), map_location=device, _extra_files=extra).eval()
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"--actions {PREFIX}{path}: is no TorchScript file ({one_line(error)[:100]}).") from error
+        raise UserError(
+            f"--actions {PREFIX}{path}: is no TorchScript file. Save the model with torch.jit.save, or name an .onnx file."
+        ) from error
 
     @torch.no_grad()
     def call(batch: np.ndarray) -> np.ndarray:
@@ -174,7 +176,9 @@ def _open_onnx(path: Path) -> tuple[Call, str]:
     try:
         session = onnxruntime.InferenceSession(str(path))
     except Exception as error:  # the library has no common base class
-        raise UserError(f"--actions {PREFIX}{path}: is no ONNX model ({one_line(error)[:100]}).") from error
+        raise UserError(
+            f"--actions {PREFIX}{path}: is no ONNX model. Export the model to ONNX again, or name a TorchScript file."
+        ) from error
     name = session.get_inputs()[0].name
 
     def call(batch: np.ndarray) -> np.ndarray:

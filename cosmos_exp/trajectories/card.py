@@ -54,7 +54,7 @@ def card(summary: JsonObject, name: str) -> str:
     parts += ["## Yield", *_yields(summary)]
     words = "\n".join(f"- {_text(w)}" for w in summary["selection"]["words"])
     parts += ["## What the selection changed", words, _effects(summary)]
-    parts += ["## Columns", COLUMNS_TEXT, "## Use", USE.format(name=_text(name)), "## Limits", LIMITS]
+    parts += ["## Columns", COLUMNS_TEXT, "## Use", USE.format(name=one_line(name)), "## Limits", LIMITS]
     body = "\n\n".join(p.rstrip() for p in parts)
     return f"---\n{_header(summary, name)}\n---\n\n{body}\n"
 
@@ -93,11 +93,13 @@ def _recipe(summary: JsonObject) -> str:
     request, video = summary["request"], summary["video"]
     rule = []
     if request.get("keep"):
-        rule.append(f"`{_text(request['keep'])}`")
+        rule.append(f"`{_code(request['keep'])}`")
     if request.get("best"):
-        rule.append(f"the best {request['best']} of each prompt by `{request['by']}`")
+        rule.append(f"the best {request['best']} of each prompt by `{_code(request['by'])}`")
     prompts = summary["prompts"]
     scenes = len({p["scene"] for p in prompts})
+    chunks = summary.get("chunks")
+    rollout = f", {chunks['count']} chunks of {chunks['frames']} frames each" if chunks else ""
     rows = [
         [
             "base model",
@@ -106,7 +108,10 @@ def _recipe(summary: JsonObject) -> str:
         ["adapters", ", ".join(f"{_text(r['name'])} ({r['adapter_sha256'][:12]})" for r in summary["runs"])],
         ["prompts", f"{len(prompts)} with {scenes} first frames"],
         ["seeds", _seeds(summary["seeds"])],
-        ["video", f"{video['fps']:g} frames per second, {video['steps']} steps, guidance {video['guidance_scale']:g}"],
+        [
+            "video",
+            f"{video['fps']:g} frames per second, {video['steps']} steps, guidance {video['guidance_scale']:g}{rollout}",
+        ],
         ["judge", _text(summary["judge"])],
         ["kept", " and ".join(rule) or "everything"],
         ["target", str(request.get("target") or "none: all planned videos were made")],
@@ -151,3 +156,8 @@ def _effects(summary: JsonObject) -> str:
 def _text(text: object) -> str:
     """Text of a record for a line or a cell."""
     return markdown(one_line(text)).replace("|", "\\|")
+
+
+def _code(text: object) -> str:
+    """Text for code within a cell. Nothing in code is a tag, so nothing is escaped but what would end the code or the cell."""
+    return one_line(text).replace("`", "'").replace("|", "\\|")

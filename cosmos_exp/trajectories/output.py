@@ -170,6 +170,11 @@ def summarize(made: Made, demonstrations: int, notes: Sequence[str]) -> JsonObje
         },
         "judge": job.config.judge.name,
         "video": {"fps": generation.fps, "steps": generation.num_steps, "guidance_scale": generation.guidance_scale},
+        **(
+            {"chunks": {"count": generation.chunks, "frames": job.config.data.num_frames}}
+            if generation.chunks > 1
+            else {}
+        ),
         "seeds": sorted({c.seed for c in job.candidates}),
         "planned": len(job.candidates),
         **_yields(made),

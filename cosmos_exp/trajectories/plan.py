@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from cosmos_exp.config.schema import LARGEST_NOISE_SEED, Config
 from cosmos_exp.data.dataset import Dataset, load_dataset
 from cosmos_exp.data.pair_frames import HeldOut, pair_frames
-from cosmos_exp.data.readers.pairs import read_test_pairs
+from cosmos_exp.data.readers.pairs import read_test_pairs, unpaired_note
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.scenes import scenes
 from cosmos_exp.errors import RunError, UserError
@@ -124,7 +125,10 @@ def read_prompts(config: Config, folder: str | None, sources: Sequence[SourceRun
     count = num_conditioning_frames(config.generation.mode)
     starts = []
     for pair in pairs:
-        frames = pair_frames(pair, held_out, config.data, count)
+        try:
+            frames = pair_frames(pair, held_out, config.data, count)
+        except RunError as error:
+            raise (error if folder is None else UserError(f"--prompts {folder}: {error}")) from error
         starts.append(Start(pair, by_scene[pair.name], frames, hashlib.sha256(frames.tobytes()).hexdigest()))
     return Prompts(starts, held_out, dataset)
 
@@ -156,7 +160,9 @@ def _read_folder(folder: Path) -> list[TestPair]:
     if not pairs:
         raise UserError("\n".join([*problems, f"--prompts {folder}: {PAIRS}"]))
     if problems:
-        raise RunError("\n".join(problems))
+        raise UserError("\n".join(problems))
+    if note := unpaired_note(folder):
+        print(f"note: {note}", file=sys.stderr)
     return pairs
 
 

@@ -64,7 +64,7 @@ def read_sources(paths: Sequence[str], words: Sequence[str]) -> tuple[Config, li
     names = [source.name for _, _, source in found]
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice:
-        raise UserError(f"RUN: two runs are named {twice}. Name each once; rename a folder where they differ.")
+        raise UserError(_named_twice(twice, [p for p, n in zip(paths, names, strict=True) if n == twice]))
     configs = [with_settings(config, words) for config, _, _ in found]
     _, manifest, first = found[0]
     for config, (_, other, source) in zip(configs[1:], found[1:], strict=True):
@@ -76,6 +76,18 @@ def read_sources(paths: Sequence[str], words: Sequence[str]) -> tuple[Config, li
                 "Write a data set for each with its own --out."
             )
     return configs[0], [source for _, _, source in found]
+
+
+def _named_twice(name: str, paths: Sequence[str]) -> str:
+    """What to say of runs whose folders have one name: episodes are marked by it."""
+    first, second = paths[:2]
+    if Path(first).expanduser().resolve() == Path(second).expanduser().resolve():
+        return f"RUN {first}: two runs are named {name}, and they are one folder. Name it once."
+    other = Path(second).parent.name or "other"
+    return (
+        f"RUN {first} and {second}: two runs are named {name}, and episodes are marked by that name. Rename one folder, e.g. "
+        f"mv {second} {Path(second).with_name(f'{name}-{other}')}"
+    )
 
 
 def _read(path: Path) -> tuple[Config, JsonObject, SourceRun]:

@@ -204,8 +204,8 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, UnpicklingError, EOFError, ValueError, KeyError) as error:
         raise UserError(
-            f"{file}: cannot be read as a checkpoint of tensors ({one_line(error)[:160]}). Convert it with that project's "
-            "scripts/convert_distcp_to_pt.py, or name another file."
+            f"{file}: is no checkpoint that NVIDIA's code writes (.pt, tensors by name). Convert a folder of shards with that "
+            "project's scripts/convert_distcp_to_pt.py, or name another file."
         ) from error
     for key in ("model", "state_dict"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):

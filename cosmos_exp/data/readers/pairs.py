@@ -30,3 +30,15 @@ def read_test_pairs(folder: Path, problems: list[str]) -> list[TestPair]:
     if not images:
         problems.append(f"{folder}: has no test pairs (NAME.png with NAME.txt)")
     return pairs
+
+
+def unpaired_note(folder: Path) -> str | None:
+    """A note on the prompts of a folder that have no picture, and so make no video; None: there is none."""
+    files = list(folder.iterdir())
+    pictured = {p.stem for p in files if p.suffix.lower() in IMAGE_SUFFIXES}
+    alone = sorted(p.name for p in files if p.suffix == ".txt" and p.stem not in pictured)
+    if not alone:
+        return None
+    return (
+        f"{folder}: {len(alone)} NAME.txt without NAME.png, not used: {', '.join(alone[:4])}{' …' * (len(alone) > 4)}"
+    )
