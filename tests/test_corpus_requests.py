@@ -2,7 +2,7 @@
 
 import pytest
 from corpus.cases import check
-from corpus.requests import LATER, NUMBERS, STUDIES, WORDS
+from corpus.requests import LATER, NUMBERS, STUDIES, SWEEPS, WORDS
 
 from cosmos_exp.cli.run import refuse_two_values
 
@@ -34,3 +34,11 @@ def test_what_would_fail_after_training_is_found_before_it(case, tmp_path, cli, 
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     check(case, tmp_path, cli, capsys)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("case", SWEEPS, ids=lambda c: c.name)
+def test_what_a_sweep_lacks_is_found_before_its_first_run(case, tmp_path, cli, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = check(case, tmp_path, cli, capfd)
+    assert len(said.strip().splitlines()) <= 2
+    assert list(tmp_path.iterdir()) == []

@@ -25,9 +25,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Print one line per check. Exit code 1 if one fails."""
     from cosmos_exp.config.composing import compose_config
-    from cosmos_exp.experiment.preflight import findings
+    from cosmos_exp.experiment.preflight import EVERYTHING, findings
 
-    found = findings(compose_config(args.overrides), information=True)
+    found = findings(compose_config(args.overrides), EVERYTHING)
     for finding in found:
         print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:10} {finding.text}")
     return int(not all(f.ok for f in found))

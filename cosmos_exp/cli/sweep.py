@@ -54,13 +54,17 @@ def run(args: argparse.Namespace) -> int:
     missing = check_runs(runs)
     if args.list:
         return show(runs)
+    from cosmos_exp.sweep.checking import check_sweep
     from cosmos_exp.sweep.frozen_claims import freeze_product
     from cosmos_exp.sweep.running import run_missing
     from cosmos_exp.sweep.running_elsewhere import run_unfinished
 
-    say(freeze_product(runs))
     if runs[0].config.dry_run:
+        say(freeze_product(runs))
         return print_plans(missing)
+    if code := check_sweep(name, folder, args.overrides, {r.name: r.config for r in missing}):
+        return code
+    say(freeze_product(runs))
     if not missing and not with_jobs(runs):
         show(runs)
 
@@ -76,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 def run_plan(plan: SweepPlan, args: argparse.Namespace) -> int:
     """The same for a sweep by arms, in phases."""
+    from cosmos_exp.sweep.checking import check_sweep
     from cosmos_exp.sweep.frozen_claims import freeze_arms
     from cosmos_exp.sweep.planned import planned_runs, run_phases
     from cosmos_exp.sweep.running import run_missing
@@ -85,9 +90,14 @@ def run_plan(plan: SweepPlan, args: argparse.Namespace) -> int:
     if args.list:
         show(now.runs)
         return say_choices(now)
-    say(freeze_arms(plan))
     if plan.arms[0].config.dry_run:
+        say(freeze_arms(plan))
         return print_plans(missing)
+    needs = {r.name: r.config for r in missing}
+    needs |= {a.name: a.config for a in plan.arms if a.name in now.waiting}  # a test needs what tuning does not
+    if code := check_sweep(plan.file.stem, plan.file.parent, args.overrides, needs):
+        return code
+    say(freeze_arms(plan))
     if not missing and not now.waiting:
         show(now.runs)
 

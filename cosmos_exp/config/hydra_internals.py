@@ -67,6 +67,13 @@ def chosen_hydra(conf: Path, overrides: Sequence[str]) -> object:
     return _shipped_hydra(conf, tuple(o for o in overrides if o.startswith("hydra/")))
 
 
+def chosen_launcher(conf: Path, folder: Path, name: str, overrides: list[str]) -> tuple[str, str | None]:
+    """The launcher of folder/name.yaml with `overrides`: its name, and the address of its cluster if it has one."""
+    hydra = _compose(conf, (str(folder),), name, overrides).hydra
+    address = OmegaConf.select(hydra, "launcher.ray.init.address")
+    return str(hydra.runtime.choices.get("hydra/launcher")), address
+
+
 def sweeper_keys(conf: Path, overrides: Sequence[str]) -> set[str]:
     """The keys of the chosen sweeper (hydra/sweeper=…)."""
     hydra = chosen_hydra(conf, overrides)

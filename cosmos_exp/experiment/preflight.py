@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
 from cosmos_exp.config.builders import resolve_builder
 from cosmos_exp.config.paths import cache_root
-from cosmos_exp.config.schema import Config
+from cosmos_exp.config.schema import Config, Sampson
 from cosmos_exp.config.trust import check_api_key
 from cosmos_exp.data.location import ensure_data, find_data
 from cosmos_exp.errors import UserError
@@ -115,7 +115,12 @@ def _sampson(config: Config) -> str:
     return f"matcher {config.sampson.matcher}"
 
 
-def _judge(config: Config) -> str:
+def _views(config: Config) -> str:
+    """`_sampson` without the folder of the matcher's weights."""
+    return _sampson(replace(config, sampson=replace(config.sampson, matcher_source=Sampson().matcher_source)))
+
+
+def _rubrics(config: Config) -> str:
     judge = config.judge
     rubrics = load_rubrics(judge.rubrics) if judge.name != "none" else []
     if judge.name == "rules":
@@ -124,7 +129,12 @@ def _judge(config: Config) -> str:
             check(rubric)
     if judge.name == "server":
         check_api_key(judge)
-    return find_folder(judge.source, judge.revision, "judge.source").text if judge.name == "reason2" else judge.name
+    return judge.name
+
+
+def _judge(config: Config) -> str:
+    name, judge = _rubrics(config), config.judge
+    return find_folder(judge.source, judge.revision, "judge.source").text if name == "reason2" else name
 
 
 def _wandb(config: Config) -> str:
@@ -149,15 +159,18 @@ REQUIRED: dict[str, Callable[[Config], str]] = {
     "records": _records,
     "wandb": _wandb,
 }
+# Those of the required checks whose result is the same on every machine, and those that concern one run folder.
+ANYWHERE: dict[str, Callable[[Config], str]] = {"judge": _rubrics, "sampson": _views}
+OF_ONE_FOLDER = ("records",)
 INFORMATION: dict[str, Callable[[Config], str]] = {"versions": _versions, "memory": _memory}
 # A dry run shows these in its plan, and a run finds them out in its first stage.
 INSPECTION: dict[str, Callable[[Config], str]] = {"videos": _videos}
+EVERYTHING = {**INFORMATION, **REQUIRED, **INSPECTION}
 
 
-def findings(config: Config, information: bool = False) -> list[Finding]:
-    """The result of every required check; with `information` also what else is worth knowing, and the data's inspection."""
+def findings(config: Config, checks: Mapping[str, Callable[[Config], str]] = REQUIRED) -> list[Finding]:
+    """The result of every check."""
     results = []
-    checks = {**INFORMATION, **REQUIRED, **INSPECTION} if information else REQUIRED
     for name, check in checks.items():
         try:
             results.append(Finding(name, True, check(config)))

@@ -239,3 +239,28 @@ LATER = (
         ("mine.yaml: measure=5",),
     ),
 )
+LACKING = ("sweep", "rank", "data=folder", "data.path=nowhere", "rank=8,16")
+LAYOUT = "sampson.layout=1x7: does not divide frames of 96x160 pixels"
+# What `run` says of one run, said once of all. A job of a cluster may find what the submitting machine lacks.
+SWEEPS = (
+    Case(
+        "a sweep on this machine",
+        lambda at: [*LACKING, "sampson.layout=1x7"],
+        2,
+        ("cosmos-exp: sampson.layout=1x7", LAYOUT, "data.path=", "nowhere: no such folder"),
+        ("lora-r8",),
+    ),
+    Case(
+        "some runs of a sweep",
+        lambda at: ["sweep", "rank", "rank=8", "sampson.layout=1x7,null"],
+        2,
+        (f"cosmos-exp: lora-r8-layout1x7: {LAYOUT}",),
+    ),
+    Case(
+        "a sweep of Slurm jobs",
+        lambda at: [*LACKING, "sampson.layout=1x7", "hydra/launcher=slurm_cpu"],
+        2,
+        (LAYOUT,),
+        ("no such folder", "sbatch"),
+    ),
+)
