@@ -12,7 +12,7 @@ from claimed_sweep import config_of, plan, write_run, write_sweep
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.record import load_config
 from cosmos_exp.experiment.stages.evaluated import record_scores, record_videos
-from cosmos_exp.files import append_json_line, file_sha256, json_sha256, write_json, write_json_lines
+from cosmos_exp.files import append_json_line, file_sha256, json_sha256, read_json, write_json, write_json_lines
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.report.frozen_claims import arm_hash, record_hash
 from cosmos_exp.report.numbers import mismatches
@@ -362,6 +362,19 @@ def test_a_point_of_the_tuning_that_was_left_out_or_trained_otherwise_is_found(t
     set_config(tuned / second, "generation", split="selection")
     (check,) = (c for c in verify(tuned) if c.name == "tuning")
     assert check.notes == [f"1 tuning runs belong to no point of sweep.json, e.g. {second}"]
+
+
+def test_a_point_that_was_tuned_after_the_test_is_found(tuned):
+    """Somebody extends the grid when the test's result is known."""
+    times = {"lora-r8": "12:00", "tune/lora-r8-learning_rate0.001": "11:00", "tune/lora-r8-learning_rate0.003": "12:01"}
+    for name, time in times.items():
+        manifest = read_json(tuned / name / "manifest.json")
+        write_json(tuned / name / "manifest.json", manifest | {"starts": [f"2026-11-26T{time}:00+00:00"]})
+    (found,) = findings(tuned)["tuning"]
+    assert found == (
+        "tune/lora-r8-learning_rate0.003/manifest.json: started 2026-11-26T12:01:00+00:00, "
+        "after the test run lora-r8 (2026-11-26T12:00:00+00:00)"
+    )
 
 
 def change_tuning(sweep, change):

@@ -52,6 +52,7 @@ def _as_chosen(record: JsonObject, arms: Sequence[JsonObject], runs: Runs) -> Ch
         if choice["chosen"] != right and not (choice["chosen"] is None and _unfinished(choice, runs)):
             findings.append(f"sweep.json: {choice['arm']}: {choice['chosen']} was chosen, the rule gives {right}")
         findings += _tested_as_chosen(choice, arms, runs)
+        findings += _tested_later(choice, arms, runs)
     used = {name for choice in record["choices"] for point in choice["points"] for name in point["runs"]}
     tested = {name for arm in arms for name in arm["runs"]}
     unused = sorted(name for name, run in runs.items() if name not in used | tested and run.is_tuning)
@@ -92,6 +93,24 @@ def _tested_as_chosen(choice: JsonObject, arms: Sequence[JsonObject], runs: Runs
                 used = _value(runs[name].config, key) if name in runs else value
                 if used != value:
                     yield f"{name}/config.yaml: {key} is {used}, but {value} was chosen"
+
+
+def _tested_later(choice: JsonObject, arms: Sequence[JsonObject], runs: Runs) -> Iterator[str]:
+    """Tuning runs of an arm that first started after a test run of it: then the test's result was known to the choice."""
+    tests = [n for arm in arms if (arm.get("truncated_from") or arm["name"]) == choice["arm"] for n in arm["runs"]]
+    begun = [(start, name) for name in tests if (start := _first_start(runs, name))]
+    if not begun:
+        return
+    first, test = min(begun)
+    for name in (name for point in choice["points"] for name in point["runs"]):
+        if (start := _first_start(runs, name)) and start > first:
+            yield f"{name}/manifest.json: started {start}, after the test run {test} ({first})"
+
+
+def _first_start(runs: Runs, name: str) -> str | None:
+    """When a run was first started (ISO 8601, UTC); None if that is not recorded."""
+    starts = runs[name].manifest.get("starts") if name in runs else None
+    return str(starts[0]) if starts else None
 
 
 def _value(config: JsonObject, key: str) -> object:
