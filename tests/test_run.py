@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from cosmos_exp.config.record import load_config
 from cosmos_exp.data.video import read_video
 from cosmos_exp.experiment.fork_server import server_pid
-from cosmos_exp.files import read_json_lines
+from cosmos_exp.files import read_json_lines, write_json
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.comparing import compare
 from cosmos_exp.training.optimizer import AdapterOptimizer
@@ -172,6 +172,29 @@ def test_another_configuration_in_the_same_folder_is_refused(whole, cli, capsys)
     folder, _ = whole
     assert cli("run", *SMALL, f"run_dir={folder.path}", "rank=8") == 2
     assert "adapter.rank: 32 -> 8" in capsys.readouterr().err
+
+
+def test_a_run_that_failed_before_its_first_step_takes_changed_keys(cli, tmp_path, capsys):
+    """Its folder holds no work; with any work it refuses them."""
+    folder = RunFolder(tmp_path / "run")
+    words = ["run", *SMALL, "model.max_first_loss=1e-9", f"run_dir={folder.path}"]
+    for rank in ("8", "16"):
+        assert cli(*words, f"rank={rank}") == 1
+        assert "check failed: the first loss" in capsys.readouterr().err
+        assert len(folder.manifest["starts"]) == 1
+    for file in ("train_log.jsonl", "checkpoints/step_1/x", "adapter/x", "videos/a.mp4", "scores.jsonl", "mine.txt"):
+        (folder.path / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder.path / file).write_text("{}\n")
+        assert cli(*words, "rank=8") == 2
+        assert "adapter.rank: 16 -> 8" in capsys.readouterr().err
+        (folder.path / file).unlink()
+    assert not folder.is_taken()  # empty folders are no work
+    write_json(folder.job, {"scheduler": "slurm", "id": "1", "submitted": "9999"})
+    assert folder.is_taken()
+    write_json(folder.job, {"scheduler": "slurm", "id": "1", "submitted": "2000"})  # the run has failed since
+    assert not folder.is_taken()
+    folder.update_manifest(stages={"train": {}})
+    assert folder.is_taken()
 
 
 def test_report_reads_the_folder_without_torch(whole):

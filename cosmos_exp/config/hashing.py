@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
+from cosmos_exp.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -81,7 +82,7 @@ def differences(old: Mapping[str, object], new: Mapping[str, object], where: str
 
 
 def check_same_training(old: Config, new: Config, folder: Path, fix: str) -> None:
-    """Refuse to mix two trainings in one run folder.
+    """Refuse to mix two trainings in one run folder. A folder without work refuses none.
 
     Args:
         old: the folder's own configuration.
@@ -90,7 +91,7 @@ def check_same_training(old: Config, new: Config, folder: Path, fix: str) -> Non
     Raises:
         UserError: it names the keys that differ.
     """
-    if stage_hash(old, "train") == stage_hash(new, "train"):
+    if stage_hash(old, "train") == stage_hash(new, "train") or not RunFolder(folder).is_taken():
         return
     changed = differences(dataclasses.asdict(old), dataclasses.asdict(new))
     changed = [c for c in changed if re.split(r"[.:]", c)[0] in _TRAIN_GROUPS]

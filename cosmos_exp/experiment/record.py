@@ -50,6 +50,8 @@ def recorded_run(config: Config) -> Iterator[tuple[RunContext, Tracker]]:
     try:
         with interruptible():
             if processes.is_main:
+                if folder.manifest.get("config_hash") != stage_hash(config) and not folder.holds_work():
+                    folder.forget()  # of a run that ended before its first step, whose keys were changed since
                 save_config(config, folder.config)
                 _open_manifest(context)
                 tracker = Tracker(config, folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cosmos_exp.errors import UserError
+from cosmos_exp.errors import DamagedError, UserError
 from cosmos_exp.files import JsonObject, inside, inside_by_name, write_json, writing
 from cosmos_exp.provenance import now
 from cosmos_exp.run_folder.records import read_record, read_rows
@@ -16,6 +16,9 @@ REFERENCES = ("real", "frozen")  # the recorded continuation of a test pair, and
 SWEEP_FILE = "sweep.json"  # the record of a sweep by arms, in the folder of its runs
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 ADAPTER_NAME = f"adapter/{ADAPTER_FILE}"  # its path inside the folder
+
+# What a run leaves that ended before its first step. Anything else in a run folder is work.
+BEFORE_WORK = ("config.yaml", "manifest.json", "status.json", "log.txt", "job.json", ".lock", "wandb")
 
 
 def in_use(path: Path) -> str:
@@ -127,6 +130,38 @@ class RunFolder:
         except UserError:
             return True
         return False
+
+    def is_taken(self) -> bool:
+        """Whether another configuration must leave this folder alone: it holds work, or a process or job is at work."""
+        try:
+            job = self.read(self.job)
+            waits = bool(job) and "ended" not in job and not self.job_has_ended()
+            return waits or self.is_locked() or self.holds_work()
+        except DamagedError:
+            return True
+
+    def holds_work(self) -> bool:
+        """Whether it holds anything of a training or of what follows: a checkpoint, a step's row, a video, a score, ….
+
+        Raises:
+            DamagedError: a record cannot be read.
+        """
+        if set(self.manifest.get("stages", {})) - {"prepare"}:
+            return True
+        if any(row.get("step") for row in read_rows(self.validation_log)):  # at step 0 nothing is trained
+            return True
+        others = [p for p in self.path.glob("*") if p.name not in (*BEFORE_WORK, self.validation_log.name)]
+        return any(p.stat().st_size if p.is_file() else any(f.is_file() for f in p.rglob("*")) for p in others)
+
+    def forget(self) -> None:
+        """Delete what a run without work recorded of its inputs, so that another one may begin here."""
+        self.manifest_file.unlink(missing_ok=True)
+        self.validation_log.unlink(missing_ok=True)
+
+    def job_has_ended(self) -> bool:
+        """Whether a run with a job has ended since it was submitted, even if Slurm still cleans up."""
+        status, recorded = self.status, self.read(self.job)
+        return status.get("state") in ("done", "failed") and str(status.get("time")) >= str(recorded.get("submitted"))
 
     @property
     def status(self) -> JsonObject:

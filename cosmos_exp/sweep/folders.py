@@ -15,6 +15,7 @@ from cosmos_exp.config.hydra_internals import is_sweep
 from cosmos_exp.config.record import load_config
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
+from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.naming import run_name
 
 
@@ -69,9 +70,11 @@ def _multirun_folder(config: Config, overrides: list[str]) -> Path:
 
 
 def _holds(folder: Path, config: Config) -> bool:
-    """Whether a folder holds this very run. The base is one run for all ranks."""
+    """Whether a folder holds this very run, or a run without work. The base is one run for all ranks."""
     if not (folder / "config.yaml").is_file():
         return False
+    if not RunFolder(folder).is_taken():
+        return True
     old = load_config(folder / "config.yaml")
     return config.adapter.kind == old.adapter.kind == "none" or stage_hash(old, "train") == stage_hash(config, "train")
 

@@ -21,7 +21,7 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.launching import how_it_ended
 from cosmos_exp.files import write_json
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep.slurm_queue import GONE, cancel, compact, has_ended, job_of, live_job, record_job, submit
+from cosmos_exp.sweep.slurm_queue import GONE, cancel, compact, job_of, live_job, record_job, submit
 
 Settings = Mapping[str, object]  # of hydra.launcher
 
@@ -210,13 +210,13 @@ def offer_to_cancel(folders: Sequence[RunFolder]) -> None:
 
 
 def _failed(folder: RunFolder) -> bool:
-    return has_ended(folder) and folder.status.get("state") == "failed"
+    return folder.job_has_ended() and folder.status.get("state") == "failed"
 
 
 def _settle(folder: RunFolder) -> None:
     """Record how a run's job ended, and a failure if the run could not record it itself."""
     job = job_of(folder)
-    if job is None or has_ended(folder):
+    if job is None or folder.job_has_ended():
         return
     write_json(folder.job, {**folder.read(folder.job), "ended": job.state})
     state = folder.status.get("state")

@@ -145,16 +145,10 @@ def job_of(folder: RunFolder) -> Job | None:
     return QUEUE.job(str(recorded.get("id"))) if recorded.get("scheduler") == "slurm" else None
 
 
-def has_ended(folder: RunFolder) -> bool:
-    """Whether a run with a job has ended since it was submitted, even if Slurm still cleans up."""
-    status, recorded = folder.status, folder.read(folder.job)
-    return status.get("state") in ("done", "failed") and str(status.get("time")) >= str(recorded.get("submitted"))
-
-
 def live_job(folder: RunFolder) -> Job | None:
     """The job of a run if it waits or runs."""
     job = job_of(folder)
-    return job if job and job.run_state and not has_ended(folder) else None
+    return job if job and job.run_state and not folder.job_has_ended() else None
 
 
 def compact(job_ids: Iterable[str]) -> str:
