@@ -85,7 +85,11 @@ def test_velocity_and_gradients_equal_those_of_diffusers(kind, checkpointing, ba
 # same way, selective checkpointing included, and then calls torch's own kernels.
 @pytest.mark.parametrize(
     ("kind", "checkpointing", "backend"),
-    [("dora", "none", "inductor"), ("lora", "selective", "aot_eager_decomp_partition")],
+    [
+        ("dora", "none", "inductor"),
+        ("lora", "selective", "aot_eager_decomp_partition"),
+        ("lora", "full", "aot_eager_decomp_partition"),
+    ],
 )
 def test_compiled_blocks_share_one_graph_and_give_the_same(kind, checkpointing, backend, monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts, noop_context_fn
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from cosmos_exp.world.memory import POLICIES
 
@@ -67,7 +67,9 @@ def with_policy(
     if policy not in POLICIES:
         raise ValueError(f"checkpointing {policy!r}: choose one of {', '.join(POLICIES)}")
     keep = _KEEP.get(policy)
-    context_fn = partial(create_selective_checkpoint_contexts, keep) if keep else noop_context_fn
+    if keep is None:  # torch.compile refuses a context function that is no `partial`
+        return lambda *args: checkpoint(function, *args, use_reentrant=False, preserve_rng_state=random)
+    context_fn = partial(create_selective_checkpoint_contexts, keep)
     return lambda *args: checkpoint(
         function, *args, use_reentrant=False, preserve_rng_state=random, context_fn=context_fn
     )
