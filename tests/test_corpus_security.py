@@ -49,12 +49,12 @@ def test_a_module_of_the_users_own_is_named_on_the_command_line(tmp_path, monkey
     (tmp_path / "mine" / "my_world.py").write_text("class MyJudge:\n    def __init__(self, *arguments): pass\n")
     monkeypatch.syspath_prepend(str(tmp_path / "mine"))
     words = ["dry_run=true", "judge=rules", "judge.builder=my_world.MyJudge"]
-    assert cli("run", *words) == 0
+    assert cli("run", *words) == 1
     assert "MISSING: judge.builder=my_world.MyJudge: refused" in capfd.readouterr().out
     for trusted in (["--plugin", "my_world", "run", *words], ["run", "--plugin=my_world", *words]):
         assert cli(*trusted) == 0
         assert "MISSING" not in capfd.readouterr().out
-    assert cli("run", *words) == 0
+    assert cli("run", *words) == 1
     assert "MISSING" in capfd.readouterr().out, "the trust of one command line must not reach the next"
     monkeypatch.setenv("COSMOS_EXP_PLUGINS", "my_world")
     assert cli("run", *words) == 0

@@ -46,10 +46,11 @@ def test_what_the_2b_model_lacks_here_is_listed_without_a_download(cli, tmp_path
     assert failed == ["guardrail", "device"]
     assert "nvidia/Cosmos-Predict2.5-2B: not on this machine; the run downloads it" in said
 
-    assert cli("run", *words, "dry_run=true") == 0
-    plan = capsys.readouterr().out
+    assert cli("run", *words, "dry_run=true") == 1
+    plan, said = capsys.readouterr()
     assert plan.count("MISSING") == 2
     assert "45.875 M" in plan
+    assert said == "cosmos-exp: dry run: missing here: guardrail, device. The plan says how to get it.\n"
 
     run = tmp_path / "run"
     assert cli("run", *words, f"run_dir={run}") == 2
@@ -137,7 +138,7 @@ def test_the_dry_run_shows_the_findings_of_doctor(cli, tmp_path, no_download, mo
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     words = ["model=cosmos_predict25_2b", "hardware=8xh100", "hardware.num_processes=64", f"cache_dir={tmp_path}"]
-    assert cli("run", *words, "dry_run=true") == 0
+    assert cli("run", *words, "dry_run=true") == 1
     plan = "".join(c for c in capsys.readouterr().out if not c.isspace() and c not in "│─")
     for finding in findings(compose_config(words)):
         if finding.name != "disk":  # its free space changes

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cosmos_exp.errors import Interrupted, UserError
+from cosmos_exp.errors import Interrupted, RunError, UserError
 from cosmos_exp.files import as_disk_error
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class Runs:
     def _plan(self, config: Config) -> None:
         from cosmos_exp.experiment.dry_run import print_plan
 
-        print_plan(config)
+        if missing := print_plan(config):
+            self.failures.append(RunError(f"dry run: missing here: {', '.join(missing)}. The plan says how to get it."))
 
     def _isolated(self, config: Config) -> float | None:
         from cosmos_exp.experiment.launching import run_isolated

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cosmos_exp.errors import RunError
+
 if TYPE_CHECKING:
     from cosmos_exp.sweep.expanding import SweepRun
     from cosmos_exp.sweep.plan import SweepPlan
@@ -54,14 +56,14 @@ def run(args: argparse.Namespace) -> int:
     missing = check_runs(runs)
     if args.list:
         return show(runs)
-    from cosmos_exp.sweep.checking import check_sweep
+    from cosmos_exp.sweep.checking import check_sweep, is_here
     from cosmos_exp.sweep.frozen_claims import freeze_product
     from cosmos_exp.sweep.running import run_missing
     from cosmos_exp.sweep.running_elsewhere import run_unfinished
 
     if runs[0].config.dry_run:
         say(freeze_product(runs))
-        return print_plans(missing)
+        return print_plans(missing, is_here(name, folder, args.overrides))
     if code := check_sweep(name, folder, args.overrides, {r.name: r.config for r in missing}):
         return code
     say(freeze_product(runs))
@@ -80,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 def run_plan(plan: SweepPlan, args: argparse.Namespace) -> int:
     """The same for a sweep by arms, in phases."""
-    from cosmos_exp.sweep.checking import check_sweep
+    from cosmos_exp.sweep.checking import check_sweep, is_here
     from cosmos_exp.sweep.frozen_claims import freeze_arms
     from cosmos_exp.sweep.planned import planned_runs, run_phases
     from cosmos_exp.sweep.running import run_missing
@@ -92,7 +94,7 @@ def run_plan(plan: SweepPlan, args: argparse.Namespace) -> int:
         return say_choices(now)
     if plan.arms[0].config.dry_run:
         say(freeze_arms(plan))
-        return print_plans(missing)
+        return print_plans(missing, is_here(plan.file.stem, plan.file.parent, args.overrides))
     needs = {r.name: r.config for r in missing}
     needs |= {a.name: a.config for a in plan.arms if a.name in now.waiting}  # a test needs what tuning does not
     if code := check_sweep(plan.file.stem, plan.file.parent, args.overrides, needs):
@@ -121,14 +123,24 @@ def check_runs(runs: list[SweepRun]) -> list[SweepRun]:
     return [r for r in runs if r.state() not in TAKEN]
 
 
-def print_plans(runs: list[SweepRun]) -> int:
-    """The plan of each run that would start now (`dry_run=true`). Nothing is run, downloaded or frozen."""
+def print_plans(runs: list[SweepRun], here: bool) -> int:
+    """The plan of each run that would start now (`dry_run=true`). Nothing is run, downloaded or frozen.
+
+    Args:
+        here: the runs are processes of this machine, so that what is missing here is missing.
+
+    Raises:
+        RunError: something is missing.
+    """
     from cosmos_exp.experiment.dry_run import print_plan
+    from cosmos_exp.sweep.checking import missing_inputs
 
     for one in runs:
         print(f"\n{one.name}")
         print_plan(one.config)
-    print(f"dry run: {len(runs)} run{'s' * (len(runs) != 1)} would start now")
+    print(f"dry run: {len(runs)} run{'s' * (len(runs) != 1)} would start now", flush=True)
+    if missing := missing_inputs({r.name: r.config for r in runs}, here):
+        raise RunError("dry run: missing here:\n" + "\n".join(missing))
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -33,22 +35,24 @@ def rows(config: Config) -> Rows:
     return [*_model_rows(config, counts), *_training_rows(config), *cost_rows(config, counts), *_output_rows(config)]
 
 
-def plan_table(config: Config) -> Table:
-    """The plan, and below it what this machine lacks for it."""
+def plan_table(config: Config, found: Sequence[Finding]) -> Table:
+    """The plan, and below it what was found here for it."""
     table = Table(title=TITLE, show_header=False, title_justify="left")
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     for name, value in rows(config):
         table.add_row(name, Text(redact(printable(value))))
     table.add_section()
-    for finding in findings(config):
+    for finding in found:
         table.add_row(f"here: {finding.name}", Text(redact(printable(_shown(finding)))))
     return table
 
 
-def print_plan(config: Config) -> None:
-    """Print the plan."""
-    Console(width=None if Console().is_terminal else 140).print(plan_table(config), highlight=False)
+def print_plan(config: Config) -> list[str]:
+    """Print the plan. Returns the names of what is missing here."""
+    found = findings(config)
+    Console(width=None if Console().is_terminal else 140).print(plan_table(config, found), highlight=False)
+    return [f.name for f in found if not f.ok]
 
 
 def _shown(finding: Finding) -> str:

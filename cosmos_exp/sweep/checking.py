@@ -37,12 +37,21 @@ def check_sweep(name: str, folder: Path, overrides: Sequence[str], configs: Mapp
     """
     if not configs:
         return 0
+    here = is_here(name, folder, overrides)
+    return start("cosmos_exp.sweep.checking:report_missing", (dict(configs), here)).wait() or 0
+
+
+def is_here(name: str, folder: Path, overrides: Sequence[str]) -> bool:
+    """Whether the runs of folder/name.yaml are processes of this machine.
+
+    Raises:
+        UserError: the launcher is not installed.
+    """
     own = quote_choices([o for o in overrides if is_of_hydra(o)])
     compose_config(own, name, (str(folder),))  # reports a launcher that is not installed
     launcher, address = chosen_launcher(conf_dir(), folder, name, own)
     on_ray = launcher.startswith("ray") and not (address or os.environ.get("RAY_ADDRESS"))
-    child = start("cosmos_exp.sweep.checking:report_missing", (dict(configs), launcher in HERE or on_ray))
-    return child.wait() or 0
+    return launcher in HERE or on_ray
 
 
 def report_missing(configs: Mapping[str, Config], here: bool) -> int:

@@ -257,6 +257,12 @@ SWEEPS = (
         (f"cosmos-exp: lora-r8-layout1x7: {LAYOUT}",),
     ),
     Case(
+        "the plan of a sweep",
+        lambda at: ["sweep", "rank", "rank=8,16", "sampson.layout=1x7", "dry_run=true"],
+        1,
+        ("dry run: 2 runs would start now", f"cosmos-exp: dry run: missing here:\n{LAYOUT}"),
+    ),
+    Case(
         "a sweep of Slurm jobs",
         lambda at: [*LACKING, "sampson.layout=1x7", "hydra/launcher=slurm_cpu"],
         2,

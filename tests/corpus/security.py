@@ -203,7 +203,7 @@ CODE = (
             {"judge/theirs.yaml": "name: rules\nbuilder: friend.evil.J\n"},
             command="run",
         ),
-        0,
+        1,
         ("MISSING: judge.builder=friend.evil.J: refused", "--plugin friend.evil"),
     ),
     Case("another conf/", lambda at: ["run", "--config-path", str(at)], 2, ("--config-path", "--config-dir")),
