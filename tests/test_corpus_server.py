@@ -86,3 +86,14 @@ def test_scores_before_a_failure_are_kept(batch, tmp_path, cli, capfd):
     rows = json.loads(capfd.readouterr().out)
     assert [r["score"] for r in rows] == [4, 4, 4]
     assert sorted(r["cached"] for r in rows) == [False, True, True]
+
+
+def test_a_server_that_is_down_is_a_warning_before_training(cli, capfd):
+    words = ["judge=server", "judge.url=http://me:sk-secret@127.0.0.1:9/v1", "tracking=none"]
+    assert cli("doctor", *words) == 0
+    said = capfd.readouterr().out
+    assert "warn  server     judge.url=http://***@127.0.0.1:9/v1: no answer (ConnectError" in said
+    assert "sk-secret" not in said
+    with serve(lambda k: completion("4")) as (url, _):
+        assert cli("doctor", "judge=server", f"judge.url={url}", "tracking=none") == 0
+    assert "warn" not in capfd.readouterr().out

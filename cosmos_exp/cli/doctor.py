@@ -9,7 +9,7 @@ EPILOG = """examples:
   cosmos-exp doctor model=cosmos_predict25_2b hardware=8xh100        a run of the real model
   cosmos-exp doctor model=cosmos_predict25_2b hardware=1xh100 judge=reason2_8b data=folder data.path=DIR
 
-Uses no network. A line that begins with FAIL says what is missing and how to get it; the exit code is then 1."""
+Uses no network but for judge.url. A line that begins with FAIL says what is missing and how to get it; the exit code is then 1."""
 HELP = "check whether this machine can do a run; downloads nothing"
 
 
@@ -26,8 +26,12 @@ def run(args: argparse.Namespace) -> int:
     """Print one line per check. Exit code 1 if one fails."""
     from cosmos_exp.config.composing import compose_config
     from cosmos_exp.experiment.preflight import EVERYTHING, findings
+    from cosmos_exp.metrics.judges.reachable import server_warning
 
-    found = findings(compose_config(args.overrides), EVERYTHING)
+    config = compose_config(args.overrides)
+    found = findings(config, EVERYTHING)
     for finding in found:
         print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:10} {finding.text}")
+    if warning := server_warning(config.judge):
+        print(f"warn  {'server':10} {warning}")
     return int(not all(f.ok for f in found))

@@ -18,6 +18,7 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.cost import Counts, Rows, cost_rows, count_parameters, video_flops
 from cosmos_exp.experiment.data_plan import plan_data
 from cosmos_exp.experiment.preflight import Finding, findings
+from cosmos_exp.metrics.judges.reachable import server_warning
 from cosmos_exp.text import printable, redact
 from cosmos_exp.training.sample_order import sample_order
 from cosmos_exp.training.schedule import all_lrs
@@ -52,6 +53,8 @@ def print_plan(config: Config) -> list[str]:
     """Print the plan. Returns the names of what is missing here."""
     found = findings(config)
     Console(width=None if Console().is_terminal else 140).print(plan_table(config, found), highlight=False)
+    if warning := server_warning(config.judge):
+        print(f"warning: {warning}")
     return [f.name for f in found if not f.ok]
 
 

@@ -6,6 +6,7 @@ Each stage leaves its output in the run folder and is skipped if that output is 
 from __future__ import annotations
 
 import os
+import sys
 
 from cosmos_exp.config.schema import Config
 from cosmos_exp.experiment.launching import launch
@@ -17,6 +18,7 @@ from cosmos_exp.experiment.stages.generate import generate
 from cosmos_exp.experiment.stages.prepare import prepare
 from cosmos_exp.experiment.stages.record import record
 from cosmos_exp.experiment.stages.train import train
+from cosmos_exp.metrics.judges.reachable import server_warning
 from cosmos_exp.world.kernels import choose_kernels
 
 
@@ -33,6 +35,8 @@ def run(config: Config) -> None:
     """
     if "WORLD_SIZE" not in os.environ:  # else this is one of the run's processes
         check_inputs(config)
+        if warning := server_warning(config.judge):
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
         if config.hardware.num_processes > 1:
             launch(config)
             return
