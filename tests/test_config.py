@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from hydra.core.config_store import ConfigStore
 
 from cosmos_exp.config.checks import check
 from cosmos_exp.config.composing import compose_config
@@ -57,6 +58,7 @@ def test_every_sweep_composes(name):
         ("rank=12x", "8, 16, 32"),
         ("alpha=-1", "adapter.alpha=NUMBER"),
         ("adapter.rnk=8", "did you mean adapter.rank"),
+        ("adapter.foo=3", "known keys: adapter.alpha, "),
         ("adapter.rank=many", "adapter.rank"),
         ("adapter.rank=0", "greater than 0"),
         ("adapter.alpha=-1", "adapter.alpha"),
@@ -150,6 +152,11 @@ def test_a_users_config_dir_adds_choices(tmp_path):
     (tmp_path / "training").mkdir()
     (tmp_path / "training" / "mine.yaml").write_text("defaults: [diffusers, _self_]\nepochs: 3\n")
     assert compose_config(["training=mine"], config_dirs=(str(tmp_path),)).training.epochs == 3
+
+
+def test_a_plugin_that_stores_a_schema_of_its_own_replaces_nothing():
+    ConfigStore.instance().store(name="schema", node={"mine": 1})
+    assert compose_config(["rank=8"]).adapter.rank == 8
 
 
 def test_import_rules():

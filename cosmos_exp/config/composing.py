@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,17 +33,24 @@ def register() -> None:
 
     for name in _UNUSED_RESOLVERS:
         OmegaConf.clear_resolver(name)
-    store = ConfigStore.instance()
-    if "schema.yaml" in store.repo:
-        return
+    node, slurm = _nodes()
+    store = ConfigStore.instance()  # it copies; each time, as a plugin may have stored another node under these names
+    store.store(name="schema", node=node)
+    store.store(group="hydra/launcher", name="slurm", node=slurm)
+
+
+@functools.cache
+def _nodes() -> tuple[DictConfig, DictConfig]:
+    """The schemas of a configuration and of `hydra/launcher=slurm_…`, as OmegaConf's structured nodes."""
+    from omegaconf import OmegaConf
+
     node = OmegaConf.structured(Config)
     adapter, sweep = node.adapter, node.sweep
     for free in (adapter.rank_pattern, adapter.alpha_pattern, sweep.arms, sweep.tune.grid, sweep.tune.overrides):
         OmegaConf.set_struct(free, False)  # their keys are names of layers, arms or keys, which an override may add
-    store.store(name="schema", node=node)
     slurm = OmegaConf.structured(SlurmQueue)
     OmegaConf.set_struct(slurm.additional_parameters, False)
-    store.store(group="hydra/launcher", name="slurm", node=slurm)
+    return node, slurm
 
 
 def quote_choices(words: list[str]) -> list[str]:

@@ -238,8 +238,10 @@ def unknown_key(key: str) -> str:
             f'{key}: is a group and no key of a study. {inside} it in the study\'s defaults: `override /{key}: "CHOICE"`. '
             f"An arm may set `{key}: CHOICE`, and the command line {key}=CHOICE."
         )
-    known = [*keys, *groups]
-    near = difflib.get_close_matches(key, known, n=2, cutoff=0.6)
-    siblings = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known keys: {', '.join(sorted(set(siblings)))}"
+    known, (parent, _, name) = sorted({*keys, *groups}), key.rpartition(".")
+    siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == parent}
+    near = [siblings[n] for n in difflib.get_close_matches(name, siblings, n=2, cutoff=0.6)]
+    near += [k for k in known if k.rpartition(".")[2] == name][: 2 - len(near)]  # the right name in a wrong group
+    near = near or difflib.get_close_matches(key, set(known) - {parent}, n=2, cutoff=0.6 if parent == "" else 0.8)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known keys: {', '.join(siblings.values())}"
     return f"{key}: no such key; {hint}"
