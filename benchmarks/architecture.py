@@ -44,7 +44,7 @@ class Target:
 
 TARGETS = (
     Target("Trainer.train", "run"),
-    Target("sampson_distance", "sampson", ("plots",)),
+    Target("sampson_distance", "sampson", ("plots", "cross_view")),
     Target("Reason2.ask", "judge"),
 )
 

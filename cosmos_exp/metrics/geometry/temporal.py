@@ -10,7 +10,7 @@ import numpy as np
 
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.metrics.geometry.calibration import ViewCalibration
-from cosmos_exp.metrics.geometry.epipolar import NO_FIT, cookbook_errors
+from cosmos_exp.metrics.geometry.epipolar import NO_FIT, cookbook_errors, cookbook_fundamental, sampson_distance
 from cosmos_exp.metrics.geometry.matching import Features, Matcher, Matches
 from cosmos_exp.metrics.geometry.results import TEMPORAL, FrameError, ViewResult, lower_median, mean, median, repeated
 from cosmos_exp.metrics.geometry.robust import RobustFit, robust_fit
@@ -89,7 +89,8 @@ def pair_error(
     if count < settings.min_matches:
         few = f"{FEWER} {settings.min_matches} matches"
         return FrameError(frames, count, moving_matches=moving_count, lost=dict.fromkeys(TEMPORAL, few))
-    plain = cookbook_errors(x, y)
+    fundamental = cookbook_fundamental(x, y)
+    plain = None if fundamental is None else sampson_distance(y, x, fundamental)
     fits: dict[str, RobustFit | str] = dict.fromkeys(TEMPORAL[1:], STILL)
     if robust_too:
         fits = _robust_fits(x, y, moves, settings, frames[0], None if camera is None else camera.intrinsics)
