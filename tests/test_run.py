@@ -340,7 +340,9 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_sample(small_config, tmp_
 
 
 def test_twelve_steps_on_robot_clips_teach_what_a_broken_gradient_could_not(cli, tmp_path):
-    """The base has never seen a gripper; twelve steps lower the loss on held-out robot clips by 10 % at least.
+    """The base has never seen a gripper; twelve steps lower the loss on held-out robot clips by 20 % at least: to 0.78 of it.
+
+    Half of the gradients at zero give 0.81, every third with the wrong sign 0.83.
 
     Noise and sigmas of the validation are fixed: an adapter that learns nothing leaves the loss where it was.
     """
@@ -357,7 +359,7 @@ def test_twelve_steps_on_robot_clips_teach_what_a_broken_gradient_could_not(cli,
     ]
     assert cli("run", *SMALL, *words, f"run_dir={tmp_path / 'run'}") == 0
     training = json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]
-    assert training["validation_loss"] < 0.9 * training["first_validation_loss"]
+    assert training["validation_loss"] < 0.8 * training["first_validation_loss"]
 
 
 @pytest.mark.parametrize(

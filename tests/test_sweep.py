@@ -130,12 +130,14 @@ def test_a_killed_sweep_leaves_no_run_behind_and_is_finished_by_the_same_command
     killed_at = max(int(p.name.removeprefix("step_")) for p in first.checkpoints.glob("step_*"))
     assert 2 <= killed_at < 8
     assert not second.path.exists()
+    trained = read_json_lines(first.train_log)[:killed_at]
 
     monkeypatch.chdir(tmp_path)
     assert cli(*words) == 0, capsys.readouterr().err
     for folder in (first, second):
         assert folder.status["state"] == "done"
         assert [r["step"] for r in read_json_lines(folder.train_log)] == list(range(1, 9))
+    assert read_json_lines(first.train_log)[:killed_at] == trained  # with the seconds: these steps were not made again
     assert len(first.manifest["starts"]) == 2
     assert len(second.manifest["starts"]) == 1
 
