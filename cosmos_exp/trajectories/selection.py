@@ -114,7 +114,7 @@ def check_ranking(best: int | None, by: str | None, videos: int) -> None:
         raise UserError(f"--best {best}: must be at least 1")
     if videos < 2:
         raise UserError(f"--best {best}: one video of each prompt is made. Give more --seeds, e.g. --seeds 0..9.")
-    if not 1 <= best < videos:
+    if best >= videos:
         raise UserError(f"--best {best}: {videos} videos of each prompt are made. Choose 1 to {videos - 1}.")
     if not measure_info(by).better:
         raise UserError(f"--by {by}: neither high nor low is better. Choose another measure, or use it in --keep.")
