@@ -54,8 +54,8 @@ def publish(sweep: Path, out: Path) -> tuple[list[Path], list[Path]]:
 def _sibling(run: Run) -> str | None:
     """`../NAME`, the run of the same sweep whose adapter was truncated: no private path, and part of the configuration's hash."""
     source = (run.config.get("adapter") or {}).get("truncate_from")
-    folder = run.folder.path.parent
-    return source if source in {f"../{f.parent.name}" for f in folder.glob("*/status.json")} else None
+    is_sibling = source and Path(source).parent == Path("..") and (run.folder.path / source / "status.json").is_file()
+    return source if is_sibling else None
 
 
 def _write_record(run: Run, file: Path, target: Path, names: tuple[str, ...]) -> None:
