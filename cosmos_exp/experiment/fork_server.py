@@ -37,9 +37,10 @@ PRELOAD = (
     "diffusers.training_utils",
     "av",
     "hydra",
-    "wandb",
 )
 """Modules that the fork server imports, with all that they import: torch, diffusers, transformers, peft, cv2.
+
+Not wandb: it makes a folder for media at import and removes it at exit, so the first child that ends takes it from all.
 
 None of them may start a thread or touch CUDA: a forked process has no other threads, and cannot use CUDA then.
 """
