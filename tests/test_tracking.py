@@ -23,7 +23,7 @@ from cosmos_exp.sweep.wandb_sweep import wandb_sweep
 from cosmos_exp.tracking import offline as offline_module
 from cosmos_exp.tracking.dashboard import define_dashboard, write_definitions
 from cosmos_exp.tracking.offline import offline_runs, relocate, sync
-from cosmos_exp.tracking.wandb import Tracker, chosen_mode, job_type
+from cosmos_exp.tracking.wandb import Tracker, chosen_mode, job_type, send_adapter
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_offline_run_keeps_its_id_when_resumed(config, tmp_path, recwarn):
         tracker = Tracker(config, folder)
         assert tracker.run is not None
         tracker.log("train", {"loss": 1.0, "lr": 0.1}, 1)
-        tracker.finish(folder)
+        tracker.finish()
         ids.append(folder.read(folder.manifest_file)["wandb_id"])
     assert ids[0] == ids[1]
     files = list((folder.path / "wandb").glob(f"offline-run-*-{ids[0]}/run-{ids[0]}.wandb"))
@@ -121,7 +121,7 @@ def offline(small_config, tmp_path_factory):
         tracker = Tracker(config, folder)
         for step in (1, 2):
             tracker.log("train", {"loss": 1.0 / step, "lr": 0.1, "note": "x" * 40_000}, step)  # larger than a block
-        tracker.finish(folder)
+        tracker.finish()
         assert "WANDB_DATA_DIR" not in os.environ
     finished_records(next((folder.path / "wandb").glob("offline-run-*/run-*.wandb")))  # all of it is on disk
     return folder
@@ -162,7 +162,7 @@ def test_a_damaged_offline_file_is_named(offline, tmp_path):
     content = bytearray(file.read_bytes())
     content[200] ^= 1
     file.write_bytes(content)
-    with pytest.raises(UserError, match="damaged at byte"):
+    with pytest.raises(UserError, match="damaged before byte"):
         relocate(file.parent)
 
 
@@ -219,9 +219,7 @@ def test_online_the_adapter_is_linked_to_its_data_and_base_model(config, tmp_pat
         def log_artifact(self, artifact):
             asked.append(("logged", artifact.type, artifact.name))
 
-    tracker = Tracker(config, folder, active=False)
-    tracker.run, tracker.mode = Run(), "online"
-    tracker._send_lineage(tracker.run, folder.manifest, folder)
+    send_adapter(Run(), folder, "online")
     assert asked == [
         ("used", "dataset", "dataset-d1"),
         ("used", "model", "model-t1"),
@@ -238,31 +236,64 @@ def test_job_types(config, small_config, tmp_path):
     assert job_type(config, folder) == "evaluate"
 
 
-def test_an_error_of_wandb_is_one_warning_and_stops_nothing(config, tmp_path, monkeypatch):
+def test_an_error_of_wandb_stops_nothing_and_is_reported_at_the_end(config, tmp_path, monkeypatch, capsys):
     import wandb
 
-    def refuse(**words):
+    def refuse(*words, **settings):
         raise ConnectionError("no route")
 
     monkeypatch.setattr(wandb, "init", refuse)
     config.tracking.mode = "online"
     folder = RunFolder(tmp_path / "run")
     fill(folder)
-    with pytest.warns(UserWarning, match="no route"):
-        tracker = Tracker(config, folder)
+    tracker = Tracker(config, folder)
     assert tracker.run is None
     assert tracker.mode == "offline"
     tracker.log("train", {"loss": 1.0}, 1)
-    tracker.finish(folder)
+    tracker.finish()
+    lost = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in lost] == [
+        "wandb lost the online run (it is offline)",
+        "wandb lost the whole run",
+    ]
+    assert all("ConnectionError: no route" in line for line in lost)
 
 
-def test_mode_follows_the_login(monkeypatch, tmp_path):
+def test_a_part_that_wandb_loses_is_named_and_the_others_are_sent(config, tmp_path, monkeypatch, capsys):
+    import wandb
+
+    def refuse(*words, **settings):
+        raise OSError("no folder for media")
+
+    monkeypatch.setattr(wandb, "Table", refuse)
+    folder = RunFolder(tmp_path / "run")
+    fill(folder)
+    tracker = Tracker(config, folder)
+    monkeypatch.setattr(tracker.run, "log", refuse)
+    for step in (1, 2):
+        tracker.log("train", {"loss": 1.0}, step)
+    tracker.finish()
+    lost = capsys.readouterr().err
+    assert lost.count("wandb lost the train log from step 1: OSError: no folder for media") == 1
+    assert "step 2" not in lost
+    assert "wandb lost the table of scores: OSError" in lost
+    assert "the adapter" not in lost
+    file = next((folder.path / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert any(r.artifact.type == "adapter" for r in finished_records(file))
+
+
+def test_mode_follows_wandb_mode_and_the_login(monkeypatch, tmp_path):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     assert chosen_mode("auto") == "offline"
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     assert chosen_mode("auto") == "online"
     assert chosen_mode("off") == "off"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert [chosen_mode(mode) for mode in ("auto", "online")] == ["offline", "online"]
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert chosen_mode("auto") == "off"
 
 
 def test_a_line_cut_off_by_a_crash_is_dropped(tmp_path):

@@ -51,13 +51,8 @@ def run(args: argparse.Namespace) -> int:
             print(url)
         return 0
     folder = write_definitions(dashboard, sweep / "dashboard")
-    print(f"You are not logged in to wandb. The definitions are in {folder}.")
-    print("To create the dashboard, run:")
+    print(f"You are not logged in to wandb. The definitions of workspace and report are in {folder}.")
+    print(f"To create them in project {dashboard.project}, for the {len(runs)} runs of group {dashboard.group}, run:")
     print("  wandb login")
     print(f"  cosmos-exp dashboard {args.sweep} --sync")
-    print(f"Project {dashboard.project} then gets, for the {len(runs)} runs of group {dashboard.group}:")
-    print(f"  the workspace '{dashboard.title}' with the sections")
-    for name, titles in dashboard.panel_titles().items():
-        print(f"    {name}: {', '.join(titles)}")
-    print(f"  the report '{dashboard.title}' with the same panels")
     return 0

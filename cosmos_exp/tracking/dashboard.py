@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from wandb_workspaces.reports.v2.interface import BlockTypes, PanelTypes
     from wandb_workspaces.workspaces import Workspace
 
-# Measures with panels of their own, in this order.
 MEASURES = ("instruction", "physics", "tse_robust", "tse_moving", "tse", "cse")
+"""Measures with panels of their own, in this order."""
 MAX_VIDEOS = 24  # panels with videos; the table has all of them
 NO_ENTITY = "ENTITY"  # the definitions need an entity; without a login there is none
 
@@ -37,13 +37,43 @@ class Dashboard:
     measures: list[str]
     videos: list[str]
 
-    @property
-    def title(self) -> str:
-        return f"Sweep {self.group}"
+    def sections(self) -> dict[str, list[PanelTypes]]:
+        """The panels by section."""
+        import wandb_workspaces.reports.v2 as wr
 
-    def panel_titles(self) -> dict[str, list[str]]:
-        """The titles of the panels by section."""
-        return {name: [_title(p) for p in panels] for name, panels in _sections(self.measures, self.videos).items()}
+        # One key for kind and rank: of two keys, W&B averages over the second until each group is opened by hand.
+        arm = wr.Config("arm")
+        spread = {"groupby": arm, "groupby_aggfunc": "mean", "groupby_rangefunc": "stderr"}
+        loss: list[PanelTypes] = [
+            wr.LinePlot(title="training loss", x="train/step", y=["train/loss"], smoothing_factor=0.8, **spread),
+            wr.LinePlot(title="validation loss", x="validation/step", y=["validation/validation_loss"], **spread),
+            wr.LinePlot(title="gradient norm", x="train/step", y=["train/grad_norm"], smoothing_factor=0.8, **spread),
+        ]
+        by_arm: list[PanelTypes] = []
+        by_rank: list[PanelTypes] = []
+        intervals: list[PanelTypes] = []
+        for measure in self.measures:
+            low, mean, high = (wr.SummaryMetric(f"{measure}/{end}") for end in ("ci_low", "mean", "ci_high"))
+            by_arm.append(wr.BarPlot(title=f"{measure}, mean and standard error over runs", metrics=[mean], **spread))
+            interval = f"{measure}, mean with its 95 % interval over scenes"
+            ends = [low, mean, high]
+            intervals.append(wr.BarPlot(title=interval, metrics=ends, groupby=arm, groupby_aggfunc="mean"))
+            by_rank.append(wr.ScatterPlot(title=f"{measure} by rank", x=wr.Config("adapter.rank"), y=mean))
+        if self.measures:
+            quality = wr.SummaryMetric(f"{self.measures[0]}/mean")
+            by_rank.append(wr.ScatterPlot(title="cost", x=wr.SummaryMetric("stages/train/seconds"), y=quality))
+        videos: list[PanelTypes] = []
+        for key in self.videos:
+            title = key.removeprefix("videos/")
+            videos.append(wr.MediaBrowser(title=title, media_keys=[key], mode="grid", grid_x_axis="run"))
+        return {
+            "Loss": loss,
+            "Measures by adapter and rank": by_arm,
+            "Intervals": intervals,
+            "Measures by rank": by_rank,
+            "Videos": videos,
+            "Scores": [wr.WeavePanelSummaryTable(table_name="evaluation")],
+        }
 
 
 def define_dashboard(runs: list[Path], entity: str | None = None, project: str | None = None) -> Dashboard:
@@ -54,13 +84,24 @@ def define_dashboard(runs: list[Path], entity: str | None = None, project: str |
         entity: wandb entity.
         project: wandb project.
     """
-    config = yaml.safe_load(RunFolder(runs[0]).config.read_text(encoding="utf-8"))
+    first = RunFolder(runs[0])
+    config = yaml.safe_load(first.config.read_text(encoding="utf-8"))
     tracking = config["tracking"]
-    entity = entity or tracking["entity"] or (_default_entity() if logged_in() else NO_ENTITY)
-    found = {m for r in map(RunFolder, runs) for m in r.read(r.metrics).get("measures", {})}
-    measures = [m for m in MEASURES if m in found]
-    videos = list(video_keys(RunFolder(runs[0])))[:MAX_VIDEOS]
+    entity = entity or tracking["entity"] or _default_entity()
+    scored: set[str] = set()
+    for folder in map(RunFolder, runs):
+        scored.update(folder.read(folder.metrics).get("measures", {}))
+    measures = [m for m in MEASURES if m in scored]
+    videos = list(video_keys(first))[:MAX_VIDEOS]
     return Dashboard(entity, project or tracking["project"], tracking["group"] or config["name"], measures, videos)
+
+
+def _default_entity() -> str:
+    if not logged_in():
+        return NO_ENTITY
+    import wandb
+
+    return str(wandb.Api().default_entity)
 
 
 def save_dashboard(dashboard: Dashboard) -> list[str]:
@@ -81,97 +122,40 @@ def write_definitions(dashboard: Dashboard, folder: Path) -> Path:
     Returns:
         The folder.
     """
-    workspace = _workspace(dashboard)
-    panels = {
-        name: [p._to_model().model_dump(mode="json", by_alias=True) for p in found]
-        for name, found in _sections(dashboard.measures, dashboard.videos).items()
-    }
-    report = {"title": dashboard.title, "project": dashboard.project, "group": dashboard.group, "sections": panels}
-    # wandb-workspaces has no public way to write a definition to a file.
-    write_json(folder / "workspace.json", json.loads(workspace._to_model().model_dump_json(by_alias=True)))
-    write_json(folder / "report.json", report)
+    # wandb-workspaces has no public way to write a definition to a file, and none at all for a report without a login.
+    write_json(folder / "workspace.json", json.loads(_workspace(dashboard)._to_model().model_dump_json(by_alias=True)))
+    sections: dict[str, list[object]] = {}
+    for name, panels in dashboard.sections().items():
+        sections[name] = [panel._to_model().model_dump(mode="json", by_alias=True) for panel in panels]
+    about = {"title": _title(dashboard), "project": dashboard.project, "group": dashboard.group}
+    write_json(folder / "report.json", {**about, "sections": sections})
     return folder
 
 
-def _default_entity() -> str:
-    import wandb
-
-    return str(wandb.Api().default_entity)
-
-
-def _title(panel: PanelTypes) -> str:
-    return getattr(panel, "title", None) or getattr(panel, "table_name", None) or type(panel).__name__
-
-
-def _sections(measures: list[str], videos: list[str]) -> dict[str, list[PanelTypes]]:
-    """The panels by section."""
-    import wandb_workspaces.reports.v2 as wr
-
-    # One key for kind and rank: of two keys, W&B averages over the second until each group is opened by hand.
-    arm = wr.Config("arm")
-    means = {m: wr.SummaryMetric(f"{m}/mean") for m in measures}
-    spread = {"groupby": arm, "groupby_aggfunc": "mean", "groupby_rangefunc": "stderr"}
-    loss: list[PanelTypes] = [
-        wr.LinePlot(title="training loss", x="train/step", y=["train/loss"], smoothing_factor=0.8, **spread),
-        wr.LinePlot(title="validation loss", x="validation/step", y=["validation/validation_loss"], **spread),
-        wr.LinePlot(title="gradient norm", x="train/step", y=["train/grad_norm"], smoothing_factor=0.8, **spread),
-    ]
-    rank = wr.Config("adapter.rank")
-    by_arm: list[PanelTypes] = [
-        wr.BarPlot(title=f"{m}, mean and standard error over runs", metrics=[mean], **spread)
-        for m, mean in means.items()
-    ]
-    intervals: list[PanelTypes] = [
-        wr.BarPlot(
-            title=f"{m}, mean with its 95 % interval over scenes",
-            metrics=[wr.SummaryMetric(f"{m}/{end}") for end in ("ci_low", "mean", "ci_high")],
-            groupby=arm,
-            groupby_aggfunc="mean",
-        )
-        for m in measures
-    ]
-    by_rank: list[PanelTypes] = [wr.ScatterPlot(title=f"{m} by rank", x=rank, y=mean) for m, mean in means.items()]
-    seconds = wr.SummaryMetric("stages/train/seconds")
-    cost: list[PanelTypes] = [wr.ScatterPlot(title="cost", x=seconds, y=means[m]) for m in measures[:1]]
-    panels: list[PanelTypes] = [
-        wr.MediaBrowser(title=key.removeprefix("videos/"), media_keys=[key], mode="grid", grid_x_axis="run")
-        for key in videos
-    ]
-    return {
-        "Loss": loss,
-        "Measures by adapter and rank": by_arm,
-        "Intervals": intervals,
-        "Measures by rank": [*by_rank, *cost],
-        "Videos": panels,
-        "Scores": [wr.WeavePanelSummaryTable(table_name="evaluation")],
-    }
+def _title(dashboard: Dashboard) -> str:
+    return f"Sweep {dashboard.group}"
 
 
 def _workspace(dashboard: Dashboard) -> Workspace:
     import wandb_workspaces.workspaces as ws
 
-    sections = [
-        ws.Section(name=name, panels=panels, is_open=True)
-        for name, panels in _sections(dashboard.measures, dashboard.videos).items()
-        if panels
-    ]
-    return ws.Workspace(
-        entity=dashboard.entity,
-        project=dashboard.project,
-        name=dashboard.title,
-        sections=sections,
-        runset_settings=ws.RunsetSettings(filters=[ws.Metric("Group") == dashboard.group]),
-    )
+    sections = []
+    for name, panels in dashboard.sections().items():
+        if panels:
+            sections.append(ws.Section(name=name, panels=panels, is_open=True))
+    runs = ws.RunsetSettings(filters=[ws.Metric("Group") == dashboard.group])
+    entity, project, title = dashboard.entity, dashboard.project, _title(dashboard)
+    return ws.Workspace(entity=entity, project=project, name=title, sections=sections, runset_settings=runs)
 
 
 def _report(dashboard: Dashboard) -> Report:
     import wandb_workspaces.reports.v2 as wr
 
     entity, project, group = dashboard.entity, dashboard.project, dashboard.group
-    runset = wr.Runset(entity=entity, project=project, name=group, filters=f"Metric('Group') == '{group}'")
+    runs = wr.Runset(entity=entity, project=project, name=group, filters=f"Metric('Group') == '{group}'")
     blocks: list[BlockTypes] = [wr.TableOfContents()]
-    for name, panels in _sections(dashboard.measures, dashboard.videos).items():
+    for name, panels in dashboard.sections().items():
         if panels:
-            blocks += [wr.H2(name), wr.PanelGrid(runsets=[runset], panels=panels)]
+            blocks += [wr.H2(name), wr.PanelGrid(runsets=[runs], panels=panels)]
     about = "Created by cosmos-exp dashboard."
-    return wr.Report(entity=entity, project=project, title=dashboard.title, description=about, blocks=blocks)
+    return wr.Report(entity=entity, project=project, title=_title(dashboard), description=about, blocks=blocks)

@@ -6,7 +6,7 @@ wandb stores the absolute path of each artifact's file in the .wandb file. The f
 
 from __future__ import annotations
 
-import os
+import struct
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
@@ -14,12 +14,20 @@ from pathlib import Path
 from subprocess import run as run_process
 
 from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.files import atomic_path
 
 STAGING = "wandb/data"
 """Below the run folder: WANDB_DATA_DIR, in which wandb keeps copies of artifacts until they are sent."""
 # The format of .wandb files: LevelDB's log (blocks, records in parts) behind seven bytes, with CRC-32 over type and data.
-_HEADER, _BLOCK, _PART = 7, 32768, 7
+_HEADER, _BLOCK = 7, 32768
+_PART = struct.Struct("<IHB")  # CRC, size, kind
 _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+_KINDS = {
+    (True, True): _WHOLE,
+    (True, False): _FIRST,
+    (False, False): _MIDDLE,
+    (False, True): _LAST,
+}  # first, last part
 
 
 def offline_runs(folders: Iterable[Path]) -> list[Path]:
@@ -38,11 +46,12 @@ def sync(folders: list[Path]) -> int:
         RunError: wandb could not send one.
     """
     runs = offline_runs(folders)
-    for one in runs:
-        relocate(one)
-    code = run_process([sys.executable, "-m", "wandb", "sync", *map(str, runs)], check=False).returncode if runs else 0
-    if code:
-        raise RunError(f"wandb sync: ended with code {code}. Its output is above. Run the same command again.")
+    for run in runs:
+        relocate(run)
+    if runs:
+        code = run_process([sys.executable, "-m", "wandb", "sync", *map(str, runs)], check=False).returncode
+        if code:
+            raise RunError(f"wandb sync: ended with code {code}. Its output is above. Run the same command again.")
     return len(runs)
 
 
@@ -65,15 +74,14 @@ def relocate(offline_run: Path) -> int:
         record = Record()
         record.ParseFromString(data)
         for entry in record.artifact.manifest.contents:
-            before, found, name = entry.local_path.partition(f"/{STAGING}/")
-            if found and Path(before) != folder:
+            before, separator, name = entry.local_path.partition(f"/{STAGING}/")
+            if separator and Path(before) != folder:
                 entry.local_path = str(folder / STAGING / name)
                 changed += 1
         records.append(record.SerializeToString() if changed else data)
     if changed:
-        temporary = file.with_suffix(".new")
-        temporary.write_bytes(content[:_HEADER] + _written(records))
-        os.replace(temporary, file)
+        with atomic_path(file) as temporary:
+            temporary.write_bytes(content[:_HEADER] + _written(records))
     return changed
 
 
@@ -82,18 +90,19 @@ def _records(content: bytes, file: Path) -> Iterator[bytes]:
     at, parts = _HEADER, b""
     if content[:4] != b":W&B":
         raise UserError(f"{file}: not a .wandb file. Remove {file.parent}; the run's results are in its own folder.")
-    while at + _PART <= len(content):
-        if _BLOCK - at % _BLOCK < _PART:  # padding
+    while at + _PART.size <= len(content):
+        if _BLOCK - at % _BLOCK < _PART.size:  # padding
             at += _BLOCK - at % _BLOCK
             continue
-        crc, size = int.from_bytes(content[at : at + 4], "little"), int.from_bytes(content[at + 4 : at + 6], "little")
-        kind, data = content[at + 6], content[at + _PART : at + _PART + size]
+        crc, size, kind = _PART.unpack_from(content, at)
+        at += _PART.size
+        data = content[at : at + size]
         if len(data) < size:
             return
-        if zlib.crc32(data, zlib.crc32(bytes([kind]))) != crc:
-            raise UserError(f"{file}: damaged at byte {at}. Copy the run folder again.")
+        if zlib.crc32(bytes([kind]) + data) != crc:
+            raise UserError(f"{file}: damaged before byte {at + size}. Copy the run folder again.")
         parts += data
-        at += _PART + size
+        at += size
         if kind in (_WHOLE, _LAST):
             yield parts
             parts = b""
@@ -103,15 +112,14 @@ def _written(records: Iterable[bytes]) -> bytes:
     """Records as LevelDB's log; the file's first seven bytes count as written already."""
     out = bytearray(_HEADER)
     for record in records:
-        left, first = record, True
-        while first or left:
-            room = _BLOCK - len(out) % _BLOCK
-            if room < _PART:
-                out += bytes(room)
+        at = 0
+        while at < len(record) or not at:
+            room = _BLOCK - len(out) % _BLOCK - _PART.size
+            if room < 0:
+                out += bytes(room + _PART.size)
                 continue
-            data, left = left[: room - _PART], left[room - _PART :]
-            kind = (_FIRST if left else _WHOLE) if first else (_MIDDLE if left else _LAST)
-            crc = zlib.crc32(data, zlib.crc32(bytes([kind])))
-            out += crc.to_bytes(4, "little") + len(data).to_bytes(2, "little") + bytes([kind]) + data
-            first = False
+            data = record[at : at + room]
+            kind = _KINDS[at == 0, at + len(data) == len(record)]
+            out += _PART.pack(zlib.crc32(bytes([kind]) + data), len(data), kind) + data
+            at += len(data)
     return bytes(out[_HEADER:])

@@ -54,14 +54,15 @@ class Progress:
         now = time.monotonic()
         if self.next_line is not None and now >= self.next_line and self.done < self.total:
             self.next_line = now + SECONDS_BETWEEN_LINES
-            self._print(f"{_clock((now - self.began) * (self.total - self.done) / (self.done - self.first))} left")
+            per_step = (now - self.began) / (self.done - self.first)
+            self._print(f"{tqdm.format_interval(per_step * (self.total - self.done))} left")
 
     def close(self) -> None:
         """End the bar. Without a terminal a stage that has printed lines gets a last one."""
         self.bar.bar_format = ENDED
         self.bar.close()
         if self.printed:
-            self._print(f"in {_clock(time.monotonic() - self.began)}")
+            self._print(f"in {tqdm.format_interval(time.monotonic() - self.began)}")
 
     def _print(self, words: str) -> None:
         self.printed = True
@@ -69,16 +70,11 @@ class Progress:
         print(f"{self.stage} {self.unit} {self.done}/{self.total}, {words}{note}", file=sys.stderr, flush=True)
 
 
-@contextlib.contextmanager
 def progress(
     stage: str, total: int, unit: str, done: int = 0, show: bool = True, keep: bool = True
-) -> Iterator[Progress]:
+) -> contextlib.closing[Progress]:
     """`Progress` while a block runs."""
-    bar = Progress(stage, total, unit, done, show, keep)
-    try:
-        yield bar
-    finally:
-        bar.close()
+    return contextlib.closing(Progress(stage, total, unit, done, show, keep))
 
 
 def with_progress(
@@ -89,9 +85,3 @@ def with_progress(
         for item in items:
             yield item
             bar.update()
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"

@@ -10,4 +10,4 @@ from cosmos_exp.tracking.wandb import Tracker
 def record(context: RunContext, tracker: Tracker) -> None:
     """Send summary, scores, videos and the adapter."""
     with recorded_stage("record", context):
-        tracker.finish(context.folder)
+        tracker.finish()
