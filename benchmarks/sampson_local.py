@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 from common import json_text
 
+from cosmos_exp.config.registry import MATCHERS
 from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import read_video
 from cosmos_exp.metrics.geometry.epipolar import sampson_distance
-from cosmos_exp.metrics.geometry.matcher_registry import load_matcher
 from cosmos_exp.metrics.geometry.matching import Matcher
 from cosmos_exp.metrics.geometry.robust import RobustFit, robust_fit
 from cosmos_exp.metrics.geometry.temporal import track_view
@@ -116,7 +116,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    matcher = load_matcher(SETTINGS, 1)
+    matcher = MATCHERS.get(SETTINGS.matcher)(SETTINGS, 1)
     found = list(clips(args.data, args.frames, args.per_video))
     clean = [candidates(c, matcher) for c in found]
     columns: dict[str, dict[str, str]] = {}

@@ -426,12 +426,11 @@ class TestCertify:
             assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
     def test_what_is_done_is_not_measured_again_and_a_new_dose_is_added(self, videos, tmp_path, monkeypatch):
-        from cosmos_exp.metrics import score as scoring
+        from cosmos_exp.config.measures import MEASURES, Measure
+        from cosmos_exp.config.registry import MEASURE_FUNCTIONS
 
-        monkeypatch.setattr(scoring, "MEASURE_FUNCTIONS", {})
-        import cosmos_exp.metrics.certify.run as running
-
-        monkeypatch.setattr(running, "MEASURE_FUNCTIONS", {f"{__name__}:marked": ("contrast",)})
+        monkeypatch.setattr(MEASURE_FUNCTIONS, "targets", {"marked": marked})
+        monkeypatch.setitem(MEASURES, "contrast", Measure(function="marked"))
         marked.calls = 0
         clips = cut_clips(find_videos([videos]), 2, 7, None)
         config = compose_config(["judge=none"])

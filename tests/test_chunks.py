@@ -11,6 +11,8 @@ import torch
 from conftest import SMALL
 
 from cosmos_exp.config.hashing import own_keys, stage_hash
+from cosmos_exp.config.measures import MEASURES, Measure
+from cosmos_exp.config.registry import MEASURE_FUNCTIONS
 from cosmos_exp.config.rollout import OVERLAP, Chunk, chunk_prompts, chunks_of, rollout_frames
 from cosmos_exp.data.pair_frames import recorded_length
 from cosmos_exp.data.readers.records import TestPair
@@ -24,7 +26,7 @@ from cosmos_exp.metrics.interface import Measured, ScoredVideo
 from cosmos_exp.metrics.judges.interface import Answer
 from cosmos_exp.metrics.recording.files import compare_with_recording
 from cosmos_exp.metrics.recording.scene import scene_drift
-from cosmos_exp.metrics.score import MEASURE_FUNCTIONS, judge_videos, measure_videos
+from cosmos_exp.metrics.score import judge_videos, measure_videos
 from cosmos_exp.report.drift import drift_notes, drifts_of
 from cosmos_exp.report.verify import verify
 from cosmos_exp.report.writing import write_report
@@ -190,11 +192,8 @@ class TestScores:
                 frames = v.frames()[v.conditioning :]
                 yield Measured({"psnr": (float(frames.mean()), None)}, {"prompt": v.prompt})
 
-        monkeypatch.setattr("cosmos_exp.metrics.score.CHUNK_FUNCTIONS", {})
-        for name in list(MEASURE_FUNCTIONS):
-            monkeypatch.delitem(MEASURE_FUNCTIONS, name)
-        monkeypatch.setitem(MEASURE_FUNCTIONS, "measure:brightness", ("psnr",))
-        monkeypatch.setattr("cosmos_exp.metrics.score.import_function", lambda *_: brightness)
+        monkeypatch.setattr(MEASURE_FUNCTIONS, "targets", {"brightness": brightness})
+        monkeypatch.setitem(MEASURES, "psnr", Measure(function="brightness"))
         measure_videos([scored(tmp_path, 29)], three, tmp_path / "scores.jsonl", set(), show=False)
         (row,) = read_json_lines(tmp_path / "scores.jsonl")
         values = [c["value"] for c in row["detail"]["chunks"]]

@@ -46,41 +46,15 @@ def test_pickles_are_refused(case, tmp_path, cli, capfd):
 
 def test_a_module_of_the_users_own_is_named_on_the_command_line(tmp_path, monkeypatch, cli, capfd):
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "my_world.py").write_text("class MyJudge:\n    def __init__(self, *arguments): pass\n")
+    code = "from cosmos_exp.config.registry import JUDGES\nJUDGES.add('mine', lambda *arguments: None)\n"
+    (tmp_path / "mine" / "my_world.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path / "mine"))
-    words = ["dry_run=true", "judge=rules", "judge.builder=my_world.MyJudge"]
-    assert cli("run", *words) == 1
-    assert "MISSING: judge.builder=my_world.MyJudge: refused" in capfd.readouterr().out
-    for trusted in (["--plugin", "my_world", "run", *words], ["run", "--plugin=my_world", *words]):
-        assert cli(*trusted) == 0
-        assert "MISSING" not in capfd.readouterr().out
-    assert cli("run", *words) == 1
-    assert "MISSING" in capfd.readouterr().out, "the trust of one command line must not reach the next"
-    monkeypatch.setenv("COSMOS_EXP_PLUGINS", "my_world")
-    assert cli("run", *words) == 0
-    assert "MISSING" not in capfd.readouterr().out
-
-
-def test_another_key_is_sent_if_the_user_says_so(tmp_path):
-    """On the command line or in the environment; a record alone is not enough. Resuming keeps the rest of the record."""
-    from cosmos_exp.config.composing import compose_config
-    from cosmos_exp.config.schema import Judge
-    from cosmos_exp.config.trust import check_api_key, command_line
-    from cosmos_exp.errors import UserError
-    from cosmos_exp.sweep.folders import with_run_dir
-
-    folder = run_folder(
-        tmp_path / "mine", {"judge.name": "server", "judge.api_key_env": "CORPUS_TOKEN", "judge.url": "http://***@h/v1"}
-    )
-    words = [f"run_dir={folder}", "judge.api_key_env=CORPUS_TOKEN", "judge.url=http://me:pw@h/v1"]
-    config = with_run_dir(compose_config(words), words)
-    assert (config.judge.api_key_env, config.judge.url) == ("CORPUS_TOKEN", "http://me:pw@h/v1")
-    assert config.adapter.kind == "none"  # the record's; the default is lora
-    with pytest.raises(UserError, match=r"judge\.api_key_env=CORPUS_TOKEN"):
-        check_api_key(config.judge)
-    with command_line(["run", *words]):
-        check_api_key(config.judge)
-    check_api_key(Judge())  # the default name
+    words = ["dry_run=true", "judge=rules", "judge.name=mine"]
+    assert cli("run", *words) == 2
+    assert "judge.name=mine: no such choice" in capfd.readouterr().err
+    assert cli("--plugin", "my_world", "run", *words) == 0
+    assert cli("--plugin", "no_such_plugin", "run", *words) == 2
+    assert "--plugin no_such_plugin: cannot be imported" in capfd.readouterr().err
 
 
 def test_no_secret_is_written_by_a_run(tmp_path, cli, capfd, monkeypatch):

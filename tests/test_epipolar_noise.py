@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from test_sampson import textured_flight, two_views
 
+from cosmos_exp.config.registry import MATCHERS
 from cosmos_exp.config.schema import Sampson
 from cosmos_exp.metrics.geometry.cross_view import ViewMatches, cross_error, view_geometry
 from cosmos_exp.metrics.geometry.epipolar import cookbook_errors, estimate_fundamental, sampson_distance
-from cosmos_exp.metrics.geometry.matcher_registry import load_matcher
 from cosmos_exp.metrics.geometry.refine import _linearised, _State, refine
 from cosmos_exp.metrics.geometry.results import lower_median, repeatability_of
 from cosmos_exp.metrics.geometry.robust import robust_fit
@@ -153,7 +153,7 @@ def test_a_pair_where_opencv_raises_is_counted_and_the_value_rests_on_the_others
     """A rendered clip with a moving camera, 5 frames; MAGSAC raises for the first `failing` of its 4 pairs."""
     frames = Scene.sample(83_000_001, "robot").clip().frames[:5]
     whole, original = temporal_sampson(frames, Sampson()), cv2.findFundamentalMat
-    track = track_view(View("video", frames), load_matcher(Sampson()), 1, None)
+    track = track_view(View("video", frames), MATCHERS.get("sift")(Sampson(), 1), 1, None)
     broken = {tuple(point) for x in track.matched_points()[0][:failing] for point in x}
 
     def raising(x, y, *words, **named):

@@ -9,9 +9,9 @@ import torch
 from diffusers import CosmosTransformer3DModel
 from test_fast_transformer import tiny_inputs, tiny_model
 
+from cosmos_exp.config.registry import READERS
 from cosmos_exp.config.schema import Adapter, Data
 from cosmos_exp.data.dataset import inspect_data
-from cosmos_exp.data.readers import registry
 from cosmos_exp.data.video import write_video
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.world import adapter as adapters
@@ -29,9 +29,9 @@ def run_example(guide, folder):
 
 
 def test_add_a_reader(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "READERS", dict(registry.READERS))
+    monkeypatch.setattr(READERS, "targets", dict(READERS.targets))
     run_example("add_reader.md", tmp_path)
-    (name,) = set(registry.READERS) - {"folder", "gr1_100", "lerobot"}
+    (name,) = set(READERS.names) - {"folder", "gr1_100", "lerobot"}
     data = tmp_path / "data"
     write_video(data / "episode_0001" / "camera.mp4", Scene.sample(1, "robot").clip().frames, 8)
     (data / "episode_0001" / "task.json").write_text('{"instruction": "Wave."}')

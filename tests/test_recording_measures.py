@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cosmos_exp.config.measures import MEASURES
+from cosmos_exp.config.measures import measures_of
+from cosmos_exp.config.registry import MEASURE_FUNCTIONS
 from cosmos_exp.config.schema import Config, Measures
 from cosmos_exp.data.video import decode, write_video
 from cosmos_exp.errors import RunError
@@ -21,7 +22,6 @@ from cosmos_exp.metrics.recording.flow import check_flow, grey_images, motion_ma
 from cosmos_exp.metrics.recording.motion import mask_overlap, motion_masks
 from cosmos_exp.metrics.recording.pixels import _percentile, cosmos_dynamic_psnr, psnr, ssim
 from cosmos_exp.metrics.recording.tracks import Tracks, follow
-from cosmos_exp.metrics.score import MEASURE_FUNCTIONS
 
 RNG = np.random.default_rng(0)
 HEIGHT, WIDTH = 96, 160
@@ -291,9 +291,10 @@ def test_measure_functions(scored):
 
 
 def test_registered_with_the_measures_that_they_give():
-    assert MEASURE_FUNCTIONS["cosmos_exp.metrics.recording.files:measure_recording"] == RECORDING
-    assert MEASURE_FUNCTIONS["cosmos_exp.metrics.recording.files:measure_motion"] == MOTION
-    assert {*RECORDING, *MOTION} <= set(MEASURES)
+    assert MEASURE_FUNCTIONS.get("recording") is measure_recording
+    assert MEASURE_FUNCTIONS.get("motion") is measure_motion
+    assert measures_of("recording") == list(RECORDING)
+    assert measures_of("motion") == list(MOTION)
 
 
 def test_processes_change_nothing(scored):

@@ -25,7 +25,8 @@ from cosmos_exp.cli import (
     sweep,
     trajectories,
 )
-from cosmos_exp.config.trust import command_line, load_plugins, without_plugins
+from cosmos_exp.config.registry import load_plugins
+from cosmos_exp.config.trust import command_line, without_plugins
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import as_disk_error
 from cosmos_exp.text import printable, redact
@@ -57,7 +58,10 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"cosmos-exp {__version__}")
     root.add_argument("--debug", action="store_true", help="show the traceback of an error")
     root.add_argument(
-        "--plugin", action="append", metavar="MODULE", help="import a module of yours; a configuration may then name it"
+        "--plugin",
+        action="append",
+        metavar="MODULE",
+        help="import a module of yours, which adds names to the registries",
     )
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
@@ -82,8 +86,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"cosmos-exp: {printable(error)}", file=sys.stderr)
         return error.exit_code
     try:
-        with command_line(words):
-            load_plugins(modules)
+        with command_line(words, modules):
+            load_plugins()
             return int(args.run(args))
     except UserError as error:
         if args.debug:

@@ -27,7 +27,7 @@ EPILOG = """examples:
   cosmos-exp judge out/*.mp4 --judge reason2_8b --prompt "Use the left hand to pick up the cup."
   cosmos-exp judge out/*.mp4 --judge server --url http://localhost:8000/v1 --set judge.samples=5 judge.reasoning=true
   cosmos-exp judge clip.mp4 --rubric my_rubric.yaml --json
-  cosmos-exp judge clip.mp4 --judge rules --set judge.builder=my_module.MyJudge     a judge of your own
+  cosmos-exp --plugin my_module judge clip.mp4 --judge rules --set judge.name=mine   a judge of your own
   cosmos-exp judge agree people.csv --judge reason2_2b      exact and within-one agreement, correlations, kappa
 
 Scores are cached by video content, prompt, rubric, judge and settings. The same question is not asked twice.
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         row = {"video": str(question.video), "measure": question.rubric.measure, "judge": judge.name}
         rows.append({**row, **vars(verdict)})
         if not args.json:
-            print(_line(question, verdict, show_answer=config.judge.name == "rules"), flush=True)
+            print(_line(question, verdict, show_answer=config.judge.name not in ("reason2", "server")), flush=True)
     if args.json:
         print(json.dumps(rows, indent=2))
     return int(any(r["score"] is None for r in rows))
@@ -135,10 +135,11 @@ def load(config: Config) -> Judge:
     """
     import torch
 
-    from cosmos_exp.metrics.judges.registry import load_judge
+    from cosmos_exp.config.registry import JUDGES
 
     cuda = torch.cuda.is_available()
-    loaded = load_judge(config.judge, torch.device("cuda" if cuda else "cpu"), "bf16" if cuda else "no", config.seed)
+    device, precision = torch.device("cuda" if cuda else "cpu"), "bf16" if cuda else "no"
+    loaded: Judge | None = JUDGES.get(config.judge.name)(config.judge, device, precision, config.seed)
     if loaded is None:
         raise UserError("--judge none: gives no scores. Choose rules, reason2_2b, reason2_8b or server.")
     return loaded

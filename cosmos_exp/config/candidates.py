@@ -87,5 +87,6 @@ def _values(name: str, config_dirs: Sequence[str]) -> list[str]:
         return []
     if field.type in ("bool", bool):
         return ["true", "false"]
-    choices = [str(c) for c in field.metadata.get("choices", ())]
+    registry = field.metadata.get("registry")
+    choices = registry.names if registry else [str(c) for c in field.metadata.get("choices", ())]
     return [*choices, "null"] if "None" in str(field.type) else choices

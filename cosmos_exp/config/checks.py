@@ -132,8 +132,6 @@ def _adapter_problems(config: Config) -> Iterator[str]:
 
 
 def _judge_problems(judge: Judge) -> Iterator[str]:
-    if judge.name == "rules" and not judge.builder:
-        yield "judge.builder: not set. judge=rules needs the import path of the judge's class."
     if judge.name == "server" and not judge.url:
         yield "judge.url: not set. Give the server's address: judge.url=http://HOST:PORT/v1"
     if judge.samples > 1 and judge.temperature == 0:

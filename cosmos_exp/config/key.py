@@ -8,7 +8,7 @@ from typing import Any
 
 
 def key(default: Any, help: str, **limits: Any) -> Any:
-    """A field with its help text and limits: `choices`, `gt`, `ge`, `le`.
+    """A field with its help text and limits: `choices`, `registry`, `gt`, `ge`, `le`.
 
     `added=True` marks a key that came after the first version: at its default it does not change a stage's hash, so
     that older run folders can be resumed.

@@ -10,6 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from cosmos_exp.config.adapter_format import MOST_SCALE
 from cosmos_exp.config.layers import adapted_layers, layer_ranks, layer_scale, transformer_config
+from cosmos_exp.config.registry import unknown_name
 from cosmos_exp.config.schema import Adapter, Model, Transformer
 
 _LIMITS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
@@ -33,6 +34,8 @@ def limit_problems(node: object, where: str = "") -> Iterator[str]:
         elif value is not None:
             if "choices" in limits and value not in limits["choices"]:
                 yield f"{name}={value}: choose one of {', '.join(limits['choices'])}"
+            if "registry" in limits and value not in limits["registry"].names:
+                yield f"{name}={value}: {unknown_name(str(value), limits['registry'].names)}"
             for key, number in _numbers(name, value):
                 yield from _number_problems(key, number, limits)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from cosmos_exp.config.key import key
 from cosmos_exp.config.measures import MARGINS
+from cosmos_exp.config.registry import DATA_BUILDERS, MODEL_BUILDERS, READERS
 from cosmos_exp.config.schema_scores import Judge as Judge
 from cosmos_exp.config.schema_scores import Measures as Measures
 from cosmos_exp.config.schema_scores import Sampson as Sampson
@@ -120,7 +121,9 @@ class Model:
     name: str = key("tabletop", "for tables and records")
     source: str = key("embedded", "hub repository, folder, or embedded")
     revision: str | None = key(None, "branch, tag or commit on the hub")
-    builder: str | None = key(None, "import path of the function that returns the embedded model's folder")
+    builder: str | None = key(
+        None, "name of the function that returns the embedded model's folder", registry=MODEL_BUILDERS
+    )
     weights: str = key("trained", "embedded: the shipped weights, or random ones", choices=("trained", "random"))
     height: int = key(96, "pixels, divisible by 16", gt=0, le=MOST_PIXELS)
     width: int = key(160, "pixels, divisible by 16", gt=0, le=MOST_PIXELS)
@@ -140,10 +143,10 @@ class Model:
 class Data:
     """The data for training and test."""
 
-    reader: str = key("folder", "layout on disk", choices=("folder", "gr1_100", "lerobot"))
+    reader: str = key("folder", "layout on disk: the name of a reader", registry=READERS)
     path: str | None = key(None, "folder of the data")
     builder: str | None = key(
-        None, "import path of the function that renders the data on first use and returns its folder"
+        None, "name of the function that renders the data on first use and returns its folder", registry=DATA_BUILDERS
     )
     test_path: str | None = key(None, "folder of test pairs: NAME.png with NAME.txt")
     repo_id: str | None = key(None, "hub data set, downloaded if path is not set")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cosmos_exp.config.key import key
+from cosmos_exp.config.registry import JUDGES, MATCHERS
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Sampson:
         "estimator of the fundamental matrix of the robust measures",
         choices=("magsac", "ransac", "five_point"),
     )
-    matcher: str = key("sift", "feature matcher", choices=("sift", "superpoint_lightglue"))
+    matcher: str = key("sift", "feature matcher", registry=MATCHERS)
     matcher_source: str = key("ETH-CVG/lightglue_superpoint", "its hub repository or folder")
     matcher_revision: str | None = key(None, "branch, tag or commit")
     batch_frames: int = key(8, "superpoint_lightglue: frames per batch", gt=0)
@@ -48,13 +49,11 @@ class Measures:
 class Judge:
     """Scores from 1 to 5."""
 
-    name: str = key("none", "which judge", choices=("none", "rules", "reason2", "server"))
-    builder: str | None = key(None, "rules: import path of the judge's class")
+    name: str = key("none", "which judge", registry=JUDGES)
     source: str | None = key(None, "hub repository or folder; server: the model's name, null: its only model")
     revision: str | None = key(None, "branch, tag or commit")
-    url: str | None = key(None, "server: address of an OpenAI-compatible endpoint, up to /v1")
-    api_key_env: str = key(
-        "OPENAI_API_KEY", "server: environment variable with the API key, if the server requires one"
+    url: str | None = key(
+        None, "server: address of an OpenAI-compatible endpoint, up to /v1; its key is in OPENAI_API_KEY"
     )
     media: str = key("video", "server: send one video, or the frames as images", choices=("video", "frames"))
     timeout: float = key(600.0, "server: seconds until a request fails", gt=0)

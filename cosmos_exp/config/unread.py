@@ -100,7 +100,7 @@ _RULES: tuple[tuple[str, Reason], ...] = (
     (r"sampson\.(?!enabled$).*", _no_sampson),
     (r"sampson|measures\..*", _no_video),
     (r"judge|judge\.name", _no_asked_judge),
-    (r"judge\.(url|api_key_env|media|timeout|retries)", _no_server),
+    (r"judge\.(url|media|timeout|retries)", _no_server),
     (r"judge\.(?!name$).*", _no_judge),
     (r"objective", _no_search),
     (r"sweep\..*", _no_sweep),

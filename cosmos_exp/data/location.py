@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cosmos_exp import hub
-from cosmos_exp.config.builders import resolve_builder
 from cosmos_exp.config.paths import cache_root
+from cosmos_exp.config.registry import DATA_BUILDERS
 from cosmos_exp.config.schema import Config, Data
 from cosmos_exp.errors import UserError
 from cosmos_exp.hub import Location
@@ -28,7 +28,7 @@ def find_data(config: Config) -> Location:
     if data.path:
         return Location(Path(data.path), data.path)
     if data.builder:
-        resolve_builder("data.builder", data.builder)
+        DATA_BUILDERS.get(data.builder)
         return Location(None, f"rendered by {data.builder} on first use, under {cache_root(config) / 'data'}")
     repositories = [data.repo_id] if data.test_path else [data.repo_id, data.test_repo_id]
     found = [hub.locate_repository(_repository(data, r), None, "dataset") for r in repositories]
@@ -50,7 +50,7 @@ def ensure_data(config: Config) -> tuple[Path, Path | None]:
     if data.path:
         return Path(data.path), tests
     if data.builder:
-        folder, rendered = resolve_builder("data.builder", data.builder)(config, cache_root(config))
+        folder, rendered = DATA_BUILDERS.get(data.builder)(config, cache_root(config))
         return folder, tests or rendered
     folder = hub.fetch(_repository(data, data.repo_id), None, "dataset", "data.path=DIR (and data.test_path=DIR)")
     if tests is None:

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from cosmos_exp.config.builders import resolve_builder
 from cosmos_exp.config.paths import cache_root
+from cosmos_exp.config.registry import JUDGES
 from cosmos_exp.config.schema import Config, Sampson
-from cosmos_exp.config.trust import check_api_key
 from cosmos_exp.data.location import ensure_data, find_data
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.cost import check_memory, check_sizes, count_parameters, memory_row, positions
@@ -32,6 +31,7 @@ from cosmos_exp.world.guardrail import check_guardrail
 from cosmos_exp.world.model_folder import ensure_model, find_model
 
 MIN_FREE_GIB = 2.0
+ANY_RUBRIC = ("none", "reason2", "server")  # judges that take every rubric; their modules import torch
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,10 @@ def _views(config: Config) -> str:
 def _rubrics(config: Config) -> str:
     judge = config.judge
     rubrics = load_rubrics(judge.rubrics) if judge.name != "none" else []
-    if judge.name == "rules":
-        check = getattr(resolve_builder("judge.builder", judge.builder or ""), "check_rubric", lambda rubric: None)
-        for rubric in rubrics:
+    if judge.name not in ANY_RUBRIC:
+        check = getattr(JUDGES.get(judge.name), "check_rubric", None)
+        for rubric in rubrics if check else ():
             check(rubric)
-    if judge.name == "server":
-        check_api_key(judge)
     return judge.name
 
 

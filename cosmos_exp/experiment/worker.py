@@ -8,7 +8,6 @@ import sys
 import traceback
 
 from cosmos_exp.config.schema import Config
-from cosmos_exp.config.trust import load_plugins
 from cosmos_exp.distributed import PeerLost
 from cosmos_exp.errors import DamagedError, DiskError, Interrupted, UserError
 from cosmos_exp.experiment.process_group import LOST
@@ -23,7 +22,6 @@ def work(config: Config) -> int:
     folder = RunFolder(str(config.run_dir))
     alone = "WORLD_SIZE" not in os.environ  # else the launching process reports how the run ended
     try:
-        load_plugins()
         run(config)
     except PeerLost:
         return LOST  # the launching process knows which process ended first, and how

@@ -1,4 +1,4 @@
-"""What a measure of finished videos has to provide. `metrics.score.MEASURE_FUNCTIONS` lists those of a run."""
+"""What a measure of finished videos has to provide. `config.registry.MEASURE_FUNCTIONS` lists those of a run."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cosmos_exp.config.builders import import_function
+from cosmos_exp.config.measures import measures_of
+from cosmos_exp.config.registry import MEASURE_FUNCTIONS
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.video import probe
 from cosmos_exp.files import JsonObject, append_json_line
@@ -18,30 +19,7 @@ from cosmos_exp.metrics.judges.rubric import Rubric, load_rubrics
 from cosmos_exp.statistics.chunks import CHUNKS
 from cosmos_exp.tracking.progress import with_progress
 
-# Import path of a `metrics.interface.MeasureFunction` -> the measures that it gives for every video. To add a measure, add
-# a line here, and one to `config.measures.MEASURES` for its place and direction in tables.
-MEASURE_FUNCTIONS: dict[str, tuple[str, ...]] = {
-    "cosmos_exp.metrics.geometry.files:measure_sampson": ("tse", "tse_robust", "tse_moving", "static_share"),
-    "cosmos_exp.metrics.words.side:measure_side": ("word_side",),
-    "cosmos_exp.metrics.recording.files:measure_recording": (
-        "psnr",
-        "ssim",
-        "psnr_moving",
-        "mask_iou_space",
-        "mask_iou_spacetime",
-        "mask_iou_weighted",
-        "motion_ratio",
-    ),
-    "cosmos_exp.metrics.recording.files:measure_motion": (
-        "flow_error",
-        "flow_inconsistency",
-        "track_survival",
-        "track_roughness",
-    ),
-}
-
-# The same for videos of several chunks.
-CHUNK_FUNCTIONS = {"cosmos_exp.metrics.recording.scene:measure_scene": ("scene_drift",)}
+CHUNK_FUNCTIONS = ("scene",)  # of MEASURE_FUNCTIONS, those for videos of several chunks only
 
 ScoreKey = tuple[str, int, str]  # sample, seed, measure
 
@@ -54,7 +32,7 @@ def measure_videos(
     show: bool = True,
     workers: int = 0,
 ) -> None:
-    """Append the values of MEASURE_FUNCTIONS, and CHUNK_FUNCTIONS, to `scores`, each video as soon as it is measured.
+    """Append the values of `registry.MEASURE_FUNCTIONS` to `scores`, each video as soon as it is measured.
 
     Args:
         scores: scores.jsonl.
@@ -65,11 +43,13 @@ def measure_videos(
     Raises:
         RunError: a video cannot be read.
     """
-    functions = {**MEASURE_FUNCTIONS, **(CHUNK_FUNCTIONS if config.generation.chunks > 1 else {})}
-    for path, names in functions.items():
+    for function in MEASURE_FUNCTIONS.names:
+        if function in CHUNK_FUNCTIONS and config.generation.chunks == 1:
+            continue
+        names = measures_of(function)
         missing = [v for v in videos if any((v.sample, v.seed, name) not in done for name in names)]
         parts = [(v, [p for p in v.parts() if _fault(p) is None]) for v in missing]
-        measure: MeasureFunction = import_function("metrics.score.MEASURE_FUNCTIONS", path)
+        measure: MeasureFunction = MEASURE_FUNCTIONS.get(function)
         results = measure([each for v, own in parts for each in (v, *own)], config, workers)
         if results is None:
             continue

@@ -12,7 +12,6 @@ from cosmos_exp.config.hydra_internals import chosen_launcher
 from cosmos_exp.config.paths import conf_dir
 from cosmos_exp.config.schema import Config
 from cosmos_exp.config.study_checks import is_of_hydra
-from cosmos_exp.config.trust import load_plugins
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.fork_server import start
 from cosmos_exp.text import printable, redact
@@ -61,7 +60,6 @@ def report_missing(configs: Mapping[str, Config], here: bool) -> int:
         here: the runs are processes of this machine.
     """
     try:
-        load_plugins()
         missing = missing_inputs(configs, here)
         if missing:
             raise UserError("\n".join(missing))

@@ -41,10 +41,9 @@ def with_run_dir(config: Config, overrides: list[str]) -> Config:
         return config
     old = load_config(file)
     old.run_dir = config.run_dir
-    if all(re.match(r"\+*(run_dir|judge\.url|judge\.api_key_env)=", o) for o in overrides):
-        for key in ("url", "api_key_env"):  # a record holds no password, and cannot name a key to send
-            if any(o.lstrip("+").startswith(f"judge.{key}=") for o in overrides):
-                setattr(old.judge, key, getattr(config.judge, key))
+    if all(re.match(r"\+*(run_dir|judge\.url)=", o) for o in overrides):
+        if any(o.lstrip("+").startswith("judge.url=") for o in overrides):  # a record holds no password
+            old.judge.url = config.judge.url
         return old
     fix = "Set another run_dir (or none) for a new run, or give only run_dir=… to resume the old one."
     check_same_training(old, config, Path(config.run_dir), fix)

@@ -103,7 +103,7 @@ def _write_config(config: Config, folder: RunFolder) -> None:
     if load_config(folder.config) != dataclasses.replace(config, sweep=Sweep()):
         raise UserError(
             f"{folder.config}: a value of this configuration looks like a secret and is not written to disk, so a Slurm "
-            "job cannot read it. Put the secret into a variable of the environment and name it in judge.api_key_env."
+            "job cannot read it. Put a judge's key into OPENAI_API_KEY."
         )
 
 

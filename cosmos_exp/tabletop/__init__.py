@@ -1,5 +1,4 @@
 """The embedded tabletop world: scene, renderer, data sets, rule judge and model weights.
 
-Other packages reach it only through the import paths in the configuration (`model.builder`, `data.builder`,
-`judge.builder`).
+It is a plugin: no other package imports it, and `tabletop/plugin.py` registers the names that a configuration gives.
 """

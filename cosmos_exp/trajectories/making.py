@@ -9,7 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from cosmos_exp.config.hashing import own_keys
+from cosmos_exp.config.measures import measure_info, measures_of
 from cosmos_exp.config.paths import cache_root
+from cosmos_exp.config.registry import JUDGES, MEASURE_FUNCTIONS
 from cosmos_exp.config.rollout import chunks_of, rollout_frames
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.pair_frames import has_recording, recorded_frames
@@ -31,9 +33,8 @@ from cosmos_exp.files import (
 from cosmos_exp.generation.videos import VideoTask, num_conditioning_frames
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.metrics.judges.interface import Judge
-from cosmos_exp.metrics.judges.registry import load_judge
 from cosmos_exp.metrics.judges.rubric import load_rubrics
-from cosmos_exp.metrics.score import MEASURE_FUNCTIONS, judge_videos, measure_videos
+from cosmos_exp.metrics.score import CHUNK_FUNCTIONS, judge_videos, measure_videos
 from cosmos_exp.provenance import available_cores
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.scores import read_scores
@@ -42,12 +43,12 @@ from cosmos_exp.trajectories.plan import Candidate, Prompts
 WORK = ".made"  # folder of made videos and scores inside the data set's folder
 REQUEST = "request.json"
 HASHES = "videos.jsonl"  # in WORK: the hash of each made video
-# The setting that turns a function of MEASURE_FUNCTIONS on, by the first measure that it gives. Others are always on.
+# The setting that turns a function of MEASURE_FUNCTIONS on, by its name. Others are always on.
 SWITCHES = {
-    "tse": "sampson.enabled",
-    "word_side": "measures.words",
-    "psnr": "measures.recording",
-    "flow_error": "measures.motion",
+    "sampson": "sampson.enabled",
+    "side": "measures.words",
+    "recording": "measures.recording",
+    "motion": "measures.motion",
 }
 
 
@@ -158,7 +159,10 @@ class Maker:
     def _judge(self) -> Judge | None:
         config = self.config
         device = Processes(config.hardware.device, 1, config.hardware.num_threads).device
-        return load_judge(config.judge, device, config.hardware.mixed_precision, config.seed)
+        judge: Judge | None = JUDGES.get(config.judge.name)(
+            config.judge, device, config.hardware.mixed_precision, config.seed
+        )
+        return judge
 
     def make(self, batch: Sequence[Candidate], made: Callable[[], None] = lambda: None) -> list[Scored]:
         """Make and score what is missing of some videos.
@@ -231,8 +235,12 @@ class Maker:
 
 def computed_measures(config: Config) -> list[str]:
     """The measures that are computed from each video under a configuration; some may be undefined for a video."""
-    off = [name for name, key in SWITCHES.items() if not _is_on(config, key)]
-    return [name for names in MEASURE_FUNCTIONS.values() if names[0] not in off for name in names]
+    names: list[str] = []
+    for function in MEASURE_FUNCTIONS.names:
+        switch = SWITCHES.get(function)
+        if function not in CHUNK_FUNCTIONS and (switch is None or _is_on(config, switch)):
+            names += measures_of(function)
+    return names
 
 
 def judged_measures(config: Config) -> list[str]:
@@ -242,9 +250,9 @@ def judged_measures(config: Config) -> list[str]:
 
 def switch_of(measure: str) -> str | None:
     """The setting that turns on a measure that is off: `measures.motion=true`; None for an unknown measure."""
-    first = next((names[0] for names in MEASURE_FUNCTIONS.values() if measure in names), "")
-    if first in SWITCHES:
-        return f"{SWITCHES[first]}=true"
+    function = measure_info(measure).function
+    if function in SWITCHES:
+        return f"{SWITCHES[function]}=true"
     return "judge=NAME" if measure in ("physics", "instruction") else None
 
 

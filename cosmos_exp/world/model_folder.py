@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cosmos_exp import hub
-from cosmos_exp.config.builders import resolve_builder
+from cosmos_exp.config.registry import MODEL_BUILDERS
 from cosmos_exp.config.schema import Model
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import file_sha256, write_json
@@ -71,10 +71,9 @@ def find_model(model: Model, cache_root: Path) -> Location:
         UserError: a folder that does not exist or is no diffusers model, or a builder that does not exist.
     """
     if model.source == "embedded":
-        builder = _builder(model)
-        resolve_builder("model.builder", builder)
+        MODEL_BUILDERS.get(model.builder)
         weights = "random weights: nothing was learned" if model.weights == "random" else "trained weights"
-        return Location(None, f"embedded: {builder} provides it ({weights})")
+        return Location(None, f"embedded: {model.builder} provides it ({weights})")
     if not hub.is_path(model.source):
         found = hub.locate_repository(model.source, model.revision, "model", PATTERNS)
         incomplete = found.path is not None and _missing_components(found.path)
@@ -94,18 +93,12 @@ def ensure_model(model: Model, cache_root: Path) -> ModelFolder:
         UserError: as `find_model`, or the download fails.
     """
     if model.source == "embedded":
-        path = resolve_builder("model.builder", _builder(model))(model, cache_root)
+        path = MODEL_BUILDERS.get(model.builder)(model, cache_root)
     elif hub.is_path(model.source):
         path = Path(model.source).expanduser()
     else:
         path = hub.fetch(model.source, model.revision, "model", "model.source=/path/to/the/folder", PATTERNS)
     return _checked(path, cache_root)
-
-
-def _builder(model: Model) -> str:
-    if not model.builder:
-        raise UserError("model.builder: not set, and model.source=embedded requires it")
-    return model.builder
 
 
 def _missing_components(path: Path) -> list[str]:

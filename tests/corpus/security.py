@@ -79,65 +79,20 @@ def override(*words: str) -> Callable[[Path], list[str]]:
 SHIP = "defaults: [config, _self_]\nname: study\n"
 PARAMS = SHIP + "hydra: {mode: MULTIRUN, sweeper: {params: {rank: \"'8'\"}}}\n"
 CODE = (
-    Case(
-        "judge",
-        record("run", "judge.builder", "friend.evil.J", **{"judge.name": "rules"}),
-        2,
-        ("judge.builder=friend.evil.J", "refused", "--plugin friend.evil"),
-    ),
+    Case("judge", record("run", "judge.name", "friend.evil.J"), 2, ("judge.name=friend.evil.J", "no such choice")),
     Case(
         "judge, two processes",
-        record("run", "judge.builder", "friend.evil.J", **{"judge.name": "rules", "hardware.num_processes": 2}),
+        record("run", "judge.name", "friend.evil:J", **{"hardware.num_processes": 2}),
         2,
-        ("judge.builder=friend.evil.J", "--plugin friend.evil"),
+        ("judge.name=friend.evil:J", "no such choice"),
     ),
     Case(
-        "judge, colon",
-        record("rerun", "judge.builder", "friend.evil:J", **{"judge.name": "rules"}),
-        2,
-        ("judge.builder=friend.evil:J", "--plugin friend.evil"),
+        "model", record("run", "model.builder", "friend.evil.J"), 2, ("model.builder=friend.evil.J", "no such choice")
     ),
+    Case("data", record("rerun", "data.builder", "friend.evil:J"), 2, ("data.builder=friend.evil:J", "no such choice")),
+    Case("reader", record("rerun", "data.reader", "friend.evil.J"), 2, ("data.reader=friend.evil.J", "no such choice")),
     Case(
-        "model",
-        record("run", "model.builder", "friend.evil.J"),
-        2,
-        ("model.builder=friend.evil.J", "--plugin friend.evil"),
-    ),
-    Case(
-        "data",
-        record("rerun", "data.builder", "friend.evil.J"),
-        2,
-        ("data.builder=friend.evil.J", "--plugin friend.evil"),
-    ),
-    Case(
-        "rerun",
-        record("rerun", "model.builder", "friend.evil.J"),
-        2,
-        ("model.builder=friend.evil.J", "--plugin friend.evil"),
-    ),
-    Case(
-        "of the standard library",
-        record("rerun", "model.builder", "os.path.join"),
-        2,
-        ("model.builder=os.path.join", "--plugin os.path"),
-    ),
-    Case(
-        "through our module",
-        record("rerun", "model.builder", "cosmos_exp.files.os.remove"),
-        2,
-        ("model.builder=cosmos_exp.files.os.remove", "refused", "not defined in cosmos_exp"),
-    ),
-    Case(
-        "our function, another purpose",
-        record("rerun", "model.builder", "cosmos_exp.files.write_text"),
-        2,
-        ("model.builder=cosmos_exp.files.write_text", "no builder"),
-    ),
-    Case(
-        "no import path",
-        record("rerun", "data.builder", "__import__('os').getcwd()"),
-        2,
-        ("data.builder=", "no import path"),
+        "matcher", record("rerun", "sampson.matcher", "os.system"), 2, ("sampson.matcher=os.system", "no such choice")
     ),
     Case(
         "callbacks",
@@ -200,11 +155,11 @@ CODE = (
         "a group of theirs",
         study(
             "defaults: [config, _self_, {override judge: theirs}]\nname: study\n",
-            {"judge/theirs.yaml": "name: rules\nbuilder: friend.evil.J\n"},
+            {"judge/theirs.yaml": "name: friend.evil.J\n"},
             command="run",
         ),
-        1,
-        ("MISSING: judge.builder=friend.evil.J: refused", "--plugin friend.evil"),
+        2,
+        ("judge.name=friend.evil.J", "no such choice"),
     ),
     Case("another conf/", lambda at: ["run", "--config-path", str(at)], 2, ("--config-path", "--config-dir")),
     Case(
@@ -249,18 +204,6 @@ SECRETS = (
         override("judge=server", f"judge.url='{READ_SECRET}'"),
         2,
         ("judge.url", "oc.env"),
-        (SECRET,),
-    ),
-    Case(
-        "another key",
-        record(
-            "rerun",
-            "judge.api_key_env",
-            "CORPUS_TOKEN",
-            **{"judge.name": "server", "judge.source": "m", "judge.url": "http://127.0.0.1:9/v1"},
-        ),
-        2,
-        ("judge.api_key_env=CORPUS_TOKEN", "command line"),
         (SECRET,),
     ),
     Case(

@@ -1,20 +1,13 @@
-"""All readers by the name that data.reader selects. A new reader is one file and one entry here."""
+"""Read the clips of a folder with the reader that data.reader names (`config.registry.READERS`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
+from cosmos_exp.config.registry import READERS
 from cosmos_exp.config.schema import Data
-from cosmos_exp.data.readers.folder import read_folder
-from cosmos_exp.data.readers.gr1 import read_gr1
-from cosmos_exp.data.readers.lerobot import read_lerobot
 from cosmos_exp.data.readers.records import Episodes
 from cosmos_exp.errors import UserError
-
-Reader = Callable[[Data, Path], Episodes]
-
-READERS: dict[str, Reader] = {"folder": read_folder, "gr1_100": read_gr1, "lerobot": read_lerobot}
 
 
 def read_episodes(data: Data, folder: Path) -> Episodes:
@@ -25,9 +18,8 @@ def read_episodes(data: Data, folder: Path) -> Episodes:
     """
     if not folder.is_dir():
         raise UserError(f"data.path={folder}: no such folder. Give one that exists.")
-    if data.reader not in READERS:
-        raise UserError(f"data.reader={data.reader}: choose one of {', '.join(READERS)}")
-    return READERS[data.reader](data, folder)
+    found: Episodes = READERS.get(data.reader)(data, folder)
+    return found
 
 
 def guess_reader(folder: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.measures import LIMITS
 from cosmos_exp.config.paths import cache_root
+from cosmos_exp.config.registry import JUDGES
 from cosmos_exp.config.rollout import chunks_of
 from cosmos_exp.config.tiling import tiling_of
 from cosmos_exp.data.swaps import word_pairs
@@ -20,7 +21,6 @@ from cosmos_exp.files import JsonObject, cut_half_line, write_json, write_json_l
 from cosmos_exp.generation.videos import num_conditioning_frames
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.metrics.judges.interface import Judge
-from cosmos_exp.metrics.judges.registry import load_judge
 from cosmos_exp.metrics.score import judge_videos, measure_videos
 from cosmos_exp.metrics.words.effect import score_word_effect
 from cosmos_exp.provenance import available_cores
@@ -46,7 +46,9 @@ def evaluate(context: RunContext, inputs: Inputs) -> None:
         sets = _videos(context, inputs)
         judge = None
         if any(sets.values()):
-            judge = load_judge(config.judge, processes.device, config.hardware.mixed_precision, config.seed)
+            judge = JUDGES.get(config.judge.name)(
+                config.judge, processes.device, config.hardware.mixed_precision, config.seed
+            )
         write_references(context, inputs)
         if processes.is_main:  # the others wait in _score until this is written
             record_videos(context, sets, (v.path for v in _probe_videos(context, inputs)))

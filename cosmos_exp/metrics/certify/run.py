@@ -18,7 +18,8 @@ from tempfile import TemporaryDirectory
 import cv2
 import numpy as np
 
-from cosmos_exp.config.builders import import_function
+from cosmos_exp.config.measures import measures_of
+from cosmos_exp.config.registry import MEASURE_FUNCTIONS
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.errors import UserError
@@ -29,7 +30,7 @@ from cosmos_exp.metrics.interface import MeasureFunction, ScoredVideo
 from cosmos_exp.metrics.judges.asking import judge_all
 from cosmos_exp.metrics.judges.interface import Judge, Question
 from cosmos_exp.metrics.judges.rubric import Rubric, load_rubric, load_rubrics
-from cosmos_exp.metrics.score import MEASURE_FUNCTIONS
+from cosmos_exp.metrics.score import CHUNK_FUNCTIONS
 from cosmos_exp.tracking.progress import progress
 
 CLEAN = Fault("clean", "", (0.0,), lambda footage, dose, rng: footage.frames)
@@ -77,9 +78,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def whole_video_functions() -> list[str]:
+    """The measure functions that need no chunks."""
+    return [name for name in MEASURE_FUNCTIONS.names if name not in CHUNK_FUNCTIONS]
+
+
 def known_measures(config: Config, judged: bool) -> list[str]:
     """The measures that a certificate can be about, in the order of MEASURE_FUNCTIONS; those of the judge come last."""
-    names = [n for group in MEASURE_FUNCTIONS.values() for n in group]
+    names: list[str] = []
+    for function in whole_video_functions():
+        names += measures_of(function)
     return names + ([load_rubric(r).measure for r in config.judge.rubrics] if judged else [])
 
 
@@ -212,11 +220,11 @@ def _measure(
         asked = set(names) & set(wanted)
         return {d: p for d, p in videos.items() if any((clip.name, fault.name, d, n) not in done for n in asked)}
 
-    for path, names in MEASURE_FUNCTIONS.items():
-        files = missing(names)
+    for function in whole_video_functions():
+        files = missing(measures_of(function))
         if not files:
             continue
-        measure: MeasureFunction = import_function("metrics.score.MEASURE_FUNCTIONS", path)
+        measure: MeasureFunction = MEASURE_FUNCTIONS.get(function)
         scored = [ScoredVideo(clip.name, request.seed, clip.prompt, f, recording) for f in files.values()]
         results = measure(scored, request.config, 1)
         for dose, result in zip(files, results or (), strict=results is not None):

@@ -11,9 +11,9 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
+from cosmos_exp.config.registry import MATCHERS
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.data.video import write_image
-from cosmos_exp.metrics.geometry.matcher_registry import load_matcher
 from cosmos_exp.metrics.geometry.results import CrossResult, FrameError, VideoResult, ViewResult
 from cosmos_exp.metrics.geometry.robust import RobustFit, fixed_fit, robust_fit
 from cosmos_exp.metrics.geometry.views import View
@@ -116,7 +116,7 @@ def draw_matches(frames: np.ndarray, pair: tuple[int, int], settings: SampsonSet
         uint8 (H, W, 3) RGB, at least `MIN_WIDTH` pixels wide.
     """
     first, second = (frames[i] for i in pair)
-    matcher = load_matcher(settings)
+    matcher = MATCHERS.get(settings.matcher)(settings)
     a, b = matcher.features([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in (first, second)])
     found = matcher.match([(a, b)], first.shape[:2])[0]
     x, y = a.points[found[:, 0]], b.points[found[:, 1]]

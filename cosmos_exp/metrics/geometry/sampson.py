@@ -8,11 +8,11 @@ from itertools import repeat
 
 import numpy as np
 
+from cosmos_exp.config.registry import MATCHERS
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.geometry.calibration import ViewCalibration, fundamental_from_calibration
 from cosmos_exp.metrics.geometry.cross_view import cross_error, match_views, view_geometry
-from cosmos_exp.metrics.geometry.matcher_registry import load_matcher
 from cosmos_exp.metrics.geometry.results import VideoResult, ViewResult
 from cosmos_exp.metrics.geometry.temporal import moving_matches, pair_error, summarize, track_view
 from cosmos_exp.metrics.geometry.views import View, parse_pairs, views_of
@@ -38,7 +38,7 @@ def measure_views(
         UserError: a pair or the calibration does not fit the views.
     """
     pairs = parse_pairs(settings.pairs, [v.name for v in views], [n.split(" ")[0] for n in notes or []])
-    matcher = load_matcher(settings, threads)
+    matcher = MATCHERS.get(settings.matcher)(settings, threads)
     tracks = [track_view(v, matcher, settings.gap, _camera(v, calibration, settings)) for v in views]
     by_name = {t.name: t for t in tracks}
     temporal, crosses = [], []

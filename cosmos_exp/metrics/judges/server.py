@@ -18,7 +18,6 @@ from openai.types.chat import ChatCompletionMessageParam
 from openai.types.chat.chat_completion import Choice
 
 from cosmos_exp.config.schema import Judge as JudgeSettings
-from cosmos_exp.config.trust import check_api_key
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.metrics.judges.answers import parse_score
@@ -31,6 +30,7 @@ from cosmos_exp.text import one_line, redact
 if TYPE_CHECKING:
     import torch
 
+KEY_VARIABLE = "OPENAI_API_KEY"  # the only one whose content is sent
 _CHECK = "Check that judge.url is the address of an OpenAI-compatible endpoint, up to /v1."
 
 
@@ -68,10 +68,9 @@ class ServerJudge:
     ):
         self.settings, self.batch = settings, settings.batch
         self.logprobs = True
-        check_api_key(settings)
         self.client = openai.OpenAI(
             base_url=settings.url,
-            api_key=os.environ.get(settings.api_key_env) or "none",
+            api_key=os.environ.get(KEY_VARIABLE) or "none",
             timeout=settings.timeout,
             max_retries=settings.retries,
             http_client=DeadlineClient(settings.timeout),  # type: ignore[arg-type]  # openai 3 names httpx2, and takes both
@@ -161,8 +160,7 @@ class ServerJudge:
         except openai.APIStatusError as error:
             if error.status_code in (401, 403):
                 raise RunError(
-                    f"{url} rejects the API key ({error.status_code}). Set the environment variable "
-                    f"{self.settings.api_key_env}."
+                    f"{url} rejects the API key ({error.status_code}). Set the environment variable {KEY_VARIABLE}."
                 ) from error
             raise RunError(f"{url} answers {error.status_code}: {one_line(error.message)[:300]}") from error
         except openai.OpenAIError as error:
