@@ -142,7 +142,7 @@ SLOW |= {
     "tracking",
     "words",
     "references",
-    "certify",
+    "certificate",
     "recording_measures",
     "lerobot_cameras",
     "epipolar_noise",

@@ -16,7 +16,6 @@ from cosmos_exp.cli import (
     doctor,
     generate,
     judge,
-    measures,
     publish,
     report,
     rerun,
@@ -31,7 +30,7 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.files import as_disk_error
 from cosmos_exp.text import printable, redact
 
-_RUNS, _RESULTS = (run, sweep, rerun), (report, dashboard, sampson, judge, measures)
+_RUNS, _RESULTS = (run, sweep, rerun), (report, dashboard, sampson, judge)
 COMMANDS = (*_RUNS, *_RESULTS, generate, trajectories, adapter, publish, data, doctor, completion)
 EPILOG = """examples:
   cosmos-exp run                                      train, generate and score the embedded world (minutes, no GPU)

@@ -16,10 +16,10 @@ from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
+from clips import Footage
+from patches import duplicated_patch, first_changed, teleporting_patch, vanishing_patch
 
 from cosmos_exp.data.video import read_video, write_video
-from cosmos_exp.metrics.certify.clips import Footage
-from cosmos_exp.metrics.certify.patches import duplicated_patch, first_changed, teleporting_patch, vanishing_patch
 
 Plant = Callable[[Footage, float, np.random.RandomState], np.ndarray]
 

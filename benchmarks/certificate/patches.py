@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-
-from cosmos_exp.metrics.certify.clips import Footage
+from clips import Footage
 
 START = 1 / 3  # fraction of the clip after which the fault happens
 TELEPORTED = 0.25  # side of the patch that teleports, as a share of the frame's shorter side

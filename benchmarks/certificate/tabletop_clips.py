@@ -1,17 +1,17 @@
-"""The tabletop world for `cosmos-exp measures certify --data tabletop`: rendered clips, and faults of the scene."""
+"""The tabletop world for `--data tabletop`: rendered clips, and faults of the scene."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from clips import Clip, Footage
+from faults import FAULTS as PICTURE_FAULTS
+from faults import Fault
 
 from cosmos_exp.errors import UserError
-from cosmos_exp.metrics.certify.clips import Clip, Footage, describe
-from cosmos_exp.metrics.certify.faults import FAULTS as PICTURE_FAULTS
-from cosmos_exp.metrics.certify.faults import Fault
-from cosmos_exp.metrics.certify.run import Material
 from cosmos_exp.tabletop.faults import FAULTS, plant
 from cosmos_exp.tabletop.scene import Scene
 
@@ -24,8 +24,10 @@ SEEDS = 83_000_000  # apart from the seeds of training, tests and benchmarks
 SAME = ("frozen", "reversed", "noise", "blur", "camera jump")
 
 
-def make_material(count: int, num_frames: int, size: tuple[int, int] | None, seed: int) -> Material:
-    """`count` scenes of the robot, each a recording of its own, seen through the model's autoencoder.
+def make_material(
+    count: int, num_frames: int, size: tuple[int, int] | None, seed: int
+) -> tuple[list[Clip], dict[str, Fault], Callable[[np.ndarray], np.ndarray]]:
+    """`count` scenes of the robot, each a recording of its own; the faults by name; and the model's autoencoder.
 
     Args:
         size: height and width; None: 96x160.
@@ -39,14 +41,11 @@ def make_material(count: int, num_frames: int, size: tuple[int, int] | None, see
             f"--frames {num_frames} --size {height}x{width}: the tabletop's autoencoder takes 1 + 4k frames and sides that "
             "are multiples of 8, e.g. --frames 17 --size 96x160"
         )
-    scenes = [
-        Scene.sample(SEEDS + seed + i, "robot", size=(height, width), num_frames=num_frames) for i in range(count)
-    ]
-    clips = [
-        Clip(f"scene-{s.seed}", f"scene-{s.seed}", s.prompt, describe(num_frames, s.size, s.fps), partial(render, s))
-        for s in scenes
-    ]
-    return Material(clips, make_faults(), through_autoencoder, "the tabletop model's autoencoder")
+    clips = []
+    for number in range(count):
+        scene = Scene.sample(SEEDS + seed + number, "robot", size=(height, width), num_frames=num_frames)
+        clips.append(Clip(f"scene-{scene.seed}", f"scene-{scene.seed}", scene.prompt, partial(render, scene)))
+    return clips, make_faults(), through_autoencoder
 
 
 def render(scene: Scene) -> Footage:
@@ -55,14 +54,14 @@ def render(scene: Scene) -> Footage:
     return Footage(clip.frames, clip.frames[:0], float(clip.fps), scene)
 
 
-def make_faults() -> list[Fault]:
+def make_faults() -> dict[str, Fault]:
     """The picture faults, then the faults of the scene that are none of them."""
-    own = [
-        Fault(f"object {name}" if name in PICTURE_FAULTS else name, fault.unit, fault.doses, partial(plant_scene, name))
-        for name, fault in FAULTS.items()
-        if name not in SAME
-    ]
-    return [*PICTURE_FAULTS.values(), *own]
+    faults = dict(PICTURE_FAULTS)
+    for name, fault in FAULTS.items():
+        if name not in SAME:
+            title = f"object {name}" if name in PICTURE_FAULTS else name
+            faults[title] = Fault(title, fault.unit, fault.doses, partial(plant_scene, name))
+    return faults
 
 
 def plant_scene(name: str, footage: Footage, dose: float, rng: np.random.RandomState) -> np.ndarray:

@@ -1,0 +1,288 @@
+"""benchmarks/certificate: the faults do what they say, the verdicts by hand, and a small certificate."""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks" / "certificate"))
+
+from clips import Footage, cut_clips
+from faults import FAULTS, Fault, fault_rng, warp_field
+from page import cell
+from patches import first_changed, moving_path
+from response import auc, clean_baseline, respond
+
+from cosmos_exp.data.video import write_video
+
+
+def texture(height=96, width=128, frames=9, seed=0):
+    """A static clip with detail at a scale of some pixels: every shift is visible and can be interpolated."""
+    picture = np.random.default_rng(seed).uniform(0, 255, (height, width, 3)).astype(np.float32)
+    picture = cv2.GaussianBlur(picture, (0, 0), 2.0)
+    picture = cv2.normalize(picture, None, 20, 235, cv2.NORM_MINMAX).astype(np.uint8)
+    return np.repeat(picture[None], frames, axis=0)
+
+
+def footage(frames, after=None):
+    return Footage(frames, frames[:0] if after is None else after, 8.0)
+
+
+def plant(name, frames, dose, after=None):
+    return FAULTS[name].plant(footage(frames, after), dose, fault_rng(0, "clip", name))
+
+
+def counted(frames=9, height=32, width=48):
+    """A clip whose frames are numbered by their grey level, 10 apart."""
+    return np.stack([np.full((height, width, 3), 10 * t, np.uint8) for t in range(frames)])
+
+
+def numbers(frames):
+    return [int(f[0, 0, 0]) // 10 for f in frames]
+
+
+@pytest.fixture(scope="module")
+def square():
+    """A bright textured square that moves 6 px a frame over a grey ground, and the ground."""
+    ground = texture(seed=1)[0] // 4
+    thing = cv2.resize(texture(48, 48, 1, seed=2)[0], (20, 20)) // 2 + 120
+    frames = np.repeat(ground[None], 13, axis=0)
+    for t, frame in enumerate(frames):
+        frame[40:60, 20 + 6 * t : 40 + 6 * t] = thing
+    return frames, ground
+
+
+class TestFaults:
+    def test_every_dose_changes_the_clip_but_not_its_form_and_is_the_same_again(self, square):
+        frames, _ = square
+        for name, fault in FAULTS.items():
+            for dose in fault.doses:
+                once, again = plant(name, frames, dose, frames[-4:]), plant(name, frames, dose, frames[-4:])
+                assert once.dtype == np.uint8
+                assert once.shape == frames.shape
+                assert np.array_equal(once, again), name
+                assert not np.array_equal(once, frames), (name, dose)
+                if name != "reversed time":
+                    assert np.array_equal(once[0], frames[0]), name
+        assert np.array_equal(square[0], frames)
+
+    @pytest.mark.parametrize("dose", [0.25, 1.0, 4.0])
+    def test_jitter_shifts_each_frame_by_its_dose(self, dose):
+        y, x = np.mgrid[:96, :128] * (2 * np.pi / 16)
+        waves = np.stack([128 + 100 * np.sin(x), 128 + 100 * np.sin(y), 0 * x], axis=-1).round().astype(np.uint8)
+        frames = plant("frame jitter", np.repeat(waves[None], 9, axis=0), dose)[:, 16:80, 16:112]
+        # A shift by d turns the phase of a wave of 16 px by 2 pi d / 16.
+        turns = [np.angle((f[..., :2] * np.exp(1j * np.stack([x, y], -1)[16:80, 16:112])).mean((0, 1))) for f in frames]
+        shifts = np.angle(np.exp(1j * (np.array(turns) - turns[0])))[1:] * 16 / (2 * np.pi)
+        assert np.hypot(*shifts.T) == pytest.approx(dose, abs=0.03)  # OpenCV shifts in steps of 1/32 px
+        assert np.ptp(np.arctan2(shifts[:, 1], shifts[:, 0])) > 1  # in different directions
+
+    def test_a_camera_jump_is_one_shift(self):
+        frames = plant("camera jump", texture(), 4.0)
+        start = first_changed(len(frames))
+        assert np.array_equal(frames[start - 1], frames[0])
+        assert all(np.array_equal(f, frames[start]) for f in frames[start:])
+        grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY).astype(np.float64) for f in frames[[0, start]]]
+        moved, _ = cv2.phaseCorrelate(*grey, cv2.createHanningWindow((128, 96), cv2.CV_64F))
+        assert np.hypot(*moved) == pytest.approx(4.0, abs=0.2)
+
+    def test_the_warp_has_the_root_mean_square_of_its_dose_and_changes_over_time(self):
+        squares = [(warp_field((40, 48, 64), np.random.RandomState(s)) ** 2).sum(-1).mean() for s in range(12)]
+        assert np.sqrt(np.mean(squares)) == pytest.approx(1, abs=0.05)
+        field = warp_field((40, 48, 64), np.random.RandomState(0))
+        assert np.abs(field[1] - field[0]).max() > 0.3
+        assert np.abs(np.diff(field, axis=2)).max() < 0.6  # smooth: per pixel at most 6 pi waves / side
+
+    def test_shuffled_frames_change_places_and_none_is_lost(self):
+        clip = counted(17)
+        for share, moved in ((0.25, 4), (1.0, 16)):
+            order = numbers(plant("shuffled frames", clip, share))
+            assert sorted(order) == list(range(17))
+            assert sum(a != b for a, b in enumerate(order)) == moved
+
+    def test_dropped_frames_are_gone_and_the_clip_continues(self):
+        clip, after = counted(9), counted(25)[9:]
+        order = numbers(plant("dropped frames", clip, 0.5, after))
+        assert order == sorted(order)
+        assert len(order) == 9
+        assert order[-4:] == [9, 10, 11, 12]  # 4 of 8 are gone, 4 follow
+        assert (
+            numbers(plant("dropped frames", clip, 0.5))[-4:] == [max(numbers(plant("dropped frames", clip, 0.5)))] * 4
+        )
+
+    def test_frozen_and_reversed_frames(self):
+        clip = counted(9)
+        assert numbers(plant("frozen frames", clip, 0.5)) == [0, 1, 2, 3, 4, 4, 4, 4, 4]
+        assert numbers(plant("frozen frames", clip, 1.0)) == [0] * 9
+        assert numbers(plant("reversed time", clip, 1.0)) == list(range(8, -1, -1))
+
+    def test_noise_and_blur_have_their_standard_deviation(self):
+        grey = np.full((3, 64, 64, 3), 128, np.uint8)
+        assert (plant("noise", grey, 10.0)[1:].astype(float) - 128).std() == pytest.approx(10, abs=0.2)
+        point = np.zeros((2, 65, 65, 3), np.uint8)
+        point[:, 32, 32] = 255
+        spot = plant("blur", point, 1.0)[1, 32, 32, 0]
+        assert spot == pytest.approx(255 / (2 * np.pi), abs=2)  # the peak of a Gaussian of sd 1
+
+    def test_a_colour_swap_of_weight_1_exchanges_red_and_blue(self):
+        frames = texture()
+        swapped = plant("colour swap", frames, 1.0)
+        assert np.array_equal(swapped[-1], frames[-1][..., ::-1])
+        assert np.array_equal(swapped[1], frames[1])
+
+    def test_the_patch_follows_what_moves(self, square):
+        path = moving_path(footage(square[0]), 20)
+        start = first_changed(13)
+        assert [x for x, _ in path] == pytest.approx([20 + 6 * t for t in range(start, 13)], abs=4)
+        assert [y for _, y in path] == pytest.approx([40] * len(path), abs=4)
+
+    def test_a_vanishing_patch_leaves_the_ground_and_a_duplicate_leaves_the_original(self, square):
+        frames, ground = square
+        bright = (frames[-1] > ground + 50).sum()
+        gone = plant("vanishing patch", frames, 0.4)
+        assert (gone[-1] > ground + 50).sum() < 0.2 * bright
+        twice = plant("duplicated patch", frames, 0.4)
+        assert (twice[-1] > ground + 50).sum() > 1.7 * bright
+
+    def test_a_teleporting_patch_is_as_far_away_as_its_dose_says(self, square):
+        before, after = square[0][-1].astype(int), plant("teleporting patch", square[0], 0.4)[-1].astype(int)
+        gained, lost = (np.nonzero(d.max(axis=2) > 50)[1].mean() for d in (after - before, before - after))
+        assert abs(gained - lost) == pytest.approx(0.4 * 128, abs=3)
+
+
+CLIPS = [f"c{i:02d}" for i in range(20)]
+ALONE = {c: c for c in CLIPS}
+PIXELS = Fault("f", "px", (1.0, 2.0), FAULTS["blur"].plant)
+
+
+def response(faulty, better=-1, clean=None, recordings=ALONE):
+    """The response of a measure that is 0, 1, … 19 in the clean clips."""
+    clean = clean or {c: float(i) for i, c in enumerate(CLIPS)}
+    return respond(faulty, recordings, clean_baseline(clean, better))
+
+
+def above(count, by=100.0):
+    """All clips are worse than clean; `count` of them exceed the threshold by far."""
+    return {c: i + (by if i >= len(CLIPS) - count else 0.01) for i, c in enumerate(CLIPS)}
+
+
+class TestResponse:
+    def test_the_threshold_has_the_false_alarms_that_it_states(self):
+        rng, alarms = np.random.default_rng(0), []
+        for _ in range(3000):
+            base = clean_baseline({str(i): float(v) for i, v in enumerate(rng.normal(size=39))}, -1)
+            alarms.append(rng.normal() > base.threshold)
+        assert base.false_alarms == 2 / 40
+        assert np.mean(alarms) == pytest.approx(0.05, abs=0.012)
+
+    @pytest.mark.parametrize("count", [2, 3, 4])
+    def test_fewer_than_4_recordings_are_too_few_to_tell(self, count):
+        """Badness rises by 1, 2, 3 and 4. With all four: mean 2.5 +- t(0.975, 3 df) sqrt(5 / 3) / 2 = 2.5 +- 2.0543."""
+        clean = dict.fromkeys(CLIPS[:count], 0.0)
+        r = response({1.0: {c: float(i) for i, c in enumerate(clean, 1)}}, clean=clean)
+        if count < 4:
+            assert (r.verdict, cell(r, PIXELS), r.doses[0].shift) == ("too few", "too few", None)
+        else:
+            assert r.doses[0].shift == pytest.approx((2.5 - 2.0543, 2.5 + 2.0543), abs=1e-4)
+            assert r.verdict == "partly"
+
+    def test_the_smallest_dose_is_the_first_from_which_on_19_of_20_are_found(self):
+        r = response({1.0: above(18), 2.0: above(19), 4.0: above(20)})
+        assert [a.found for a in r.doses] == [0.9, 0.95, 1.0]
+        assert (r.smallest, r.verdict, cell(r, PIXELS)) == (2.0, "found", "**2 px**")
+        assert response({1.0: above(20), 2.0: above(3), 4.0: above(20)}).smallest == 4.0
+
+    def test_too_few_clean_clips_certify_nothing(self):
+        clean = {c: (float(i) if i < 18 else None) for i, c in enumerate(CLIPS)}
+        r = response({1.0: {c: None if v is None else v + 100 for c, v in clean.items()}}, clean=clean)
+        assert r.doses[0].found == 1.0  # but at 1 / 19 false alarms
+        assert (r.smallest, r.verdict) == (None, "partly")
+
+    def test_the_direction_of_a_measure_turns_the_sign(self):
+        clean = {c: float(i) for i, c in enumerate(CLIPS)}
+        lower = {1.0: {c: v - 100 for c, v in clean.items()}}
+        assert response(lower, better=1).verdict == "found"
+        assert response(lower, better=-1).verdict == "better"
+        r = response(lower, better=0)  # without direction: what is far from the clean median
+        assert (r.verdict, r.better_at) == ("found", ())
+
+    def test_partly_better_and_invisible(self):
+        assert response({1.0: above(0)}).verdict == "partly"  # all worse than their own clean version
+        better = response({1.0: {c: i - 0.01 for i, c in enumerate(CLIPS)}})
+        assert (better.verdict, better.better_at) == ("better", (1.0,))
+        same = response({1.0: {c: float(i) for i, c in enumerate(CLIPS)}})
+        assert (same.verdict, same.doses[0].auc) == ("invisible", 0.5)
+        assert auc(np.array([0.0, 1.0]), np.array([1.0, 2.0])) == 3.5 / 4
+
+    def test_undefined_values_are_counted_and_never_found(self):
+        r = response({1.0: {c: (None if i < 10 else 1000.0) for i, c in enumerate(CLIPS)}})
+        assert (r.doses[0].n, r.doses[0].undefined, r.doses[0].found, r.smallest) == (10, 10, 0.5, None)
+        assert "50% undefined at 1 px" in cell(r, PIXELS)
+        assert response({1.0: dict.fromkeys(CLIPS)}).verdict == "undefined"
+        assert response({1.0: above(20)}, clean=dict.fromkeys(CLIPS)).verdict == "undefined"
+
+    def test_windows_of_two_recordings_are_no_evidence_for_a_verdict(self):
+        two = {c: ("a" if i < 10 else "b") for i, c in enumerate(CLIPS)}
+        assert response({1.0: above(0)}, recordings=two).verdict == "too few"
+
+
+@pytest.fixture
+def videos(tmp_path):
+    folder = tmp_path / "data" / "videos"
+    for i in range(2):
+        still = texture(64, 96, 1, seed=i)[0]
+        frames = np.stack([np.roll(still, 2 * t, axis=1) for t in range(10 + i)])
+        write_video(folder / f"s{i}__seed0.mp4", frames, 8)
+    return folder
+
+
+def test_clips_are_windows_with_what_follows(videos):
+    clips = cut_clips(videos, 4, 6, (32, 48), None)
+    assert len({c.name for c in clips}) == 4
+    assert {c.recording for c in clips} == {"s0", "s1"}
+    loaded = clips[0].load()
+    assert loaded.frames.shape == (6, 32, 48, 3)
+    assert len(loaded.after) == min(3, 10 - 6 - int(clips[0].name.split("@")[1]))
+    assert cut_clips(videos, 2, 5, None, 4)[0].load().fps == 4
+
+
+def test_a_certificate_is_complete_and_computed_once(videos, tmp_path):
+    words = [
+        "--data",
+        videos,
+        "--clips",
+        2,
+        "--clean",
+        3,
+        "--frames",
+        7,
+        "--faults",
+        "blur=0.5/4,frozen frames=0.125/1",
+    ]
+    program = [sys.executable, ROOT / "benchmarks" / "certificate", *words, "--out", tmp_path / "out"]
+    first = subprocess.run([str(word) for word in program], capture_output=True, text=True, check=True)
+    assert "| blur |" in first.stdout
+    content = json.loads((tmp_path / "out" / "certificate.json").read_text())
+    assert {r["verdict"] for r in content["responses"]} <= {"too few", "undefined"}
+    assert [d["dose"] for d in content["responses"][0]["doses"]] in ([0.5, 4.0], [])
+    scores = (tmp_path / "out" / "scores.jsonl").read_text()
+    subprocess.run([str(word) for word in program], capture_output=True, check=True)
+    assert (tmp_path / "out" / "scores.jsonl").read_text() == scores
+    assert (tmp_path / "out" / "certificate.png").stat().st_size > 1000
+
+
+def test_scene_faults_of_the_tabletop_come_with_the_picture_faults():
+    from tabletop_clips import make_material, plant_scene
+
+    clips, faults, _ = make_material(1, 17, None, 0)
+    assert {"wrong hand", "third arm", "teleport", "object melting", "see-through arm", *FAULTS} <= set(faults)
+    loaded = clips[0].load()
+    assert loaded.frames.shape == (17, 96, 160, 3)
+    assert "hand" in clips[0].prompt
+    wrong = plant_scene("wrong hand", loaded, 1.0, np.random.RandomState(0))
+    assert np.array_equal(wrong[0], loaded.frames[0])
+    assert not np.array_equal(wrong[8], loaded.frames[8])
