@@ -5,7 +5,7 @@
 Eager: the real classes run forward, backward and AdamW on tensors without content (FakeTensorMode), and the sizes of all
 live storages are added. A GPU needs 1 to 2 GiB more for fragmentation and workspaces. --compiled: what one compiled block
 keeps for its backward pass, measured on this CPU with few tokens and scaled by tokens and width. Both are the source of
-the numbers in cosmos_exp/world/memory.py, whose estimate is printed for comparison.
+the numbers in cosmos_exp/world/hardware.py, whose estimate is printed for comparison.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from cosmos_exp.config.layers import adapted_layers, trainable_parameters, trans
 from cosmos_exp.config.schema import Config
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.fast_forward import fast_forward
-from cosmos_exp.world.memory import POLICIES, training_memory_gib
-from cosmos_exp.world.sizes import latent_shape, num_tokens
+from cosmos_exp.world.hardware import POLICIES, latent_shape, num_tokens, training_memory_gib
 
 
 class LiveBytes(TorchDispatchMode):
@@ -146,7 +145,7 @@ def compiled_rows(config: Config, policy: str) -> float:
 
 
 def estimate(config: Config, kind: str, policy: str, compiled: bool) -> float:
-    """The estimate of world/memory.py for the same step."""
+    """The estimate of world/hardware.py for the same step."""
     keys = transformer_config(config.model)
     layers = adapted_layers(keys, config.adapter.target_modules)
     base = sum(p.numel() for p in meta_model(config).parameters() if not p.requires_grad)

@@ -59,7 +59,7 @@ def _through_vae(frames: np.ndarray) -> np.ndarray:
     """Encode and decode uint8 (T, H, W, 3)."""
     import torch
 
-    from cosmos_exp.world.pixels import to_unit_range
+    from cosmos_exp.world.loading import to_unit_range
 
     torch.set_num_threads(1)
     with torch.no_grad():

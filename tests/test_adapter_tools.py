@@ -24,8 +24,8 @@ from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.adapter_file import load_adapter, save_adapter
 from cosmos_exp.world.adapter_merging import merge_adapter
 from cosmos_exp.world.adapter_truncation import truncate_adapter, truncate_to_energy
-from cosmos_exp.world.flops import training_flops
 from cosmos_exp.world.guardrail import GuardrailOff
+from cosmos_exp.world.hardware import training_flops
 from cosmos_exp.world.model_folder import COMPONENTS, ModelFolder
 
 KINDS = {

@@ -32,7 +32,7 @@ from cosmos_exp.report.verify import verify
 from cosmos_exp.report.writing import write_report
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.chunks import chunk_rows, num_chunks
-from cosmos_exp.world.pixels import to_unit_range
+from cosmos_exp.world.loading import to_unit_range
 
 SPANS = [(0, 17), (12, 29), (24, 41)]
 

@@ -16,7 +16,7 @@ from cosmos_exp.training.optimizer import make_adamw
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.adapted_linear import adapted, dora_norm, prepare_adapters
 from cosmos_exp.world.fast_forward import fast_forward
-from cosmos_exp.world.memory import POLICIES
+from cosmos_exp.world.hardware import POLICIES
 
 ADAPTER = Adapter(rank=4, alpha=6.0)
 
@@ -225,7 +225,7 @@ class TestApproximate:
 
     def test_a_base_in_eight_bits_is_near_and_smaller_and_trains(self):
         pytest.importorskip("torchao", reason="the extra [approximate] is not installed")
-        from cosmos_exp.world.approximate import shrink_base
+        from cosmos_exp.world.kernels import shrink_base
 
         for kind in ("lora", "dora"):
             model, parameters = tiny_model(kind)

@@ -28,13 +28,18 @@ from cosmos_exp.training.samples import SampleSource
 from cosmos_exp.training.schedule import lr_at
 from cosmos_exp.training.speed import SpeedMeter, peak_memory_gib, reset_peak_memory
 from cosmos_exp.world import adapter as adapters
-from cosmos_exp.world.flops import training_flops
+from cosmos_exp.world.hardware import (
+    POLICIES,
+    choose_checkpointing,
+    latent_shape,
+    memory_estimate,
+    training_flops,
+    training_memory_gib,
+)
 from cosmos_exp.world.loading import latent_statistics, load_transformer
-from cosmos_exp.world.memory import POLICIES, choose_checkpointing, memory_estimate, training_memory_gib
 from cosmos_exp.world.model_folder import ensure_model
 from cosmos_exp.world.pipeline import load_pipeline
 from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
-from cosmos_exp.world.sizes import latent_shape
 
 TINY = ["data.validation_videos=0", "data.height=32", "data.width=48"]
 

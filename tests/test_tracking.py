@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cosmos_exp.config.adapter_label import adapter_label
 from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.layers import adapter_label
 from cosmos_exp.config.paths import sweeps_dir
 from cosmos_exp.config.record import save_config
 from cosmos_exp.data.video import write_video

@@ -78,7 +78,7 @@ def through_autoencoder(frames: np.ndarray) -> np.ndarray:
     """
     import torch
 
-    from cosmos_exp.world.pixels import to_unit_range
+    from cosmos_exp.world.loading import to_unit_range
 
     torch.set_num_threads(1)
     with torch.no_grad():

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from cosmos_exp.config.adapter_format import MOST_SCALE
-from cosmos_exp.config.layers import adapted_layers, layer_ranks, layer_scale, transformer_config
+from cosmos_exp.config.layers import MOST_SCALE, adapted_layers, layer_ranks, layer_scale, transformer_config
 from cosmos_exp.config.registry import unknown_name
 from cosmos_exp.config.schema import Adapter, Model, Transformer
 

@@ -18,9 +18,14 @@ from cosmos_exp.config.layers import (
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.training.slots import num_buffers
-from cosmos_exp.world.flops import forward_flops, training_flops
-from cosmos_exp.world.memory import memory_estimate, training_memory_gib
-from cosmos_exp.world.sizes import latent_shape, num_tokens
+from cosmos_exp.world.hardware import (
+    forward_flops,
+    latent_shape,
+    memory_estimate,
+    num_tokens,
+    training_flops,
+    training_memory_gib,
+)
 
 MAX_SIZE = (128, 240, 240)  # latent frames, height, width: diffusers' default for the rotary embedding
 FITS = 0.92  # of a device's memory: above it, the rest is too little for fragments and workspaces

@@ -26,8 +26,8 @@ from cosmos_exp.metrics.judges.rubric import load_rubrics
 from cosmos_exp.provenance import environment
 from cosmos_exp.run_folder import RunFolder, in_use
 from cosmos_exp.tracking.wandb import check_login, chosen_mode
-from cosmos_exp.world.devices import check_gpus
 from cosmos_exp.world.guardrail import check_guardrail
+from cosmos_exp.world.hardware import check_gpus
 from cosmos_exp.world.model_folder import ensure_model, find_model
 
 MIN_FREE_GIB = 2.0

@@ -19,8 +19,8 @@ from cosmos_exp.generation.guidance import GuidedForward
 from cosmos_exp.rng import noise
 from cosmos_exp.tracking.progress import with_progress
 from cosmos_exp.world.fast_forward import fast_forward
-from cosmos_exp.world.pixels import to_unit_range
-from cosmos_exp.world.sizes import latent_shape
+from cosmos_exp.world.hardware import latent_shape
+from cosmos_exp.world.loading import to_unit_range
 
 Prompts = Callable[[str | None], torch.Tensor]  # text, or None for the zero embedding, to (tokens, channels)
 

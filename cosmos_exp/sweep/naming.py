@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cosmos_exp.config.adapter_label import adapter_label
+from cosmos_exp.config.layers import adapter_label
 from cosmos_exp.config.schema import Config
 
 # The base model does not depend on these, as it is not trained.

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from cosmos_exp.world.flops import peak_flops
+from cosmos_exp.world.hardware import peak_flops
 
 
 class SpeedMeter:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cosmos_exp.config.adapter_label import adapter_label
 from cosmos_exp.config.checks import check
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.hashing import differences, own_keys
+from cosmos_exp.config.layers import adapter_label
 from cosmos_exp.config.record import load_config
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError

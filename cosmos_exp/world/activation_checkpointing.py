@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from cosmos_exp.world.memory import POLICIES
+from cosmos_exp.world.hardware import POLICIES
 
 _aten = torch.ops.aten
 

@@ -11,9 +11,8 @@ from diffusers import Cosmos2_5_PredictBasePipeline, ModelMixin
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
 from cosmos_exp.text import one_line
-from cosmos_exp.world.loading import FILES, check_loaded, load_projection, load_vae
+from cosmos_exp.world.loading import FILES, check_loaded, load_projection, load_vae, to_unit_range
 from cosmos_exp.world.model_folder import ModelFolder
-from cosmos_exp.world.pixels import to_unit_range
 
 
 class Encoders:

@@ -1,4 +1,4 @@
-"""Which kernels PyTorch may use, which attention kernel it chooses, and what its results depend on."""
+"""Which kernels PyTorch may use, which attention kernel it chooses, what its results depend on, and 8-bit base weights."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend
 
 from cosmos_exp.config.schema import Config
-from cosmos_exp.errors import RunError
+from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.files import JsonObject
 
 ARITHMETIC = 2
@@ -119,3 +120,25 @@ def _cpu_name() -> str:
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
     return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def shrink_base(transformer: nn.Module) -> None:
+    """Store the frozen linear weights of the blocks in 8-bit floating point, one scale per row; products stay bf16.
+
+    It changes numbers, so it is off by default and a run that uses it records it.
+
+    Raises:
+        UserError: torchao is not installed.
+    """
+    try:
+        from torchao.quantization import Float8WeightOnlyConfig, quantize_
+    except ImportError as error:
+        raise UserError(
+            "approximate.fp8_base=true requires torchao: run pip install 'cosmos-exp[approximate]', or set it to false"
+        ) from error
+
+    def frozen_block_layer(module: nn.Module, name: str) -> bool:
+        inside = "transformer_blocks." in name and ".norm" not in name and "lora_" not in name
+        return inside and isinstance(module, nn.Linear) and not module.weight.requires_grad
+
+    quantize_(transformer, Float8WeightOnlyConfig(), filter_fn=frozen_block_layer)

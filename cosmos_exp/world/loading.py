@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, CosmosTransformer3DModel, ModelMixin
 from diffusers.utils import logging as diffusers_logging
@@ -118,3 +119,19 @@ def latent_statistics(folder: ModelFolder) -> tuple[torch.Tensor, torch.Tensor]:
         torch.tensor(config[k], dtype=torch.float32).view(-1, 1, 1, 1) for k in ("latents_mean", "latents_std")
     )
     return mean, std
+
+
+def to_unit_range(frames: np.ndarray, device: torch.device | None = None) -> torch.Tensor:
+    """Decoded video as the autoencoder takes it, in [-1, 1].
+
+    Args:
+        frames: uint8 (T, H, W, 3) RGB.
+        device: where the result is computed; None: on the CPU.
+
+    Returns:
+        fp32 (3, T, H, W).
+    """
+    video = torch.from_numpy(frames).permute(3, 0, 1, 2)
+    if device is not None:
+        video = video.to(device)
+    return video.float().div(127.5).sub(1.0)

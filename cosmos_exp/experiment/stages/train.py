@@ -25,12 +25,9 @@ from cosmos_exp.training.samples import SampleSource
 from cosmos_exp.training.speed import SpeedMeter
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.adapter_file import find_adapter, save_adapter
-from cosmos_exp.world.approximate import shrink_base
-from cosmos_exp.world.flops import training_flops
-from cosmos_exp.world.kernels import attention_kernel, conditions
+from cosmos_exp.world.hardware import latent_shape, memory_estimate, num_tokens, training_flops
+from cosmos_exp.world.kernels import attention_kernel, conditions, shrink_base
 from cosmos_exp.world.loading import latent_statistics, load_transformer
-from cosmos_exp.world.memory import memory_estimate
-from cosmos_exp.world.sizes import latent_shape, num_tokens
 
 
 def train(context: RunContext, inputs: Inputs, mirror: Mirror) -> None:

@@ -19,7 +19,7 @@ from cosmos_exp.tabletop.pretraining.latents import denormalise
 from cosmos_exp.tabletop.pretraining.recipe import Recipe
 from cosmos_exp.tabletop.pretraining.regeneration import decoder_clips, decoder_latents
 from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
-from cosmos_exp.world.pixels import to_unit_range
+from cosmos_exp.world.loading import to_unit_range
 
 LR, WARMUP_STEPS, LOWEST_LR = 1e-3, 100, 0.02  # the last as a fraction of the first
 BATCH = 4

@@ -10,7 +10,7 @@ from cosmos_exp.tabletop.pretraining.recipe import CODE_SEEDS, Recipe
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.vocabulary import APPEARANCES
 from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder, fit_linear_code
-from cosmos_exp.world.pixels import to_unit_range
+from cosmos_exp.world.loading import to_unit_range
 
 
 def code_stage(recipe: Recipe) -> None:

@@ -1,0 +1,418 @@
+"""Adapter files: what is read from one, and how one is written. No torch.
+
+`read_adapter` is the one reader: generate, info, merge, truncate, export and publish get layers and scales from it. A
+name or a tensor of another trainer is one more entry in `PARTS` or one more line in `_settings`.
+
+A file is in safetensors format: the header's length (eight bytes, little endian), the header (JSON), the data. The
+header's metadata hold peft's configuration of the adapter, under diffusers' key, and our record of its training.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic.types import PositiveFloat
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save_file
+
+from cosmos_exp.config.layers import MOST_SCALE, Layers, adapted_layers, linear_layers, pattern_value, transformer_config
+from cosmos_exp.config.schema import Model
+from cosmos_exp.errors import UserError
+from cosmos_exp.files import JsonObject, atomic_path
+from cosmos_exp.run_folder import ADAPTER_FILE
+from cosmos_exp.text import one_line
+
+Array = NDArray[np.floating[Any]]  # Any: of any precision
+Number = TypeVar("Number", int, float)
+
+# Keys of the metadata.
+LORA_METADATA_KEY = "lora_adapter_metadata"  # diffusers' name for peft's configuration
+OWN_METADATA_KEY = "cosmos_exp"
+
+PREFIX = "transformer."  # of every name in a file that diffusers reads
+# What the end of a tensor's name says it is. The first four are the names that are written.
+PARTS = {
+    ".lora_A.weight": "a",
+    ".lora_B.weight": "b",
+    ".lora_B.bias": "bias",
+    ".lora_magnitude_vector": "magnitude",
+    ".lora.down.weight": "a",  # diffusers' older names
+    ".lora.up.weight": "b",
+    ".lora_A.default.weight": "a",  # peft's names inside a model
+    ".lora_B.default.weight": "b",
+    ".lora_magnitude_vector.default.weight": "magnitude",
+}
+ENDS = {part: end for end, part in reversed(PARTS.items())}  # the name that is written
+TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}  # by safetensors' names
+
+
+@dataclass(frozen=True)
+class LayerAdapter:
+    """An adapted layer: W + s B A; for DoRA each of its rows is then divided by its length and multiplied by a magnitude.
+
+    a: A (rank, in). b: B (out, rank).
+    alpha: of the layer. scale: s, alpha / rank or alpha / sqrt(rank).
+    magnitude: (out,); None for LoRA.
+    bias: (out,); None: the adapter has none.
+    """
+
+    a: Array
+    b: Array
+    alpha: float
+    scale: float
+    magnitude: Array | None = None
+    bias: Array | None = None
+
+    @property
+    def rank(self) -> int:
+        """The rows of A."""
+        return len(self.a)
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """The content of an adapter file.
+
+    layers: by the layer's name in diffusers' transformer, sorted.
+    peft: peft's configuration; for a file that records none, what its tensors show.
+    record: what it was trained on; empty for another tool's file.
+    types: of its tensors, as safetensors names them (F32, BF16 …).
+    alpha_recorded: False: alpha was given or assumed to be the rank, as diffusers does.
+    """
+
+    file: Path
+    layers: dict[str, LayerAdapter]
+    peft: JsonObject
+    record: JsonObject
+    types: tuple[str, ...]
+    alpha_recorded: bool
+
+    @property
+    def kind(self) -> str:
+        """lora or dora."""
+        return "lora" if all(layer.magnitude is None for layer in self.layers.values()) else "dora"
+
+    @property
+    def rslora(self) -> bool:
+        """Whether the update is scaled by alpha / sqrt(rank) instead of alpha / rank."""
+        return bool(self.peft.get("use_rslora"))
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """The rank of every layer."""
+        return {name: layer.rank for name, layer in self.layers.items()}
+
+    @property
+    def scales(self) -> dict[str, float]:
+        """The factor s of the update s B A of every layer."""
+        return {name: layer.scale for name, layer in self.layers.items()}
+
+    @property
+    def sizes(self) -> Layers:
+        """(in_features, out_features) of every layer."""
+        return {name: (layer.a.shape[1], layer.b.shape[0]) for name, layer in self.layers.items()}
+
+    @property
+    def biased(self) -> list[str]:
+        """The layers with a bias."""
+        return [name for name, layer in self.layers.items() if layer.bias is not None]
+
+
+def find_adapter(path: Path) -> Path:
+    """The adapter file at a path: the path itself, or the file in a folder, an adapter/ folder or a run folder.
+
+    Raises:
+        UserError: there is no adapter file.
+    """
+    for candidate in (path, path / ADAPTER_FILE, path / "adapter" / ADAPTER_FILE):
+        if candidate.is_file():
+            return candidate
+    raise UserError(f"{path}: no adapter found; expected a .safetensors file or a folder with {ADAPTER_FILE}")
+
+
+def read_adapter(file: Path, alpha: float | None = None, model: Model | None = None) -> AdapterFile:
+    """Read and check an adapter file.
+
+    Args:
+        alpha: for files that do not record it; None: the rank of each layer.
+        model: the model that it is for; None: that is not checked.
+
+    Raises:
+        UserError: the file cannot be read, is no LoRA or DoRA, holds NaN or another alpha than the given one, its scale
+            is no usable number, or layers are missing or of another model.
+    """
+    tensors, types, metadata = _read(file)
+    peft, record = _settings(file, metadata)
+    recorded = peft is not None
+    if peft is not None and alpha not in (None, peft["lora_alpha"]):
+        raise UserError(
+            f"--alpha {alpha:g}: {file} records alpha {peft['lora_alpha']}. Leave --alpha out for this file."
+        )
+    parts = parts_by_layer(file, tensors)
+    if peft is None:
+        peft = shown_settings(parts, alpha)
+    layers = {name: _layer(file, name, parts[name], peft) for name in sorted(parts)}
+    adapter = AdapterFile(file, layers, peft, record, types, recorded)
+    if model is not None:
+        _check_model(adapter, model)
+    return adapter
+
+
+def _read(file: Path) -> tuple[dict[str, Array], tuple[str, ...], JsonObject]:
+    """The tensors by name, bfloat16, which numpy does not know, as float32; their types; the header's metadata."""
+    try:
+        content = file.read_bytes()
+        entries = deserialize(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(
+            f"{file}: cannot be read as an adapter ({one_line(error)[:200]}). Copy it again, or name another file."
+        ) from error
+    tensors: dict[str, Array] = {}
+    types = set()
+    for name, entry in entries:
+        kind = entry["dtype"]
+        if kind not in TYPES:
+            raise UserError(f"{file}: {one_line(name)} has the type {kind}; known are {', '.join(TYPES)}")
+        values = np.frombuffer(entry["data"], TYPES[kind])
+        if kind == "BF16":  # bfloat16 is the upper half of a float32
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        tensors[name] = values.reshape(entry["shape"])
+        types.add(kind)
+    return tensors, tuple(sorted(types)), header.get("__metadata__") or {}
+
+
+class _Peft(BaseModel):
+    """What is read of peft's configuration. `init_lora_weights`: others (pissa, olora, eva …) change the base."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    r: PositiveInt
+    lora_alpha: PositiveFloat
+    rank_pattern: dict[str, PositiveInt] | None = None
+    alpha_pattern: dict[str, PositiveFloat] | None = None
+    use_dora: bool | None = None
+    use_rslora: bool | None = None
+    lora_bias: bool | None = None
+    target_modules: list[str] | str | None = None
+    init_lora_weights: Literal[True, False, "gaussian", "orthogonal"] | None = None
+
+
+def _settings(file: Path, metadata: JsonObject) -> tuple[JsonObject | None, JsonObject]:
+    """peft's configuration (None if the file has none), and our record of the training.
+
+    Raises:
+        UserError: it names the key: alpha is no positive number, a rank no whole number …
+    """
+    try:
+        packed = json.loads(metadata.get(LORA_METADATA_KEY, "null"))
+        record = json.loads(metadata.get(OWN_METADATA_KEY, "{}"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: its metadata is not valid JSON ({error}). Make the file again.") from error
+    if not isinstance(record, dict) or not isinstance(packed, dict | None):
+        raise UserError(f"{file}: its metadata is no JSON object. Make the file again.")
+    if packed is None:
+        return None, record
+    peft = {key.removeprefix(PREFIX): value for key, value in packed.items()}
+    try:
+        _Peft.model_validate(peft)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = one_line(".".join(map(str, first["loc"])))
+        raise UserError(
+            f"{file}: {key}={one_line(first['input'])[:40]} in peft's configuration: {first['msg']}. Make the file again."
+        ) from error
+    return peft, record
+
+
+def parts_by_layer(file: Path, tensors: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
+    """The tensors of each layer by what they are (a, b, bias, magnitude).
+
+    Raises:
+        UserError: there is no adapter, or a tensor is no part of one, is broken or lacks its partner.
+    """
+    parts: dict[str, dict[str, Array]] = {}
+    for name, values in tensors.items():
+        layer, end = split_name(name)
+        if end is None:
+            raise UserError(f"{file}: {one_line(name)[:80]} is no tensor of a LoRA or DoRA. Name another file.")
+        wrong = values.size - int(np.isfinite(values).sum())
+        if wrong:
+            raise UserError(
+                f"{file}: {one_line(name)} has {wrong} of {values.size} values that are NaN or infinite. Its training "
+                "failed, or the file is damaged. Use another adapter."
+            )
+        parts.setdefault(layer, {})[PARTS[end]] = values
+    if not parts:
+        raise UserError(f"{file}: has no lora_A tensors; is it an adapter in diffusers format?")
+    for layer, found in parts.items():
+        a, b = (np.shape(found.get(part)) for part in ("a", "b"))
+        if len(a) != 2 or len(b) != 2 or a[0] != b[1] or 0 in (*a, *b):
+            raise UserError(
+                f"{file}: {one_line(layer)} has lora_A {a} and lora_B {b}; expected (rank, in) and (out, rank). Make the "
+                "file again."
+            )
+    return parts
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """The layer of a tensor, and the end of its name, which is in `PARTS`; None for the end of any other tensor."""
+    for end in PARTS:
+        if name.endswith(end):
+            return name.removesuffix(end).removeprefix(PREFIX), end
+    return name, None
+
+
+def shown_settings(parts: Mapping[str, Mapping[str, Array]], alpha: float | None) -> JsonObject:
+    """peft's configuration as far as the tensors show it.
+
+    Args:
+        parts: from `parts_by_layer`.
+        alpha: of all layers; None: the rank of each.
+    """
+    ranks = {layer: len(found["a"]) for layer, found in parts.items()}
+    alphas = {layer: float(rank if alpha is None else alpha) for layer, rank in ranks.items()}
+    settings = {
+        "peft_type": "LORA",
+        "target_modules": sorted(parts),
+        "use_dora": any("magnitude" in found for found in parts.values()),
+        "lora_bias": any("bias" in found for found in parts.values()),
+    }
+    return settings | rank_settings(ranks, alphas)
+
+
+def rank_settings(ranks: Mapping[str, int], alphas: Mapping[str, float]) -> JsonObject:
+    """The entries of peft's configuration for a rank and an alpha of each layer: the most frequent, and patterns."""
+    rank, rank_pattern = _usual(ranks)
+    alpha, alpha_pattern = _usual({layer: _rounded(value) for layer, value in alphas.items()})
+    return {"r": rank, "rank_pattern": rank_pattern, "lora_alpha": alpha, "alpha_pattern": alpha_pattern}
+
+
+def _usual(values: Mapping[str, Number]) -> tuple[Number, dict[str, Number]]:
+    """The most frequent value, and a pattern for the layers that differ: `^` and the layer's whole name."""
+    counts = Counter(values.values())
+    usual = min(counts, key=lambda value: (-counts[value], value))
+    return usual, {f"^{name}": value for name, value in values.items() if value != usual}
+
+
+def _rounded(alpha: float) -> float:
+    """Without the rounding of a product: 15.999999999999998 is 16; an integer where it is one."""
+    rounded = float(f"{alpha:.12g}")
+    return int(rounded) if rounded.is_integer() else rounded
+
+
+def _layer(file: Path, name: str, parts: Mapping[str, Array], peft: JsonObject) -> LayerAdapter:
+    """A layer with its alpha and scale.
+
+    Raises:
+        UserError: its scale is not between 0 and `MOST_SCALE`, or a pattern is no regular expression.
+    """
+    try:
+        alpha = float(pattern_value(peft.get("alpha_pattern") or {}, name, peft["lora_alpha"]))
+    except re.error as error:
+        raise UserError(
+            f"{file}: a key of alpha_pattern is no regular expression ({error}). Make the file again."
+        ) from error
+    rank = len(parts["a"])
+    scale = alpha / (math.sqrt(rank) if peft.get("use_rslora") else rank)
+    if not 0 < scale <= MOST_SCALE:
+        raise UserError(
+            f"{file}: alpha gives {one_line(name)} the scale {scale:.3g}; it must be above 0 and at most {MOST_SCALE:g}. "
+            "Make the file again with another alpha."
+        )
+    return LayerAdapter(parts["a"], parts["b"], alpha, scale, parts.get("magnitude"), parts.get("bias"))
+
+
+def _check_model(adapter: AdapterFile, model: Model) -> None:
+    """Check that the file has the layers that it says, and that they are those of the model.
+
+    Raises:
+        UserError: layers are missing in the file, or the model does not have them at this size.
+    """
+    config = transformer_config(model)
+    known = linear_layers(config)
+    for name, size in adapter.sizes.items():
+        if known.get(name) != size:
+            has = known.get(name, "no such layer")
+            raise UserError(
+                f"{adapter.file}: was trained on another model: {one_line(name)} has (in, out) {size} in the file; "
+                f"model={model.name} has {has}. Choose the model that it was trained on."
+            )
+    peft = adapter.peft
+    targets = peft.get("target_modules")
+    some_layers_only = peft.get("exclude_modules") is not None or peft.get("layers_to_transform") is not None
+    if not isinstance(targets, list) or some_layers_only:
+        return
+    missing = sorted(set(adapted_layers(config, targets)) - set(adapter.layers))
+    if missing:
+        count = len(adapter.layers)
+        raise UserError(
+            f"{adapter.file}: holds {count} of {count + len(missing)} layers that it says it adapts; {missing[0]} is "
+            "missing. Copy the file again, or make it again."
+        )
+
+
+def tensors_of(layers: Mapping[str, LayerAdapter]) -> dict[str, Array]:
+    """The tensors of layers by peft's names, without the prefix."""
+    tensors: dict[str, Array] = {}
+    for name, layer in layers.items():
+        for part, end in ENDS.items():
+            values = getattr(layer, part)
+            if values is not None:
+                tensors[name + end] = values
+    return tensors
+
+
+def write_adapter(directory: Path, tensors: Mapping[str, Array], peft: JsonObject, record: JsonObject) -> Path:
+    """Write an adapter file atomically, as `world.adapter.save_adapter` writes it.
+
+    Args:
+        directory: gets the file `ADAPTER_FILE`.
+        tensors: by peft's name without the prefix; stored in fp32.
+        peft: peft's configuration.
+        record: what it was trained on and made from.
+
+    Returns:
+        the file.
+    """
+    target = directory / ADAPTER_FILE
+    named = {f"{PREFIX}{name}": np.ascontiguousarray(values, np.float32) for name, values in tensors.items()}
+    packed = {f"{PREFIX}{key}": value for key, value in peft.items()}
+    metadata = {
+        "format": "pt",
+        LORA_METADATA_KEY: json.dumps(packed),
+        OWN_METADATA_KEY: json.dumps(record, default=str),
+    }
+    with atomic_path(target) as temporary:
+        save_file(named, temporary, metadata)
+        sort_header(temporary)
+    return target
+
+
+def sort_header(file: Path) -> None:
+    """Sort the metadata, so that the same adapter gives the same bytes.
+
+    safetensors writes the metadata, and peft the set of target modules, in arbitrary order.
+    """
+    content = file.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    metadata = header["__metadata__"]
+    peft = json.loads(metadata[LORA_METADATA_KEY])
+    for key, value in peft.items():
+        if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+            peft[key] = sorted(value)
+    metadata[LORA_METADATA_KEY] = json.dumps(peft, sort_keys=True)
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the header is padded with spaces to a multiple of eight bytes
+    file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
