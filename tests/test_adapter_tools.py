@@ -9,7 +9,7 @@ from diffusers import AutoencoderKLWan, Cosmos2_5_PredictBasePipeline, CosmosTra
 from peft.tuners.lora import LoraLayer
 from peft.utils.other import get_pattern_key
 
-from cosmos_exp.config.adapter_header import read_header
+from cosmos_exp.config.adapter_file import read_adapter
 from cosmos_exp.config.layers import (
     adapted_layers,
     layer_ranks,
@@ -21,7 +21,7 @@ from cosmos_exp.config.layers import (
 from cosmos_exp.config.schema import Adapter
 from cosmos_exp.errors import UserError
 from cosmos_exp.world import adapter as adapters
-from cosmos_exp.world.adapter_file import load_adapter, save_adapter
+from cosmos_exp.world.adapter import load_adapter, save_adapter
 from cosmos_exp.world.adapter_merging import merge_adapter
 from cosmos_exp.world.adapter_truncation import truncate_adapter, truncate_to_energy
 from cosmos_exp.world.guardrail import GuardrailOff
@@ -128,7 +128,7 @@ def test_a_truncated_adapter_loads_at_the_right_scale(kind, cut, base, tmp_path)
     ours = plain(base.path)
     load_adapter(ours, cut_file)
     theirs = in_plain_diffusers(base, tmp_path / "b")
-    ranks = read_header(cut_file).ranks
+    ranks = read_adapter(cut_file).ranks
     assert len(set(ranks.values())) == 1 or cut == "energy"
     full = peft_layers(transformer)
     for name, layer in peft_layers(theirs).items():
@@ -157,7 +157,7 @@ def test_ranks_scales_and_counts_are_those_of_peft(kind, base, tmp_path):
     ranks = layer_ranks(layers, adapter)
     found = peft_layers(transformer)
     assert set(found) == set(layers)
-    header = read_header(file)
+    header = read_adapter(file)
     for name, layer in found.items():
         assert layer.r["default"] == ranks[name] == header.ranks[name]
         assert layer.scaling["default"] == pytest.approx(layer_scale(adapter, name))

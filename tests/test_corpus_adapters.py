@@ -11,7 +11,7 @@ def test_bad_adapters_are_refused_before_a_video_is_made(case, tmp_path, cli, ca
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["NaN", "alpha 'abc'", "alpha 1e30", "offsets"])
+@pytest.mark.parametrize("name", ["NaN", "alpha 'abc'", "cut short"])
 def test_the_other_commands_refuse_them_too(name, tmp_path, cli, capfd):
     bad = next(c for c in ADAPTERS if c.name == name)
     bad.make(tmp_path)
@@ -34,8 +34,8 @@ def test_alpha_of_the_command_line(alpha, tmp_path, cli, capfd):
 
 
 def test_a_good_adapter_passes_the_checks(tmp_path):
-    from cosmos_exp.config.adapter_checks import check_adapter
+    from cosmos_exp.config.adapter_file import read_adapter
     from cosmos_exp.config.composing import compose_config
 
     (tmp_path / "good.safetensors").write_bytes(good())
-    assert set(check_adapter(tmp_path / "good.safetensors", compose_config([]).model).ranks.values()) == {2}
+    assert set(read_adapter(tmp_path / "good.safetensors", model=compose_config([]).model).ranks.values()) == {2}

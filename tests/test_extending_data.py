@@ -15,7 +15,6 @@ from cosmos_exp.data.dataset import inspect_data
 from cosmos_exp.data.video import write_video
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.world import adapter as adapters
-from cosmos_exp.world import adapter_file
 from cosmos_exp.world.fast_forward import fast_forward
 
 GUIDES = Path(__file__).parent.parent / "docs" / "guides"
@@ -67,9 +66,9 @@ def test_add_an_adapter_kind(tmp_path, monkeypatch):
         parameter += 0.1 * torch.randn_like(parameter)
     trained = fast_forward(model)(**inputs)[0]
     assert (trained - base).abs().max() > 1e-3
-    adapter_file.save_adapter(model, tmp_path, {})
+    adapters.save_adapter(model, tmp_path, {})
     again = plain_tiny_model()
-    adapter_file.load_adapter(again, tmp_path)
+    adapters.load_adapter(again, tmp_path)
     assert (again(**inputs)[0] - trained).abs().max() < 1e-5
     adapters.merge(again)
     assert (again(**inputs)[0] - trained).abs().max() < 1e-5

@@ -34,8 +34,7 @@ from cosmos_exp.report.verify_files import checks_of_files
 from cosmos_exp.run_folder import ADAPTER_FILE, ADAPTER_NAME, RunFolder
 from cosmos_exp.statistics.intervals import summarize
 from cosmos_exp.tabletop.build import WEIGHTS
-from cosmos_exp.world.adapter import inject
-from cosmos_exp.world.adapter_file import save_adapter
+from cosmos_exp.world.adapter import inject, save_adapter
 
 HOST, USER = "gpu17.zzlab.example", "zzalice"
 HOME = f"/home/{USER}"

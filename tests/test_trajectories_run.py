@@ -22,7 +22,7 @@ from cosmos_exp.files import write_json
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.trajectories.making import WORK
 from cosmos_exp.world import adapter as adapters
-from cosmos_exp.world.adapter_file import save_adapter
+from cosmos_exp.world.adapter import save_adapter
 from cosmos_exp.world.loading import load_transformer
 from cosmos_exp.world.model_folder import ensure_model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from cosmos_exp.cli.arguments import existing_files, writable_folder
 from cosmos_exp.errors import UserError
 
 if TYPE_CHECKING:
-    from cosmos_exp.config.adapter_header import AdapterHeader
+    from cosmos_exp.config.adapter_file import AdapterFile
     from cosmos_exp.world.model_folder import ModelFolder
 
 HELP = "describe an adapter, cut it to a lower rank, merge it into its base model, or exchange it with other code"
@@ -54,63 +55,57 @@ Sums are computed in fp32 and stored in the base's precision; the command report
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command with its three actions."""
+    """Add the command with its actions."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = commands.add_parser("adapter", help=HELP, description=HELP, epilog=EPILOG, formatter_class=raw)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
-    help = "kind, rank, alpha, scale, what it was trained on, and the spectrum of its update"
-    info = actions.add_parser("info", help=help, description=help, epilog=INFO_EPILOG, formatter_class=raw)
-    info.add_argument("source", metavar="FILE_OR_RUN", help=SOURCE)
-    info.add_argument("--json", action="store_true", help="print everything as JSON, with all singular values")
-    info.set_defaults(run=describe)
+    def add(name: str, run: Callable[[argparse.Namespace], int], help: str, epilog: str) -> argparse.ArgumentParser:
+        action = actions.add_parser(name, help=help, description=help, epilog=epilog, formatter_class=raw)
+        action.add_argument("source", metavar="RUN_OR_FILE", help=SOURCE)
+        action.set_defaults(run=run)
+        return action
 
-    help = "write the best approximation of each layer's update at lower ranks"
-    cut = actions.add_parser("truncate", help=help, description=help, epilog=TRUNCATE_EPILOG, formatter_class=raw)
-    cut.add_argument("source", metavar="RUN_OR_FILE", help=SOURCE)
-    cut.add_argument("--rank", metavar="N,…", help="ranks, one file each; at most the adapter's own")
-    cut.add_argument(
-        "--energy", metavar="E,…", help="fractions of the energy to keep; each layer gets the smallest rank that does"
+    help = "kind, rank, alpha, scale, what it was trained on, and the spectrum of its update"
+    info = add("info", describe, help, INFO_EPILOG)
+    info.add_argument("--json", action="store_true", help="print everything as JSON, with all singular values")
+
+    cut = add(
+        "truncate", truncate, "write the best approximation of each layer's update at lower ranks", TRUNCATE_EPILOG
     )
+    cut.add_argument("--rank", metavar="N,…", help="ranks, one file each; at most the adapter's own")
+    help = "fractions of the energy to keep; each layer gets the smallest rank that does"
+    cut.add_argument("--energy", metavar="E,…", help=help)
     cut.add_argument("--out", metavar="DIR", help="folder of the new folders (default: beside the source)")
     cut.add_argument("--alpha", type=float, help=ALPHA)
-    cut.set_defaults(run=truncate)
 
     help = "write a diffusers folder of the base model with the adapter merged into its transformer"
-    merger = actions.add_parser("merge", help=help, description=help, epilog=MERGE_EPILOG, formatter_class=raw)
-    merger.add_argument("source", metavar="RUN_OR_FILE", help=SOURCE)
+    merger = add("merge", merge, help, MERGE_EPILOG)
     merger.add_argument("--out", required=True, metavar="DIR", help="the new folder")
-    merger.add_argument(
-        "--model", metavar="FOLDER", help="the base model (default: that of the run or of the file's record)"
-    )
-    merger.add_argument(
-        "--dtype", choices=["float32", "bfloat16"], help="precision of the transformer (default: as the base stores it)"
-    )
-    merger.add_argument(
-        "--link", action="store_true", help="link to the base's other components instead of copying them"
-    )
+    help = "the base model (default: that of the run or of the file's record)"
+    merger.add_argument("--model", metavar="FOLDER", help=help)
+    help = "precision of the transformer (default: as the base stores it)"
+    merger.add_argument("--dtype", choices=["float32", "bfloat16"], help=help)
+    help = "link to the base's other components instead of copying them"
+    merger.add_argument("--link", action="store_true", help=help)
     merger.add_argument("--alpha", type=float, help=ALPHA)
-    merger.set_defaults(run=merge)
-    _add_exchange(actions)
 
-
-def _add_exchange(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    raw = argparse.RawDescriptionHelpFormatter
-    help = "write an adapter for other code"
-    export = actions.add_parser("export", help=help, description=help, epilog=EXPORT_EPILOG, formatter_class=raw)
-    export.add_argument("source", metavar="RUN_OR_FILE", help=SOURCE)
+    export = add("export", export_file, "write an adapter for other code", EXPORT_EPILOG)
     export.add_argument("--format", required=True, choices=FORMATS, help="the code that it is for")
     export.add_argument("--out", required=True, metavar="FILE", help="the new file")
     export.add_argument("--alpha", type=float, help=ALPHA)
-    export.set_defaults(run=export_file)
 
-    help = "write an adapter of other code in diffusers' format"
-    importer = actions.add_parser("import", help=help, description=help, epilog=IMPORT_EPILOG, formatter_class=raw)
-    importer.add_argument("source", metavar="FILE", help="the file of the other code")
+    importer = add("import", import_file, "write an adapter of other code in diffusers' format", IMPORT_EPILOG)
     importer.add_argument("--format", required=True, choices=FORMATS, help="the code that it comes from")
     importer.add_argument("--out", required=True, metavar="DIR", help="folder of the new file")
     importer.add_argument("--alpha", type=float, help="alpha of its training (default: its rank)")
-    importer.set_defaults(run=import_file)
+
+
+def _file(args: argparse.Namespace) -> Path:
+    """The adapter file of the command line."""
+    from cosmos_exp.config.adapter_file import find_adapter
+
+    return find_adapter(Path(args.source).expanduser())
 
 
 def describe(args: argparse.Namespace) -> int:
@@ -118,17 +113,16 @@ def describe(args: argparse.Namespace) -> int:
     import json
 
     from cosmos_exp.cli.adapter_table import info_text
-    from cosmos_exp.config.adapter_header import find_adapter
     from cosmos_exp.report.adapter_info import describe_adapter
 
-    found = describe_adapter(find_adapter(Path(args.source).expanduser()))
-    print(json.dumps(found, indent=2) if args.json else info_text(found))
+    description = describe_adapter(_file(args))
+    print(json.dumps(description, indent=2) if args.json else info_text(description))
     return 0
 
 
 def truncate(args: argparse.Namespace) -> int:
     """Write one folder per rank and energy. Returns the exit code."""
-    from cosmos_exp.config.adapter_header import find_adapter, read_header
+    from cosmos_exp.config.adapter_file import read_adapter
     from cosmos_exp.world.adapter_truncation import check_energy, check_rank, truncate_adapter, truncate_to_energy
 
     ranks, energies = _numbers("--rank", args.rank, int), _numbers("--energy", args.energy, float)
@@ -136,18 +130,18 @@ def truncate(args: argparse.Namespace) -> int:
         raise UserError(
             "--rank, --energy: neither is given. Give the ranks (--rank 2,4,8) or the energy to keep (--energy 0.95)."
         )
-    file = find_adapter(Path(args.source).expanduser())
-    header = read_header(file, args.alpha)
+    file = _file(args)
+    adapter = read_adapter(file, args.alpha)
     for rank in ranks:  # all before the first is written
-        check_rank(header, rank)
+        check_rank(adapter, rank)
     for energy in energies:
         check_energy(energy)
-    if header.peft is None and args.alpha is None:
+    if not adapter.alpha_recorded and args.alpha is None:
         print(f"note: {file} does not record alpha; assumed alpha = rank (set it with --alpha)")
     for rank in ranks:
-        _say_truncated(truncate_adapter(file, _beside(file, f"r{rank}", args.out), rank, alpha=args.alpha))
+        _print_truncated(truncate_adapter(file, _beside(file, f"r{rank}", args.out), rank, alpha=args.alpha))
     for energy in energies:
-        _say_truncated(truncate_to_energy(file, _beside(file, f"e{energy:g}", args.out), energy, alpha=args.alpha))
+        _print_truncated(truncate_to_energy(file, _beside(file, f"e{energy:g}", args.out), energy, alpha=args.alpha))
     return 0
 
 
@@ -155,17 +149,17 @@ def merge(args: argparse.Namespace) -> int:
     """Write the merged model. Returns the exit code."""
     import torch
 
-    from cosmos_exp.config.adapter_header import find_adapter, read_header
+    from cosmos_exp.config.adapter_file import read_adapter
     from cosmos_exp.world.adapter_merging import merge_adapter
 
-    file = find_adapter(Path(args.source).expanduser())
-    header = read_header(file, args.alpha)
-    base = _base_model(header, args.model)
+    file = _file(args)
+    adapter = read_adapter(file, args.alpha)
+    base = _base_model(adapter, args.model)
     dtype = getattr(torch, args.dtype) if args.dtype else None
     out = writable_folder(args.out)
     merged = merge_adapter(file, base, out, dtype, args.link, args.alpha)
     print(f"{out}: {base.path} with {merged.layers} layers merged, {' and '.join(merged.dtypes)}")
-    if not header.record.get("fingerprints"):
+    if not adapter.record.get("fingerprints"):
         print(f"note: {file} does not record its base model, so that it was not checked")
     if merged.rounding > 0:
         print(f"note: rounding the merged weights costs {merged.rounding:.1%} of the update; --dtype float32 is exact")
@@ -176,38 +170,38 @@ def merge(args: argparse.Namespace) -> int:
 
 def export_file(args: argparse.Namespace) -> int:
     """Write the file for other code and print the keys that belong to it. Returns the exit code."""
-    from cosmos_exp.config.adapter_header import find_adapter
     from cosmos_exp.world.adapter_exchange import export_adapter
 
     out = Path(args.out).expanduser()
     if out.exists():
         raise UserError(f"--out {out}: exists already. Choose a new file.")
     writable_folder(str(out.parent))
-    done = export_adapter(find_adapter(Path(args.source).expanduser()), out, args.alpha)
+    exported = export_adapter(_file(args), out, args.alpha)
     print(f"{out}: load it with these keys of the configuration:")
-    for option in done.options:
+    for option in exported.options:
         print(f"  {option}")
     return 0
 
 
 def import_file(args: argparse.Namespace) -> int:
     """Write the adapter in diffusers' format. Returns the exit code."""
-    from cosmos_exp.config.adapter_header import read_header
+    from cosmos_exp.cli.adapter_table import KINDS
+    from cosmos_exp.config.adapter_file import read_adapter
     from cosmos_exp.run_folder import ADAPTER_FILE
     from cosmos_exp.world.adapter_exchange import import_adapter
 
     file, out = existing_files([args.source])[0], writable_folder(args.out)
     if (out / ADAPTER_FILE).exists():
         raise UserError(f"--out {out}: holds an adapter already. Choose a new folder.")
-    header = read_header(import_adapter(file, out, args.alpha))
-    words = "DoRA" if header.kind == "dora" else "LoRA"
-    print(f"{header.file}: {words}, rank {max(header.ranks.values())}, {len(header.ranks)} layers")
+    adapter = read_adapter(import_adapter(file, out, args.alpha))
+    rank = max(adapter.ranks.values())
+    print(f"{adapter.file}: {KINDS[adapter.kind]}, rank {rank}, {len(adapter.layers)} layers")
     if args.alpha is None:
         print("note: such a file does not record alpha; assumed alpha = rank (set it with --alpha)")
     return 0
 
 
-def _base_model(header: AdapterHeader, folder: str | None) -> ModelFolder:
+def _base_model(adapter: AdapterFile, folder: str | None) -> ModelFolder:
     """The model that an adapter was trained on: `folder`, else the run's, else that of the file's record.
 
     Raises:
@@ -218,17 +212,17 @@ def _base_model(header: AdapterHeader, folder: str | None) -> ModelFolder:
     from cosmos_exp.config.record import load_config
     from cosmos_exp.world.model_folder import ensure_model
 
-    source = header.record.get("base_model")
-    run = header.file.absolute().parent.parent / "config.yaml"
+    source = adapter.record.get("base_model")
+    run = adapter.file.absolute().parent.parent / "config.yaml"
     config = compose_config([])
     if folder:
         config.model.source = str(Path(folder).expanduser().absolute())
     elif run.is_file():
         config = load_config(run)
     elif source and source != config.model.source:
-        config.model.source, config.model.revision = str(source), header.record.get("revision")
+        config.model.source, config.model.revision = str(source), adapter.record.get("revision")
     elif not source:
-        raise UserError(f"{header.file}: does not record its base model. Give it with --model FOLDER.")
+        raise UserError(f"{adapter.file}: does not record its base model. Give it with --model FOLDER.")
     return ensure_model(config.model, cache_root(config))
 
 
@@ -245,20 +239,21 @@ def _beside(file: Path, ending: str, out: str | None) -> Path:
     return parent / f"{source.name}-{ending}"
 
 
-def _say_truncated(file: Path) -> None:
-    from cosmos_exp.config.adapter_header import read_header
+def _print_truncated(file: Path) -> None:
+    from cosmos_exp.cli.adapter_table import span
+    from cosmos_exp.config.adapter_file import read_adapter
 
-    header = read_header(file)
-    ranks, cut = header.ranks.values(), header.record["truncated"]
-    words = f"rank {min(ranks)}" if min(ranks) == max(ranks) else f"ranks {min(ranks)} to {max(ranks)}"
-    size = file.stat().st_size / 2**20
-    print(f"{file.parent}: {words}, {cut['kept_energy']:.2%} of the energy, {size:.2f} MiB")
+    adapter = read_adapter(file)
+    kept, size = adapter.record["truncated"]["kept_energy"], file.stat().st_size / 2**20
+    print(f"{file.parent}: rank {span(adapter.ranks.values())}, {kept:.2%} of the energy, {size:.2f} MiB")
 
 
 def _numbers(option: str, text: str | None, kind: type) -> list:
     """The numbers of a list that is separated by commas, each once."""
+    if not text:
+        return []
     try:
-        return list(dict.fromkeys(kind(w) for w in text.split(","))) if text else []
+        return list(dict.fromkeys(map(kind, text.split(","))))
     except ValueError as error:
         raise UserError(
             f"{option} {text}: not numbers separated by commas. Write e.g. --rank 2,4,8 or --energy 0.9,0.95."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from rich import box
 from rich.console import Console
@@ -42,46 +42,47 @@ def _facts(found: JsonObject) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in [*_file_rows(found), *_record_rows(found["record"])]:
+    rows = _file_rows(found) | _record_rows(found["record"])
+    for name, value in rows.items():
         table.add_row(name, Text(printable(value)))  # no markup and no escapes of the file's author
     return table
 
 
-def _file_rows(found: JsonObject) -> list[tuple[str, str]]:
-    alpha = _range(found["alphas"]) if found["alpha_recorded"] else "not recorded; diffusers assumes the rank"
+def _file_rows(found: JsonObject) -> dict[str, str]:
+    alpha = span(found["alphas"]) if found["alpha_recorded"] else "not recorded; diffusers assumes the rank"
     bias = ", with biases" if found["bias"] else ""
-    return [
-        ("file", found["file"]),
-        ("size", f"{found['bytes'] / 2**20:.2f} MiB, {'/'.join(found['types'])}, sha256 {found['sha256'][:16]}"),
-        ("kind", f"{KINDS[found['kind']]}{bias}, rank {_range(found['ranks'])}, alpha {alpha}"),
-        (
-            "scale",
-            f"{_range(found['scales'])} ({'alpha / sqrt(rank)' if found['scaling'] == 'rslora' else 'alpha / rank'})",
-        ),
-        ("parameters", f"{found['parameters']:,} in {found['layers']} layers"),
-    ]
+    rule = {"rslora": "alpha / sqrt(rank)", "standard": "alpha / rank"}[found["scaling"]]
+    return {
+        "file": found["file"],
+        "size": f"{found['bytes'] / 2**20:.2f} MiB, {'/'.join(found['types'])}, sha256 {found['sha256'][:16]}",
+        "kind": f"{KINDS[found['kind']]}{bias}, rank {span(found['ranks'])}, alpha {alpha}",
+        "scale": f"{span(found['scales'])} ({rule})",
+        "parameters": f"{found['parameters']:,} in {found['layers']} layers",
+    }
 
 
-def _record_rows(record: JsonObject) -> list[tuple[str, str]]:
+def _record_rows(record: JsonObject) -> dict[str, str]:
     """What it was trained on and what it was made from."""
     if not record:
-        return [("trained on", "not recorded (another tool's file)")]
-    revision = f" at {record['revision']}" if record.get("revision") else ""
+        return {"trained on": "not recorded (another tool's file)"}
+    model = [f"{record.get('base_model')}"]
+    if record.get("revision"):
+        model.append(f"revision {record['revision']}")
     transformer = record.get("fingerprints", {}).get("transformer")
-    rows = [
-        (
-            "trained on",
-            f"{record.get('base_model')}{revision}" + (f", transformer {transformer}" if transformer else ""),
-        )
-    ]
-    names = {"data": "data_fingerprint", "config": "config_hash", "seed": "seed"}
-    training = [f"{n} {record[k]}" for n, k in names.items() if record.get(k) is not None]
-    rows += [("training", ", ".join(training))] if training else []
+    if transformer:
+        model.append(f"transformer {transformer}")
+    rows = {"trained on": ", ".join(model)}
+    training = []
+    for name, key in (("data", "data_fingerprint"), ("config", "config_hash"), ("seed", "seed")):
+        if record.get(key) is not None:
+            training.append(f"{name} {record[key]}")
+    if training:
+        rows["training"] = ", ".join(training)
     cut = record.get("truncated")
     if cut:
         how = f"rank {cut['rank']}" if "rank" in cut else f"{cut['energy']:.4g} of each layer's energy"
-        source = f"to {how}, from sha256 {cut['from']['sha256'][:16]}; {cut['kept_energy']:.2%} of the energy kept"
-        rows.append(("truncated", source))
+        source = cut["from"]["sha256"][:16]
+        rows["truncated"] = f"to {how}, from sha256 {source}; {cut['kept_energy']:.2%} of the energy kept"
     return rows
 
 
@@ -95,11 +96,11 @@ def _spectrum(rows: JsonObject) -> Table:
     for name in ("n", "norm", *ranks, "95 %", "eff."):
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in rows.items():
-        kept = [_percent(row["energy_at_rank"][k]) for k in ranks]
-        needed = _range(row["rank_for_energy"]["0.95"])
-        table.add_row(
-            Text(name), str(row["layers"]), f"{row['norm']:.3g}", *kept, needed, f"{row['effective_rank']:.1f}"
-        )
+        cells = [str(row["layers"]), f"{row['norm']:.3g}"]
+        for rank in ranks:
+            cells.append(_percent(row["energy_at_rank"][rank]))
+        cells += [span(row["rank_for_energy"]["0.95"]), f"{row['effective_rank']:.1f}"]
+        table.add_row(Text(name), *cells)
     return table
 
 
@@ -108,6 +109,7 @@ def _percent(fraction: float) -> str:
     return "100" if fraction > 1 - 1e-9 else f"{int(fraction * 1000) / 10:.1f}"
 
 
-def _range(values: Iterable[float]) -> str:
+def span(values: Collection[float]) -> str:
+    """`8`, or `2-8` for different values."""
     low, high = min(values), max(values)
     return f"{low:g}" if low == high else f"{low:g}-{high:g}"

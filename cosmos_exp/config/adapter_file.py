@@ -25,7 +25,14 @@ from pydantic.types import PositiveFloat
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save_file
 
-from cosmos_exp.config.layers import MOST_SCALE, Layers, adapted_layers, linear_layers, pattern_value, transformer_config
+from cosmos_exp.config.layers import (
+    MOST_SCALE,
+    Layers,
+    adapted_layers,
+    linear_layers,
+    pattern_value,
+    transformer_config,
+)
 from cosmos_exp.config.schema import Model
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, atomic_path

@@ -8,9 +8,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cosmos_exp.config.adapter_header import layer_type
 from cosmos_exp.config.hashing import stage_hash
-from cosmos_exp.config.layers import adapted_layers, layer_ranks, layer_scale, transformer_config, update_scale
+from cosmos_exp.config.layers import (
+    adapted_layers,
+    layer_ranks,
+    layer_scale,
+    layer_type,
+    transformer_config,
+    update_scale,
+)
 from cosmos_exp.config.rollout import OVERLAP, rollout_frames
 from cosmos_exp.config.schema import Config
 from cosmos_exp.config.tiling import describe_tiles

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cosmos_exp.config.adapter_checks import check_adapter
+from cosmos_exp.config.adapter_file import find_adapter, read_adapter
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.rollout import rollout_frames
 from cosmos_exp.config.schema import Config
@@ -26,7 +26,6 @@ from cosmos_exp.generation.videos import Generator, VideoTask
 from cosmos_exp.run_folder import ADAPTER_FILE
 from cosmos_exp.text import one_line
 from cosmos_exp.world import adapter as adapters
-from cosmos_exp.world.adapter_file import find_adapter, load_adapter
 from cosmos_exp.world.encoders import Encoders
 from cosmos_exp.world.guardrail import load_guardrail
 from cosmos_exp.world.loading import load_transformer, load_vae
@@ -119,7 +118,7 @@ class AdaptedModel:
 
     def __init__(self, config: Config, files: dict[str, Path | None], prompts: list[str], alpha: float | None = None):
         for known in (f for f in files.values() if f):  # all of them before the first video
-            check_adapter(known, config.model, alpha)
+            read_adapter(known, alpha, config.model)
         self.config, self.files, self.alpha = config, files, alpha
         model = ensure_model(config.model, cache_root(config))
         device = Processes(config.hardware.device, 1, config.hardware.num_threads).device
@@ -176,7 +175,7 @@ def _add(transformer: nn.Module, file: Path, alpha: float | None, fingerprint: s
     """Add an adapter. Warn if it was trained on a transformer with another fingerprint."""
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        record = load_adapter(transformer, file, alpha)
+        record = adapters.load_adapter(transformer, file, alpha)
         trained_on = record.get("fingerprints", {}).get("transformer")
         if trained_on and trained_on != fingerprint:
             warnings.warn(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cosmos_exp.config.adapter_header import AdapterHeader
+from cosmos_exp.config.adapter_file import AdapterFile
 from cosmos_exp.config.candidates import group_choices
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.schema import Model
@@ -75,7 +75,7 @@ def entries(value: object) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 
-def base_of(run: Run, header: AdapterHeader) -> Base:
+def base_of(run: Run, header: AdapterFile) -> Base:
     """The base model of a run, from its records alone: nothing that they name is opened."""
     model, record = run.settings.model, run.manifest.get("model", {})
     prints = record.get("fingerprints") or header.record.get("fingerprints") or {}

@@ -12,6 +12,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from cosmos_exp import __version__
+from cosmos_exp.config.adapter_file import tensors_of
 from cosmos_exp.data.video import read_video, write_image
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import atomic_folder, atomic_path, file_sha256, write_json, write_text
@@ -93,20 +94,13 @@ def _write_adapters(source: Source, work: Path) -> tuple[list[list[str]], list[s
             notes.append(f"{arm.name}: private text in the file's header is hidden; its tensors are unchanged")
         digest = file_sha256(file)
         _write_records(arm.run, folder, source.names, {"adapter_sha256": digest})
-        parameters = sum(_size(shape) for shape in arm.header.shapes.values())
+        parameters = sum(values.size for values in tensors_of(arm.header.layers).values())
         rows.append([f"`{arm.place}`", f"`{digest[:16]}`", f"{parameters:,}", f"{file.stat().st_size / 2**20:.2f}"])
     if source.base_run:
         folder = work / "base"
         folder.mkdir(exist_ok=True)
         _write_records(source.base_run, folder, source.names, {})
     return rows, notes
-
-
-def _size(shape: Sequence[int]) -> int:
-    size = 1
-    for side in shape:
-        size *= side
-    return size
 
 
 def copy_adapter(file: Path, target: Path, names: Sequence[str]) -> bool:

@@ -18,7 +18,7 @@ STAGES = ("prepare", "train", "generate", "evaluate")
 def adapter_rows(arm: Arm) -> Rows:
     """What the adapter is, from its file."""
     header, config = arm.header, arm.run.settings.adapter
-    ranks, alphas = sorted(set(header.ranks.values())), sorted(set(header.alphas.values()))
+    ranks, alphas = sorted(set(header.ranks.values())), sorted({layer.alpha for layer in header.layers.values()})
     scales = sorted({float(f"{s:.6g}") for s in header.scales.values()})
     rule = "alpha / sqrt(rank)" if header.rslora else "alpha / rank"
     cut = header.record.get("truncated")

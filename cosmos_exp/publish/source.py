@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cosmos_exp.config.adapter_checks import check_adapter
-from cosmos_exp.config.adapter_header import AdapterHeader
+from cosmos_exp.config.adapter_file import AdapterFile, read_adapter
 from cosmos_exp.errors import UserError
 from cosmos_exp.publish.base import Base, base_of, comes_from_hub
 from cosmos_exp.publish.neutral import private_names, recorded_paths
@@ -38,7 +37,7 @@ class Arm:
     place: str
     run: Run
     file: Path
-    header: AdapterHeader
+    header: AdapterFile
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ def _arm(path: Path, variant: Variant, run: Run, is_sweep: bool) -> Arm:
         )
     model = run.settings.model
     known = model.source == "embedded" or comes_from_hub(run)  # the folder that a record names is not opened
-    header = check_adapter(file, replace(model, source="embedded") if known else None)
+    header = read_adapter(file, model=replace(model, source="embedded") if known else None)
     name, place = variant.name, ""
     if is_sweep:
         place = plain_name(folder.path.relative_to(path.absolute()).as_posix()).replace(" ", "_")

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cosmos_exp.config.adapter_checks import check_adapter
-from cosmos_exp.config.adapter_header import AdapterHeader, Array, by_type
-from cosmos_exp.config.layers import trainable_parameters
+from cosmos_exp.config.adapter_file import AdapterFile, Array, read_adapter, tensors_of
+from cosmos_exp.config.layers import by_type, trainable_parameters
 from cosmos_exp.files import JsonObject, file_sha256
 from cosmos_exp.report.spectrum import layer_spectra
 from cosmos_exp.statistics.low_rank import effective_rank, rank_for_energy
@@ -24,29 +23,29 @@ def describe_adapter(file: Path) -> JsonObject:
     Raises:
         UserError: the file is no adapter in diffusers' format.
     """
-    header = check_adapter(file)
+    adapter = read_adapter(file)
     spectra = layer_spectra(file)
-    highest = max(header.ranks.values())
+    highest = max(adapter.ranks.values())
     return {
         "file": str(file),
         "bytes": file.stat().st_size,
         "sha256": file_sha256(file),
-        "kind": header.kind,
-        "scaling": "rslora" if header.rslora else "standard",
-        "alpha_recorded": header.peft is not None,
-        "bias": any(k.endswith(".lora_B.bias") for k in header.shapes),
-        "types": sorted(set(header.dtypes.values())),
-        "parameters": sum(int(np.prod(s)) for s in header.shapes.values()),
-        "layers": len(header.ranks),
-        "ranks": sorted(set(header.ranks.values())),
-        "alphas": sorted(set(header.alphas.values())),
-        "scales": sorted({float(f"{s:.9g}") for s in header.scales.values()}),
-        "record": header.record,
+        "kind": adapter.kind,
+        "scaling": "rslora" if adapter.rslora else "standard",
+        "alpha_recorded": adapter.alpha_recorded,
+        "bias": bool(adapter.biased),
+        "types": list(adapter.types),
+        "parameters": sum(values.size for values in tensors_of(adapter.layers).values()),
+        "layers": len(adapter.layers),
+        "ranks": sorted(set(adapter.ranks.values())),
+        "alphas": sorted({layer.alpha for layer in adapter.layers.values()}),
+        "scales": sorted({float(f"{s:.9g}") for s in adapter.scales.values()}),
+        "record": adapter.record,
         "spectrum": {
             "all layers": _summary(list(spectra.values()), highest),
             **{t: _summary([spectra[n] for n in names], highest) for t, names in by_type(spectra).items()},
         },
-        "by_layer": {n: _layer(header, n, values) for n, values in spectra.items()},
+        "by_layer": {n: _layer(adapter, n, values) for n, values in spectra.items()},
     }
 
 
@@ -55,14 +54,12 @@ def shown_ranks(highest: int) -> list[int]:
     return [*(2**i for i in range(highest.bit_length()) if 2**i < highest), highest]
 
 
-def _layer(header: AdapterHeader, layer: str, values: Array) -> JsonObject:
-    size = {layer: header.layers[layer]}
+def _layer(adapter: AdapterFile, name: str, values: Array) -> JsonObject:
+    layer, size = adapter.layers[name], {name: adapter.sizes[name]}
     return {
-        "rank": header.ranks[layer],
-        "scale": header.scales[layer],
-        "parameters": trainable_parameters(
-            size, header.kind, header.ranks[layer], f"{layer}.lora_B.bias" in header.shapes
-        ),
+        "rank": layer.rank,
+        "scale": layer.scale,
+        "parameters": trainable_parameters(size, adapter.kind, layer.rank, layer.bias is not None),
         "singular_values": [float(v) for v in values],
         "effective_rank": effective_rank(values),
     }

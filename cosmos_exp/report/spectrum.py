@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cosmos_exp.config.adapter_header import A_SUFFIX, B_SUFFIX, Array, by_type, read_header, read_tensors
+from cosmos_exp.config.adapter_file import Array, read_adapter
+from cosmos_exp.config.layers import by_type
 from cosmos_exp.statistics.low_rank import effective_rank, singular_values
 
 __all__ = ["effective_rank", "layer_spectra", "update_spectra"]
@@ -21,11 +22,10 @@ def layer_spectra(file: Path) -> dict[str, Array]:
     Returns:
         By layer: (k,), k = min(rank, in, out).
     """
-    tensors = read_tensors(file)
-    return {
-        layer: scale * singular_values(tensors[layer + B_SUFFIX], tensors[layer + A_SUFFIX])
-        for layer, scale in read_header(file).scales.items()
-    }
+    spectra = {}
+    for name, layer in read_adapter(file).layers.items():
+        spectra[name] = layer.scale * singular_values(layer.b, layer.a)
+    return spectra
 
 
 def update_spectra(file: Path) -> dict[str, Array]:

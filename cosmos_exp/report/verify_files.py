@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from cosmos_exp.config.adapter_header import read_header
+from cosmos_exp.config.adapter_file import read_adapter
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.measures import LIMITS
 from cosmos_exp.files import JsonObject, file_sha256, inside, read_json_lines
@@ -86,7 +86,7 @@ def trained_findings(run: Run, videos: bool) -> Iterator[str]:
     if "train_loss" in run.metrics.get("training", {}) and not run.folder.train_log.is_file():
         yield "train_log.jsonl: missing"
     if run.folder.adapter_file.is_file() and not run.is_base:
-        record = read_header(run.folder.adapter_file).record
+        record = read_adapter(run.folder.adapter_file).record
         for key, own in (("seed", run.seed), ("config_hash", stage_hash(run.settings, "train"))):
             if record.get(key, own) != own:
                 yield f"{ADAPTER_NAME}: trained with {key} {one_line(str(record[key]))}, not {own}"

@@ -1,18 +1,41 @@
-"""LoRA and DoRA through peft: adapter kinds, injection into the transformer, merging and removal."""
+"""LoRA and DoRA through peft: adapter kinds, injection into the transformer, files, merging and removal.
+
+Files are in diffusers' format: `pipe.load_lora_weights(dir)` of plain diffusers restores rank, alpha, scaling rule and
+DoRA. The file's header also records what the adapter was trained on.
+"""
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import torch
-from diffusers import CosmosTransformer3DModel
+from diffusers import Cosmos2_5_PredictBasePipeline, CosmosTransformer3DModel
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from cosmos_exp.config.adapter_file import (
+    OWN_METADATA_KEY,
+    PREFIX,
+    AdapterFile,
+    find_adapter,
+    read_adapter,
+    sort_header,
+    tensors_of,
+)
 from cosmos_exp.config.schema import Adapter
-from cosmos_exp.errors import UserError
+from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.files import JsonObject, atomic_path
 from cosmos_exp.rng import generator
+from cosmos_exp.run_folder import ADAPTER_FILE
+from cosmos_exp.text import one_line
+from cosmos_exp.world.adapted_linear import dora_norm
 
 NAME = "default"  # peft's name of the adapter
 
@@ -73,16 +96,122 @@ def inject(transformer: CosmosTransformer3DModel, adapter: Adapter, seed: int) -
     parameters = {n: p for n, p in transformer.named_parameters() if p.requires_grad}
     for parameter in parameters.values():
         parameter.data = parameter.data.float()
+    _exact_magnitudes(transformer)
     return parameters
+
+
+def _exact_magnitudes(transformer: nn.Module) -> None:
+    """Set the magnitudes of DoRA on a base below fp32 to the norms that the forward pass divides by.
+
+    peft computes them in the base's precision: in bf16 they are up to 0.35 % off, and a new adapter changes the output.
+    """
+    for module in transformer.modules():
+        if not isinstance(module, LoraLayer):
+            continue
+        for name, dora in module.lora_magnitude_vector.items():
+            weight = module.get_base_layer().weight
+            if weight.dtype != torch.float32:
+                a, b = module.lora_A[name].weight, module.lora_B[name].weight
+                dora.weight.data = dora_norm(weight, a, b, module.scaling[name])
 
 
 def expected_names(layers: Iterable[str], adapter: Adapter) -> set[str]:
     """Names of exactly those parameters that an adapter on `layers` trains."""
     config = lora_config(adapter)
     ends = [f"lora_A.{NAME}.weight", f"lora_B.{NAME}.weight"]
-    ends += [f"lora_magnitude_vector.{NAME}.weight"] if config.use_dora else []
-    ends += [f"lora_B.{NAME}.bias"] if config.lora_bias else []
+    if config.use_dora:
+        ends.append(f"lora_magnitude_vector.{NAME}.weight")
+    if config.lora_bias:
+        ends.append(f"lora_B.{NAME}.bias")
     return {f"{layer}.{end}" for layer in layers for end in ends}
+
+
+def save_adapter(transformer: CosmosTransformer3DModel, directory: Path, record: JsonObject) -> Path:
+    """Write the adapter file atomically.
+
+    Args:
+        directory: gets the file `ADAPTER_FILE`.
+        record: what it was trained on (base model, revision, data fingerprint, config hash …), stored in the header.
+
+    Returns:
+        the file.
+    """
+    # `_collate_lora_metadata` is private: diffusers' own training scripts use it, and `save_lora_weights` does not
+    # collect the metadata itself. Checked with diffusers 0.37 to 0.42.
+    from diffusers.training_utils import _collate_lora_metadata
+
+    state = {k: v.detach().float().cpu().contiguous() for k, v in get_peft_model_state_dict(transformer).items()}
+    target = directory / ADAPTER_FILE
+    with atomic_path(target) as temporary:
+        Cosmos2_5_PredictBasePipeline.save_lora_weights(
+            save_directory=str(temporary.parent),
+            weight_name=temporary.name,
+            transformer_lora_layers=state,
+            safe_serialization=True,
+            **_collate_lora_metadata({"transformer": transformer}),
+        )
+        with safe_open(temporary, "pt") as content:
+            header = dict(content.metadata())
+        save_file(load_file(temporary), temporary, {**header, OWN_METADATA_KEY: json.dumps(record, default=str)})
+        sort_header(temporary)
+    return target
+
+
+def load_adapter(transformer: CosmosTransformer3DModel, path: Path, alpha: float | None = None) -> JsonObject:
+    """Add a saved adapter to the transformer, at the scale of its training.
+
+    Args:
+        path: as in `find_adapter`.
+        alpha: for files that do not record it.
+
+    Returns:
+        our record of its training; empty for another tool's file.
+
+    Raises:
+        UserError: not an adapter, an adapter for another model, or `alpha` differs from the file's.
+        RunError: not all of its layers were loaded.
+    """
+    adapter = read_adapter(find_adapter(path), alpha)
+    if not adapter.alpha_recorded:
+        _note_alpha(adapter, alpha)
+    state: dict[str, torch.Tensor] = {}
+    for name, values in tensors_of(adapter.layers).items():
+        state[PREFIX + name] = torch.from_numpy(values)
+    metadata = {f"{PREFIX}{key}": value for key, value in adapter.peft.items()}
+    try:
+        transformer.load_lora_adapter(dict(state), prefix=PREFIX.rstrip("."), metadata=metadata, adapter_name=NAME)
+        _fill_in_fp32(transformer, state)
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{adapter.file}: does not fit this model ({one_line(error)[:200]})") from error
+    loaded = sum(isinstance(m, LoraLayer) and NAME in m.lora_A for m in transformer.modules())
+    if loaded != len(adapter.layers):
+        raise RunError(
+            f"check failed: {adapter.file} has {len(adapter.layers)} adapted layers, {loaded} were loaded into the model"
+        )
+    return adapter.record
+
+
+def _note_alpha(adapter: AdapterFile, alpha: float | None) -> None:
+    """Warn that alpha is assumed.
+
+    Raises:
+        UserError: the layers have several ranks, so that no assumption is good.
+    """
+    ranks = sorted(set(adapter.ranks.values()))
+    if len(ranks) > 1:
+        raise UserError(f"{adapter.file}: has no metadata and several ranks {ranks}; its scale is unknown")
+    if alpha is None:
+        warnings.warn(
+            f"{adapter.file} has no alpha; assumed alpha = rank = {ranks[0]} (set it with --alpha)", stacklevel=3
+        )
+
+
+def _fill_in_fp32(transformer: CosmosTransformer3DModel, state: dict[str, torch.Tensor]) -> None:
+    """Replace the adapter's values by the file's, in fp32: diffusers has rounded them to the base's bf16."""
+    for key, parameter in transformer.named_parameters():
+        if "lora_" in key and f".{NAME}" in key:
+            parameter.data = parameter.data.float()
+    set_peft_model_state_dict(transformer, {k.removeprefix(PREFIX): v.float() for k, v in state.items()}, NAME)
 
 
 def merge(

@@ -16,33 +16,47 @@ from pickle import UnpicklingError
 
 import numpy as np
 import torch
-from peft import LoraConfig
 
-from cosmos_exp.config.adapter_checks import check_adapter
-from cosmos_exp.config.adapter_header import A_SUFFIX, B_SUFFIX, MAGNITUDE, AdapterHeader, Array, read_tensors
+from cosmos_exp.config.adapter_file import (
+    ENDS,
+    PARTS,
+    AdapterFile,
+    Array,
+    parts_by_layer,
+    read_adapter,
+    shown_settings,
+    split_name,
+    write_adapter,
+)
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, atomic_path, file_sha256
 from cosmos_exp.text import one_line
-from cosmos_exp.world.adapter_writing import write_adapter
 
 FORMAT = "cosmos-predict2.5"
 EMA, REGULAR = "net_ema.", "net."
-_ADAPTER = ".default"  # peft's name of the adapter, inside the names of its tensors
-# Ends of layer names, ours and theirs.
-_IN_BLOCK = {
-    "norm1": "adaln_modulation_self_attn",
-    "norm2": "adaln_modulation_cross_attn",
-    "norm3": "adaln_modulation_mlp",
+THEIR_ENDS = {
+    "a": ".lora_A.default.weight",
+    "b": ".lora_B.default.weight",
+    "magnitude": ".lora_magnitude_vector.default.weight",
 }
+# Layers inside a block, ours and theirs; and the others.
 _BLOCK_LAYERS = {
-    **{
-        f"{ours}.{a}": f"{theirs}.{b}"
-        for ours, theirs in (("attn1", "self_attn"), ("attn2", "cross_attn"))
-        for a, b in (("to_q", "q_proj"), ("to_k", "k_proj"), ("to_v", "v_proj"), ("to_out.0", "output_proj"))
-    },
+    "attn1.to_q": "self_attn.q_proj",
+    "attn1.to_k": "self_attn.k_proj",
+    "attn1.to_v": "self_attn.v_proj",
+    "attn1.to_out.0": "self_attn.output_proj",
+    "attn2.to_q": "cross_attn.q_proj",
+    "attn2.to_k": "cross_attn.k_proj",
+    "attn2.to_v": "cross_attn.v_proj",
+    "attn2.to_out.0": "cross_attn.output_proj",
     "ff.net.0.proj": "mlp.layer1",
     "ff.net.2": "mlp.layer2",
-    **{f"{ours}.linear_{k}": f"{theirs}.{k}" for ours, theirs in _IN_BLOCK.items() for k in (1, 2)},
+    "norm1.linear_1": "adaln_modulation_self_attn.1",
+    "norm1.linear_2": "adaln_modulation_self_attn.2",
+    "norm2.linear_1": "adaln_modulation_cross_attn.1",
+    "norm2.linear_2": "adaln_modulation_cross_attn.2",
+    "norm3.linear_1": "adaln_modulation_mlp.1",
+    "norm3.linear_2": "adaln_modulation_mlp.2",
 }
 _OTHER_LAYERS = {
     "patch_embed.proj": "x_embedder.proj.1",
@@ -79,18 +93,20 @@ def diffusers_layer(layer: str) -> str:
     Raises:
         UserError: there is none.
     """
-    back = ({v: k for k, v in names.items()} for names in (_BLOCK_LAYERS, _OTHER_LAYERS))
-    return _renamed(layer, _THEIR_BLOCKS, _OUR_BLOCKS, *back)
+    return _renamed(layer, _THEIR_BLOCKS, _OUR_BLOCKS, _inverse(_BLOCK_LAYERS), _inverse(_OTHER_LAYERS))
+
+
+def _inverse(names: Mapping[str, str]) -> dict[str, str]:
+    return dict(zip(names.values(), names, strict=True))
 
 
 def _renamed(layer: str, old: str, new: str, in_block: Mapping[str, str], other: Mapping[str, str]) -> str:
-    found = re.fullmatch(rf"{old}\.(\d+)\.(.+)", layer)
-    name = in_block.get(found[2]) if found else other.get(layer)
-    if name is None:
-        raise UserError(
-            f"{one_line(layer)[:80]}: not a layer of Cosmos Predict 2.5. Use an adapter of its transformer."
-        )
-    return f"{new}.{found[1]}.{name}" if found else name
+    match = re.fullmatch(rf"{old}\.(\d+)\.(.+)", layer)
+    if match and match[2] in in_block:
+        return f"{new}.{match[1]}.{in_block[match[2]]}"
+    if layer in other:
+        return other[layer]
+    raise UserError(f"{one_line(layer)[:80]}: not a layer of Cosmos Predict 2.5. Use an adapter of its transformer.")
 
 
 def export_adapter(file: Path, out: Path, alpha: float | None = None) -> Exported:
@@ -102,62 +118,65 @@ def export_adapter(file: Path, out: Path, alpha: float | None = None) -> Exporte
         alpha: for files that do not record it.
 
     Raises:
-        UserError: it has what that code has no word for: several ranks or alphas, rsLoRA, an alpha that is no whole
+        UserError: it has what that code cannot express: several ranks or alphas, rsLoRA, an alpha that is no whole
             number, biases.
     """
-    header = check_adapter(file, alpha=alpha)
-    options = _options(header)
+    adapter = read_adapter(file, alpha)
+    options = _options(adapter)
     state = {}
-    for name, values in read_tensors(file).items():
-        layer, end = _split(name)
-        state[f"{REGULAR}{original_layer(layer)}{end}"] = torch.from_numpy(np.array(values))
+    for layer, values in adapter.layers.items():
+        for part, end in THEIR_ENDS.items():
+            tensor = getattr(values, part)
+            if tensor is not None:
+                state[f"{REGULAR}{original_layer(layer)}{end}"] = torch.from_numpy(np.array(tensor))
     with atomic_path(out) as temporary:
         torch.save(state, temporary)
     return Exported(out, options)
 
 
-def _split(name: str) -> tuple[str, str]:
-    """The layer of a tensor, and the rest of its name with peft's name of the adapter."""
-    for suffix in (A_SUFFIX, B_SUFFIX):
-        if name.endswith(suffix):
-            return name.removesuffix(suffix), suffix.replace(".weight", f"{_ADAPTER}.weight")
-    layer, _, _ = name.partition(f".{MAGNITUDE}")
-    return layer, f".{MAGNITUDE}{_ADAPTER}.weight"
-
-
-def _options(header: AdapterHeader) -> list[str]:
+def _options(adapter: AdapterFile) -> list[str]:
     """The keys of NVIDIA's configuration.
 
     Raises:
         UserError: as `export_adapter`.
     """
-    ranks, alphas = set(header.ranks.values()), set(header.alphas.values())
-    wrong = [
-        ("several ranks or alphas", len(ranks) > 1 or len(alphas) > 1),
-        ("rsLoRA", header.rslora),
-        ("biases", any(k.endswith(".bias") for k in header.shapes)),
-        ("an alpha that is no whole number", any(a != int(a) for a in alphas)),
+    ranks = {layer.rank for layer in adapter.layers.values()}
+    alphas = {layer.alpha for layer in adapter.layers.values()}
+    rank, alpha = ranks.pop(), alphas.pop()
+    obstacles = {
+        "several ranks or alphas": ranks or alphas,
+        "rsLoRA": adapter.rslora,
+        "biases": adapter.biased,
+        "an alpha that is no whole number": not alpha.is_integer(),
+    }
+    for what, there in obstacles.items():
+        if there:
+            raise UserError(
+                f"{adapter.file}: has {what}, which the configuration of {FORMAT} cannot express. Merge it instead: "
+                "cosmos-exp adapter merge"
+            )
+    options = [
+        "model.config.use_lora=True",
+        f"model.config.lora_rank={rank}",
+        f"model.config.lora_alpha={int(alpha)}",
+        f"model.config.lora_target_modules='{','.join(targets(adapter.layers))}'",
     ]
-    if found := [words for words, there in wrong if there]:
-        raise UserError(
-            f"{header.file}: has {found[0]}, which the configuration of {FORMAT} cannot express. Merge it instead: "
-            "cosmos-exp adapter merge"
-        )
-    prefix = "model.config."
-    options = [f"{prefix}use_lora=True", f"{prefix}lora_rank={ranks.pop()}", f"{prefix}lora_alpha={int(alphas.pop())}"]
-    options += [f"{prefix}lora_target_modules='{','.join(targets(header.layers))}'"]
-    return [*options, f"{prefix}use_dora=True"] if header.kind == "dora" else options
+    if adapter.kind == "dora":
+        options.append("model.config.use_dora=True")
+    return options
 
 
 def targets(layers: Iterable[str]) -> list[str]:
     """The shortest list of ends that selects exactly these layers, named as in the original network."""
-    ends = sorted({original_layer(layer).partition(".")[2].lstrip("0123456789").lstrip(".") for layer in layers})
-    found: list[str] = []
-    for end in ends:
+    ends = set()
+    for layer in layers:
+        ends.add(re.sub(rf"^{_THEIR_BLOCKS}\.\d+\.|^[^.]+\.", "", original_layer(layer)))
+    shortest: dict[str, None] = {}
+    for end in sorted(ends):
         attention, _, name = end.partition(".")
-        both = {f"self_attn.{name}", f"cross_attn.{name}"} <= set(ends)
-        found.append(name if attention in ("self_attn", "cross_attn") and both else end)
-    return list(dict.fromkeys(found))
+        in_both = {f"self_attn.{name}", f"cross_attn.{name}"} <= ends
+        shortest[name if attention in ("self_attn", "cross_attn") and in_both else end] = None
+    return list(shortest)
 
 
 def import_adapter(file: Path, out: Path, alpha: float | None = None) -> Path:
@@ -176,56 +195,48 @@ def import_adapter(file: Path, out: Path, alpha: float | None = None) -> Path:
     """
     if alpha is not None and not (alpha > 0 and math.isfinite(alpha)):
         raise UserError(f"--alpha {alpha:g}: must be a finite number greater than 0")
-    state = _read(file)
-    prefix = next((p for p in (EMA, REGULAR, "") if any(k.startswith(p) and "lora_" in k for k in state)), None)
-    if prefix is None:
-        raise UserError(
-            f"{file}: holds no adapter (no tensor whose name contains lora_). Name the checkpoint of a LoRA training."
-        )
+    prefix, state = _adapter_tensors(file)
     tensors: dict[str, Array] = {}
     for name, value in state.items():
-        if name.startswith(prefix) and "lora_" in name:
-            layer, end = _split(name.removeprefix(prefix).replace(f"{_ADAPTER}.weight", ".weight"))
-            ours = f"{diffusers_layer(layer)}{end.replace(_ADAPTER, '')}"
-            tensors[ours.removesuffix(".weight") if MAGNITUDE in ours else ours] = value.float().numpy()
+        layer, end = split_name(name)
+        if end is None:
+            raise UserError(f"{file}: {one_line(name)[:80]} is no tensor of a LoRA or DoRA. Name another file.")
+        tensors[diffusers_layer(layer) + ENDS[PARTS[end]]] = value.float().numpy()
+    parts = parts_by_layer(file, tensors)
+    ranks = {len(found["a"]) for found in parts.values()}
+    if len(ranks) != 1:
+        raise UserError(f"{file}: has the ranks {sorted(ranks)}; an adapter of {FORMAT} has one. Name another file.")
     record: JsonObject = {"imported": {"format": FORMAT, "sha256": file_sha256(file), "weights": prefix.rstrip(".")}}
-    written = write_adapter(out, tensors, _metadata(file, tensors, alpha), record)
-    try:
-        check_adapter(written)
-    except UserError:
-        written.unlink()  # nothing is left that a run would refuse
-        raise
-    return written
+    return write_adapter(out, tensors, shown_settings(parts, alpha), record)
+
+
+def _adapter_tensors(file: Path) -> tuple[str, dict[str, torch.Tensor]]:
+    """The adapter's tensors of a .pt file by name, without the prefix that comes first. Nothing in the file is run."""
+    state = _read(file)
+    for prefix in (EMA, REGULAR, ""):
+        chosen = {}
+        for name, value in state.items():
+            if name.startswith(prefix) and "lora_" in name:
+                chosen[name.removeprefix(prefix)] = value
+        if chosen:
+            return prefix, chosen
+    raise UserError(
+        f"{file}: holds no adapter (no tensor whose name contains lora_). Name the checkpoint of a LoRA training."
+    )
 
 
 def _read(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a .pt file. Nothing in it is run."""
+    """The tensors of a .pt file."""
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, UnpicklingError, EOFError, ValueError, KeyError) as error:
         raise UserError(
             f"{file}: is no checkpoint that NVIDIA's code writes (.pt, tensors by name). Convert a folder of shards with that "
             "project's scripts/convert_distcp_to_pt.py, or name another file."
         ) from error
     for key in ("model", "state_dict"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    if not isinstance(found, dict):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
         raise UserError(f"{file}: holds no names and tensors. Name another file.")
-    return {str(k): v for k, v in found.items() if isinstance(v, torch.Tensor)}
-
-
-def _metadata(file: Path, tensors: Mapping[str, Array], alpha: float | None) -> JsonObject:
-    """peft's configuration of the imported adapter."""
-    ranks = {v.shape[0] for k, v in tensors.items() if k.endswith(A_SUFFIX) and v.ndim == 2}
-    if len(ranks) != 1:
-        raise UserError(f"{file}: has the ranks {sorted(ranks)}; an adapter of {FORMAT} has one. Name another file.")
-    rank = ranks.pop()
-    settings = LoraConfig(
-        r=rank,
-        lora_alpha=rank if alpha is None else int(alpha) if float(alpha).is_integer() else alpha,
-        use_dora=any(MAGNITUDE in k for k in tensors),
-        target_modules=sorted(k.removesuffix(A_SUFFIX) for k in tensors if k.endswith(A_SUFFIX)),
-    )
-    found: JsonObject = settings.to_dict()
-    return found | {"target_modules": sorted(found["target_modules"])}
+    return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}

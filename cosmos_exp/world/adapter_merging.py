@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,12 +11,11 @@ import torch
 from diffusers import CosmosTransformer3DModel
 from safetensors import safe_open
 
-from cosmos_exp.config.adapter_checks import check_adapter
-from cosmos_exp.config.adapter_header import AdapterHeader
+from cosmos_exp.config.adapter_file import AdapterFile, read_adapter
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import atomic_folder, file_sha256, write_json
-from cosmos_exp.world.adapter import merge
-from cosmos_exp.world.adapter_file import load_adapter
+from cosmos_exp.text import one_line
+from cosmos_exp.world.adapter import load_adapter, merge
 from cosmos_exp.world.loading import check_loaded
 from cosmos_exp.world.model_folder import COMPONENTS, RANDOM_MARK, ModelFolder
 
@@ -66,43 +65,43 @@ def merge_adapter(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out}: exists already. Choose a new folder.")
-    header = check_adapter(file, alpha=alpha)
-    check_base(header, base)
+    adapter = read_adapter(file, alpha)
+    check_base(adapter, base)
     stored = _stored_types(base.path / TRANSFORMER)
-    _check_biases(header, stored)
+    _check_biases(adapter, stored)
     with atomic_folder(out) as work:
         _copy_rest(base.path, work, link)
         wanted = stored if dtype is None else dict.fromkeys(stored, dtype)
-        rounding = _merge_transformer(header, base, work / TRANSFORMER, stored, wanted)
+        rounding = _merge_transformer(file, alpha, base, work / TRANSFORMER, stored, wanted)
         names = tuple(sorted({str(t).removeprefix("torch.") for t in wanted.values()}))
-        merged = MergedModel(out, len(header.ranks), names, rounding)
-        _write_record(merged, header, base, work / MERGED_RECORD)
+        merged = MergedModel(out, len(adapter.layers), names, rounding)
+        _write_record(merged, adapter, base, work / MERGED_RECORD)
     return merged
 
 
-def check_base(header: AdapterHeader, base: ModelFolder) -> None:
+def check_base(adapter: AdapterFile, base: ModelFolder) -> None:
     """Check that an adapter was trained on this transformer. A file without a record passes.
 
     Raises:
         UserError: it was trained on another one.
     """
-    trained = header.record.get("fingerprints", {}).get(TRANSFORMER)
-    own = base.fingerprint(TRANSFORMER) if trained else None
-    if trained != own:
+    trained = adapter.record.get("fingerprints", {}).get(TRANSFORMER)
+    if not trained:
+        return
+    fingerprint = base.fingerprint(TRANSFORMER)
+    if trained != fingerprint:
         raise UserError(
-            f"{header.file} was trained on {header.record.get('base_model')} with the transformer {trained}; the one of "
-            f"{base.path} is {own}. Give the model that it was trained on: --model FOLDER"
+            f"{adapter.file} was trained on {one_line(adapter.record.get('base_model'))} with the transformer {one_line(trained)}; "
+            f"the one of {base.path} is {fingerprint}. Give the model that it was trained on: --model FOLDER"
         )
 
 
-def _check_biases(header: AdapterHeader, names: Iterable[str]) -> None:
+def _check_biases(adapter: AdapterFile, names: Collection[str]) -> None:
     """Refuse biases on layers that have none in the base: a plain transformer would drop them without an error."""
-    known = set(names)
-    layers = [k.removesuffix(".lora_B.bias") for k in header.shapes if k.endswith(".lora_B.bias")]
-    lost = [n for n in layers if f"{n}.bias" not in known]
+    lost = [layer for layer in adapter.biased if f"{layer}.bias" not in names]
     if lost:
         raise UserError(
-            f"{header.file}: has biases on {len(lost)} layers (adapter.bias=true), e.g. {lost[0]}, where the model has "
+            f"{adapter.file}: has biases on {len(lost)} layers (adapter.bias=true), e.g. {lost[0]}, where the model has "
             "none, so that a merged folder cannot hold them. Load the adapter file instead: pipe.load_lora_weights."
         )
 
@@ -123,7 +122,12 @@ def _stored_types(folder: Path) -> dict[str, torch.dtype]:
 
 
 def _merge_transformer(
-    header: AdapterHeader, base: ModelFolder, out: Path, stored: dict[str, torch.dtype], wanted: dict[str, torch.dtype]
+    file: Path,
+    alpha: float | None,
+    base: ModelFolder,
+    out: Path,
+    stored: dict[str, torch.dtype],
+    wanted: dict[str, torch.dtype],
 ) -> float:
     """Load, merge and save the transformer. Returns the relative rounding error, as in `MergedModel`."""
     types = {*stored.values(), *wanted.values()}
@@ -134,7 +138,7 @@ def _merge_transformer(
         local_files_only=True,
     )
     check_loaded("the transformer", model, info)
-    load_adapter(model.requires_grad_(False).eval(), header.file, header.assumed_alpha)
+    load_adapter(model.requires_grad_(False).eval(), file, alpha)
     lost = changed = 0.0
 
     def observe(layer: str, before: torch.Tensor, after: torch.Tensor) -> None:
@@ -167,7 +171,9 @@ def _copy_rest(base: Path, out: Path, link: bool) -> None:
             shutil.copyfile(file, out / file.name)
 
 
-def _write_record(merged: MergedModel, header: AdapterHeader, base: ModelFolder, file: Path) -> None:
-    entries = {k: v for k, v in asdict(merged).items() if k != "folder"}
-    adapter = {"sha256": file_sha256(header.file), "record": header.record}
-    write_json(file, {**entries, "adapter": adapter, "base_fingerprints": base.fingerprints()})
+def _write_record(merged: MergedModel, adapter: AdapterFile, base: ModelFolder, file: Path) -> None:
+    entries = asdict(merged)
+    del entries["folder"]
+    entries["adapter"] = {"sha256": file_sha256(adapter.file), "record": adapter.record}
+    entries["base_fingerprints"] = base.fingerprints()
+    write_json(file, entries)

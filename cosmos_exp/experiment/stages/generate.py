@@ -14,7 +14,6 @@ from cosmos_exp.experiment.stages.tasks import probe_pairs, tested_pairs, video_
 from cosmos_exp.generation.videos import Generator
 from cosmos_exp.run_folder.records import damaged
 from cosmos_exp.world import adapter as adapters
-from cosmos_exp.world.adapter_file import load_adapter
 from cosmos_exp.world.guardrail import load_guardrail
 from cosmos_exp.world.loading import load_transformer, load_vae
 from cosmos_exp.world.pipeline import load_pipeline, negative_prompt
@@ -54,7 +53,7 @@ def _pipeline(context: RunContext, inputs: Inputs) -> Cosmos2_5_PredictBasePipel
     transformer, _ = load_transformer(inputs.model, dtype_of(config))
     if config.adapter.kind != "none":
         try:
-            load_adapter(transformer, context.folder.adapter_file)
+            adapters.load_adapter(transformer, context.folder.adapter_file)
         except UserError as error:
             raise damaged(context.folder.adapter_file, error) from error
         if config.generation.merge_adapter:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from diffusers import CosmosTransformer3DModel
 from torch import nn
 
+from cosmos_exp.config.adapter_file import find_adapter
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.hashing import own_keys, stage_hash
 from cosmos_exp.config.layers import adapted_layers, layer_ranks
@@ -24,7 +25,6 @@ from cosmos_exp.training.sample_order import sample_order
 from cosmos_exp.training.samples import SampleSource
 from cosmos_exp.training.speed import SpeedMeter
 from cosmos_exp.world import adapter as adapters
-from cosmos_exp.world.adapter_file import find_adapter, save_adapter
 from cosmos_exp.world.hardware import latent_shape, memory_estimate, num_tokens, training_flops
 from cosmos_exp.world.kernels import attention_kernel, conditions, shrink_base
 from cosmos_exp.world.loading import latent_statistics, load_transformer
@@ -47,7 +47,7 @@ def train(context: RunContext, inputs: Inputs, mirror: Mirror) -> None:
         trainer, transformer = _trainer(context, inputs, mirror)
         summary = trainer.train()
         if context.processes.is_main:
-            file = save_adapter(transformer, folder.adapter, _trained_on(context, inputs))
+            file = adapters.save_adapter(transformer, folder.adapter, _trained_on(context, inputs))
             summary["adapter_mib"] = round(file.stat().st_size / 2**20, 3)
             write_json(folder.metrics, folder.read(folder.metrics) | {"training": summary})
             record_training(folder)
