@@ -159,7 +159,7 @@ def test_a_source_with_patterns(tmp_path):
         values = np.linalg.svd(updates[name], compute_uv=False)
         error = np.sqrt(np.square(values[5:]).sum())
         assert np.linalg.norm(update - updates[name]) == pytest.approx(error, abs=1e-6 * values[0])
-    with pytest.raises(UserError, match=rf"--rank 6: .* has rank 5 at transformer_blocks.0.attn1.to_q"):
+    with pytest.raises(UserError, match=r"--rank 6: .* has rank 5 at transformer_blocks.0.attn1.to_q"):
         truncate_adapter(file, tmp_path / "c", 6)
     spectra = update_spectra(file)  # ranks 5 and 8 in one kind of layer
     assert spectra["attn1.to_q"].shape == (2, 8)

@@ -19,7 +19,7 @@ class SpeedMeter:
     """Figures of each step and of the whole training.
 
     Args:
-        flops: of one sample without recomputation (`world.flops.training_flops`); None if unknown.
+        flops: of one sample without recomputation (`world.hardware.training_flops`); None if unknown.
     """
 
     def __init__(self, flops: float | None, device: torch.device):
