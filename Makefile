@@ -29,12 +29,11 @@ fast: $(STAMP)  ## the inner loop: ruff, import rules and the quick tests, under
 soak: $(STAMP)  ## an hour of random kills, fuzzing and bad inputs on two cores; its table is in benchmarks/results
 	PYTHONPATH=tests $(BIN)/python -m soak $(SOAK)
 
-lint: $(STAMP) docs  ## ruff, mypy, import rules, figures of the layout, docs
+lint: $(STAMP) docs  ## ruff, mypy, import rules, docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python benchmarks/architecture.py --check
 
 docs: $(STAMP)  ## build the documentation into site/; a warning is an error
 	@# Not --quiet: with it, --strict sees no warning.

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cosmos_exp.tabletop.idm.actions import mirrored, true_actions
-from cosmos_exp.tabletop.kinematics import GRASP_REACH, inside, roll_out
+from benchmarks.closed_loop.kinematics import GRASP_REACH, inside, roll_out
+from cosmos_exp.tabletop.idm import mirrored, true_actions
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.vocabulary import HANDS, other_hand
 

@@ -4,11 +4,13 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
+import common  # noqa: E402
 import compare  # noqa: E402
 
 
@@ -130,3 +132,15 @@ def test_a_folder_equals_itself_for_the_stored_results(capsys):
     code, shown = run(capsys, BENCHMARKS / "results", BENCHMARKS / "results")
     assert code == 0
     assert shown.out.count("no change") == len(compare.newest(BENCHMARKS / "results"))
+
+
+def test_results_of_benchmarks_are_json_and_undefined_numbers_are_null():
+    def refuse(name):
+        raise ValueError(f"{name} is not JSON")
+
+    text = common.json_text({"a": [float("nan"), np.float64("inf"), np.float32(0.5), 1], "b": {"c": (None, "x", True)}})
+    assert json.loads(text, parse_constant=refuse) == {"a": [None, None, 0.5, 1], "b": {"c": [None, "x", True]}}
+    files = [*BENCHMARKS.rglob("results/*.json"), *(BENCHMARKS.parent / "docs").rglob("*.json")]
+    assert len(files) > 20
+    for file in files:
+        json.loads(file.read_text(), parse_constant=refuse)

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from cosmos_exp.tabletop import pretrain
-from cosmos_exp.tabletop.pretraining.export import export
-from cosmos_exp.tabletop.pretraining.regeneration import regenerate
+from benchmarks.pretraining.__main__ import export, main
+from benchmarks.pretraining.decoder import regenerate
+from benchmarks.pretraining.recipe import Recipe
 from cosmos_exp.world.loading import load_transformer, load_vae
 from cosmos_exp.world.model_folder import COMPONENTS, ModelFolder
 
@@ -37,7 +37,7 @@ def small(tmp_path):
         "0",
         "--no-compile",
     ]
-    return tmp_path, lambda *more: pretrain.main([*options, *more])
+    return tmp_path, lambda *more: main([*options, *more])
 
 
 def test_one_call_writes_a_folder_and_a_second_call_resumes(small):
@@ -80,7 +80,7 @@ def test_a_checkpoint_of_another_model_is_not_exported(small):
     run("--stage", "code")
     torch.save({"ema": {"proj_out.weight": torch.zeros(1, 1)}}, folder / "work" / "transformer.pt")
     with pytest.raises(RuntimeError):
-        export(folder / "work", folder / "weights")
+        export(Recipe(work=folder / "work", out=folder / "weights"))
     assert not (folder / "weights").exists()
 
 

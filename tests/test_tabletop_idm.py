@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from cosmos_exp.tabletop.idm import training
-from cosmos_exp.tabletop.idm.actions import ACTIONS, mirrored, true_actions
-from cosmos_exp.tabletop.idm.clips import TimedScene, decoded, marks, training_clip
-from cosmos_exp.tabletop.idm.file import IDM_FILE, read_actions
+from benchmarks.idm import __main__ as training
+from benchmarks.idm.clips import TimedScene, decoded, marks, training_clip
+from cosmos_exp.tabletop.idm import ACTIONS, IDM_FILE, mirrored, read_actions, true_actions
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.vocabulary import HANDS
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from diffusers import CosmosTransformer3DModel
 
+from benchmarks.pretraining.latents import fit_linear_code
 from cosmos_exp.tabletop.build import WEIGHTS
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.vocabulary import APPEARANCES
-from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder, fit_linear_code
+from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
 from cosmos_exp.world.loading import load_transformer, load_vae, to_unit_range
 from cosmos_exp.world.model_folder import ModelFolder
 
@@ -101,8 +102,8 @@ class TestShippedWeights:
 
     def test_the_transformer_is_the_diffusers_class_and_has_learned_the_human_clips(self):
         """Its loss on held-out human clips is far below that of the best constant prediction, 1.0 at sigma 0.8."""
-        from cosmos_exp.tabletop.pretraining.latents import normalise
-        from cosmos_exp.tabletop.pretraining.transformer import prompt_embedder
+        from benchmarks.pretraining.latents import normalise
+        from benchmarks.pretraining.transformer import prompt_embedder
         from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
 
         folder = ModelFolder(WEIGHTS, WEIGHTS)

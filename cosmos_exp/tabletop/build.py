@@ -1,7 +1,7 @@
 """The embedded model as a diffusers folder: the trained weights in weights/, or random weights in any size.
 
 Both folders are loaded by the same code as the 2B model. A folder of random weights contains the file RANDOM_WEIGHTS,
-and every run that uses it records this. cosmos_exp/tabletop/pretraining/ trains the weights.
+and every run that uses it records this. benchmarks/pretraining trains the weights.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.idm.network import MARKS
+from benchmarks.pretraining.latents import denormalise, unit_latents
 from cosmos_exp.files import atomic_path
 from cosmos_exp.tabletop.build import WEIGHTS
-from cosmos_exp.tabletop.idm.actions import true_actions
-from cosmos_exp.tabletop.idm.network import MARKS
+from cosmos_exp.tabletop.idm import true_actions
 from cosmos_exp.tabletop.motion import State, state_at
-from cosmos_exp.tabletop.pretraining.latents import denormalise, unit_latents
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.vocabulary import HANDS
 from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
@@ -42,8 +42,8 @@ class TimedScene(Scene):
     @classmethod
     def of(cls, scene: Scene, moments: np.ndarray) -> TimedScene:
         """The scene with the given moments."""
-        own = {f.name: getattr(scene, f.name) for f in fields(Scene)}
-        return cls(**own, moments=tuple(round(float(m), 6) for m in moments))
+        same = {field.name: getattr(scene, field.name) for field in fields(Scene)}
+        return cls(**same, moments=tuple(round(moment, 6) for moment in moments.tolist()))
 
     def state(self, index: int) -> State:
         """Where everything is at frame `index`."""
@@ -94,13 +94,14 @@ def marks(scene: Scene) -> np.ndarray:
 
     The network is shown these while it learns: the first gives the direction, both together the height.
     """
-    out, (height, width) = [], scene.size
+    pixels, (height, width) = [], scene.size
     for index in range(scene.num_frames):
         camera, hands = scene.camera(index), scene.state(index).hands
-        points = [p for hand in HANDS for p in (hands[hand][0], (*hands[hand][0][:2], 0.0))]
-        pixels = np.array([camera.project(p)[:2] for p in points])
-        out.append(2 * pixels / (width - 1, height - 1) - 1)
-    return np.array(out, np.float32)
+        for hand in HANDS:
+            x, y, z = hands[hand][0]
+            pixels += [camera.project((x, y, z))[:2], camera.project((x, y, 0.0))[:2]]
+    places = np.array(pixels).reshape(scene.num_frames, MARKS, 2)
+    return (2 * places / (width - 1, height - 1) - 1).astype(np.float32)
 
 
 def mirrored_marks(own: np.ndarray) -> np.ndarray:
@@ -111,8 +112,7 @@ def mirrored_marks(own: np.ndarray) -> np.ndarray:
 
 def morphed(scene: Scene, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The clip whose grippers turn into human hands from a random frame on, as in videos of the base model."""
-    own = {f.name: getattr(scene, f.name) for f in fields(scene)} | {"appearance": "human"}
-    other = type(scene)(**own).clip().frames
+    other = replace(scene, appearance="human").clip().frames
     start, length, most = rng.integers(0, len(frames) - 4), rng.integers(2, 8), rng.uniform(0.5, 1.0)
     share = most * np.clip((np.arange(len(frames)) - start) / length, 0, 1)[:, None, None, None]
     return np.round((1 - share) * frames + share * other).astype(np.uint8)
@@ -147,11 +147,15 @@ def blurred(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def rendered_clips(folder: Path, count: int) -> Clips:
     """`count` training clips; each is kept in `folder`, and files of an earlier call are used again."""
     folder.mkdir(parents=True, exist_ok=True)
+    frames, actions, all_marks = [], [], []
     for k in tqdm(range(count), desc="rendering clips", unit="clip", disable=None):
         file = folder / f"{k:05d}.npz"
         if not file.is_file():
-            frames, actions, own = training_clip(TRAIN_SEEDS + k)
+            new = training_clip(TRAIN_SEEDS + k)
             with atomic_path(file) as temporary, open(temporary, "wb") as out:
-                np.savez(out, frames=frames, actions=actions, marks=own)
-    loaded = [np.load(folder / f"{k:05d}.npz") for k in range(count)]
-    return Clips(*(np.stack([clip[name] for clip in loaded]) for name in ("frames", "actions", "marks")))
+                np.savez(out, frames=new[0], actions=new[1], marks=new[2])
+        with np.load(file) as clip:
+            frames.append(clip["frames"])
+            actions.append(clip["actions"])
+            all_marks.append(clip["marks"])
+    return Clips(np.stack(frames), np.stack(actions), np.stack(all_marks))

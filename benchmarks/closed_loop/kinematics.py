@@ -1,9 +1,9 @@
 """What happens on the table when two hands follow given trajectories: a hand grasps what it closes on, carries it, lets go.
 
-    outcome = roll_out(scene, actions)      # actions (T, 8) as in idm.actions
+    outcome = roll_out(scene, actions)      # actions (T, 8) as in tabletop.idm
     outcome.success                         # the named hand has put the named object into the named container
 
-The rules are those of `motion`, read as physics, and the sizes are those of the gripper in `appearance.robot_hand`. Not
+The rules are those of `scene.state_at`, read as physics, and the sizes are those of the gripper in `scene.robot_hand`. Not
 modelled: a hand or a carried object that knocks against something, bouncing, rolling, and joint limits.
 """
 
@@ -69,7 +69,7 @@ class Outcome:
 class _Table:
     """The changing state: where objects are, what each hand holds with which offset, and what has happened."""
 
-    spots: dict[str, Triple]
+    spots: dict[str, Triple] = field(default_factory=dict)
     held: dict[str, tuple[Thing, Triple]] = field(default_factory=dict)
     grasped: list[tuple[str, str]] = field(default_factory=list)
     drops: dict[str, float] = field(default_factory=dict)  # object -> height from which it was last let go
@@ -77,11 +77,13 @@ class _Table:
 
 
 def roll_out(scene: Scene, actions: np.ndarray) -> Outcome:
-    """Let both hands follow `actions`, (T, 8) in the order of `idm.actions.ACTIONS`, on the table of `scene`."""
+    """Let both hands follow `actions`, (T, 8) in the order of `tabletop.idm.ACTIONS`, on the table of `scene`."""
     fine = _interpolated(np.asarray(actions, np.float64).reshape(len(actions), len(HANDS), 4))
     fine[..., 2] = np.maximum(fine[..., 2], LOWEST_HAND)
-    table, named = _Table({o.name: (*o.place, 0.0) for o in scene.objects}), scene.objects[0]
-    shut = {hand: bool(fine[0, k, 3] < SHUT) for k, hand in enumerate(HANDS)}
+    table, named = _Table(), scene.objects[0]
+    for thing in scene.objects:
+        table.spots[thing.name] = (*thing.place, 0.0)
+    shut = dict(zip(HANDS, (fine[0, :, 3] < SHUT).tolist(), strict=True))
     misses = dict.fromkeys(HANDS, float("nan"))
     for step in fine:
         for k, hand in enumerate(HANDS):
@@ -94,14 +96,15 @@ def roll_out(scene: Scene, actions: np.ndarray) -> Outcome:
             _carry(table, hand, tip, shut[hand])
     way = np.linalg.norm(np.diff(fine[..., :3], axis=0), axis=-1).sum(0)
     x, y, _ = table.spots[named.name]
-    free = all(thing.name != named.name for thing, _ in table.held.values())
     return Outcome(
         scene=scene,
         moved=HANDS[int(way.argmax())],
         grasped=tuple(table.grasped),
         misses=misses,
         place=(x, y),
-        released=free and named.name in table.carriers and table.drops[named.name] <= HIGHEST_DROP,
+        released=not _is_held(table, named.name)
+        and named.name in table.carriers
+        and table.drops[named.name] <= HIGHEST_DROP,
         carrier=table.carriers.get(named.name),
     )
 
@@ -129,13 +132,21 @@ def _apart(tip: Triple, spot: Triple) -> float:
 
 def _grasp(table: _Table, scene: Scene, hand: str, tip: Triple) -> None:
     """The hand grips the nearest free object between its fingers. Fingers centre it along x."""
-    taken = [thing.name for thing, _ in table.held.values()]
-    near = [o for o in scene.objects if o.name not in taken and _between_fingers(tip, table.spots[o.name])]
-    if near and hand not in table.held:
-        thing = min(near, key=lambda o: _apart(tip, table.spots[o.name]))
-        spot = table.spots[thing.name]
-        table.held[hand] = (thing, (0.0, spot[1] - tip[1], spot[2] - tip[2]))
-        table.grasped.append((hand, thing.name))
+    if hand in table.held:
+        return
+    nearest, least = None, np.inf
+    for thing in scene.objects:
+        distance = _apart(tip, table.spots[thing.name])
+        if distance < least and _between_fingers(tip, table.spots[thing.name]) and not _is_held(table, thing.name):
+            nearest, least = thing, distance
+    if nearest is not None:
+        spot = table.spots[nearest.name]
+        table.held[hand] = (nearest, (0.0, spot[1] - tip[1], spot[2] - tip[2]))
+        table.grasped.append((hand, nearest.name))
+
+
+def _is_held(table: _Table, name: str) -> bool:
+    return any(thing.name == name for thing, _ in table.held.values())
 
 
 def _between_fingers(tip: Triple, spot: Triple) -> bool:
@@ -147,7 +158,7 @@ def _carry(table: _Table, hand: str, tip: Triple, shut: bool) -> None:
     if hand not in table.held:
         return
     thing, offset = table.held[hand]
-    x, y, z = (a + b for a, b in zip(tip, offset, strict=True))
+    x, y, z = tip[0] + offset[0], tip[1] + offset[1], tip[2] + offset[2]
     table.carriers[thing.name] = hand
     if shut:
         table.spots[thing.name] = (x, y, max(z, 0.0))

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
+from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
+from benchmarks.pretraining.latents import Embed, LatentClips, training_shards
+from benchmarks.pretraining.recipe import CONDITION_TIMESTEP, PIXELS, Recipe, save_state
 from cosmos_exp.files import append_json_line
 from cosmos_exp.tabletop.build import build_transformer, shipped_settings
-from cosmos_exp.tabletop.pretraining.clips import Embed, LatentClips, training_shards
-from cosmos_exp.tabletop.pretraining.files import save_state
-from cosmos_exp.tabletop.pretraining.recipe import CONDITION_TIMESTEP, PIXELS, Recipe
+from cosmos_exp.world.encoders import embed_prompt
 from cosmos_exp.world.fast_forward import PerFrameForward, run_block
 from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
 
@@ -54,7 +55,7 @@ def transformer_stage(recipe: Recipe) -> None:
 def _lr_at(recipe: Recipe, step: int, seconds_left: float) -> float:
     """Linear warm-up over steps, then constant, then a linear cooldown over the last --cooldown minutes."""
     cooldown = min(1.0, seconds_left / (recipe.cooldown * 60)) if recipe.cooldown else 1.0
-    return recipe.lr * min(1.0, (step + 1) / WARMUP_STEPS) * max(cooldown, LOWEST_COOLDOWN)
+    return recipe.rate * min(1.0, (step + 1) / WARMUP_STEPS) * max(cooldown, LOWEST_COOLDOWN)
 
 
 class BaseTraining:
@@ -65,10 +66,9 @@ class BaseTraining:
 
     def __init__(self, recipe: Recipe, model: nn.Module, embed: Embed, device: torch.device):
         self.recipe, self.model, self.device, self.embed = recipe, model.to(device), device, embed
-        self.ema = {n: p.detach().clone() for n, p in model.named_parameters()}
+        self.ema = _copies(model)
         self.optimizers = _optimizers(model, recipe.muon)
-        block = torch.compile(run_block) if recipe.compile else run_block
-        self.forward = PerFrameForward(model, block)
+        self.forward = block_forward(recipe, model)
         self.step, self.seconds = 0, 0.0
         self.validation = LatentClips([recipe.clip_folder / "validation.npz"], embed)
         self.shards = training_shards(recipe)
@@ -99,7 +99,7 @@ class BaseTraining:
             "ema": self.ema,
             "step": self.step,
             "seconds": self.seconds,
-            "optimizers": [o.state_dict() for o in self.optimizers],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         save_state(self.recipe.transformer_checkpoint, state)
 
@@ -125,7 +125,7 @@ class BaseTraining:
         prompt[torch.from_numpy(rng.uniform(size=size) < 0.1)] = 0.0
         frames = torch.from_numpy(np.where(rng.uniform(size=size) < 0.8, 1, 2))
         noise = torch.from_numpy(rng.standard_normal(clean.shape).astype(np.float32))
-        return FlowBatch(*(x.to(self.device) for x in (clean, noise, sigma, frames, prompt)))
+        return FlowBatch(clean, noise, sigma, frames, prompt).to(self.device)
 
     def loss(self, batch: FlowBatch) -> torch.Tensor:
         """Flow-matching loss (B,) under bf16 autocast."""
@@ -145,22 +145,23 @@ class BaseTraining:
         self.step += 1
         decay = min(self.recipe.ema, 1 - 1 / (self.step / 8 + 1))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.ema.values()), [p.detach() for p in self.model.parameters()], 1 - decay)
+            torch._foreach_lerp_(list(self.ema.values()), list(self.model.parameters()), 1 - decay)
         return loss.item()
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Loss of the averaged weights on held-out human clips, at fixed noise levels and with fixed noise."""
-        own = {n: p.detach().clone() for n, p in self.model.named_parameters()}
+        trained = _copies(self.model)
         self._set_weights(self.ema)
         clean, losses = self.validation.latents.float(), {}
         size = len(clean)
         noise = torch.from_numpy(np.random.RandomState(0).standard_normal(clean.shape).astype(np.float32))
         prompt = self.validation.embeddings[self.validation.prompt]
         for sigma in VALIDATION_SIGMAS:
-            parts = (clean, noise, torch.full((size,), sigma), torch.ones(size).long(), prompt)
-            losses[f"validation_{sigma:g}"] = self.loss(FlowBatch(*(x.to(self.device) for x in parts))).mean().item()
-        self._set_weights(own)
+            sigmas, frames = torch.full((size,), sigma), torch.ones(size).long()
+            batch = FlowBatch(clean, noise, sigmas, frames, prompt).to(self.device)
+            losses[f"validation_{sigma:g}"] = self.loss(batch).mean().item()
+        self._set_weights(trained)
         return losses
 
     @torch.no_grad()
@@ -169,15 +170,22 @@ class BaseTraining:
             parameter.copy_(values[name])
 
 
+def _copies(model: nn.Module) -> dict[str, torch.Tensor]:
+    copies = {}
+    for name, parameter in model.named_parameters():
+        copies[name] = parameter.detach().clone()
+    return copies
+
+
 def _optimizers(model: nn.Module, muon: bool) -> list[torch.optim.Optimizer]:
     """AdamW for all parameters; with `muon`, Muon for the matrices of attention and feed-forward layers."""
-    matrices = [
-        p
-        for n, p in model.named_parameters()
-        if n.startswith("transformer_blocks") and (".attn" in n or ".ff." in n) and p.ndim == 2
-    ]
-    chosen = {id(p) for p in matrices} if muon else set()
-    rest = [p for p in model.parameters() if id(p) not in chosen]
+    matrices, rest = [], []
+    for name, parameter in model.named_parameters():
+        in_block = name.startswith("transformer_blocks") and (".attn" in name or ".ff." in name)
+        if muon and in_block and parameter.ndim == 2:
+            matrices.append(parameter)
+        else:
+            rest.append(parameter)
     # The learning rate is set at every step.
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)]
     if muon:
@@ -201,12 +209,13 @@ def new_transformer(recipe: Recipe) -> nn.Module:
     return build_transformer(shipped_settings(recipe.z_dim))
 
 
+def block_forward(recipe: Recipe, model: nn.Module) -> PerFrameForward:
+    """The forward pass, with compiled blocks unless --no-compile."""
+    return PerFrameForward(model, torch.compile(run_block) if recipe.compile else run_block)
+
+
 def prompt_embedder(folder: Path) -> Embed:
     """The text encoder of a diffusers folder: prompt -> embedding (tokens, channels) before the projection."""
-    from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
-
-    from cosmos_exp.world.encoders import embed_prompt
-
     text_encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "text_encoder").eval()
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
 

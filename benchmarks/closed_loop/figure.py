@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from cosmos_exp.statistics.intervals import mean_interval
 
 if TYPE_CHECKING:
-    from closed_loop import Result
-
+    from benchmarks.closed_loop.__main__ import Result
     from cosmos_exp.files import JsonObject
 
 PANELS = {
@@ -29,7 +28,7 @@ def draw(results: Mapping[str, Result], measured: JsonObject, adapters: Sequence
     ax = parts[0].subplots()
     for row, result in enumerate(results.values()):
         _point(ax, result, row)
-    ax.set_yticks(range(len(results)), [f"{n} ({r.count})" for n, r in results.items()])
+    ax.set_yticks(range(len(results)), [f"{name} ({result.count})" for name, result in results.items()])
     ax.invert_yaxis()
     ax.set_xlim(0, 100)
     ax.set_xlabel("success in held-out scenes, % (95 % interval over scenes and policies)")

@@ -1,7 +1,7 @@
-"""Train the inverse dynamics model from nothing: python -m cosmos_exp.tabletop.idm [--out FILE].
+"""Train the inverse dynamics model from nothing: python -m benchmarks.idm [--out FILE].
 
 Renders --clips clips (kept in --work), trains for --steps steps and writes a TorchScript file. The shipped file is made by
-the defaults, on one CPU core. `python benchmarks/tabletop_idm.py` measures it on clips that it has not seen.
+the defaults, on one CPU core. `python -m benchmarks.idm.figures` measures it on clips that it has not seen.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
+from benchmarks.idm.clips import Clips, blurred, mirrored_marks, rendered_clips
+from benchmarks.idm.network import KEYPOINTS, MARKS, InverseDynamics
 from cosmos_exp.files import append_json_line, atomic_path
-from cosmos_exp.tabletop.idm.actions import ACTIONS, mirrored
-from cosmos_exp.tabletop.idm.clips import Clips, blurred, mirrored_marks, rendered_clips
-from cosmos_exp.tabletop.idm.file import IDM_FILE
-from cosmos_exp.tabletop.idm.network import KEYPOINTS, MARKS, InverseDynamics
+from cosmos_exp.tabletop.idm import ACTIONS, IDM_FILE, mirrored
 from cosmos_exp.tabletop.scene import Scene
 
 LR, BATCH, WARMUP_STEPS = 3e-3, 8, 50
@@ -62,12 +61,13 @@ def train_step(
     points = points.float()
     error = (model.over_time(points) - actions) / model.scale
     off = MARK_SCALE * (torch.stack([points[..., :MARKS], points[..., KEYPOINTS : KEYPOINTS + MARKS]], dim=-1) - marks)
-    losses = [functional.smooth_l1_loss(e, torch.zeros_like(e), beta=0.1) for e in (error, off)]
+    action_loss = functional.smooth_l1_loss(error, torch.zeros_like(error), beta=0.1)
+    mark_loss = functional.smooth_l1_loss(off, torch.zeros_like(off), beta=0.1)
     optimizer.zero_grad(set_to_none=True)
-    (losses[0] + losses[1]).backward()
+    (action_loss + mark_loss).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
-    return losses[0].item(), losses[1].item()
+    return action_loss.item(), mark_loss.item()
 
 
 def _rate(step: int, steps: int) -> float:
@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
     model = train(clips, options.steps, options.seed, curve)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save(model, options.out, Scene.sample(0, "robot"))
-    print(f"written: {options.out}. Measure it with python benchmarks/tabletop_idm.py")
+    print(f"written: {options.out}. Measure it with python -m benchmarks.idm.figures")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The tiny policy of benchmarks/closed_loop.py: first frame and instruction to the trajectories of both hands.
+"""The tiny policy of the closed loop: first frame and instruction to the trajectories of both hands.
 
 Behaviour cloning with a fixed front end, as policies have a pretrained one: the words give the two colours and the hand, the colours
 give two places in the first frame (the finder of judge=rules). What is learned from demonstrations is where the hands go, and when
-they open and close. Settings were chosen on the selection scenes of closed_loop.py and with real clips only.
+they open and close. Settings were chosen on the selection scenes (--select) and with real clips only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cosmos_exp.tabletop.idm.actions import mirrored
+from cosmos_exp.tabletop.idm import mirrored
 from cosmos_exp.tabletop.judge import parse_instruction
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.seeing import MAX_REACH, color_masks, horizon, largest, rest_masks
@@ -34,6 +34,16 @@ class Settings:
     width: int = 64
     mirror: bool = True
     jitter: float = 0.02  # standard deviation of the noise on the places; half the picture is 1
+
+    @classmethod
+    def of(cls, words: str) -> Settings:
+        """The settings with some changed, e.g. `steps=600 lr=0.01`."""
+        settings = cls()
+        for word in words.split():
+            name, _, value = word.partition("=")
+            kind = type(getattr(settings, name))
+            settings = replace(settings, **{name: kind(float(value))})
+        return settings
 
 
 @dataclass(frozen=True)
@@ -76,19 +86,26 @@ def look(frame: np.ndarray, prompt: str) -> list[float]:
     rest, top = rest_masks("robot", frame.shape[:2]), horizon(frame)
     hands = cv2.dilate((rest["left"] | rest["right"]).astype(np.uint8), np.ones((5, 5))) > 0
     hands[:top] = True
+    height, width = frame.shape[:2]
     places: list[float] = []
     for color in (wanted.object, wanted.container):
-        found = largest(masks[color] & ~hands)
-        places += (
-            [2 * p / (s - 1) - 1 for p, s in zip(found[1], frame.shape[1::-1], strict=True)] if found else [0.0, 0.0]
-        )
+        part = largest(masks[color] & ~hands)
+        if part is None:
+            places += [0.0, 0.0]
+        else:
+            x, y = part[1]
+            places += [2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1]
     return [*places, -1.0 if wanted.hand == "left" else 1.0]
 
 
 def demonstrations(scenes: list[Scene], actions: np.ndarray) -> Demonstrations:
     """Demonstrations of scenes, each with its own first frame and instruction; actions (N, T, A)."""
-    frames = {s.seed: replace(s, num_frames=1).clip().frames[0] for s in {s.seed: s for s in scenes}.values()}
-    inputs = [look(frames[s.seed], s.prompt) for s in scenes]
+    frames: dict[int, np.ndarray] = {}  # both hands of a scene have the same first frame
+    inputs = []
+    for scene in scenes:
+        if scene.seed not in frames:
+            frames[scene.seed] = replace(scene, num_frames=1).clip().frames[0]
+        inputs.append(look(frames[scene.seed], scene.prompt))
     return Demonstrations(torch.tensor(inputs), torch.from_numpy(actions).float())
 
 

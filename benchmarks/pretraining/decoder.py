@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.pretraining.latents import denormalise, unit_latents
+from benchmarks.pretraining.recipe import CONDITION_TIMESTEP, DECODER_SEEDS, PIXELS, Recipe, save_state
+from benchmarks.pretraining.transformer import block_forward, new_transformer, prompt_embedder
 from cosmos_exp.files import append_json_line
-from cosmos_exp.tabletop.pretraining.files import save_state
-from cosmos_exp.tabletop.pretraining.latents import denormalise
-from cosmos_exp.tabletop.pretraining.recipe import Recipe
-from cosmos_exp.tabletop.pretraining.regeneration import decoder_clips, decoder_latents
+from cosmos_exp.tabletop.scene import Scene
+from cosmos_exp.tabletop.vocabulary import APPEARANCES
 from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
 from cosmos_exp.world.loading import to_unit_range
+from cosmos_exp.world.rectified_flow import FlowBatch, condition_indicator, noised, velocity
 
 LR, WARMUP_STEPS, LOWEST_LR = 1e-3, 100, 0.02  # the last as a fraction of the first
 BATCH = 4
 L1_WEIGHT = 0.02
 LOG_STEPS = 50  # steps between rows of the curve and checkpoints
+# Noise levels from which the base generates, by appearance. It preserves the motion from these. Robot clips start lower:
+# from higher levels the base, which was trained on human hands only, replaces the grippers.
+STARTS = ({"human": 0.5, "robot": 0.3}, {"human": 0.75, "robot": 0.5})
+REGENERATION_BATCH = 10
 
 
 def decoder_stage(recipe: Recipe) -> None:
@@ -92,7 +99,7 @@ class DecoderTraining:
         """
         pick = torch.randint(len(videos), (BATCH,), generator=generator)
         version = torch.randint(len(versions), (BATCH,), generator=generator)
-        video = torch.stack([to_unit_range(np.array(videos[int(i)])) for i in pick])
+        video = torch.stack([to_unit_range(np.array(videos[i])) for i in pick.tolist()])
         latents = versions[version, pick].float()
         level = self.recipe.decoder_noise * torch.rand(len(latents), 1, 1, 1, 1, generator=generator)
         return video, denormalise(self.vae, latents + level * torch.randn(latents.shape, generator=generator))
@@ -114,3 +121,77 @@ class DecoderTraining:
         """Linear warm-up, constant, then a linear decay over the second half of the steps."""
         total = self.recipe.decoder_steps
         return LR * min(1.0, (self.step + 1) / WARMUP_STEPS, max(LOWEST_LR, (total - self.step) / (0.5 * total)))
+
+
+def decoder_scenes(recipe: Recipe) -> list[Scene]:
+    """The scene of each clip; human and robot alternate."""
+    scenes = []
+    for number in range(recipe.decoder_clips):
+        for appearance in APPEARANCES:
+            scenes.append(Scene.sample(DECODER_SEEDS + number, appearance))
+    return scenes
+
+
+def decoder_clips(recipe: Recipe) -> list[np.ndarray]:
+    """The clips, uint8 (T, H, W, 3) each; rendered once and kept in work/decoder_clips.npy."""
+    file = recipe.work / "decoder_clips.npy"
+    if not file.is_file():
+        scenes = tqdm(decoder_scenes(recipe), desc="rendering for the decoder", unit="clip", disable=None)
+        np.save(file, np.stack([scene.clip().frames for scene in scenes]))
+    return list(np.load(file, mmap_mode="r"))
+
+
+@torch.no_grad()
+def decoder_latents(recipe: Recipe, vae: LinearVideoAutoencoder, videos: list[np.ndarray]) -> torch.Tensor:
+    """Normalised latents (1 + len(STARTS), clips, z, T, h, w) in fp16: the true ones, then the base's for each start."""
+    model = new_transformer(recipe)
+    trained = torch.load(recipe.transformer_checkpoint, map_location="cpu", weights_only=True)["ema"]
+    model.load_state_dict(trained, strict=False)
+    forward = block_forward(recipe, model)
+    embed = prompt_embedder(recipe.frozen)
+    scenes = decoder_scenes(recipe)
+    true = torch.stack([unit_latents(vae, np.array(video)) for video in videos])
+    versions, generator = [true.half()], torch.Generator().manual_seed(recipe.seed)
+    for starts in STARTS:
+        made = []
+        for k in tqdm(
+            range(0, len(true), REGENERATION_BATCH), desc=f"the base from sigma {starts}", unit="batch", disable=None
+        ):
+            rows = slice(k, k + REGENERATION_BATCH)
+            start = torch.tensor([starts[scene.appearance] for scene in scenes[rows]])
+            prompts = torch.stack([embed(scene.prompt) for scene in scenes[rows]])
+            made.append(regenerate(forward, true[rows], prompts, start, generator).half())
+        versions.append(torch.cat(made))
+    return torch.stack(versions)
+
+
+def regenerate(
+    forward: Callable[..., tuple[torch.Tensor, ...]],
+    clean: torch.Tensor,
+    prompts: torch.Tensor,
+    start: torch.Tensor,
+    generator: torch.Generator,
+    steps: int = 8,
+) -> torch.Tensor:
+    """Add noise to latents and denoise them with the model, with frame 0 as the conditioning frame.
+
+    Args:
+        forward: the transformer's forward pass.
+        clean: normalised latents (B, z, T, h, w).
+        prompts: embeddings (B, tokens, channels).
+        start: noise level (B,) from 0 to 1.
+        steps: number of Euler steps from `start` to 0.
+
+    Returns:
+        Latents (B, z, T, h, w).
+    """
+    frames, width = torch.ones(len(clean)).long(), start.view(-1, 1, 1, 1, 1) / steps
+    noise = torch.randn(clean.shape, generator=generator)
+    x = noised(clean, noise, start, condition_indicator(frames, clean.shape[2]))
+    for i in range(steps):
+        # x as both clean latents and noise: their mixture is x.
+        batch = FlowBatch(x, x, start * (1 - i / steps), frames, prompts)
+        with torch.autocast("cpu", torch.bfloat16):
+            v, indicator = velocity(forward, batch, CONDITION_TIMESTEP, PIXELS)
+        x = x - (1 - indicator) * width * v.float()
+    return x

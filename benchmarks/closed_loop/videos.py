@@ -1,4 +1,4 @@
-"""Generated videos of benchmarks/closed_loop.py: made by the adapters, scored, and read by the inverse dynamics model."""
+"""Generated videos of the closed loop: made by the adapters, scored, and read by the inverse dynamics model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from benchmarks.closed_loop.kinematics import roll_out
 from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import read_video
 from cosmos_exp.files import JsonObject, append_json_line, read_json_lines
@@ -16,10 +18,8 @@ from cosmos_exp.metrics.geometry.sampson import temporal_sampson
 from cosmos_exp.metrics.judges.rubric import load_rubric
 from cosmos_exp.metrics.words.motion_map import motion_map, side_share
 from cosmos_exp.tabletop.dataset import TEST_SEEDS, Kind, make_pairs
-from cosmos_exp.tabletop.idm.actions import POSITIONS, true_actions
-from cosmos_exp.tabletop.idm.file import read_actions
+from cosmos_exp.tabletop.idm import POSITIONS, read_actions, true_actions
 from cosmos_exp.tabletop.judge import RulesJudge
-from cosmos_exp.tabletop.kinematics import roll_out
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.vocabulary import HANDS
 
@@ -30,8 +30,8 @@ MEASURES = ("instruction", "physics", "word_side", "tse", "psnr", "replay", "act
 
 def new_scenes(count: int) -> list[Scene]:
     """`count` scenes with either hand: what the generated videos are asked for."""
-    kind = Kind("robot")
-    return [kind.scene(TEST_SEEDS + FIRST_SCENE + k).with_hand(h) for k in range(count) for h in HANDS]
+    first = TEST_SEEDS + FIRST_SCENE
+    return [Kind("robot").scene(first + k // 2).with_hand(HANDS[k % 2]) for k in range(2 * count)]
 
 
 def sample_name(scene: Scene) -> str:
@@ -46,7 +46,7 @@ def video_file(work: Path, arm: str, scene: Scene) -> Path:
 
 def generate(arm: str, adapter: str, scenes: Sequence[Scene], work: Path) -> None:
     """A video of an adapter (a run folder, or `base`) for each scene, the first of `new_scenes`; existing ones are kept."""
-    if all(video_file(work, arm, s).is_file() for s in scenes):
+    if all(video_file(work, arm, scene).is_file() for scene in scenes):
         return
     make_pairs(work / "pairs", Kind("robot"), len(scenes) // len(HANDS), FIRST_SCENE)
     command = [sys.executable, "-m", "cosmos_exp", "generate", "--adapter", adapter, "--prompts", str(work / "pairs")]
@@ -60,7 +60,9 @@ def read_videos(arm: str, scenes: Sequence[Scene], work: Path) -> tuple[np.ndarr
     Both are kept in `work`; the actions are read again when the model has changed.
     """
     file = work / "scores.jsonl"
-    known = {(r["arm"], r["sample"]): r for r in read_json_lines(file)}
+    known = {}
+    for row in read_json_lines(file):
+        known[row["arm"], row["sample"]] = row
     actions, rows = [], []
     for scene in scenes:
         name = sample_name(scene)
@@ -69,21 +71,18 @@ def read_videos(arm: str, scenes: Sequence[Scene], work: Path) -> tuple[np.ndarr
         if row is None:
             row = {"arm": arm, "sample": name, **scores(frames, scene)}
             append_json_line(file, row)
-        own = read_actions(frames)
-        actions.append(own)
-        rows.append({**row, **action_scores(own, scene)})
+        actions.append(read_actions(frames))
+        rows.append({**row, **action_scores(actions[-1], scene)})
     return np.stack(actions), rows
 
 
 def scores(frames: np.ndarray, scene: Scene) -> JsonObject:
     """What is measured on one generated video, uint8 (T, H, W, 3). `psnr` (dB) is against the scene's rendered clip."""
     judge = RulesJudge()
-    answers = {
-        m: judge.answer(frames, scene.fps, load_rubric(m), scene.prompt).score for m in ("instruction", "physics")
-    }
     error = float(np.mean((frames.astype(np.float64) - scene.clip().frames) ** 2))
     return {
-        **answers,
+        "instruction": judge.answer(frames, scene.fps, load_rubric("instruction"), scene.prompt).score,
+        "physics": judge.answer(frames, scene.fps, load_rubric("physics"), scene.prompt).score,
         "word_side": side_share([motion_map(frames)], scene.hand),
         "tse": temporal_sampson(frames, Sampson()).tse,
         "psnr": float(10 * np.log10(255**2 / error)),
@@ -104,10 +103,14 @@ def action_scores(actions: np.ndarray, scene: Scene) -> JsonObject:
 
 def means(rows: Sequence[JsonObject]) -> dict[str, float | None]:
     """The mean of each measure over an adapter's videos; missing values are left out."""
-    found = {m: [r[m] for r in rows if r[m] is not None] for m in MEASURES}
-    return {m: float(np.mean(v)) if v else None for m, v in found.items()}
+    out = pd.DataFrame(list(rows))[list(MEASURES)].astype(float).mean()
+    return out.astype(object).where(out.notna(), None).to_dict()
 
 
 def kept(rows: Sequence[JsonObject]) -> list[int]:
     """The videos that the filter keeps: instruction >= 4 and physics >= 3. A missing score is not kept."""
-    return [k for k, r in enumerate(rows) if (r["instruction"] or 0) >= 4 and (r["physics"] or 0) >= 3]
+    numbers = []
+    for number, row in enumerate(rows):
+        if (row["instruction"] or 0) >= 4 and (row["physics"] or 0) >= 3:
+            numbers.append(number)
+    return numbers
