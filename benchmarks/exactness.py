@@ -27,8 +27,7 @@ from cosmos_exp.experiment.preflight import check_inputs
 from cosmos_exp.experiment.process_group import run_several
 from cosmos_exp.experiment.stages.prepare import prepare
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.training.gradients import TreeSum
-from cosmos_exp.training.slots import share
+from cosmos_exp.training.gradients import TreeSum, share
 
 PROCESSES = 2
 

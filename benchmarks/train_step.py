@@ -37,13 +37,10 @@ from cosmos_exp.experiment.stages.common import dtype_of
 from cosmos_exp.experiment.stages.prepare import prepare
 from cosmos_exp.experiment.stages.train import training_cost
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.training.loop import Trainer
-from cosmos_exp.training.model import AdaptedModel
-from cosmos_exp.training.sample_order import sample_order
+from cosmos_exp.training.log import SpeedMeter
+from cosmos_exp.training.loop import AdaptedModel, StopRequest, Trainer
+from cosmos_exp.training.plan import lr_at, sample_order
 from cosmos_exp.training.samples import SampleSource
-from cosmos_exp.training.schedule import lr_at
-from cosmos_exp.training.speed import SpeedMeter
-from cosmos_exp.training.stopping import StopRequest
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.encoders import Encoders
 from cosmos_exp.world.loading import latent_statistics, load_transformer

@@ -6,9 +6,8 @@ import torch
 
 from cosmos_exp.config.schema import Training
 from cosmos_exp.errors import RunError
-from cosmos_exp.training.figures import StepFigures
-from cosmos_exp.training.optimizer import AdapterOptimizer
-from cosmos_exp.training.schedule import power_ema_exponent
+from cosmos_exp.training.log import StepFigures
+from cosmos_exp.training.optimizer import AdapterOptimizer, power_ema_exponent
 
 
 def parameters(values=(1.0, -2.0, 0.5)):

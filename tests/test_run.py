@@ -320,15 +320,15 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_sample(small_config, tmp_
 
     from cosmos_exp.errors import RunError
     from cosmos_exp.experiment import run as experiment
-    from cosmos_exp.training import model
+    from cosmos_exp.training import loop
 
-    real, calls = model.flow_loss, []
+    real, calls = loop.flow_loss, []
 
     def breaks(*args):
         calls.append(1)
         return real(*args) * (torch.nan if torch.is_grad_enabled() and sum(calls) > 12 else 1.0)
 
-    monkeypatch.setattr(model, "flow_loss", breaks)
+    monkeypatch.setattr(loop, "flow_loss", breaks)
     config = small_config(f"run_dir={tmp_path / 'run'}", "training.max_steps=30")
     (tmp_path / "run").mkdir()
     with pytest.raises(RunError, match=r"not finite at step \d+, sample \d+"):

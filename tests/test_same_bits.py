@@ -20,8 +20,7 @@ from cosmos_exp.experiment.fork_server import server_pid
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.comparing import why_bits_may_differ
-from cosmos_exp.training.gradients import TreeSum
-from cosmos_exp.training.slots import cut_into_slots, is_power_of_two, num_buffers, share, subtrees
+from cosmos_exp.training.gradients import TreeSum, cut_into_slots, is_power_of_two, num_buffers, share, subtrees
 from cosmos_exp.world.kernels import choose_kernels, deterministic_kernels
 
 
@@ -39,7 +38,7 @@ class TestSlots:
             assert [slot for part in parts for slot in range(*part)] == list(range(slots))
             assert max(stop - start for start, stop in parts) == -(-slots // size)
             for part in parts:
-                nodes = subtrees(part, slots)
+                nodes = subtrees(part, (0, slots))
                 assert [slot for node in nodes for slot in range(*node)] == list(range(*part))
                 assert len(nodes) <= 1 or not is_power_of_two(size)
 

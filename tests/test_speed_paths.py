@@ -19,14 +19,10 @@ from cosmos_exp.experiment.stages.prepare import prepare
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.generation.guidance import GuidedForward
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.training.figures import StepFigures
-from cosmos_exp.training.loop import Trainer
-from cosmos_exp.training.model import AdaptedModel
-from cosmos_exp.training.prefetch import Prefetcher
-from cosmos_exp.training.sample_order import sample_order
-from cosmos_exp.training.samples import SampleSource
-from cosmos_exp.training.schedule import lr_at
-from cosmos_exp.training.speed import SpeedMeter, peak_memory_gib, reset_peak_memory
+from cosmos_exp.training.log import SpeedMeter, StepFigures, peak_memory_gib, reset_peak_memory
+from cosmos_exp.training.loop import AdaptedModel, Trainer
+from cosmos_exp.training.plan import lr_at, sample_order
+from cosmos_exp.training.samples import SampleSource, prefetch
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.hardware import (
     POLICIES,
@@ -160,7 +156,7 @@ def test_a_late_reading_still_stops_at_the_step_that_went_wrong(prepared, small_
     assert [r["step"] for r in read_json_lines(ours.folder.train_log)] == [1]
 
 
-class TestPrefetcher:
+class TestPrefetch:
     """Order, content and errors are those of a plain loop."""
 
     @staticmethod
@@ -171,7 +167,7 @@ class TestPrefetcher:
 
     @pytest.mark.parametrize("ahead", [0, 1, 3])
     def test_batches_come_in_order_and_an_error_comes_at_its_place(self, ahead):
-        batches = Prefetcher(self.make, iter(range(6)), torch.device("cpu"), ahead)
+        batches = prefetch(self.make, iter(range(6)), torch.device("cpu"), ahead)
         for piece in range(4):
             got, batch = next(batches)
             assert got == piece
@@ -183,7 +179,7 @@ class TestPrefetcher:
     def test_it_draws_no_more_work_than_asked_ahead(self):
         drawn = []
         work = (drawn.append(i) or i for i in range(100))
-        batches = Prefetcher(lambda i: self.make(0), work, torch.device("cpu"), 2)
+        batches = prefetch(lambda i: self.make(0), work, torch.device("cpu"), 2)
         next(batches)
         assert len(drawn) == 3
         batches.close()

@@ -17,7 +17,7 @@ from cosmos_exp.config.layers import (
 )
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.training.slots import num_buffers
+from cosmos_exp.training.gradients import num_buffers
 from cosmos_exp.world.hardware import (
     forward_flops,
     latent_shape,

@@ -26,8 +26,7 @@ from cosmos_exp.experiment.data_plan import plan_data
 from cosmos_exp.experiment.preflight import Finding, findings
 from cosmos_exp.metrics.judges.reachable import server_warning
 from cosmos_exp.text import printable, redact
-from cosmos_exp.training.sample_order import sample_order
-from cosmos_exp.training.schedule import all_lrs
+from cosmos_exp.training.plan import learning_rates, sample_order
 
 TITLE = "dry run: nothing is loaded, trained or written"
 
@@ -110,7 +109,7 @@ def _training_rows(config: Config) -> Rows:
         raise UserError("data: no video is left to train on. Lower data.validation_videos or data.test_videos.")
     training = config.training
     order = sample_order(videos, training, config.seed)
-    lrs = all_lrs(order, training)
+    lrs = learning_rates(order, training)
     stop = f", stopped at {training.max_steps}" if training.max_steps else ""
     steps = f"{order.num_steps:,} ({order.steps_per_epoch} per epoch, {training.epochs} epochs{stop})"
     samples = order.samples_before(order.num_steps)

@@ -18,7 +18,7 @@ from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.expanding import SweepRun
 from cosmos_exp.sweep.slurm_queue import live_job
 from cosmos_exp.text import printable
-from cosmos_exp.training.sample_order import sample_order
+from cosmos_exp.training.plan import sample_order
 
 COLORS = {
     "done": "green",

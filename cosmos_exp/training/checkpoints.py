@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cosmos_exp.files import TEMPORARY, writing
+from cosmos_exp.files import atomic_folder
 from cosmos_exp.run_folder.records import damaged
 
 State = dict[str, Any]  # Any: tensors, AdamW's state, numbers
-KEYS = ("step", "summary", "adapter", "optimizer")
+KEYS = {"step", "summary", "adapter", "optimizer", "ema"}
 
 
 class Checkpoints:
@@ -32,19 +31,12 @@ class Checkpoints:
             DiskError: the disk is full, or the folder cannot be written. Older checkpoints are kept.
         """
         target = self.folder / f"step_{step:08d}"
-        with writing(target):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            work = Path(tempfile.mkdtemp(dir=self.folder, prefix=TEMPORARY))
-            try:
-                with open(work / "state.pt", "wb") as file:
-                    torch.save(state | {"step": step}, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                if target.exists():
-                    shutil.rmtree(target)
-                os.replace(work, target)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
+        with atomic_folder(target) as work:
+            with open(work / "state.pt", "wb") as file:
+                torch.save(state | {"step": step}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            shutil.rmtree(target, ignore_errors=True)
         for old in self._all()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
         return target
@@ -62,9 +54,9 @@ class Checkpoints:
                 warnings.warn(f"{path}: cannot be read ({error}). The checkpoint before it is used.", stacklevel=2)
                 continue
             self.read_from = path / "state.pt"
-            missing = [k for k in KEYS if not isinstance(state, dict) or k not in state]
+            missing = KEYS - set(state) if isinstance(state, dict) else KEYS
             if missing:
-                raise damaged(self.read_from, f"it is no checkpoint: {', '.join(missing)} is missing")
+                raise damaged(self.read_from, f"it is no checkpoint: {', '.join(sorted(missing))} is missing")
             return dict(state)
         return None
 

@@ -32,18 +32,6 @@ def check_trainable(
             raise RunError(f"check failed: trainable parameters {words}: {len(names)}, e.g. {sorted(names)[0]}")
 
 
-def check_schedule(lrs: list[float]) -> None:
-    """Check that some step has a learning rate above 0.
-
-    Raises:
-        RunError: none has.
-    """
-    if not max(lrs) > 0:
-        raise RunError(
-            "check failed: no step has a learning rate above 0. Set training.schedule.warmup_samples=0, or train longer."
-        )
-
-
 @torch.no_grad()
 def velocity_change(transformer: CosmosTransformer3DModel, predict: Callable[[], torch.Tensor]) -> tuple[float, float]:
     """The largest difference of the velocity with and without the adapter, absolute and relative to the velocity."""

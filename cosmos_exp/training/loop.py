@@ -1,33 +1,35 @@
-"""The training loop, by zoom level: `train` is the cadence, `train_step` one optimizer step."""
+"""The training loop, by zoom: `Trainer.train` is the cadence, `train_step` one optimizer step, `AdaptedModel.losses` the loss."""
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from types import FrameType
 
 import torch
+from diffusers import CosmosTransformer3DModel
+from torch import nn
 
 from cosmos_exp.config.context import RunContext
+from cosmos_exp.config.schema import Config
+from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import Interrupted
 from cosmos_exp.files import JsonObject
 from cosmos_exp.rng import generator
 from cosmos_exp.run_folder.records import damaged
 from cosmos_exp.training import checks
 from cosmos_exp.training.checkpoints import Checkpoints
-from cosmos_exp.training.figures import StepFigures
-from cosmos_exp.training.gradients import TreeSum
-from cosmos_exp.training.log import Mirror, TrainingLog
-from cosmos_exp.training.model import AdaptedModel
+from cosmos_exp.training.gradients import TreeSum, cut_into_slots, share
+from cosmos_exp.training.log import Mirror, SpeedMeter, StepFigures, TrainingLog
 from cosmos_exp.training.optimizer import AdapterOptimizer
-from cosmos_exp.training.prefetch import Prefetcher
-from cosmos_exp.training.sample_order import SampleOrder
-from cosmos_exp.training.samples import SampleSource
-from cosmos_exp.training.schedule import all_lrs, lr_at
-from cosmos_exp.training.slots import cut_into_slots, share
-from cosmos_exp.training.speed import SpeedMeter
-from cosmos_exp.training.stopping import StopRequest
-from cosmos_exp.training.validation import validation_losses
+from cosmos_exp.training.plan import SampleOrder, lr_at
+from cosmos_exp.training.samples import SampleSource, prefetch
+from cosmos_exp.world.fast_forward import fast_forward
 from cosmos_exp.world.kernels import deterministic_kernels
+from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss, velocity
 
 
 class Trainer:
@@ -124,18 +126,19 @@ class Trainer:
     def start_batches(self) -> None:
         """Begin to prepare batches, from the current step on."""
         ahead = 0 if self.source.encoders else 2
-        self.batches = Prefetcher(self.source.batch, self._forward_passes(), self.processes.device, ahead)
+        self.batches = prefetch(self.source.batch, self._forward_passes(), self.processes.device, ahead)
 
     def _forward_passes(self) -> Iterator[list[tuple[int, int]]]:
         """The samples of each of this process's forward passes, from the current step on."""
         for step in range(self.step, self.order.num_steps):
             batch = self.order.batch(step)
             slots = self._slots(len(batch))
-            for places in slots[slice(*share(self.processes.rank, self.processes.size, len(slots)))]:
-                yield [batch[place] for place in places]
+            first, last = share(self.processes.rank, self.processes.size, len(slots))
+            for places in slots[first:last]:
+                yield batch[places[0] : places[-1] + 1]
 
     def _slots(self, batch_size: int) -> list[Sequence[int]]:
-        """The places in the global batch, one list per forward pass."""
+        """The places in the global batch, one range per forward pass."""
         return cut_into_slots(range(batch_size), self.config.hardware.samples_per_forward)
 
     def _seed_dropout(self, samples: Sequence[tuple[int, int]]) -> None:
@@ -150,7 +153,6 @@ class Trainer:
         return self.model.velocity(self.source.fixed(0, 0.5, 0, self.processes.device))
 
     def _start_checks(self) -> None:
-        checks.check_schedule(all_lrs(self.order, self.training))
         checks.check_trainable(self.model.transformer, self.model.parameters, self.config.adapter)
         change = checks.check_untouched(self.model.transformer, self._check_velocity, self.model.precision)
         with torch.no_grad():
@@ -191,9 +193,101 @@ class Trainer:
         self.model.transformer.eval()
         self.summary |= {
             "trained_adapter_change": checks.check_learned(self.model.transformer, self._check_velocity),
-            "trainable_parameters": sum(p.numel() for p in self.model.parameters.values()),
+            "trainable_parameters": sum(self.gradients.sizes),
             "steps": self.order.num_steps,
             "samples": self.order.samples_before(self.order.num_steps),
             **self.log.summary(),
         }
         return self.summary
+
+
+class AdaptedModel:
+    """The frozen transformer, the adapter's parameters in it, and the ways to run it.
+
+    Args:
+        transformer: with the adapter injected, on `device`.
+        parameters: the adapter's parameters by name, fp32; the only trainable ones.
+        checkpointing: activation checkpointing policy of all blocks, or one per block.
+    """
+
+    def __init__(
+        self,
+        transformer: CosmosTransformer3DModel,
+        parameters: dict[str, nn.Parameter],
+        config: Config,
+        device: torch.device,
+        checkpointing: str | list[str] = "none",
+    ):
+        self.transformer, self.parameters, self.device = transformer, parameters, device
+        self.precision = config.hardware.mixed_precision
+        self.condition_timestep = config.training.condition_timestep
+        self.pixels = (config.data.height, config.data.width)
+        self.forward = fast_forward(transformer, config.hardware.compile, checkpointing)
+        # Single checks run uncompiled: a graph for their shapes alone would take minutes.
+        self.eager_forward = fast_forward(transformer) if config.hardware.compile else self.forward
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The mixed precision of the configuration."""
+        if self.precision == "no":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def losses(self, batch: FlowBatch, eager: bool = False) -> torch.Tensor:
+        """The flow loss of each sample, (B,)."""
+        with self.autocast():
+            forward = self.eager_forward if eager else self.forward
+            return flow_loss(forward, batch, self.condition_timestep, self.pixels)
+
+    @torch.no_grad()
+    def velocity(self, batch: FlowBatch) -> torch.Tensor:
+        """The velocity (B, C, T, H, W), uncompiled, without gradients."""
+        with self.autocast():
+            return velocity(self.eager_forward, batch, self.condition_timestep, self.pixels)[0]
+
+
+@torch.no_grad()
+def validation_losses(
+    model: AdaptedModel, held_out: SampleSource, sigmas: list[float], processes: Processes
+) -> dict[str, float]:
+    """The mean loss over clips and sigmas, and the mean at each sigma. The processes divide the work.
+
+    Sigmas and noise are fixed, so that two adapters see the same.
+    """
+    losses = torch.zeros(len(held_out.clips) * len(sigmas), device=processes.device)
+    was_training = model.transformer.training
+    model.transformer.eval()
+    for index in processes.shard(range(len(losses))):
+        clip, level = divmod(index, len(sigmas))
+        losses[index] = model.losses(held_out.fixed(clip, sigmas[level], index, processes.device))[0]
+    model.transformer.train(was_training)
+    table = processes.all_reduce_(losses).view(-1, len(sigmas))
+    means = {"validation_loss": table.mean().item()}
+    for level, sigma in enumerate(sigmas):
+        means[f"validation_loss_sigma_{sigma:g}"] = table[:, level].mean().item()
+    return means
+
+
+class StopRequest:
+    """`asked` is set by SIGTERM or the first Ctrl-C. A second Ctrl-C raises KeyboardInterrupt."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[StopRequest]:
+        """Handle the signals while the block runs."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self.asked and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.asked = True
+
+        old = {}
+        with contextlib.suppress(ValueError):  # not the main thread
+            for number in (signal.SIGTERM, signal.SIGINT):
+                old[number] = signal.signal(number, ask)
+        try:
+            yield self
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)

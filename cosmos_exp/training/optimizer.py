@@ -1,14 +1,14 @@
-"""The optimizer step: clip the gradient, AdamW, and the average of the adapter."""
+"""The optimizer step: clip the gradient, AdamW, and the average of the adapter (power EMA)."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
 from cosmos_exp.config.schema import Training
 from cosmos_exp.errors import UserError
 from cosmos_exp.training.checkpoints import State
-from cosmos_exp.training.schedule import power_ema_beta
 
 
 class AdapterOptimizer:
@@ -22,9 +22,10 @@ class AdapterOptimizer:
     def __init__(self, parameters: dict[str, nn.Parameter], training: Training, eight_bit: bool = False):
         self.parameters, self.training = parameters, training
         self.adamw = make_adamw(list(parameters.values()), training, eight_bit)
-        self.average: dict[str, torch.Tensor] | None = None
+        self.average: dict[str, torch.Tensor] = {}  # empty without training.ema_power
         if training.ema_power is not None:
-            self.average = {name: p.detach().clone() for name, p in parameters.items()}
+            for name, parameter in parameters.items():
+                self.average[name] = parameter.detach().clone()
 
     def step(self, lr: float, step: int) -> torch.Tensor:
         """Take optimizer step `step` (from 0) and clear the gradients.
@@ -42,23 +43,23 @@ class AdapterOptimizer:
             group["lr"] = lr
         self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)
-        if self.average is not None and self.training.ema_power is not None:
+        if self.training.ema_power is not None:
             beta = power_ema_beta(self.training.ema_power, step)
-            for name, parameter in self.parameters.items():
-                self.average[name].lerp_(parameter.detach(), 1 - beta)
+            for name, average in self.average.items():
+                average.lerp_(self.parameters[name].detach(), 1 - beta)
         return norm
 
     def use_average(self) -> None:
         """Replace the parameters by their average, if there is one."""
-        for name, value in (self.average or {}).items():
+        for name, value in self.average.items():
             self.parameters[name].data.copy_(value)
 
     def state_dict(self) -> State:
-        """Parameters, AdamW's state and the average, on the CPU."""
+        """Parameters, AdamW's state and the average (empty: none), on the CPU."""
         return {
-            "adapter": {n: p.detach().cpu() for n, p in self.parameters.items()},
+            "adapter": {name: value.detach().cpu() for name, value in self.parameters.items()},
             "optimizer": self.adamw.state_dict(),
-            "ema": None if self.average is None else {n: p.cpu() for n, p in self.average.items()},
+            "ema": {name: value.cpu() for name, value in self.average.items()},
         }
 
     def load_state_dict(self, state: State, device: torch.device) -> None:
@@ -67,16 +68,19 @@ class AdapterOptimizer:
         Raises:
             ValueError: the state is of other parameters.
         """
-        own = {n: tuple(p.shape) for n, p in self.parameters.items()}
-        for group in ("adapter", *(["ema"] if self.average is not None and state.get("ema") is not None else [])):
-            wrong = sorted(own.items() ^ {(n, tuple(v.shape)) for n, v in state[group].items()})
-            if wrong:
-                raise ValueError(f"it belongs to another adapter: {wrong[0][0]} differs")
+        self._check_shapes(state["adapter"])
         for name, value in state["adapter"].items():
             self.parameters[name].data.copy_(value)
         self.adamw.load_state_dict(state["optimizer"])
-        if self.average is not None and state["ema"] is not None:
-            self.average = {n: v.to(device) for n, v in state["ema"].items()}
+        if self.average and state["ema"]:
+            self._check_shapes(state["ema"])
+            for name, value in state["ema"].items():
+                self.average[name] = value.to(device)
+
+    def _check_shapes(self, tensors: dict[str, torch.Tensor]) -> None:
+        for name in sorted(self.parameters.keys() | tensors.keys()):
+            if name not in self.parameters or name not in tensors or self.parameters[name].shape != tensors[name].shape:
+                raise ValueError(f"it belongs to another adapter: {name} differs")
 
 
 def make_adamw(parameters: list[nn.Parameter], training: Training, eight_bit: bool) -> torch.optim.Optimizer:
@@ -96,3 +100,13 @@ def make_adamw(parameters: list[nn.Parameter], training: Training, eight_bit: bo
             "approximate.adamw_8bit=false."
         ) from error
     return AdamW8bit(parameters, lr=lr, weight_decay=weight_decay)
+
+
+def power_ema_exponent(power: float) -> float:
+    """gamma of the power EMA of relative width `power` (Karras et al. 2024, arXiv:2312.02696, eq. 126)."""
+    return float(np.roots([1, 7, 16 - power**-2, 12 - power**-2]).real.max())
+
+
+def power_ema_beta(power: float, step: int) -> float:
+    """Decay of the power EMA at optimizer step `step` (from 0): beta = (1 - 1/t)^(gamma + 1) with t = step + 1."""
+    return float((1 - 1 / (step + 1)) ** (power_ema_exponent(power) + 1))

@@ -20,7 +20,7 @@ from cosmos_exp.files import JsonObject
 ARITHMETIC = 2
 """Version of the arithmetic of training: raised with each change that moves the golden losses or the order of a sum.
 
-2: gradients are added along the tree of `training.slots`. 1: in sequence, and by all_reduce.
+2: gradients are added along the tree of `training.gradients`. 1: in sequence, and by all_reduce.
 """
 
 _SWITCHES = {

@@ -17,7 +17,7 @@ from cosmos_exp.config.schema import Config
 from cosmos_exp.distributed import Processes
 from cosmos_exp.provenance import now
 from cosmos_exp.tracking.progress import with_progress
-from cosmos_exp.training.speed import peak_memory_gib, reset_peak_memory
+from cosmos_exp.training.log import peak_memory_gib, reset_peak_memory
 
 Item = TypeVar("Item")
 

@@ -21,6 +21,7 @@ from cosmos_exp.experiment.stages.common import dtype_of, free_memory, progress,
 from cosmos_exp.experiment.stages.tasks import probe_pairs, tested_pairs
 from cosmos_exp.files import json_sha256
 from cosmos_exp.text import printable
+from cosmos_exp.training.plan import learning_rates, sample_order
 from cosmos_exp.world.encoders import Encoders
 from cosmos_exp.world.model_folder import ModelFolder, ensure_model
 from cosmos_exp.world.pipeline import negative_prompt
@@ -62,10 +63,11 @@ def prepare(context: RunContext) -> Inputs:
 
 
 def _check_generation(context: RunContext, dataset: Dataset, model: ModelFolder) -> None:
-    """Find before training what would stop the making of videos after it.
+    """Find before the encoding what would stop the training, or the making of videos after it.
 
     Raises:
-        UserError: a name that leaves the folder, no prompt, a prompt without enough frames, sizes beyond the model's.
+        UserError: a name that leaves the folder, no prompt, a prompt without enough frames, sizes beyond the model's, no
+            step with a learning rate above 0.
     """
     config = context.config
     for pair in dataset.pairs:
@@ -74,6 +76,8 @@ def _check_generation(context: RunContext, dataset: Dataset, model: ModelFolder)
     tested = tested_pairs(config, dataset.pairs)
     check_conditioning(config, tested + probe_pairs(config, dataset.pairs))
     check_sizes(config, math.inf, positions(model.path))
+    if config.adapter.kind != "none" and not config.adapter.truncate_from:
+        learning_rates(sample_order(len(dataset.train), config.training, config.seed), config.training)
 
 
 def _encode(context: RunContext, dataset: Dataset, model: ModelFolder, cache: RunCache) -> Encoders | None:

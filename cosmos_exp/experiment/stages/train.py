@@ -18,12 +18,10 @@ from cosmos_exp.experiment.stages.common import dtype_of, free_memory, recorded_
 from cosmos_exp.experiment.stages.evaluated import record_training
 from cosmos_exp.experiment.stages.prepare import Inputs
 from cosmos_exp.files import JsonObject, file_sha256, write_json
-from cosmos_exp.training.log import Mirror
-from cosmos_exp.training.loop import Trainer
-from cosmos_exp.training.model import AdaptedModel
-from cosmos_exp.training.sample_order import sample_order
+from cosmos_exp.training.log import Mirror, SpeedMeter
+from cosmos_exp.training.loop import AdaptedModel, Trainer
+from cosmos_exp.training.plan import sample_order
 from cosmos_exp.training.samples import SampleSource
-from cosmos_exp.training.speed import SpeedMeter
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.hardware import latent_shape, memory_estimate, num_tokens, training_flops
 from cosmos_exp.world.kernels import attention_kernel, conditions, shrink_base
