@@ -88,7 +88,7 @@ def fault(task: tuple[int, str, float]) -> dict[str, float]:
     Args:
         task: seed, fault and dose.
     """
-    from cosmos_exp.tabletop.faults import plant
+    from benchmarks.certificate.tabletop_faults import plant
     from cosmos_exp.tabletop.scene import Scene
     from cosmos_exp.tabletop.vocabulary import APPEARANCES
 
@@ -167,7 +167,7 @@ def measure_autoencoder(pool: Pool, count: int) -> tuple[list[str], dict[str, Va
 
 def measure_judge(pool: Pool, clean_count: int, fault_count: int) -> tuple[list[str], dict[str, Values]]:
     """Scores of clean clips, before and after the autoencoder, and of clips with each fault after it."""
-    from cosmos_exp.tabletop.faults import FAULTS
+    from benchmarks.certificate.tabletop_faults import FAULTS
     from cosmos_exp.tabletop.vocabulary import APPEARANCES
 
     data: dict[str, Values] = {}
@@ -194,7 +194,7 @@ def judge_table(data: dict[str, Values]) -> list[str]:
     Args:
         data: `real, as rendered`, `real, behind the autoencoder`, or a fault and its dose -> rubric -> score per clip.
     """
-    from cosmos_exp.tabletop.faults import FAULTS
+    from benchmarks.certificate.tabletop_faults import FAULTS
 
     lines = ["## Judge", "", f"`noticed`: the score of the rubric is below {NOTICED['physics']} (physics) or", ""]
     lines[2] += f" {NOTICED['instruction']} (instruction). All clips but the first row are behind the autoencoder."

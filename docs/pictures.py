@@ -25,7 +25,7 @@ from cosmos_exp.metrics.geometry.views import View
 from cosmos_exp.metrics.judges.rubric import load_rubric
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tabletop.dataset import Kind
-from cosmos_exp.tabletop.faults import plant
+from benchmarks.certificate.tabletop_faults import plant
 from cosmos_exp.tabletop.judge import RulesJudge
 from cosmos_exp.tabletop.scene import Scene
 

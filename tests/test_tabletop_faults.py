@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from benchmarks.certificate.tabletop_faults import FAULTS, plant
 from cosmos_exp.tabletop.alignment import aligned
-from cosmos_exp.tabletop.faults import FAULTS, plant
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.seeing import probe_video
 

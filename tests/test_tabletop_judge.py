@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
+from benchmarks.certificate.tabletop_faults import FAULTS, fade, plant
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.judges.rubric import Rubric, load_rubric
-from cosmos_exp.tabletop.faults import FAULTS, plant
 from cosmos_exp.tabletop.judge import Instruction, RulesJudge, parse_instruction
-from cosmos_exp.tabletop.picture_faults import fade
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.vocabulary import APPEARANCES
 

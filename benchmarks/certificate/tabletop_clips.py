@@ -10,9 +10,9 @@ import numpy as np
 from clips import Clip, Footage
 from faults import FAULTS as PICTURE_FAULTS
 from faults import Fault
+from tabletop_faults import FAULTS, plant
 
 from cosmos_exp.errors import UserError
-from cosmos_exp.tabletop.faults import FAULTS, plant
 from cosmos_exp.tabletop.scene import Scene
 
 if TYPE_CHECKING:
