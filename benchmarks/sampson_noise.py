@@ -21,8 +21,7 @@ import numpy as np
 from common import json_text
 
 from cosmos_exp.config.schema import Sampson
-from cosmos_exp.metrics.geometry.epipolar import cookbook_errors, sampson_distance
-from cosmos_exp.metrics.geometry.robust import robust_fit
+from cosmos_exp.metrics.geometry.epipolar import cookbook_errors, robust_fit, sampson_distance
 
 K = np.array([[500, 0, 320], [0, 500, 240], [0, 0, 1.0]])
 HALF_NORMAL = 0.6745  # median of |N(0, 1)|
@@ -59,12 +58,12 @@ def _cookbook(x: np.ndarray, y: np.ndarray, seed: int) -> float:
 
 def _robust(x: np.ndarray, y: np.ndarray, seed: int) -> float:
     fit = robust_fit(x, y, Sampson(), seed)
-    return float("nan") if isinstance(fit, str) else fit.median
+    return float("nan") if fit is None else fit.median
 
 
 def _uncorrected(x: np.ndarray, y: np.ndarray, seed: int) -> float:
     fit = robust_fit(x, y, Sampson(), seed)
-    return float("nan") if isinstance(fit, str) else float(np.median(sampson_distance(x, y, fit.fundamental)))
+    return float("nan") if fit is None else float(np.median(sampson_distance(x, y, fit.fundamental)))
 
 
 def _divided(x: np.ndarray, y: np.ndarray, seed: int) -> float:
@@ -78,7 +77,7 @@ def _held_out(x: np.ndarray, y: np.ndarray, seed: int) -> float:
     errors = []
     for fitted, measured in (halves, halves[::-1]):
         fit = robust_fit(x[fitted], y[fitted], Sampson(), seed) if len(fitted) >= 8 else None
-        if fit is None or isinstance(fit, str):
+        if fit is None:
             return float("nan")
         errors.append(sampson_distance(x[measured], y[measured], fit.fundamental))
     return float(np.median(np.concatenate(errors)))

@@ -107,13 +107,13 @@ def reconstruction(task: tuple[int, str]) -> dict[str, float]:
     import cv2
 
     from cosmos_exp.config.schema import Sampson
+    from cosmos_exp.metrics.geometry.matching import SiftMatcher
     from cosmos_exp.metrics.geometry.sampson import temporal_sampson
-    from cosmos_exp.metrics.geometry.sift import SiftMatcher
     from cosmos_exp.tabletop.scene import Scene
 
     frames = Scene.sample(*task).clip().frames
     back = _through_vae(frames)
-    matcher = SiftMatcher(2048, 0.8)
+    matcher = SiftMatcher(Sampson())
 
     def matches(video: np.ndarray) -> int:
         found = matcher.features([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in video[::4]])

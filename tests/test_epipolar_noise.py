@@ -10,10 +10,9 @@ from test_sampson import textured_flight, two_views
 from cosmos_exp.config.registry import MATCHERS
 from cosmos_exp.config.schema import Sampson
 from cosmos_exp.metrics.geometry.cross_view import ViewMatches, cross_error, view_geometry
-from cosmos_exp.metrics.geometry.epipolar import cookbook_errors, estimate_fundamental, sampson_distance
+from cosmos_exp.metrics.geometry.epipolar import cookbook_errors, estimate_fundamental, robust_fit, sampson_distance
 from cosmos_exp.metrics.geometry.refine import _linearised, _State, refine
 from cosmos_exp.metrics.geometry.results import lower_median, repeatability_of
-from cosmos_exp.metrics.geometry.robust import robust_fit
 from cosmos_exp.metrics.geometry.sampson import measure_video, temporal_sampson
 from cosmos_exp.metrics.geometry.temporal import pair_error, summarize, track_view
 from cosmos_exp.metrics.geometry.views import View
@@ -168,10 +167,10 @@ def test_a_pair_where_opencv_raises_is_counted_and_the_value_rests_on_the_others
     assert result.measures()["tse"] == (whole.tse, None)
     assert (result.pairs()["tse"], result.pairs()["tse_robust"]) == (4, 4 - failing)
     lost = result.detail()["pairs_lost"]
-    assert (lost["tse"], lost["tse_robust"]) == ({}, {"OpenCV fails on these matches": failing})
+    assert (lost["tse"], lost["tse_robust"]) == ({}, {"no fundamental matrix fits": failing})
     assert view.per_pair[0].cookbook is not None
     assert view.per_pair[0].robust is None
-    few = "rests on 1 of 4 frame pairs (3: OpenCV fails on these matches)"
+    few = "rests on 1 of 4 frame pairs (3: no fundamental matrix fits)"
     assert reason == (few if failing == 3 else None)
 
 

@@ -8,8 +8,7 @@ from cosmos_exp.config.registry import MEASURE_FUNCTIONS
 from cosmos_exp.config.schema import Config, Measures
 from cosmos_exp.data.video import decode, write_video
 from cosmos_exp.errors import RunError
-from cosmos_exp.metrics.interface import ScoredVideo
-from cosmos_exp.metrics.pool import video_pool
+from cosmos_exp.metrics.interface import ScoredVideo, video_pool
 from cosmos_exp.metrics.recording.files import (
     MOTION,
     RECORDING,
@@ -299,7 +298,7 @@ def test_registered_with_the_measures_that_they_give():
 
 def test_processes_change_nothing(scored):
     video = scored(with_object(range(20, 52, 4)))
-    with video_pool(16, 2) as shared:
+    with video_pool(16, 2) as (shared, _):
         results = list(shared(motion_of, [video] * 16))
     assert results == [motion_of(video)] * 16
 

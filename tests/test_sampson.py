@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import cv2
 import numpy as np
@@ -11,14 +10,19 @@ import pytest
 from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.errors import UserError
-from cosmos_exp.metrics.geometry.calibration import ViewCalibration, fundamental_from_calibration, load_calibration
 from cosmos_exp.metrics.geometry.cross_view import ViewMatches, cross_error, view_geometry
-from cosmos_exp.metrics.geometry.epipolar import fundamental_from_intrinsics, sampson_distance
-from cosmos_exp.metrics.geometry.robust import robust_fit
-from cosmos_exp.metrics.geometry.sampson import measure_video, measure_views, temporal_sampson
-from cosmos_exp.metrics.geometry.sift import SiftMatcher, mutual_matches
+from cosmos_exp.metrics.geometry.epipolar import fundamental_from_intrinsics, robust_fit, sampson_distance
+from cosmos_exp.metrics.geometry.matching import SiftMatcher, mutual_matches
+from cosmos_exp.metrics.geometry.sampson import Source, measure_sources, measure_video, measure_views, temporal_sampson
 from cosmos_exp.metrics.geometry.temporal import pair_error
-from cosmos_exp.metrics.geometry.views import View, parse_pairs, split_views
+from cosmos_exp.metrics.geometry.views import (
+    View,
+    ViewCalibration,
+    fundamental_from_calibration,
+    load_calibration,
+    parse_pairs,
+    split_views,
+)
 
 K = np.array([[500, 0, 320], [0, 500, 240], [0, 0, 1.0]])
 
@@ -109,7 +113,7 @@ def test_undistortion_undoes_opencvs_distortion(model, k):
 
 def test_matches_are_those_of_opencvs_brute_force():
     frames = textured_flight(2)
-    a, b = SiftMatcher(500, 0.8).features([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames])
+    a, b = SiftMatcher(Sampson(max_keypoints=500)).features([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames])
 
     def good(p, q):
         found = cv2.BFMatcher(cv2.NORM_L2).knnMatch(p, q, k=2)
@@ -213,7 +217,7 @@ def test_a_known_moving_camera_has_a_small_error():
 
 def test_a_known_rig_has_a_small_cross_view_error_calibrated_and_estimated(rig):
     views, file = rig
-    calibrated = measure_views(views, Sampson(), load_calibration(file)).crosses[0]
+    calibrated = measure_views(views, Sampson(), load_calibration(Sampson(calibration=str(file)))).crosses[0]
     assert calibrated.geometry == "calibration"
     assert calibrated.cse_robust < 0.2
     estimated = measure_views(views, Sampson()).crosses[0]
@@ -225,7 +229,7 @@ def test_a_known_rig_has_a_small_cross_view_error_calibrated_and_estimated(rig):
 def test_a_delayed_view_raises_the_cross_view_error(rig):
     """The cameras are static, so the delay shows in the moving matches."""
     views, file = rig
-    calibration = load_calibration(file)
+    calibration = load_calibration(Sampson(calibration=str(file)))
     values = []
     for delay in (0, 1, 2, 4):
         late = [View("left", views[0].frames[: 9 - delay]), View("right", views[1].frames[delay:])]
@@ -243,7 +247,7 @@ def test_the_embedded_worlds_truth_is_a_calibration_and_a_bent_rig_is_rejected(t
     clips = {view: scene.clip(view) for view in ("left", "right")}
     content = truth(clips)
     (tmp_path / "truth.json").write_text(json.dumps(content))
-    cameras = load_calibration(tmp_path / "truth.json")
+    cameras = load_calibration(Sampson(calibration=str(tmp_path / "truth.json")))
     f = fundamental_from_calibration(cameras["left"].scaled(192, 320), cameras["right"].scaled(192, 320))
     for name in {clips["left"].object, clips["left"].container} - set(
         LABELS.values()
@@ -253,10 +257,10 @@ def test_the_embedded_worlds_truth_is_a_calibration_and_a_bent_rig_is_rejected(t
     content["views"]["right"]["translations"][1][0] += 0.1
     (tmp_path / "bent.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="one rig"):
-        load_calibration(tmp_path / "bent.json")
+        load_calibration(Sampson(calibration=str(tmp_path / "bent.json")))
     (tmp_path / "bad.yaml").write_text("views: {left: {size: [96, 160]}}")
     with pytest.raises(UserError, match="intrinsics"):
-        load_calibration(tmp_path / "bad.yaml")
+        load_calibration(Sampson(calibration=str(tmp_path / "bad.yaml")))
 
 
 def test_the_error_of_a_static_video_is_undefined_not_zero():
@@ -314,11 +318,8 @@ def test_tiles_are_named_and_empty_ones_left_out():
 
 
 def test_numbers_are_the_same_with_any_number_of_threads_and_processes(tmp_path):
-    from cosmos_exp.metrics.geometry.files import Source, measure_source, source_pool
-
     def measure(sources, workers):
-        with source_pool(len(sources), Sampson(), workers) as (pool_map, threads):
-            return [r.detail() for r in pool_map(partial(measure_source, settings=Sampson(), threads=threads), sources)]
+        return [r.detail() for r in measure_sources(sources, Sampson(), workers)]
 
     frames = textured_flight(4)
     once = temporal_sampson(frames, Sampson())
@@ -359,21 +360,26 @@ def tiny_lightglue(tmp_path_factory):
 
 
 def test_lightglue_matches_as_the_whole_model_does(tiny_lightglue):
-    """Keypoints found once per frame give the same matches as transformers' own forward pass over the pair."""
+    """Keypoints found once per frame give the same matches as transformers' own forward pass over the pair.
+
+    The frames are as wide as SuperPoint sees them, so that none is resized.
+    """
     import torch
     from transformers import LightGlueForKeypointMatching
 
     from cosmos_exp.metrics.geometry.lightglue import LightGlueMatcher
 
-    grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY)[:96, :160] for f in textured_flight(3)]
+    small = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY)[:96, :160] for f in textured_flight(3)]
+    grey = [cv2.resize(f, (1024, 608)) for f in small]
     settings = Sampson(
         matcher="superpoint_lightglue", matcher_source=str(tiny_lightglue), max_keypoints=60, batch_frames=2
     )
     matcher = LightGlueMatcher(settings)
     found = matcher.features(grey)
-    ours = matcher.match([(found[0], found[1]), (found[1], found[2])], (96, 160))
+    ours = matcher.match([(found[0], found[1]), (found[1], found[2])], (608, 1024))
     whole = LightGlueForKeypointMatching.from_pretrained(tiny_lightglue).eval()
     whole.keypoint_detector.keypoint_decoder.max_keypoints = 60
+    whole.keypoint_detector.keypoint_decoder.keypoint_threshold = 0.0005
     for k, matches in enumerate(ours):
         pixels = torch.from_numpy(np.stack(grey[k : k + 2])).float()[None, :, None].expand(-1, -1, 3, -1, -1) / 255
         with torch.no_grad():
@@ -382,9 +388,31 @@ def test_lightglue_matches_as_the_whole_model_does(tiny_lightglue):
         assert {(int(i), int(j)) for i, j in matches} == theirs
         assert theirs
         np.testing.assert_allclose(
-            found[k].points, out.keypoints[0, 0][: len(found[k].points)] * torch.tensor([160, 96]), atol=1e-3
+            found[k].points, out.keypoints[0, 0][: len(found[k].points)] * torch.tensor([1024, 608]), atol=1e-3
         )
     assert temporal_sampson(textured_flight(2)[:, :96, :160], settings).pairs == 1
+
+
+def test_superpoint_sees_a_long_side_of_1024_and_points_are_in_the_frames_pixels(tiny_lightglue):
+    """As cvg/LightGlue, which the cookbook uses: (p + 0.5) / scale - 0.5; a threshold of 0.0005; 2,048 points."""
+    from types import SimpleNamespace
+
+    import torch
+
+    from cosmos_exp.metrics.geometry.lightglue import LightGlueMatcher
+
+    matcher = LightGlueMatcher(Sampson(matcher="superpoint_lightglue", matcher_source=str(tiny_lightglue)))
+    decoder = matcher.detector.keypoint_decoder
+    assert (decoder.keypoint_threshold, decoder.max_keypoints) == (0.0005, 2048)
+
+    def detect(pixels):
+        assert pixels.shape == (1, 3, 576, 1024)
+        points = torch.tensor([[[0.0, 0.0], [511.0, 287.0], [1023.0, 575.0]]]) / torch.tensor([1024, 576])
+        return SimpleNamespace(keypoints=points, descriptors=torch.zeros(1, 3, 16), mask=torch.ones(1, 3))
+
+    matcher.detector = detect
+    (found,) = matcher.features([np.zeros((432, 768), np.uint8)])  # scale 4 / 3
+    np.testing.assert_allclose(found.points, [[-0.125, -0.125], [383.125, 215.125], [767.125, 431.125]], atol=1e-4)
 
 
 def test_lightglue_without_weights_is_an_error_that_names_the_setting(cli, tmp_path, capsys):

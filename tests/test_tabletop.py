@@ -57,12 +57,12 @@ def test_tracks_are_on_the_masks():
 
 def test_poses_agree_with_the_picture():
     """Two frames' known poses give F; static table points matched by SIFT satisfy it, so the geometry is correct."""
-    from cosmos_exp.metrics.geometry.sift import SiftMatcher
+    from cosmos_exp.metrics.geometry.matching import SiftMatcher
 
     scene = Scene.sample(2, "robot", size=(384, 640))
     clip = scene.clip()
     a, b = 0, 8
-    matcher = SiftMatcher(2048, 0.8)
+    matcher = SiftMatcher(Sampson())
     first, second = matcher.features([np.ascontiguousarray(clip.frames[k].mean(2).astype(np.uint8)) for k in (a, b)])
     found = matcher.match([(first, second)], (384, 640))[0]
     x, y = first.points[found[:, 0]], second.points[found[:, 1]]

@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,8 @@ from cosmos_exp.text import one_line, printable
 
 if TYPE_CHECKING:
     from cosmos_exp.config.schema import Sampson as SampsonSettings
-    from cosmos_exp.metrics.geometry.files import Source
     from cosmos_exp.metrics.geometry.results import CrossResult, VideoResult, ViewResult
+    from cosmos_exp.metrics.geometry.sampson import Source
 
 HELP = "Sampson error of any videos, over time and across views"
 EPILOG = """examples:
@@ -44,59 +43,47 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "sampson", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("videos", nargs="+", metavar="VIDEO", help="video files")
-    parser.add_argument("--layout", metavar="RxC", help="each frame is a grid of views with R rows and C columns")
-    parser.add_argument(
-        "--views", metavar="NAME,…", help="names of the tiles, row by row, - skips a tile; or one name per file"
-    )
-    parser.add_argument("--pairs", metavar="A:B,…", help="views to compare with each other (default: all pairs)")
-    parser.add_argument("--calibration", metavar="FILE", help="JSON or YAML with each view's camera (docs/measures.md)")
-    parser.add_argument(
-        "--matcher", choices=["sift", "superpoint_lightglue"], help="feature matcher (default: sift, needs no weights)"
-    )
-    parser.add_argument("--matcher-source", metavar="DIR", help="superpoint_lightglue: folder of the weights")
-    parser.add_argument(
-        "--estimator",
-        choices=["magsac", "ransac", "five_point"],
-        help="estimator of F for robust and moving (default: magsac); five_point needs a calibration",
-    )
-    parser.add_argument("--gap", type=int, metavar="K", help="compare frames that are K apart (default: 1)")
-    parser.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="processes that share the videos (default: one per core)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("videos", nargs="+", metavar="VIDEO", help="video files")
+    add("--layout", metavar="RxC", help="each frame is a grid of views with R rows and C columns")
+    add("--views", metavar="NAME,…", help="names of the tiles, row by row, - skips a tile; or one name per file")
+    add("--pairs", metavar="A:B,…", help="views to compare with each other (default: all pairs)")
+    add("--calibration", metavar="FILE", help="JSON or YAML with each view's camera (docs/measures.md)")
+    add("--matcher", metavar="NAME", help="sift (default, needs no weights) or superpoint_lightglue")
+    add("--matcher-source", metavar="DIR", help="superpoint_lightglue: folder of the weights")
+    add("--estimator", metavar="NAME", help="F of robust and moving: magsac (default), ransac, five_point (calibrated)")
+    add("--gap", metavar="K", help="compare frames that are K apart (default: 1)")
+    add("--workers", type=int, default=0, metavar="N", help="processes that share the videos (default: one per core)")
+    add(
         "--plot",
         metavar="DIR",
         help="write figures: error over frames, and the matches of each view's worst frame pair",
     )
-    parser.add_argument("--json", action="store_true", help="print all figures as JSON")
+    add("--json", action="store_true", help="print all figures as JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print one line per view and view pair, or JSON. Exit code 1 if a video could not be read."""
-    from cosmos_exp.metrics.geometry.files import check_settings, measure_source, source_pool
+    from cosmos_exp.metrics.geometry.sampson import check_settings, measure_sources
     from cosmos_exp.tracking.progress import with_progress
 
     settings = settings_of(args)
     check_settings(settings)
     sources = sources_of(existing_files(args.videos), settings)
-    with source_pool(len(sources), settings, args.workers) as (pool_map, threads):
-        measured = pool_map(partial(measure_source, settings=settings, threads=threads), sources)
-        results = list(with_progress(measured, "measuring", len(sources), "video"))
-    if args.plot:
-        for source, result in zip(sources, results, strict=True):
-            if not isinstance(result, str):
-                _plot(Path(args.plot), source, result, settings)
-    if args.json:
-        rows = [
-            {"video": s.name, **({"error": r} if isinstance(r, str) else r.detail())}
-            for s, r in zip(sources, results, strict=True)
-        ]
-        print(json.dumps(rows, indent=2))
-    else:
-        print(results_table(sources, results))
-    return int(any(isinstance(r, str) for r in results))
+    measured = measure_sources(sources, settings, args.workers)
+    rows, results, code = [], [], 0
+    for source, result in zip(sources, with_progress(measured, "measuring", len(sources), "video"), strict=True):
+        results.append(result)
+        if isinstance(result, str):
+            code = 1
+            rows.append({"video": source.name, "error": result})
+            continue
+        rows.append({"video": source.name, **result.detail()})
+        if args.plot:
+            _plot(Path(args.plot), source, result, settings)
+    print(json.dumps(rows, indent=2) if args.json else results_table(sources, results))
+    return code
 
 
 def settings_of(args: argparse.Namespace) -> SampsonSettings:
@@ -105,16 +92,15 @@ def settings_of(args: argparse.Namespace) -> SampsonSettings:
     Raises:
         UserError: an option has a wrong value.
     """
-    from omegaconf import OmegaConf
-
     from cosmos_exp.config.composing import compose_config
 
-    def quoted(value: object) -> str:
-        return OmegaConf.to_yaml([value]).strip()[2:] if isinstance(value, int) else f"'{value}'"
-
-    overrides = [f"sampson.{n}={quoted(getattr(args, n))}" for n in OPTIONS if getattr(args, n) is not None]
+    overrides = []
+    for name in OPTIONS:
+        value = getattr(args, name)
+        if value is not None:
+            overrides.append(f"sampson.{name}={value}" if name == "gap" else f"sampson.{name}='{value}'")
     if args.views:
-        overrides.append("sampson.views=[" + ",".join(f"'{v.strip()}'" for v in args.views.split(",")) + "]")
+        overrides.append("sampson.views=" + str([name.strip() for name in args.views.split(",")]))
     return compose_config(overrides).sampson
 
 
@@ -124,11 +110,11 @@ def sources_of(paths: list[Path], settings: SampsonSettings) -> list[Source]:
     Raises:
         UserError: the number of view names fits neither.
     """
-    from cosmos_exp.metrics.geometry.files import Source
+    from cosmos_exp.metrics.geometry.sampson import Source
 
     if len(settings.views) == len(paths) > 1 and not settings.layout:
         return [Source("+".join(p.stem for p in paths), tuple(paths))]
-    if settings.views and not settings.layout and len(settings.views) != 1:
+    if len(settings.views) > 1 and not settings.layout:
         raise UserError(
             f"--views: {len(settings.views)} names for {len(paths)} files. Add --layout RxC if the views are tiles of each "
             "frame, or give one file per view."
@@ -137,8 +123,8 @@ def sources_of(paths: list[Path], settings: SampsonSettings) -> list[Source]:
 
 
 def _plot(out: Path, source: Source, result: VideoResult, settings: SampsonSettings) -> None:
-    from cosmos_exp.metrics.geometry.files import read_views
     from cosmos_exp.metrics.geometry.plots import draw_figures
+    from cosmos_exp.metrics.geometry.sampson import read_views
 
     views, _ = read_views(source, settings)
     name = source.files[0].stem if len(source.files) == 1 else source.name
@@ -153,9 +139,10 @@ def results_table(sources: Sequence[Source], results: Sequence[VideoResult | str
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in HEADS:
-        table.add_column(head, justify="left" if head in HEADS[:2] else "right", overflow="fold")
+    table = Table(*HEADS, box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns:
+        column.overflow = "fold"
+        column.justify = "left" if column.header in HEADS[:2] else "right"
     below: list[str] = []
     for source, result in zip(sources, results, strict=True):
         name = escape(one_line(Path(source.name).name))  # rich reads [ ] as markup
@@ -164,13 +151,17 @@ def results_table(sources: Sequence[Source], results: Sequence[VideoResult | str
             table.add_row(name, *["-"] * (len(HEADS) - 1))
             continue
         for view in result.views:
-            table.add_row(name, *_view_cells(view))
-            below += [f"{name}, {view.view}: {text}" for text in (view.reason, view.note, *_lost(view)) if text]
+            measured = f"{view.pairs_measured}/{view.pairs} ({view.pairs_moving})"
+            table.add_row(name, view.view, *_cells(view, "tse"), measured)
+            for text in (view.reason, view.note, *_lost(view)):
+                if text:
+                    below.append(f"{name}, {view.view}: {text}")
         for cross in result.crosses:
-            table.add_row(name, *_cross_cells(cross))
-            text = cross.reason or f"F of robust and moving: {cross.geometry}"
-            below.append(f"{name}, {':'.join(cross.views)}: {text}")
-        below += [f"{name}: {note}" for note in result.notes]
+            names = ":".join(cross.views)
+            table.add_row(name, names, *_cells(cross, "cse"), f"{cross.frames_measured}/{cross.frames}")
+            below.append(f"{name}, {names}: {cross.reason or f'F of robust and moving: {cross.geometry}'}")
+        for note in result.notes:
+            below.append(f"{name}: {note}")
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     with console.capture() as shown:
         console.print(table)
@@ -179,35 +170,29 @@ def results_table(sources: Sequence[Source], results: Sequence[VideoResult | str
     return shown.get().rstrip()
 
 
-def _lost(v: ViewResult) -> list[str]:
+def _lost(view: ViewResult) -> list[str]:
     """The errors that pairs with enough matches lack, and why."""
-    from cosmos_exp.metrics.geometry.results import TEMPORAL
     from cosmos_exp.metrics.geometry.temporal import FEWER
 
-    lost = {m: {why: n for why, n in v.pairs_lost[m].items() if not why.startswith(FEWER)} for m in TEMPORAL}
-    return [
-        f"{m} rests on {v.used(m)} of {v.pairs} pairs ({'; '.join(f'{n}: {why}' for why, n in reasons.items())})"
-        for m, reasons in lost.items()
-        if reasons and v.tse is not None
-    ]
+    lines = []
+    for measure, reasons in view.pairs_lost.items():
+        failed = [f"{count}: {why}" for why, count in reasons.items() if not why.startswith(FEWER)]
+        if failed and view.tse is not None:
+            lines.append(f"{measure} rests on {view.used(measure)} of {view.pairs} pairs ({'; '.join(failed)})")
+    return lines
 
 
-def _view_cells(v: ViewResult) -> list[str]:
-    errors = [_error_cell(getattr(v, m), v.repeatability.get(m)) for m in ("tse", "tse_robust", "tse_moving")]
-    shares = [_cell(v.static_share, ".0%"), _cell(v.inlier_share, ".0%")]
-    pairs = f"{v.pairs_measured}/{v.pairs} ({v.pairs_moving})"
-    return [v.view, *errors, *shares, _cell(v.matches, ".0f"), pairs]
-
-
-def _cross_cells(c: CrossResult) -> list[str]:
-    errors = [_error_cell(getattr(c, m), c.repeatability.get(m)) for m in ("cse", "cse_robust", "cse_moving")]
-    shares = ["", _cell(c.inlier_share, ".0%")]
-    return [":".join(c.views), *errors, *shares, _cell(c.matches, ".0f"), f"{c.frames_measured}/{c.frames}"]
-
-
-def _error_cell(value: float | None, repeatability: float | None) -> str:
-    return _cell(value) if value is None or repeatability is None else f"{value:.3f} +-{repeatability:.3f}"
-
-
-def _cell(value: float | None, form: str = ".3f") -> str:
-    return "-" if value is None else format(value, form)
+def _cells(result: ViewResult | CrossResult, measure: str) -> list[str]:
+    """The errors with their repeatability, and the shares of static matches and of inliers."""
+    cells = []
+    for name in (measure, f"{measure}_robust", f"{measure}_moving"):
+        value, repeatability = getattr(result, name), result.repeatability.get(name)
+        cell = "-" if value is None else f"{value:.3f}"
+        if value is not None and repeatability is not None:
+            cell += f" +-{repeatability:.3f}"
+        cells.append(cell)
+    shares = {"static_share": ".0%", "inlier_share": ".0%", "matches": ".0f"}
+    for name, form in shares.items():
+        value = getattr(result, name, "")  # a view pair has no share of static matches
+        cells.append("-" if value is None else format(value, form if value != "" else ""))
+    return cells

@@ -118,8 +118,8 @@ READERS = Registry(
 MATCHERS = Registry(
     "sampson.matcher",
     {
-        "sift": "cosmos_exp.metrics.geometry.sift:SiftMatcher.from_settings",
-        "superpoint_lightglue": "cosmos_exp.metrics.geometry.lightglue:LightGlueMatcher.from_settings",
+        "sift": "cosmos_exp.metrics.geometry.matching:SiftMatcher",
+        "superpoint_lightglue": "cosmos_exp.metrics.geometry.lightglue:LightGlueMatcher",
     },
 )
 
@@ -127,7 +127,7 @@ MATCHERS = Registry(
 MEASURE_FUNCTIONS = Registry(
     "measure",
     {
-        "sampson": "cosmos_exp.metrics.geometry.files:measure_sampson",
+        "sampson": "cosmos_exp.metrics.geometry.sampson:measure_sampson",
         "side": "cosmos_exp.metrics.words.side:measure_side",
         "recording": "cosmos_exp.metrics.recording.files:measure_recording",
         "motion": "cosmos_exp.metrics.recording.files:measure_motion",

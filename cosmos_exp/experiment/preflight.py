@@ -21,7 +21,7 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.cost import check_memory, check_sizes, count_parameters, memory_row, positions
 from cosmos_exp.experiment.data_plan import plan_data
 from cosmos_exp.hub import ensure_folder, find_folder
-from cosmos_exp.metrics.geometry.files import check_run_settings, ensure_matcher
+from cosmos_exp.metrics.geometry.sampson import check_run_settings, ensure_matcher
 from cosmos_exp.metrics.judges.rubric import load_rubrics
 from cosmos_exp.provenance import environment
 from cosmos_exp.run_folder import RunFolder, in_use

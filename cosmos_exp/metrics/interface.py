@@ -1,12 +1,17 @@
-"""What a measure of finished videos has to provide. `config.registry.MEASURE_FUNCTIONS` lists those of a run."""
+"""What a measure of finished videos gets, and what it returns. `config.registry.MEASURE_FUNCTIONS` lists those of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import cv2
 import numpy as np
 
 from cosmos_exp.config.rollout import OVERLAP, Chunk
@@ -57,9 +62,11 @@ class ScoredVideo:
 
         Also of the first chunk, which may have one conditioning frame, the last frames count, as many as of the others.
         """
-        return [
-            replace(self, prompt=c.prompt, conditioning=OVERLAP, chunks=(), span=(c.start, c.stop)) for c in self.chunks
-        ]
+        parts = []
+        for chunk in self.chunks:
+            span = (chunk.start, chunk.stop)
+            parts.append(replace(self, prompt=chunk.prompt, conditioning=OVERLAP, chunks=(), span=span))
+        return parts
 
 
 @dataclass(frozen=True)
@@ -89,3 +96,30 @@ class MeasureFunction(Protocol):
             workers: the most processes that it may start.
         """
         ...
+
+
+@contextlib.contextmanager
+def video_pool(
+    count: int, workers: int = 0, videos_per_process: int = 8
+) -> Iterator[tuple[Callable[..., Iterable[Any]], int]]:
+    """A `map` over `count` videos, results in order, and the threads that each may use; its processes end with the block.
+
+    OpenCV uses one thread throughout: some of its functions (DIS optical flow) depend on the number of threads.
+
+    Args:
+        workers: the most processes; 0: one per core. Fewer are started for few videos, none for very few.
+        videos_per_process: starting a process costs about a second, so it must have this many videos to measure.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(workers or cores, count // videos_per_process + 1)
+    threads = max(1, cores // workers)
+    if workers > 1:
+        with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
+            yield pool.map, threads
+        return
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield map, threads
+    finally:
+        cv2.setNumThreads(before)

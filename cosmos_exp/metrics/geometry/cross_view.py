@@ -7,22 +7,28 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cosmos_exp.config.schema import Sampson as SampsonSettings
-from cosmos_exp.errors import UserError
-from cosmos_exp.metrics.geometry.calibration import ViewCalibration, fundamental_from_calibration
-from cosmos_exp.metrics.geometry.epipolar import NO_FIT, cookbook_errors, cookbook_fundamental, sampson_distance
+from cosmos_exp.metrics.geometry.epipolar import (
+    NO_FIT,
+    RobustFit,
+    cookbook_errors,
+    cookbook_repeats,
+    fixed_fit,
+    robust_fit,
+)
 from cosmos_exp.metrics.geometry.matching import Matcher
 from cosmos_exp.metrics.geometry.results import (
     ACROSS,
     CrossResult,
     FrameError,
+    column,
     lower_median,
     mean,
     median,
     repeatability_of,
     repeated,
 )
-from cosmos_exp.metrics.geometry.robust import RobustFit, fixed_fit, robust_fit
 from cosmos_exp.metrics.geometry.temporal import Track
+from cosmos_exp.metrics.geometry.views import ViewCalibration, fundamental_of_views
 
 # Matches that a frame needs for an error of its own. F comes from all frames, so a few are enough.
 FEW = 5
@@ -43,8 +49,12 @@ class ViewMatches:
 
     def pooled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """x, y and moving of all frames together."""
-        x, y = (np.concatenate([*p, np.zeros((0, 2))]) for p in (self.x, self.y))
-        return x, y, np.concatenate([*self.moving, np.zeros(0, dtype=bool)])
+        none = np.zeros((0, 2))
+        return (
+            np.concatenate([*self.x, none]),
+            np.concatenate([*self.y, none]),
+            np.concatenate([*self.moving, none[:, 0].astype(bool)]),
+        )
 
 
 @dataclass(frozen=True)
@@ -66,18 +76,18 @@ class ViewGeometry:
 
 def match_views(a: Track, b: Track, matcher: Matcher, settings: SampsonSettings) -> ViewMatches:
     """Match the simultaneous frames of two views."""
-    count = min(len(a.features), len(b.features))
     # One size for both: LightGlue normalises by it. Views of different sizes keep their proportions in pixels.
     size = (max(a.size[0], b.size[0]), max(a.size[1], b.size[1]))
-    found = matcher.match([(a.features[t], b.features[t]) for t in range(count)], size)
-    moving = [
-        a.moving(t, settings.gap, settings.static_pixels)[found[t][:, 0]]
-        | b.moving(t, settings.gap, settings.static_pixels)[found[t][:, 1]]
-        for t in range(count)
-    ]
-    x = [a.points[t][found[t][:, 0]] for t in range(count)]
-    y = [b.points[t][found[t][:, 1]] for t in range(count)]
-    return ViewMatches((a.name, b.name), x, y, moving)
+    matched = matcher.match(list(zip(a.features, b.features, strict=False)), size)
+    matches = ViewMatches((a.name, b.name), [], [], [])
+    for t, indices in enumerate(matched):
+        first, second = indices[:, 0], indices[:, 1]
+        matches.x.append(a.points[t][first])
+        matches.y.append(b.points[t][second])
+        moves_a = a.moving(t, settings.gap, settings.static_pixels)[first]
+        moves_b = b.moving(t, settings.gap, settings.static_pixels)[second]
+        matches.moving.append(moves_a | moves_b)
+    return matches
 
 
 def view_geometry(
@@ -91,105 +101,80 @@ def view_geometry(
         UserError: the calibration defines no F.
     """
     x, y, _ = matches.pooled()
-    source = f"{settings.estimator.replace('five_point', 'magsac')} over all frames"
+    estimator = settings.estimator.replace("five_point", "magsac")
+    source = f"{estimator} over all frames"
     # With static cameras and a static scene the same few points come back in every frame. They add no information on F.
     distinct = len(np.unique(np.rint(np.hstack([x, y])), axis=0))
     if distinct < settings.min_matches:
         few = f"the views share {distinct} different matches, fewer than {settings.min_matches}"
         return ViewGeometry(None, [], None, source, few if matches.x else "no frame")
-    fundamental = cookbook_fundamental(x, y)
-    plain = None if fundamental is None else sampson_distance(y, x, fundamental)
-    rng = np.random.RandomState(0)
-    repeats = [cookbook_errors(x, y, rng.permutation(len(x))) for _ in range(settings.repeats)]
-    a, b = cameras
-    if a is not None and b is not None and a.rotation is not None and b.rotation is not None:
-        try:
-            f = fundamental_from_calibration(a, b)
-        except ValueError as error:
-            raise UserError(f"sampson.calibration, views {' and '.join(matches.names)}: {error}") from error
-        ours: RobustFit | str = fixed_fit(x, y, f, settings.repeats)
-        source = "calibration"
+    plain, repeats = cookbook_errors(x, y), cookbook_repeats(x, y, settings.repeats, 0)
+    known = fundamental_of_views(matches.names, *cameras)
+    if known is None:
+        ours = robust_fit(x, y, replace(settings, estimator=estimator), 0)
     else:
-        uncalibrated = replace(settings, estimator=settings.estimator.replace("five_point", "magsac"))
-        ours = robust_fit(x, y, uncalibrated, 0)
-    fit, failed = (None, ours) if isinstance(ours, str) else (ours, NO_FIT if plain is None else None)
-    return ViewGeometry(plain, [r for r in repeats if r is not None], fit, source, failed)
+        source, ours = "calibration", fixed_fit(x, y, known, settings.repeats)
+    reason = NO_FIT if ours is None or plain is None else None
+    return ViewGeometry(plain, repeats, ours, source, reason)
 
 
 def cross_error(matches: ViewMatches, geometry: ViewGeometry, settings: SampsonSettings) -> CrossResult:
     """The errors of two views under their geometry: medians over the matches of a frame, then over frames."""
-    counts = [len(x) for x in matches.x]
-    if geometry.plain is None and geometry.ours is None:
-        return _undefined(matches.names, counts, geometry)
-    ends = np.cumsum([0, *counts])
-    per_frame = tuple(
-        _frame_error(t, slice(ends[t], ends[t + 1]), matches.moving[t], geometry, settings) for t in range(len(counts))
-    )
-    measured = [f for f in per_frame if not f.lost]
-    # One frame has few moving matches, so those of all frames are pooled, as for F.
-    moving = matches.pooled()[2]
-    ours = geometry.ours if measured else None
-    moved = ours if moving.sum() >= settings.min_matches else None
-    of_moving = np.zeros(0) if moved is None else np.median(moved.all_errors[:, moving], axis=1)
-    repeatability = {m: repeated(per_frame, m) for m in ACROSS[:2]}
-    return CrossResult(
+    frames, measured, start = [], 0, 0
+    for t, moving in enumerate(matches.moving):
+        part = slice(start, start + len(moving))
+        frames.append(_frame_error(t, part, moving, geometry, settings))
+        start = part.stop
+        measured += not frames[-1].lost
+    ours, moving = geometry.ours, matches.pooled()[2]
+    result = CrossResult(
         views=matches.names,
-        cse=median(f.cookbook for f in per_frame),
-        cse_mean=mean(f.mean for f in per_frame),
-        cse_robust=median(f.robust for f in per_frame),
-        cse_moving=None if moved is None else float(np.median(moved.errors[moving])),
-        inlier_share=None if geometry.ours is None else float((geometry.ours.errors < settings.threshold).mean()),
-        matches=median(counts),
-        frames=len(counts),
-        frames_measured=len(measured),
-        repeatability=repeatability | {"cse_moving": repeatability_of(of_moving.tolist())},
         geometry=geometry.source,
-        reason=geometry.reason if measured else f"no frame has {FEW} matches",
-        per_frame=per_frame,
+        matches=median(column(frames, "matches")),
+        frames=len(frames),
+        frames_measured=measured,
+        repeatability={m: repeated(frames, m) for m in ACROSS},
+        cse=median(column(frames, "cookbook")),
+        cse_mean=mean(column(frames, "mean")),
+        cse_robust=median(column(frames, "robust")),
+        inlier_share=float((ours.errors < settings.threshold).mean()) if ours else None,
+        reason=geometry.reason,
+        per_frame=tuple(frames),
     )
+    if geometry.plain is None and ours is None:
+        return result
+    if not measured:
+        return replace(result, reason=f"no frame has {FEW} matches")
+    if ours is None or moving.sum() < settings.min_matches:
+        return result
+    # One frame has few moving matches, so those of all frames are pooled, as for F.
+    repeats = np.median(ours.all_errors[:, moving], axis=1).tolist()
+    repeatability = {**result.repeatability, "cse_moving": repeatability_of(repeats)}
+    return replace(result, cse_moving=float(np.median(ours.errors[moving])), repeatability=repeatability)
 
 
 def _frame_error(
     t: int, part: slice, moving: np.ndarray, geometry: ViewGeometry, settings: SampsonSettings
 ) -> FrameError:
     """The errors of frame t, whose matches are this part of the pooled ones."""
-    count = len(moving)
-    if count < FEW:
-        few = f"fewer than {FEW} matches"
-        return FrameError((t, t), count, moving_matches=int(moving.sum()), lost=dict.fromkeys(ACROSS, few))
-    plain = None if geometry.plain is None else geometry.plain[part]
-    errors = None if geometry.ours is None else geometry.ours.errors[part]
-    repeats = {"cse": tuple(lower_median(r[part]) for r in geometry.plain_repeats)}
+    error = FrameError((t, t), len(moving))
+    if geometry.plain is None and geometry.ours is None:
+        error.lost = dict.fromkeys(ACROSS, "too few matches")
+        return error
+    error.moving_matches = int(moving.sum())
+    if len(moving) < FEW:
+        error.lost = dict.fromkeys(ACROSS, f"fewer than {FEW} matches")
+        return error
+    error.static_share = float(1 - moving.mean())
+    error.repeats["cse"] = tuple(lower_median(r[part]) for r in geometry.plain_repeats)
+    if geometry.plain is not None:
+        plain = geometry.plain[part]
+        error.cookbook, error.mean = lower_median(plain), float(plain.mean())
     if geometry.ours is not None:
-        repeats["cse_robust"] = tuple(np.median(geometry.ours.all_errors[:, part], axis=1).tolist())
-    return FrameError(
-        (t, t),
-        count,
-        cookbook=None if plain is None else lower_median(plain),
-        mean=None if plain is None else float(plain.mean()),
-        robust=None if errors is None else float(np.median(errors)),
-        moving=None if errors is None or moving.sum() < FEW else float(np.median(errors[moving])),
-        static_share=float(1 - moving.mean()),
-        inlier_share=None if errors is None else float((errors < settings.threshold).mean()),
-        moving_matches=int(moving.sum()),
-        repeats=repeats,
-    )
-
-
-def _undefined(names: tuple[str, str], counts: list[int], geometry: ViewGeometry) -> CrossResult:
-    frames = tuple(FrameError((t, t), n, lost=dict.fromkeys(ACROSS, "too few matches")) for t, n in enumerate(counts))
-    return CrossResult(
-        views=names,
-        cse=None,
-        cse_mean=None,
-        cse_robust=None,
-        cse_moving=None,
-        inlier_share=None,
-        matches=median(counts),
-        frames=len(counts),
-        frames_measured=0,
-        repeatability=dict.fromkeys(ACROSS),
-        geometry=geometry.source,
-        reason=geometry.reason,
-        per_frame=frames,
-    )
+        errors = geometry.ours.errors[part]
+        error.repeats["cse_robust"] = tuple(np.median(geometry.ours.all_errors[:, part], axis=1).tolist())
+        error.robust = float(np.median(errors))
+        error.inlier_share = float((errors < settings.threshold).mean())
+        if error.moving_matches >= FEW:
+            error.moving = float(np.median(errors[moving]))
+    return error

@@ -1,16 +1,46 @@
-"""Epipolar geometry of two images: the Sampson error, and fundamental matrices estimated by OpenCV.
+"""Epipolar geometry of two images: the Sampson error, and fundamental matrices from matches.
 
-Points are float64 (N, 2), column and row in pixels. F obeys y^T F x = 0 for matches x (first image) and y (second)."""
+Points are float64 (N, 2), column and row in pixels. F obeys y^T F x = 0 for matches x (first image) and y (second). Where no F
+fits, or OpenCV fails on the matches, functions return None."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from cosmos_exp.config.schema import Sampson as SampsonSettings
+from cosmos_exp.metrics.geometry.refine import refine
+
 METHODS = {"magsac": cv2.USAC_MAGSAC, "ransac": cv2.FM_RANSAC}
 ITERATIONS, CONFIDENCE = 1000, 0.99
 NO_FIT = "no fundamental matrix fits"
-FAILED = "OpenCV fails on these matches"  # its own text is a line of its source
+
+
+@dataclass(frozen=True)
+class RobustFit:
+    """F of N matches from several starts.
+
+    Attributes:
+        fundamental: of the start with the least cost, (3, 3).
+        errors: Sampson errors of the matches under it, pixels, corrected for the fit's degrees of freedom, (N,).
+        all_errors: likewise for each start, (B, N). A start is one full estimate with random choices of its own.
+    """
+
+    fundamental: np.ndarray
+    errors: np.ndarray
+    all_errors: np.ndarray
+
+    @property
+    def median(self) -> float:
+        """The median error, pixels."""
+        return float(np.median(self.errors))
+
+    @property
+    def medians(self) -> tuple[float, ...]:
+        """The median error of each start, pixels."""
+        return tuple(np.median(self.all_errors, axis=1).tolist())
 
 
 def sampson_distance(x: np.ndarray, y: np.ndarray, fundamental: np.ndarray) -> np.ndarray:
@@ -43,22 +73,63 @@ def cookbook_errors(x: np.ndarray, y: np.ndarray, order: np.ndarray | None = Non
         order: the order in which RANSAC gets the matches, int (N,); None: as given. OpenCV's RANSAC has a fixed seed,
             so only the order changes its F.
     """
-    fundamental = cookbook_fundamental(x, y, order)
+    if order is None:
+        order = np.arange(len(x))
+    fundamental = _find(y[order], x[order], method=cv2.RANSAC)
     return None if fundamental is None else sampson_distance(y, x, fundamental)
 
 
-def cookbook_fundamental(x: np.ndarray, y: np.ndarray, order: np.ndarray | None = None) -> np.ndarray | None:
-    """The cookbook's F (3, 3), with x^T F y = 0; None if none fits. Arguments as in `cookbook_errors`."""
-    chosen: slice | np.ndarray = slice(None) if order is None else order
-    try:
-        found, _ = cv2.findFundamentalMat(y[chosen], x[chosen], method=cv2.RANSAC)
-    except cv2.error:
+def cookbook_repeats(x: np.ndarray, y: np.ndarray, repeats: int, seed: int) -> list[np.ndarray]:
+    """The cookbook's errors with the matches in several random orders, (N,) each."""
+    rng, errors = np.random.RandomState(seed), []
+    for _ in range(repeats):
+        found = cookbook_errors(x, y, rng.permutation(len(x)))
+        if found is not None:
+            errors.append(found)
+    return errors
+
+
+def fixed_fit(x: np.ndarray, y: np.ndarray, fundamental: np.ndarray, starts: int) -> RobustFit:
+    """The errors under an F that was not estimated from these matches."""
+    errors = sampson_distance(x, y, fundamental)
+    return RobustFit(fundamental, errors, np.repeat(errors[None], starts, axis=0))
+
+
+def robust_fit(
+    x: np.ndarray, y: np.ndarray, settings: SampsonSettings, seed: int, intrinsics: np.ndarray | None = None
+) -> RobustFit | None:
+    """F of matches for the measures that compare videos; None if no start gives one.
+
+    `sampson.repeats` starts by MAGSAC++ (Barath 2020), each with the matches in another order and refined by `refine`. The
+    start with the least cost is the result.
+
+    Args:
+        x, y: matched points, (N, 2), N at least 8.
+        seed: of the orders.
+        intrinsics: K (3, 3), required by `sampson.estimator=five_point`. Its F is not refined: that would drop K.
+    """
+    starts = []
+    for start in range(seed * settings.repeats, (seed + 1) * settings.repeats):
+        if settings.estimator == "five_point":
+            assert intrinsics is not None
+            found = fundamental_from_intrinsics(x, y, intrinsics, settings.threshold, start)
+        else:
+            found = estimate_fundamental(x, y, settings.estimator, settings.threshold, start)
+        if found is not None:
+            starts.append(found)
+    if not starts:
         return None
-    return found if _is_matrix(found) else None
+    if settings.estimator == "five_point":
+        errors = np.stack([sampson_distance(x, y, f) for f in starts])
+        best = int(np.median(errors, axis=1).argmin())
+        return RobustFit(starts[best], errors[best], errors)
+    refined = refine(x, y, np.stack(starts))
+    best = int(refined.costs.argmin())
+    return RobustFit(refined.fundamentals[best], refined.corrected[best], refined.corrected)
 
 
-def estimate_fundamental(x: np.ndarray, y: np.ndarray, method: str, threshold: float, seed: int) -> np.ndarray | str:
-    """F (3, 3) from matches alone, or the reason why there is none.
+def estimate_fundamental(x: np.ndarray, y: np.ndarray, method: str, threshold: float, seed: int) -> np.ndarray | None:
+    """F (3, 3) from matches alone.
 
     Args:
         x, y: matched points, (N, 2).
@@ -66,38 +137,36 @@ def estimate_fundamental(x: np.ndarray, y: np.ndarray, method: str, threshold: f
         threshold: largest error of an inlier, pixels.
         seed: of the order of the matches. OpenCV's own random choices have a fixed seed.
     """
-    if len(x) < 8:
-        return "fewer than 8 matches"
     order = np.random.RandomState(seed).permutation(len(x))
-    try:
-        found, _ = cv2.findFundamentalMat(x[order], y[order], METHODS[method], threshold, CONFIDENCE, ITERATIONS)
-    except cv2.error:
-        return FAILED
-    return found if _is_matrix(found) else NO_FIT
+    return _find(x[order], y[order], METHODS[method], threshold, CONFIDENCE, ITERATIONS)
 
 
 def fundamental_from_intrinsics(
     x: np.ndarray, y: np.ndarray, intrinsics: np.ndarray, threshold: float, seed: int
-) -> np.ndarray | str:
-    """F (3, 3) by the five-point algorithm (Nister 2004) from a known intrinsic matrix K (3, 3), or why there is none.
+) -> np.ndarray | None:
+    """F (3, 3) by the five-point algorithm (Nister 2004) from a known intrinsic matrix K (3, 3).
 
     Args:
         x, y, threshold, seed: as in `estimate_fundamental`.
     """
-    if len(x) < 5:
-        return "fewer than 5 matches"
     order = np.random.RandomState(seed).permutation(len(x))
     try:
         essential, _ = cv2.findEssentialMat(x[order], y[order], intrinsics, cv2.RANSAC, 0.999, threshold)
     except cv2.error:
-        return FAILED
+        return None
     if essential is None or essential.shape[0] < 3:
-        return NO_FIT
+        return None
     inverse = np.linalg.inv(intrinsics)
     fundamental: np.ndarray = inverse.T @ essential[:3] @ inverse
     return fundamental
 
 
-def _is_matrix(found: np.ndarray | None) -> bool:
-    """Whether OpenCV found one F. It may return None, three of them, zeros, or infinite entries."""
-    return found is not None and found.shape == (3, 3) and bool(np.isfinite(found).all()) and bool(found.any())
+def _find(x: np.ndarray, y: np.ndarray, *options: float, **named: int) -> np.ndarray | None:
+    """OpenCV's F. It may raise, or return None, three matrices, zeros or infinite entries: then None."""
+    try:
+        found, _ = cv2.findFundamentalMat(x, y, *options, **named)  # type: ignore[call-overload]
+    except cv2.error:
+        return None
+    if found is None or found.shape != (3, 3) or not np.isfinite(found).all() or not found.any():
+        return None
+    return found

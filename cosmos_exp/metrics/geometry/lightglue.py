@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.hub import ensure_folder
 from cosmos_exp.metrics.geometry.matching import Features, Matches
+
+LONG_SIDE, THRESHOLD = 1024, 0.0005  # of the frame that SuperPoint sees, pixels; of the score of a keypoint
 
 
 class _Found(nn.Module):
@@ -25,9 +30,19 @@ class _Found(nn.Module):
 
 
 class LightGlueMatcher:
-    """Works in batches, on the GPU if there is one. Keypoints are found once per frame, not once per pair."""
+    """Works in batches, on the GPU if there is one. Keypoints are found once per frame, not once per pair.
 
-    def __init__(self, settings: SampsonSettings):
+    As cvg/LightGlue, which the cookbook uses, it detects keypoints in the frame resized to a long side of 1,024 pixels, with a
+    threshold of 0.0005, and maps them back to the frame's pixels.
+
+    Args:
+        threads: not used; PyTorch manages its own.
+
+    Raises:
+        UserError: the weights are not on this machine and cannot be downloaded.
+    """
+
+    def __init__(self, settings: SampsonSettings, threads: int = 1):
         from transformers import LightGlueForKeypointMatching
         from transformers.utils import logging
 
@@ -39,15 +54,10 @@ class LightGlueMatcher:
         model = LightGlueForKeypointMatching.from_pretrained(folder, local_files_only=True)
         self.model = model.requires_grad_(False).eval().to(self.device)
         self.detector = self.model.keypoint_detector
-        self.detector.config.max_keypoints = settings.max_keypoints
-        self.detector.keypoint_decoder.max_keypoints = settings.max_keypoints
+        decoder = self.detector.keypoint_decoder
+        decoder.max_keypoints, decoder.keypoint_threshold = settings.max_keypoints, THRESHOLD
         self.found = _Found()
         self.model.keypoint_detector = self.found
-
-    @classmethod
-    def from_settings(cls, settings: SampsonSettings, threads: int) -> LightGlueMatcher:
-        """The matcher of `sampson.matcher=superpoint_lightglue`; PyTorch manages its own threads."""
-        return cls(settings)
 
     @torch.no_grad()
     def features(self, frames: Sequence[np.ndarray]) -> list[Features]:
@@ -55,12 +65,16 @@ class LightGlueMatcher:
         out = []
         for first in range(0, len(frames), self.batch):
             grey = torch.from_numpy(np.stack(frames[first : first + self.batch])).to(self.device)
-            pixels = (grey.float() / 255)[:, None].expand(-1, 3, -1, -1)
-            found = self.detector(pixels)
-            size = torch.tensor([grey.shape[2], grey.shape[1]], device=self.device)
+            height, width = grey.shape[1:]
+            shown = [side * LONG_SIDE // max(height, width) for side in (height, width)]
+            pixels = functional.interpolate((grey.float() / 255)[:, None], shown, mode="bilinear", antialias=True)
+            found = self.detector(pixels.expand(-1, 3, -1, -1))
+            size = torch.tensor(shown[::-1], device=self.device)
+            scales = size / torch.tensor([width, height], device=self.device)
             for points, descriptors, mask in zip(found.keypoints, found.descriptors, found.mask, strict=True):
                 kept = mask.bool()
-                out.append(Features((points[kept] * size).double().cpu().numpy(), descriptors[kept].cpu()))
+                at = (points[kept] * size + 0.5) / scales - 0.5  # pixel centres are at integers
+                out.append(Features(at.double().cpu().numpy(), descriptors[kept].cpu()))
         return out
 
     @torch.no_grad()
@@ -70,28 +84,21 @@ class LightGlueMatcher:
         useful = [i for i, (a, b) in enumerate(pairs) if len(a.points) and len(b.points)]
         for first in range(0, len(useful), self.batch):
             chosen = useful[first : first + self.batch]
-            matches = self._matches([f for i in chosen for f in pairs[i]], size)
-            for i, found in zip(chosen, matches, strict=True):
-                index = np.flatnonzero(found >= 0)
-                out[i] = np.stack([index, found[index]], axis=1)
+            partners = self._partners([pairs[i] for i in chosen], size)
+            for i, partner in zip(chosen, partners, strict=True):
+                index = np.flatnonzero(partner >= 0)
+                out[i] = np.stack([index, partner[index]], axis=1)
         return out
 
-    def _matches(self, frames: list[Features], size: tuple[int, int]) -> list[np.ndarray]:
-        """For each point of each pair's first frame: the index of its match in the second frame, -1 for none.
-
-        Args:
-            frames: first and second frame of each pair in turn.
-        """
-        longest = max(len(f.points) for f in frames)
+    def _partners(self, pairs: list[tuple[Features, Features]], size: tuple[int, int]) -> np.ndarray:
+        """For each point of each pair's first frame: the index of its match in the second frame, -1 for none, (B, N)."""
+        frames = list(itertools.chain.from_iterable(pairs))
         height, width = size
-        points = torch.zeros(len(frames), longest, 2)
-        descriptors = torch.zeros(len(frames), longest, frames[0].descriptors.shape[1])
-        mask = torch.zeros(len(frames), longest, dtype=torch.int)
-        for k, frame in enumerate(frames):
-            count = len(frame.points)
-            points[k, :count] = torch.from_numpy(frame.points / [width, height])
-            descriptors[k, :count], mask[k, :count] = torch.as_tensor(frame.descriptors), 1
+        relative = [torch.from_numpy(f.points / [width, height]).float() for f in frames]
+        points = pad_sequence(relative, batch_first=True)
+        descriptors = pad_sequence([torch.as_tensor(f.descriptors) for f in frames], batch_first=True)
+        mask = pad_sequence([torch.ones(len(f.points), dtype=torch.int) for f in frames], batch_first=True)
         self.found.output = tuple(t.to(self.device) for t in (points, mask.float(), descriptors, mask))
-        blank = torch.zeros(1, 1, 1, height, width, device=self.device).expand(len(frames) // 2, 2, 1, -1, -1)
-        found = self.model(blank).matches.reshape(-1, 2, longest)  # 2 B rows or (B, 2): the class has both
-        return list(found[:, 0].cpu().numpy())
+        blank = torch.zeros(1, 1, 1, height, width, device=self.device).expand(len(pairs), 2, 1, -1, -1)
+        found = self.model(blank).matches.reshape(-1, 2, points.shape[1])  # 2 B rows or (B, 2): the class has both
+        return found[:, 0].cpu().numpy()

@@ -1,15 +1,21 @@
-"""The interface of a matcher: keypoints of frames, and matches between frames."""
+"""Keypoints of frames and matches between frames: the interface of a matcher, and SIFT."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import cv2
 import numpy as np
+
+from cosmos_exp.config.schema import Sampson as SampsonSettings
 
 if TYPE_CHECKING:
     import torch
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,10 @@ Matches = np.ndarray  # int (M, 2): index into the first frame's points, index i
 
 
 class Matcher(Protocol):
-    """Finds keypoints once per frame and matches pairs of frames. Frames are uint8 (H, W), grey."""
+    """Finds keypoints once per frame and matches pairs of frames. Frames are uint8 (H, W), grey.
+
+    A matcher of your own: a class of (settings, threads), added to `config.registry.MATCHERS`.
+    """
 
     def features(self, frames: Sequence[np.ndarray]) -> list[Features]:
         """Keypoints of each frame."""
@@ -37,3 +46,70 @@ class Matcher(Protocol):
     def match(self, pairs: Sequence[tuple[Features, Features]], size: tuple[int, int]) -> list[Matches]:
         """Matches of each pair of frames; `size` is (height, width) of both frames."""
         ...
+
+
+class SiftMatcher:
+    """SIFT keypoints (Lowe 2004), `sampson.max_keypoints` per frame, matched with the ratio test in both directions.
+
+    The descriptors hold integers from 0 to 255. Products of them in float32 are exact (sums below 2^24), so distances by
+    one matrix product equal those of OpenCV's brute-force matcher.
+
+    Args:
+        threads: work on frames and pairs in parallel; the result does not depend on it.
+    """
+
+    def __init__(self, settings: SampsonSettings, threads: int = 1):
+        self.settings, self.threads = settings, threads
+
+    def features(self, frames: Sequence[np.ndarray]) -> list[Features]:
+        """Points, and descriptors float32 (N, 128)."""
+        return self._map(self._features_of, frames)
+
+    def match(self, pairs: Sequence[tuple[Features, Features]], size: tuple[int, int]) -> list[Matches]:
+        """Mutual nearest neighbours that pass the ratio test, in order of the first index."""
+        first, second = [a.descriptors for a, _ in pairs], [b.descriptors for _, b in pairs]
+        return self._map(mutual_matches, first, second, [self.settings.ratio] * len(pairs))
+
+    def _features_of(self, frame: np.ndarray) -> Features:
+        detector = cv2.SIFT.create(nfeatures=self.settings.max_keypoints)
+        keypoints, descriptors = detector.detectAndCompute(frame, None)
+        if descriptors is None:
+            return Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32))
+        return Features(np.array([k.pt for k in keypoints], dtype=np.float64), descriptors)
+
+    def _map(self, function: Callable[..., Result], *items: Iterable[object]) -> list[Result]:
+        if self.threads == 1:
+            return list(map(function, *items))
+        with ThreadPoolExecutor(self.threads) as pool:
+            return list(pool.map(function, *items))
+
+
+def mutual_matches(a: np.ndarray, b: np.ndarray, ratio: float) -> Matches:
+    """Pairs (i, j) of descriptors that are each other's nearest neighbour and pass the ratio test in both directions.
+
+    Args:
+        a, b: descriptors, float32 (N, 128) and (M, 128).
+        ratio: a match's distance must be below this multiple of the distance to the second nearest neighbour.
+
+    Returns:
+        int (K, 2); K may be 0.
+    """
+    if len(a) < 2 or len(b) < 2:
+        return np.zeros((0, 2), dtype=np.int64)
+    squared = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * (a @ b.T)
+    forward, forward_passes = _nearest(squared, ratio)
+    backward, backward_passes = _nearest(np.ascontiguousarray(squared.T), ratio)
+    i = np.arange(len(a))
+    keep = forward_passes & backward_passes[forward] & (backward[forward] == i)
+    return np.stack([i[keep], forward[keep]], axis=1)
+
+
+def _nearest(squared: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's nearest column (the first of equals), and whether it passes the ratio test."""
+    rows = np.arange(len(squared))
+    nearest = squared.argmin(axis=1)
+    best = squared[rows, nearest]
+    squared[rows, nearest] = np.inf
+    second = squared.min(axis=1)
+    squared[rows, nearest] = best
+    return nearest, np.sqrt(best) < np.float32(ratio) * np.sqrt(second)

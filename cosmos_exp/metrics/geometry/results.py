@@ -1,4 +1,4 @@
-"""The figures of a measured video: per frame pair, per view, per view pair, and per video."""
+"""The errors of a measured video: per frame pair, per view, per view pair, and per video."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ACROSS = ("cse", "cse_robust", "cse_moving")
 FEWEST = 0.5  # share of the frame pairs below which a value is given with the reason why the others are missing
 
 
-@dataclass(frozen=True)
+@dataclass
 class FrameError:
     """The errors of one frame pair, or of one frame in two views; in pixels, None if undefined.
 
@@ -36,20 +36,20 @@ class FrameError:
     inlier_share: float | None = None
     moving_matches: int = 0
     moves: bool = False
-    lost: Mapping[str, str] = field(default_factory=dict, repr=False)
-    repeats: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
+    lost: dict[str, str] = field(default_factory=dict, repr=False)
+    repeats: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
 class ViewResult:
-    """The temporal figures of a view.
+    """The temporal errors of a view.
 
     Of `pairs` frame pairs, `pairs_measured` have a `tse` and `pairs_moving` a `tse_moving`. A measure is the median over the
     pairs that have it.
 
     Attributes:
         pairs_lost: measure -> reason -> number of pairs without it.
-        tse_mean: the cookbook's second figure: mean over frames of each frame's mean error, pixels.
+        tse_mean: the cookbook's second value: mean over frames of each frame's mean error, pixels.
         matches, moving_matches: median over the pairs.
         repeatability: measure -> how far two repetitions of the estimate of F are apart in 95 % of cases, pixels.
     """
@@ -77,33 +77,37 @@ class ViewResult:
         return self.pairs - sum(self.pairs_lost[measure].values())
 
     def detail(self) -> dict[str, object]:
-        """All figures as plain JSON; of the single frame pairs the cookbook's medians and means."""
+        """All values as plain JSON; of the single frame pairs the cookbook's medians and means."""
         return _detail(self, self.per_pair)
 
 
 @dataclass(frozen=True)
 class CrossResult:
-    """The figures of two simultaneous views.
+    """The errors of two simultaneous views.
 
     `geometry` names the source of F for `cse_robust` and `cse_moving`. `cse` uses the cookbook's F for all frames.
     """
 
     views: tuple[str, str]
-    cse: float | None
-    cse_mean: float | None
-    cse_robust: float | None
-    cse_moving: float | None
-    inlier_share: float | None
+    geometry: str
     matches: float | None
     frames: int
     frames_measured: int
     repeatability: Mapping[str, float | None]
-    geometry: str
-    reason: str | None
+    cse: float | None = None
+    cse_mean: float | None = None
+    cse_robust: float | None = None
+    cse_moving: float | None = None
+    inlier_share: float | None = None
+    reason: str | None = None
     per_frame: tuple[FrameError, ...] = field(default=(), repr=False)
 
+    def used(self, measure: str) -> int:
+        """The number of frames behind a measure."""
+        return self.frames_measured
+
     def detail(self) -> dict[str, object]:
-        """All figures as plain JSON; of the single frames the cookbook's medians and means."""
+        """All values as plain JSON; of the single frames the cookbook's medians and means."""
         return _detail(self, self.per_frame)
 
 
@@ -120,52 +124,68 @@ class VideoResult:
 
         The reason says why a measure is undefined, or that it rests on fewer than half of the frame pairs.
         """
-        reasons = [f"{v.view}: {v.reason}" if len(self.views) > 1 else v.reason for v in self.views if v.reason]
-        reason = "; ".join(reasons) or (None if self.views else "; ".join(self.notes) or "no view")
+        reasons = [v.reason for v in self.views if v.reason]
+        if len(self.views) > 1:
+            reasons = [f"{v.view}: {v.reason}" for v in self.views if v.reason]
+        reason = "; ".join(reasons) or None
+        if not self.views:
+            reason = "; ".join(self.notes) or "no view"
         out: dict[str, tuple[float | None, str | None]] = {}
-        for m in TEMPORAL:
-            value = mean(getattr(v, m) for v in self.views)
-            out[m] = value, (reason or self._few(m)) if value is None else self._few(m)
-        share = mean(v.static_share for v in self.views)
+        for measure in TEMPORAL:
+            value, few = mean(column(self.views, measure)), self._few(measure)
+            out[measure] = value, few
+            if value is None and reason:
+                out[measure] = None, reason
+        share = mean(column(self.views, "static_share"))
         out["static_share"] = share, reason if share is None else None
-        for m in ACROSS if self.crosses else ():
-            value = mean(getattr(c, m) for c in self.crosses)
-            why = "; ".join(f"{':'.join(c.views)}: {c.reason}" for c in self.crosses if c.reason)
-            few = "too few matches move" if m == "cse_moving" else "no fundamental matrix fits"
-            out[m] = value, None if value is not None else why or few
+        why = "; ".join(f"{':'.join(c.views)}: {c.reason}" for c in self.crosses if c.reason)
+        for measure in ACROSS if self.crosses else ():
+            value = mean(column(self.crosses, measure))
+            few = "too few matches move" if measure == "cse_moving" else "no fundamental matrix fits"
+            out[measure] = value, None if value is not None else why or few
         return out
 
     def _few(self, measure: str) -> str | None:
         """That a temporal measure rests on fewer than FEWEST of the frame pairs, and why; None if it rests on more."""
-        total = sum(v.pairs for v in self.views)
-        used = sum(v.used(measure) for v in self.views)
+        total, used = sum(column(self.views, "pairs")), self.pairs()[measure]
         if used >= FEWEST * total:
             return None
-        why = [f"{count}: {reason}" for reason, count in self.pairs_lost()[measure].items()]
-        return (
-            f"{f'rests on {used} of {total} frame pairs' if used else 'no frame pair has a value'} ({'; '.join(why)})"
-        )
+        why = "; ".join(f"{count}: {reason}" for reason, count in self.pairs_lost()[measure].items())
+        return f"rests on {used} of {total} frame pairs ({why})" if used else f"no frame pair has a value ({why})"
+
+    def _parts(self) -> dict[str, Sequence[ViewResult] | Sequence[CrossResult]]:
+        """The views or view pairs behind each measure."""
+        parts: dict[str, Sequence[ViewResult] | Sequence[CrossResult]] = dict.fromkeys(TEMPORAL, self.views)
+        if self.crosses:
+            parts |= dict.fromkeys(ACROSS, self.crosses)
+        return parts
 
     def repeatability(self) -> dict[str, float | None]:
         """How far each measure of this video moves when its estimates of F are repeated, pixels (mean over views)."""
-        out = {m: mean(v.repeatability.get(m) for v in self.views) for m in TEMPORAL}
-        return out | {m: mean(c.repeatability.get(m) for c in self.crosses) for m in ACROSS if self.crosses}
+        out = {}
+        for measure, parts in self._parts().items():
+            out[measure] = mean(part.repeatability[measure] for part in parts)
+        return out
 
     def pairs(self) -> dict[str, int]:
         """The number of frame pairs (of frames, across views) behind each measure, over all views."""
-        out = {m: sum(v.used(m) for v in self.views) for m in TEMPORAL}
-        return out | {m: sum(c.frames_measured for c in self.crosses) for m in ACROSS if self.crosses}
+        out = {}
+        for measure, parts in self._parts().items():
+            out[measure] = sum(part.used(measure) for part in parts)
+        return out
 
     def pairs_lost(self) -> dict[str, dict[str, int]]:
         """Measure -> reason -> number of frame pairs without this temporal measure, over all views."""
-        lost: dict[str, Counter[str]] = {m: Counter() for m in TEMPORAL}
-        for view in self.views:
-            for measure, reasons in view.pairs_lost.items():
-                lost[measure].update(reasons)
-        return {m: dict(reasons) for m, reasons in lost.items()}
+        lost = {}
+        for measure in TEMPORAL:
+            count: Counter[str] = Counter()
+            for view in self.views:
+                count.update(view.pairs_lost[measure])
+            lost[measure] = dict(count)
+        return lost
 
     def detail(self) -> dict[str, object]:
-        """All figures as plain JSON; of single frames only the cookbook's medians and means."""
+        """All values as plain JSON; of single frames only the cookbook's medians and means."""
         return {
             "repeatability": self.repeatability(),
             "pairs": self.pairs(),
@@ -177,35 +197,33 @@ class VideoResult:
 
     def curves(self, conditioning: int) -> dict[str, list[float | None]]:
         """Each temporal measure at each frame after the conditioning frames: of the pair that ends there, mean over views."""
-        found = [{e.frames[1]: e for e in v.per_pair} for v in self.views]
-        last = max((t for errors in found for t in errors), default=-1)
-        return {
-            measure: [
-                mean(getattr(errors[t], name) for errors in found if t in errors) for t in range(conditioning, last + 1)
-            ]
-            for measure, name in zip(TEMPORAL, ("cookbook", "robust", "moving"), strict=True)
-        }
+        ending: dict[int, list[FrameError]] = {}
+        for view in self.views:
+            for error in view.per_pair:
+                ending.setdefault(error.frames[1], []).append(error)
+        frames = range(conditioning, max(ending, default=-1) + 1)
+        out = {}
+        for measure, name in zip(TEMPORAL, ("cookbook", "robust", "moving"), strict=True):
+            out[measure] = [mean(column(ending.get(t, []), name)) for t in frames]
+        return out
 
 
 def _detail(result: ViewResult | CrossResult, errors: Sequence[FrameError]) -> dict[str, object]:
     kept = {k: v for k, v in vars(result).items() if k not in ("per_pair", "per_frame")}
-    return kept | {
-        "frame_medians": [_short(e.cookbook) for e in errors],
-        "frame_means": [_short(e.mean) for e in errors],
-    }
-
-
-def _short(value: float | None) -> float | None:
-    """Four digits: a hundredth of what differs between two repetitions."""
-    return None if value is None else float(f"{value:.4g}")
+    # Four digits: a hundredth of what differs between two repetitions.
+    kept["frame_medians"] = [None if e.cookbook is None else float(f"{e.cookbook:.4g}") for e in errors]
+    kept["frame_means"] = [None if e.mean is None else float(f"{e.mean:.4g}") for e in errors]
+    return kept
 
 
 def repeated(errors: Iterable[FrameError], measure: str) -> float | None:
     """The repeatability of a video's value, from repetitions; each of them is a median over frame pairs, as the value is."""
     lists = [e.repeats[measure] for e in errors if e.repeats.get(measure)]
-    count = max((len(values) for values in lists), default=0)
-    # Where an estimate failed, a pair has fewer repetitions: it cycles through those that it has.
-    return repeatability_of([float(np.median([values[k % len(values)] for values in lists])) for k in range(count)])
+    values = []
+    for k in range(max(map(len, lists), default=0)):
+        # Where an estimate failed, a pair has fewer repetitions: it cycles through those that it has.
+        values.append(float(np.median([of_pair[k % len(of_pair)] for of_pair in lists])))
+    return repeatability_of(values)
 
 
 def repeatability_of(values: Sequence[float]) -> float | None:
@@ -214,6 +232,11 @@ def repeatability_of(values: Sequence[float]) -> float | None:
     None for fewer than two values.
     """
     return 2.8 * float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def column(items: Iterable[object], name: str) -> list:
+    """The attribute `name` of each item."""
+    return [getattr(item, name) for item in items]
 
 
 def mean(values: Iterable[float | None]) -> float | None:
@@ -230,4 +253,5 @@ def median(values: Iterable[float | None]) -> float | None:
 
 def lower_median(values: np.ndarray) -> float:
     """The median of (N,), the lower of the middle two if N is even: torch.median, with which the cookbook takes frame values."""
-    return float(np.partition(values, (len(values) - 1) // 2)[(len(values) - 1) // 2])
+    middle = (len(values) - 1) // 2
+    return float(np.partition(values, middle)[middle])

@@ -1,33 +1,66 @@
-"""Sampson error of a video: temporal for each view, across views for each pair of views."""
+"""Sampson error of videos: temporal for each view, across views for each pair of views.
+
+result = measure_source(Source("name", (path,)), settings)      one video, or one file per view
+measure_sampson(videos, config, workers)                        the videos of a run
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import repeat
+from pathlib import Path
 
 import numpy as np
 
 from cosmos_exp.config.registry import MATCHERS
+from cosmos_exp.config.schema import Config, Data
 from cosmos_exp.config.schema import Sampson as SampsonSettings
-from cosmos_exp.errors import UserError
-from cosmos_exp.metrics.geometry.calibration import ViewCalibration, fundamental_from_calibration
+from cosmos_exp.config.tiling import tiling_of
+from cosmos_exp.data.video import read_video
+from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.hub import ensure_folder, find_folder
 from cosmos_exp.metrics.geometry.cross_view import cross_error, match_views, view_geometry
 from cosmos_exp.metrics.geometry.results import VideoResult, ViewResult
-from cosmos_exp.metrics.geometry.temporal import moving_matches, pair_error, summarize, track_view
-from cosmos_exp.metrics.geometry.views import View, parse_pairs, views_of
+from cosmos_exp.metrics.geometry.temporal import Track, moving_matches, pair_error, summarize, track_view
+from cosmos_exp.metrics.geometry.views import (
+    View,
+    ViewCalibration,
+    camera_of,
+    fundamental_of_views,
+    load_calibration,
+    parse_layout,
+    parse_pairs,
+    views_of,
+)
+from cosmos_exp.metrics.interface import Measured, ScoredVideo, video_pool
 
-Calibration = dict[str, ViewCalibration]  # by view name
+LIGHTGLUE = "superpoint_lightglue"
+SOURCES_PER_PROCESS = 4  # starting a process costs about a second, so it must have this many sources to measure
+
+
+@dataclass(frozen=True)
+class Source:
+    """One video of one or more views, or several files that are simultaneous views of one scene.
+
+    span: the frames to measure, stop excluded; None: all.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    span: tuple[int, int] | None = None
 
 
 def measure_views(
     views: list[View],
     settings: SampsonSettings,
-    calibration: Calibration | None = None,
+    calibration: Mapping[str, ViewCalibration] | None = None,
     threads: int = 1,
-    notes: list[str] | None = None,
+    notes: Sequence[str] = (),
 ) -> VideoResult:
-    """All figures of a video's views, whose frames are simultaneous. Keypoints are found once per frame.
+    """All errors of a video's views, whose frames are simultaneous. Keypoints are found once per frame.
 
     Args:
         calibration: the cameras by view name; None: not known.
@@ -37,62 +70,159 @@ def measure_views(
     Raises:
         UserError: a pair or the calibration does not fit the views.
     """
-    pairs = parse_pairs(settings.pairs, [v.name for v in views], [n.split(" ")[0] for n in notes or []])
+    pairs = parse_pairs(settings.pairs, [v.name for v in views], [n.split(" ")[0] for n in notes])
     matcher = MATCHERS.get(settings.matcher)(settings, threads)
-    tracks = [track_view(v, matcher, settings.gap, _camera(v, calibration, settings)) for v in views]
-    by_name = {t.name: t for t in tracks}
-    temporal, crosses = [], []
-    with ThreadPoolExecutor(threads) as pool:
-        for track in tracks:
-            x, y = track.matched_points()
-            # Where no pair has enough moving matches, every error is undefined: no robust fit is needed.
-            moves = any(moving_matches(a, b, settings).sum() >= settings.min_matches for a, b in zip(x, y, strict=True))
-            errors = pool.map(pair_error, x, y, repeat(settings), track.pairs, repeat(track.camera), repeat(moves))
-            temporal.append(summarize(track.name, tuple(errors), settings.gap))
-    for a, b in ((by_name[a], by_name[b]) for a, b in pairs):
+    tracks, temporal, crosses = {}, [], []
+    for view in views:
+        camera = camera_of(view, calibration, settings)
+        tracks[view.name] = track_view(view, matcher, settings.gap, camera)
+        temporal.append(_temporal(tracks[view.name], settings, threads))
+    for names in pairs:
+        a, b = tracks[names[0]], tracks[names[1]]
         matches = match_views(a, b, matcher, settings)
         geometry = view_geometry(matches, settings, (a.camera, b.camera))
         crosses.append(cross_error(matches, geometry, settings))
-    return VideoResult(tuple(temporal), tuple(crosses), tuple(notes or []))
+    return VideoResult(tuple(temporal), tuple(crosses), tuple(notes))
 
 
-def measure_video(
-    frames: np.ndarray, settings: SampsonSettings, calibration: Calibration | None = None, threads: int = 1
-) -> VideoResult:
-    """All figures of a video, uint8 (T, H, W, 3) RGB, whose tiles are laid out as `sampson.layout` says.
+def _temporal(track: Track, settings: SampsonSettings, threads: int) -> ViewResult:
+    x, y = track.matched_points()
+    # Where no pair has enough moving matches, every error is undefined: no robust fit is needed.
+    moves = any(moving_matches(a, b, settings).sum() >= settings.min_matches for a, b in zip(x, y, strict=True))
+    with ThreadPoolExecutor(threads) as pool:
+        errors = pool.map(pair_error, x, y, repeat(settings), track.pairs, repeat(track.camera), repeat(moves))
+        return summarize(track.name, tuple(errors), settings.gap)
+
+
+def measure_video(frames: np.ndarray, settings: SampsonSettings) -> VideoResult:
+    """All errors of a video, uint8 (T, H, W, 3) RGB, whose tiles are laid out as `sampson.layout` says.
 
     Raises:
-        UserError: a layout, view name, pair or calibration does not fit the video.
+        UserError: a layout, view name or pair does not fit the video.
     """
     views, notes = views_of(frames, settings)
-    return measure_views(views, settings, calibration, threads, notes)
+    return measure_views(views, settings, notes=notes)
 
 
 def temporal_sampson(frames: np.ndarray, settings: SampsonSettings, threads: int = 1) -> ViewResult:
-    """The temporal figures of one view, uint8 (T, H, W, 3) RGB."""
+    """The temporal errors of one view, uint8 (T, H, W, 3) RGB."""
     return measure_views([View("video", frames)], settings, threads=threads).views[0]
 
 
-def check_views(views: Sequence[View], settings: SampsonSettings, calibration: Calibration | None) -> None:
-    """Check the pairs and the cameras of views without measuring them.
+def read_views(source: Source, settings: SampsonSettings) -> tuple[list[View], list[str]]:
+    """The views of a source and notes on tiles that were left out.
 
     Raises:
-        UserError: a pair names no views, a view has no camera, or two cameras define no fundamental matrix.
+        RunError: a file does not decode.
+        UserError: the layout or the view names do not fit the video.
     """
-    cameras = {v.name: _camera(v, calibration, settings) for v in views}
-    for names in parse_pairs(settings.pairs, list(cameras), []):
-        a, b = (cameras[name] for name in names)
-        if a is not None and b is not None and a.rotation is not None and b.rotation is not None:
-            try:
-                fundamental_from_calibration(a, b)
-            except ValueError as error:
-                raise UserError(f"sampson.calibration, views {' and '.join(names)}: {error}") from error
+    span = slice(*(source.span or (None,)))
+    if len(source.files) == 1:
+        return views_of(read_video(source.files[0])[span], settings)
+    names = settings.views or [f.stem for f in source.files]
+    return [View(name, read_video(f)[span]) for name, f in zip(names, source.files, strict=True)], []
 
 
-def _camera(view: View, calibration: Calibration | None, settings: SampsonSettings) -> ViewCalibration | None:
-    camera = (calibration or {}).get(view.name)
-    if calibration and camera is None:
-        raise UserError(f"sampson.calibration: no view {view.name!r}; the file has {', '.join(calibration)}")
-    if settings.estimator == "five_point" and camera is None:
-        raise UserError("sampson.estimator=five_point needs the intrinsic matrix of each view; set sampson.calibration")
-    return None if camera is None else camera.scaled(*view.frames.shape[1:3])
+def measure_source(source: Source, settings: SampsonSettings, threads: int = 1) -> VideoResult | str:
+    """All errors of a source, or the error message if a file cannot be read.
+
+    Raises:
+        UserError: the settings do not fit the video.
+    """
+    calibration = load_calibration(settings)
+    try:
+        views, notes = read_views(source, settings)
+    except RunError as error:
+        return str(error)
+    return measure_views(views, settings, calibration, threads, notes)
+
+
+def measure_sources(
+    sources: Sequence[Source], settings: SampsonSettings, workers: int = 0
+) -> Iterator[VideoResult | str]:
+    """`measure_source` of each source, in order, shared among processes.
+
+    Args:
+        workers: the most processes; 0: one per core. LightGlue stays in this process.
+    """
+    if settings.matcher == LIGHTGLUE:
+        workers = 1
+    with video_pool(len(sources), workers, SOURCES_PER_PROCESS) as (pool_map, threads):
+        yield from pool_map(partial(measure_source, settings=settings, threads=threads), sources)
+
+
+def measure_sampson(videos: Sequence[ScoredVideo], config: Config, workers: int) -> Iterator[Measured] | None:
+    """The Sampson measures of a run's videos (see `metrics.interface.MeasureFunction`).
+
+    Raises:
+        RunError: a video cannot be read.
+    """
+    if not config.sampson.enabled:
+        return None
+    return _measure_sampson(videos, with_data_views(config.sampson, config.data), workers)
+
+
+def _measure_sampson(videos: Sequence[ScoredVideo], settings: SampsonSettings, workers: int) -> Iterator[Measured]:
+    sources = []
+    for video in videos:
+        span = video.span
+        if span:  # of a chunk, the pairs before its last conditioning frame are those of the chunk before
+            span = (span[0] + video.conditioning - 1, span[1])
+        sources.append(Source(str(video.path), (video.path,), span))
+    for video, result in zip(videos, measure_sources(sources, settings, workers), strict=True):
+        if isinstance(result, str):
+            raise RunError(result)
+        yield Measured(result.measures(), result.detail(), result.curves(video.conditioning))
+
+
+def with_data_views(settings: SampsonSettings, data: Data) -> SampsonSettings:
+    """The settings with the data's tiles as layout if none is set: those of data.cameras, or data.views in one row."""
+    if settings.layout or not (data.cameras or data.views):
+        return settings
+    tiling = tiling_of(data)
+    return replace(settings, layout=str(tiling), views=list(tiling.names))
+
+
+def check_settings(settings: SampsonSettings) -> None:
+    """Find errors in the settings before any video is read. Downloads nothing.
+
+    Raises:
+        UserError: the layout, the view names, the calibration, or the folder of the matcher's weights.
+    """
+    if settings.layout:
+        rows, columns = parse_layout(settings.layout)
+        if settings.views and len(settings.views) != rows * columns:
+            raise UserError(
+                f"sampson.views: {len(settings.views)} names for the {rows * columns} tiles of {settings.layout}. Name every tile; - skips one."
+            )
+    load_calibration(settings)
+    if settings.matcher == LIGHTGLUE:
+        find_folder(settings.matcher_source, settings.matcher_revision, "sampson.matcher_source")
+
+
+def check_run_settings(config: Config) -> None:
+    """Find errors in the settings of a run before its first video is made: do they fit the videos that it will make?
+
+    Raises:
+        UserError: as `check_settings`; the layout does not divide the frames, a pair or a camera of the calibration is
+            missing.
+    """
+    settings, data = with_data_views(config.sampson, config.data), config.data
+    check_settings(settings)
+    calibration = load_calibration(settings)
+    # Noise, so that no tile counts as empty.
+    frame = np.random.default_rng(0).integers(0, 256, (1, data.height, data.width, 3)).astype(np.uint8)
+    views, _ = views_of(frame, settings)
+    cameras = {view.name: camera_of(view, calibration, settings) for view in views}
+    for a, b in parse_pairs(settings.pairs, list(cameras), []):
+        fundamental_of_views((a, b), cameras[a], cameras[b])
+
+
+def ensure_matcher(settings: SampsonSettings) -> None:
+    """Download the weights of the matcher if it has any and they are not on this machine.
+
+    Raises:
+        UserError: they cannot be downloaded.
+    """
+    if settings.matcher == LIGHTGLUE:
+        ensure_folder(settings.matcher_source, settings.matcher_revision, "sampson.matcher_source")

@@ -9,12 +9,19 @@ import cv2
 import numpy as np
 
 from cosmos_exp.config.schema import Sampson as SampsonSettings
-from cosmos_exp.metrics.geometry.calibration import ViewCalibration
-from cosmos_exp.metrics.geometry.epipolar import NO_FIT, cookbook_errors, cookbook_fundamental, sampson_distance
+from cosmos_exp.metrics.geometry.epipolar import NO_FIT, RobustFit, cookbook_errors, cookbook_repeats, robust_fit
 from cosmos_exp.metrics.geometry.matching import Features, Matcher, Matches
-from cosmos_exp.metrics.geometry.results import TEMPORAL, FrameError, ViewResult, lower_median, mean, median, repeated
-from cosmos_exp.metrics.geometry.robust import RobustFit, robust_fit
-from cosmos_exp.metrics.geometry.views import View
+from cosmos_exp.metrics.geometry.results import (
+    TEMPORAL,
+    FrameError,
+    ViewResult,
+    column,
+    lower_median,
+    mean,
+    median,
+    repeated,
+)
+from cosmos_exp.metrics.geometry.views import View, ViewCalibration
 
 # Above this median share of static matches, the median over all matches is that of matches that any F fits.
 MOSTLY_STATIC = 0.5
@@ -42,26 +49,30 @@ class Track:
 
     def matched_points(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Per pair, the matched points in the first and in the second frame, (M, 2) each."""
-        matched = list(zip(self.pairs, self.matches, strict=True))
-        x = [self.points[i][found[:, 0]] for (i, _), found in matched]
-        return x, [self.points[j][found[:, 1]] for (_, j), found in matched]
+        x, y = [], []
+        for (i, j), matches in zip(self.pairs, self.matches, strict=True):
+            x.append(self.points[i][matches[:, 0]])
+            y.append(self.points[j][matches[:, 1]])
+        return x, y
 
     def moving(self, frame: int, gap: int, static_pixels: float) -> np.ndarray:
         """Which keypoints of a frame move by at least `static_pixels` to or from a matched frame, bool (N,)."""
-        out = np.zeros(len(self.points[frame]), dtype=bool)
-        for k, side in ((frame, 0), (frame - gap, 1)):
-            if 0 <= k < len(self.pairs):
-                (i, j), found = self.pairs[k], self.matches[k]
-                distance = np.linalg.norm(self.points[j][found[:, 1]] - self.points[i][found[:, 0]], axis=1)
-                out[found[distance >= static_pixels, side]] = True
-        return out
+        moves = np.zeros(len(self.points[frame]), dtype=bool)
+        for pair, side in ((frame, 0), (frame - gap, 1)):
+            if 0 <= pair < len(self.pairs):
+                (i, j), matches = self.pairs[pair], self.matches[pair]
+                distance = np.linalg.norm(self.points[j][matches[:, 1]] - self.points[i][matches[:, 0]], axis=1)
+                moves[matches[distance >= static_pixels, side]] = True
+        return moves
 
 
 def track_view(view: View, matcher: Matcher, gap: int, camera: ViewCalibration | None) -> Track:
     """Find the keypoints of each frame, once, and match the frames that are `gap` apart."""
     features = matcher.features([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in view.frames])
     # The matcher gets the pixels as recorded; the geometry gets undistorted points.
-    points = [camera.undistorted(f.points) if camera else f.points for f in features]
+    points = column(features, "points")
+    if camera:
+        points = [camera.undistorted(p) for p in points]
     size = (view.frames.shape[1], view.frames.shape[2])
     pairs = [(i, i + gap) for i in range(len(features) - gap)]
     matches = matcher.match([(features[i], features[j]) for i, j in pairs], size)
@@ -84,51 +95,55 @@ def pair_error(
         camera: required by `sampson.estimator=five_point`.
         robust_too: False: only the cookbook's error.
     """
-    count, moves = len(x), moving_matches(x, y, settings)
-    moving_count = int(moves.sum())
-    if count < settings.min_matches:
-        few = f"{FEWER} {settings.min_matches} matches"
-        return FrameError(frames, count, moving_matches=moving_count, lost=dict.fromkeys(TEMPORAL, few))
-    fundamental = cookbook_fundamental(x, y)
-    plain = None if fundamental is None else sampson_distance(y, x, fundamental)
-    fits: dict[str, RobustFit | str] = dict.fromkeys(TEMPORAL[1:], STILL)
-    if robust_too:
-        fits = _robust_fits(x, y, moves, settings, frames[0], None if camera is None else camera.intrinsics)
-    found = {m: fit for m, fit in fits.items() if isinstance(fit, RobustFit)}
-    robust, moving = found.get("tse_robust"), found.get("tse_moving")
-    repeats = {"tse": cookbook_repeats(x, y, settings.repeats if robust_too else 0, frames[0])}
-    repeats |= {m: fit.medians for m, fit in found.items()}
-    return FrameError(
-        frames,
-        count,
-        cookbook=None if plain is None else lower_median(plain),
-        mean=None if plain is None else float(plain.mean()),
-        robust=None if robust is None else robust.median,
-        moving=None if moving is None else moving.median,
-        static_share=1 - moving_count / count,
-        inlier_share=None if moving is None else float((moving.errors < settings.threshold).mean()),
-        moving_matches=moving_count,
-        moves=moving_count >= settings.min_matches,
-        lost={
-            m: fit
-            for m, fit in {"tse": NO_FIT if plain is None else "", **fits}.items()
-            if isinstance(fit, str) and fit
-        },
-        repeats={m: values for m, values in repeats.items() if values},
-    )
+    moves = moving_matches(x, y, settings)
+    error = FrameError(frames, len(x), moving_matches=int(moves.sum()))
+    if len(x) < settings.min_matches:
+        error.lost = dict.fromkeys(TEMPORAL, f"{FEWER} {settings.min_matches} matches")
+        return error
+    error.static_share = 1 - error.moving_matches / len(x)
+    error.moves = error.moving_matches >= settings.min_matches
+    plain = cookbook_errors(x, y)
+    if plain is None:
+        error.lost["tse"] = NO_FIT
+    else:
+        error.cookbook, error.mean = lower_median(plain), float(plain.mean())
+    if not robust_too:
+        error.lost |= dict.fromkeys(TEMPORAL[1:], STILL)
+        return error
+    repeats = cookbook_repeats(x, y, settings.repeats, frames[0])
+    if repeats:
+        error.repeats["tse"] = tuple(lower_median(r) for r in repeats)
+    _add_robust(error, x, y, moves, settings, camera)
+    return error
 
 
-def _robust_fits(
-    x: np.ndarray, y: np.ndarray, moves: np.ndarray, settings: SampsonSettings, seed: int, intrinsics: np.ndarray | None
-) -> dict[str, RobustFit | str]:
-    """The fits of `tse_robust` and `tse_moving` to a pair's matches, or why there is none."""
-    robust = robust_fit(x, y, settings, seed, intrinsics)
+def _add_robust(
+    error: FrameError,
+    x: np.ndarray,
+    y: np.ndarray,
+    moves: np.ndarray,
+    settings: SampsonSettings,
+    camera: ViewCalibration | None,
+) -> None:
+    """Set the errors of all and of the moving matches under a robust F, or why there is none."""
+    intrinsics = camera.intrinsics if camera else None
+    fits: dict[str, RobustFit | None] = {}
+    fits["tse_robust"] = robust_fit(x, y, settings, error.frames[0], intrinsics)
     if moves.all():
-        return {"tse_robust": robust, "tse_moving": robust}
-    if moves.sum() < settings.min_matches:
-        return {"tse_robust": robust, "tse_moving": f"{FEWER} {settings.min_matches} moving matches"}
-    # Any F fits static matches. They would pull the estimate to one that is wrong for the moving ones.
-    return {"tse_robust": robust, "tse_moving": robust_fit(x[moves], y[moves], settings, seed, intrinsics)}
+        fits["tse_moving"] = fits["tse_robust"]
+    elif error.moves:
+        # Any F fits static matches. They would pull the estimate to one that is wrong for the moving ones.
+        fits["tse_moving"] = robust_fit(x[moves], y[moves], settings, error.frames[0], intrinsics)
+    else:
+        error.lost["tse_moving"] = f"{FEWER} {settings.min_matches} moving matches"
+    for measure, fit in fits.items():
+        if fit is None:
+            error.lost[measure] = NO_FIT
+        elif measure == "tse_robust":
+            error.robust, error.repeats[measure] = fit.median, fit.medians
+        else:
+            error.moving, error.repeats[measure] = fit.median, fit.medians
+            error.inlier_share = float((fit.errors < settings.threshold).mean())
 
 
 def moving_matches(x: np.ndarray, y: np.ndarray, settings: SampsonSettings) -> np.ndarray:
@@ -137,35 +152,36 @@ def moving_matches(x: np.ndarray, y: np.ndarray, settings: SampsonSettings) -> n
     return moves
 
 
-def cookbook_repeats(x: np.ndarray, y: np.ndarray, repeats: int, seed: int) -> tuple[float, ...]:
-    """The cookbook's median error of the same matches in several random orders, pixels."""
-    rng = np.random.RandomState(seed)
-    errors = (cookbook_errors(x, y, rng.permutation(len(x))) for _ in range(repeats))
-    return tuple(lower_median(e) for e in errors if e is not None)
-
-
 def summarize(view: str, pairs: tuple[FrameError, ...], gap: int = 1) -> ViewResult:
     """Medians over the frame pairs that could be measured; the others are counted, never averaged."""
-    tse = median(p.cookbook for p in pairs)
-    moving = [p.moving for p in pairs if p.moving is not None]
-    share = median(p.static_share for p in pairs)
-    defined = any(p.moves for p in pairs)  # any F fits a static scene: 0.000 would be meaningless
-    reason, note = _reason_and_note(tse, defined, share, len(pairs), gap)
+    moving, share = column(pairs, "moving"), median(column(pairs, "static_share"))
+    values = {
+        "tse": median(column(pairs, "cookbook")),
+        "tse_mean": mean(column(pairs, "mean")),
+        "tse_robust": median(column(pairs, "robust")),
+    }
+    repeatability = {m: repeated(pairs, m) for m in TEMPORAL}
+    defined = any(column(pairs, "moves"))
+    reason, note = _reason_and_note(values["tse"], defined, share, len(pairs), gap)
+    if not defined:  # any F fits a static scene: 0.000 would be meaningless
+        values = dict.fromkeys(values)
+        repeatability = dict.fromkeys(TEMPORAL)
+    lost = {}
+    for measure in TEMPORAL:
+        lost[measure] = dict(Counter(p.lost[measure] for p in pairs if measure in p.lost))
     return ViewResult(
         view=view,
-        tse=tse if defined else None,
-        tse_mean=mean(p.mean for p in pairs) if defined else None,
-        tse_robust=median(p.robust for p in pairs) if defined else None,
+        **values,
         tse_moving=median(moving),
         static_share=share,
-        inlier_share=median(p.inlier_share for p in pairs),
-        matches=median(p.matches for p in pairs),
-        moving_matches=median(p.moving_matches for p in pairs),
+        inlier_share=median(column(pairs, "inlier_share")),
+        matches=median(column(pairs, "matches")),
+        moving_matches=median(column(pairs, "moving_matches")),
         pairs=len(pairs),
-        pairs_measured=sum(p.cookbook is not None for p in pairs),
-        pairs_moving=len(moving),
-        pairs_lost={m: dict(Counter(p.lost[m] for p in pairs if m in p.lost)) for m in TEMPORAL},
-        repeatability={m: repeated(pairs, m) if defined else None for m in TEMPORAL},
+        pairs_measured=len(pairs) - column(pairs, "cookbook").count(None),
+        pairs_moving=len(pairs) - moving.count(None),
+        pairs_lost=lost,
+        repeatability=repeatability,
         reason=reason,
         note=note,
         per_pair=pairs,

@@ -1,11 +1,17 @@
-"""From the frames of a video to its views: the tiles of a grid and their names, and the pairs to compare."""
+"""The views of a video: the tiles of a grid with their names, the pairs to compare, and their calibrated cameras."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+import yaml
 
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.errors import UserError
@@ -50,20 +56,19 @@ def split_views(frames: np.ndarray, layout: tuple[int, int], names: list[str]) -
         raise UserError(
             f"sampson.layout={rows}x{columns}: does not divide frames of {height}x{width} pixels. Give the rows and columns of the grid of views."
         )
-    if names and len(names) != rows * columns:
+    names = names or [f"view{index + 1}" for index in range(rows * columns)]
+    if len(names) != rows * columns:
         raise UserError(f"sampson.views: {len(names)} names for {rows * columns} tiles; name every tile, `-` skips one")
-    tall, wide = height // rows, width // columns
     views, notes = [], []
-    for index in range(rows * columns):
-        name = names[index] if names else f"view{index + 1}"
-        r, c = divmod(index, columns)
-        tile = frames[:, r * tall : (r + 1) * tall, c * wide : (c + 1) * wide]
+    for index, name in enumerate(names):
         if name == "-":
             continue
+        row, column = divmod(index, columns)
+        tile = np.split(np.split(frames, rows, axis=1)[row], columns, axis=2)[column]
         if float(tile.std(axis=(1, 2)).max()) < EMPTY_STD:
-            notes.append(f"{name} (row {r + 1}, column {c + 1}) is empty: one colour in every frame")
-            continue
-        views.append(View(name, tile))
+            notes.append(f"{name} (row {row + 1}, column {column + 1}) is empty: one colour in every frame")
+        else:
+            views.append(View(name, tile))
     return views, notes
 
 
@@ -73,8 +78,10 @@ def views_of(frames: np.ndarray, settings: SampsonSettings) -> tuple[list[View],
     Raises:
         UserError: as `split_views`.
     """
-    layout = parse_layout(settings.layout) if settings.layout else (1, 1)
-    names = list(settings.views) or (["video"] if layout == (1, 1) else [])
+    layout = parse_layout(settings.layout or "1x1")
+    names = list(settings.views)
+    if not names and layout == (1, 1):
+        names = ["video"]
     return split_views(frames, layout, names)
 
 
@@ -90,7 +97,7 @@ def parse_pairs(text: str | None, names: list[str], empty: list[str]) -> list[tu
         UserError: not A:B with two different views.
     """
     if text is None:
-        return [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+        return list(combinations(names, 2))
     pairs = []
     for item in text.split(","):
         a, colon, b = item.strip().partition(":")
@@ -99,3 +106,145 @@ def parse_pairs(text: str | None, names: list[str], empty: list[str]) -> list[tu
         if a in names and b in names:
             pairs.append((a, b))
     return pairs
+
+
+@dataclass(frozen=True)
+class ViewCalibration:
+    """The camera of one view, in OpenCV's conventions.
+
+    intrinsics: (3, 3), in pixels at `size` (height, width).
+    model: pinhole or fisheye, of `distortion`: (k1 k2 p1 p2 k3 …) or (k1 k2 k3 k4).
+    rotation (3, 3), translation (3,): from world to camera, X_c = R X + t.
+    """
+
+    intrinsics: np.ndarray
+    size: tuple[int, int]
+    model: str = "pinhole"
+    distortion: np.ndarray | None = None
+    rotation: np.ndarray | None = None
+    translation: np.ndarray | None = None
+
+    def scaled(self, height: int, width: int) -> ViewCalibration:
+        """The same camera for images of another size. Pixel centres are at integers."""
+        sy, sx = height / self.size[0], width / self.size[1]
+        if (sy, sx) == (1.0, 1.0):
+            return self
+        k = self.intrinsics.copy()
+        k[0] *= sx
+        k[1] *= sy
+        k[0, 2] += (sx - 1) / 2
+        k[1, 2] += (sy - 1) / 2
+        return replace(self, intrinsics=k, size=(height, width))
+
+    def undistorted(self, points: np.ndarray) -> np.ndarray:
+        """The points (N, 2) as seen by a camera with the same intrinsics and no distortion."""
+        if self.distortion is None or not len(points):
+            return points
+        undo = cv2.fisheye.undistortPoints if self.model == "fisheye" else cv2.undistortPoints
+        return undo(points[:, None], self.intrinsics, self.distortion, P=self.intrinsics)[:, 0]
+
+
+def camera_of(
+    view: View, calibration: Mapping[str, ViewCalibration] | None, settings: SampsonSettings
+) -> ViewCalibration | None:
+    """The camera of a view at its size; None if there is no calibration.
+
+    Raises:
+        UserError: the calibration lacks the view, or `sampson.estimator` needs one.
+    """
+    if not calibration:
+        if settings.estimator == "five_point":
+            raise UserError(
+                "sampson.estimator=five_point needs the intrinsic matrix of each view; set sampson.calibration"
+            )
+        return None
+    if view.name not in calibration:
+        raise UserError(f"sampson.calibration: no view {view.name!r}; the file has {', '.join(calibration)}")
+    return calibration[view.name].scaled(*view.frames.shape[1:3])
+
+
+def fundamental_of_views(
+    names: tuple[str, str], a: ViewCalibration | None, b: ViewCalibration | None
+) -> np.ndarray | None:
+    """F (3, 3) of two views whose cameras have poses; None if one has none.
+
+    Raises:
+        UserError: both cameras are at the same place.
+    """
+    if a is None or b is None or a.rotation is None or b.rotation is None:
+        return None
+    try:
+        return fundamental_from_calibration(a, b)
+    except ValueError as error:
+        raise UserError(f"sampson.calibration, views {' and '.join(names)}: {error}") from error
+
+
+def fundamental_from_calibration(a: ViewCalibration, b: ViewCalibration) -> np.ndarray:
+    """F = K_b^-T [t]_x R K_a^-1 with the motion from camera a to camera b (Hartley and Zisserman, eq. 9.12).
+
+    Raises:
+        ValueError: a camera has no rotation or translation, or both cameras are at the same place.
+    """
+    if a.rotation is None or a.translation is None or b.rotation is None or b.translation is None:
+        raise ValueError("F between views needs rotation and translation of both")
+    rotation = b.rotation @ a.rotation.T
+    t = b.translation - rotation @ a.translation
+    if np.linalg.norm(t) < 1e-12:
+        raise ValueError("both cameras are at the same place: F is undefined")
+    cross = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
+    fundamental: np.ndarray = np.linalg.inv(b.intrinsics).T @ cross @ rotation @ np.linalg.inv(a.intrinsics)
+    return fundamental
+
+
+def load_calibration(settings: SampsonSettings) -> dict[str, ViewCalibration] | None:
+    """The cameras of `sampson.calibration`, a JSON or YAML file, by view name; None if it is not set.
+
+    `views: {NAME: {intrinsics: 3x3, size: [height, width], model: pinhole|fisheye, distortion: […], rotation: 3x3,
+    translation: [x, y, z]}}`. Only intrinsics and size are required; F between views needs rotation and translation too.
+    A rig that moves has one pose per frame: `rotations` and `translations`.
+
+    Raises:
+        UserError: the file is not readable, or a key is missing or malformed.
+    """
+    if not settings.calibration:
+        return None
+    path = Path(settings.calibration)
+    try:
+        views = yaml.safe_load(path.read_text(encoding="utf-8"))["views"]
+        _check_rig(views)
+        return {name: _view_calibration(view) for name, view in views.items()}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path}: not a valid calibration ({type(error).__name__}: {error}). Expected `views: NAME: intrinsics, "
+            "size, …` (docs/measures.md)."
+        ) from error
+
+
+def _check_rig(views: dict[str, dict[str, Any]]) -> None:
+    """Moving cameras must move together: only then one F holds between two views in all frames.
+
+    Raises:
+        ValueError: the relative pose of two views changes over time.
+    """
+    moving = [name for name, view in views.items() if view.get("rotations")]
+    for name in moving[1:]:
+        first, view = views[moving[0]], views[name]
+        turn = np.array(view["rotations"]) @ np.array(first["rotations"]).transpose(0, 2, 1)
+        shift = np.array(view["translations"]) - np.einsum("tij,tj->ti", turn, np.array(first["translations"]))
+        if not (np.allclose(turn, turn[0], atol=1e-5) and np.allclose(shift, shift[0], atol=1e-5)):
+            raise ValueError(f"{moving[0]} and {name} do not move as one rig")
+
+
+def _view_calibration(view: dict[str, Any]) -> ViewCalibration:
+    if view.get("rotations"):  # one pose per frame, see _check_rig
+        view = {"rotation": view["rotations"][0], "translation": view["translations"][0], **view}
+    arrays = {}
+    for name, shape in (("distortion", (-1,)), ("rotation", (3, 3)), ("translation", (3,))):
+        if view.get(name) is not None:
+            arrays[name] = np.array(view[name], dtype=np.float64).reshape(shape)
+    intrinsics = np.array(view["intrinsics"], dtype=np.float64).reshape(3, 3)
+    model = view.get("model", "pinhole")
+    if model not in ("pinhole", "fisheye"):
+        raise ValueError(f"model {model!r} is neither pinhole nor fisheye")
+    height, width = view.get("size") or [round(intrinsics[1, 2] * 2 + 1), round(intrinsics[0, 2] * 2 + 1)]
+    return ViewCalibration(intrinsics, (int(height), int(width)), model, **arrays)

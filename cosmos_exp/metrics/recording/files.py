@@ -10,8 +10,7 @@ import numpy as np
 
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import RunError
-from cosmos_exp.metrics.interface import Measured, ScoredVideo
-from cosmos_exp.metrics.pool import video_pool
+from cosmos_exp.metrics.interface import Measured, ScoredVideo, video_pool
 from cosmos_exp.metrics.recording.flow import check_flow, grey_images, motion_magnitudes
 from cosmos_exp.metrics.recording.motion import mask_overlap, motion_masks
 from cosmos_exp.metrics.recording.pixels import cosmos_dynamic_psnr, psnr, ssim
@@ -51,7 +50,7 @@ def measure_motion(videos: Sequence[ScoredVideo], config: Config, workers: int) 
 def _measure(
     function: Callable[[ScoredVideo], Measured], videos: Sequence[ScoredVideo], workers: int
 ) -> Iterator[Measured]:
-    with video_pool(len(videos), workers) as pool_map:
+    with video_pool(len(videos), workers) as (pool_map, _):
         yield from pool_map(function, videos)
 
 

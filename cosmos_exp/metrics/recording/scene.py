@@ -9,8 +9,7 @@ import numpy as np
 
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.video import read_video
-from cosmos_exp.metrics.interface import Measured, ScoredVideo
-from cosmos_exp.metrics.pool import video_pool
+from cosmos_exp.metrics.interface import Measured, ScoredVideo, video_pool
 from cosmos_exp.metrics.words.motion_map import aligned_to, small_grey
 
 MEASURE = "scene_drift"
@@ -22,7 +21,7 @@ def measure_scene(videos: Sequence[ScoredVideo], config: Config, workers: int) -
     Raises:
         RunError: a video cannot be read.
     """
-    with video_pool(len(videos), workers) as pool_map:
+    with video_pool(len(videos), workers) as (pool_map, _):
         yield from pool_map(_measure, videos)
 
 
