@@ -23,7 +23,7 @@ import numpy as np
 from common import json_text
 
 if TYPE_CHECKING:
-    from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
+    from cosmos_exp.tabletop.linear_autoencoder import LinearVideoAutoencoder
 
 # The judge was tuned on seeds from 3,000,000 on, and peeked at from 4,000,000, 5,000,000 and 5,500,000 on. The seeds of its
 # table were looked at once, when its rules and thresholds had been fixed.

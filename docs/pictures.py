@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from benchmarks.certificate.tabletop_faults import plant
 from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import read_video
 from cosmos_exp.files import read_json_lines
@@ -25,7 +26,6 @@ from cosmos_exp.metrics.geometry.views import View
 from cosmos_exp.metrics.judges.rubric import load_rubric
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tabletop.dataset import Kind
-from benchmarks.certificate.tabletop_faults import plant
 from cosmos_exp.tabletop.judge import RulesJudge
 from cosmos_exp.tabletop.scene import Scene
 

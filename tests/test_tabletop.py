@@ -133,17 +133,17 @@ def test_pixels_and_labels_are_those_of_the_recorded_version():
 
 
 def test_a_data_set_has_one_file_per_clip_and_hand_and_keeps_existing_files(tmp_path):
-    videos = make_dataset(tmp_path / "train", split="train", appearance="human", count=1, seed=4)
+    videos = make_dataset(tmp_path / "train", split="train", look="human", count=1, seed=4)
     assert [v.name for v in videos] == ["human_0000004.mp4"]
-    images = make_dataset(tmp_path / "test", split="test", appearance="robot", count=1)
+    images = make_dataset(tmp_path / "test", split="test", look="robot", count=1)
     assert [i.name for i in images] == ["robot_0000_left.png", "robot_0000_right.png"]
     before = [(f.name, f.stat().st_mtime_ns) for f in sorted(tmp_path.rglob("*"))]
-    make_dataset(tmp_path / "test", split="test", appearance="robot", count=1)
+    make_dataset(tmp_path / "test", split="test", look="robot", count=1)
     assert [(f.name, f.stat().st_mtime_ns) for f in sorted(tmp_path.rglob("*"))] == before
 
 
 @pytest.mark.parametrize(("options", "message"), [({"count": 0}, "at least 1"), ({"views": ("back",)}, "head, left")])
 def test_wrong_options_of_a_data_set_are_errors(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
-        make_dataset(tmp_path, **{"split": "train", "appearance": "robot", "count": 1, **options})
+        make_dataset(tmp_path, **{"split": "train", "look": "robot", "count": 1, **options})
     assert not list(tmp_path.iterdir())

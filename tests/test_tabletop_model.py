@@ -12,7 +12,7 @@ from benchmarks.pretraining.latents import fit_linear_code
 from cosmos_exp.tabletop.build import WEIGHTS
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.vocabulary import APPEARANCES
-from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
+from cosmos_exp.tabletop.linear_autoencoder import LinearVideoAutoencoder
 from cosmos_exp.world.loading import load_transformer, load_vae, to_unit_range
 from cosmos_exp.world.model_folder import ModelFolder
 

@@ -16,7 +16,7 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.tabletop.scene import Scene
 
 if TYPE_CHECKING:
-    from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
+    from cosmos_exp.tabletop.linear_autoencoder import LinearVideoAutoencoder
 
 SIZE = (96, 160)  # height, width
 SEEDS = 83_000_000  # apart from the seeds of training, tests and benchmarks

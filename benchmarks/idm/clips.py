@@ -19,7 +19,7 @@ from cosmos_exp.tabletop.idm import true_actions
 from cosmos_exp.tabletop.motion import State, state_at
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.vocabulary import HANDS
-from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
+from cosmos_exp.tabletop.linear_autoencoder import LinearVideoAutoencoder
 from cosmos_exp.world.loading import load_vae
 from cosmos_exp.world.model_folder import ModelFolder
 

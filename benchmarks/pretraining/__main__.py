@@ -32,7 +32,7 @@ from benchmarks.pretraining.latents import clips_stage, code_stage
 from benchmarks.pretraining.recipe import Recipe, parser
 from benchmarks.pretraining.transformer import transformer_stage
 from cosmos_exp.tabletop.build import build, shipped_settings, transformer_config
-from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
+from cosmos_exp.tabletop.linear_autoencoder import LinearVideoAutoencoder
 
 MAX_SHARD_SIZE = "7MB"  # git hosts reject or warn about large files
 

@@ -20,7 +20,7 @@ from benchmarks.pretraining.transformer import block_forward, new_transformer, p
 from cosmos_exp.files import append_json_line
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.vocabulary import APPEARANCES
-from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
+from cosmos_exp.tabletop.linear_autoencoder import LinearVideoAutoencoder
 from cosmos_exp.world.loading import to_unit_range
 from cosmos_exp.world.rectified_flow import FlowBatch, condition_indicator, noised, velocity
 

@@ -15,7 +15,7 @@ from benchmarks.pretraining.recipe import CLIP_SEEDS, CODE_SEEDS, VALIDATION_SEE
 from cosmos_exp.files import atomic_path
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.vocabulary import APPEARANCES
-from cosmos_exp.world.linear_autoencoder import GROUP, LinearVideoAutoencoder
+from cosmos_exp.tabletop.linear_autoencoder import GROUP, LinearVideoAutoencoder
 from cosmos_exp.world.loading import to_unit_range
 
 Embed = Callable[[str], torch.Tensor]  # prompt -> embedding (tokens, channels)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-from importlib import import_module
 from pathlib import Path
 
 from cosmos_exp.cli.arguments import writable_folder
+from cosmos_exp.config.registry import DATA_MAKERS
 from cosmos_exp.errors import UserError
 from cosmos_exp.text import one_line
 
@@ -60,7 +60,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     maker = actions.add_parser(
         "make", help=help, description=help, epilog=MAKE_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    maker.add_argument("world", choices=["tabletop"], help="the embedded world")
+    maker.add_argument("world", choices=DATA_MAKERS.names, help="the embedded world")
     maker.add_argument("--out", required=True, metavar="DIR", help="the new folder")
     maker.add_argument(
         "--split", default="train", choices=["train", "test"], help="clips, or first frames with prompts"
@@ -82,10 +82,9 @@ def run(args: argparse.Namespace) -> int:
 def make(args: argparse.Namespace) -> int:
     """Render a data set of an embedded world. Existing files are kept. Returns the exit code."""
     _refuse_others(Path(args.out))
-    world = import_module(f"cosmos_exp.{args.world}.dataset")  # each embedded world has a `make_dataset`
-    views = tuple(args.views.split(","))
-    files = world.make_dataset(
-        writable_folder(args.out), split=args.split, appearance=args.look, views=views, count=args.count, seed=args.seed
+    make_dataset, views = DATA_MAKERS.get(args.world), tuple(args.views.split(","))
+    files = make_dataset(
+        writable_folder(args.out), split=args.split, look=args.look, views=views, count=args.count, seed=args.seed
     )
     print(f"{len(files)} {'clips' if args.split == 'train' else 'first frames'} in {args.out}")
     return 0

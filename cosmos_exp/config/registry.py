@@ -17,6 +17,8 @@ import functools
 import os
 import pkgutil
 from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from cosmos_exp.errors import UserError
@@ -63,6 +65,12 @@ class Registry:
         if isinstance(target, str):
             target = self.targets[name] = pkgutil.resolve_name(target)
         return target
+
+    def source(self, name: str) -> Path:
+        """The file of the module that defines the function or class of a name. It is not imported for this."""
+        target = self.targets[name]
+        module = target.partition(":")[0] if isinstance(target, str) else target.__module__
+        return Path(find_spec(module).origin)  # type: ignore[union-attr, arg-type]  # a registered module exists
 
 
 def unknown_name(name: str, names: list[str]) -> str:
@@ -149,3 +157,15 @@ JUDGES = Registry(
         "server": "cosmos_exp.metrics.judges.server:ServerJudge",
     },
 )
+
+# Autoencoder classes by the `_class_name` in vae/config.json of a diffusers folder.
+VAE_CLASSES = Registry("_class_name in vae/config.json", {"AutoencoderKLWan": "diffusers:AutoencoderKLWan"})
+
+# Path of the folder of trained weights that a plugin brings for its model builder of the same name; a published card names it.
+WEIGHT_FOLDERS = Registry("model.builder")
+
+# (folder, split=, look=, views=, count=, seed=) -> the files that `cosmos-exp data make NAME` has rendered into the folder.
+DATA_MAKERS = Registry("cosmos-exp data make")
+
+PRELOADED: list[str] = []
+"""Modules of plugins that take long to import: the fork server of a sweep imports them once for all runs."""

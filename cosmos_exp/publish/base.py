@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from cosmos_exp.config.adapter_file import AdapterFile
 from cosmos_exp.config.candidates import group_choices
 from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.registry import WEIGHT_FOLDERS
 from cosmos_exp.config.schema import Model
 from cosmos_exp.files import JsonObject
 from cosmos_exp.report.variants import Run
@@ -33,7 +36,7 @@ class Base:
     repository: on the hub; None for the embedded model and for one that is only known as a folder.
     revision: branch, tag or commit there.
     local: whether the run read it from a folder, so that repository and revision are those of its configuration's name.
-    embedded: the embedded model, whose folder is part of this package.
+    embedded: a plugin builds it, under the name `builder`.
     random: its weights are random.
     fingerprint: of its transformer; empty if it was not recorded.
     """
@@ -44,6 +47,25 @@ class Base:
     embedded: bool
     random: bool
     fingerprint: str
+    builder: str
+
+    @property
+    def weights(self) -> Path | None:
+        """The folder of an embedded model's trained weights, which the plugin brings."""
+        return WEIGHT_FOLDERS.get(self.builder) if self.embedded and not self.random else None
+
+    @property
+    def shown_weights(self) -> str:
+        """That folder as seen from where the plugin is installed: package/…/weights."""
+        return "/".join(self.weights.parts[-3:]) if self.weights else ""
+
+    @property
+    def autoencoder(self) -> str | None:
+        """The class of the base's autoencoder if it is one that diffusers does not have."""
+        if self.weights is None:
+            return None
+        name = json.loads((self.weights / "vae" / "config.json").read_text())["_class_name"]
+        return None if name == "AutoencoderKLWan" else name
 
     @property
     def licence(self) -> Licence:
@@ -64,7 +86,7 @@ class Base:
         """The base in words, for the card."""
         weights = "random weights" if self.random else "trained weights"
         if self.embedded:
-            return f"the embedded tabletop model of cosmos_exp ({weights})"
+            return f"the embedded {self.builder} model of cosmos_exp ({weights})"
         if self.repository:
             return f"`{self.repository}`" + (f", revision `{self.revision}`" if self.revision else "")
         return f"a model in a folder ({weights})"
@@ -87,7 +109,13 @@ def base_of(run: Run, header: AdapterFile) -> Base:
         if found and not random:
             repository, revision = found
     return Base(
-        repository, revision, local, model.source == "embedded", random, one_line(prints.get("transformer", ""))
+        repository,
+        revision,
+        local,
+        model.source == "embedded",
+        random,
+        one_line(prints.get("transformer", "")),
+        model.builder or "",
     )
 
 

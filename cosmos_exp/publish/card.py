@@ -10,10 +10,11 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from cosmos_exp.config.measures import measure_info, split_main
+from cosmos_exp.config.registry import VAE_CLASSES
 from cosmos_exp.errors import RunError
 from cosmos_exp.publish import recipe
 from cosmos_exp.publish.neutral import shown
-from cosmos_exp.publish.snippet import AUTOENCODER, Example, has_own_autoencoder, snippet
+from cosmos_exp.publish.snippet import Example, snippet
 from cosmos_exp.publish.source import Arm, Source
 from cosmos_exp.report.sweep_tables import claims_markdown, drift_markdown, markdown
 from cosmos_exp.text import markdown as plain_markdown
@@ -85,7 +86,7 @@ def eval_results(source: Source) -> list[EvalResult] | None:
     config = source.arms[0].run.settings
     test = config.data.test_repo_id or config.data.repo_id
     named = test if test and config.data.test_path is None and config.data.path is None else None
-    kind = named or ("cosmos-exp/tabletop" if source.base.embedded and config.data.builder else "private")
+    kind = named or (f"cosmos-exp/{config.data.builder}" if source.base.embedded and config.data.builder else "private")
     fingerprint = source.arms[0].run.manifest.get("data_fingerprint")
     measures = split_main(source.results.measures)[0] if source.is_sweep else source.results.measures
     found = []
@@ -167,7 +168,7 @@ def _body(
         "notes": [escaped(shown(n, names)) for n in source.results.notes if not n.startswith(_ABOUT_INTERVALS)],
         "examples": [(e.video, escaped(shown(_title(e), names)), e.seed) for e in examples],
         "has_references": bool(source.results.references),
-        "autoencoder": AUTOENCODER if has_own_autoencoder(source.base) else "",
+        "autoencoder": VAE_CLASSES.source(source.base.autoencoder).name if source.base.autoencoder else "",
         "drops": what_others_drop(source.arms),
         "cell": lambda text: _cell(text, names),
     }

@@ -13,13 +13,14 @@ from huggingface_hub import ModelCard
 
 from cosmos_exp import __version__
 from cosmos_exp.config.adapter_file import tensors_of
+from cosmos_exp.config.registry import VAE_CLASSES
 from cosmos_exp.data.video import read_video, write_image
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import atomic_folder, atomic_path, file_sha256, write_json, write_text
 from cosmos_exp.publish.base import comes_from_hub
 from cosmos_exp.publish.card import model_card
 from cosmos_exp.publish.neutral import neutral, neutral_config, neutral_text, shown
-from cosmos_exp.publish.snippet import AUTOENCODER, CONDITIONING, Example, has_own_autoencoder
+from cosmos_exp.publish.snippet import CONDITIONING, Example
 from cosmos_exp.publish.source import Arm, Source
 from cosmos_exp.report.variants import Run
 from cosmos_exp.run_folder import ADAPTER_FILE
@@ -30,7 +31,6 @@ VIDEOS = "videos"
 FEWEST, MOST = 3, 12  # examples of a run; of a sweep, one per adapter
 CARD = "README.md"
 NOTICE = "Licensed by NVIDIA Corporation under the NVIDIA Open Model License\n\nBuilt on NVIDIA Cosmos\n"
-_CODE = Path(__file__).parents[1] / "world" / AUTOENCODER
 
 
 @dataclass(frozen=True)
@@ -213,8 +213,9 @@ def _write_rest(source: Source, card: ModelCard, work: Path) -> None:
     write_text(work / CARD, str(card))
     if source.base.is_cosmos:
         write_text(work / "NOTICE", NOTICE)
-    if has_own_autoencoder(source.base):
-        shutil.copyfile(_CODE, work / AUTOENCODER)
+    if source.base.autoencoder:
+        code = VAE_CLASSES.source(source.base.autoencoder)
+        shutil.copyfile(code, work / code.name)
 
 
 def _licence_notes(source: Source) -> list[str]:

@@ -92,7 +92,7 @@ def data_words(config: Config) -> str:
         test = f"; test pairs of `{data.test_repo_id}`" if data.test_repo_id and data.test_path is None else ""
         return f"`{data.repo_id}`{test}"
     if data.builder and data.path is None:
-        return f"the rendered tabletop world of cosmos_exp, {data.look} hands"
+        return f"the rendered {data.builder} world of cosmos_exp, {data.look} hands"
     known = f", read as `{data.repo_id}`" if data.repo_id else ""
     return f"videos in a folder ({data.reader}){known}"
 

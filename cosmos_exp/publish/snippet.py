@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cosmos_exp.config.registry import VAE_CLASSES
 from cosmos_exp.config.schema import Config
 from cosmos_exp.publish.base import Base
 from cosmos_exp.publish.source import Arm
 from cosmos_exp.run_folder import ADAPTER_FILE
 
-AUTOENCODER = "linear_autoencoder.py"  # the class of the embedded model's autoencoder, copied into the folder
 CONDITIONING = "conditioning"  # folder of the first frames of an example
-EMBEDDED_FOLDER = "path/to/cosmos_exp/tabletop/weights"
 
 _PARTS = '''
 class NoGuardrail:
@@ -82,11 +81,11 @@ def _video2world(config: Config) -> bool:
 
 
 def _imports(config: Config, base: Base, by_parts: bool, hub: bool) -> list[str]:
-    lines = ["import sys", ""] if by_parts and has_own_autoencoder(base) else []
+    lines = ["import sys", ""] if by_parts and base.autoencoder else []
     lines += ["import numpy as np", "import torch"]
     classes = ["Cosmos2_5_PredictBasePipeline"]
     if by_parts:
-        own = [] if has_own_autoencoder(base) else ["AutoencoderKLWan"]
+        own = [] if base.autoencoder else ["AutoencoderKLWan"]
         classes = [*own, *classes, "CosmosTransformer3DModel", "UniPCMultistepScheduler"]
     lines.append(f"from diffusers import {', '.join(classes)}")
     lines.append(f"from diffusers.utils import {'export_to_gif' if by_parts else 'export_to_video'}, load_image")
@@ -95,31 +94,28 @@ def _imports(config: Config, base: Base, by_parts: bool, hub: bool) -> list[str]
     return lines
 
 
-def has_own_autoencoder(base: Base) -> bool:
-    """Whether the base's autoencoder is a class that diffusers does not have."""
-    return base.embedded and not base.random
-
-
 def _places(base: Base, repository: str | None, by_parts: bool) -> list[str]:
     """Where the published folder and the base are."""
     here = f"snapshot_download({repository!r})" if repository else '"."'
     what = "or the path of a local copy" if repository else "the folder that holds this README.md"
     lines = [f"folder = {here}  # {what}"]
     if by_parts:
-        where = EMBEDDED_FOLDER if base.embedded and not base.random else "path/to/the/base"
+        where = f"path/to/{base.shown_weights or 'the/base'}"
         known = f" ({base.fingerprint})" if base.fingerprint else ""
-        what = "a folder of the package cosmos_exp" if base.embedded and not base.random else "a diffusers folder"
+        what = (
+            f"a folder of the package {base.shown_weights.partition('/')[0]}" if base.weights else "a diffusers folder"
+        )
         lines.append(f"base = {where!r}  # the base model: {what}{known}".replace("'", '"'))
-    if by_parts and has_own_autoencoder(base):
-        lines += ["sys.path.append(folder)"]
-        lines += [f"from {AUTOENCODER.removesuffix('.py')} import LinearVideoAutoencoder  # noqa: E402"]
+    if by_parts and base.autoencoder:
+        module = VAE_CLASSES.source(base.autoencoder).stem  # its file is copied into the folder
+        lines += ["sys.path.append(folder)", f"from {module} import {base.autoencoder}  # noqa: E402"]
     return lines
 
 
 def _pipeline(config: Config, base: Base, by_parts: bool) -> list[str]:
     dtype = "torch.bfloat16" if config.hardware.mixed_precision == "bf16" else "torch.float32"
     if by_parts:
-        vae = "LinearVideoAutoencoder" if has_own_autoencoder(base) else "AutoencoderKLWan"
+        vae = base.autoencoder or "AutoencoderKLWan"
         lines = [f"dtype = {dtype}  # as in the run", "", *_PARTS.replace("VAE_CLASS", vae).splitlines()]
         return [*lines, *(_PATCHED.splitlines() if base.embedded and base.random else [])]
     revision = f", revision={base.revision!r}".replace("'", '"') if base.revision else ""

@@ -63,13 +63,13 @@ def data_folder(config: Config, cache_root: Path) -> tuple[Path, Path]:
 
 
 def make_dataset(
-    out: Path, *, split: str, appearance: str, views: tuple[str, ...] = ("head",), count: int, seed: int = 0
+    out: Path, *, split: str, look: str, views: tuple[str, ...] = ("head",), count: int, seed: int = 0
 ) -> list[Path]:
     """Render a data set into `out`. Existing files are kept.
 
     Args:
         split: train for clips, test for first frames with prompts.
-        appearance: human or robot.
+        look: human or robot.
         views: cameras, side by side in each frame.
         count: number of clips or test scenes.
         seed: number of the first clip or scene.
@@ -86,7 +86,7 @@ def make_dataset(
     if unknown:
         raise UserError(f"--views: unknown camera {', '.join(unknown)}. Choose from {', '.join(VIEWS)}.")
     make = make_clips if split == "train" else make_pairs
-    return make(out, Kind(appearance, views=views), count, seed)
+    return make(out, Kind(look, views=views), count, seed)
 
 
 def make_clips(out: Path, kind: Kind, count: int, seed: int) -> list[Path]:

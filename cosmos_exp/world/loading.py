@@ -10,17 +10,15 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan, CosmosTransformer3DModel, ModelMixin
+from diffusers import CosmosTransformer3DModel, ModelMixin
 from diffusers.utils import logging as diffusers_logging
 from safetensors import safe_open
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
+from cosmos_exp.config.registry import VAE_CLASSES
 from cosmos_exp.errors import RunError
-from cosmos_exp.world.linear_autoencoder import LinearVideoAutoencoder
 from cosmos_exp.world.model_folder import ModelFolder
-
-VAE_CLASSES = {"AutoencoderKLWan": AutoencoderKLWan, "LinearVideoAutoencoder": LinearVideoAutoencoder}
 
 # No file is downloaded, and no pickle is read: it can run code.
 FILES = {"local_files_only": True, "use_safetensors": True}
@@ -101,11 +99,11 @@ def load_vae(folder: ModelFolder, dtype: torch.dtype) -> ModelMixin:
         RunError: the class is unknown, or the files are incomplete.
     """
     name = json.loads((folder.path / "vae" / "config.json").read_text()).get("_class_name", "AutoencoderKLWan")
-    if name not in VAE_CLASSES:
+    if name not in VAE_CLASSES.names:
         raise RunError(
-            f"check failed: {folder.path}/vae is a {name}, which is unknown; supported are {', '.join(VAE_CLASSES)}"
+            f"check failed: {folder.path}/vae is a {name}, which is unknown; supported are {', '.join(VAE_CLASSES.names)}"
         )
-    vae, info = VAE_CLASSES[name].from_pretrained(
+    vae, info = VAE_CLASSES.get(name).from_pretrained(
         folder.path / "vae", torch_dtype=dtype, output_loading_info=True, **FILES
     )
     check_loaded("the VAE", vae, info)
