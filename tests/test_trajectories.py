@@ -16,22 +16,26 @@ from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.video import decode, probe, read_video, write_video
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.trajectories.actions import Declaration, InverseDynamics, load_actions
-from cosmos_exp.trajectories.effect import selection_effects
-from cosmos_exp.trajectories.keep import parse_keep, unknown
-from cosmos_exp.trajectories.lerobot_set import Episode, Layout, write_set
-from cosmos_exp.trajectories.making import Scored, Store
-from cosmos_exp.trajectories.plan import Candidate, Start, parse_seeds
-from cosmos_exp.trajectories.selection import Rule, Selection, check_ranking
-from cosmos_exp.trajectories.shards import place_episodes, read_coded
-from cosmos_exp.trajectories.sources import SourceRun, with_settings
-from cosmos_exp.trajectories.statistics import count_levels, picture_statistics, vector_statistics
+from cosmos_exp.trajectories.lerobot_set import (
+    Episode,
+    Layout,
+    count_levels,
+    picture_statistics,
+    place_episodes,
+    read_coded,
+    vector_statistics,
+    write_set,
+)
+from cosmos_exp.trajectories.making import Scored
+from cosmos_exp.trajectories.plan import Candidate, SourceRun, Start, parse_seeds, with_settings
+from cosmos_exp.trajectories.selection import Rule, Selection, check_keep, check_rule, refusals, selection_effects
 
 MEASURES = ["tse", "tse_robust", "physics", "instruction"]
 CAMERA = "observation.images.main"
 
 
-def keep(text):
-    return parse_keep(text, lambda name: None if name in MEASURES else unknown(name, MEASURES))
+def video(**scores):
+    return Scored(None, None, scores)
 
 
 # --- the condition ---
@@ -39,43 +43,39 @@ def keep(text):
     ("text", "scores", "reason"),
     [
         ("instruction>=4 and physics>=3", {"instruction": 4, "physics": 3}, None),
-        ("instruction>=4 and physics>=3", {"instruction": 5, "physics": 2}, "not physics >= 3"),
+        ("instruction>=4 and physics>=3", {"instruction": 5, "physics": 2}, "not physics>=3"),
         ("instruction>=4 and physics>=3", {"instruction": 5}, "no score: physics"),
         ("instruction>=4 or physics>=3", {"instruction": 5, "physics": None}, "no score: physics"),
         ("not (tse>0.5 or physics<2)", {"tse": 0.5, "physics": 2}, None),
+        ("not tse>0.5", {"tse": None}, "no score: tse"),
         ("-1 < tse <= 0.5", {"tse": 0.6}, "not -1 < tse <= 0.5"),
-        ("tse<tse_robust and 'physics'!=3", {"tse": 1, "tse_robust": 2, "physics": 3}, "not 'physics' != 3"),
+        ("tse<tse_robust and `physics`!=3", {"tse": 1, "tse_robust": 2, "physics": 3}, "not `physics`!=3"),
     ],
 )
 def test_a_condition_keeps_and_says_why_not(text, scores, reason):
-    assert keep(text).refusal(scores) == reason
+    check_keep(text, MEASURES)
+    assert refusals(text, [video(**scores), video(**dict.fromkeys(MEASURES))])[0] == reason
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("instuction>=4", "Did you mean instruction?"),
-        ("instruction=4", "Compare with == instead of ="),
-        ("instruction>=4 && tse<1", "Write and, or, not"),
-        ("instruction=>4", "Write <= or >="),
-        ("instruction", "is not a comparison"),
-        ("__import__('os').system('id')", "is not a comparison"),
-        ("physics>len('a')", "is not a measure or a number"),
-        ("physics>2+2", "is not a measure or a number"),
-        ("physics.real>2", "is not a measure or a number"),
-        ("physics in (1,2)", "is not a comparison"),
-        ("physics>True", "is not a measure or a number"),
-        ("[p for p in (1,)]>2", "is not a measure or a number"),
-        ("3>2", "names no measure"),
-        ("", "give a condition"),
-        ("physics>" + "(" * 990, "cannot be read"),
-        ("physics>" + "9" * 400, "cannot be read"),
-        ("physics>3\nimport os", "cannot be read"),
+        ("instruction=4", "The measures are tse, tse_robust, physics, instruction."),
+        ("instruction>=4 && tse<1", "The measures are"),
+        ("instruction=>4", "invalid syntax"),
+        ("instruction", "it is neither true nor false"),
+        ("__import__('os').system('id')", "__import__: no measure of these videos"),
+        ("physics>len('a')", "len: no measure of these videos"),
+        ("3>2", "it names no measure"),
+        ("", "it names no measure"),
+        ("physics>(", "The measures are"),
+        ("psnr>3", "--set measures.recording=true"),
     ],
 )
 def test_what_is_no_condition_is_refused(text, words):
     with pytest.raises(UserError, match="--keep") as refused:
-        keep(text)
+        check_keep(text, MEASURES)
     assert words in str(refused.value)
 
 
@@ -103,24 +103,6 @@ def test_set_changes_how_videos_are_made_and_scored_and_nothing_of_the_run():
         assert words in str(refused.value)
 
 
-# --- made videos ---
-def test_a_made_video_with_one_changed_byte_is_found(tmp_path):
-    store, candidate = Store(tmp_path), scored("a", 0).candidate
-    file = store.video(candidate)
-    file.parent.mkdir()
-    file.write_bytes(bytes(range(100)))
-    store.made(candidate)
-    store.check(candidate)
-    store.close()
-    file.write_bytes(bytes([*range(50), 51, *range(51, 100)]))
-    again = Store(tmp_path)  # reads the hashes from .made/videos.jsonl
-    with pytest.raises(UserError, match=r"not the video that was made\. Delete it and run the same command again"):
-        again.check(candidate)
-    file.write_bytes(bytes(range(100)))
-    again.check(candidate)
-    again.close()
-
-
 # --- selection ---
 RUN = SourceRun("run", "lora-r8", None, "ab" * 32, "")
 
@@ -143,8 +125,8 @@ def reasons(rule, videos):
 
 def test_a_target_stops_at_the_video_that_reaches_it():
     videos = [scored("a", s, physics=p) for s, p in enumerate([1, 3, 3, 5, 5])]
-    found = reasons(Rule(keep("physics>=3"), target=2), videos)
-    assert found == [("a", 0, "not physics >= 3"), ("a", 1, None), ("a", 2, None)]
+    found = reasons(Rule("physics>=3", target=2), videos)
+    assert found == [("a", 0, "not physics>=3"), ("a", 1, None), ("a", 2, None)]
 
 
 def test_the_best_of_each_prompt_by_a_measure_of_which_less_is_better():
@@ -163,7 +145,7 @@ def test_the_best_of_each_prompt_by_a_measure_of_which_less_is_better():
         (1, "static_share", 3),
     ):
         with pytest.raises(UserError, match=r"--best|--by"):
-            check_ranking(best, by, count)
+            check_rule(Rule(None, best, by), compose_config(["judge=none"]), count)
 
 
 def test_a_selection_that_prefers_still_videos_and_one_prompt_is_said_so(tmp_path):
@@ -181,13 +163,13 @@ def test_a_selection_that_prefers_still_videos_and_one_prompt_is_said_so(tmp_pat
 
     tiling = tiling_of(compose_config([]).data)
     kept = [v for v in made if v.candidate.start.scene == "a"]
-    moved = {e.name: e.moved for e in selection_effects(made, kept, 1, tiling, show=False)}
+    moved = selection_effects(made, kept, 1, tiling, show=False)["moved"]
     assert moved["number of prompts"] == moved["effective number of scenes"] == moved["mean physics"] == -1
     assert moved["mean motion (grey levels)"] == moved["mean distance of two videos' motion"] == -1
     every_third = [v for v in made if v.candidate.seed % 3 == 0]
-    effects = {e.name: e for e in selection_effects(made, every_third, 1, tiling, show=False)}
-    assert effects["effective number of prompts"].kept == pytest.approx(3)
-    assert effects["mean physics"].moved == effects["mean motion (grey levels)"].moved == 0
+    effects = selection_effects(made, every_third, 1, tiling, show=False)
+    assert effects["kept"]["effective number of prompts"] == pytest.approx(3)
+    assert effects["moved"]["mean physics"] == effects["moved"]["mean motion (grey levels)"] == 0
 
 
 # --- the writer ---
@@ -269,16 +251,17 @@ def test_statistics_of_pictures_are_those_of_their_pixels():
         ("q01", np.quantile(values, 0.01, axis=0, method="inverted_cdf")),
     ):
         assert np.allclose(np.squeeze(found[name]), expected), name
-    assert vector_statistics([np.arange(3), np.arange(2)])["max"] == [2.0]
+    assert vector_statistics(np.arange(3)[:, None])["max"] == [2.0]
 
 
 def test_a_shard_ends_at_its_size_and_where_the_coding_changes(tmp_path):
     for name, crf in (("a", 12), ("b", 12), ("c", 20)):
         write_video(tmp_path / f"{name}.mp4", grey(5, 50, 32, 48), 8, crf)
     coded = [read_coded(tmp_path / f"{name}.mp4") for name in "aabcc"]
-    assert [(p.file, p.first) for p in place_episodes(coded)] == [(0, 0), (0, 5), (0, 10), (1, 0), (1, 5)]
-    limit = coded[0].size * 2
-    assert [p.file for p in place_episodes(coded[:3], limit)] == [0, 0, 1]
+    places = place_episodes(coded, [0] * 5)
+    assert [(p.video_file, p.first) for p in places] == [(0, 0), (0, 5), (0, 10), (1, 0), (1, 5)]
+    assert [p.video_file for p in place_episodes(coded[:3], [0] * 3, limit=coded[0].size * 2)] == [0, 0, 1]
+    assert [p.data_file for p in place_episodes(coded[:3], [60 * 2**20] * 3)] == [0, 1, 2]
 
 
 # --- actions ---
@@ -322,8 +305,12 @@ def test_windows_are_consecutive_and_the_last_is_aligned_to_the_end(tmp_path):
         (Mean, {"actions": ["mean"]}, "declared is float32 (1, 4, 1)"),
         (Wrong, {"actions": ["mean"]}, "not finite"),
         (Mean, {"actions": ["a", "a"]}, "names one value twice"),
-        (Mean, {"frames": 2.5}, "frames is 2.5"),
-        (Mean, {"fps": 0, "actions": []}, "fps is 0, expected a number above 0; actions is no list of names"),
+        (Mean, {"frames": 2.5}, "frames: Input should be a valid integer"),
+        (
+            Mean,
+            {"fps": 0, "actions": []},
+            "fps: Input should be greater than 0; actions: List should have at least 1 item",
+        ),
         (Mean, None, "no declaration"),
     ],
 )
@@ -347,7 +334,9 @@ def test_values_that_are_not_finite_on_a_video_are_an_error(tmp_path):
     def call(batch):
         return np.full((1, 4, 1), np.nan if batch.max() > 0 else 0, np.float32)
 
-    idm = InverseDynamics(tmp_path / "m.pt", "", Declaration(4, 16, 24, 8.0, ("x",)), call)
+    idm = InverseDynamics(
+        tmp_path / "m.pt", "", Declaration(frames=4, height=16, width=24, fps=8.0, actions=["x"]), call
+    )
     idm.check(10, 8.0)
     with pytest.raises(RunError, match="not finite"):
         idm.actions(grey(10, 100, 32, 48))

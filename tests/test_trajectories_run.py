@@ -22,7 +22,6 @@ from cosmos_exp.files import write_json
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.trajectories.making import WORK
 from cosmos_exp.world import adapter as adapters
-from cosmos_exp.world.adapter import save_adapter
 from cosmos_exp.world.loading import load_transformer
 from cosmos_exp.world.model_folder import ensure_model
 
@@ -54,7 +53,7 @@ def runs(tmp_path_factory, small_config):
     with torch.no_grad():
         for parameter in adapters.inject(transformer, config.adapter, 0).values():
             parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
-    save_adapter(transformer, run.adapter, {"base_model": "embedded", "fingerprints": model.fingerprints()})
+    adapters.save_adapter(transformer, run.adapter, {"base_model": "embedded", "fingerprints": model.fingerprints()})
     return folder
 
 
@@ -162,7 +161,7 @@ def test_another_condition_uses_the_same_videos(whole, runs, prompts, tmp_path, 
     assert "no actions" in capsys.readouterr().out
     assert cli(*words, "--keep", "instruction>99") == 1
     said = capsys.readouterr().err
-    assert "none of 4 videos is kept: not instruction > 99 (4)" in said
+    assert "none of 4 videos is kept: not instruction>99 (4)" in said
     assert cli(*words, "--target", 5) == 1  # all are kept, and they are fewer
     assert "4 of the 5 asked for" in capsys.readouterr().err
     assert len(episodes_of(out)) == 4
@@ -212,8 +211,8 @@ def wrong_requests(runs, prompts, folder):
     yield [unfinished, "--out", new], "is not finished (failed)"
     yield [runs, "--out", new], "is a folder of runs. Name its runs:"
     yield [folder / "absent", "--out", new], "no config.yaml"
-    yield [runs / "base", runs / "base", "--out", new], "two runs are named base, and they are one folder"
-    yield [runs / "base", folder / "copy" / "base", "--out", new], "copy/base-copy"
+    yield [runs / "base", runs / "base", "--out", new], "two runs are named base"
+    yield [runs / "base", folder / "copy" / "base", "--out", new], "two runs are named base"
     yield [runs / "base", wide, "--out", new], "data.width: 160 -> 320"
     yield [*both, "--out", new, "--prompts", folder / "absent"], "no such folder"
     yield [*both, "--out", new, "--prompts", other], "has no test pairs"

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from cosmos_exp.cli.arguments import writable_folder
-from cosmos_exp.errors import RunError
+from cosmos_exp.files import JsonObject
 from cosmos_exp.text import printable
-
-if TYPE_CHECKING:
-    from cosmos_exp.trajectories.output import Written
 
 HELP = "generate, score and filter videos of finished runs, and write them as a LeRobot v3.0 data set"
 EPILOG = """examples:
@@ -22,7 +19,7 @@ EPILOG = """examples:
 
 scenes/ holds NAME.png (the first frame) with NAME.txt (the prompt); without --prompts the run's own test prompts are used.
 Videos are made seed by seed, over all runs and prompts. With --target it stops as soon as so many are kept.
---keep compares measures with numbers (<, <=, >, >=, ==, !=, and, or, not). An episode without the score is dropped.
+--keep is an expression of pandas over the measures (<, <=, >, >=, ==, !=, and, or, not). An episode without the score is dropped.
 
 The command can be stopped at any time: the same command continues and writes the same data set. Made videos and their scores
 stay in OUT/.made, so that another --keep, more --seeds or a higher --target make only what is missing. Remove OUT/.made before
@@ -52,7 +49,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--actions",
         metavar="idm:FILE",
-        help="inverse dynamics model that infers actions: TorchScript or ONNX; idm:tabletop",
+        help="inverse dynamics model that infers actions: TorchScript or ONNX, or the name of a registered one",
     )
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of making and scoring, e.g. hardware=1xh100"
@@ -63,43 +60,35 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Make the data set and print what was kept. Exit code 1 if the target was not reached."""
     out = writable_folder(args.out)
-    from cosmos_exp.trajectories.making import WORK, Store
+    from cosmos_exp.trajectories.making import Store, check_out, make_and_select
     from cosmos_exp.trajectories.output import write_output
-    from cosmos_exp.trajectories.run import Request, make_and_select, prepare_job
+    from cosmos_exp.trajectories.plan import Request, prepare_job
 
     given = (args.prompts, args.keep, args.best, args.by, args.seeds, args.target, args.with_real, args.actions)
     request = Request(tuple(args.runs), out, *given, tuple(args.set))
     try:
+        check_out(out)
         job = prepare_job(request)
-        store = Store(out)
-        try:
-            store.begin(request.recorded())
-            written = write_output(make_and_select(job, store), store)
-        finally:
-            store.close()
-    except RunError as error:
-        if f"/{WORK}/videos/" in str(error) and "damaged" in str(error):  # from outside: writes are atomic
-            reason = str(error).removesuffix("; copy it again")
-            raise RunError(f"{reason}. Delete this file: the same command makes it again.") from error
-        raise
+        with Store(out).open(request.recorded()) as store:
+            summary = write_output(make_and_select(job, store), store)
     except KeyboardInterrupt:
         print("interrupted. Run the same command again to continue.", file=sys.stderr)
         return 1
-    return report(written, args.target)
+    return report(summary, out, args.target)
 
 
-def report(written: Written, target: int | None) -> int:
+def report(summary: JsonObject, out: Path, target: int | None) -> int:
     """Print the yield, what the selection changed, and where the set is. Returns the exit code."""
-    summary = written.summary
     made, kept = summary["made"], summary["kept"]
     print(f"{kept} of {made} videos kept ({kept / made:.0%}), {summary['planned']} planned")
     for reason, count in summary["dropped"].items():
         print(printable(f"  {count:5} dropped: {reason}"))
-    for words in summary["selection"]["words"]:
-        print(printable(words))
-    real = f" and {written.real} original demonstrations" if written.real else ""
+    for effect in summary["effects"]:
+        if effect["moved"]:
+            chance = f"{effect['low']:.3g} to {effect['high']:.3g} by chance"
+            print(f"  {effect['figure']}: {effect['kept']:.3g} kept, {effect['made']:.3g} made, {chance}")
     print(
-        f"{written.out}: {written.generated} generated episode{'s' * (written.generated != 1)}{real}, LeRobot v3.0; README.md, contact_sheet.png"
+        f"{out}: {kept} generated and {summary['real']} original episodes, LeRobot v3.0; README.md, contact_sheet.png"
     )
     if not summary["actions"]:
         print("the set has no actions; --actions idm:FILE infers them")

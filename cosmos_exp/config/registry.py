@@ -169,3 +169,6 @@ DATA_MAKERS = Registry("cosmos-exp data make")
 
 PRELOADED: list[str] = []
 """Modules of plugins that take long to import: the fork server of a sweep imports them once for all runs."""
+
+# Path of the file of an inverse dynamics model, which `cosmos-exp trajectories --actions idm:NAME` loads.
+INVERSE_DYNAMICS = Registry("--actions")

@@ -2,54 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from cosmos_exp.config.hashing import own_keys
-from cosmos_exp.config.measures import measure_info, measures_of
 from cosmos_exp.config.paths import cache_root
-from cosmos_exp.config.registry import JUDGES, MEASURE_FUNCTIONS
+from cosmos_exp.config.registry import JUDGES
 from cosmos_exp.config.rollout import chunks_of, rollout_frames
 from cosmos_exp.config.schema import Config
+from cosmos_exp.config.tiling import tiling_of
+from cosmos_exp.data.clips import CheckedClip
+from cosmos_exp.data.dataset import Dataset
 from cosmos_exp.data.pair_frames import has_recording, recorded_frames
 from cosmos_exp.data.video import write_video
+from cosmos_exp.data.windows import load_window
 from cosmos_exp.distributed import Processes
-from cosmos_exp.errors import UserError
+from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.experiment.generate_adapters import AdaptedModel
+from cosmos_exp.experiment.record import interruptible
 from cosmos_exp.experiment.stages.tasks import video_tasks
-from cosmos_exp.files import (
-    append_json_line,
-    cut_half_line,
-    file_sha256,
-    inside_by_name,
-    json_sha256,
-    read_json_lines,
-    remove_leftovers,
-    write_json,
-)
+from cosmos_exp.files import cut_half_line, inside_by_name, json_sha256, remove_leftovers, write_json
 from cosmos_exp.generation.videos import VideoTask, num_conditioning_frames
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.metrics.judges.interface import Judge
-from cosmos_exp.metrics.judges.rubric import load_rubrics
-from cosmos_exp.metrics.score import CHUNK_FUNCTIONS, judge_videos, measure_videos
+from cosmos_exp.metrics.score import judge_videos, measure_videos
 from cosmos_exp.provenance import available_cores
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.scores import read_scores
-from cosmos_exp.trajectories.plan import Candidate, Prompts
+from cosmos_exp.tracking.progress import progress
+from cosmos_exp.trajectories.plan import Candidate, Job
+from cosmos_exp.trajectories.selection import Selection, computed_measures, judged_measures, selection_effects
+from cosmos_exp.world.kernels import choose_kernels
 
 WORK = ".made"  # folder of made videos and scores inside the data set's folder
 REQUEST = "request.json"
-HASHES = "videos.jsonl"  # in WORK: the hash of each made video
-# The setting that turns a function of MEASURE_FUNCTIONS on, by its name. Others are always on.
-SWITCHES = {
-    "sampson": "sampson.enabled",
-    "side": "measures.words",
-    "recording": "measures.recording",
-    "motion": "measures.motion",
-}
+RATE_DIFFERS = 0.01  # share
 
 
 def check_out(out: Path) -> None:
@@ -58,70 +52,35 @@ def check_out(out: Path) -> None:
     Raises:
         UserError: it holds something else.
     """
-    if out.is_dir() and any(p.name != WORK for p in out.iterdir()) and not (out / WORK / REQUEST).is_file():
+    if out.is_dir() and any(path.name != WORK for path in out.iterdir()) and not (out / WORK / REQUEST).is_file():
         raise UserError(f"--out {out}: is not empty, and has no {WORK}/ of this command. Choose a new folder.")
 
 
 class Store:
-    """The folder in which made videos and their scores are kept, inside the data set's folder.
-
-    Args:
-        out: the data set's folder.
-
-    Raises:
-        UserError: it holds something else, or another process uses it.
-    """
+    """The folder in which made videos and their scores are kept, inside the data set's folder."""
 
     def __init__(self, out: Path):
-        check_out(out)
         self.out, self.path = out, out / WORK
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = RunFolder(self.path).lock()
-        self._hashes: dict[str, str] | None = None
-        remove_leftovers(out)
 
-    def begin(self, request: object) -> None:
-        """Record the request: the mark of a folder of this command."""
-        write_json(self.path / REQUEST, request)
-
-    def close(self) -> None:
-        """Let other processes use the folder."""
-        self._lock.release()
-
-    def video(self, candidate: Candidate) -> Path:
-        """The file of a made video."""
-        return inside_by_name(self.path / "videos", candidate.file)
-
-    def check(self, candidate: Candidate) -> None:
-        """Check that a made video is the one that was made.
+    @contextlib.contextmanager
+    def open(self, request: object) -> Iterator[Store]:
+        """Keep other processes out inside the block, and record the request: the mark of a folder of this command.
 
         Raises:
-            UserError: it was changed or cut short.
+            UserError: another process uses the folder.
         """
-        path = self.video(candidate)
-        if self._hashes is None:
-            self._hashes = {row["video"]: row["sha256"] for row in read_json_lines(self.path / HASHES)}
-        if self._hashes.get(candidate.file, digest := file_sha256(path)) != digest:
-            raise UserError(f"{path}: not the video that was made. Delete it and run the same command again.")
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = RunFolder(self.path).lock()
+        try:
+            remove_leftovers(self.out)
+            write_json(self.path / REQUEST, request)
+            yield self
+        finally:
+            lock.release()
 
-    def made(self, candidate: Candidate) -> None:
-        """Record the hash of a video that was just made."""
-        row = {"video": candidate.file, "sha256": file_sha256(self.video(candidate))}
-        append_json_line(self.path / HASHES, row)
-        if self._hashes is not None:
-            self._hashes[candidate.file] = row["sha256"]
-
-    def recording(self, name: str, key: str) -> Path:
-        """The file of the recording with which the videos of a prompt are compared."""
-        return inside_by_name(self.path / "real", f"{name}-{key}.mp4")
-
-    def demonstration(self, name: str, key: str) -> Path:
-        """The file of an original demonstration."""
-        return inside_by_name(self.path / "demonstrations", f"{name}-{key}.mp4")
-
-    def scores(self, key: str) -> Path:
-        """The scores under one setting of measures and judge."""
-        return self.path / "scores" / key / "scores.jsonl"
+    def file(self, folder: str, name: str) -> Path:
+        """A file of a made video (`videos`), of a recording (`real`) or of an original demonstration (`demonstrations`)."""
+        return inside_by_name(self.path / folder, name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,93 +92,149 @@ class Scored:
     scores: dict[str, float | None]
 
 
-class Maker:
-    """Makes and scores the videos of a request. Model and judge are loaded when the first video needs them.
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """What was made and kept. `effects`: what the selection did, from `selection_effects`."""
 
-    Args:
-        prompts: of all candidates.
-        adapters: adapter files by the name of their run.
+    job: Job
+    selection: Selection
+    effects: pd.DataFrame
+
+
+def make_and_select(job: Job, store: Store, show: bool = True) -> Made:
+    """Make and score videos in order until the target is reached.
+
+    Raises:
+        RunError: no video is kept, or one cannot be made or scored. What was made before stays.
     """
+    config, target = job.config, job.rule.target
+    choose_kernels(config.hardware.attention, config.approximate.tf32, config.training.deterministic)
+    maker, selection = Maker(job, store), Selection(job.rule)
+    stage, total = ("making", len(job.candidates)) if target is None else ("keeping", target)
+    with interruptible(), progress(stage, total, "video", show=show) as bar:
+        for batch in job.rule.batches(job.candidates):
+            before = len(selection.kept)
+            for _ in maker.make(batch):
+                if target is None:
+                    bar.update(f"{before} kept")
+            selection.add(maker.scored(batch))
+            for _ in range(len(selection.kept) - before if target else 0):
+                bar.update(f"{len(selection.outcomes)} made")
+            if selection.is_complete:
+                break
+    if not selection.kept:
+        raise RunError(_nothing_kept(selection))
+    made = [outcome.scored for outcome in selection.outcomes]
+    conditioning = num_conditioning_frames(config.generation.mode)
+    return Made(job, selection, selection_effects(made, selection.kept, conditioning, tiling_of(config.data), show))
 
-    def __init__(self, config: Config, store: Store, prompts: Prompts, adapters: dict[str, Path | None]):
-        self.config, self.store, self.prompts, self.adapters = config, store, prompts, adapters
+
+def _nothing_kept(selection: Selection) -> str:
+    """Why, and the range of each measure that was asked for."""
+    reasons = []
+    for reason, count in selection.dropped().items():
+        reasons.append(f"{reason} ({count})")
+    scores = pd.DataFrame([outcome.scored.scores for outcome in selection.outcomes]).astype(float)
+    ranges = ""
+    for name in selection.rule.named:
+        if scores[name].notna().any():
+            ranges += f" {name} is {scores[name].min():.3g} to {scores[name].max():.3g}."
+    return (
+        f"none of {len(selection.outcomes)} videos is kept: {'; '.join(reasons)}.{ranges} No data set is written; the videos "
+        "stay. Loosen --keep, or give more --seeds or --prompts, then run the command again."
+    )
+
+
+class Maker:
+    """Makes and scores the videos of a request. Model and judge are loaded when the first video needs them."""
+
+    def __init__(self, job: Job, store: Store):
+        self.config, self.store, self.prompts = job.config, store, job.prompts
+        self.adapters = {source.name: source.adapter for source in job.sources}
+        config = self.config
         identity = [own_keys(config.sampson), own_keys(config.measures), own_keys(config.judge), config.seed]
-        self.scores_file = store.scores(json_sha256(identity)[:12])
+        self.scores_file = store.path / "scores" / json_sha256(identity)[:12] / "scores.jsonl"
+        self.computed, self.judged = computed_measures(config), judged_measures(config)
         cut_half_line(self.scores_file)
         read_scores(self.scores_file)  # raises if a line is damaged
-        self._rows: dict[str, dict[str, float | None]] = {}
+        self._scores: dict[str, dict[str, float | None]] = {}
         self._position = 0
         self._read_new_scores()
 
     @cached_property
     def _model(self) -> AdaptedModel:
-        return AdaptedModel(self.config, self.adapters, [s.pair.prompt for s in self.prompts.starts])
+        return AdaptedModel(self.config, self.adapters, [start.pair.prompt for start in self.prompts.starts])
 
     @cached_property
-    def _judge(self) -> Judge | None:
+    def _judge(self) -> Judge:
         config = self.config
         device = Processes(config.hardware.device, 1, config.hardware.num_threads).device
-        judge: Judge | None = JUDGES.get(config.judge.name)(
-            config.judge, device, config.hardware.mixed_precision, config.seed
-        )
+        judge: Judge = JUDGES.get(config.judge.name)(config.judge, device, config.hardware.mixed_precision, config.seed)
         return judge
 
-    def make(self, batch: Sequence[Candidate], made: Callable[[], None] = lambda: None) -> list[Scored]:
-        """Make and score what is missing of some videos.
-
-        Args:
-            made: called after each video.
+    def make(self, batch: Sequence[Candidate]) -> Iterator[Candidate]:
+        """Make the missing ones of some videos, and yield each one that is there.
 
         Raises:
-            RunError: the guardrail refuses a prompt, a video cannot be read, or the judge fails.
+            RunError: the guardrail refuses a prompt.
         """
+        order = list(self.adapters)
         for candidate in sorted(
-            batch, key=lambda c: list(self.adapters).index(c.run.name)
+            batch, key=lambda candidate: order.index(candidate.run.name)
         ):  # one adapter after another
-            if self.store.video(candidate).is_file():
-                self.store.check(candidate)
-            else:
+            if not self._video(candidate).is_file():
                 self._model.make(candidate.run.name, [self._task(candidate)], show=False)
-                self.store.made(candidate)
-            made()
+            yield candidate
+
+    def scored(self, batch: Sequence[Candidate]) -> list[Scored]:
+        """Made videos with their scores; those that are missing are computed.
+
+        Raises:
+            RunError: a video cannot be read, or the judge fails.
+        """
         self._score(batch)
-        return [Scored(c, self.store.video(c), self._rows.get(c.file, {})) for c in batch]
+        return [Scored(each, self._video(each), self._scores.get(each.file, {})) for each in batch]
+
+    def _video(self, candidate: Candidate) -> Path:
+        return self.store.file("videos", candidate.file)
 
     def _task(self, candidate: Candidate) -> VideoTask:
         generation = dataclasses.replace(self.config.generation, seeds=[candidate.seed])
         config = dataclasses.replace(self.config, generation=generation)
-        path = self.store.video(candidate)
+        path = self._video(candidate)
         return video_tasks(config, [candidate.start.pair], self.prompts.held_out, lambda sample, seed: path)[0]
 
     def _score(self, batch: Sequence[Candidate]) -> None:
-        rows, judged = self._rows, judged_measures(self.config)
-        wanted = [*computed_measures(self.config), *judged]
-        open_videos = [c for c in batch if any(m not in rows.get(c.file, {}) for m in wanted)]
+        """Score the videos of a batch that lack a score."""
+        config, wanted = self.config, {*self.computed, *self.judged}
+        open_videos, done = [], set()
+        for candidate in batch:
+            scores = self._scores.get(candidate.file, {})
+            if not wanted <= scores.keys():
+                open_videos.append(self._scored_video(candidate))
+                done |= {(candidate.name, candidate.seed, measure) for measure in scores}
         if not open_videos:
             return
-        videos = [self._scored_video(c) for c in open_videos]
-        done = {(c.name, c.seed, m) for c in open_videos for m in rows.get(c.file, {})}
         self.scores_file.parent.mkdir(parents=True, exist_ok=True)
-        workers = self.config.hardware.num_threads or available_cores()
-        measure_videos(videos, self.config, self.scores_file, done, False, workers)
-        if any(m not in rows.get(c.file, {}) for c in open_videos for m in judged):
-            assert self._judge is not None
-            cache = cache_root(self.config) / "judged"
-            judge_videos(videos, self.config, self._judge, self.scores_file, done, cache, False)
+        workers = config.hardware.num_threads or available_cores()
+        measure_videos(open_videos, config, self.scores_file, done, False, workers)
+        if self.judged:
+            cache = cache_root(config) / "judged"
+            judge_videos(open_videos, config, self._judge, self.scores_file, done, cache, False)
         self._read_new_scores()
 
     def _scored_video(self, candidate: Candidate) -> ScoredVideo:
-        pair, recording = candidate.start.pair, None
+        pair, generation, recording = candidate.start.pair, self.config.generation, None
         if self.config.measures.recording and has_recording(pair):
-            generation, most = self.config.generation, rollout_frames(self.config)
+            most = rollout_frames(self.config)
             key = json_sha256([candidate.start.sha256, most, generation.fps, generation.crf])[:12]
-            recording = self.store.recording(pair.name, key)
+            recording = self.store.file("real", f"{pair.name}-{key}.mp4")
             if not recording.is_file():
                 frames = recorded_frames(pair, self.prompts.held_out, self.config.data, most)
                 write_video(recording, frames, generation.fps, generation.crf)
-        given = num_conditioning_frames(self.config.generation.mode)
-        path, chunks = self.store.video(candidate), chunks_of(self.config, pair.prompt, pair.name)
-        return ScoredVideo(candidate.name, candidate.seed, pair.prompt, path, recording, given, chunks)
+        conditioning = num_conditioning_frames(generation.mode)
+        path, chunks = self._video(candidate), chunks_of(self.config, pair.prompt, pair.name)
+        return ScoredVideo(candidate.name, candidate.seed, pair.prompt, path, recording, conditioning, chunks)
 
     def _read_new_scores(self) -> None:
         """Read the complete lines that were added to the scores since the last call."""
@@ -230,32 +245,51 @@ class Maker:
             lines = file.readlines()
             self._position = file.tell()
         for row in map(json.loads, lines):
-            self._rows.setdefault(row["video"], {})[row["measure"]] = row["value"]
+            self._scores.setdefault(row["video"], {})[row["measure"]] = row["value"]
 
 
-def computed_measures(config: Config) -> list[str]:
-    """The measures that are computed from each video under a configuration; some may be undefined for a video."""
-    names: list[str] = []
-    for function in MEASURE_FUNCTIONS.names:
-        switch = SWITCHES.get(function)
-        if function not in CHUNK_FUNCTIONS and (switch is None or _is_on(config, switch)):
-            names += measures_of(function)
-    return names
+# --- original demonstrations ---
 
 
-def judged_measures(config: Config) -> list[str]:
-    """The measures that the judge gives."""
-    return [r.measure for r in load_rubrics(config.judge.rubrics)] if config.judge.name != "none" else []
+@dataclasses.dataclass(frozen=True)
+class Demonstration:
+    """One original clip, encoded as the generated videos are."""
+
+    name: str
+    prompt: str
+    video: Path
 
 
-def switch_of(measure: str) -> str | None:
-    """The setting that turns on a measure that is off: `measures.motion=true`; None for an unknown measure."""
-    function = measure_info(measure).function
-    if function in SWITCHES:
-        return f"{SWITCHES[function]}=true"
-    return "judge=NAME" if measure in ("physics", "instruction") else None
+def write_demonstrations(config: Config, dataset: Dataset, store: Store) -> list[Demonstration]:
+    """Encode whole clips of the training and validation, in the size of the generated videos. The test stays out."""
+    generation, demonstrations = config.generation, []
+    for clip in dataset.train + dataset.validation:
+        data = dataclasses.replace(config.data, num_frames=_frames_of(clip, config))
+        settings = [clip.sha256, clip.start, clip.stop, dataclasses.asdict(data), generation.fps, generation.crf]
+        path = store.file("demonstrations", f"{clip.clip.name}-{json_sha256(settings)[:12]}.mp4")
+        if not path.is_file():
+            write_video(path, load_window(clip, data, 0), generation.fps, generation.crf)
+        demonstrations.append(Demonstration(clip.clip.name, clip.clip.prompt, path))
+    return demonstrations
 
 
-def _is_on(config: Config, key: str) -> bool:
-    group, _, name = key.partition(".")
-    return bool(getattr(getattr(config, group), name))
+def _frames_of(clip: CheckedClip, config: Config) -> int:
+    """Frames of a whole clip at data.fps; all of its file's frames without it."""
+    count = clip.stop - clip.start
+    if config.data.fps is None:
+        return count
+    step = clip.info.fps / config.data.fps
+    return int(np.floor((count - 0.5) / step - 1e-9)) + 1
+
+
+def rate_note(config: Config, dataset: Dataset) -> str | None:
+    """What a reader has to know if the recordings have another frame rate than the set says."""
+    rates = {config.data.fps or clip.info.fps for clip in dataset.train + dataset.validation}
+    fps = config.generation.fps
+    other = [f"{rate:g}" for rate in sorted(rates) if abs(rate - fps) > RATE_DIFFERS * fps]
+    if not other:
+        return None
+    return (
+        f"The original demonstrations have {' and '.join(other[:3])} frames per second, the set says {fps:g} "
+        "(generation.fps), for them and for the generated videos. Frames are as the model was trained on them."
+    )

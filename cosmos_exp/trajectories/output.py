@@ -1,12 +1,16 @@
-"""The data set's folder: episodes in the LeRobot layout, first frames, contact sheet, figures and card."""
+"""The data set's folder: episodes in the LeRobot layout, first frames, contact sheet, figures (trajectories.json) and card."""
 
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from huggingface_hub import DatasetCard, DatasetCardData
 
 from cosmos_exp.config.schema import Config
 from cosmos_exp.config.tiling import tiling_of
@@ -15,19 +19,17 @@ from cosmos_exp.errors import RunError
 from cosmos_exp.files import JsonObject, file_sha256, write_json, write_text
 from cosmos_exp.hub import is_path
 from cosmos_exp.report.sheet import Column, draw_sheet
-from cosmos_exp.text import plain_json, redacted
+from cosmos_exp.text import markdown, one_line, plain_json, redacted
 from cosmos_exp.tracking.progress import with_progress
-from cosmos_exp.trajectories.card import card
-from cosmos_exp.trajectories.demonstrations import Demonstration, rate_note, write_demonstrations
 from cosmos_exp.trajectories.lerobot_set import INFO, Episode, Layout, write_set
-from cosmos_exp.trajectories.making import Scored, Store
-from cosmos_exp.trajectories.plan import by_prompt
-from cosmos_exp.trajectories.run import Job, Made
+from cosmos_exp.trajectories.making import Demonstration, Made, Scored, Store, rate_note, write_demonstrations
+from cosmos_exp.trajectories.plan import Job
+from cosmos_exp.trajectories.selection import DRAWS
 
 SUMMARY, CARD, SHEET, FRAMES = "trajectories.json", "README.md", "contact_sheet.png", "source_frames"
-FORMAT = 1  # of trajectories.json
+TEMPLATE = Path(__file__).parent / "card.md.j2"
 SHEET_PROMPTS, SHEET_KEPT, SHEET_DROPPED = 4, 3, 1
-GENERATED, REAL = "generated", "real"
+SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K"}
 COLUMNS: dict[str, type] = {
     "source": str,
     "run": str,
@@ -43,41 +45,37 @@ COLUMNS: dict[str, type] = {
 }
 
 
-@dataclass(frozen=True)
-class Written:
-    """The finished data set."""
-
-    out: Path
-    generated: int
-    real: int
-    summary: JsonObject
-
-
-def write_output(made: Made, store: Store, show: bool = True) -> Written:
+def write_output(made: Made, store: Store, show: bool = True) -> JsonObject:
     """Write everything into the data set's folder, in place of what an earlier request left there.
+
+    Returns:
+        the content of trajectories.json.
 
     Raises:
         RunError: the inverse dynamics model fails on a video.
     """
-    job, out = made.job, store.out
+    job, out, kept = made.job, store.out, made.selection.kept
     (out / INFO).unlink(missing_ok=True)  # until the new set is complete there is none
-    dataset, notes = job.prompts.dataset, []
     demonstrations: list[Demonstration] = []
+    note = None
     if job.request.with_real:
-        assert dataset is not None
-        demonstrations = list(write_demonstrations(job.config, dataset, store))
-        notes += [note for note in [rate_note(job.config, dataset)] if note]
-    _write_frames(out / FRAMES, made.selection.kept)
-    measures = list(dict.fromkeys(m for s in made.selection.kept for m in s.scores))
-    episodes = _episodes(job, demonstrations, made.selection.kept, measures, show)
-    summary = summarize(made, len(demonstrations), notes)
+        assert job.prompts.dataset is not None
+        demonstrations = write_demonstrations(job.config, job.prompts.dataset, store)
+        note = rate_note(job.config, job.prompts.dataset)
+    _write_frames(out / FRAMES, kept)
+    measures = list(dict.fromkeys(measure for scored in kept for measure in scored.scores))
+    episodes = _episodes(job, demonstrations, kept, measures)
+    actions: tuple[str, ...] = ()
+    if job.idm:
+        actions = tuple(job.idm.declared.actions)
+        episodes = _with_actions(job, episodes, show)
+    summary = _summary(made, len(demonstrations), note)
     write_json(out / SUMMARY, summary)
     draw_sheet(*_sheet(made), out / SHEET)
-    write_text(out / CARD, card(summary, out.resolve().name))
-    columns = COLUMNS | {f"scores/{m}": float for m in measures}
-    actions = job.idm.declared.actions if job.idm else ()
+    write_text(out / CARD, _card(summary, out.resolve().name))
+    columns = COLUMNS | {f"scores/{measure}": float for measure in measures}
     write_set(out, episodes, Layout(camera_name(job.config), job.config.generation.fps, actions, columns), show)
-    return Written(out, len(made.selection.kept), len(demonstrations), summary)
+    return summary
 
 
 def camera_name(config: Config) -> str:
@@ -90,136 +88,153 @@ def camera_name(config: Config) -> str:
 def _write_frames(folder: Path, kept: Sequence[Scored]) -> None:
     """Write the first frame of each kept prompt, as the model saw it."""
     shutil.rmtree(folder, ignore_errors=True)
-    for start in {s.candidate.start.sha256: s.candidate.start for s in kept}.values():
-        write_image(folder / f"{start.sha256[:12]}.png", start.frames[0])
+    starts = {scored.candidate.start.sha256: scored.candidate.start for scored in kept}
+    for digest, start in starts.items():
+        write_image(folder / f"{digest[:12]}.png", start.frames[0])
 
 
 def _episodes(
-    job: Job, demonstrations: Sequence[Demonstration], kept: Sequence[Scored], measures: Sequence[str], show: bool
+    job: Job, demonstrations: Sequence[Demonstration], kept: Sequence[Scored], measures: Sequence[str]
 ) -> list[Episode]:
     """The original demonstrations, then the kept videos in the order in which they were made."""
     prefix = job.config.data.prompt_prefix
-    found = []
-    for d in demonstrations:
-        notes = {"source": REAL, "prompt": d.prompt, "sample": d.name, "video_sha256": file_sha256(d.video)}
-        found.append(Episode(d.video, d.prompt.removeprefix(prefix), None, notes))
+    episodes = []
+    for clip in demonstrations:
+        notes = {"source": "real", "prompt": clip.prompt, "sample": clip.name, "video_sha256": file_sha256(clip.video)}
+        episodes.append(Episode(clip.video, clip.prompt.removeprefix(prefix), None, notes))
     for scored in kept:
-        prompt = scored.candidate.start.pair.prompt
-        found.append(Episode(scored.video, prompt.removeprefix(prefix), None, _notes(scored, measures)))
-    if not job.idm:
-        return found
-    done = []
-    for episode in with_progress(found, "inferring actions", len(found), "episode", show):
+        run, start = scored.candidate.run, scored.candidate.start
+        columns: dict[str, str | int | float | None] = {
+            "source": "generated",
+            "run": run.name,
+            "adapter": run.label,
+            "adapter_sha256": run.sha256,
+            "seed": scored.candidate.seed,
+            "prompt": start.pair.prompt,
+            "sample": start.pair.name,
+            "scene": start.scene,
+            "source_frame": f"{FRAMES}/{start.sha256[:12]}.png",
+            "source_frame_sha256": start.sha256,
+            "video_sha256": file_sha256(scored.video),
+        }
+        for measure in measures:
+            columns[f"scores/{measure}"] = scored.scores.get(measure)
+        episodes.append(Episode(scored.video, start.pair.prompt.removeprefix(prefix), None, columns))
+    return episodes
+
+
+def _with_actions(job: Job, episodes: Sequence[Episode], show: bool) -> list[Episode]:
+    """The episodes with the actions that the inverse dynamics model infers from their pictures."""
+    assert job.idm is not None
+    acted = []
+    for episode in with_progress(episodes, "inferring actions", len(episodes), "episode", show):
         try:
-            actions = job.idm.actions(read_video(episode.video))
+            acted.append(replace(episode, actions=job.idm.actions(read_video(episode.video))))
         except RunError as error:
             raise RunError(f"--actions {job.request.actions}: {episode.video.name}: {error}") from error
-        done.append(Episode(episode.video, episode.task, actions, episode.notes))
-    return done
-
-
-def _notes(scored: Scored, measures: Sequence[str]) -> dict[str, str | int | float | None]:
-    """What the table of episodes says of a generated video."""
-    candidate = scored.candidate
-    run, start = candidate.run, candidate.start
-    notes: dict[str, str | int | float | None] = {
-        "source": GENERATED,
-        "run": run.name,
-        "adapter": run.label,
-        "adapter_sha256": run.sha256,
-        "seed": candidate.seed,
-        "prompt": start.pair.prompt,
-        "sample": start.pair.name,
-        "scene": start.scene,
-        "source_frame": f"{FRAMES}/{start.sha256[:12]}.png",
-        "source_frame_sha256": start.sha256,
-        "video_sha256": file_sha256(scored.video),
-    }
-    return notes | {f"scores/{m}": scored.scores.get(m) for m in measures}
+    return acted
 
 
 def _sheet(made: Made) -> tuple[list[Column], list[str]]:
     """The columns and rows of the contact sheet: of the first prompts with a kept video, some kept ones and a dropped one."""
-    outcomes = {o.scored.candidate.file: o for o in made.selection.outcomes}
-    groups = []
-    for group in by_prompt([o.scored.candidate for o in made.selection.outcomes]):
-        own = [outcomes[c.file] for c in group]
-        kept = [o.scored.video for o in own if o.reason is None]
-        if kept:
-            dropped = [o.scored.video for o in own if o.reason is not None]
-            groups.append((group[0].start.pair.prompt, kept[:SHEET_KEPT], dropped[:SHEET_DROPPED]))
-    shown = groups[:SHEET_PROMPTS]
-    rows, below = max(len(k) for _, k, _ in shown), max(len(d) for _, _, d in shown)
-    columns = [
-        Column(prompt, [*kept, *[None] * (rows - len(kept)), *dropped, *[None] * (below - len(dropped))])
-        for prompt, kept, dropped in shown
-    ]
-    return columns, [*["kept"] * rows, *["dropped"] * below]
+    kept: dict[str, list[Path | None]] = {}
+    dropped: dict[str, list[Path | None]] = {}
+    for outcome in made.selection.outcomes:
+        videos = dropped if outcome.reason else kept
+        videos.setdefault(outcome.scored.candidate.start.pair.prompt, []).append(outcome.scored.video)
+    prompts = list(kept)[:SHEET_PROMPTS]
+    rows = min(SHEET_KEPT, max(len(kept[prompt]) for prompt in prompts))
+    below = min(SHEET_DROPPED, max(len(dropped.get(prompt, [])) for prompt in prompts))
+    columns = []
+    for prompt in prompts:
+        upper, lower = kept[prompt][:rows], dropped.get(prompt, [])[:below]
+        upper += [None] * (rows - len(upper))
+        lower += [None] * (below - len(lower))
+        columns.append(Column(prompt, [*upper, *lower]))
+    return columns, ["kept"] * rows + ["dropped"] * below
 
 
-def summarize(made: Made, demonstrations: int, notes: Sequence[str]) -> JsonObject:
+def _summary(made: Made, demonstrations: int, note: str | None) -> JsonObject:
     """The content of trajectories.json: every figure of the card."""
-    job, generation = made.job, made.job.config.generation
-    found: JsonObject = {
-        "format": FORMAT,
+    job, config, generation = made.job, made.job.config, made.job.config.generation
+    source = config.model.source
+    videos = _videos(made)
+    effects = made.effects.rename_axis("figure").reset_index().astype(object)
+    content: JsonObject = {
         "request": job.request.recorded(),
         "model": {
-            "name": job.config.model.name,
-            "source": _neutral(job.config.model.source),
+            "name": config.model.name,
+            "source": Path(source).name if is_path(source) else source,  # without the folders of this machine
             "fingerprints": job.fingerprints,
         },
-        "judge": job.config.judge.name,
+        "judge": config.judge.name,
         "video": {"fps": generation.fps, "steps": generation.num_steps, "guidance_scale": generation.guidance_scale},
-        **(
-            {"chunks": {"count": generation.chunks, "frames": job.config.data.num_frames}}
-            if generation.chunks > 1
-            else {}
-        ),
-        "seeds": sorted({c.seed for c in job.candidates}),
+        "chunks": None,
+        "seeds": sorted({candidate.seed for candidate in job.candidates}),
         "planned": len(job.candidates),
-        **_yields(made),
+        "made": len(videos),
+        "kept": int(videos["kept"].sum()),
+        "dropped": made.selection.dropped(),
+        "runs": _counts(videos, ["name", "adapter", "adapter_sha256"]),
+        "prompts": _counts(videos, ["sample", "scene", "prompt"]),
         "real": demonstrations,
-        "actions": {"names": list(job.idm.declared.actions), "sha256": job.idm.sha256} if job.idm else None,
-        "selection": {"effects": [e.to_json() for e in made.effects], "words": made.words},
-        "notes": list(notes),
+        "actions": None,
+        "effects": effects.where(effects.notna(), None).to_dict("records"),
+        "notes": [note] if note else [],
     }
-    return plain_json(redacted(found))
+    if generation.chunks > 1:
+        content["chunks"] = {"count": generation.chunks, "frames": config.data.num_frames}
+    if job.idm:
+        content["actions"] = {"names": list(job.idm.declared.actions), "sha256": job.idm.sha256}
+    return plain_json(redacted(content))
 
 
-def _yields(made: Made) -> JsonObject:
-    """How many were made, kept and dropped: in all, of each run and of each prompt."""
-    selection = made.selection
-    kept = {s.candidate.file for s in selection.kept}
-    every = [o.scored.candidate for o in selection.outcomes]
-    made_of = Counter(c.run.name for c in every)
-    kept_of = Counter(c.run.name for c in every if c.file in kept)
-    return {
-        "made": len(every),
-        "kept": len(kept),
-        "dropped": selection.dropped(),
-        "runs": [
-            {
-                "name": s.name,
-                "adapter": s.label,
-                "adapter_sha256": s.sha256,
-                "made": made_of[s.name],
-                "kept": kept_of[s.name],
-            }
-            for s in made.job.sources
-        ],
-        "prompts": [
-            {
-                "sample": group[0].start.pair.name,
-                "scene": group[0].start.scene,
-                "prompt": group[0].start.pair.prompt,
-                "made": len(group),
-                "kept": sum(c.file in kept for c in group),
-            }
-            for group in by_prompt(every)
-        ],
-    }
+def _videos(made: Made) -> pd.DataFrame:
+    """One row per made video: its run, its prompt, and whether it is kept."""
+    rows = []
+    for outcome in made.selection.outcomes:
+        run, start = outcome.scored.candidate.run, outcome.scored.candidate.start
+        rows.append(
+            (run.name, run.label, run.sha256, start.pair.name, start.scene, start.pair.prompt, not outcome.reason)
+        )
+    columns = ["name", "adapter", "adapter_sha256", "sample", "scene", "prompt", "kept"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def _neutral(source: str) -> str:
-    """A model's source without the folders of this machine."""
-    return Path(source).name if is_path(source) else source
+def _counts(videos: pd.DataFrame, by: list[str]) -> list[JsonObject]:
+    """How many videos of each run or prompt were made and kept."""
+    counts = videos.groupby(by, sort=False)["kept"].agg(made="size", kept="sum").reset_index()
+    return counts.to_dict("records")
+
+
+class _Code(str):
+    """Text inside a code span of Markdown, where nothing is a tag."""
+
+
+def _card(summary: JsonObject, name: str) -> str:
+    """The data set card: README.md with the header that the hub reads.
+
+    Args:
+        summary: content of trajectories.json.
+        name: of the data set's folder.
+    """
+    episodes = summary["kept"] + summary["real"]
+    size = next((text for limit, text in SIZES.items() if episodes < limit), "100K<n<1M")
+    data = DatasetCardData(
+        pretty_name=name,
+        task_categories=["robotics"],
+        tags=["LeRobot", "synthetic", "world-model", "cosmos_exp"],
+        size_categories=[size],
+        configs=[{"config_name": "default", "data_files": "data/*/*.parquet"}],
+    )
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, finalize=_plain, autoescape=False)
+    environment.filters["code"] = lambda text: _Code(one_line(text).replace("`", "'").replace("|", "\\|"))
+    body = environment.from_string(TEMPLATE.read_text()).render(summary, name=name, draws=DRAWS)
+    return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
+
+
+def _plain(value: Any) -> Any:  # Any: whatever the template shows
+    """Text of a record for a line or a cell: no markup, no line breaks."""
+    if isinstance(value, str) and not isinstance(value, _Code):
+        return markdown(one_line(value)).replace("|", "\\|")
+    return value

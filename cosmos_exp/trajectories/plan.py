@@ -1,7 +1,12 @@
-"""The videos that may be made: one per run, prompt and seed, in a fixed order, each named by all that decides it."""
+"""From the command line to a checked job: the runs, the settings that they share, the prompts, and the videos to make.
+
+There is one candidate per run, prompt and seed, in a fixed order, each named by all that decides its pixels.
+"""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import hashlib
 import re
 import sys
@@ -10,7 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from cosmos_exp.config.checks import check
+from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.hashing import differences, own_keys
+from cosmos_exp.config.layers import adapter_label
+from cosmos_exp.config.paths import cache_root
+from cosmos_exp.config.record import load_config
+from cosmos_exp.config.rollout import rollout_frames
 from cosmos_exp.config.schema import LARGEST_NOISE_SEED, Config
 from cosmos_exp.data.dataset import Dataset, load_dataset
 from cosmos_exp.data.pair_frames import HeldOut, pair_frames
@@ -19,13 +32,72 @@ from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.scenes import scenes
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.experiment.data_plan import check_conditioning
-from cosmos_exp.files import json_sha256
+from cosmos_exp.experiment.preflight import check_making
+from cosmos_exp.files import JsonObject, file_sha256, inside_by_name, json_sha256
 from cosmos_exp.generation.videos import num_conditioning_frames
-from cosmos_exp.trajectories.sources import SourceRun, settings_of
+from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.trajectories.actions import InverseDynamics, load_actions
+from cosmos_exp.trajectories.selection import Rule, check_rule
+from cosmos_exp.world.model_folder import ensure_model
 
 PAIRS = "Give a folder with NAME.png (the first frame) and NAME.txt (the prompt)."
 MOST_SEEDS = 100_000
-KEY_DIGITS = 12
+# What --set may change: how videos are made and scored here. The rest describes the run and its adapter.
+SETTABLE = ("hardware", "judge", "measures", "sampson", "generation")
+SETTABLE_KEYS = ("cache_dir", "data.path", "data.test_path", "model.source", "model.revision", "model.guardrail")
+NOT_SETTABLE = {
+    "generation.seeds": "Give the seeds with --seeds.",
+    "generation.split": "Give other prompts with --prompts.",
+    "generation.max_prompts": "Give other prompts with --prompts.",
+}
+# Keys of the data that decide what a video looks like.
+PICTURE_KEYS = ("height", "width", "num_frames", "fps", "resize", "views", "cameras", "tiling")
+NO_ADAPTER = "base"  # in place of an adapter's hash
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for; see `cosmos-exp trajectories --help`."""
+
+    runs: tuple[str, ...]
+    out: Path
+    prompts: str | None = None
+    keep: str | None = None
+    best: int | None = None
+    by: str | None = None
+    seeds: str | None = None
+    target: int | None = None
+    with_real: bool = False
+    actions: str | None = None
+    settings: tuple[str, ...] = ()
+
+    def recorded(self) -> JsonObject:
+        """The request without paths and addresses of this machine."""
+        content: JsonObject = {"runs": [Path(run).name for run in self.runs]}
+        for name in ("keep", "best", "by", "seeds", "target", "with_real"):
+            if getattr(self, name) not in (None, False):
+                content[name] = getattr(self, name)
+        content["settings"] = [word for word in self.settings if "/" not in word]
+        return content
+
+
+@dataclass(frozen=True)
+class SourceRun:
+    """A finished run.
+
+    Attributes:
+        name: of its folder.
+        label: of its adapter, e.g. lora-r32.
+        adapter: the adapter file; None: the base model.
+        sha256: of the adapter file; NO_ADAPTER without one.
+        fingerprint: of its data.
+    """
+
+    name: str
+    label: str
+    adapter: Path | None
+    sha256: str
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -77,13 +149,52 @@ class Candidate:
         return f"{self.name}__seed{self.seed}-{self.key}.mp4"
 
 
+@dataclass(frozen=True)
+class Job:
+    """A checked request: all that is known before the first video is made."""
+
+    request: Request
+    config: Config
+    sources: list[SourceRun]
+    prompts: Prompts
+    candidates: list[Candidate]
+    rule: Rule
+    idm: InverseDynamics | None
+    fingerprints: dict[str, str]
+
+
+def prepare_job(request: Request) -> Job:
+    """Check a request. Nothing is written into the data set's folder.
+
+    Raises:
+        UserError: what is wrong with it.
+    """
+    if request.prompts is not None and not Path(request.prompts).expanduser().is_dir():
+        raise UserError(f"--prompts {request.prompts}: no such folder. {PAIRS}")
+    config, sources = read_sources(request.runs, request.settings)
+    seeds = list(config.generation.seeds) if request.seeds is None else parse_seeds(request.seeds)
+    rule = Rule(request.keep, request.best, request.by, request.target)
+    check_rule(rule, config, len(seeds) * len(sources))
+    idm = None
+    if request.actions:
+        idm = load_actions(request.actions, torch.device("cpu"))
+        idm.check(rollout_frames(config), config.generation.fps)
+    check_making(config)
+    prompts = read_prompts(config, request.prompts, sources, request.with_real)
+    fingerprints = ensure_model(config.model, cache_root(config)).fingerprints()
+    candidates = plan(config, sources, prompts.starts, seeds, fingerprints)
+    for candidate in candidates:
+        inside_by_name(request.out, candidate.file)  # a name that no disk takes
+    return Job(request, config, sources, prompts, candidates, rule, idm, fingerprints)
+
+
 def parse_seeds(text: str) -> list[int]:
     """The seeds of `0..9`, `0,3,7` or `0..4,10..14`, each once, in the order given.
 
     Raises:
         UserError: it is neither, or a seed is too large.
     """
-    found: dict[int, None] = {}
+    seeds: dict[int, None] = {}
     for word in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,12})\s*(?:\.\.\s*(\d{1,12})\s*)?", word)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
@@ -91,8 +202,143 @@ def parse_seeds(text: str) -> list[int]:
             raise UserError(
                 f"--seeds {text}: write e.g. 0..9 or 0,3,7..9, at most {MOST_SEEDS} seeds of 0 to {LARGEST_NOISE_SEED}"
             )
-        found |= dict.fromkeys(range(first, last + 1))
-    return list(found)
+        seeds |= dict.fromkeys(range(first, last + 1))
+    return list(seeds)
+
+
+# --- runs ---
+
+
+def read_sources(paths: Sequence[str], words: Sequence[str]) -> tuple[Config, list[SourceRun]]:
+    """The configuration under which all runs generate and are scored, and the runs.
+
+    Args:
+        words: overrides from --set.
+
+    Raises:
+        UserError: a folder is no finished run, two have one name, or they do not make and score videos alike.
+    """
+    sources: list[SourceRun] = []
+    shared: JsonObject = {}
+    for path in paths:
+        config, manifest, source = _read_run(Path(path).expanduser())
+        for other, earlier in zip(paths, sources, strict=False):
+            if source.name == earlier.name:
+                raise UserError(
+                    f"RUN {other} and {path}: two runs are named {source.name}, and episodes are marked by that name. "
+                    "Name a run once, or rename one folder."
+                )
+        config = with_settings(config, words)
+        settings = _shared(config, manifest)
+        if not sources:
+            first, shared = config, settings
+        elif changed := differences(shared, settings):
+            raise UserError(
+                f"RUN {source.name} does not make and score videos as {sources[0].name} does ({'; '.join(changed[:3])}). "
+                "Write a data set for each with its own --out."
+            )
+        sources.append(source)
+    return first, sources
+
+
+def _read_run(path: Path) -> tuple[Config, JsonObject, SourceRun]:
+    """A run's configuration, its manifest, and what is used of it.
+
+    Raises:
+        UserError: it is no finished run, or its adapter is missing.
+    """
+    folder = RunFolder(path)
+    if not folder.config.is_file():
+        runs = sorted(str(file.parent) for file in folder.path.glob("*/config.yaml"))
+        if runs:
+            raise UserError(f"RUN {path}: is a folder of runs. Name its runs: {', '.join(runs[:4])} …")
+        raise UserError(f"RUN {path}: no config.yaml. Give the folder of a finished run.")
+    config = load_config(folder.config)
+    state = folder.status.get("state", "not started")
+    if state != "done":
+        raise UserError(f"RUN {path}: is not finished ({state}). Finish it with `cosmos-exp run run_dir={path}`.")
+    adapter, digest = None, NO_ADAPTER
+    if config.adapter.kind != "none":
+        adapter = folder.adapter_file
+        if not adapter.is_file():
+            raise UserError(f"RUN {path}: its adapter {adapter} is missing. Copy it here, or run it again.")
+        digest = file_sha256(adapter)
+    manifest = folder.manifest
+    fingerprint = str(manifest.get("data_fingerprint", ""))
+    return config, manifest, SourceRun(folder.path.name, adapter_label(config.adapter), adapter, digest, fingerprint)
+
+
+def _shared(config: Config, manifest: JsonObject) -> JsonObject:
+    """What has to be the same in all runs of one data set."""
+    pictures = settings_of(config)
+    return {
+        "model": {"name": config.model.name, "fingerprints": manifest.get("model", {}).get("fingerprints")},
+        "data": pictures["data"],
+        "generation": pictures["generation"],
+        "training": {"condition_timestep": config.training.condition_timestep},
+        "sampson": own_keys(config.sampson),
+        "measures": own_keys(config.measures) | {"references": None},
+        "judge": own_keys(config.judge),
+    }
+
+
+def settings_of(config: Config) -> JsonObject:
+    """The settings that decide what a video looks like, besides prompt, first frame, seed, adapter and model."""
+    generation = own_keys(config.generation)
+    for key in NOT_SETTABLE:
+        generation.pop(key.partition(".")[2], None)
+    return {
+        "generation": generation,
+        "data": {key: getattr(config.data, key) for key in PICTURE_KEYS},
+        "condition_timestep": config.training.condition_timestep,
+        "hardware": [config.hardware.device, config.hardware.mixed_precision, config.hardware.guidance],
+        "approximate": dataclasses.asdict(config.approximate),
+    }
+
+
+def with_settings(config: Config, words: Sequence[str]) -> Config:
+    """A copy of a run's configuration with the overrides of --set.
+
+    Raises:
+        UserError: an unknown key or value, or a key that belongs to the run.
+    """
+    changed = copy.deepcopy(config)
+    keys = [_settable(word) for word in words]
+    if words:
+        composed = compose_config(list(words))
+        for key in keys:
+            owner, _, name = key.rpartition(".")
+            value = _get(composed, key)
+            setattr(_get(changed, owner) if owner else changed, name, value)
+        check(changed)
+    changed.run_dir = None
+    return changed
+
+
+def _settable(word: str) -> str:
+    """The key or group of an override.
+
+    Raises:
+        UserError: it is none, or --set may not change it.
+    """
+    key, sign, _ = word.partition("=")
+    if not sign or key.startswith(("+", "~")):
+        raise UserError(f"--set {word}: write KEY=VALUE, e.g. --set hardware.num_threads=1")
+    if key in NOT_SETTABLE:
+        raise UserError(f"--set {word}: {NOT_SETTABLE[key]}")
+    if key.split(".")[0] not in SETTABLE and key not in SETTABLE_KEYS:
+        allowed = ", ".join([*(f"{group}.*" for group in SETTABLE), *SETTABLE_KEYS])
+        raise UserError(f"--set {word}: belongs to the run and its adapter. Keys that can be set: {allowed}.")
+    return key
+
+
+def _get(owner: object, key: str) -> object:
+    for name in key.split("."):
+        owner = getattr(owner, name)
+    return owner
+
+
+# --- prompts and videos ---
 
 
 def read_prompts(config: Config, folder: str | None, sources: Sequence[SourceRun], with_data: bool) -> Prompts:
@@ -106,17 +352,18 @@ def read_prompts(config: Config, folder: str | None, sources: Sequence[SourceRun
         UserError: there are no prompts, the data has changed, or the runs have different data.
         RunError: files are bad.
     """
-    dataset = _dataset(config, sources) if with_data or folder is None else None
-    held_out: HeldOut = {}
+    dataset, held_out = None, {}
+    if with_data or folder is None:
+        dataset = _dataset(config, sources[0])
     if folder is not None:
         pairs = _read_folder(Path(folder).expanduser())
     else:
         assert dataset is not None
-        other = next((s for s in sources if s.fingerprint != sources[0].fingerprint), None)
-        if other:
-            raise UserError(
-                f"RUN {other.name}: has other data than {sources[0].name}, so they share no test prompts. Give --prompts DIR."
-            )
+        for source in sources:
+            if source.fingerprint != sources[0].fingerprint:
+                raise UserError(
+                    f"RUN {source.name}: has other data than {sources[0].name}, so they share no test prompts. Give --prompts DIR."
+                )
         pairs, held_out = dataset.pairs, dataset.held_out
         if not pairs:
             raise UserError(f"RUN {sources[0].name}: has no prompts of its own. Give --prompts DIR. {PAIRS}")
@@ -128,37 +375,27 @@ def read_prompts(config: Config, folder: str | None, sources: Sequence[SourceRun
         try:
             frames = pair_frames(pair, held_out, config.data, count)
         except RunError as error:
-            raise (error if folder is None else UserError(f"--prompts {folder}: {error}")) from error
+            raise UserError(f"--prompts {folder}: {error}") from error
         starts.append(Start(pair, by_scene[pair.name], frames, hashlib.sha256(frames.tobytes()).hexdigest()))
     return Prompts(starts, held_out, dataset)
 
 
-def _dataset(config: Config, sources: Sequence[SourceRun]) -> Dataset:
+def _dataset(config: Config, source: SourceRun) -> Dataset:
     """The data of the first run, rendered or downloaded if needed."""
     dataset = load_dataset(config)
-    if sources[0].fingerprint not in ("", dataset.fingerprint):
+    if source.fingerprint not in ("", dataset.fingerprint):
         raise UserError(
-            f"RUN {sources[0].name}: its data has changed since ({sources[0].fingerprint} -> {dataset.fingerprint}). "
-            "Restore it, or give --prompts DIR and leave --with-real out."
+            f"RUN {source.name}: its data has changed since ({source.fingerprint} -> {dataset.fingerprint}). Restore it, or "
+            "give --prompts DIR and leave --with-real out."
         )
     return dataset
-
-
-def check_folder(folder: str | None) -> None:
-    """Check that the folder of --prompts exists.
-
-    Raises:
-        UserError: it does not.
-    """
-    if folder is not None and not Path(folder).expanduser().is_dir():
-        raise UserError(f"--prompts {folder}: no such folder. {PAIRS}")
 
 
 def _read_folder(folder: Path) -> list[TestPair]:
     problems: list[str] = []
     pairs = read_test_pairs(folder, problems)
     if not pairs:
-        raise UserError("\n".join([*problems, f"--prompts {folder}: {PAIRS}"]))
+        problems.append(f"--prompts {folder}: {PAIRS}")
     if problems:
         raise UserError("\n".join(problems))
     if note := unpaired_note(folder):
@@ -175,18 +412,10 @@ def plan(
         model: fingerprints of the base model.
     """
     settings = settings_of(config)
-    found = []
+    candidates = []
     for seed in seeds:
         for run in sources:
             for start in starts:
                 content = [settings, model, run.sha256, start.pair.prompt, start.sha256, seed]
-                found.append(Candidate(run, start, seed, json_sha256(content)[:KEY_DIGITS]))
-    return found
-
-
-def by_prompt(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
-    """The videos of each prompt, prompts in their order."""
-    groups: dict[str, list[Candidate]] = {}
-    for candidate in candidates:
-        groups.setdefault(candidate.start.pair.name, []).append(candidate)
-    return list(groups.values())
+                candidates.append(Candidate(run, start, seed, json_sha256(content)[:12]))
+    return candidates

@@ -1,18 +1,51 @@
-"""Which of the made videos are kept: all that pass a condition, or the best of each prompt; until a target is reached."""
+"""Which of the made videos are kept, and what that selection did to their scores and their diversity.
+
+`--keep` is a condition on the frame of scores, one row per video and one column per measure, which `DataFrame.eval`
+evaluates as `DataFrame.query` does. A video without a score that the condition names is dropped.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import difflib
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from cosmos_exp.config.measures import measure_info
+import cv2
+import numpy as np
+import pandas as pd
+
+from cosmos_exp.config.measures import measure_info, measures_of
+from cosmos_exp.config.registry import MEASURE_FUNCTIONS
+from cosmos_exp.config.schema import Config
+from cosmos_exp.config.tiling import Tiling
+from cosmos_exp.data.video import read_video
 from cosmos_exp.errors import UserError
-from cosmos_exp.trajectories.keep import NO_SCORE, Keep
-from cosmos_exp.trajectories.making import Scored
-from cosmos_exp.trajectories.plan import Candidate, by_prompt
+from cosmos_exp.metrics.judges.rubric import load_rubrics
+from cosmos_exp.metrics.score import CHUNK_FUNCTIONS
+from cosmos_exp.metrics.words.motion_map import motion_maps
+from cosmos_exp.text import one_line
+from cosmos_exp.tracking.progress import with_progress
 
+if TYPE_CHECKING:
+    from cosmos_exp.trajectories.making import Scored
+    from cosmos_exp.trajectories.plan import Candidate
+
+EXAMPLE = "instruction>=4 and physics>=3 and tse<0.5"
 BATCH = 16  # videos that are made before they are scored, where the number that is made is known beforehand
+# The setting that turns a function of MEASURE_FUNCTIONS on, by its name. Others are always on.
+SWITCHES = {
+    "sampson": "sampson.enabled",
+    "side": "measures.words",
+    "recording": "measures.recording",
+    "motion": "measures.motion",
+}
+DRAWS = 2000  # random choices of as many videos as were kept
+MAP_SIZE = 40, 24  # width and height to which motion maps are reduced before they are compared
+MOST_COMPARED = 1500  # videos whose motion is compared in pairs: 1500 make a table of 18 MB
+
+Statistic = Callable[[np.ndarray], float]  # of the indices of some videos
 
 
 @dataclass(frozen=True)
@@ -26,7 +59,7 @@ class Rule:
         target: stop as soon as so many are kept; None: make all.
     """
 
-    keep: Keep | None = None
+    keep: str | None = None
     best: int | None = None
     by: str | None = None
     target: int | None = None
@@ -34,9 +67,133 @@ class Rule:
     def batches(self, candidates: Sequence[Candidate]) -> list[list[Candidate]]:
         """The videos to make at a time: with a ranking those of a prompt, with a target one."""
         if self.best is not None:
-            return by_prompt(candidates)
+            by_prompt: dict[str, list[Candidate]] = {}
+            for candidate in candidates:
+                by_prompt.setdefault(candidate.start.pair.name, []).append(candidate)
+            return list(by_prompt.values())
         size = BATCH if self.target is None else 1
-        return [list(candidates[i : i + size]) for i in range(0, len(candidates), size)]
+        return [list(candidates[first : first + size]) for first in range(0, len(candidates), size)]
+
+    @property
+    def named(self) -> list[str]:
+        """The measures that the rule names."""
+        names = _names(self.keep or "")
+        return [*names, self.by] if self.by else names
+
+
+def computed_measures(config: Config) -> list[str]:
+    """The measures that are computed from each video under a configuration; some may be undefined for a video."""
+    measures: list[str] = []
+    for function in MEASURE_FUNCTIONS.names:
+        group, _, key = SWITCHES.get(function, "").partition(".")
+        is_on = not group or getattr(getattr(config, group), key)
+        if is_on and function not in CHUNK_FUNCTIONS:
+            measures += measures_of(function)
+    return measures
+
+
+def judged_measures(config: Config) -> list[str]:
+    """The measures that the judge gives."""
+    if config.judge.name == "none":
+        return []
+    return [rubric.measure for rubric in load_rubrics(config.judge.rubrics)]
+
+
+def check_rule(rule: Rule, config: Config, videos: int) -> None:
+    """Check a rule before anything is made.
+
+    Args:
+        videos: of each prompt.
+
+    Raises:
+        UserError: the condition is none, the videos do not get a measure that it names, or --best, --by and --target do
+            not fit.
+    """
+    measures = [*computed_measures(config), *judged_measures(config)]
+    if rule.keep is not None:
+        check_keep(rule.keep, measures)
+    if rule.by is not None:
+        _check_measure("--by", rule.by, measures)
+    if rule.target is not None and rule.target < 1:
+        raise UserError(f"--target {rule.target}: must be at least 1. Leave it out to make all videos.")
+    if rule.best is None and rule.by is None:
+        return
+    if rule.best is None or rule.by is None:
+        raise UserError("--best N and --by MEASURE go together: the N best videos of each prompt by a measure.")
+    if not 1 <= rule.best < videos:
+        raise UserError(
+            f"--best {rule.best}: must be at least 1 and below the number of videos of each prompt, {videos}. Give more "
+            "--seeds, e.g. --seeds 0..9."
+        )
+    if not measure_info(rule.by).better:
+        raise UserError(f"--by {rule.by}: neither high nor low is better. Choose another measure, or use it in --keep.")
+
+
+def check_keep(text: str, measures: Sequence[str]) -> None:
+    """Check the condition of --keep.
+
+    Raises:
+        UserError: it names no measure or something else, or pandas cannot evaluate it to true or false.
+    """
+    names = _names(text)
+    for name in names:
+        _check_measure("--keep", name, measures)
+    problem = "it names no measure"
+    if names:
+        try:
+            result = _evaluate(text, pd.DataFrame([dict.fromkeys(measures, 1.0)]))
+            problem = "" if result.dtype == bool else "it is neither true nor false"
+        except Exception as error:  # pandas raises errors of many types for an expression that it cannot read
+            problem = one_line(error)[:160]
+    if problem:
+        raise UserError(
+            f"--keep '{one_line(text)}': {problem}. Write e.g. '{EXAMPLE}'. The measures are {', '.join(measures)}."
+        )
+
+
+def _names(text: str) -> list[str]:
+    """The names in a condition, each once: words, and anything in backticks."""
+    names: dict[str, None] = {}
+    for quoted, word in re.findall(r"`([^`]+)`|(?<![\w.`])([A-Za-z_]\w*)", text):
+        if word not in ("and", "or", "not"):
+            names[quoted or word] = None
+    return list(names)
+
+
+def _check_measure(option: str, name: str, measures: Sequence[str]) -> None:
+    if name in measures:
+        return
+    function = measure_info(name).function
+    switch = f"{SWITCHES[function]}=true" if function in SWITCHES else None
+    if name in ("physics", "instruction"):
+        switch = "judge=NAME"
+    if switch:
+        raise UserError(f"{option}: {name}: is not measured in this run. Turn it on with --set {switch}.")
+    near = difflib.get_close_matches(name.lower(), measures, n=2)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise UserError(f"{option}: {one_line(name)}: no measure of these videos.{hint} There are {', '.join(measures)}.")
+
+
+def _evaluate(text: str, scores: pd.DataFrame) -> pd.Series:
+    """Whether the condition holds for each row. A name is a column and nothing else."""
+    return scores.eval(text.strip(), engine="python", local_dict={}, global_dict={})
+
+
+def refusals(keep: str, batch: Sequence[Scored]) -> list[str | None]:
+    """Why each video is dropped: the first score that is missing, or the first part of the condition that does not hold.
+
+    Parts are the operands of `and`, if the condition has neither `or` nor parentheses.
+    """
+    names = _names(keep)
+    frame = pd.DataFrame([video.scores for video in batch], columns=names, dtype=float)
+    parts = [keep] if re.search(r"[()]|\bor\b", keep) else re.split(r"\band\b", keep)
+    reasons = pd.Series(index=frame.index, dtype=object)
+    for name in names:
+        reasons[reasons.isna() & frame[name].isna()] = f"no score: {name}"
+    for part in parts:
+        holds = _evaluate(part, frame)
+        reasons[reasons.isna() & ~holds] = f"not {part.strip()}"
+    return [None if pd.isna(reason) else reason for reason in reasons]
 
 
 @dataclass(frozen=True)
@@ -57,7 +214,7 @@ class Selection:
     @property
     def kept(self) -> list[Scored]:
         """The videos that are kept, in the order in which they were made."""
-        return [o.scored for o in self.outcomes if o.reason is None]
+        return [outcome.scored for outcome in self.outcomes if outcome.reason is None]
 
     @property
     def is_complete(self) -> bool:
@@ -66,55 +223,151 @@ class Selection:
 
     def add(self, batch: Sequence[Scored]) -> None:
         """Decide on a batch of `Rule.batches`."""
-        rule, left = self.rule, None if self.rule.target is None else self.rule.target - len(self.kept)
-        reasons = [rule.keep.refusal(s.scores) if rule.keep else None for s in batch]
-        if rule.best is not None:
-            assert rule.by is not None
-            reasons = _ranked(batch, reasons, rule.best, rule.by, left)
-        self.outcomes += [Outcome(s, r) for s, r in zip(batch, reasons, strict=True)]
+        reasons: list[str | None] = [None] * len(batch)
+        if self.rule.keep is not None:
+            reasons = refusals(self.rule.keep, batch)
+        if self.rule.best is not None:
+            self._rank(batch, reasons)
+        for scored, reason in zip(batch, reasons, strict=True):
+            self.outcomes.append(Outcome(scored, reason))
+
+    def _rank(self, batch: Sequence[Scored], reasons: list[str | None]) -> None:
+        """Give a reason to all but the best of the videos that have none. Ties: the first made is better."""
+        best, by, target = self.rule.best, self.rule.by, self.rule.target
+        assert best is not None
+        assert by is not None
+        ranked = []
+        for place, scored in enumerate(batch):
+            score = scored.scores.get(by)
+            if reasons[place] is None and score is None:
+                reasons[place] = f"no score: {by}"
+            elif reasons[place] is None and score is not None:
+                ranked.append((-measure_info(by).better * score, place))
+        wanted = best if target is None else min(best, target - len(self.kept))
+        for order, (_, place) in enumerate(sorted(ranked)):
+            if order >= best:
+                reasons[place] = f"not among the best {best} of its prompt by {by}"
+            elif order >= wanted:
+                reasons[place] = "not needed: the target was reached"
 
     def dropped(self) -> dict[str, int]:
         """How many were dropped for each reason, the most frequent first."""
-        return dict(Counter(o.reason for o in self.outcomes if o.reason is not None).most_common())
+        reasons = pd.Series([outcome.reason for outcome in self.outcomes], dtype=object)
+        return {str(reason): int(count) for reason, count in reasons.value_counts().items()}
 
 
-def _ranked(
-    batch: Sequence[Scored], reasons: list[str | None], best: int, by: str, left: int | None
-) -> list[str | None]:
-    """The reasons with those of the ranking: only the best of the videos that have none keep none. Ties: the first made."""
-    found = [
-        r or (f"{NO_SCORE}: {by}" if s.scores.get(by) is None else None) for s, r in zip(batch, reasons, strict=True)
-    ]
-    sign = -measure_info(by).better
-    order = sorted(
-        (i for i, r in enumerate(found) if r is None), key=lambda i: (sign * float(batch[i].scores[by] or 0), i)
-    )
-    for place, i in enumerate(order):
-        if place >= best:
-            found[i] = f"not among the best {best} of its prompt by {by}"
-        elif left is not None and place >= left:
-            found[i] = "not needed: the target was reached"
-    return found
+# --- what the selection did ---
 
 
-def check_ranking(best: int | None, by: str | None, videos: int) -> None:
-    """Check --best and --by.
+def selection_effects(
+    made: Sequence[Scored], kept: Sequence[Scored], conditioning: int, tiling: Tiling, show: bool = True
+) -> pd.DataFrame:
+    """Compare the kept videos with all that were made.
 
     Args:
-        videos: of each prompt.
+        conditioning: number of conditioning frames of each video.
+        show: show progress while motion is measured.
 
-    Raises:
-        UserError: one is given without the other, there is nothing to choose from, or the measure has no better end.
+    Returns:
+        one row per figure, with the columns `made`, `kept`, `low` and `high` (95 % of random choices of as many videos
+        lie within; NaN if everything was kept) and `moved`: 1 if kept is above that range, -1 if below, else 0.
     """
-    if best is None and by is None:
-        return
-    if best is None or by is None:
-        raise UserError("--best N and --by MEASURE go together: the N best videos of each prompt by a measure.")
-    if best < 1:
-        raise UserError(f"--best {best}: must be at least 1")
-    if videos < 2:
-        raise UserError(f"--best {best}: one video of each prompt is made. Give more --seeds, e.g. --seeds 0..9.")
-    if best >= videos:
-        raise UserError(f"--best {best}: {videos} videos of each prompt are made. Choose 1 to {videos - 1}.")
-    if not measure_info(by).better:
-        raise UserError(f"--by {by}: neither high nor low is better. Choose another measure, or use it in --keep.")
+    files = {scored.candidate.file for scored in kept}
+    is_kept = np.array([scored.candidate.file in files for scored in made])
+    statistics: dict[str, Statistic] = {}
+    scores = pd.DataFrame([scored.scores for scored in made]).astype(float)
+    for measure, column in scores.items():
+        statistics[f"mean {measure}"] = _mean(column.to_numpy())
+    labels = {
+        "scenes": [scored.candidate.start.scene for scored in made],
+        "prompts": [scored.candidate.start.pair.name for scored in made],
+    }
+    for what, names in labels.items():
+        codes = pd.factorize(np.array(names))[0]
+        statistics[f"number of {what}"] = _distinct(codes)
+        statistics[f"effective number of {what}"] = _effective(codes)
+    maps = _maps(made, conditioning, tiling, show)
+    statistics["mean motion (grey levels)"] = _mean(maps.mean(axis=1))
+    statistics["mean distance of two videos' motion"] = _distance(maps)
+    draws = _draws(len(made), int(is_kept.sum()))
+    rows = {name: _effect(statistic, is_kept, draws) for name, statistic in statistics.items()}
+    effects = pd.DataFrame.from_dict(rows, orient="index", columns=["made", "kept", "low", "high"])
+    effects["moved"] = (effects["kept"] > effects["high"]).astype(int) - (effects["kept"] < effects["low"]).astype(int)
+    return effects[effects["kept"].notna()]  # one video has no distance
+
+
+def _draws(made: int, kept: int) -> list[np.ndarray]:
+    """Random choices of `kept` of `made` videos, by their indices. None if everything was kept."""
+    if kept == made:
+        return []
+    random = np.random.RandomState(0)
+    return [random.permutation(made)[:kept] for _ in range(DRAWS)]
+
+
+def _effect(statistic: Statistic, is_kept: np.ndarray, draws: list[np.ndarray]) -> list[float]:
+    """A figure of all videos, of the kept ones, and the range of random choices."""
+    low = high = np.nan
+    chance = np.array([statistic(chosen) for chosen in draws])
+    if np.isfinite(chance).any():
+        low, high = np.nanquantile(chance, (0.025, 0.975))
+    return [statistic(np.arange(len(is_kept))), statistic(np.flatnonzero(is_kept)), low, high]
+
+
+def _mean(values: np.ndarray) -> Statistic:
+    """The mean of the values that are defined; NaN without any."""
+
+    def mean(chosen: np.ndarray) -> float:
+        known = values[chosen]
+        known = known[~np.isnan(known)]
+        return float(known.mean()) if len(known) else np.nan
+
+    return mean
+
+
+def _distinct(codes: np.ndarray) -> Statistic:
+    return lambda chosen: float(len(np.unique(codes[chosen])))
+
+
+def _effective(codes: np.ndarray) -> Statistic:
+    """Exponential of the entropy of the shares: as many equally frequent ones would be as diverse (Hill 1973, order 1)."""
+
+    def effective(chosen: np.ndarray) -> float:
+        shares = np.bincount(codes[chosen]) / len(chosen)
+        shares = shares[shares > 0]
+        return float(np.exp(-(shares * np.log(shares)).sum()))
+
+    return effective
+
+
+def _distance(maps: np.ndarray) -> Statistic:
+    """Mean over pairs of the mean absolute difference of their motion maps, grey levels.
+
+    Args:
+        maps: (videos, fields)
+    """
+    compared = np.linspace(0, len(maps) - 1, min(len(maps), MOST_COMPARED)).round().astype(int)
+    place = np.full(len(maps), -1)
+    place[compared] = np.arange(len(compared))
+    table = np.stack([np.abs(maps[compared] - maps[index]).mean(axis=1) for index in compared])
+
+    def distance(chosen: np.ndarray) -> float:
+        inside = place[chosen]
+        inside = inside[inside >= 0]
+        pairs = len(inside) * (len(inside) - 1)
+        return float(table[np.ix_(inside, inside)].sum() / pairs) if pairs else np.nan
+
+    return distance
+
+
+def _maps(made: Sequence[Scored], conditioning: int, tiling: Tiling, show: bool) -> np.ndarray:
+    """The motion maps of all cameras of each video, reduced, float32 (videos, fields)."""
+    rows = []
+    for scored in with_progress(made, "comparing motion", len(made), "video", show):
+        frames = read_video(scored.video)
+        if len(frames) <= conditioning:
+            frames = np.concatenate([frames, frames[-1:]])  # nothing moves
+        reduced = []
+        for motion in motion_maps(frames, conditioning, tiling):
+            reduced.append(cv2.resize(motion, MAP_SIZE, interpolation=cv2.INTER_AREA).ravel())
+        rows.append(np.concatenate(reduced))
+    return np.stack(rows)
