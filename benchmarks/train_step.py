@@ -33,9 +33,9 @@ from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.data.video import read_video
 from cosmos_exp.distributed import Processes
-from cosmos_exp.experiment.stages.common import dtype_of
-from cosmos_exp.experiment.stages.prepare import prepare
-from cosmos_exp.experiment.stages.train import training_cost
+from cosmos_exp.experiment.record import dtype_of
+from cosmos_exp.experiment.prepare import prepare
+from cosmos_exp.experiment.cost import estimate_cost
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.training.log import SpeedMeter
 from cosmos_exp.training.loop import AdaptedModel, StopRequest, Trainer
@@ -169,7 +169,9 @@ class Ours:
         model, _ = load_transformer(prepared.model, dtype_of(config))
         parameters = adapters.inject(model, config.adapter, config.seed)
         model.to(device).train()
-        self.policies, self.flops = training_cost(config, model, parameters)
+        trainable = sum(p.numel() for p in parameters.values())
+        cost = estimate_cost(config, model.num_parameters() - trainable, trainable, dict(model.config))
+        self.policies, self.flops = cost.checkpointing, cost.sample_flops
         source = SampleSource(config, prepared.dataset.train, prepared.cache, latent_statistics(prepared.model))
         order = sample_order(len(prepared.dataset.train), config.training, config.seed)
         adapted = AdaptedModel(model, parameters, config, device, self.policies)

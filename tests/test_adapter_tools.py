@@ -265,7 +265,7 @@ def test_what_cannot_be_merged_is_refused(base, tmp_path, cli, capsys):
 
 
 def test_videos_of_a_runs_truncated_adapters_have_folders_of_their_own(base, tmp_path):
-    from cosmos_exp.experiment.generate_adapters import find_adapters
+    from cosmos_exp.experiment.generate import find_adapters
 
     file, _, _ = trained(base, tmp_path / "lora-r8" / "adapter")
     truncate_adapter(file, tmp_path / "lora-r8" / "adapter-r2", 2)

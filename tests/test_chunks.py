@@ -19,7 +19,7 @@ from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment import dry_run
-from cosmos_exp.experiment.generate_adapters import _check_existing
+from cosmos_exp.experiment.generate import check_lengths
 from cosmos_exp.files import read_json_lines, write_json
 from cosmos_exp.generation.videos import Generator, VideoTask, start_noise
 from cosmos_exp.metrics.interface import Measured, ScoredVideo
@@ -89,10 +89,10 @@ class TestArithmetic:
     def test_existing_videos_of_another_length_are_not_taken(self, three, tmp_path):
         path = tmp_path / "a__seed0.mp4"
         task = VideoTask("a", 0, "do it", path, None)
-        _check_existing(three, [task])
+        check_lengths(three, [task])
         write_video(path, np.zeros((17, 32, 32, 3), np.uint8), 8)
         with pytest.raises(UserError, match=r"exists with 17 frames, and generation\.chunks=3 makes 41"):
-            _check_existing(three, [task])
+            check_lengths(three, [task])
 
 
 class FakePipe:

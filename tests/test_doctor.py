@@ -61,11 +61,9 @@ def test_what_the_2b_model_lacks_here_is_listed_without_a_download(cli, tmp_path
 
 
 def test_more_memory_than_there_is_fails_with_both_numbers(cli, monkeypatch, capsys):
-    from cosmos_exp.experiment import preflight
+    from cosmos_exp.experiment import checks
 
-    monkeypatch.setattr(
-        preflight.psutil, "virtual_memory", lambda: SimpleNamespace(available=0.01 * 2**30, total=2**35)
-    )
+    monkeypatch.setattr(checks.psutil, "virtual_memory", lambda: SimpleNamespace(available=0.01 * 2**30, total=2**35))
     assert cli("doctor", "tracking=none") == 1
     failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
     assert len(failed) == 1
@@ -77,7 +75,7 @@ def test_more_memory_than_there_is_fails_with_both_numbers(cli, monkeypatch, cap
 
 def test_doctor_never_reaches_for_the_network(monkeypatch, tmp_path):
     from cosmos_exp.config.composing import compose_config
-    from cosmos_exp.experiment.preflight import findings
+    from cosmos_exp.experiment.checks import findings
 
     asked = []
 
@@ -134,16 +132,16 @@ def test_data_make_renders_what_data_check_accepts(split, cli, tmp_path, capsys)
 
 def test_the_dry_run_shows_the_findings_of_doctor(cli, tmp_path, no_download, monkeypatch, capsys):
     from cosmos_exp.config.composing import compose_config
-    from cosmos_exp.experiment.preflight import findings
+    from cosmos_exp.experiment.checks import findings
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     words = ["model=cosmos_predict25_2b", "hardware=8xh100", "hardware.num_processes=64", f"cache_dir={tmp_path}"]
     assert cli("run", *words, "dry_run=true") == 1
     plan = "".join(c for c in capsys.readouterr().out if not c.isspace() and c not in "│─")
     for finding in findings(compose_config(words)):
-        if finding.name != "disk":  # its free space changes
-            shown = finding.text if finding.ok else f"MISSING: {finding.text}"
-            assert "".join(f"here: {finding.name}{shown}".split()) in plan
+        if finding.what != "disk":  # its free space changes
+            shown = finding.text if finding.level == "ok" else f"MISSING: {finding.text}"
+            assert "".join(f"here: {finding.what}{shown}".split()) in plan
     assert not (tmp_path / "hub").exists()
 
 

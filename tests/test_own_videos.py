@@ -15,7 +15,7 @@ from cosmos_exp.data.readers.records import Clip
 from cosmos_exp.data.readers.registry import read_episodes
 from cosmos_exp.data.video import check_whole, decode, probe, read_image, rotation, write_video
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.experiment.data_plan import plan_data
+from cosmos_exp.experiment.checks import plan_data
 from cosmos_exp.rng import generator
 from cosmos_exp.tabletop.scene import Scene
 

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.distributed import Processes
-from cosmos_exp.experiment.stages import prepare, references
+from cosmos_exp.experiment import evaluate, prepare
+from cosmos_exp.run_folder import RunFolder
 
 NAMES = [f"p{k}" for k in range(5)]
 
@@ -26,15 +27,19 @@ def test_references(small_config, tmp_path, monkeypatch):
     """The first process is done before the second one looks at the disk."""
     written = []
 
+    folder = RunFolder(tmp_path)
+
     def write(context, inputs, kind, pair):
         written.append((kind, pair.name))
-        (tmp_path / f"{kind}_{pair.name}").touch()
+        path = folder.reference_video(kind, pair.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
 
-    monkeypatch.setattr(references, "_write", write)
-    monkeypatch.setattr(references, "_path", lambda context, kind, pair: tmp_path / f"{kind}_{pair.name}")
-    inputs = SimpleNamespace(dataset=SimpleNamespace(pairs=[TestPair(n, n, Path(n), Path(n)) for n in NAMES]))
+    monkeypatch.setattr(evaluate, "write_reference", write)
+    inputs = SimpleNamespace(dataset=SimpleNamespace(tested=[TestPair(n, n, Path(n), Path(n)) for n in NAMES]))
     for rank in (0, 1):
-        references.write_references(SimpleNamespace(config=small_config(), processes=of(rank)), inputs)
+        context = SimpleNamespace(config=small_config(), processes=of(rank), folder=folder)
+        evaluate.write_references(context, inputs)
     assert sorted(written) == sorted((kind, n) for kind in ("real", "frozen") for n in NAMES)
 
 
@@ -47,9 +52,9 @@ def test_encoded_prompts(small_config, tmp_path, monkeypatch):
     )
     monkeypatch.setattr(prepare, "Encoders", lambda *arguments: None)
     pairs = [TestPair(n, n, Path(n)) for n in NAMES]
-    dataset = SimpleNamespace(train=[], validation=[], pairs=pairs)
+    dataset = SimpleNamespace(train=[], validation=[], pairs=pairs, probes=[])
     for rank in (0, 1):
         context = SimpleNamespace(config=small_config("adapter=none"), processes=of(rank))
-        prepare._encode(context, dataset, None, cache)
+        prepare.encode(context, dataset, None, cache)
     assert {*NAMES, None} <= set(cached)  # None: the zero embedding
     assert len(cached) == len(set(cached))

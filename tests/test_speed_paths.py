@@ -15,7 +15,7 @@ from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.schema import Hardware
 from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import Interrupted, RunError
-from cosmos_exp.experiment.stages.prepare import prepare
+from cosmos_exp.experiment.prepare import prepare
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.generation.guidance import GuidedForward
 from cosmos_exp.run_folder import RunFolder

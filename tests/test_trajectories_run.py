@@ -170,7 +170,7 @@ def test_another_condition_uses_the_same_videos(whole, runs, prompts, tmp_path, 
 def test_a_video_is_that_of_the_run(whole, runs, small_config, tmp_path):
     """The same bytes as `cosmos-exp generate` of the same adapter, prompt and seed."""
     from cosmos_exp.data.readers.pairs import read_test_pairs
-    from cosmos_exp.experiment.generate_adapters import find_adapters, generate_adapters
+    from cosmos_exp.experiment.generate import find_adapters, generate_adapters
 
     _, out, _ = whole
     config = small_config(*SETTINGS)

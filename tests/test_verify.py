@@ -11,7 +11,7 @@ from claimed_sweep import config_of, plan, write_run, write_sweep
 
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.record import load_config
-from cosmos_exp.experiment.stages.evaluated import record_scores, record_videos
+from cosmos_exp.experiment.scored import record_scores, record_videos
 from cosmos_exp.files import append_json_line, file_sha256, json_sha256, read_json, write_json, write_json_lines
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.report.frozen_claims import arm_hash, record_hash
@@ -604,7 +604,7 @@ def evaluation(tmp_path):
 
 def end(run):
     """The end of the stage."""
-    record_scores(context(run.path), [run.scores])
+    record_scores(context(run.path))
     run.update_manifest(stages={"evaluate": {"config_hash": stage_hash(config_of("base"), "evaluate")}})
 
 

@@ -25,13 +25,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Print one line per check. Exit code 1 if one fails."""
     from cosmos_exp.config.composing import compose_config
-    from cosmos_exp.experiment.preflight import EVERYTHING, findings
-    from cosmos_exp.metrics.judges.reachable import server_warning
+    from cosmos_exp.experiment.checks import DOCTOR, findings, server_findings
 
-    config = compose_config(args.overrides)
-    found = findings(config, EVERYTHING)
-    for finding in found:
-        print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:10} {finding.text}")
-    if warning := server_warning(config.judge):
-        print(f"warn  {'server':10} {warning}")
-    return int(not all(f.ok for f in found))
+    config, code = compose_config(args.overrides), 0
+    for finding in [*findings(config, DOCTOR), *server_findings(config)]:
+        print(f"{finding.level:4}  {finding.what:10} {finding.text}")
+        if finding.level == "FAIL":
+            code = 1
+    return code

@@ -18,6 +18,7 @@ from cosmos_exp.data.readers.records import Clip, TestPair
 from cosmos_exp.data.readers.registry import read_episodes
 from cosmos_exp.data.scenes import recording_of, scenes
 from cosmos_exp.data.survey import mixed_notes, unused_notes
+from cosmos_exp.data.swaps import probes
 from cosmos_exp.data.video import VideoInfo
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.rng import generator
@@ -48,6 +49,8 @@ class Dataset:
     """What a run trains and tests on.
 
     pairs: the prompts of the run's videos: those of generation.split.
+    tested: the pairs that the run generates and scores, the first generation.max_prompts of them.
+    probes: tested pairs with a swapped word (data.swaps), which are generated but scored by word_effect only.
     test, selection: names of all pairs of either kind, whatever the run generates.
     left_out: the problems that data.skip_bad=true accepted.
     fingerprint: 16 hex digits over names, contents, frame ranges and prompts.
@@ -63,6 +66,8 @@ class Dataset:
     held_out: dict[str, CheckedClip] = field(default_factory=dict)
     test: list[str] = field(default_factory=list)
     selection: list[str] = field(default_factory=list)
+    tested: list[TestPair] = field(default_factory=list)
+    probes: list[TestPair] = field(default_factory=list)
 
 
 def inspect_data(
@@ -125,30 +130,25 @@ def load_dataset(config: Config, progress: Progress | None = None) -> Dataset:
         pairs, chosen = ([p for p in part if str(p.image) not in bad_images] for part in (pairs, chosen))
     else:
         pairs, chosen = _pairs_of(test), _pairs_of(selection)
-    _check_split(config, chosen, tests or folder)
+    generated = {"test": pairs, "selection": chosen, "none": []}[config.generation.split]
+    tested = generated[: config.generation.max_prompts]
     return Dataset(
         train,
         validation,
-        {"test": pairs, "selection": chosen, "none": []}[config.generation.split],
+        generated,
         list(found.problems),
         [*found.notes, *([counts.note] if counts.note else [])],
         _fingerprint(train + validation + test + selection),
         held_out,
         [p.name for p in pairs],
         [p.name for p in chosen],
+        tested,
+        probes(tested, config.data.swaps) if config.measures.words else [],
     )
 
 
 def _pairs_of(clips: list[CheckedClip]) -> list[TestPair]:
     return [TestPair(c.clip.name, c.clip.prompt, c.clip) for c in clips]
-
-
-def _check_split(config: Config, selection: list[TestPair], folder: Path) -> None:
-    if config.generation.split == "selection" and not selection:
-        raise RunError(
-            f"{folder}: generation.split=selection, but there are no selection prompts. Set data.selection_pairs to a "
-            f"number of scenes, or put pairs into {folder / SELECTION}."
-        )
 
 
 def split_pairs(

@@ -1,4 +1,4 @@
-"""What a run costs, from arithmetic and the meta device: parameters, tokens, memory, work. Loads no weights."""
+"""What a run costs, from arithmetic and the meta device: parameters, tokens, memory, operations. Loads no weights."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cosmos_exp.config.layers import (
+    TransformerConfig,
     adapted_layers,
     layer_ranks,
     linear_layers,
@@ -19,6 +20,7 @@ from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.training.gradients import num_buffers
 from cosmos_exp.world.hardware import (
+    LatentShape,
     forward_flops,
     latent_shape,
     memory_estimate,
@@ -30,8 +32,6 @@ from cosmos_exp.world.hardware import (
 MAX_SIZE = (128, 240, 240)  # latent frames, height, width: diffusers' default for the rotary embedding
 FITS = 0.92  # of a device's memory: above it, the rest is too little for fragments and workspaces
 
-Rows = list[tuple[str, str]]  # (what, value)
-
 
 @dataclass(frozen=True)
 class Counts:
@@ -40,6 +40,52 @@ class Counts:
     base: int
     trainable: int
     layers: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The work and memory of a run.
+
+    shape: of a sample's latent. tokens: of one sample.
+    memory_gib: of one training process. buffers_gib: at most, for its sum of the gradients.
+    checkpointing: the activation checkpointing policy of each block.
+    sample_flops: floating-point operations of a training sample, without recomputation.
+    video_flops: of the transformer for one generated video: all chunks, steps and guidance.
+    """
+
+    shape: LatentShape
+    tokens: int
+    memory_gib: float
+    buffers_gib: float
+    checkpointing: list[str]
+    sample_flops: float
+    video_flops: float
+
+
+def estimate_cost(config: Config, base: int, trainable: int, keys: TransformerConfig | None = None) -> Cost:
+    """The cost of a configuration.
+
+    Args:
+        base, trainable: number of frozen and of trained parameters.
+        keys: of a loaded transformer; None: those of config.model.
+    """
+    data, hardware, model, generation = config.data, config.hardware, config.model, config.generation
+    keys, batch = keys or transformer_config(model), config.training.global_batch_size
+    shape = latent_shape(model.z_dim, data.num_frames, data.height, data.width)
+    tokens, dora = num_tokens(shape), config.adapter.kind == "dora"
+    sizes = memory_estimate(keys, base, trainable, tokens, hardware, batch, dora)
+    layers = adapted_layers(keys, config.adapter.target_modules)
+    ranks = layer_ranks(layers, config.adapter)
+    passes = generation.chunks * generation.num_steps * (2 if generation.guidance_scale > 1 else 1)
+    return Cost(
+        shape=shape,
+        tokens=tokens,
+        memory_gib=training_memory_gib(sizes),
+        buffers_gib=num_buffers(-(-batch // hardware.samples_per_forward)) * trainable * 4 / 2**30,
+        checkpointing=list(sizes["checkpointing"]),
+        sample_flops=training_flops(keys, shape, model.prompt_tokens, layers, ranks),
+        video_flops=passes * forward_flops(keys, shape, model.prompt_tokens),
+    )
 
 
 def count_parameters(config: Config) -> Counts:
@@ -63,9 +109,10 @@ def count_parameters(config: Config) -> Counts:
             crossattn_proj_in_channels=config.model.text_channels,
             encoder_hidden_states_channels=keys["text_embed_dim"],
         )
-        base, trainable = sum(p.numel() for p in model.parameters()), 0
+        base, trainable = model.num_parameters(), 0
         if adapter.kind != "none":
-            trainable = sum(p.numel() for p in inject(model.requires_grad_(False), adapter, 0).values())
+            for parameter in inject(model.requires_grad_(False), adapter, 0).values():
+                trainable += parameter.numel()
     layers = adapted_layers(keys, adapter.target_modules)
     expected = trainable_parameters(layers, adapter.kind, layer_ranks(layers, adapter), adapter.bias)
     if trainable != expected:
@@ -79,8 +126,9 @@ def positions(folder: Path | None) -> int:
     Args:
         folder: of the model; None: not known yet, which gives diffusers' default.
     """
-    file = folder / "transformer" / "config.json" if folder else None
-    content = json.loads(file.read_text()) if file and file.is_file() else {}
+    content = {}
+    if folder and (folder / "transformer" / "config.json").is_file():
+        content = json.loads((folder / "transformer" / "config.json").read_text())
     patch = content.get("patch_size") or (1, 2, 2)
     return int(max(size // p for size, p in zip(content.get("max_size") or MAX_SIZE, patch, strict=True)))
 
@@ -98,114 +146,71 @@ def check_sizes(config: Config, here_gib: float, limit: int) -> str:
     Raises:
         UserError: it names each key that is too large, with the numbers.
     """
-    data, hardware = config.data, config.hardware
-    shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
-    sizes = {"num_frames": shape[1], "height": shape[2] // 2, "width": shape[3] // 2}
-    most = {"num_frames": 4 * (limit - 1) + 1, "height": 16 * limit, "width": 16 * limit}
-    problems = [
-        f"data.{key}={getattr(data, key)}: needs {size:,} positions of the transformer, which has {limit}. Set it to at "
-        f"most {most[key]}."
-        for key, size in sizes.items()
-        if size > limit
-    ]
-    processes = hardware.num_processes if hardware.device == "cpu" else 1
-    there = here_gib if hardware.device == "cpu" else (hardware.memory_gb or math.inf) * 1e9 / 2**30
-    need = _least_memory_gib(config) * processes
-    if need > there:
-        count = f" in {processes} processes" if processes > 1 else ""
+    data, hardware, adapter = config.data, config.hardware, config.adapter
+    base = sum(size_in * size_out for size_in, size_out in linear_layers(transformer_config(config.model)).values())
+    least = estimate_cost(config, base, 0)
+    problems = []
+    for key, size, unit, first in (
+        ("num_frames", least.shape[1], 4, -3),
+        ("height", least.shape[2] // 2, 16, 0),
+        ("width", least.shape[3] // 2, 16, 0),
+    ):
+        if size > limit:
+            problems.append(
+                f"data.{key}={getattr(data, key)}: needs {size:,} positions of the transformer, which has {limit}. Set it "
+                f"to at most {unit * limit + first}."
+            )
+    processes, available = 1, (hardware.memory_gb or math.inf) * 1e9 / 2**30
+    if hardware.device == "cpu":
+        processes, available = hardware.num_processes, here_gib
+    trains = adapter.kind != "none" and not adapter.truncate_from
+    if trains and least.memory_gib * processes > available:
         problems.append(
-            f"memory: training needs at least {need:,.0f} GiB{count} ({num_tokens(shape):,} tokens per sample, "
-            f"{hardware.samples_per_forward} samples per forward pass, checkpointing {hardware.checkpointing}); there are "
-            f"{there:,.0f} GiB. Lower data.num_frames, data.height, data.width or hardware.samples_per_forward, or set "
-            "hardware.checkpointing=full."
+            f"memory: training needs at least {least.memory_gib * processes:,.0f} GiB in {processes} processes "
+            f"({least.tokens:,} tokens per sample, {hardware.samples_per_forward} samples per forward pass, checkpointing "
+            f"{hardware.checkpointing}); there are {available:,.0f} GiB. Lower data.num_frames, data.height, data.width or "
+            "hardware.samples_per_forward, or set hardware.checkpointing=full."
         )
     if problems:
         raise UserError("\n".join(problems))
-    return f"{num_tokens(shape):,} tokens per sample"
+    return f"{least.tokens:,} tokens per sample"
 
 
-def _least_memory_gib(config: Config) -> float:
-    """A lower bound of a training process's memory, without the model's smaller parts; 0 if nothing is trained."""
-    if config.adapter.kind == "none" or config.adapter.truncate_from:
-        return 0.0
-    data, hardware, keys = config.data, config.hardware, transformer_config(config.model)
-    tokens = num_tokens(latent_shape(config.model.z_dim, data.num_frames, data.height, data.width))
-    base = sum(i * o for i, o in linear_layers(keys).values())
-    batch = config.training.global_batch_size
-    return training_memory_gib(memory_estimate(keys, base, 0, tokens, hardware, batch, config.adapter.kind == "dora"))
-
-
-def cost_rows(config: Config, counts: Counts) -> Rows:
-    """Sizes of a sample, and memory and work of training."""
-    data = config.data
-    shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
-    rate = "the file's frame rate" if data.fps is None else f"{data.fps:g} fps"
-    keys = transformer_config(config.model)
-    layers = adapted_layers(keys, config.adapter.target_modules)
-    flops = training_flops(keys, shape, config.model.prompt_tokens, layers, layer_ranks(layers, config.adapter))
-    return [
-        ("video", f"{data.num_frames} frames, {data.height}x{data.width}, {rate}"),
-        ("latent", f"{shape[0]} channels x {shape[1]} latent frames x {shape[2]} x {shape[3]}"),
-        ("tokens", f"{num_tokens(shape):,} per sample"),
-        ("memory", memory_row(config, counts)),
-        ("work per sample", f"{flops:.3g} floating-point operations, without recomputation"),
-    ]
-
-
-def video_flops(config: Config) -> float:
-    """Floating-point operations of the transformer for one generated video: all chunks, steps and guidance."""
-    data, generation = config.data, config.generation
-    shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
-    passes = generation.chunks * generation.num_steps * (2 if generation.guidance_scale > 1 else 1)
-    return passes * forward_flops(transformer_config(config.model), shape, config.model.prompt_tokens)
-
-
-def memory_row(config: Config, counts: Counts) -> str:
+def memory_in_words(config: Config, cost: Cost) -> str:
     """The estimated memory of a training process, its checkpointing, and whether it fits the device."""
     hardware = config.hardware
-    need, buffers, policies = training_need(config, counts)
-    fits = ""
-    if hardware.memory_gb is not None:
-        verdict = "fits" if need + buffers < FITS * hardware.memory_gb else "MAY NOT FIT"
-        fits = f" - {verdict} {hardware.memory_gb:g} GB"
-    return (
-        f"about {need:.1f} GiB per process in training, checkpointing {hardware.checkpointing} ({policies}), and at most "
-        f"{buffers:.2g} GiB for the sum of the gradients{fits}"
+    policies = ", ".join(f"{count} blocks {policy}" for policy, count in Counter(cost.checkpointing).items())
+    words = (
+        f"about {cost.memory_gib:.1f} GiB per process in training, checkpointing {hardware.checkpointing} ({policies}), and "
+        f"at most {cost.buffers_gib:.2g} GiB for the sum of the gradients"
     )
+    if hardware.memory_gb is None:
+        return words
+    verdict = "fits" if _fits(cost, hardware.memory_gb) else "MAY NOT FIT"
+    return f"{words} - {verdict} {hardware.memory_gb:g} GB"
 
 
-def check_memory(config: Config, counts: Counts, free_gib: float) -> None:
+def check_memory(config: Config, cost: Cost, free_gib: float) -> str:
     """Compare the estimate with the device's memory; on a CPU with what is free.
+
+    Returns:
+        the estimate in words.
 
     Raises:
         UserError: it does not fit; with both numbers.
     """
-    hardware = config.hardware
-    if config.adapter.kind == "none":
-        return
-    need = sum(training_need(config, counts)[:2])
+    hardware, words = config.hardware, memory_in_words(config, cost)
+    need = cost.memory_gib + cost.buffers_gib
     fix = "Choose a smaller model, hardware.checkpointing=full, or another hardware=… (1xh100, 8xh100)."
+    if config.adapter.kind == "none":
+        return words
     if hardware.device == "cpu" and need * hardware.num_processes > free_gib:
         of_all = f" for each of {hardware.num_processes} processes" if hardware.num_processes > 1 else ""
         raise UserError(f"training needs about {need:.1f} GiB{of_all}, and {free_gib:.1f} GiB are free. {fix}")
-    if hardware.memory_gb is not None and need >= FITS * hardware.memory_gb:
-        raise UserError(f"{memory_row(config, counts)}. {fix}")
+    if hardware.memory_gb is not None and not _fits(cost, hardware.memory_gb):
+        raise UserError(f"{words}. {fix}")
+    return words
 
 
-def training_need(config: Config, counts: Counts) -> tuple[float, float, str]:
-    """The estimated GiB of a training process and of the sum of its gradients, and the checkpointing of its blocks in words."""
-    data, hardware = config.data, config.hardware
-    shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
-    batch = config.training.global_batch_size
-    estimate = memory_estimate(
-        transformer_config(config.model),
-        counts.base,
-        counts.trainable,
-        num_tokens(shape),
-        hardware,
-        batch,
-        config.adapter.kind == "dora",
-    )
-    policies = ", ".join(f"{n} blocks {p}" for p, n in Counter(estimate["checkpointing"]).items())
-    buffers = num_buffers(-(-batch // hardware.samples_per_forward)) * counts.trainable * 4 / 2**30
-    return training_memory_gib(estimate), buffers, policies
+def _fits(cost: Cost, memory_gb: float) -> bool:
+    return cost.memory_gib + cost.buffers_gib < FITS * memory_gb

@@ -103,7 +103,7 @@ def _start_isolated(config: Config, folder: RunFolder, log: Path | None, stop: C
 
 def _launch_isolated(config: Config, folder: RunFolder, log: Path | None, stop: Callable[[], bool] | None) -> bool:
     """Several processes start from this process's fork server: a child's own server would import everything again."""
-    from cosmos_exp.experiment.preflight import check_inputs
+    from cosmos_exp.experiment.checks import check_inputs
 
     try:
         check_inputs(config)

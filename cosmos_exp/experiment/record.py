@@ -1,15 +1,19 @@
-"""The record around a run: lock, configuration, manifest, status, dashboard, and how the run ended."""
+"""The record around a run and its stages: lock, configuration, manifest, status, dashboard, and how the run ended."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 import torch
 from filelock import FileLock
@@ -25,12 +29,16 @@ from cosmos_exp.experiment.machines import check_shared
 from cosmos_exp.files import as_disk_error, remove_leftovers, writing
 from cosmos_exp.provenance import environment, now
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.tracking.progress import with_progress
 from cosmos_exp.tracking.wandb import Tracker
+from cosmos_exp.training.log import peak_memory_gib, reset_peak_memory
 
 OUT_OF_MEMORY = (
     "out of GPU memory. To fix this, do one of: set hardware.samples_per_forward=1; set hardware.checkpointing=full; "
     "lower data.height, data.width or data.num_frames. dry_run=true estimates what a run needs."
 )
+
+Item = TypeVar("Item")
 
 
 @contextlib.contextmanager
@@ -120,12 +128,12 @@ def interruptible() -> Iterator[list[int]]:
         received.append(number)
         raise KeyboardInterrupt(f"stopped by {signal.Signals(number).name}")
 
-    def ignored(found: sys.UnraisableHookArgs) -> None:
-        if issubclass(found.exc_type, KeyboardInterrupt):
-            number = signal.SIGTERM if "SIGTERM" in str(found.exc_value) else signal.SIGINT
+    def ignored(problem: sys.UnraisableHookArgs) -> None:
+        if issubclass(problem.exc_type, KeyboardInterrupt):
+            number = signal.SIGTERM if "SIGTERM" in str(problem.exc_value) else signal.SIGINT
             threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
         else:
-            hook(found)
+            hook(problem)
 
     before, hook = {signal.SIGTERM: signal.getsignal(signal.SIGTERM)}, sys.unraisablehook
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # an ignored Ctrl-C stays ignored
@@ -160,8 +168,10 @@ def _record_end(context: RunContext, error: BaseException) -> None:
 def _open_manifest(context: RunContext) -> None:
     config, adapter = context.config, context.config.adapter
     old = context.folder.manifest
-    scale = "; ".join([f"scale {update_scale(adapter):g}", *pattern_labels(adapter)])
-    label = "base" if adapter.kind == "none" else f"{adapter.kind} r{adapter.rank} ({scale})"
+    label = "base"
+    if adapter.kind != "none":
+        scale = "; ".join([f"scale {update_scale(adapter):g}", *pattern_labels(adapter)])
+        label = f"{adapter.kind} r{adapter.rank} ({scale})"
     context.folder.update_manifest(
         **environment(),
         name=config.name,
@@ -174,3 +184,57 @@ def _open_manifest(context: RunContext) -> None:
         start=old.get("start", now()),
         starts=[*old.get("starts", []), now()],
     )
+
+
+# --- what all stages do ---
+
+
+@contextlib.contextmanager
+def recorded_stage(name: str, context: RunContext) -> Iterator[None]:
+    """Record a stage's status, seconds and peak memory in the run folder."""
+    folder, processes = context.folder, context.processes
+    if processes.is_main:
+        folder.set_status("running", name)
+    reset_peak_memory(processes.device)
+    began = time.perf_counter()
+    yield
+    processes.barrier()
+    if processes.is_main:
+        entry: dict[str, object] = {
+            "seconds": round(time.perf_counter() - began, 2),
+            "peak_memory_gib": round(peak_memory_gib(processes.device), 3),
+            "ended": now(),
+        }
+        if name in ("train", "generate", "evaluate"):
+            entry["config_hash"] = stage_hash(context.config, name)
+        folder.update_manifest(stages={name: entry})
+    processes.barrier()
+
+
+def set_aside(context: RunContext, stage: str, *paths: Path) -> None:
+    """Rename outputs that a stage made under another configuration, so that they never mix with new ones."""
+    key, current = f"{stage}_begun", stage_hash(context.config, stage)
+    if context.processes.is_main:
+        before = context.folder.manifest.get(key, current)
+        for path in paths:
+            if before != current and path.exists():
+                path.rename(path.with_name(f"{path.stem}-{before}{path.suffix}"))
+        context.folder.update_manifest(**{key: current})
+    context.processes.barrier()
+
+
+def shared_progress(items: Collection[Item], words: str, unit: str, processes: Processes) -> Iterable[Item]:
+    """The items with a progress that the main process shows."""
+    return with_progress(items, words, len(items), unit, processes.is_main)
+
+
+def dtype_of(config: Config) -> torch.dtype:
+    """The precision of the base weights."""
+    return torch.bfloat16 if config.hardware.mixed_precision == "bf16" else torch.float32
+
+
+def free_memory() -> None:
+    """Return the memory of dropped models."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

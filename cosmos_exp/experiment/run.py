@@ -9,16 +9,14 @@ import os
 import sys
 
 from cosmos_exp.config.schema import Config
+from cosmos_exp.experiment.checks import check_inputs, server_findings
+from cosmos_exp.experiment.evaluate import evaluate
+from cosmos_exp.experiment.generate import generate
 from cosmos_exp.experiment.launching import launch
 from cosmos_exp.experiment.machines import joined
-from cosmos_exp.experiment.preflight import check_inputs
-from cosmos_exp.experiment.record import recorded_run
-from cosmos_exp.experiment.stages.evaluate import evaluate
-from cosmos_exp.experiment.stages.generate import generate
-from cosmos_exp.experiment.stages.prepare import prepare
-from cosmos_exp.experiment.stages.record import record
-from cosmos_exp.experiment.stages.train import train
-from cosmos_exp.metrics.judges.reachable import server_warning
+from cosmos_exp.experiment.prepare import prepare
+from cosmos_exp.experiment.record import recorded_run, recorded_stage
+from cosmos_exp.experiment.train import train
 from cosmos_exp.world.kernels import choose_kernels
 
 
@@ -35,8 +33,8 @@ def run(config: Config) -> None:
     """
     if "WORLD_SIZE" not in os.environ:  # else this is one of the run's processes
         check_inputs(config)
-        if warning := server_warning(config.judge):
-            print(f"warning: {warning}", file=sys.stderr, flush=True)
+        for warning in server_findings(config):
+            print(f"warning: {warning.text}", file=sys.stderr, flush=True)
         if config.hardware.num_processes > 1:
             launch(config)
             return
@@ -47,4 +45,5 @@ def run(config: Config) -> None:
             train(context, inputs, tracker.log)
             generate(context, inputs)
             evaluate(context, inputs)
-            record(context, tracker)
+            with recorded_stage("record", context):
+                tracker.finish()

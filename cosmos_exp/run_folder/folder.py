@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from cosmos_exp.errors import DamagedError, UserError
-from cosmos_exp.files import JsonObject, inside, inside_by_name, write_json, writing
+from cosmos_exp.files import JsonObject, file_sha256, inside, inside_by_name, write_json, writing
 from cosmos_exp.provenance import now
 from cosmos_exp.run_folder.records import read_record, read_rows
 from cosmos_exp.text import printable, redact, redacted
@@ -82,6 +83,10 @@ class RunFolder:
     def name_of(self, path: Path) -> str:
         """The path of a file of this folder inside it, as records name it."""
         return path.relative_to(self.path).as_posix()
+
+    def hashes(self, files: Iterable[Path]) -> dict[str, str]:
+        """SHA-256 by name of those of the files that exist."""
+        return {self.name_of(path): file_sha256(path) for path in files if path.is_file()}
 
     def read(self, path: Path) -> JsonObject:
         """A JSON record without control characters in its text; empty if the file does not exist.

@@ -71,16 +71,16 @@ def report_missing(configs: Mapping[str, Config], here: bool) -> int:
 
 def missing_inputs(configs: Mapping[str, Config], here: bool) -> list[str]:
     """What the runs lack, each once; what only some of them lack begins with their names."""
-    from cosmos_exp.experiment.preflight import ANYWHERE, OF_ONE_FOLDER, REQUIRED, findings
+    from cosmos_exp.experiment.checks import ANYWHERE, OF_ONE_FOLDER, REQUIRED, findings
 
     # Jobs of a cluster run on other machines: the submitting one often has neither their GPUs and memory nor their
     # guardrail, weights, scratch disk and logins. Only what the configuration itself decides is the same on both.
     # The records of one folder concern that run alone: it fails by itself, and the others do their work.
-    checks = {n: c for n, c in REQUIRED.items() if n not in OF_ONE_FOLDER} if here else ANYWHERE
+    checks = [name for name in REQUIRED if name not in OF_ONE_FOLDER] if here else ANYWHERE
     lacking: dict[str, list[str]] = {}
     for name, config in configs.items():
         for finding in findings(config, checks):
-            if not finding.ok:
+            if finding.level == "FAIL":
                 lacking.setdefault(finding.text, []).append(name)
     return [t if len(names) == len(configs) else f"{_some(names)}: {t}" for t, names in lacking.items()]
 

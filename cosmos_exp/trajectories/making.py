@@ -25,9 +25,8 @@ from cosmos_exp.data.video import write_video
 from cosmos_exp.data.windows import load_window
 from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.experiment.generate_adapters import AdaptedModel
+from cosmos_exp.experiment.generate import AdaptedPipeline, video_tasks
 from cosmos_exp.experiment.record import interruptible
-from cosmos_exp.experiment.stages.tasks import video_tasks
 from cosmos_exp.files import cut_half_line, inside_by_name, json_sha256, remove_leftovers, write_json
 from cosmos_exp.generation.videos import VideoTask, num_conditioning_frames
 from cosmos_exp.metrics.interface import ScoredVideo
@@ -162,8 +161,8 @@ class Maker:
         self._read_new_scores()
 
     @cached_property
-    def _model(self) -> AdaptedModel:
-        return AdaptedModel(self.config, self.adapters, [start.pair.prompt for start in self.prompts.starts])
+    def _model(self) -> AdaptedPipeline:
+        return AdaptedPipeline(self.config, self.adapters, [start.pair.prompt for start in self.prompts.starts])
 
     @cached_property
     def _judge(self) -> Judge:

@@ -31,8 +31,7 @@ from cosmos_exp.data.readers.pairs import read_test_pairs, unpaired_note
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.scenes import scenes
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.experiment.data_plan import check_conditioning
-from cosmos_exp.experiment.preflight import check_making
+from cosmos_exp.experiment.checks import check_conditioning, check_making
 from cosmos_exp.files import JsonObject, file_sha256, inside_by_name, json_sha256
 from cosmos_exp.generation.videos import num_conditioning_frames
 from cosmos_exp.run_folder import RunFolder

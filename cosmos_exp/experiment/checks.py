@@ -1,0 +1,364 @@
+"""Can this machine do this run? One list of findings for `run`, `dry_run=true`, `doctor` and `sweep`.
+
+The checks download, render and write nothing. `ensure_inputs` gets what is missing; only a run calls it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+
+from cosmos_exp.config.paths import cache_root
+from cosmos_exp.config.registry import JUDGES
+from cosmos_exp.config.rollout import chunk_prompts, rollout_frames
+from cosmos_exp.config.schema import Config, Sampson
+from cosmos_exp.data.dataset import Dataset, load_dataset
+from cosmos_exp.data.hold_out import hold_out
+from cosmos_exp.data.location import ensure_data, find_data
+from cosmos_exp.data.pair_frames import has_recording, recorded_length, single_frame
+from cosmos_exp.data.readers.records import TestPair
+from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.experiment.cost import check_memory, check_sizes, count_parameters, estimate_cost, positions
+from cosmos_exp.hub import ensure_folder, find_folder
+from cosmos_exp.metrics.geometry.sampson import check_run_settings, ensure_matcher
+from cosmos_exp.metrics.judges.reachable import server_warning
+from cosmos_exp.metrics.judges.rubric import load_rubrics
+from cosmos_exp.provenance import environment
+from cosmos_exp.run_folder import RunFolder, in_use
+from cosmos_exp.tracking.wandb import check_login, chosen_mode
+from cosmos_exp.training.plan import learning_rates, sample_order
+from cosmos_exp.world.guardrail import check_guardrail
+from cosmos_exp.world.hardware import check_gpus
+from cosmos_exp.world.model_folder import ensure_model, find_model
+
+MIN_FREE_GIB = 2.0
+ANY_RUBRIC = ("none", "reason2", "server")  # judges that take every rubric; their modules import torch
+MORE_PROMPTS = {
+    "test": "Set data.test_videos (null: a tenth of the videos) or data.test_path",
+    "selection": "Set data.selection_pairs",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check.
+
+    level: "ok", "warn", or "FAIL": it is missing.
+    text: what was found; or what is missing, where, and how to get it.
+    """
+
+    what: str
+    level: str
+    text: str
+
+
+def findings(config: Config, names: Iterable[str] | None = None) -> list[Finding]:
+    """The result of each check; by default of those that a run needs (REQUIRED)."""
+    results = []
+    for name in REQUIRED if names is None else names:
+        try:
+            results.append(Finding(name, "ok", CHECKS[name](config)))
+        except UserError as error:
+            results.append(Finding(name, "FAIL", str(error)))
+    return results
+
+
+def server_findings(config: Config) -> list[Finding]:
+    """A warning if the judge's server does not answer. Asks the network for it."""
+    warning = server_warning(config.judge)
+    return [Finding("server", "warn", warning)] if warning else []
+
+
+def check_inputs(config: Config) -> None:
+    """Run the required checks, then download or render what is missing.
+
+    Raises:
+        UserError: it lists everything that is missing, before anything is written.
+    """
+    _refuse(findings(config))
+    _ensure_making(config)
+    ensure_data(config)
+
+
+def check_making(config: Config) -> None:
+    """Run the checks of what makes and scores videos, without those of data and run folder, and get what is missing.
+
+    Raises:
+        UserError: it lists everything that is missing.
+    """
+    _refuse(findings(config, ("weights", "guardrail", "judge", "sampson", "device")))
+    _ensure_making(config)
+
+
+def _refuse(results: Sequence[Finding]) -> None:
+    missing = [finding.text for finding in results if finding.level == "FAIL"]
+    if missing:
+        raise UserError("\n".join(missing))
+
+
+def _ensure_making(config: Config) -> None:
+    """Download or build the model, the judge and the matcher."""
+    ensure_model(config.model, cache_root(config))
+    if config.judge.name == "reason2":
+        ensure_folder(config.judge.source, config.judge.revision, "judge.source")
+    if config.sampson.enabled:
+        ensure_matcher(config.sampson)
+
+
+# --- the checks: each returns what it found, or raises UserError ---
+
+
+def _versions(config: Config) -> str:
+    here = environment()
+    packages = ", ".join(f"{name} {version}" for name, version in here["packages"].items())
+    return f"Python {here['python']}, {packages}"
+
+
+def _memory(config: Config) -> str:
+    counts = count_parameters(config)
+    cost = estimate_cost(config, counts.base, counts.trainable)
+    return check_memory(config, cost, psutil.virtual_memory().available / 2**30)
+
+
+def _weights(config: Config) -> str:
+    return find_model(config.model, cache_root(config)).text
+
+
+def _guardrail(config: Config) -> str:
+    return check_guardrail(config.model.guardrail)
+
+
+def _rubrics(config: Config) -> str:
+    name = config.judge.name
+    rubrics = load_rubrics(config.judge.rubrics) if name != "none" else []
+    if name not in ANY_RUBRIC:
+        check = getattr(JUDGES.get(name), "check_rubric", None)
+        for rubric in rubrics if check else ():
+            check(rubric)
+    return name
+
+
+def _judge(config: Config) -> str:
+    name, judge = _rubrics(config), config.judge
+    return find_folder(judge.source, judge.revision, "judge.source").text if name == "reason2" else name
+
+
+def _sampson(config: Config) -> str:
+    if not config.sampson.enabled:
+        return "off"
+    check_run_settings(config)
+    return f"matcher {config.sampson.matcher}"
+
+
+def _views(config: Config) -> str:
+    """`_sampson` without the folder of the matcher's weights."""
+    return _sampson(replace(config, sampson=replace(config.sampson, matcher_source=Sampson().matcher_source)))
+
+
+def _data(config: Config) -> str:
+    return find_data(config).text
+
+
+def _device(config: Config) -> str:
+    if config.hardware.device == "cpu":
+        free = psutil.virtual_memory().available / 2**30
+        return f"cpu, {psutil.cpu_count()} cores, {free:.1f} GiB of memory free"
+    count = check_gpus(config.hardware)
+    import torch
+
+    return f"{count} x {', '.join({torch.cuda.get_device_name(i) for i in range(count)})}"
+
+
+def _sizes(config: Config) -> str:
+    folder = find_model(config.model, cache_root(config)).path
+    return check_sizes(config, psutil.virtual_memory().total / 2**30, positions(folder))
+
+
+def _disk(config: Config) -> str:
+    spaces = []
+    for key, path in (("run_dir", Path(config.run_dir or "outputs").absolute()), ("cache_dir", cache_root(config))):
+        existing = path.absolute()
+        while not existing.exists():
+            existing = existing.parent
+        if not existing.is_dir():
+            raise UserError(f"{key}: {path}: {existing} is a file. Set {key} to a folder.")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise UserError(f"{key}: {path}: you may not write in {existing}. Set {key} to another folder.")
+        free = shutil.disk_usage(existing).free / 2**30
+        if free < MIN_FREE_GIB:
+            raise UserError(f"{key}: {path}: {free:.1f} GiB free. Free some space, or set {key} elsewhere.")
+        spaces.append(f"{path}: {free:.0f} GiB free")
+    return "; ".join(spaces)
+
+
+def _records(config: Config) -> str:
+    if not config.run_dir or not Path(config.run_dir).is_dir():
+        return "a new run"
+    folder = RunFolder(config.run_dir)
+    folder.check()
+    if folder.is_locked():
+        raise UserError(in_use(folder.path))
+    return f"those of {config.run_dir} can be read"
+
+
+def _wandb(config: Config) -> str:
+    check_login(config.tracking.mode)
+    return chosen_mode(config.tracking.mode)
+
+
+def _videos(config: Config) -> str:
+    return "; ".join(f"{value} {name}" for name, value in plan_data(config).rows())
+
+
+CHECKS: dict[str, Callable[[Config], str]] = {
+    "versions": _versions,
+    "memory": _memory,
+    "weights": _weights,
+    "guardrail": _guardrail,
+    "judge": _judge,
+    "rubrics": _rubrics,
+    "sampson": _sampson,
+    "views": _views,
+    "data": _data,
+    "device": _device,
+    "sizes": _sizes,
+    "disk": _disk,
+    "records": _records,
+    "wandb": _wandb,
+    "videos": _videos,
+}
+# What a run needs. `memory` is an estimate, and a run inspects its videos in its first stage.
+REQUIRED = ("weights", "guardrail", "judge", "sampson", "data", "device", "sizes", "disk", "records", "wandb")
+DOCTOR = ("versions", "memory", *REQUIRED, "videos")
+# Of the required checks those whose result is the same on every machine, and those that concern one run folder.
+ANYWHERE = ("rubrics", "views")
+OF_ONE_FOLDER = ("records",)
+
+
+# --- the data of a run ---
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """Training videos, and what the plan says about each part."""
+
+    train: int
+    source: str
+    validation: int
+    test: str
+    selection: str
+    notes: tuple[str, ...] = ()
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(what, value) for the plan."""
+        rows = [
+            ("training videos", f"{self.train} ({self.source})"),
+            ("validation videos", str(self.validation)),
+            ("test prompts", self.test),
+            ("selection prompts", self.selection),
+        ]
+        for note in self.notes:
+            rows.append(("data", note))
+        return rows
+
+
+def plan_data(config: Config) -> DataPlan:
+    """Count what a run would use. A local folder is inspected as a run does at its start; nothing is rendered or downloaded.
+
+    Raises:
+        RunError: the data has problems, or the run would score nothing.
+        UserError: no data is set, or nothing is left to train on.
+    """
+    data = config.data
+    if data.path:
+        dataset = load_dataset(config)
+        notes = check_dataset(config, dataset)
+        train, validation, held_out = len(dataset.train), len(dataset.validation), len(dataset.held_out)
+        source = f"{train + validation + held_out} in {data.path}, {validation + held_out} held out"
+        test, selection = str(len(dataset.test)), str(len(dataset.selection))
+        return DataPlan(train, source, validation, test, selection, (*dataset.notes, *notes))
+    if data.builder:
+        counts = hold_out(data, data.train_clips, True, "the rendered clips")
+        if not (data.test_pairs or data.test_path):
+            check_scored(config, 0, data.selection_pairs)
+        tests = "those of data.test_path" if data.test_path else f"of {data.test_pairs} scenes, to be rendered"
+        selection = f"of {data.selection_pairs} scenes" if data.selection_pairs else "0"
+        source = f"{data.train_clips} to be rendered, {data.train_clips - counts.train} held out"
+        return DataPlan(counts.train, source, counts.validation, tests, selection)
+    if data.expected_videos:
+        counts = hold_out(data, data.expected_videos, True, data.repo_id or "the data")
+        tests = f"those of {data.test_path or data.test_repo_id}, not inspected yet"
+        source = f"{data.expected_videos} expected from {data.repo_id}, not inspected yet"
+        return DataPlan(counts.train, source, counts.validation, tests, str(data.selection_pairs))
+    raise UserError("data.path: not set. Give the folder of your data: data.path=DIR")
+
+
+def check_dataset(config: Config, dataset: Dataset) -> list[str]:
+    """Find before the encoding what would stop the training, or the making of videos after it.
+
+    Returns:
+        that recordings end before the rollout, so that real and what is compared with it covers fewer frames.
+
+    Raises:
+        RunError: the run would score nothing.
+        UserError: a name that leaves the folder, no prompt, a prompt without enough frames, or no optimizer step with a
+            learning rate above 0.
+    """
+    check_scored(config, len(dataset.test), len(dataset.selection))
+    every = dataset.tested + dataset.probes
+    for pair in every:
+        RunFolder("").video(pair.name, 0)
+    check_conditioning(config, every)
+    if config.adapter.kind != "none" and not config.adapter.truncate_from:
+        learning_rates(sample_order(len(dataset.train), config.training, config.seed), config.training)
+    return _rollout_notes(config, dataset)
+
+
+def check_conditioning(config: Config, pairs: Sequence[TestPair]) -> None:
+    """Check that every test pair has the frames that generation.mode conditions on, and a prompt for each chunk.
+
+    Raises:
+        UserError: generation.mode=video2world, and a pair is a single image; generation.chunk_prompts=lines, and a prompt has
+            another number of lines.
+    """
+    for pair in pairs:
+        chunk_prompts(config, pair.prompt, pair.name)
+        if config.generation.mode == "video2world" and isinstance(pair.image, Path) and pair.recording is None:
+            raise UserError(single_frame(pair))
+
+
+def check_scored(config: Config, test: int, selection: int) -> None:
+    """Check that the run would score a video, or was asked for none.
+
+    Raises:
+        RunError: there are no prompts of generation.split.
+    """
+    split = config.generation.split
+    if {"test": test, "selection": selection, "none": math.inf}[split] == 0:
+        raise RunError(
+            f"this run would make and score no video: there are no {split} prompts. {MORE_PROMPTS[split]}, or "
+            "generation.split=none to train only."
+        )
+
+
+def _rollout_notes(config: Config, dataset: Dataset) -> list[str]:
+    frames = rollout_frames(config)
+    lengths = []
+    if config.generation.chunks > 1:
+        for pair in dataset.tested:
+            if has_recording(pair):
+                lengths.append(recorded_length(pair, dataset.held_out, config.data, frames))
+    short = [n for n in lengths if n < frames]
+    if not short:
+        return []
+    several = f"{min(short)} to {max(short)}" if min(short) < max(short) else f"{short[0]}"
+    return [
+        f"{len(short)} of {len(lengths)} recordings are shorter than the {frames} frames of a video ({several} frames): "
+        "real, and what is compared with it, covers only the frames that were recorded"
+    ]
