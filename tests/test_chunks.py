@@ -18,7 +18,8 @@ from cosmos_exp.data.pair_frames import recorded_length
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.errors import UserError
-from cosmos_exp.experiment import dry_run
+from cosmos_exp.experiment.cost import estimate_cost
+from cosmos_exp.experiment.dry_run import rows as plan_rows
 from cosmos_exp.experiment.generate import check_lengths
 from cosmos_exp.files import read_json_lines, write_json
 from cosmos_exp.generation.videos import Generator, VideoTask, start_noise
@@ -78,13 +79,13 @@ class TestArithmetic:
             small_config(*words)
 
     def test_the_plan_says_length_and_cost(self, three, small_config):
-        plan = dict(dry_run._rollout_rows(three))
+        plan = dict(plan_rows(three))
         assert "41 frames, 5.1 s at 8 fps" in plan["rollout"]
-        one = dry_run.video_flops(small_config("adapter=none"))
+        one = estimate_cost(small_config("adapter=none"), 0, 0).video_flops
         assert plan["cost per video"].startswith(f"3 x 4 forward passes, {3 * one:.3g} floating-point operations")
-        assert dry_run._rollout_rows(small_config()) == []
+        assert "rollout" not in dict(plan_rows(small_config()))
         trained = small_config("generation.chunks=2", "training.condition_frames={1:1.0}")
-        assert "never shows the adapter two" in dry_run._rollout_rows(trained)[-1][1]
+        assert "never shows the adapter two" in dict(plan_rows(trained))["rollout"]
 
     def test_existing_videos_of_another_length_are_not_taken(self, three, tmp_path):
         path = tmp_path / "a__seed0.mp4"
