@@ -17,7 +17,7 @@ from cosmos_exp.metrics.judges.rubric import load_rubrics
 from cosmos_exp.statistics.intervals import mean_interval
 from cosmos_exp.tabletop.dataset import Kind
 from cosmos_exp.tabletop.judge import RulesJudge
-from cosmos_exp.tabletop.vocabulary import HANDS
+from cosmos_exp.tabletop.world import HANDS
 
 SEEDS = 2_700_000  # no scene of the data, the tests, the tuning or the calibration of the rules
 FRAMES, LONG = 17, 33

@@ -90,7 +90,7 @@ def fault(task: tuple[int, str, float]) -> dict[str, float]:
     """
     from benchmarks.certificate.tabletop_faults import plant
     from cosmos_exp.tabletop.scene import Scene
-    from cosmos_exp.tabletop.vocabulary import APPEARANCES
+    from cosmos_exp.tabletop.world import APPEARANCES
 
     seed, name, dose = task
     appearance = "robot" if name == "wrong hand" else APPEARANCES[seed % 2]
@@ -142,7 +142,7 @@ def mean_interval(values: list[float]) -> str:
 def measure_renderer() -> tuple[list[str], dict[str, float]]:
     """Rendering time per clip."""
     from cosmos_exp.tabletop.scene import Scene
-    from cosmos_exp.tabletop.vocabulary import APPEARANCES
+    from cosmos_exp.tabletop.world import APPEARANCES
 
     start = time.perf_counter()
     for k in range(10):
@@ -153,7 +153,7 @@ def measure_renderer() -> tuple[list[str], dict[str, float]]:
 
 def measure_autoencoder(pool: Pool, count: int) -> tuple[list[str], dict[str, Values]]:
     """Reconstruction of `count` clips of each appearance."""
-    from cosmos_exp.tabletop.vocabulary import APPEARANCES
+    from cosmos_exp.tabletop.world import APPEARANCES
 
     lines = ["## Autoencoder", "", "| appearance | PSNR dB | SIFT matches kept | TSE px | TSE after px |"]
     lines.append("| --- | --- | --- | --- | --- |")
@@ -168,7 +168,7 @@ def measure_autoencoder(pool: Pool, count: int) -> tuple[list[str], dict[str, Va
 def measure_judge(pool: Pool, clean_count: int, fault_count: int) -> tuple[list[str], dict[str, Values]]:
     """Scores of clean clips, before and after the autoencoder, and of clips with each fault after it."""
     from benchmarks.certificate.tabletop_faults import FAULTS
-    from cosmos_exp.tabletop.vocabulary import APPEARANCES
+    from cosmos_exp.tabletop.world import APPEARANCES
 
     data: dict[str, Values] = {}
     for name, vae, count in (

@@ -28,7 +28,7 @@ from cosmos_exp.report.variants import find_runs
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.seeing import probe_video
-from cosmos_exp.tabletop.vocabulary import HANDS, other_hand
+from cosmos_exp.tabletop.world import HANDS, other_hand
 
 FIRST_SEED = 7_000_000  # scenes that no training, test or tuning uses
 IMAGE = Path(__file__).parent.parent / "docs" / "images" / "words.png"

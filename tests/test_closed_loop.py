@@ -8,7 +8,7 @@ import pytest
 from benchmarks.closed_loop.kinematics import GRASP_REACH, inside, roll_out
 from cosmos_exp.tabletop.idm import mirrored, true_actions
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.vocabulary import HANDS, other_hand
+from cosmos_exp.tabletop.world import HANDS, other_hand
 
 
 @pytest.fixture(scope="module")

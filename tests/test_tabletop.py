@@ -13,7 +13,7 @@ from cosmos_exp.metrics.geometry.epipolar import sampson_distance
 from cosmos_exp.metrics.geometry.sampson import temporal_sampson
 from cosmos_exp.tabletop.dataset import VERSION, Kind, make_clips, make_dataset
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.vocabulary import APPEARANCES, HANDS, LABELS
+from cosmos_exp.tabletop.world import APPEARANCES, HANDS, LABELS
 
 
 def test_the_seed_determines_everything():

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.certificate.tabletop_faults import FAULTS, plant
-from cosmos_exp.tabletop.alignment import aligned
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.seeing import probe_video
+from cosmos_exp.tabletop.seeing import aligned, probe_video
 
 SCENE = Scene.sample(73_000_001, "robot")
 # The others begin after the first frame. The hands' grip has the width of the object to move.

@@ -11,7 +11,7 @@ from benchmarks.idm import __main__ as training
 from benchmarks.idm.clips import TimedScene, decoded, marks, training_clip
 from cosmos_exp.tabletop.idm import ACTIONS, IDM_FILE, mirrored, read_actions, true_actions
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.vocabulary import HANDS
+from cosmos_exp.tabletop.world import HANDS
 
 SCENES = 98_000_000  # not among those of training and figures
 

@@ -8,7 +8,7 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.judges.rubric import Rubric, load_rubric
 from cosmos_exp.tabletop.judge import Instruction, RulesJudge, parse_instruction
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.vocabulary import APPEARANCES
+from cosmos_exp.tabletop.world import APPEARANCES
 
 CLEAN = 4.8
 # With the robot's arms. docs/tabletop.md lists the others, which are noticed less often.

@@ -10,9 +10,9 @@ from diffusers import CosmosTransformer3DModel
 
 from benchmarks.pretraining.latents import fit_linear_code
 from cosmos_exp.tabletop.build import WEIGHTS
-from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.vocabulary import APPEARANCES
 from cosmos_exp.tabletop.linear_autoencoder import LinearVideoAutoencoder
+from cosmos_exp.tabletop.scene import Scene
+from cosmos_exp.tabletop.world import APPEARANCES
 from cosmos_exp.world.loading import load_transformer, load_vae, to_unit_range
 from cosmos_exp.world.model_folder import ModelFolder
 

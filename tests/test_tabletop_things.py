@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cosmos_exp.tabletop.alignment import without_outliers
 from cosmos_exp.tabletop.arms import first_camera
+from cosmos_exp.tabletop.seeing import without_outliers
 from cosmos_exp.tabletop.things import Track, summary
 
 CAMERA = first_camera((96, 160))

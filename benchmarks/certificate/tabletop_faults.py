@@ -14,15 +14,10 @@ from dataclasses import dataclass, field, fields, replace
 import cv2
 import numpy as np
 
-from cosmos_exp.tabletop.appearance import human_hand, robot_hand, thing_shapes
-from cosmos_exp.tabletop.camera import Camera, aimed_camera
-from cosmos_exp.tabletop.layout import Thing
-from cosmos_exp.tabletop.motion import PHASES, State
-from cosmos_exp.tabletop.room import make_room
-from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.shapes import Shape
-from cosmos_exp.tabletop.vectors import Triple
-from cosmos_exp.tabletop.vocabulary import APPEARANCES, HANDS, LABELS, OBJECTS, TABLE_TONE, other_hand
+from cosmos_exp.tabletop.geometry import Camera, Shape, Triple, aimed_camera
+from cosmos_exp.tabletop.render import make_room
+from cosmos_exp.tabletop.scene import Scene, human_hand, robot_hand, thing_shapes
+from cosmos_exp.tabletop.world import APPEARANCES, HANDS, LABELS, OBJECTS, PHASES, TABLE_TONE, State, Thing, other_hand
 
 
 @dataclass(frozen=True)

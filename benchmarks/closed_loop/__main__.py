@@ -38,7 +38,7 @@ from cosmos_exp.statistics.intervals import mean_interval
 from cosmos_exp.tabletop.dataset import TRAIN_SEEDS, Kind
 from cosmos_exp.tabletop.idm import IDM_FILE, read_actions, true_actions
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.vocabulary import HANDS
+from cosmos_exp.tabletop.world import HANDS
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"

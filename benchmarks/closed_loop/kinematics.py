@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cosmos_exp.tabletop.layout import Thing
+from cosmos_exp.tabletop.geometry import Triple
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.vectors import Triple
-from cosmos_exp.tabletop.vocabulary import HANDS
+from cosmos_exp.tabletop.world import HANDS, Thing
 
 SUBSTEPS = 8  # between two frames; positions and openings are interpolated linearly
 SHUT = 0.5  # opening at which a closing hand grips, and an opening one lets go

@@ -21,7 +21,7 @@ from cosmos_exp.tabletop.dataset import TEST_SEEDS, Kind, make_pairs
 from cosmos_exp.tabletop.idm import POSITIONS, read_actions, true_actions
 from cosmos_exp.tabletop.judge import RulesJudge
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.vocabulary import HANDS
+from cosmos_exp.tabletop.world import HANDS
 
 FIRST_SCENE = 6_000  # of TEST_SEEDS: scenes that no training, test, selection or tuning uses
 # What may predict the policy's success, each the mean over an adapter's videos.

@@ -16,10 +16,9 @@ from benchmarks.pretraining.latents import denormalise, unit_latents
 from cosmos_exp.files import atomic_path
 from cosmos_exp.tabletop.build import WEIGHTS
 from cosmos_exp.tabletop.idm import true_actions
-from cosmos_exp.tabletop.motion import State, state_at
-from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.vocabulary import HANDS
 from cosmos_exp.tabletop.linear_autoencoder import LinearVideoAutoencoder
+from cosmos_exp.tabletop.scene import Scene
+from cosmos_exp.tabletop.world import HANDS, State, state_at
 from cosmos_exp.world.loading import load_vae
 from cosmos_exp.world.model_folder import ModelFolder
 

@@ -29,11 +29,11 @@ from cosmos_exp.data.video import read_video
 from cosmos_exp.files import JsonObject, file_sha256
 from cosmos_exp.statistics.intervals import mean_interval
 from cosmos_exp.tabletop.arms import first_camera
-from cosmos_exp.tabletop.camera import Camera
+from cosmos_exp.tabletop.geometry import Camera
 from cosmos_exp.tabletop.idm import IDM_FILE, read_actions, true_actions
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.seeing import probe_video
-from cosmos_exp.tabletop.vocabulary import HANDS
+from cosmos_exp.tabletop.world import HANDS
 
 COUNTED = ("replay", "same hand moved")  # 0 or 1 per clip
 AWAY = 12.0  # pixels from its rest position at which a hand is at work

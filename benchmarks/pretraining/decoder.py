@@ -18,9 +18,9 @@ from benchmarks.pretraining.latents import denormalise, unit_latents
 from benchmarks.pretraining.recipe import CONDITION_TIMESTEP, DECODER_SEEDS, PIXELS, Recipe, save_state
 from benchmarks.pretraining.transformer import block_forward, new_transformer, prompt_embedder
 from cosmos_exp.files import append_json_line
-from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.vocabulary import APPEARANCES
 from cosmos_exp.tabletop.linear_autoencoder import LinearVideoAutoencoder
+from cosmos_exp.tabletop.scene import Scene
+from cosmos_exp.tabletop.world import APPEARANCES
 from cosmos_exp.world.loading import to_unit_range
 from cosmos_exp.world.rectified_flow import FlowBatch, condition_indicator, noised, velocity
 

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from benchmarks.pretraining.recipe import CLIP_SEEDS, CODE_SEEDS, VALIDATION_SEEDS, Recipe
 from cosmos_exp.files import atomic_path
-from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.vocabulary import APPEARANCES
 from cosmos_exp.tabletop.linear_autoencoder import GROUP, LinearVideoAutoencoder
+from cosmos_exp.tabletop.scene import Scene
+from cosmos_exp.tabletop.world import APPEARANCES
 from cosmos_exp.world.loading import to_unit_range
 
 Embed = Callable[[str], torch.Tensor]  # prompt -> embedding (tokens, channels)

@@ -6,19 +6,17 @@ of a clip. From them it draws the outline and the shadow of each arm for a grid 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cache
 
 import cv2
 import numpy as np
 
-from cosmos_exp.tabletop.appearance import human_hand, robot_hand
-from cosmos_exp.tabletop.camera import Camera
+from cosmos_exp.tabletop.geometry import Camera, Shape, Triple
 from cosmos_exp.tabletop.render import LIGHT
-from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.shapes import Shape
-from cosmos_exp.tabletop.vectors import Triple
-from cosmos_exp.tabletop.vocabulary import HANDS, SKIN, SLEEVES
+from cosmos_exp.tabletop.scene import Scene, human_hand, robot_hand
+from cosmos_exp.tabletop.world import HANDS, SKIN, SLEEVES
 
 STEP, HEIGHT, GRIP = 0.025, 0.08, 0.03  # metres: spacing and height of the grasp points, half width of the grip
 COARSE = 2  # poses are compared at half the size
@@ -60,7 +58,7 @@ def poses(appearance: str, size: tuple[int, int]) -> dict[str, Poses]:
     """The poses of each hand for pictures of height and width `size`."""
     camera, out = first_camera(size), {}
     for hand in HANDS:
-        tips, outlines, shadows = [], [], []
+        tips, outlines, shadows, coarse = [], [], [], []
         for x in np.arange(-0.35, 0.351, STEP):
             for y in np.arange(-0.2, 0.301, STEP):
                 tip = (float(x), float(y), HEIGHT)
@@ -70,9 +68,9 @@ def poses(appearance: str, size: tuple[int, int]) -> dict[str, Poses]:
                     continue
                 tips.append(camera.project(tip)[:2])
                 outlines.append(outline)
-                shadows.append(_drawn([_fallen(s) for s in shapes], camera))
-        coarse = np.stack([_small(o) for o in outlines])
-        out[hand] = Poses(np.array(tips), np.stack(outlines), np.stack(shadows), coarse)
+                shadows.append(_drawn([_fallen(shape) for shape in shapes], camera))
+                coarse.append(_small(outline))
+        out[hand] = Poses(np.array(tips), np.stack(outlines), np.stack(shadows), np.stack(coarse))
     return out
 
 
@@ -95,19 +93,18 @@ def _drawn(shapes: list[Shape], camera: Camera) -> np.ndarray:
     """Return bool (H, W): the filled outlines of spheres, capsules and boxes."""
     image = np.zeros((camera.height, camera.width), np.uint8)
     for shape in shapes:
+        points = []
         if shape.kind == "box":
             sx, sy, sz = shape.size
-            c = shape.center
-            corners = [(c[0] + i * sx, c[1] + j * sy, c[2] + k * sz) for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)]
-            points = [camera.project(p)[:2] for p in corners]
+            x, y, z = shape.center
+            for i, j, k in itertools.product((-1, 1), repeat=3):
+                points.append(camera.project((x + i * sx, y + j * sy, z + k * sz))[:2])
         else:
-            points = []
             for center, radius in shape.balls():
                 u, v, depth = camera.project(center)
                 r = camera.focal * radius / max(depth, 0.05)
-                points += [
-                    (u + r * np.cos(a), v + r * np.sin(a)) for a in np.linspace(0, 2 * np.pi, 12, endpoint=False)
-                ]
+                for angle in np.linspace(0, 2 * np.pi, 12, endpoint=False):
+                    points.append((u + r * np.cos(angle), v + r * np.sin(angle)))
         hull = cv2.convexHull(np.round(np.array(points) * 8).astype(np.int32))
         cv2.fillConvexPoly(image, hull, 1, lineType=cv2.LINE_8, shift=3)
     return image.astype(bool)
@@ -179,12 +176,15 @@ def fit_arms(
     common = hand_colors(flat[0], rest, 0.04)
     like = common[tuple(np.moveaxis(flat[0].astype(np.int32) // 24, -1, 0))]
     camera = first_camera((flat.shape[1], flat.shape[2]))
-    home = np.array([camera.project((side * REST[0], REST[1], REST[2]))[:2] for side in (-1, 1)])
+    left_home, right_home = (-REST[0], REST[1], REST[2]), REST
+    home = np.array([camera.project(left_home)[:2], camera.project(right_home)[:2]])
     veiled = appearance == "human"
     count, length = np.zeros(len(flat), int), len(flat)
     tips, missing, unlike = np.full((length, 2, 2), np.nan), np.zeros(length), np.full(length, np.nan)
-    arms, covered, shadows = (np.zeros(changes.shape, bool) for _ in range(3))
-    left = {h: grown(_rest_shadow(known[h], home[k]), 11) for k, h in enumerate(HANDS)}
+    arms, covered, shadows = np.zeros((3, *changes.shape), bool)
+    left = {}  # where the shadow of each hand was at rest
+    for hand, place in zip(HANDS, home, strict=True):
+        left[hand] = grown(_rest_shadow(known[hand], place), 11)
     for t in range(length):
         found = _fit(changes[t] & ~places[t], places[t], rest, like, known, veiled)
         count[t] = len(found)
@@ -240,7 +240,9 @@ def _fit(
     out: list[ArmPose] = []
     for _ in HANDS:
         best: ArmPose | None = None
-        for hand in (h for h in HANDS if h not in [a.hand for a in out]):
+        for hand in HANDS:
+            if out and hand == out[0].hand:
+                continue
             cost = (1 - np.minimum(free + _small(rest[hand]) + _small(things), 1)) * open_cost
             # The place that a hand has left changes wherever the hand is; of a veiled one there may be no more to see.
             new = free if veiled else free * (1 - _small(rest[hand]))
@@ -248,7 +250,8 @@ def _fit(
             index = int(gains.argmax())
             if best is None or gains[index] > best.gain:
                 best = ArmPose(hand, index, float(gains[index]))
-        if best is None or best.gain < (SECOND if out else LEAST):
+        enough = SECOND if out else LEAST
+        if best is None or best.gain < enough:
             break
         out.append(best)
         free = free * (1 - np.minimum(known[best.hand].coarse[best.index] * 2, 1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLFo
 
 from cosmos_exp.config.schema import Model, Transformer
 from cosmos_exp.errors import UserError
-from cosmos_exp.tabletop.vocabulary import COLORS, CONTAINERS, HANDS, OBJECTS
+from cosmos_exp.tabletop.world import COLORS, CONTAINERS, OBJECTS
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHAT_TEMPLATE = (
@@ -72,11 +73,14 @@ def shipped_folder(model: Model) -> Path:
     Raises:
         UserError: `model` has another size.
     """
-    own = json.loads((WEIGHTS / "transformer" / "config.json").read_text())
+    shipped = json.loads((WEIGHTS / "transformer" / "config.json").read_text())
     wanted = dataclasses.asdict(model.transformer) | {"crossattn_proj_in_channels": model.text_channels}
-    other = {k: own[k] for k, v in wanted.items() if own[k] != v}
+    other = []
+    for key, value in wanted.items():
+        if shipped[key] != value:
+            other.append(f"{key} is {shipped[key]}, not {value}")
     if other:
-        listed = ", ".join(f"{k} is {v}, not {wanted[k]}" for k, v in other.items())
+        listed = ", ".join(other)
         raise UserError(
             f"model=tabletop: the trained weights have another size ({listed}). Set model.weights=random to use this "
             "size with random weights."
@@ -171,14 +175,10 @@ def build_text_encoder(vocabulary: int, text_channels: int) -> Qwen2_5_VLForCond
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with 480 tokens, trained on the prompts of the world. It can encode any text."""
-    prompts = [
-        f"{start} the {a} {thing} and place it in the {b} {goal}."
-        for start in (*(f"Use the {h} hand to pick up" for h in HANDS), "Pick up")
-        for a in COLORS
-        for b in COLORS
-        for thing in OBJECTS
-        for goal in CONTAINERS
-    ]
+    starts = ("Use the left hand to pick up", "Use the right hand to pick up", "Pick up")
+    prompts = []
+    for start, color, goal_color, thing, goal in itertools.product(starts, COLORS, COLORS, OBJECTS, CONTAINERS):
+        prompts.append(f"{start} the {color} {thing} and place it in the {goal_color} {goal}.")
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()

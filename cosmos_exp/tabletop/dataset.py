@@ -14,7 +14,7 @@ from cosmos_exp.data.video import write_image, write_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, atomic_path, write_text
 from cosmos_exp.tabletop.scene import VIEWS, Clip, Scene
-from cosmos_exp.tabletop.vocabulary import HANDS
+from cosmos_exp.tabletop.world import HANDS
 
 TRAIN_SEEDS, TEST_SEEDS = 1_000_000, 2_000_000
 SELECTION_SEED = 5_000  # selection scenes are TEST_SEEDS + 5000, 5001, …: no test set is that large
@@ -31,6 +31,10 @@ class Kind:
     size: tuple[int, int] = (96, 160)  # height, width
     num_frames: int = 17
     views: tuple[str, ...] = ("head",)
+
+    def clips(self, scene: Scene) -> dict[str, Clip]:
+        """The clip of a scene by camera."""
+        return {view: scene.clip(view) for view in self.views}
 
     def scene(self, seed: int, num_frames: int | None = None) -> Scene:
         """The scene of `seed`, by default with the number of frames of this kind."""
@@ -82,11 +86,12 @@ def make_dataset(
     """
     if count < 1:
         raise UserError(f"--count={count}: must be at least 1")
-    unknown = [v for v in views if v not in VIEWS]
+    unknown = ", ".join(sorted(set(views) - set(VIEWS)))
     if unknown:
-        raise UserError(f"--views: unknown camera {', '.join(unknown)}. Choose from {', '.join(VIEWS)}.")
-    make = make_clips if split == "train" else make_pairs
-    return make(out, Kind(look, views=views), count, seed)
+        raise UserError(f"--views: unknown camera {unknown}. Choose from {', '.join(VIEWS)}.")
+    if split == "train":
+        return make_clips(out, Kind(look, views=views), count, seed)
+    return make_pairs(out, Kind(look, views=views), count, seed)
 
 
 def make_clips(out: Path, kind: Kind, count: int, seed: int) -> list[Path]:
@@ -101,7 +106,7 @@ def make_clips(out: Path, kind: Kind, count: int, seed: int) -> list[Path]:
         if (out / "truth" / f"{name}.json").is_file():
             continue
         scene = _training_scene(kind, seed + index)
-        clips = {view: scene.clip(view) for view in kind.views}
+        clips = kind.clips(scene)
         write_video(videos[-1], side_by_side(clips), scene.fps)
         write_text(out / "metas" / f"{name}.txt", scene.prompt)
         save_truth(out / "truth" / name, clips)
@@ -123,12 +128,10 @@ def make_pairs(out: Path, kind: Kind, count: int, seed: int) -> list[Path]:
             scene = base.with_hand(hand)
             if not (out / f"{name}.mp4").is_file():
                 moving = replace(scene, num_frames=kind.num_frames)
-                write_video(
-                    out / f"{name}.mp4", side_by_side({v: moving.clip(v) for v in kind.views}), scene.fps, crf=0
-                )
+                write_video(out / f"{name}.mp4", side_by_side(kind.clips(moving)), scene.fps, crf=0)
             if (out / f"{name}.json").is_file():
                 continue
-            clips = {view: scene.clip(view) for view in kind.views}
+            clips = kind.clips(scene)
             write_image(images[-1], side_by_side(clips)[0])
             write_text(out / f"{name}.txt", scene.prompt)
             save_truth(out / name, clips)
@@ -157,16 +160,14 @@ def truth(clips: dict[str, Clip]) -> JsonObject:
     Args:
         clips: view -> clip of the same scene.
     """
-    clip = next(iter(clips.values()))
-    views = {
-        name: {
-            "intrinsics": c.intrinsics.tolist(),
-            "rotations": np.round(c.rotations, 9).tolist(),
-            "translations": np.round(c.translations, 9).tolist(),
-            "tracks": {n: np.round(t, 3).tolist() for n, t in c.tracks.items()},
+    views = {}
+    for name, clip in clips.items():
+        views[name] = {
+            "intrinsics": clip.intrinsics.tolist(),
+            "rotations": np.round(clip.rotations, 9).tolist(),
+            "translations": np.round(clip.translations, 9).tolist(),
+            "tracks": {thing: np.round(track, 3).tolist() for thing, track in clip.tracks.items()},
         }
-        for name, c in clips.items()
-    }
     return {
         "seed": clip.seed,
         "look": clip.appearance,
@@ -177,7 +178,7 @@ def truth(clips: dict[str, Clip]) -> JsonObject:
         "fps": clip.fps,
         "layout": f"1x{len(clips)}",
         "views": views,
-        "mask_labels": {str(k): v for k, v in sorted(clip.label_names.items())},
+        "mask_labels": {str(label): name for label, name in sorted(clip.label_names.items())},
     }
 
 

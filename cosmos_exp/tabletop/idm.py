@@ -14,7 +14,7 @@ import torch
 
 from cosmos_exp.tabletop.build import WEIGHTS
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.vocabulary import HANDS
+from cosmos_exp.tabletop.world import HANDS
 
 IDM_FILE = WEIGHTS / "idm" / "tabletop.pt"
 # World axes of the cameras: x right, y away from the viewer, z up; metres. Opening: 1 open, 0 closed.

@@ -19,10 +19,9 @@ from cosmos_exp.data.video import probe, read_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.judges.interface import Answer, Question
 from cosmos_exp.metrics.judges.rubric import Rubric
-from cosmos_exp.tabletop.findings import MOVED, OUT, Findings, ramp, tail
-from cosmos_exp.tabletop.physics import judge_physics
+from cosmos_exp.tabletop.physics import MOVED, OUT, Findings, judge_physics, ramp, tail
 from cosmos_exp.tabletop.seeing import Seen, probe_video
-from cosmos_exp.tabletop.vocabulary import COLORS, CONTAINERS, HANDS, OBJECTS, other_hand
+from cosmos_exp.tabletop.world import COLORS, CONTAINERS, HANDS, OBJECTS, other_hand
 
 # Things, containers and resting hands are read from the first frame. benchmarks/rules_on_chunks.py measures what the rules
 # make of true clips that begin later.
@@ -74,7 +73,10 @@ def judge_instruction(seen: Seen, wanted: Instruction) -> Findings | str:
     Returns:
         Findings, or a text that says why the video cannot be judged.
     """
-    hidden = [c for c in (wanted.object, wanted.container) if c not in seen.things]
+    hidden = []
+    for color in (wanted.object, wanted.container):
+        if color not in seen.things:
+            hidden.append(color)
     if hidden:
         return f"the first frame shows no {' and no '.join(hidden)} thing"
     findings = Findings()
@@ -106,7 +108,7 @@ def _missed_container(seen: Seen, container: str, end: np.ndarray | None) -> flo
 
 
 def _judge_hand(seen: Seen, wanted: Instruction, findings: Findings) -> None:
-    out = {h: ramp(seen.side_frames[h], OUT / 2, OUT) for h in HANDS}
+    out = {hand: ramp(seen.side_frames[hand], OUT / 2, OUT) for hand in HANDS}
     if max(out.values()) == 0:
         findings.deduct(2, "no hand reached out")
     elif wanted.hand is None:

@@ -6,12 +6,48 @@ come from tuning clips (seeds from 3,000,000 on); benchmarks/tabletop.py measure
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from cosmos_exp.tabletop.arms import Outlines
-from cosmos_exp.tabletop.findings import MOVED, Findings, ramp, tail
 from cosmos_exp.tabletop.seeing import Seen
 from cosmos_exp.tabletop.things import ThingSeen
+
+OUT = 4  # an arm that reaches out for this many frames has moved; half as many frames are ignored
+MOVED = 7.0  # pixels; after the sway is removed, static things stay within 3
+
+
+@dataclass
+class Findings:
+    """Deductions from the highest score, 5, with their reasons."""
+
+    reasons: list[str] = field(default_factory=list)
+    lost: float = 0.0
+
+    def deduct(self, points: float, reason: str) -> None:
+        """Record a deduction. Amounts of 0.005 or less are ignored."""
+        if points > 0.005:
+            self.lost += points
+            self.reasons.append(f"-{points:.2f} {reason}")
+
+    @property
+    def score(self) -> float:
+        """5 minus all deductions, from 1 to 5."""
+        return round(min(max(5.0 - self.lost, 1.0), 5.0), 3)
+
+
+def ramp(value: float, good: float, bad: float) -> float:
+    """Return 0 at `good` or better, 1 at `bad` or worse, linear in between; 0 for nan."""
+    if np.isnan(value):
+        return 0.0
+    return float(np.clip((value - good) / (bad - good), 0, 1))
+
+
+def tail(track: np.ndarray) -> np.ndarray:
+    """The last quarter of a track (T, ...), at least three frames."""
+    return track[-max(3, len(track) // 4) :]
+
 
 FAST, FAST_ON = 17.0, 10.0  # pixels per frame, in one step and over several steps; arms carry at 3 to 8
 # Rendered clips, also after the autoencoder, have a mean gradient of 55 to 85 and a grain of 1 to 7.
@@ -55,7 +91,11 @@ def _judge_presence(seen: Seen, color: str, findings: Findings) -> None:
 def _judge_shape(thing: ThingSeen, color: str, findings: Findings) -> None:
     """Size and outline, apart from what a container or an object in front may hide."""
     # A hand that uncovers a thing makes it wider or higher, seldom both.
-    larger = (0.03, 0.08) if thing.container else (0.045, 0.08) if thing.shift < MOVED + 1 else (0.1, 0.2)
+    larger = (0.1, 0.2)
+    if thing.container:
+        larger = (0.03, 0.08)
+    elif thing.shift < MOVED + 1:
+        larger = (0.045, 0.08)
     findings.deduct(2 * ramp(min(thing.width, thing.height), *larger), f"the {color} thing grew")
     if thing.container or thing.partly:
         return
@@ -69,8 +109,13 @@ def _judge_shape(thing: ThingSeen, color: str, findings: Findings) -> None:
 
 def _judge_contact(seen: Seen, findings: Findings) -> None:
     """Motion without a hand. One hand carries one thing in a clip; the others rest."""
-    things = {c: t for c, t in seen.watched.items() if _same_size(t)}
-    moved = sorted((c for c, t in things.items() if t.shift > 2), key=lambda c: _far_from_hand(things[c]))
+    things, moved = {}, []
+    for color, thing in seen.watched.items():
+        if _same_size(thing):
+            things[color] = thing
+            if thing.shift > 2:
+                moved.append(color)
+    moved.sort(key=lambda color: _far_from_hand(things[color]))
     for place, color in enumerate(moved):
         thing = things[color]
         if place:
@@ -105,8 +150,9 @@ def _judge_arms(seen: Seen, findings: Findings) -> None:
     # Near its rest position an arm shows few pixels of its own.
     black = seen.robot_fraction[~np.isnan(seen.robot_fraction) & (found.extended > HOME)]
     if len(black) > 2:
-        wrong = (black < 0.2) if seen.appearance == "robot" else (black > 0.4)
-        what = "gripper turned into a hand" if seen.appearance == "robot" else "hand turned into a gripper"
+        wrong, what = black < 0.2, "gripper turned into a hand"
+        if seen.appearance == "human":
+            wrong, what = black > 0.4, "hand turned into a gripper"
         findings.deduct(3 * ramp(float(wrong.mean()), 0.085, 0.135), f"a {what} in {wrong.mean():.0%} of its frames")
     working = np.flatnonzero(found.extended > EXTENDED)
     absent = _absent_frames(found, working) if len(working) and not found.veiled else 0
@@ -155,13 +201,15 @@ def _untouched_jumps(seen: Seen, color: str) -> int:
     before: int | None = None
     for t in np.flatnonzero(areas >= 0.5 * whole).tolist():
         if before is not None and np.linalg.norm(centers[t] - centers[before]) > MOVED:
-            carried = all(any(_arm_near(seen.arms[k], centers[j]) for k in range(before, t + 1)) for j in (before, t))
-            fast = np.linalg.norm(centers[t] - centers[before]) > (FAST if t - before == 1 else FAST_ON) * (t - before)
+            arms = seen.arms[before : t + 1].any(0)
+            carried = _arm_near(arms, centers[before]) and _arm_near(arms, centers[t])
+            fastest = FAST if t - before == 1 else FAST_ON
+            fast = np.linalg.norm(centers[t] - centers[before]) > fastest * (t - before)
             jumps += int(fast or (not carried and certain))
         before = t
     for t in range(1, len(areas) - 1):
         gone = areas[t - 1] >= 0.5 * whole and max(areas[t], areas[t + 1]) < 0.25 * whole
-        near = any(_arm_near(seen.arms[k] | seen.hands, centers[t - 1], 42.0) for k in (t - 1, t, t + 1))
+        near = _arm_near(seen.arms[t - 1 : t + 2].any(0) | seen.hands, centers[t - 1], 42.0)
         jumps += int(gone and certain and not near)
     return jumps
 

@@ -1,4 +1,4 @@
-"""Observations from a video of the tabletop world: where each coloured thing is, where arms are, which side moved.
+"""Observations from a video of the tabletop world: the camera's motion, where each coloured thing is, which side moved.
 
 Only pixels and general knowledge of the world are used (its seven colours, where hands rest), not the ground truth of
 the clip.
@@ -6,19 +6,18 @@ the clip.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import cv2
 import numpy as np
 
-from cosmos_exp.tabletop.alignment import aligned
 from cosmos_exp.tabletop.arms import Outlines, fit_arms
+from cosmos_exp.tabletop.geometry import Triple
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.still import StillSeen, watch_still
-from cosmos_exp.tabletop.things import ThingSeen, watch_things
-from cosmos_exp.tabletop.vectors import Triple
-from cosmos_exp.tabletop.vocabulary import COLORS, HANDS, LABELS, SKIN, SLEEVES, TABLE_TONE
+from cosmos_exp.tabletop.things import StillSeen, ThingSeen, watch_still, watch_things
+from cosmos_exp.tabletop.world import COLORS, HANDS, LABELS, SKIN, SLEEVES, TABLE_TONE
 
 Point = tuple[float, float]  # x, y in pixels
 Part = tuple[int, Point]  # area in pixels and centre of a connected part
@@ -28,8 +27,8 @@ WOOD = (TABLE_TONE, (172, 128, 84), (200, 156, 112), (240, 214, 172), (96, 60, 3
 WALL = ((176, 184, 188),)
 # Colours are compared by chromaticity, r / (r + g + b) and g / (r + g + b), which light and shade leave unchanged.
 # White is treated separately: neutral and bright.
-_REFERENCES: list[Triple] = [COLORS[c] for c in COLORS if c != "white"] + [*WOOD, *SKIN, *SLEEVES, *WALL]
-_NAMES = [c for c in COLORS if c != "white"] + [""] * (len(_REFERENCES) - len(COLORS) + 1)
+HUES = [name for name in COLORS if name != "white"]
+_REFERENCES: list[Triple] = [*(COLORS[name] for name in HUES), *WOOD, *SKIN, *SLEEVES, *WALL]
 NEUTRAL, WHITE_FROM, DARK = 0.024, 178, 48  # chromaticity distance from grey; grey levels
 SMALLEST = 10  # pixels; smaller parts are ignored
 MAX_REACH = 0.055  # largest chromaticity distance from a reference at which a pixel has that colour
@@ -43,15 +42,23 @@ def color_masks(frame: np.ndarray, reaches: tuple[float, ...]) -> list[Masks]:
         frame: uint8 (H, W, 3).
         reaches: chromaticity distances.
     """
-    r, g, b = (np.ascontiguousarray(frame[..., k]).astype(np.float32) for k in range(3))
+    r, g, b = np.ascontiguousarray(frame.transpose(2, 0, 1)).astype(np.float32)
     total = r + g + b + 1e-3
     red, green = r / total, g / total
-    distance = np.stack([(red - c[0] / sum(c)) ** 2 + (green - c[1] / sum(c)) ** 2 for c in _REFERENCES])
+    distance = np.empty((len(_REFERENCES), *red.shape), np.float32)
+    for index, color in enumerate(_REFERENCES):
+        distance[index] = (red - color[0] / sum(color)) ** 2 + (green - color[1] / sum(color)) ** 2
     best, nearest = distance.argmin(0), distance.min(0)
     grey = np.maximum(np.abs(red - 1 / 3), np.abs(green - 1 / 3)) < NEUTRAL
     white = grey & (np.minimum(np.minimum(r, g), b) > WHITE_FROM)
-    named = {n: (best == i) & (total > 110) for i, n in enumerate(_NAMES) if n}
-    return [{n: m & (nearest < reach**2) for n, m in named.items()} | {"white": white.copy()} for reach in reaches]
+    out = []
+    for reach in reaches:
+        masks = {}
+        for index, name in enumerate(HUES):
+            masks[name] = (best == index) & (total > 110) & (nearest < reach**2)
+        masks["white"] = white.copy()
+        out.append(masks)
+    return out
 
 
 def neutral(frame: np.ndarray) -> np.ndarray:
@@ -80,8 +87,10 @@ def largest(mask: np.ndarray) -> Part | None:
 @cache
 def rest_masks(appearance: str, size: tuple[int, int]) -> Masks:
     """Where each hand rests in a first frame: hand -> bool (H, W), pixels that it covers in most scenes."""
-    scenes = [Scene.sample(50_000_000 + k, appearance, size=size, num_frames=1).clip().labels[0] for k in range(6)]
-    return {h: np.mean([s == LABELS[h] for s in scenes], axis=0) > 0.6 for h in HANDS}
+    labels = []
+    for k in range(6):
+        labels.append(Scene.sample(50_000_000 + k, appearance, size=size, num_frames=1).clip().labels[0])
+    return {hand: np.mean(np.stack(labels) == LABELS[hand], axis=0) > 0.6 for hand in HANDS}
 
 
 def seen_appearance(first: np.ndarray) -> str:
@@ -107,7 +116,7 @@ class Seen:
     faded_areas, faded_centers: the same with the wider colour tolerance FADED_REACH.
     hands: bool (H, W), where hands rest. arms: bool (T, H, W), pixels of arms outside their rest position. side_frames: number of frames in which a left or
     right arm reaches out. robot_fraction (T,): fraction of the pixels reaching out that are as black as the robot's
-    arm; nan when nothing reaches out. rest_change: hand -> (T,), fraction of its rest position that has changed.
+    arm; nan when nothing reaches out.
     appeared: colour -> number of frames, for colours that the first frame does not show.
     camera_step: largest shift of the picture from one frame to the next, pixels; unaligned: fraction of the frames
     without a homography. outlines, watched, still: see `arms.Outlines`, `things.ThingSeen`, `still.StillSeen`.
@@ -124,7 +133,6 @@ class Seen:
     arms: np.ndarray
     side_frames: dict[str, int]
     robot_fraction: np.ndarray
-    rest_change: dict[str, np.ndarray]
     appeared: dict[str, int]
     camera_step: float
     unaligned: float
@@ -138,7 +146,8 @@ class Seen:
 
 def changed(frame: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Return bool (H, W): pixels that differ from the first frame by more than a one-pixel shift or a shadow."""
-    low, high = (op(first, np.ones((5, 5), np.uint8)).astype(np.int32) for op in (cv2.erode, cv2.dilate))
+    around = np.ones((5, 5), np.uint8)
+    low, high = cv2.erode(first, around).astype(np.int32), cv2.dilate(first, around).astype(np.int32)
     value = frame.astype(np.int32)
     outside = np.maximum(low - value, 0) + np.maximum(value - high, 0)
     far = outside.sum(-1) > 36
@@ -166,15 +175,24 @@ def probe_video(frames: np.ndarray) -> Seen:
         for mask in of_frame.values():
             mask[:top] = False
     hands = cv2.dilate((rest["left"] | rest["right"]).astype(np.uint8), np.ones((5, 5))) > 0
-    things = {c: part for c, mask in masks[0].items() if (part := largest(mask & ~hands)) is not None}
-    changes = np.stack([changed(f, first) for f in flat])
-    arms = np.stack([_arm_mask(c, m, masks[0], things) for c, m in zip(changes, masks, strict=True)])
-    places = np.stack([_places(m, faded[0], things) for m in faded])
+    things = {}
+    for color, mask in masks[0].items():
+        part = largest(mask & ~hands)
+        if part is not None:
+            things[color] = part
+    changes, arms, places = np.zeros((3, *flat.shape[:3]), bool)
+    sides: list[str | None] = []
+    robot = np.full(len(flat), np.nan)
+    for t, frame in enumerate(flat):
+        changes[t] = changed(frame, first)
+        arms[t] = _arm_mask(changes[t], masks[t], masks[0], things)
+        places[t] = _places(faded[t], faded[0], things)
+        sides.append(_side(arms[t]))
+        if sides[t] is not None:
+            robot[t] = black(frame)[arms[t]].mean()
     outlines = fit_arms(flat, changes, places, rest, appearance, top)
     watched = watch_things(flat, things, faded[0], hands, outlines, top)
     still = watch_still(flat, changes, places, outlines, top)
-    sides = [_side(a) for a in arms]
-    robot = [np.nan if s is None else black(f)[a].mean() for f, a, s in zip(flat, arms, sides, strict=True)]
     areas, centers = _tracks(masks, things)
     faded_areas, faded_centers = _tracks(faded, things)
     sharpness, grain = _sharpness_and_grain(frames)
@@ -187,9 +205,8 @@ def probe_video(frames: np.ndarray) -> Seen:
         faded_centers=faded_centers,
         hands=hands,
         arms=arms,
-        side_frames={h: sides.count(h) for h in HANDS},
-        robot_fraction=np.array(robot),
-        rest_change={h: np.array([c[rest[h]].mean() for c in changes]) for h in HANDS},
+        side_frames={hand: sides.count(hand) for hand in HANDS},
+        robot_fraction=robot,
         appeared=_appeared(masks, things, hands, arms),
         camera_step=float(np.nanmax(shifts)) if np.isfinite(shifts).any() else np.nan,
         unaligned=float(np.isnan(shifts).mean()),
@@ -204,9 +221,9 @@ def probe_video(frames: np.ndarray) -> Seen:
 
 def _tracks(masks: list[Masks], things: dict[str, Part]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Area (T,) and centre (T, 2) of the largest part of each thing's colour, by colour."""
-    areas = {c: np.zeros(len(masks)) for c in things}
-    centers = {c: np.full((len(masks), 2), np.nan) for c in things}
+    areas, centers = {}, {}
     for color in things:
+        areas[color], centers[color] = np.zeros(len(masks)), np.full((len(masks), 2), np.nan)
         for t, mask in enumerate(masks):
             found = largest(mask[color])
             if found:
@@ -216,7 +233,7 @@ def _tracks(masks: list[Masks], things: dict[str, Part]) -> tuple[dict[str, np.n
 
 def _places(masks: Masks, before: Masks, things: dict[str, Part]) -> np.ndarray:
     """Return bool (H, W): where things are in a frame and where they were in the first one, with their edges."""
-    now, start = np.zeros(next(iter(masks.values())).shape, bool), np.zeros(next(iter(masks.values())).shape, bool)
+    now, start = np.zeros((2, *masks["white"].shape), bool)
     for color in things:
         now |= masks[color]
         start |= before[color]
@@ -260,10 +277,11 @@ def _appeared(masks: list[Masks], things: dict[str, Part], hands: np.ndarray, ar
     """Number of frames by colour, for colours that form a part in at least three frames but not in the first."""
     counts = {}
     for color in COLORS:
-        if color not in things:
-            n = sum(largest(m[color] & ~hands & ~a) is not None for m, a in zip(masks, arms, strict=True))
-            if n >= 3:
-                counts[color] = n
+        count = 0
+        for mask, arm in zip(masks, arms, strict=True):
+            count += largest(mask[color] & ~hands & ~arm) is not None
+        if color not in things and count >= 3:
+            counts[color] = count
     return counts
 
 
@@ -272,9 +290,80 @@ def _sharpness_and_grain(frames: np.ndarray) -> tuple[float, float]:
 
     Grain is the median absolute Laplacian; a median is not affected by edges.
     """
-    grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY).astype(np.float32) for f in frames]
-    edges = [
-        float(np.mean(np.abs(cv2.Sobel(g, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(g, cv2.CV_32F, 0, 1)))) for g in grey
-    ]
-    grain = [float(np.median(np.abs(cv2.Laplacian(g, cv2.CV_32F)))) for g in grey]
-    return float(np.median(edges[1:])), float(np.median(grain[1:]))
+    edges, grain = [], []
+    for frame in frames[1:]:
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        gradient = np.abs(cv2.Sobel(grey, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(grey, cv2.CV_32F, 0, 1))
+        edges.append(float(np.mean(gradient)))
+        grain.append(float(np.median(np.abs(cv2.Laplacian(grey, cv2.CV_32F)))))
+    return float(np.median(edges)), float(np.median(grain))
+
+
+Features = tuple[Sequence[cv2.KeyPoint], np.ndarray | None]  # keypoints and their descriptors; None without keypoints
+LARGEST = 48  # pixels; a larger shift of a corner means wrong matches
+
+
+def aligned(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every frame warped onto the first, and how far the picture shifts from frame to frame.
+
+    The warp is the homography of matched SIFT keypoints. A frame without a plausible homography is kept as it is.
+
+    Args:
+        frames: uint8 (T, H, W, 3).
+
+    Returns:
+        uint8 (T, H, W, 3), and (T - 1,): median shift of four points of the table between two frames, pixels; nan where
+        one of the two frames has no homography.
+    """
+    sift, matcher = cv2.SIFT_create(contrastThreshold=0.02), cv2.BFMatcher()  # type: ignore[attr-defined]
+    features = []
+    for frame in frames:
+        features.append(sift.detectAndCompute(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), None))
+    out, height, width = [frames[0]], *frames.shape[1:3]
+    corners = [[[0.3, 0.35], [0.3, 0.8], [0.7, 0.35], [0.7, 0.8]]]
+    points = (np.array(corners) * (width, height)).astype(np.float32)
+    places = [points[0]]
+    for index in range(1, len(frames)):
+        warp = _homography(features[index], features[0], matcher, width, height)
+        if warp is None:
+            out.append(frames[index])
+            places.append(np.full((4, 2), np.nan))
+            continue
+        out.append(cv2.warpPerspective(frames[index], warp, (width, height), borderMode=cv2.BORDER_REPLICATE))
+        places.append(cv2.perspectiveTransform(points, warp)[0])
+    steps = np.linalg.norm(np.diff(without_outliers(np.stack(places)), axis=0), axis=-1)
+    return np.stack(out), np.median(steps, axis=-1)
+
+
+def without_outliers(places: np.ndarray) -> np.ndarray:
+    """Median of three successive frames of (T, ...): one wrong homography is no jump, and a jump stays one."""
+    padded = np.concatenate([places[:1], places, places[-1:]])
+    windows = np.stack([padded[:-2], places, padded[2:]])
+    known = ~np.isnan(windows).any(axis=0)
+    return np.where(known, np.median(windows, axis=0), places)
+
+
+def _homography(
+    features: Features, first: Features, matcher: cv2.BFMatcher, width: int, height: int
+) -> np.ndarray | None:
+    """3x3 homography from a frame to the first; None with too few matches or an implausible shift."""
+    (keypoints, descriptors), (first_keypoints, first_descriptors) = features, first
+    if descriptors is None or first_descriptors is None or min(len(descriptors), len(first_descriptors)) <= 8:
+        return None
+    here, there = [], []
+    for best, second in matcher.knnMatch(descriptors, first_descriptors, k=2):
+        if best.distance < 0.75 * second.distance:
+            here.append(keypoints[best.queryIdx].pt)
+            there.append(first_keypoints[best.trainIdx].pt)
+    if len(here) < 8:
+        return None
+    warp, kept = cv2.findHomography(np.array(here, np.float32), np.array(there, np.float32), cv2.USAC_MAGSAC, 1.5)
+    if warp is None or _corner_shift(warp, width, height) > LARGEST or kept.sum() < 8:
+        return None
+    return warp
+
+
+def _corner_shift(warp: np.ndarray, width: int, height: int) -> float:
+    """Largest shift of a picture corner along one axis, in pixels."""
+    corners = np.array([[[0, 0], [width, 0], [0, height], [width, height]]], np.float32)
+    return float(np.abs(cv2.perspectiveTransform(corners, warp) - corners).max())

@@ -1,4 +1,5 @@
-"""Follows each thing of the first frame through a video: its place, size and colour, and whether a hand is at it."""
+"""Follows each thing of the first frame through a video (its place, size and colour, and whether a hand is at it), and asks
+whether the table stays as it is where no arm, no thing and no shadow is."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import cv2
 import numpy as np
 
 from cosmos_exp.tabletop.arms import Outlines, first_camera, grown
-from cosmos_exp.tabletop.camera import Camera
+from cosmos_exp.tabletop.geometry import Camera
 
 NEAR = 24  # pixels between grasp point and centre of a thing: a hand that may hold it
 CONTAINER = 0.0056  # square metres across the line of sight; objects have at most 0.0050, containers at least 0.0070
@@ -129,8 +130,10 @@ def summary(track: Track, container: bool, tips: np.ndarray, camera: Camera) -> 
     reach = float(np.nanmin(distance, initial=np.inf))
     seen = ThingSeen(container, not track.clear[0], _drift(track, container), reach)
     count = len(track.areas)
-    last = [t for t in range(max(count - 5, 1), count) if track.clear[t] and track.areas[t] > 0.25 * track.areas[0]]
-    if not last or not track.areas[0]:
+    whole = track.clear & (track.areas > 0.25 * track.areas[0])
+    whole[: max(count - 5, 1)] = False
+    last = np.flatnonzero(whole)
+    if not len(last) or not track.areas[0]:
         return seen
     end = np.median(track.centers[last], axis=0)
     near = _depth(camera, end[0], float(np.median(track.bottoms[last])))
@@ -186,7 +189,7 @@ def follow(
     """The track of a thing (of a container: of its convex hull), and whether it is a container."""
     count, container, place = len(masks), False, np.array(start)
     centers, hues = np.full((count, 2), np.nan), np.full((count, 2), np.nan)
-    bottoms, widths, heights = (np.full(count, np.nan) for _ in range(3))
+    bottoms, widths, heights = np.full((3, count), np.nan)
     areas, second = np.zeros(count), np.zeros(count)
     clear = np.zeros(count, bool)
     for t, mask in enumerate(masks):
@@ -208,7 +211,8 @@ def follow(
     gaps = np.linalg.norm(centers[:, None] - arms.tips, axis=-1)
     away = ~(np.where(np.isnan(gaps), np.inf, gaps).min(1) < NEAR)
     if arms.veiled:
-        away &= np.array([_changed_near(m, c) < 12 for m, c in zip(arms.loose, centers, strict=True)])
+        for t in range(count):
+            away[t] &= _changed_near(arms.loose[t], centers[t]) < 12
     return Track(centers, bottoms, areas, widths, heights, second, hues, clear, away), container
 
 
@@ -216,7 +220,7 @@ def _changed_near(loose: np.ndarray, center: np.ndarray) -> int:
     """Number of changed pixels within 12 pixels of a centre; 0 if the centre is unknown."""
     if np.isnan(center[0]):
         return 0
-    x, y = (max(int(c), 0) for c in center)
+    x, y = max(int(center[0]), 0), max(int(center[1]), 0)
     return int(loose[max(y - 12, 0) : y + 13, max(x - 12, 0) : x + 13].sum())
 
 
@@ -227,17 +231,15 @@ def _choose(mask: np.ndarray, place: np.ndarray, whole: float, arms: np.ndarray)
     """
     count, labels, stats, centers = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     areas, gaps = stats[1:, cv2.CC_STAT_AREA].astype(float), np.linalg.norm(centers[1:] - place, axis=1)
-    worth = np.where(
-        (areas >= 10) & (areas < 3 * whole), np.minimum(areas, whole if np.isfinite(whole) else 1e9) / (20 + gaps), 0
-    )
+    worth = np.where((areas >= 10) & (areas < 3 * whole), np.minimum(areas, whole) / (20 + gaps), 0)
     if not np.isfinite(whole):
         worth = np.where(areas >= 10, 1 / (1 + gaps), 0)
     if count < 2 or worth.max() == 0:
         return None, 0.0
     best = int(worth.argmax())
-    touched = set(np.unique(labels[arms]).tolist())
-    rest = [areas[i] for i in range(count - 1) if i != best and i + 1 not in touched]
-    return labels == best + 1, max(rest, default=0.0)
+    free = ~np.isin(np.arange(1, count), labels[arms])
+    free[best] = False
+    return labels == best + 1, float(areas[free].max(initial=0.0))
 
 
 def _filled(mask: np.ndarray) -> np.ndarray:
@@ -281,3 +283,71 @@ def _extent(points: np.ndarray) -> float:
         return 0.7 * float(np.linalg.norm(points[-1] - points[0])) if len(points) == 2 else 0.0
     means = (points[1:] + points[:-1]) / 2
     return float(np.linalg.norm(means[:, None] - means[None], axis=-1).max())
+
+
+EDGE = 2  # pixels at the border that the alignment may invent
+_CUBE = np.ones((3, 3), np.uint8)
+
+
+@dataclass(frozen=True)
+class StillSeen:
+    """Changes that no arm, thing or shadow explains.
+
+    excess (T,): changed pixels of the table. shade (T,): the same, pixels that became darker or brighter without a new
+    hue, where no shadow falls. lasting: pixels that belong to either in two fifths of the frames. tone (T,): mean
+    absolute difference of the smoothed table to the first frame, grey levels. gain (T,): median brightness factor of the
+    table; both nan where little of it is free.
+    """
+
+    excess: np.ndarray
+    shade: np.ndarray
+    lasting: int
+    tone: np.ndarray
+    gain: np.ndarray
+
+
+def watch_still(flat: np.ndarray, changes: np.ndarray, places: np.ndarray, arms: Outlines, top: int) -> StillSeen:
+    """Compare the still part of all frames with the first one.
+
+    Args:
+        flat: uint8 (T, H, W, 3), aligned frames.
+        changes: bool (T, H, W), pixels that differ from the first frame, without shadows.
+        places: bool (T, H, W), where things are and where they were in the first frame.
+        top: row of the table's far edge.
+    """
+    table = np.zeros(changes.shape[1:], bool)
+    table[top + EDGE : -EDGE, EDGE:-EDGE] = True
+    excess, shade, seen = np.zeros(len(flat)), np.zeros(len(flat)), np.zeros(changes.shape[1:])
+    for t in range(1, len(flat)):
+        odd = _without_specks(changes[t] & ~arms.covered[t] & ~places[t] & table)
+        free = table & ~arms.covered[t] & ~arms.shadows[t] & ~grown(places[t], 13)
+        dark = _without_specks(_shaded(flat[t], flat[0]) & free)
+        excess[t], shade[t] = odd.sum(), dark.sum()
+        seen += odd | dark
+    tone, gain = _tone_and_gain(flat, table & ~arms.covered.any(0) & ~places.any(0), arms.shadows)
+    lasting = int((seen >= 0.4 * len(flat)).sum())
+    return StillSeen(excess, shade, lasting, tone, gain)
+
+
+def _without_specks(mask: np.ndarray) -> np.ndarray:
+    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, _CUBE) > 0
+
+
+def _shaded(frame: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Return bool (H, W): pixels a quarter darker or a third brighter than in the first frame, of the same hue."""
+    a, b = frame.astype(np.float32) + 1, first.astype(np.float32) + 1
+    total, before = a.sum(-1), b.sum(-1)
+    turn = np.abs(a / total[..., None] - b / before[..., None]).max(-1)
+    return ((total < 0.75 * before) | (total > 1.33 * before)) & (turn < 0.03)
+
+
+def _tone_and_gain(flat: np.ndarray, free: np.ndarray, shadows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    tone, gain = np.full(len(flat), np.nan), np.full(len(flat), np.nan)
+    first = cv2.GaussianBlur(flat[0], (0, 0), 3).astype(np.float32)
+    for t, frame in enumerate(flat):
+        lit = free & ~shadows[t]
+        if lit.sum() > 100:
+            smooth = cv2.GaussianBlur(frame, (0, 0), 3).astype(np.float32)
+            tone[t] = np.abs(smooth - first)[lit].mean()
+            gain[t] = np.median(frame[lit].sum(-1) / (flat[0][lit].sum(-1) + 1.0))
+    return tone, gain
