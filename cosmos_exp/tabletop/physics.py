@@ -209,7 +209,8 @@ def _untouched_jumps(seen: Seen, color: str) -> int:
         before = t
     for t in range(1, len(areas) - 1):
         gone = areas[t - 1] >= 0.5 * whole and max(areas[t], areas[t + 1]) < 0.25 * whole
-        near = _arm_near(seen.arms[t - 1 : t + 2].any(0) | seen.hands, centers[t - 1], 42.0)
+        covered: np.ndarray = seen.arms[t - 1 : t + 2].any(0) | seen.hands
+        near = _arm_near(covered, centers[t - 1], 42.0)
         jumps += int(gone and certain and not near)
     return jumps
 
