@@ -107,7 +107,7 @@ class AdapterFile:
     @property
     def kind(self) -> str:
         """lora or dora."""
-        return "lora" if all(layer.magnitude is None for layer in self.layers.values()) else "dora"
+        return "dora" if any(layer.magnitude is not None for layer in self.layers.values()) else "lora"
 
     @property
     def rslora(self) -> bool:
@@ -168,7 +168,9 @@ def read_adapter(file: Path, alpha: float | None = None, model: Model | None = N
     parts = parts_by_layer(file, tensors)
     if peft is None:
         peft = shown_settings(parts, alpha)
-    layers = {name: _layer(file, name, parts[name], peft) for name in sorted(parts)}
+    layers = {}
+    for name in sorted(parts):
+        layers[name] = _layer(file, name, parts[name], peft)
     adapter = AdapterFile(file, layers, peft, record, types, recorded)
     if model is not None:
         _check_model(adapter, model)
@@ -262,7 +264,7 @@ def parts_by_layer(file: Path, tensors: Mapping[str, Array]) -> dict[str, dict[s
     if not parts:
         raise UserError(f"{file}: has no lora_A tensors; is it an adapter in diffusers format?")
     for layer, found in parts.items():
-        a, b = (np.shape(found.get(part)) for part in ("a", "b"))
+        a, b = np.shape(found.get("a")), np.shape(found.get("b"))
         if len(a) != 2 or len(b) != 2 or a[0] != b[1] or 0 in (*a, *b):
             raise UserError(
                 f"{file}: {one_line(layer)} has lora_A {a} and lora_B {b}; expected (rank, in) and (out, rank). Make the "
@@ -286,21 +288,25 @@ def shown_settings(parts: Mapping[str, Mapping[str, Array]], alpha: float | None
         parts: from `parts_by_layer`.
         alpha: of all layers; None: the rank of each.
     """
-    ranks = {layer: len(found["a"]) for layer, found in parts.items()}
-    alphas = {layer: float(rank if alpha is None else alpha) for layer, rank in ranks.items()}
-    settings = {
-        "peft_type": "LORA",
-        "target_modules": sorted(parts),
-        "use_dora": any("magnitude" in found for found in parts.values()),
-        "lora_bias": any("bias" in found for found in parts.values()),
-    }
+    settings = {"peft_type": "LORA", "target_modules": sorted(parts), "use_dora": False, "lora_bias": False}
+    ranks, alphas = {}, {}
+    for layer, found in parts.items():
+        ranks[layer] = len(found["a"])
+        alphas[layer] = float(ranks[layer])
+        settings["use_dora"] |= "magnitude" in found
+        settings["lora_bias"] |= "bias" in found
+    if alpha is not None:
+        alphas = dict.fromkeys(ranks, float(alpha))
     return settings | rank_settings(ranks, alphas)
 
 
 def rank_settings(ranks: Mapping[str, int], alphas: Mapping[str, float]) -> JsonObject:
     """The entries of peft's configuration for a rank and an alpha of each layer: the most frequent, and patterns."""
     rank, rank_pattern = _usual(ranks)
-    alpha, alpha_pattern = _usual({layer: _rounded(value) for layer, value in alphas.items()})
+    rounded = {}
+    for layer, value in alphas.items():
+        rounded[layer] = _rounded(value)
+    alpha, alpha_pattern = _usual(rounded)
     return {"r": rank, "rank_pattern": rank_pattern, "lora_alpha": alpha, "alpha_pattern": alpha_pattern}
 
 
@@ -308,7 +314,11 @@ def _usual(values: Mapping[str, Number]) -> tuple[Number, dict[str, Number]]:
     """The most frequent value, and a pattern for the layers that differ: `^` and the layer's whole name."""
     counts = Counter(values.values())
     usual = min(counts, key=lambda value: (-counts[value], value))
-    return usual, {f"^{name}": value for name, value in values.items() if value != usual}
+    patterns = {}
+    for name, value in values.items():
+        if value != usual:
+            patterns[f"^{name}"] = value
+    return usual, patterns
 
 
 def _rounded(alpha: float) -> float:

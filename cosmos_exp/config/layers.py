@@ -87,25 +87,29 @@ def matching(names: Iterable[str], target: str) -> list[str]:
 def adapted_layers(config: TransformerConfig, targets: list[str]) -> Layers:
     """The linear layers that get an adapter, in the model's order."""
     layers = linear_layers(config)
-    chosen = {n for t in targets for n in matching(layers, t)}
-    return {n: s for n, s in layers.items() if n in chosen}
+    chosen: set[str] = set()
+    for target in targets:
+        chosen |= set(matching(layers, target))
+    return {name: size for name, size in layers.items() if name in chosen}
 
 
 def unmatched_targets(model: Model, targets: list[str]) -> list[str]:
     """One message per target that matches no layer."""
     layers = linear_layers(transformer_config(model))
-    ends = sorted({_end(n) for n in layers})
+    choices = f"the layers are: {', '.join(by_type(layers))}"
     if not targets:
-        return [f"the list is empty; the layers are: {', '.join(ends)}"]
-    return [
-        f"{t!r} matches no linear layer; the layers are: {', '.join(ends)}" for t in targets if not matching(layers, t)
-    ]
+        return [f"the list is empty; {choices}"]
+    problems = []
+    for target in targets:
+        if not matching(layers, target):
+            problems.append(f"{target!r} matches no linear layer; {choices}")
+    return problems
 
 
 def pattern_problems(model: Model, adapter: Adapter) -> list[str]:
     """One message per key of rank_pattern and alpha_pattern that is wrong: no number, no layer, or a layer twice."""
     names = list(adapted_layers(transformer_config(model), adapter.target_modules))
-    ends = sorted({_end(n) for n in names})
+    types = list(by_type(names))
     problems: list[str] = []
     patterns: dict[str, Mapping[str, float]] = {
         "rank_pattern": adapter.rank_pattern,
@@ -123,20 +127,16 @@ def pattern_problems(model: Model, adapter: Adapter) -> list[str]:
                 problems.append(f"{at} is no regular expression ({error})")
                 continue
             if not found:
-                near = difflib.get_close_matches(pattern, [*adapter.target_modules, *ends, *names], n=1, cutoff=0.6)
-                hint = f"did you mean {near[0]}?" if near else f"the adapted layers are: {', '.join(ends)}"
+                near = difflib.get_close_matches(pattern, [*adapter.target_modules, *types, *names], n=1, cutoff=0.6)
+                hint = f"did you mean {near[0]}?" if near else f"the adapted layers are: {', '.join(types)}"
                 problems.append(f"{at} matches no adapted layer; {hint}")
             # peft takes the first of several keys, and an adapter file stores them in another order.
-            twice = next((n for n in found if n in owners), None)
-            if twice:
-                problems.append(f"{at} and {owners[twice]} both match {twice}. Write keys that exclude each other.")
+            for name in found:
+                if name in owners:
+                    problems.append(f"{at} and {owners[name]} both match {name}. Write keys that exclude each other.")
+                    break
             owners.update(dict.fromkeys(found, pattern))
     return problems
-
-
-def _end(name: str) -> str:
-    """A layer's name without its block."""
-    return name.split(".", 2)[-1] if name.startswith("transformer_blocks.") else name
 
 
 def pattern_matches(pattern: str, layer: str) -> bool:
@@ -149,7 +149,10 @@ def pattern_matches(pattern: str, layer: str) -> bool:
 
 def pattern_value(patterns: Mapping[str, Value], layer: str, default: Value) -> Value:
     """The value of the first pattern that selects a layer, else the default."""
-    return next((v for k, v in patterns.items() if pattern_matches(k, layer)), default)
+    for pattern, value in patterns.items():
+        if pattern_matches(pattern, layer):
+            return value
+    return default
 
 
 def layer_ranks(layers: Iterable[str], adapter: Adapter) -> dict[str, int]:
@@ -165,8 +168,12 @@ def layer_scale(adapter: Adapter, layer: str) -> float:
 
 def pattern_labels(adapter: Adapter) -> list[str]:
     """`to_q r4`, `to_q a8`: the entries of rank_pattern and of alpha_pattern."""
-    ranks = [f"{k} r{v}" for k, v in adapter.rank_pattern.items()]
-    return ranks + [f"{k} a{v:g}" for k, v in adapter.alpha_pattern.items()]
+    labels = []
+    for pattern, rank in adapter.rank_pattern.items():
+        labels.append(f"{pattern} r{rank}")
+    for pattern, alpha in adapter.alpha_pattern.items():
+        labels.append(f"{pattern} a{alpha:g}")
+    return labels
 
 
 def adapter_label(adapter: Adapter) -> str:
@@ -206,9 +213,11 @@ def trainable_parameters(layers: Layers, kind: str, rank: int | Mapping[str, int
     """
     if kind == "none":
         return 0
-    count = sum(rank_of(rank, n) * (i + o) for n, (i, o) in layers.items())
-    count += sum(o for _, o in layers.values()) if kind == "dora" else 0
-    return count + (sum(o for _, o in layers.values()) if bias else 0)
+    count = 0
+    for name, (size_in, size_out) in layers.items():
+        count += rank_of(rank, name) * (size_in + size_out)
+        count += size_out * ((kind == "dora") + bias)
+    return count
 
 
 def rank_of(rank: int | Mapping[str, int], layer: str) -> int:

@@ -70,12 +70,16 @@ def tile_size(data: Data) -> tuple[int, int]:
 
 def short_names(cameras: Sequence[str]) -> tuple[str, ...]:
     """Names for tables: the last part (`observation.images.left`: left), or what differs if that part is the same."""
-    parts = [c.split(".") for c in cameras]
-    last = tuple(p[-1] for p in parts)
+    last = [camera.rpartition(".")[2] for camera in cameras]
     if len(set(last)) == len(last):
-        return last
-    shared = next((i for i, level in enumerate(zip(*parts, strict=False)) if len(set(level)) > 1), 0)
-    return tuple(".".join(p[shared:]) for p in parts)
+        return tuple(last)
+    parts = [camera.split(".") for camera in cameras]
+    shared = 0
+    for level, names in enumerate(zip(*parts, strict=False)):
+        if len(set(names)) > 1:
+            shared = level
+            break
+    return tuple(".".join(part[shared:]) for part in parts)
 
 
 def describe_tiles(data: Data) -> list[str]:

@@ -43,8 +43,9 @@ def _keep_self_attention(context: object, operation: object, *args: torch.Tensor
 
 def _keep_products(context: object, operation: object, *args: object, **kwargs: object) -> CheckpointPolicy:
     """Keep the outputs of matrix products and attention."""
-    kept = operation in _ATTENTION or operation in _PRODUCTS
-    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+    if operation in _ATTENTION or operation in _PRODUCTS:
+        return CheckpointPolicy.MUST_SAVE
+    return CheckpointPolicy.PREFER_RECOMPUTE
 
 
 _KEEP = {"pointwise": _keep_products, "selective": _keep_self_attention}

@@ -92,7 +92,9 @@ def adapted(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     y = _add_product(F.linear(x, base.weight), small, up, scaling)
     # The factor stays in fp32: in bf16 the small changes of a magnitude would be lost to rounding.
     scaled = y * (dora.weight / norm)
-    return (scaled if base.bias is None else scaled + base.bias).to(y.dtype)
+    if base.bias is not None:
+        scaled = scaled + base.bias
+    return scaled.to(y.dtype)
 
 
 def _linear_in(x: torch.Tensor, down: nn.Linear) -> torch.Tensor:
@@ -109,4 +111,6 @@ def _add_product(base: torch.Tensor, small: torch.Tensor, up: nn.Linear, scaling
     else:
         flat = torch.addmm(base.flatten(0, -2), small.flatten(0, -2), up.weight.T)
         result = flat.view(base.shape)
-    return result if up.bias is None else result + (up.bias * scaling).to(result.dtype)
+    if up.bias is not None:
+        result = result + (up.bias * scaling).to(result.dtype)
+    return result

@@ -38,6 +38,7 @@ from cosmos_exp.text import one_line
 from cosmos_exp.world.adapted_linear import dora_norm
 
 NAME = "default"  # peft's name of the adapter
+INITIALISATIONS = {"gaussian": "gaussian", "kaiming": True}  # peft's values of init_lora_weights
 
 
 def lora(adapter: Adapter) -> LoraConfig:
@@ -47,7 +48,7 @@ def lora(adapter: Adapter) -> LoraConfig:
         lora_alpha=_number(adapter.alpha),
         rank_pattern=dict(adapter.rank_pattern),
         alpha_pattern={k: _number(v) for k, v in adapter.alpha_pattern.items()},
-        init_lora_weights="gaussian" if adapter.init == "gaussian" else True,
+        init_lora_weights=INITIALISATIONS[adapter.init],
         target_modules=list(adapter.target_modules),
         use_rslora=adapter.scaling == "rslora",
         lora_dropout=adapter.dropout,
@@ -272,4 +273,7 @@ def remove(transformer: CosmosTransformer3DModel, original: dict[str, torch.Tens
 
 def set_enabled(transformer: CosmosTransformer3DModel, enabled: bool) -> None:
     """Switch the adapter on or off; it stays in the transformer."""
-    transformer.enable_adapters() if enabled else transformer.disable_adapters()
+    if enabled:
+        transformer.enable_adapters()
+    else:
+        transformer.disable_adapters()

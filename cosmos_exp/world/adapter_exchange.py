@@ -175,7 +175,9 @@ def targets(layers: Iterable[str]) -> list[str]:
     for end in sorted(ends):
         attention, _, name = end.partition(".")
         in_both = {f"self_attn.{name}", f"cross_attn.{name}"} <= ends
-        shortest[name if attention in ("self_attn", "cross_attn") and in_both else end] = None
+        if attention in ("self_attn", "cross_attn") and in_both:
+            end = name
+        shortest[end] = None
     return list(shortest)
 
 

@@ -72,7 +72,9 @@ class PerFrameForward(nn.Module):
         random = any(isinstance(m, nn.Dropout) and m.p > 0 for m in transformer.modules())
         run = {p: with_policy(block or run_block, p, random) for p in {*self.policies, "none"}}
         # Checkpointing is inside the compiled region, so that the compiler knows what it may recompute.
-        self.run = {p: torch.compile(f, dynamic=False) for p, f in run.items()} if compiled else run
+        if compiled:
+            run = {p: torch.compile(f, dynamic=False) for p, f in run.items()}
+        self.run = run
         self._rotary: dict[tuple[int | str, ...], Rotary] = {}
 
     def rotary(self, hidden: torch.Tensor) -> Rotary:
@@ -125,7 +127,9 @@ class PerFrameForward(nn.Module):
             e.view(batch, frames, 1, -1) for e in model.time_embed(x.view(batch, -1, x.shape[-1]), timestep.flatten())
         )
         text = model.crossattn_proj(encoder_hidden_states)
-        mask = None if attention_mask is None else attention_mask[:, None, None]
+        mask = attention_mask
+        if mask is not None:
+            mask = mask[:, None, None]
         x = self._blocks(x, text, embedded, temb, rotary, mask)
         x = model.proj_out(_modulate(model.norm_out, x, embedded, temb, 2)[0])
         _, rows, columns = model.config.patch_size
@@ -133,9 +137,9 @@ class PerFrameForward(nn.Module):
         return (x.permute(0, 6, 1, 2, 4, 3, 5).reshape(batch, -1, frames, height, width),)
 
     def _blocks(self, x: torch.Tensor, *others: torch.Tensor | Rotary | None) -> torch.Tensor:
-        if self.compiled and torch.is_grad_enabled():
+        if self.compiled and torch.is_grad_enabled() and not x.requires_grad:
             # Otherwise the first block, whose input needs no gradient, is compiled separately (pytorch #141039).
-            x = x if x.requires_grad else x.requires_grad_()
+            x = x.requires_grad_()
         for block, policy in zip(self.transformer.transformer_blocks, self.policies, strict=True):
             x = self.run[policy if torch.is_grad_enabled() else "none"](block, x, *others)
         return x

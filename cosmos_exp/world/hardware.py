@@ -65,9 +65,9 @@ def training_flops(
     """
     tokens = num_tokens(shape)
     linear, attention = _forward(keys, tokens, text_tokens)
-    adapter = sum(
-        6 * _rows(name, tokens, text_tokens) * rank_of(rank, name) * (i + o) for name, (i, o) in layers.items()
-    )
+    adapter = 0
+    for name, (size_in, size_out) in layers.items():
+        adapter += 6 * _rows(name, tokens, text_tokens) * rank_of(rank, name) * (size_in + size_out)
     return float(2 * linear + 3 * attention + adapter)
 
 
@@ -79,17 +79,18 @@ def forward_flops(keys: TransformerConfig, shape: LatentShape, text_tokens: int)
 def _forward(keys: TransformerConfig, tokens: int, text_tokens: int) -> tuple[int, int]:
     """Operations of the linear layers and of the attention in a forward pass."""
     hidden = keys["num_attention_heads"] * keys["attention_head_dim"]
-    linear = sum(
-        2 * _rows(name, tokens, text_tokens) * size_in * size_out
-        for name, (size_in, size_out) in linear_layers(keys).items()
-        if name.startswith("transformer_blocks.") and ".norm" not in name
-    )
+    linear = 0
+    for name, (size_in, size_out) in linear_layers(keys).items():
+        if name.startswith("transformer_blocks.") and ".norm" not in name:
+            linear += 2 * _rows(name, tokens, text_tokens) * size_in * size_out
     return linear, keys["num_layers"] * 4 * tokens * (tokens + text_tokens) * hidden
 
 
 def _rows(layer: str, tokens: int, text_tokens: int) -> int:
     """Rows that a layer multiplies."""
-    return text_tokens if layer.endswith(("attn2.to_k", "attn2.to_v")) else tokens
+    if layer.endswith(("attn2.to_k", "attn2.to_v")):
+        return text_tokens
+    return tokens
 
 
 def peak_flops(device_name: str) -> float | None:
@@ -142,9 +143,12 @@ def training_memory_gib(sizes: StepSizes) -> float:
     adapter = sizes["trainable"] * 4 * 4  # weight, gradient and AdamW's two moments in fp32
     row = sizes["samples"] * sizes["tokens"] * sizes["hidden"] * sizes["bytes_a_weight"]
     policies = sizes["checkpointing"]
-    policies = [policies] * sizes["num_layers"] if isinstance(policies, str) else policies
+    if isinstance(policies, str):
+        policies = [policies] * sizes["num_layers"]
     compiled, dora = sizes["compile"], sizes["dora"]
-    kept = sum(KEPT_ROWS[compiled][p] + dora * DORA_ROWS[compiled].get(p, 0.0) for p in policies)
+    kept = 0.0
+    for policy in policies:
+        kept += KEPT_ROWS[compiled][policy] + dora * DORA_ROWS[compiled].get(policy, 0.0)
     working = WORKING_ROWS[compiled] + dora * DORA_WORKING_ROWS[compiled]
     return float((weights + adapter + row * (kept + working)) / 2**30)
 
@@ -159,10 +163,12 @@ def choose_checkpointing(sizes: StepSizes, budget_gib: float | None) -> list[str
         sizes: its checkpointing is ignored.
     """
     count = sizes["num_layers"]
-    for more, less in pairwise(POLICIES) if budget_gib is not None else ():
+    if budget_gib is None:
+        return ["full"] * count
+    for more, less in pairwise(POLICIES):
         for kept in range(count, -1, -1):
             policies = [more] * kept + [less] * (count - kept)
-            if training_memory_gib({**sizes, "checkpointing": policies}) <= (budget_gib or 0):
+            if training_memory_gib({**sizes, "checkpointing": policies}) <= budget_gib:
                 return policies
     return ["full"] * count
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -115,10 +116,10 @@ def conditions(config: Config, device: torch.device, attention: str) -> JsonObje
 
 def _cpu_name() -> str:
     """The processor and the instruction set that PyTorch uses."""
+    name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
+    if info.is_file() and (model := re.search(r"^model name\s*:(.*)$", info.read_text(), re.MULTILINE)):
+        name = model[1].strip()
     return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 

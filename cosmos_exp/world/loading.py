@@ -113,10 +113,9 @@ def load_vae(folder: ModelFolder, dtype: torch.dtype) -> ModelMixin:
 def latent_statistics(folder: ModelFolder) -> tuple[torch.Tensor, torch.Tensor]:
     """The VAE's latents_mean and latents_std, each (C, 1, 1, 1), fp32."""
     config = json.loads((folder.path / "vae" / "config.json").read_text())
-    mean, std = (
-        torch.tensor(config[k], dtype=torch.float32).view(-1, 1, 1, 1) for k in ("latents_mean", "latents_std")
-    )
-    return mean, std
+    mean = torch.tensor(config["latents_mean"], dtype=torch.float32)
+    std = torch.tensor(config["latents_std"], dtype=torch.float32)
+    return mean.view(-1, 1, 1, 1), std.view(-1, 1, 1, 1)
 
 
 def to_unit_range(frames: np.ndarray, device: torch.device | None = None) -> torch.Tensor:

@@ -20,6 +20,7 @@ FINGERPRINTED = ("vae", "text_encoder", "tokenizer", "transformer")
 PATTERNS = [f"{c}/*" for c in COMPONENTS] + ["model_index.json"]  # what is downloaded of a hub repository
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")  # suffixes of weights that are not read
 RANDOM_MARK = "RANDOM_WEIGHTS"  # a file of this name marks a folder with random weights
+NOT_LEARNED = "random weights: nothing was learned"
 HASH_NOTE_BYTES = 2**24  # the hash of a file of at least this size is stored beside the cache
 
 
@@ -72,7 +73,7 @@ def find_model(model: Model, cache_root: Path) -> Location:
     """
     if model.source == "embedded":
         MODEL_BUILDERS.get(model.builder)
-        weights = "random weights: nothing was learned" if model.weights == "random" else "trained weights"
+        weights = {"random": NOT_LEARNED}.get(model.weights, "trained weights")
         return Location(None, f"embedded: {model.builder} provides it ({weights})")
     if not hub.is_path(model.source):
         found = hub.locate_repository(model.source, model.revision, "model", PATTERNS)
@@ -83,7 +84,8 @@ def find_model(model: Model, cache_root: Path) -> Location:
             )
         return found
     folder = _checked(Path(model.source).expanduser(), cache_root)
-    return Location(folder.path, f"{folder.path}" + (" (random weights: nothing was learned)" if folder.random else ""))
+    note = f" ({NOT_LEARNED})" if folder.random else ""
+    return Location(folder.path, f"{folder.path}{note}")
 
 
 def ensure_model(model: Model, cache_root: Path) -> ModelFolder:

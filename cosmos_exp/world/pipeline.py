@@ -26,8 +26,9 @@ class ConditionOnlyPipeline(Cosmos2_5_PredictBasePipeline):
         **options: Any,  # Any: passed on to diffusers
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """As in diffusers; the latents of `video` are padded with zeros after encoding."""
-        frames = video[:, :, :num_frames_in] if video is not None and num_frames_in else video
-        latents, cond, mask, indicator = super().prepare_latents(video=frames, num_frames_in=num_frames_in, **options)
+        if video is not None and num_frames_in:
+            video = video[:, :, :num_frames_in]
+        latents, cond, mask, indicator = super().prepare_latents(video=video, num_frames_in=num_frames_in, **options)
         padding = latents.shape[2] - cond.shape[2]
         return latents, torch.nn.functional.pad(cond, (0, 0, 0, 0, 0, padding)), mask, indicator
 

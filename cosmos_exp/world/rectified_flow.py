@@ -55,7 +55,9 @@ def noised(clean: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor, indica
 def timesteps(sigma: torch.Tensor, indicator: torch.Tensor, condition_timestep: float | None) -> torch.Tensor:
     """(B, 1, T, 1, 1): sigma; for conditioning frames `condition_timestep`, unless it is None."""
     s = sigma.view(-1, 1, 1, 1, 1).expand_as(indicator)
-    return s if condition_timestep is None else indicator * condition_timestep + (1 - indicator) * s
+    if condition_timestep is None:
+        return s
+    return indicator * condition_timestep + (1 - indicator) * s
 
 
 def velocity(
