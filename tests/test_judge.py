@@ -16,10 +16,8 @@ import pytest
 from cosmos_exp.config.schema import Judge
 from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.metrics.judges.answers import expected_score, parse_score
 from cosmos_exp.metrics.judges.asking import judge_all
-from cosmos_exp.metrics.judges.frames import sample_frames
-from cosmos_exp.metrics.judges.interface import Answer, Question
+from cosmos_exp.metrics.judges.interface import Answer, Question, expected_score, parse_score, sample_frames
 from cosmos_exp.metrics.judges.rubric import load_rubric
 from cosmos_exp.tabletop.scene import Scene
 
@@ -75,9 +73,13 @@ def test_frames_respect_the_judges_rate_number_and_pixel_budget():
     assert sample_frames(frames, 8, plenty)[0].shape[0] == 48
     capped, rate = sample_frames(frames, 16, replace(plenty, max_frames=10))
     assert (len(capped), rate) == (10, pytest.approx(16 / 4.8))
-    shown, _ = sample_frames(frames, 16, Judge())
-    assert np.prod(shown.shape[:3]) <= 6_400_000
-    assert shown.shape[1] % 32 == shown.shape[2] % 32 == 0
+    assert sample_frames(frames, 16, Judge())[0].shape == (48, 384, 672, 3)  # at most 6,422,528 / 48 * 2 = 267,605 pixels
+
+
+def test_a_clip_of_93_frames_is_shown_as_qwen_vl_utils_shows_it():
+    """qwen_vl_utils 0.0.14: each frame may have total_pixels / frames * 2 = 138,119 pixels, as two share a temporal patch."""
+    shown, rate = sample_frames(np.zeros((93, 432, 768, 3), np.uint8), 16, Judge())
+    assert (shown.shape, rate) == ((93, 256, 480, 3), 16)
 
 
 def test_expected_score_by_hand():
@@ -345,7 +347,7 @@ def test_an_unreachable_server_is_reported_and_earlier_scores_are_kept(cli, tmp_
 def test_expected_score_from_a_servers_token_probabilities():
     from types import SimpleNamespace as Bag
 
-    from cosmos_exp.metrics.judges.replies import expected_in_reply
+    from cosmos_exp.metrics.judges.server import expected_in_reply
 
     def token(text, **listed):
         return Bag(token=text, top_logprobs=[Bag(token=k[1:], logprob=float(np.log(p))) for k, p in listed.items()])

@@ -60,7 +60,7 @@ class Judge:
     retries: int = key(6, "server: retries of a failed request, with growing pauses", ge=0)
     fps: float = key(16.0, "frames per second shown to the judge", gt=0)
     max_frames: int = key(256, "largest number of frames shown", gt=1)
-    max_total_pixels: int = key(6_400_000, "largest number of pixels of all frames together", gt=0)
+    max_total_pixels: int = key(6_422_528, "largest number of pixels of all frames together; two frames count as one", gt=0)
     max_new_tokens: int = key(2048, "largest length of an answer", gt=0)
     reasoning: bool = key(False, "ask the judge to reason before it answers")
     samples: int = key(1, "answers per question; their mean is the score", gt=0)

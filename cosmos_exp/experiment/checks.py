@@ -27,7 +27,7 @@ from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.experiment.cost import check_memory, check_sizes, count_parameters, estimate_cost, positions
 from cosmos_exp.hub import ensure_folder, find_folder
 from cosmos_exp.metrics.geometry.sampson import check_run_settings, ensure_matcher
-from cosmos_exp.metrics.judges.reachable import server_warning
+from cosmos_exp.metrics.judges.asking import server_warning
 from cosmos_exp.metrics.judges.rubric import load_rubrics
 from cosmos_exp.provenance import environment
 from cosmos_exp.run_folder import RunFolder, in_use

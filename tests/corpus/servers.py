@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 
@@ -20,21 +18,17 @@ def completion(content: object) -> str:
 
 
 @contextlib.contextmanager
-def serve(
-    answer: Callable[[int], str | bytes], models: str | None = None, drip: float = 0.0
-) -> Iterator[tuple[str, list[int]]]:
+def serve(answer: Callable[[int], str], models: str | None = None) -> Iterator[tuple[str, list[int]]]:
     """A server on this machine.
 
     Args:
         answer: the body of the k-th chat completion, k from 0.
         models: the body of the list of models; None: one model, m.
-        drip: seconds between the bytes of an answer that never ends; 0: the answer is sent at once.
 
     Yields:
         its address up to /v1, and the numbers of the completions asked for.
     """
     asked: list[int] = []
-    stopped = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -43,26 +37,18 @@ def serve(
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             asked.append(len(asked))
-            body = answer(asked[-1])
-            self._send(body if isinstance(body, bytes) else body.encode(), slow=drip > 0)
+            self._send(answer(asked[-1]).encode())
 
-        def _send(self, body: bytes, slow: bool = False) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(10**6 if slow else len(body)))
-            self.end_headers()
-            with contextlib.suppress(OSError):
-                while slow and not stopped.is_set():
-                    self.wfile.write(b" ")
-                    self.wfile.flush()
-                    time.sleep(drip)
+        def _send(self, body: bytes) -> None:
+            with contextlib.suppress(OSError):  # the client may be gone
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
                 self.wfile.write(body)
 
         def log_message(self, *words: object) -> None:
             pass
 
     with listening(Handler) as address:
-        try:
-            yield f"{address}/v1", asked
-        finally:
-            stopped.set()
+        yield f"{address}/v1", asked

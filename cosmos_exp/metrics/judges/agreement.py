@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from cosmos_exp.metrics.judges.interface import Judge, Question
 from cosmos_exp.metrics.judges.rubric import load_rubric
 
 RESAMPLES = 2000
-SCORES = (1, 2, 3, 4, 5)
 LABELS = {
     "exact": "exact agreement",
     "within_one": "within one",
@@ -27,8 +26,6 @@ LABELS = {
     "kappa": "kappa, quadratic weights",
     "bias": "judge minus person",
 }
-
-Figure = Callable[[np.ndarray, np.ndarray], float]  # of the persons' scores and the judge's, (N,) each
 
 
 @dataclass(frozen=True)
@@ -43,34 +40,25 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A figure with its 95 % percentile bootstrap interval over videos."""
-
-    value: float
-    ci_low: float
-    ci_high: float
-
-
-@dataclass(frozen=True)
 class Agreement:
     """How well a judge agrees with people.
 
     n: rows with both scores. missing: rows without a judge's score, left out.
-    figures: by the keys of LABELS; None if constant scores leave the figure undefined.
+    figures: by the keys of LABELS: the value and its 95 % percentile bootstrap interval over videos, as value, ci_low and
+        ci_high; None if constant scores leave the figure undefined.
     confusion: counts; a row per score of the person, a column per score of the judge.
     """
 
     n: int
     videos: int
     missing: int
-    figures: dict[str, Interval | None]
+    figures: dict[str, dict[str, float] | None]
     confusion: list[list[int]]
 
     def to_json(self) -> dict[str, object]:
         """As plain JSON, the figures at the top level."""
-        counts = {"n": self.n, "videos": self.videos, "missing": self.missing}
-        figures = {name: None if f is None else asdict(f) for name, f in self.figures.items()}
-        return {**counts, **figures, "confusion": self.confusion}
+        content = asdict(self)
+        return {**content, **content.pop("figures")}
 
 
 def read_pairs(path: Path) -> list[Pair]:
@@ -79,30 +67,33 @@ def read_pairs(path: Path) -> list[Pair]:
     Raises:
         UserError: the file is not readable or empty, or a row has no video or score.
     """
+    rows: Sequence[Mapping[str, str]]
     try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".csv":
-            rows: Sequence[Mapping[str, str]] = list(csv.DictReader(text.splitlines()))
-        else:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        lines = path.read_text(encoding="utf-8").splitlines()
+        rows = list(csv.DictReader(lines)) if path.suffix == ".csv" else list(map(json.loads, filter(str.strip, lines)))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as CSV or JSON lines ({error})") from error
     if not rows:
         raise UserError(f"{path}: has no rows. It needs the columns video and score.")
-    return [_pair(path, number, row) for number, row in enumerate(rows, 1)]
+    pairs = []
+    for number, row in enumerate(rows, 1):
+        try:
+            pairs.append(_pair(path.parent, row))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{path}, row {number}: expected a video and a score from 1 to 5 ({type(error).__name__}: {error})"
+            ) from error
+    return pairs
 
 
-def _pair(path: Path, number: int, row: Mapping[str, str]) -> Pair:
-    try:
-        video, person, judged = Path(row["video"]).expanduser(), float(row["score"]), row.get("judge")
-        judge = None if judged in (None, "") else float(judged)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}, row {number}: expected a video and a score from 1 to 5 ({type(error).__name__}: {error})"
-        ) from error
-    if not all(1 <= s <= 5 for s in (person, judge) if s is not None):
-        raise UserError(f"{path}, row {number}: scores must lie from 1 to 5")
-    video = video if video.is_absolute() else path.parent / video
+def _pair(folder: Path, row: Mapping[str, str]) -> Pair:
+    person, judge = float(row["score"]), None
+    if row.get("judge") not in (None, ""):
+        judge = float(row["judge"])
+    for score in (person, judge):
+        if score is not None and not 1 <= score <= 5:
+            raise ValueError(f"{score:g} is not from 1 to 5")
+    video = folder / Path(row["video"]).expanduser()
     return Pair(video, person, judge, row.get("prompt") or None, row.get("measure") or "instruction")
 
 
@@ -129,15 +120,6 @@ def with_scores(rows: list[Pair], judge: Judge, config: Config, cache: Path | No
     return out
 
 
-def kappa(person: np.ndarray, judge: np.ndarray) -> float:
-    """Cohen's kappa with quadratic weights (Cohen 1968) of the rounded scores; NaN if all scores are equal."""
-    from statsmodels.stats.inter_rater import cohens_kappa
-
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        return float(cohens_kappa(confusion(person, judge), wt="quadratic", return_results=False))
-
-
 def confusion(person: np.ndarray, judge: np.ndarray) -> np.ndarray:
     """Counts of the rounded scores, int (5, 5): row the person's score, column the judge's."""
     table = np.zeros((5, 5), dtype=int)
@@ -145,16 +127,25 @@ def confusion(person: np.ndarray, judge: np.ndarray) -> np.ndarray:
     return table
 
 
-def _correlation(kind: str) -> Figure:
+def figures_of(person: np.ndarray, judge: np.ndarray) -> dict[str, float]:
+    """The figures of LABELS; NaN where constant scores leave one undefined.
+
+    Cohen's kappa (1968) has quadratic weights and is of the rounded scores.
+    """
     from scipy import stats
+    from statsmodels.stats.inter_rater import cohens_kappa
 
-    call = {"spearman": stats.spearmanr, "pearson": stats.pearsonr}[kind]
-
-    def value(a: np.ndarray, b: np.ndarray) -> float:
-        constant = np.ptp(a) == 0 or np.ptp(b) == 0
-        return float("nan") if constant else float(call(a, b).statistic)
-
-    return value
+    apart = np.abs(np.rint(person) - np.rint(judge))
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        return {
+            "exact": float((apart == 0).mean()),
+            "within_one": float((apart <= 1).mean()),
+            "spearman": float(stats.spearmanr(person, judge).statistic),
+            "pearson": float(stats.pearsonr(person, judge).statistic),
+            "kappa": float(cohens_kappa(confusion(person, judge), wt="quadratic", return_results=False)),
+            "bias": float((judge - person).mean()),
+        }
 
 
 def agreement(rows: list[Pair], seed: int, resamples: int = RESAMPLES) -> Agreement:
@@ -173,33 +164,20 @@ def agreement(rows: list[Pair], seed: int, resamples: int = RESAMPLES) -> Agreem
         )
     person = np.array([r.person for r in scored])
     judge = np.array([r.judge for r in scored], dtype=float)
-    figures: dict[str, Figure] = {
-        "exact": lambda a, b: float((np.rint(a) == np.rint(b)).mean()),
-        "within_one": lambda a, b: float((np.abs(np.rint(a) - np.rint(b)) <= 1).mean()),
-        "spearman": _correlation("spearman"),
-        "pearson": _correlation("pearson"),
-        "kappa": kappa,
-        "bias": lambda a, b: float((b - a).mean()),
-    }
-    videos = sorted({str(r.video) for r in scored})
-    members = [np.array([i for i, r in enumerate(scored) if str(r.video) == v]) for v in videos]
-    rng = np.random.default_rng(seed)
-    samples = [
-        np.concatenate([members[k] for k in rng.integers(0, len(members), len(members))]) for _ in range(resamples)
-    ]
-    intervals = {name: _interval(figure, person, judge, samples) for name, figure in figures.items()}
+    names = np.array([str(r.video) for r in scored])
+    videos = [np.flatnonzero(names == name) for name in np.unique(names)]
+    rng, draws = np.random.default_rng(seed), []
+    for _ in range(resamples):
+        chosen = np.concatenate([videos[k] for k in rng.integers(0, len(videos), len(videos))])
+        draws.append(figures_of(person[chosen], judge[chosen]))
+    figures: dict[str, dict[str, float] | None] = {}
+    for name, value in figures_of(person, judge).items():
+        figures[name] = None
+        if not np.isnan(value):
+            low, high = np.nanpercentile([draw[name] for draw in draws], [2.5, 97.5])
+            figures[name] = {"value": value, "ci_low": float(low), "ci_high": float(high)}
     table = confusion(person, judge).tolist()
-    return Agreement(len(scored), len(videos), len(rows) - len(scored), intervals, table)
-
-
-def _interval(figure: Figure, person: np.ndarray, judge: np.ndarray, samples: list[np.ndarray]) -> Interval | None:
-    point = figure(person, judge)
-    if np.isnan(point):
-        return None
-    values = np.array([figure(person[s], judge[s]) for s in samples])
-    values = values[~np.isnan(values)]
-    low, high = np.percentile(values, [2.5, 97.5]) if len(values) else (np.nan, np.nan)
-    return Interval(point, float(low), float(high))
+    return Agreement(len(scored), len(videos), len(rows) - len(scored), figures, table)
 
 
 def format_agreement(result: Agreement) -> str:
@@ -208,14 +186,12 @@ def format_agreement(result: Agreement) -> str:
     lines = [f"{result.n} scores of {result.videos} videos{missing}"]
     for name, label in LABELS.items():
         figure = result.figures[name]
-        text = (
-            "- (undefined: constant scores)"
-            if figure is None
-            else f"{figure.value:6.2f}  [{figure.ci_low:.2f}, {figure.ci_high:.2f}]"
-        )
+        text = "- (undefined: constant scores)"
+        if figure:
+            text = f"{figure['value']:6.2f}  [{figure['ci_low']:.2f}, {figure['ci_high']:.2f}]"
         lines.append(f"  {label:26} {text}")
-    lines += ["", "person  judge:  " + "".join(f"{s:6d}" for s in SCORES)]
-    lines += [
-        f"{s:6d}          " + "".join(f"{n:6d}" for n in row) for s, row in zip(SCORES, result.confusion, strict=True)
-    ]
+    row = "{:6d}" * 5
+    lines += ["", "person  judge:  " + row.format(1, 2, 3, 4, 5)]
+    for score, counts in enumerate(result.confusion, 1):
+        lines.append(f"{score:6d}          " + row.format(*counts))
     return "\n".join(lines)

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import httpx
 import numpy as np
 
 from cosmos_exp.config.schema import Judge as JudgeSettings
 from cosmos_exp.files import file_sha256, write_json
 from cosmos_exp.metrics.judges.interface import Answer, BatchError, Judge, Question
+from cosmos_exp.text import one_line, redact
 
 SAMPLING_TEMPERATURE = 0.7  # for several samples, and for a second attempt: greedy would give the same answer again
 
@@ -48,27 +50,29 @@ def judge_all(
         RunError: the judge fails. The verdicts of the same batch that have a score are yielded first.
     """
     identity = judge.identity()
-    keys = [_key(q, identity, settings, seed) if cache and identity is not None else None for q in questions]
-    open_questions = []
-    for question, key in zip(questions, keys, strict=True):
-        cached = _read(cache, key)
+    pending: list[tuple[Question, Path | None]] = []
+    for question in questions:
+        file = None
+        if cache and identity is not None:
+            file = cache / f"{_key(question, identity, settings, seed)}.json"
+        cached = _read(file)
         if cached is None:
-            open_questions.append((question, key))
+            pending.append((question, file))
         else:
             yield question, cached
-    for first in range(0, len(open_questions), judge.batch):
-        batch = open_questions[first : first + judge.batch]
+    for first in range(0, len(pending), judge.batch):
+        batch = pending[first : first + judge.batch]
         failure = None
         verdicts: list[Verdict | None]
         try:
             verdicts = [*ask_samples(judge, [q for q, _ in batch], settings, seed, retry=identity is not None)]
         except BatchError as error:
             failure, verdicts = error, _complete(error, settings)
-        for (question, key), verdict in zip(batch, verdicts, strict=False):
+        for (question, file), verdict in zip(batch, verdicts, strict=False):
             if verdict is None:
                 continue
-            if cache and key and verdict.score is not None:
-                write_json(cache / f"{key}.json", asdict(verdict))
+            if file and verdict.score is not None:
+                write_json(file, asdict(verdict))
             yield question, verdict
         if failure:
             raise failure
@@ -76,9 +80,11 @@ def judge_all(
 
 def _complete(error: BatchError, settings: JudgeSettings) -> list[Verdict | None]:
     """The verdicts of a batch that failed in part: one answer with a score is a verdict where one is asked for."""
-    if settings.samples > 1:
-        return []
-    return [None if a is None or a.score is None else _verdict([a]) for a in error.answers]
+    verdicts: list[Verdict | None] = []
+    for answer in error.answers:
+        is_complete = settings.samples == 1 and answer is not None and answer.score is not None
+        verdicts.append(_verdict([answer]) if is_complete else None)
+    return verdicts
 
 
 def ask_samples(
@@ -96,17 +102,21 @@ def ask_samples(
     answers: list[list[Answer]] = [[] for _ in questions]
     for number in range(settings.samples):
         first = judge.ask(questions, temperature, seed + number)
-        unread = [i for i, a in enumerate(first) if a.score is None] if retry else []
+        unread = []
         for i, answer in enumerate(first):
             answers[i].append(answer)
-        if unread:
-            again = [questions[i] for i in unread]
-            try:
-                second = judge.ask(again, temperature or SAMPLING_TEMPERATURE, seed + 1000 + number)
-            except BatchError as error:  # of fewer questions: those of the batch that have a score are complete
-                raise BatchError(str(error), [a if a.score is not None else None for a in first]) from error
-            for i, answer in zip(unread, second, strict=True):
-                answers[i].append(answer)
+            if answer.score is None and retry:
+                unread.append(i)
+        if not unread:
+            continue
+        try:
+            second = judge.ask(
+                [questions[i] for i in unread], temperature or SAMPLING_TEMPERATURE, seed + 1000 + number
+            )
+        except BatchError as error:  # of fewer questions: those of the batch that have a score are complete
+            raise BatchError(str(error), first) from error
+        for i, answer in zip(unread, second, strict=True):
+            answers[i].append(answer)
     return [_verdict(a) for a in answers]
 
 
@@ -136,11 +146,32 @@ def _key(question: Question, identity: dict[str, object], settings: JudgeSetting
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
-def _read(cache: Path | None, key: str | None) -> Verdict | None:
-    if cache is None or key is None:
+def _read(file: Path | None) -> Verdict | None:
+    if file is None:
         return None
     try:
-        kept = json.loads((cache / f"{key}.json").read_text(encoding="utf-8"))
+        kept = json.loads(file.read_text(encoding="utf-8"))
         return Verdict(kept["score"], kept["expected"], tuple(kept["answers"]), kept["unread"], cached=True)
     except (OSError, ValueError, KeyError):  # no such file, or one cut short by a crash
         return None
+
+
+def server_warning(judge: JudgeSettings, seconds: float = 5.0) -> str | None:
+    """What to say of a judge's server that does not answer; None if it does, or if no server judges.
+
+    It is asked before training, which may take hours; no key and no video is sent. It is a warning and no error: a server may be
+    started while the run trains.
+    """
+    if judge.name != "server" or not judge.url:
+        return None
+    try:
+        code = httpx.get(f"{judge.url.rstrip('/')}/models", timeout=seconds, follow_redirects=True).status_code
+        reason = f"it answers {code}"
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        code, reason = 500, f"{type(error).__name__}: {one_line(error)[:120]}"
+    if code < 500:  # also 401: it is there, and wants the key
+        return None
+    return redact(
+        f"judge.url={one_line(judge.url)}: no answer ({reason}). Scoring will fail unless the server is up when the videos are "
+        "made. Start it, e.g. with `vllm serve MODEL`; after a failure `cosmos-exp run run_dir=…` scores what is there."
+    )

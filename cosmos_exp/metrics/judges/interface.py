@@ -1,16 +1,26 @@
-"""The interface of a judge: questions and answers."""
+"""The interface of a judge: what it is asked and shown, and how its answer is read.
+
+An answer without a score has none; no default takes its place.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from cosmos_exp.config.schema import Judge as JudgeSettings
+from cosmos_exp.data.video import probe, read_video, resize
 from cosmos_exp.errors import RunError
-from cosmos_exp.metrics.judges.answers import THINKING, THOUGHT
 from cosmos_exp.metrics.judges.rubric import Rubric
+
+THINKING, THOUGHT = "<think>", "</think>"
+_BARE = re.compile(r"^\W*([1-5])\W*$", re.MULTILINE)
+_NAMED = re.compile(r"\b(?:score|rating|answer)\b\W{0,4}(?:is\W+)?([1-5])(?![\d.,/]*\d)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -76,8 +86,8 @@ def chunk_fault(judge: Judge, number: int) -> str | None:
     Args:
         number: of the chunk, from 1.
     """
-    own: Callable[[int], str | None] | None = getattr(judge, "chunk_fault", None)
-    return own(number) if own else f"{judge.name} scores whole videos only (it has no `chunk_fault`)"
+    method: Callable[[int], str | None] | None = getattr(judge, "chunk_fault", None)
+    return method(number) if method else f"{judge.name} scores whole videos only (it has no `chunk_fault`)"
 
 
 def question_text(question: Question, settings: JudgeSettings) -> str:
@@ -86,3 +96,69 @@ def question_text(question: Question, settings: JudgeSettings) -> str:
     if settings.reasoning:
         text += f"\nThink before you answer: put your reasoning between {THINKING} and {THOUGHT}, then give the number."
     return text
+
+
+def shown_settings(settings: JudgeSettings) -> dict[str, object]:
+    """The settings of what a model is shown and of how long it answers, for `Judge.identity`."""
+    names = ("fps", "max_frames", "max_total_pixels", "max_new_tokens", "reasoning")
+    return {name: getattr(settings, name) for name in names}
+
+
+def shown_frames(question: Question, settings: JudgeSettings) -> tuple[np.ndarray, float]:
+    """`sample_frames` of the frames that a question is about.
+
+    Raises:
+        RunError: the file cannot be read.
+    """
+    frames = read_video(question.video)[slice(*(question.span or (None,)))]
+    return sample_frames(frames, probe(question.video).fps, settings)
+
+
+def sample_frames(frames: np.ndarray, fps: float, settings: JudgeSettings) -> tuple[np.ndarray, float]:
+    """Frames at `judge.fps`, at most `judge.max_frames`, shrunk to `judge.max_total_pixels` in total.
+
+    As in qwen_vl_utils 0.0.14 (`vision_process.py`), which Cosmos-Reason2's own script uses, two frames count as one, since
+    they share a temporal patch; sides are multiples of 32 pixels, one visual token.
+
+    Args:
+        frames: uint8 (T, H, W, 3).
+        fps: their rate.
+
+    Returns:
+        uint8 (T', H', W', 3), and the rate of these frames.
+    """
+    step = max(fps / settings.fps, 1.0, len(frames) / settings.max_frames)
+    picked = frames[(np.arange(np.ceil(len(frames) / step)) * step).astype(int)]
+    height, width = picked.shape[1:3]
+    most = settings.max_total_pixels / len(picked) * 2
+    if height * width > most:
+        scale = (most / (height * width)) ** 0.5
+        height, width = (max(32, int(side * scale) // 32 * 32) for side in (height, width))
+        picked = resize(picked, height, width, "stretch")
+    return picked, fps / step
+
+
+def find_score(text: str) -> tuple[int, int] | None:
+    """The score in an answer and the position of its digit; None if there is no score.
+
+    Only the text after the reasoning counts. The first line that is a bare digit from 1 to 5 wins, else the first digit
+    named as score, rating or answer. Anything that is not clearly an integer from 1 to 5 is not a score: 3.5, 10/5, 4/5,
+    "score: five".
+    """
+    start = text.rfind(THOUGHT) + len(THOUGHT) if THOUGHT in text else 0
+    if not start and THINKING in text:
+        return None  # the answer ended before the reasoning did
+    found = _BARE.search(text, start) or _NAMED.search(text, start)
+    return (int(found.group(1)), found.start(1)) if found else None
+
+
+def parse_score(text: str) -> int | None:
+    """The score in an answer, without its position."""
+    found = find_score(text)
+    return found[0] if found else None
+
+
+def expected_score(digit_logits: np.ndarray) -> float:
+    """sum_k k p_k over k = 1 to 5, where p is the softmax of the five logits (or log probabilities), (5,)."""
+    weights = np.exp(digit_logits - digit_logits.max())
+    return float((weights / weights.sum() * np.arange(1, 6)).sum())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
 
 import torch
 from transformers import AutoProcessor, BatchFeature, Qwen3VLForConditionalGeneration
@@ -13,9 +12,16 @@ from transformers.utils import logging as transformers_logging
 
 from cosmos_exp.config.schema import Judge as JudgeSettings
 from cosmos_exp.hub import ensure_folder
-from cosmos_exp.metrics.judges.answers import expected_score, find_score, parse_score
-from cosmos_exp.metrics.judges.frames import shown_frames
-from cosmos_exp.metrics.judges.interface import Answer, Question, question_text
+from cosmos_exp.metrics.judges.interface import (
+    Answer,
+    Question,
+    expected_score,
+    find_score,
+    parse_score,
+    question_text,
+    shown_frames,
+    shown_settings,
+)
 
 transformers_logging.disable_progress_bar()  # a run has its own
 DIGITS = ("1", "2", "3", "4", "5")
@@ -33,13 +39,6 @@ def weights_identity(folder: Path) -> str:
                 stream.seek(max(2**20, size - 2**20))
                 digest.update(stream.read())
     return digest.hexdigest()[:16]
-
-
-class Sampling(TypedDict, total=False):
-    """Arguments of `generate`: greedy, or sampling at a temperature."""
-
-    do_sample: bool
-    temperature: float
 
 
 class Reason2:
@@ -69,16 +68,8 @@ class Reason2:
 
     def identity(self) -> dict[str, object]:
         """The content of the weights, the precision, and the settings of what the model is shown."""
-        s = self.settings
-        return {
-            "weights": weights_identity(self.folder),
-            "dtype": str(self.dtype),
-            "fps": s.fps,
-            "max_frames": s.max_frames,
-            "max_total_pixels": s.max_total_pixels,
-            "max_new_tokens": s.max_new_tokens,
-            "reasoning": s.reasoning,
-        }
+        weights = weights_identity(self.folder)
+        return {"weights": weights, "dtype": str(self.dtype), **shown_settings(self.settings)}
 
     def chunk_fault(self, number: int) -> None:
         """None: it scores any part of a video."""
@@ -88,10 +79,11 @@ class Reason2:
         """Answer all questions in one batch. The same questions, temperature and seed give the same answers."""
         inputs = self._inputs(questions)
         torch.manual_seed(seed)
-        sampling: Sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+        sampling = {"temperature": temperature} if temperature else {}
         out = self.model.generate(
             **inputs,
             **sampling,
+            do_sample=temperature > 0,
             max_new_tokens=self.settings.max_new_tokens,
             return_dict_in_generate=True,
             output_logits=True,
@@ -106,7 +98,7 @@ class Reason2:
     def _inputs(self, questions: Sequence[Question]) -> BatchFeature:
         texts, videos, metas = [], [], []
         for question in questions:
-            frames, rate = shown_frames(question.video, self.settings, question.span)
+            frames, rate = shown_frames(question, self.settings)
             content = [{"type": "video"}, {"type": "text", "text": question_text(question, self.settings)}]
             messages = [
                 {"role": "system", "content": [{"type": "text", "text": question.rubric.system_prompt}]},
@@ -114,14 +106,9 @@ class Reason2:
             ]
             texts.append(self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
             videos.append(list(frames))
-            metas.append(
-                {
-                    "fps": rate,
-                    "total_num_frames": len(frames),
-                    "frames_indices": list(range(len(frames))),
-                    "duration": len(frames) / rate,
-                }
-            )
+            count = len(frames)
+            meta = {"fps": rate, "total_num_frames": count, "frames_indices": list(range(count))}
+            metas.append({**meta, "duration": count / rate})
         inputs: BatchFeature = self.processor(
             text=texts, videos=videos, video_metadata=metas, do_sample_frames=False, padding=True, return_tensors="pt"
         )

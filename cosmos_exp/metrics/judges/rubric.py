@@ -49,10 +49,11 @@ def load_rubric(name: str) -> Rubric:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from error
-    content = content if isinstance(content, dict) else {}
-    missing = [k for k in ("system_prompt", "user_prompt") if not isinstance(content.get(k), str)]
-    if missing:
-        raise UserError(f"{path}: add the text of {' and '.join(missing)}")
+    if not isinstance(content, dict):
+        content = {}
+    for key in ("system_prompt", "user_prompt"):
+        if not isinstance(content.get(key), str):
+            raise UserError(f"{path}: add the text of {key}")
     measure = content.get("measure", path.stem)
     if not isinstance(measure, str) or not re.fullmatch(r"[A-Za-z][\w.-]*", measure):
         raise UserError(f"{path}: measure={measure!r}: give a name of letters, digits, _, - and .")
@@ -65,9 +66,12 @@ def load_rubrics(names: Sequence[str]) -> list[Rubric]:
     Raises:
         UserError: as `load_rubric`, or two have the same measure.
     """
-    rubrics = [load_rubric(name) for name in names]
-    measures = [r.measure for r in rubrics]
-    twice = [m for m in measures if measures.count(m) > 1]
-    if twice:
-        raise UserError(f"judge.rubrics: two rubrics measure {twice[0]}. Set another `measure:` in one of the files.")
-    return rubrics
+    rubrics: dict[str, Rubric] = {}
+    for name in names:
+        rubric = load_rubric(name)
+        if rubric.measure in rubrics:
+            raise UserError(
+                f"judge.rubrics: two rubrics measure {rubric.measure}. Set another `measure:` in one of the files."
+            )
+        rubrics[rubric.measure] = rubric
+    return list(rubrics.values())

@@ -9,48 +9,35 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import openai
-from openai.types.chat import ChatCompletionMessageParam
 from openai.types.chat.chat_completion import Choice
 
 from cosmos_exp.config.schema import Judge as JudgeSettings
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.metrics.judges.answers import parse_score
-from cosmos_exp.metrics.judges.deadline import DeadlineClient
-from cosmos_exp.metrics.judges.frames import shown_frames
-from cosmos_exp.metrics.judges.interface import Answer, BatchError, Question, question_text
-from cosmos_exp.metrics.judges.replies import expected_in_reply, first_choice, model_names
+from cosmos_exp.metrics.judges.interface import (
+    Answer,
+    BatchError,
+    Question,
+    expected_score,
+    find_score,
+    parse_score,
+    question_text,
+    shown_frames,
+    shown_settings,
+)
 from cosmos_exp.text import one_line, redact
 
 if TYPE_CHECKING:
     import torch
 
 KEY_VARIABLE = "OPENAI_API_KEY"  # the only one whose content is sent
-_CHECK = "Check that judge.url is the address of an OpenAI-compatible endpoint, up to /v1."
-
-
-class Part(TypedDict, total=False):
-    """One part of a message: text, an image or a video."""
-
-    type: str
-    text: str
-    image_url: dict[str, str]
-    video_url: dict[str, str]
-
-
-class Request(TypedDict):
-    """Arguments of a chat completion."""
-
-    model: str
-    messages: list[ChatCompletionMessageParam]
-    temperature: float
-    seed: int
-    max_tokens: int
+# What reading an answer raises that is no chat completion: the openai package does not check what it gets.
+NO_COMPLETION = (ValueError, TypeError, AttributeError, IndexError)
 
 
 class ServerJudge:
@@ -66,44 +53,32 @@ class ServerJudge:
     def __init__(
         self, settings: JudgeSettings, device: torch.device | None = None, precision: str = "no", seed: int = 0
     ):
-        self.settings, self.batch = settings, settings.batch
+        self.settings, self.batch, self.url = settings, settings.batch, redact(str(settings.url))
         self.logprobs = True
         self.client = openai.OpenAI(
             base_url=settings.url,
             api_key=os.environ.get(KEY_VARIABLE) or "none",
             timeout=settings.timeout,
             max_retries=settings.retries,
-            http_client=DeadlineClient(settings.timeout),  # type: ignore[arg-type]  # openai 3 names httpx2, and takes both
         )
         self.model = settings.source or self._only_model()
         self.name = str(self.model).rstrip("/").rsplit("/", 1)[-1]
 
     def _only_model(self) -> str:
         try:
-            names = model_names(self.client.models.with_raw_response.list().text)
-        except openai.OpenAIError as error:
-            raise UserError(_unreachable(self.settings, error)) from error
-        except ValueError as error:
-            raise UserError(f"judge.url={redact(str(self.settings.url))}: {error}. {_CHECK}") from error
+            names = [one_line(model.id) for model in self.client.models.list().data]
+        except (openai.OpenAIError, *NO_COMPLETION) as error:
+            raise UserError(self._explained(error)) from error
         if len(names) != 1:
             raise UserError(
-                f"judge.source: {redact(str(self.settings.url))} serves {', '.join(names) or 'no model'}; set it to one model's name"
+                f"judge.source: {self.url} serves {', '.join(names) or 'no model'}; set it to one model's name"
             )
         return names[0]
 
     def identity(self) -> dict[str, object]:
         """The model's name (the weights behind it are not known here) and the settings of what the model is shown."""
-        s = self.settings
-        return {
-            "server": redact(str(s.url)),
-            "model": self.model,
-            "fps": s.fps,
-            "max_frames": s.max_frames,
-            "media": s.media,
-            "max_total_pixels": s.max_total_pixels,
-            "max_new_tokens": s.max_new_tokens,
-            "reasoning": s.reasoning,
-        }
+        media = self.settings.media
+        return {"server": self.url, "model": self.model, "media": media, **shown_settings(self.settings)}
 
     def chunk_fault(self, number: int) -> None:
         """None: it scores any part of a video."""
@@ -116,84 +91,102 @@ class ServerJudge:
         """
         with ThreadPoolExecutor(len(questions)) as pool:
             asked = [pool.submit(self._ask, q, temperature, seed) for q in questions]
-        failures = [error for a in asked if (error := a.exception())]
-        unexpected = [error for error in failures if not isinstance(error, RunError)]
-        if unexpected:
-            raise unexpected[0]
-        if failures:
-            raise BatchError(str(failures[0]), [None if a.exception() else a.result() for a in asked]) from failures[0]
-        return [a.result() for a in asked]
+        answers, failure = [], None
+        for future in asked:
+            try:
+                answers.append(future.result())
+            except RunError as error:
+                failure = error
+                answers.append(None)
+        if failure:
+            raise BatchError(str(failure), answers) from failure
+        return answers
 
     def _ask(self, question: Question, temperature: float, seed: int) -> Answer:
-        frames, rate = shown_frames(question.video, self.settings, question.span)
-        media = [_video_part(frames, rate)] if self.settings.media == "video" else [_image_part(f) for f in frames]
-        content = [*media, Part(type="text", text=question_text(question, self.settings))]
-        request: Request = {
+        frames, rate = shown_frames(question, self.settings)
+        content = [_video_part(frames, rate)] if self.settings.media == "video" else list(map(_image_part, frames))
+        content.append({"type": "text", "text": question_text(question, self.settings)})
+        request = {
             "model": self.model,
             "messages": [
                 {"role": "system", "content": question.rubric.system_prompt},
-                {"role": "user", "content": content},  # type: ignore[list-item, misc]  # openai has no video part
+                {"role": "user", "content": content},
             ],
             "temperature": temperature,
             "seed": seed,
             "max_tokens": self.settings.max_new_tokens,
         }
-        reply = self._send(request)
-        text = reply.message.content or ""
-        return Answer(parse_score(text), expected_in_reply(reply, text), text)
-
-    def _send(self, request: Request) -> Choice:
-        """The reply, with token probabilities if the server gives them."""
-        url = redact(str(self.settings.url))
         try:
-            if self.logprobs:
-                try:
-                    choice = self._complete(request, logprobs=True, top_logprobs=20)
-                    if choice.logprobs is None:
-                        self._no_probabilities()
-                    return choice
-                except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                    if "logprobs" not in str(error):
-                        raise
-                    self._no_probabilities()
-            return self._complete(request)
-        except openai.APIStatusError as error:
-            if error.status_code in (401, 403):
-                raise RunError(
-                    f"{url} rejects the API key ({error.status_code}). Set the environment variable {KEY_VARIABLE}."
-                ) from error
-            raise RunError(f"{url} answers {error.status_code}: {one_line(error.message)[:300]}") from error
-        except openai.OpenAIError as error:
-            raise RunError(_unreachable(self.settings, error)) from error
-        except ValueError as error:
-            raise RunError(f"judge.url={url}: {error}. {_CHECK}") from error
+            choice = self._send(request)
+            text = choice.message.content or ""
+            return Answer(parse_score(text), expected_in_reply(choice, text), text)
+        except (openai.OpenAIError, *NO_COMPLETION) as error:
+            raise RunError(self._explained(error)) from error
 
-    def _complete(self, request: Request, **options: Any) -> Choice:
-        return first_choice(self.client.chat.completions.with_raw_response.create(**request, **options).text)
+    def _send(self, request: dict[str, Any]) -> Choice:
+        """The reply, with token probabilities if the server gives them."""
+        if self.logprobs:
+            try:
+                reply = self.client.chat.completions.create(**request, logprobs=True, top_logprobs=20).choices[0]
+                if reply.logprobs is None:
+                    self._no_probabilities()
+                return reply
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                if "logprobs" not in str(error):
+                    raise
+                self._no_probabilities()
+        return self.client.chat.completions.create(**request).choices[0]
 
     def _no_probabilities(self) -> None:
         if self.logprobs:
-            url = redact(str(self.settings.url))
-            print(f"{url} returns no token probabilities: scores have no expected value", file=sys.stderr)
+            print(f"{self.url} returns no token probabilities: scores have no expected value", file=sys.stderr)
         self.logprobs = False
 
-
-def _unreachable(settings: JudgeSettings, error: Exception) -> str:
-    url = redact(str(settings.url))
-    if isinstance(error, openai.APITimeoutError):
+    def _explained(self, error: Exception) -> str:
+        """What is wrong and what to do."""
+        text = f"{type(error).__name__}: {one_line(error)[:120]}"
+        if isinstance(error, (openai.AuthenticationError, openai.PermissionDeniedError)):
+            return f"{self.url} rejects the API key ({error.status_code}). Set the environment variable {KEY_VARIABLE}."
+        if isinstance(error, openai.APIStatusError):
+            return f"{self.url} answers {error.status_code}: {one_line(error.message)[:300]}"
+        if isinstance(error, openai.APITimeoutError):
+            return (
+                f"judge.url={self.url}: no answer within judge.timeout={self.settings.timeout:g} s. Set a longer one."
+            )
+        if isinstance(error, openai.OpenAIError):
+            return f"judge.url={self.url}: no answer ({text}). Check that the server runs there."
         return (
-            f"judge.url={url}: no complete answer within judge.timeout={settings.timeout:g} s, {settings.retries + 1} times. "
-            "Check the server, or set a longer judge.timeout."
+            f"judge.url={self.url}: the answer is not what an OpenAI-compatible server sends ({text}). "
+            "Check that judge.url is the address of the endpoint, up to /v1."
         )
-    return f"judge.url={url}: no answer ({type(error).__name__}: {one_line(error)[:120]}). Check that the server runs there."
 
 
-def _image_part(frame: np.ndarray) -> Part:
+def expected_in_reply(reply: Choice, text: str) -> float | None:
+    """Mean of 1 to 5 under the token probabilities at the position of the score; None without score or probabilities.
+
+    Servers list the most likely tokens only. A digit that is not listed has probability 0.
+    """
+    found = find_score(text)
+    try:
+        tokens = reply.logprobs.content  # type: ignore[union-attr]
+        end = 0  # of the token in the text
+        for token in tokens if found else ():  # type: ignore[union-attr]
+            end += len(token.token)
+            if end > found[1]:  # type: ignore[index]
+                listed = {t.token.strip(): t.logprob for t in token.top_logprobs}
+                logarithms = np.array([listed.get(digit, -np.inf) for digit in "12345"])
+                return expected_score(logarithms) if token.token.strip() in listed else None
+    except NO_COMPLETION:  # the probabilities are missing, or not as the API has them
+        pass
+    return None
+
+
+def _image_part(frame: np.ndarray) -> dict[str, Any]:
     data = cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1].tobytes()
     return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(data).decode()}"}}
 
 
-def _video_part(frames: np.ndarray, rate: float) -> Part:
+def _video_part(frames: np.ndarray, rate: float) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "video.mp4"
         even = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
