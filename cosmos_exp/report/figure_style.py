@@ -1,41 +1,47 @@
-"""What all figures share: style, panels, bands, legends; one drawing saved as PNG, PDF and, for the page, as SVG."""
+"""What all figures share: colours, panels, legends; one figure saved as PNG, PDF and, for the page, as SVG.
+
+Only matplotlib's object API is used: MPLBACKEND, which a notebook sets, has no influence.
+"""
 
 from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-import numpy as np
-from numpy.typing import NDArray
-
-from cosmos_exp.config.measures import measure_info
-from cosmos_exp.report.drawing import Drawing
-from cosmos_exp.report.variants import Variant
-from cosmos_exp.statistics.scores import MeasureSummary
-
-matplotlib.use("Agg")
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from cosmos_exp.config.measures import measure_info, split_main
+from cosmos_exp.report.study import Study
+
 INK, FAINT, PAPER = "#20242c", "#c9ced6", "#fffffe"  # the page replaces them by its own, for dark mode
+BASE, REAL, FROZEN = "#7d8590", "#2f9e5f", "#a371d8"
+# Legible on white and on the page's dark background (contrast at least 3 to 1 on both), and told apart by colour-blind
+# readers as far as eight hues can be; markers and labels repeat what they say.
+ADAPTERS = ("#3178e0", "#dd6b12", "#d2468c", "#0b97a5", "#a8820a", "#7b61d9", "#cf3f36", "#5f8f1a")
 MARKERS = {"lora": "o", "dora": "s"}
+FIRST = ("instruction", "physics", "word_side", "word_effect")  # the measures that a reader asks for first
 DIRECTIONS = {1: "higher is better", -1: "lower is better", 0: ""}  # by Measure.better
+TIP = "tip:"  # before the id of an artist: the rest of it is shown as a tooltip on the page
 STYLE: dict[str, object] = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     "grid.color": FAINT,
     "grid.alpha": 0.6,
     "grid.linewidth": 0.6,
+    "axes.grid": True,
     "axes.linewidth": 0.7,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
-    "font.size": 9.0,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9,
-    "legend.fontsize": 8.5,
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8.5,
     "legend.frameon": False,
     "axes.titley": 1.0,  # fixed: matplotlib measures every tick label to place it otherwise
     "svg.fonttype": "none",
@@ -43,8 +49,27 @@ STYLE: dict[str, object] = {
 }
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """A figure on disk and for the page.
+
+    Attributes:
+        png: The file; a PDF is beside it.
+        svg: The same as an SVG element for an HTML page, with text as text.
+        caption: What it shows.
+        width: In inches.
+    """
+
+    name: str
+    png: Path
+    svg: str
+    caption: str
+    width: float
+
+
 def save(figure: Figure, name: str, caption: str, out: Path) -> Drawing:
     """Save a figure as NAME.png and NAME.pdf. No date and no version is in a file: the same runs give the same bytes."""
+    FigureCanvasAgg(figure)
     if engine := figure.get_layout_engine():
         engine.execute(figure)  # once: the layout of a figure takes as long as drawing it
     figure.set_layout_engine(None)  # with one, even an idle one, each format is drawn twice
@@ -60,17 +85,45 @@ def for_page(svg: str, name: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"| (width|height)="[\d.]+pt"', "", svg, count=4)
+    svg = re.sub(rf'<g id="{TIP}([^"]*)">', r"<g><title>\1</title>", svg)
     svg = svg.replace("xlink:href", "href")
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(url\(#|href="#)(?!show:)', rf"\1{name}-", svg)
     return svg.replace(INK, "currentColor").replace(FAINT, "var(--line)").replace(PAPER, "var(--page)")
 
 
-def panels(count: int, width: float = 3.7, height: float = 2.9, columns: int = 3) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` panels in rows."""
+def arm_colors(study: Study) -> dict[str, str]:
+    """The colour of each arm and reference by name: grey for the base, the adapters in order."""
+    colors = {"real": REAL, "frozen": FROZEN}
+    adapters = 0
+    for name, arm in study.arms.iterrows():
+        colors[str(name)] = BASE if arm["is_base"] else ADAPTERS[adapters % len(ADAPTERS)]
+        adapters += not arm["is_base"]
+    return colors
+
+
+def asked_first(measures: Sequence[str]) -> list[str]:
+    """The measures of the main table, those that a reader asks for first in front."""
+    main, _ = split_main(list(measures))
+    return [m for m in FIRST if m in main] + [m for m in main if m not in FIRST]
+
+
+def jump(study: Study, measure: str, reference: str, arm: str) -> str | None:
+    """The page's link to the prompts behind arm − reference in a measure; None if one of the three is not on the page.
+
+    It holds numbers only (`#show:MEASURE:REFERENCE:ARM`, by position), so that no name has to be escaped.
+    """
+    names = list(study.arms.index)
+    if arm not in names or reference not in names or measure not in study.measures:
+        return None
+    return f"#show:{study.measures.index(measure)}:{names.index(reference)}:{names.index(arm)}"
+
+
+def panels(count: int, width: float = 3.7, height: float = 2.7, columns: int = 3) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` panels in rows, each of a size in inches."""
     columns = min(count, columns)
     rows = -(-count // columns)
-    figure = Figure(figsize=(width * columns, height * rows + 0.35), layout="constrained")
+    figure = Figure(figsize=(width * columns, height * rows + 0.3), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes[count:]:
         ax.axis("off")
@@ -79,58 +132,33 @@ def panels(count: int, width: float = 3.7, height: float = 2.9, columns: int = 3
 
 def legend(figure: Figure, axes: list[Axes]) -> None:
     """One legend below all panels, each name once."""
-    found: dict[str, Artist] = {}
+    handles: dict[str, Artist] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    if found:
-        width = max(len(label) for label in found) * 0.075 + 0.6
-        columns = max(1, min(len(found), int(figure.get_figwidth() / width)))
-        figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)
+            handles.setdefault(label, handle)
+    if handles:
+        width = max(map(len, handles)) * 0.075 + 0.6
+        columns = max(1, min(len(handles), int(figure.get_figwidth() / width)))
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
 
 
 def title(ax: Axes, measure: str, between: str = ", ") -> None:
     """The measure as the title of a panel, with its unit and, after `between`, its better direction."""
     info = measure_info(measure)
-    unit = f" ({info.unit})" if info.unit else ""
-    better = f"{between}{DIRECTIONS[info.better]}" if info.better else ""
-    ax.set_title(f"{measure}{unit}{better}")
-    ax.grid(True)
+    text = f"{measure} ({info.unit})" if info.unit else measure
+    if info.better:
+        text += between + DIRECTIONS[info.better]
+    ax.set_title(text)
 
 
-def marker(variant: Variant) -> str:
-    """The marker of a kind of adapter."""
-    return MARKERS.get(str(variant.adapter.get("kind")), "^")
+def error_bars(table: pd.DataFrame) -> list[pd.Series]:
+    """Lengths of the error bars below and above the means of a table; 0 without an interval."""
+    return [(table["mean"] - table["low"]).fillna(0), (table["high"] - table["mean"]).fillna(0)]
 
 
-def errors(summary: MeasureSummary) -> tuple[float, float]:
-    """Lengths of the error bar below and above the mean; 0 without an interval."""
-    mean, low, high = summary["mean"], summary.get("ci_low"), summary.get("ci_high")
-    return (0.0, 0.0) if mean is None or low is None or high is None else (mean - low, high - mean)
-
-
-def band(ax: Axes, summary: MeasureSummary, name: str, color: str) -> None:
-    """A mean as a dashed line and its interval as a band, for the base and the references."""
-    mean, low, high = summary["mean"], summary.get("ci_low"), summary.get("ci_high")
-    if mean is not None:
-        ax.axhline(mean, color=color, lw=1, ls="--", label=name)
-    if low is not None and high is not None:
-        ax.axhspan(low, high, color=color, alpha=0.15, lw=0)
-
-
-def point(ax: Axes, x: float, summary: MeasureSummary, variant: Variant, color: str, url: str | None) -> None:
-    """A mean with its error bar. Truncated adapters are hollow. On the page the point is a link."""
-    low, high = errors(summary)
-    fill = PAPER if variant.truncated_from else color
-    mean, bars, shape = [summary["mean"] or 0.0], [[low], [high]], marker(variant)
-    drawn = ax.errorbar(
-        [x], mean, bars, None, shape, color=color, mfc=fill, ms=7, capsize=3, lw=1.4, label=variant.name
-    )
-    drawn.lines[0].set_url(url)
-
-
-def smooth(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """A running mean; the values themselves if they are few."""
-    if len(values) < 2 * width:
-        return values
-    return np.convolve(values, np.ones(width) / width, mode="valid")
+def band(ax: Axes, row: pd.Series, color: str) -> None:
+    """The mean of the base or of a reference as a dashed line, and its interval as a band."""
+    if pd.notna(row["mean"]):
+        ax.axhline(row["mean"], color=color, lw=1, ls="--", label=row["arm"])
+    if pd.notna(row["low"]):
+        ax.axhspan(row["low"], row["high"], color=color, alpha=0.15, lw=0)

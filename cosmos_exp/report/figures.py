@@ -1,100 +1,160 @@
-"""The figures of a report: scores by rank, differences, cost against score, measures over the horizon; and all of them drawn."""
+"""The figures of a study: differences, scores over rank, training, tuning, horizon, drift and spectra, and all of them drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from cosmos_exp.config.measures import split_main
-from cosmos_exp.report.colors import REFERENCES, adapter_colors, asked_first, jump
-from cosmos_exp.report.drawing import Drawing
-from cosmos_exp.report.drift_figure import drift_curves
-from cosmos_exp.report.figure_style import PAPER, STYLE, band, legend, panels, point, save, title
-from cosmos_exp.report.horizon import Curve, curve_measures, mean_curve
-from cosmos_exp.report.results import NO_SCORES, Results, cost
-from cosmos_exp.report.training_figures import loss_curves, spectra
-from cosmos_exp.report.tuning_figure import tuning_figure
-from cosmos_exp.report.variants import Variant, scenes_of
-from cosmos_exp.statistics.comparisons import Difference
+from cosmos_exp.files import JsonObject
+from cosmos_exp.report.figure_style import (
+    ADAPTERS,
+    MARKERS,
+    PAPER,
+    REAL,
+    STYLE,
+    TIP,
+    Drawing,
+    arm_colors,
+    asked_first,
+    band,
+    error_bars,
+    jump,
+    legend,
+    panels,
+    save,
+    title,
+)
+from cosmos_exp.report.formatting import interval, number
+from cosmos_exp.report.spectrum import effective_rank, update_spectra
+from cosmos_exp.report.study import Study
+from cosmos_exp.run_folder.records import read_rows
+from cosmos_exp.statistics.intervals import mean_interval
 
-DODGE = 0.12  # between adapters of one rank, in octaves, so that error bars do not overlap
-QUALITY = ("instruction", "physics")  # the measures that cost is drawn against, if they are there
+ON_TOP = 4  # panels of the first figure; the other measures are in the second
+RANK_ON_TOP = 2
+DODGE = 0.12  # octaves between adapters of one rank, or chunks between adapters, so that error bars do not overlap
 
-_Draw = Callable[[Results], Figure | None]
+DIFFERENCES = (
+    "Paired differences with 95 % intervals, each for its comparison alone. Filled: significant after Holm's correction "
+    "over the measure's comparisons. Green: the margin of equivalence."
+)
+RANK = "Means with 95 % intervals by rank; the base and the references are bands. Hollow: cut from a higher rank."
 
 
-def draw_all(results: Results, out: Path) -> list[Drawing]:
-    """Draw every figure for which there is data, as NAME.png and NAME.pdf, and as SVG for the page."""
+def draw_all(study: Study, out: Path) -> list[Drawing]:
+    """Draw every figure for which there is data, as NAME.png and NAME.pdf, and as SVG for the page; in its order."""
     out.mkdir(parents=True, exist_ok=True)
-    drawn = []
-    with matplotlib.rc_context(matplotlib.RcParams(STYLE)):
-        for name, (caption, draw) in _kinds().items():
-            figure = draw(results)
-            if figure is not None:
-                drawn.append(save(figure, name, caption, out))
-    return drawn
-
-
-def _kinds() -> dict[str, tuple[str, _Draw]]:
-    """Every figure with its caption, in the order of the page."""
-    return {
-        "rank": ("Each measure by rank, means with 95 % intervals. The base and the references are bands.", by_rank),
-        "differences": (
-            "Paired differences with 95 % intervals, each for its comparison alone. Filled: significant after Holm's "
-            "correction over the measure's comparisons. Green: the margin of equivalence.",
-            forest,
-        ),
-        "cost": ("Quality against what the adapter costs. The base is a band.", cost_against_score),
-        "horizon": ("Measures over the frames after the conditioning frames.", horizon_curves),
-        "drift": ("Each measure by chunk of the video, means with 95 % intervals over scenes.", drift_curves),
-        "tuning": ("How each adapter's own settings were chosen, with 95 % intervals.", tuning_figure),
-        "loss": ("Training loss (running mean) and validation loss, one line per training run.", loss_curves),
-        "spectrum": (
-            "Singular values of the update s B A by kind of layer, mean over layers. In brackets: the mean effective "
-            "rank over all layers, with its range over kinds of layers.",
+    kinds: list[tuple[str, str, Callable[[Study], Figure | None]]] = [
+        ("differences", DIFFERENCES, differences),
+        ("rank", RANK, scores_over_rank),
+        ("differences_more", DIFFERENCES, more_differences),
+        ("rank_more", RANK, more_scores_over_rank),
+        ("drift", "Each measure by chunk of the video, means with 95 % intervals over scenes.", drift),
+        ("horizon", "Measures over the frames after the conditioning frames.", horizon),
+        ("loss", "Training loss (running mean) and validation loss, one line per training run.", losses),
+        ("tuning", "How each adapter's own settings were chosen, with 95 % intervals. Ring: chosen.", tuning),
+        (
+            "spectrum",
+            "Singular values of the update s B A by kind of layer, mean over layers. In brackets: the mean effective rank.",
             spectra,
         ),
-    }
+    ]
+    drawings = []
+    with matplotlib.rc_context(matplotlib.RcParams(STYLE)):
+        for name, caption, draw in kinds:
+            figure = draw(study)
+            if figure is not None:
+                drawings.append(save(figure, name, caption, out))
+    return drawings
 
 
-def _adapted(results: Results) -> list[Variant]:
-    """The variants with an adapter and a finished run."""
-    return [v for v in results.variants if not v.is_base and v.done]
+# --- Differences ---
+def differences(study: Study) -> Figure | None:
+    """Paired differences of the first measures."""
+    return _forest(study, asked_first(study.measures)[:ON_TOP])
 
 
-def _bands(ax: Axes, results: Results, measure: str, references: Sequence[str] = ("real", "frozen")) -> None:
-    """The base and the references behind the points."""
-    colors = adapter_colors(results.variants)
-    for r in (r for r in results.references if r.name in references):
-        band(ax, r.table.get(measure, NO_SCORES), r.name, REFERENCES[r.name])
-    for v in results.variants:
-        if v.is_base:
-            band(ax, results.table[v.name][measure], v.name, colors[v.name])
+def more_differences(study: Study) -> Figure | None:
+    """Paired differences of the other main measures."""
+    return _forest(study, asked_first(study.measures)[ON_TOP:])
 
 
-def by_rank(results: Results) -> Figure | None:
-    """Each measure over the rank with its interval; the base as a band. A line joins the adapters of one kind."""
-    adapted = _adapted(results)
-    if not adapted or not results.measures:
+def _forest(study: Study, measures: list[str]) -> Figure | None:
+    """Paired differences with intervals and the margin of equivalence: one panel per measure, one line per pair."""
+    table = study.differences.dropna(subset=["low", "difference"])
+    table = table[table["measure"].isin(measures)]
+    measures = [m for m in measures if m in set(table["measure"])]
+    if not measures:
         return None
-    ranks, colors = sorted({v.adapter["rank"] for v in adapted}), adapter_colors(results.variants)
-    measures = asked_first(split_main(results.measures)[0])
-    places = {v.name: float(np.log2(v.adapter["rank"])) + shift for v, shift in _dodged(adapted)}
+    pairs = list(zip(table["arm"], table["reference"], strict=True))
+    pairs = list(dict.fromkeys(pairs))[::-1]
+    labels = [f"{arm} − {reference}" for arm, reference in pairs]
+    figure, axes = panels(len(measures), 3.0, 0.6 + 0.19 * len(pairs), ON_TOP)
+    colors = arm_colors(study)
+    for index, (ax, measure) in enumerate(zip(axes, measures, strict=True)):
+        margin = 0.0
+        for row in table[table["measure"] == measure].itertuples():
+            place, color = pairs.index((row.arm, row.reference)), colors[row.arm]
+            ax.plot([row.low, row.high], [place, place], color=color, lw=1.8)
+            fill = color if row.verdict in ("better", "worse") else PAPER
+            (point,) = ax.plot([row.difference], [place], "o", color=color, mfc=fill, ms=6)
+            point.set_url(jump(study, measure, row.reference, row.arm))
+            estimate = interval(row.difference, row.low, row.high)
+            point.set_gid(f"{TIP}{labels[place]}, {measure}: {estimate}, p (Holm) {number(row.p_holm)}: {row.verdict}")
+            margin = row.margin or margin
+        first = index % ON_TOP == 0
+        ax.set_yticks(range(len(pairs)), labels if first else [""] * len(pairs))
+        ax.set_ylim(-0.6, len(pairs) - 0.4)
+        ax.axvline(0, color="0.5", lw=0.9)
+        ax.xaxis.set_major_locator(MaxNLocator(4))  # four labels with a sign and three digits fit
+        if margin:
+            ax.axvspan(-margin, margin, color=REAL, alpha=0.12, lw=0)
+        title(ax, measure, "\n")
+    return figure
+
+
+# --- Scores over rank ---
+def scores_over_rank(study: Study) -> Figure | None:
+    """The first measures over the rank."""
+    return _over_rank(study, asked_first(study.measures)[:RANK_ON_TOP])
+
+
+def more_scores_over_rank(study: Study) -> Figure | None:
+    """The other main measures over the rank."""
+    return _over_rank(study, asked_first(study.measures)[RANK_ON_TOP:])
+
+
+def _over_rank(study: Study, measures: list[str]) -> Figure | None:
+    """Each measure over the rank with its interval; the base as a band. A line joins the adapters of one kind."""
+    arms = study.arms[~study.arms["is_base"] & (study.arms["done"] > 0)].copy()
+    if arms.empty or not measures:
+        return None
+    same_rank = arms.groupby("rank")["rank"]
+    shift = same_rank.cumcount() - (same_rank.transform("size") - 1) / 2
+    arms["place"] = np.log2(arms["rank"].astype(float)) + DODGE * shift
+    arms["cut"] = arms["truncated_from"] != ""
+    colors = arm_colors(study)
     figure, axes = panels(len(measures))
     for ax, measure in zip(axes, measures, strict=True):
-        _bands(ax, results, measure)
-        _joined(ax, adapted, places, results, measure)
-        for v in adapted:
-            summary = results.table[v.name][measure]
-            if summary["mean"] is not None:
-                point(ax, places[v.name], summary, v, colors[v.name], jump(results, measure, results.base, v.name))
-        ax.set_xticks([float(np.log2(r)) for r in ranks], [str(r) for r in ranks])
+        means = study.means[study.means["measure"] == measure]
+        for _, row in means[~means["arm"].isin(arms.index)].iterrows():
+            band(ax, row, colors[row["arm"]])
+        points = arms.join(means.set_index("arm")[["mean", "low", "high"]]).dropna(subset=["mean"])
+        for name in points.index:
+            _point(ax, study, measure, points.loc[[name]], colors[name])
+        for (_, cut), line in points.groupby(["kind", "cut"]):
+            if line["rank"].is_unique:
+                line = line.sort_values("place")
+                ax.plot(line["place"], line["mean"], color="0.6", lw=0.9, ls=":" if cut else "-", zorder=1.5)
+        ranks = sorted(set(arms["rank"]))
+        ax.set_xticks(np.log2(np.array(ranks, float)), list(map(str, ranks)))
         ax.margins(x=0.12)
         title(ax, measure)
         ax.set_xlabel("rank")
@@ -102,38 +162,37 @@ def by_rank(results: Results) -> Figure | None:
     return figure
 
 
-def _dodged(adapted: list[Variant]) -> list[tuple[Variant, float]]:
-    """Each adapter with its shift from its rank: those of one rank lie beside each other."""
-    found = []
-    for v in adapted:
-        same = [w for w in adapted if w.adapter["rank"] == v.adapter["rank"]]
-        found.append((v, DODGE * (same.index(v) - (len(same) - 1) / 2)))
-    return found
+def _point(ax: Axes, study: Study, measure: str, point: pd.DataFrame, color: str) -> None:
+    """The mean of one arm with its error bar. On the page the point is a link to the videos behind it."""
+    row, name = point.iloc[0], point.index[0]
+    fmt, fill = MARKERS.get(row["kind"], "^"), PAPER if row["cut"] else color
+    style = {"fmt": fmt, "color": color, "mfc": fill, "ms": 6.5, "capsize": 3, "lw": 1.4}
+    drawn = ax.errorbar(point["place"], point["mean"], error_bars(point), label=name, **style)
+    drawn.lines[0].set_url(jump(study, measure, study.base, name))
+    drawn.lines[0].set_gid(f"{TIP}{name}, {measure}: {interval(row['mean'], row['low'], row['high'])}")
 
 
-def _joined(ax: Axes, adapted: list[Variant], places: dict[str, float], results: Results, measure: str) -> None:
-    """A thin line through the adapters of one kind; dotted for those that were cut from a higher rank."""
-    for kind, cut in dict.fromkeys((v.adapter["kind"], v.truncated_from) for v in adapted):
-        own = [v for v in adapted if (v.adapter["kind"], v.truncated_from) == (kind, cut)]
-        ends = [(places[v.name], results.table[v.name][measure]["mean"]) for v in own]
-        known = sorted((x, y) for x, y in ends if y is not None)
-        if len(known) > 1 and len({v.adapter["rank"] for v in own}) == len(own):
-            ax.plot(*zip(*known, strict=True), color="0.6", lw=0.9, ls=":" if cut else "-", zorder=1.5)
-
-
-def horizon_curves(results: Results) -> Figure | None:
-    """Measures over the frames after the conditioning frames: one line per variant, real and frozen as bands."""
-    rows = {v.name: v.rows() for v in results.variants} | {r.name: r.rows for r in results.references}
-    names = curve_measures([row for own in rows.values() for row in own], results.measures)
-    if not names:
+# --- Over the frames and chunks of a video ---
+def horizon(study: Study) -> Figure | None:
+    """Measures over the frames after the conditioning frames: one line per arm, the references dashed with a band."""
+    curves = study.scores.assign(curve=study.scores["detail"].str.get("curve")).dropna(subset=["curve"])
+    measures = [m for m in study.measures if m in set(curves["measure"])]
+    if not measures:
         return None
-    scenes, colors = scenes_of(results.variants), adapter_colors(results.variants)
-    figure, axes = panels(len(names))
-    for ax, measure in zip(axes, names, strict=True):
-        for v in results.variants:
-            _curve(ax, mean_curve(rows[v.name], measure, scenes), colors[v.name], v.name)
-        for r in results.references:
-            _curve(ax, mean_curve(r.rows, measure, scenes), REFERENCES[r.name], r.name, with_band=True)
+    colors = arm_colors(study)
+    figure, axes = panels(len(measures))
+    for ax, measure in zip(axes, measures, strict=True):
+        for arm in [*study.references, *study.arms.index]:
+            rows = curves[(curves["measure"] == measure) & (curves["arm"] == arm)]
+            if rows.empty:
+                continue
+            values = scene_curves(rows)
+            reference = arm in study.references
+            ax.plot(values.columns, values.mean(), color=colors[arm], lw=1.4, ls="--" if reference else "-", label=arm)
+            if reference and len(values) > 1:
+                ends = [mean_interval(values[[k]].dropna().to_numpy())[1:] for k in values]
+                low, high = np.array(ends, dtype=float).T
+                ax.fill_between(values.columns, low, high, color=colors[arm], alpha=0.15, lw=0)
         title(ax, measure)
         ax.set_xlabel("frame after the conditioning frames")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -142,79 +201,158 @@ def horizon_curves(results: Results) -> Figure | None:
     return figure
 
 
+def scene_curves(rows: pd.DataFrame) -> pd.DataFrame:
+    """The curve of each scene: the mean over its prompts of the mean over their videos. Columns: frames 1, 2, …
+
+    Frames that not all videos have are left out.
+    """
+    length = rows["curve"].str.len().min()
+    curves = np.array([curve[:length] for curve in rows["curve"]], dtype=float)
+    table = pd.DataFrame(curves, index=[rows["scene"], rows["prompt"]], columns=range(1, length + 1))
+    return table.groupby(["scene", "prompt"]).mean().groupby("scene").mean()
+
+
 def _fit_to_lines(ax: Axes) -> None:
     """Limit the vertical axis to the lines and half their range around them: bands of few prompts are far wider."""
-    drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines])
-    drawn = drawn[np.isfinite(drawn)]
-    if len(drawn) and np.ptp(drawn) > 0:
-        room = 0.5 * np.ptp(drawn)
-        ax.set_ylim(drawn.min() - room, drawn.max() + room)
+    heights = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines])
+    heights = heights[np.isfinite(heights)]
+    if len(heights) and np.ptp(heights) > 0:
+        room = 0.5 * np.ptp(heights)
+        ax.set_ylim(heights.min() - room, heights.max() + room)
 
 
-def _curve(ax: Axes, curve: Curve | None, color: str, label: str, with_band: bool = False) -> None:
-    """The mean as a line; with a band, its interval over prompts around a dashed line."""
-    if curve is None:
-        return
-    frames = np.arange(1, len(curve.mean) + 1)
-    ax.plot(frames, curve.mean, color=color, lw=1.4, ls="--" if with_band else "-", label=label)
-    if with_band and curve.low is not None and curve.high is not None:
-        ax.fill_between(frames, curve.low, curve.high, color=color, alpha=0.15, lw=0)
-
-
-def forest(results: Results) -> Figure | None:
-    """Paired differences with intervals and the margin of equivalence: one panel per measure, one line per pair."""
-    known = [d for d in results.differences if d.ci_low is not None]
-    names = list(dict.fromkeys(d.measure for d in known))
-    if not names:
+def drift(study: Study) -> Figure | None:
+    """Every main measure that an adapter has in two chunks or more. The references are dashed with a band."""
+    table = study.drift[study.drift["chunk"] > 0].dropna(subset=["mean"])
+    adapted = table[table["arm"].isin(study.arms.index)]
+    repeated = set(adapted.loc[adapted.duplicated(["arm", "measure"]), "measure"])
+    measures = [m for m in asked_first(study.measures) if m in repeated]
+    if not measures:
         return None
-    main = asked_first(split_main(names)[0])
-    pairs = list(dict.fromkeys((d.a, d.b) for d in known))[::-1]
-    longest = max(len(f"{b} − {a}") for a, b in pairs)
-    columns = min(len(main), 4)
-    figure, axes = panels(len(main), 2.6 + 0.07 * longest / columns, 0.95 + 0.24 * len(pairs), columns)
-    for i, (ax, measure) in enumerate(zip(axes, main, strict=True)):
-        own = [d for d in known if d.measure == measure]
-        for d in own:
-            _difference(ax, d, pairs.index((d.a, d.b)), results)
-        ax.set_yticks(range(len(pairs)), [f"{b} − {a}" if i % columns == 0 else "" for a, b in pairs], fontsize=8.5)
-        ax.set_ylim(-0.6, len(pairs) - 0.4)
-        ax.axvline(0, color="0.5", lw=0.9)
-        ax.xaxis.set_major_locator(MaxNLocator(4))  # four labels with a sign and three digits fit
-        if own[0].margin:
-            ax.axvspan(-own[0].margin, own[0].margin, color=REFERENCES["real"], alpha=0.12, lw=0)
-        title(ax, measure, "\n")
-    return figure
-
-
-def _difference(ax: Axes, d: Difference, row: int, results: Results) -> None:
-    """One line of a forest in the colour of b. On the page the point is a link."""
-    color = adapter_colors(results.variants)[d.b]
-    ax.plot(np.array([d.ci_low, d.ci_high], float), [row, row], color=color, lw=1.8)
-    fill = color if d.is_different else PAPER
-    drawn = ax.plot(np.array([d.mean], float), [row], "o", color=color, mfc=fill, ms=6.5)
-    drawn[0].set_url(jump(results, d.measure, d.a, d.b))
-
-
-def cost_against_score(results: Results) -> Figure | None:
-    """Training hours, peak memory and adapter size against the judged measures (else the first measure)."""
-    adapted, names = _adapted(results), results.measures
-    if not adapted or not names:
-        return None
-    measures = [m for m in QUALITY if m in names][:1] or names[:1]
-    labels = {"hours": "training (hours)", "memory_gib": "peak memory (GiB)", "adapter_mib": "adapter (MiB)"}
-    known = [k for k in labels if any(getattr(cost(v), k) is not None for v in adapted)]
-    if not known:
-        return None
-    figure, axes = panels(len(known))
-    colors = adapter_colors(results.variants)
-    for ax, key in zip(axes, known, strict=True):
-        _bands(ax, results, measures[0], ["real"])
-        for v in adapted:
-            x, summary = getattr(cost(v), key), results.table[v.name][measures[0]]
-            if x is not None and summary["mean"] is not None:
-                point(ax, x, summary, v, colors[v.name], jump(results, measures[0], results.base, v.name))
-        ax.margins(x=0.12)
-        ax.set_xlabel(labels[key])
-        title(ax, measures[0])
+    colors, names = arm_colors(study), list(study.arms.index)
+    figure, axes = panels(len(measures))
+    for ax, measure in zip(axes, measures, strict=True):
+        for arm, rows in table[table["measure"] == measure].groupby("arm", sort=False):
+            color, bars = colors[arm], error_bars(rows)
+            if arm in names:
+                places = rows["chunk"] + DODGE * (names.index(arm) - (len(names) - 1) / 2) / 2
+                fmt = MARKERS.get(study.arms.loc[arm, "kind"], "^") + "-"
+                ax.errorbar(places, rows["mean"], bars, fmt=fmt, color=color, ms=5, capsize=3, lw=1.4, label=arm)
+            elif len(rows) == 1:  # a recording that ends early
+                ax.errorbar(rows["chunk"], rows["mean"], bars, fmt="D", color=color, ms=4, capsize=3, lw=1, label=arm)
+            else:
+                ax.plot(rows["chunk"], rows["mean"], color=color, lw=1.2, ls="--", label=arm)
+                low, high = rows["mean"] - bars[0], rows["mean"] + bars[1]
+                ax.fill_between(rows["chunk"], low, high, color=color, alpha=0.15, lw=0)
+        title(ax, measure)
+        ax.set_xlabel("chunk")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(figure, axes)
     return figure
+
+
+# --- Training ---
+def losses(study: Study) -> Figure | None:
+    """Training loss (running mean) and validation loss over steps, one line per run."""
+    figure, (left, right) = panels(2, 5.4, 3.0)
+    colors, drawn = arm_colors(study), set()
+    for key, run in study.runs.iterrows():
+        folder, arm = study.records[str(key)].folder, run["arm"]
+        if not folder.train_log.is_file():
+            continue
+        label = None if arm in drawn else arm
+        drawn.add(arm)
+        log = pd.DataFrame(read_rows(folder.train_log))
+        loss = log["loss"].rolling(max(1, len(log) // 50)).mean()
+        left.plot(log["step"], loss, color=colors[arm], lw=1, alpha=0.85, label=label)
+        log = pd.DataFrame(read_rows(folder.validation_log))
+        if len(log):
+            right.plot(log["step"], log["validation_loss"], color=colors[arm], marker=".", lw=1, label=label)
+    left.set_title("training loss (running mean), lower is better")
+    right.set_title("validation loss, lower is better")
+    for ax in (left, right):
+        ax.set_xlabel("optimizer step")
+    legend(figure, [left, right])
+    return figure if drawn else None
+
+
+def tuning(study: Study) -> Figure | None:
+    """The measure of the choice over each tuned key: a line per arm, the chosen point ringed, 95 % intervals."""
+    if len(study.tunings) != 1:  # several sweeps in one report: the tables show each
+        return None
+    first = study.tunings[0]
+    colors = arm_colors(study)
+    figure, axes = panels(len(first.keys), 5.4, 3.0)
+    for ax, key in zip(axes, first.keys, strict=True):
+        ticks: set[float] = set()
+        for index, choice in enumerate(first.choices):
+            color = colors.get(choice["arm"], ADAPTERS[index % len(ADAPTERS)])
+            points = _tuned_points(choice, key)
+            bars, ring = error_bars(points), points[points["chosen"]]
+            style = {"color": color, "marker": ".", "lw": 1.2, "capsize": 2, "elinewidth": 0.7}
+            ax.errorbar(points["value"], points["mean"], bars, label=choice["arm"], **style)
+            ax.plot(ring["value"], ring["mean"], "o", ms=11, mfc="none", mec=color, mew=1.5)
+            ticks.update(points["value"])
+        if all(isinstance(value, (int, float)) and value > 0 for value in ticks):
+            ax.set_xscale("log")
+            ax.set_xticks(sorted(ticks), [f"{value:g}" for value in sorted(ticks)])
+            ax.minorticks_off()
+        ax.set_xlabel(key)
+        ax.set_ylabel(first.by)
+        ax.set_title(f"{first.heading}. Ring: chosen")
+    legend(figure, axes)
+    return figure
+
+
+def _tuned_points(choice: JsonObject, key: str) -> pd.DataFrame:
+    """The scored points of an arm over one key. With several keys, the other keys are at their chosen values."""
+    rows = []
+    for point in choice["points"]:
+        others = {**(choice["chosen"] or point["values"]), key: point["values"][key]}
+        if point["score"] is not None and point["values"] == others:
+            row = {"value": point["values"][key], "chosen": point["values"] == choice["chosen"]}
+            rows.append({**row, "mean": point["score"], "low": point["low"], "high": point["high"]})
+    table = pd.DataFrame(rows, columns=["value", "chosen", "mean", "low", "high"])
+    return table.astype({"chosen": bool, "mean": float, "low": float, "high": float})
+
+
+def spectra(study: Study) -> Figure | None:
+    """Singular values of each adapter's update by kind of layer, mean over layers; of DoRA dashed."""
+    by_arm = {}
+    for name in study.arms.index[~study.arms["is_base"]]:
+        files = _adapter_files(study, name)
+        if files:
+            by_arm[name] = update_spectra(files[0])
+    kinds = sorted({kind for by_kind in by_arm.values() for kind in by_kind})
+    if not kinds:
+        return None
+    colors = arm_colors(study)
+    figure, axes = panels(len(kinds), 2.9, 2.2, columns=4)
+    for ax, kind in zip(axes, kinds, strict=True):
+        for name, by_kind in by_arm.items():
+            if kind not in by_kind:
+                continue
+            values = np.maximum(by_kind[kind].mean(0), 1e-12)
+            layers = np.concatenate([np.apply_along_axis(effective_rank, 1, rows) for rows in by_kind.values()])
+            style = "--" if study.arms.loc[name, "kind"] == "dora" else "-"
+            label = f"{name} ({layers.mean():.1f})"
+            ax.plot(np.arange(1, len(values) + 1), values, style, color=colors[name], lw=1.3, label=label)
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))  # labels at 0.1, 0.3, 1, 3 …; none at minor ticks
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.set_title(kind)
+        ax.set_xlabel("index")
+    axes[0].set_ylabel("singular value")
+    legend(figure, axes)
+    return figure
+
+
+def _adapter_files(study: Study, arm: str) -> list[Path]:
+    """The adapters of an arm's finished runs."""
+    files = []
+    for key in study.runs.index[(study.runs["arm"] == arm) & (study.runs["state"] == "done")]:
+        file = study.records[key].folder.adapter_file
+        if file.is_file():
+            files.append(file)
+    return files

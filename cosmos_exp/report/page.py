@@ -1,4 +1,4 @@
-"""A self-contained HTML page: verdict, videos side by side, tables, figures, configurations. It opens from disk, offline.
+"""An HTML page of a study: claims, figures, one table, videos side by side. It opens from disk, offline.
 
 `page.html.j2` is its structure, `page.css` its looks, `page.js` what moves.
 """
@@ -8,37 +8,27 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.metadata
-import json
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from urllib.parse import quote
 
 import jinja2
+import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from cosmos_exp.config.hashing import differences as config_differences
-from cosmos_exp.config.measures import measure_info
+from cosmos_exp.config.measures import measure_info, split_main
 from cosmos_exp.files import JsonObject, file_sha256
-from cosmos_exp.report.claims import ALL_EXPLORATORY, EXPLORATORY, ClaimsReport
-from cosmos_exp.report.colors import REFERENCES, adapter_colors, jump, shown_measures
-from cosmos_exp.report.conclusions import disagreement, explorations
-from cosmos_exp.report.drawing import Drawing
-from cosmos_exp.report.drift import INTRODUCTION, Drift, drift_notes, drift_table, main_drifts
-from cosmos_exp.report.formatting import interval, number, summary_text
-from cosmos_exp.report.page_videos import Number, scenes_with_videos
-from cosmos_exp.report.references import MEANINGS, Reference
-from cosmos_exp.report.results import NO_SCORES, Results, average, cost, mark_of
-from cosmos_exp.report.sweep_tables import INTERVAL_NOTE, MARKS_NOTE
-from cosmos_exp.report.variants import Variant
-from cosmos_exp.report.verdict import claim_note, verdict
-from cosmos_exp.statistics.comparisons import Difference
+from cosmos_exp.report.figure_style import REAL, Drawing, arm_colors, asked_first, jump
+from cosmos_exp.report.formatting import interval, number
+from cosmos_exp.report.page_videos import link_to, scenes_with_videos
+from cosmos_exp.report.study import Study
 from cosmos_exp.text import one_line, printable, redact, redacted
 
 HERE = Path(__file__).parent
+COLUMNS = ("tse", "physics", "instruction")  # of the first table, with the measures of the claims and the study's own
+ON_TOP = ("differences", "rank")  # the figures above the videos
 BESIDE = {  # files of the report, with what they hold
     "scores.csv": "every score",
     "report.md": "the report as text",
@@ -49,18 +39,8 @@ BESIDE = {  # files of the report, with what they hold
 }
 
 
-def write_page(
-    path: Path,
-    results: Results,
-    figures: Sequence[Drawing],
-    claims: ClaimsReport | None = None,
-    folder: Path | None = None,
-) -> None:
-    """Write the page. The template escapes everything that comes from data (prompts, errors, names).
-
-    Args:
-        folder: The folder that was reported, for the commands; None: that of the page.
-    """
+def write_page(path: Path, study: Study, drawings: Sequence[Drawing]) -> None:
+    """Write the page. The template escapes everything that comes from data (prompts, errors, names)."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -68,214 +48,212 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    scenes, left_out = scenes_with_videos(results.variants)
+    out = path.parent
     script = (HERE / "page.js").read_text(encoding="utf-8")
+    scenes, inside = scenes_with_videos(study, out)
+    columns = table_columns(study)
     text = environment.get_template("page.html.j2").render(
-        **_results(results, claims),
+        study=study,
+        answers=answers(study),
+        drawings=[(d, Markup(d.svg)) for d in drawings],
+        on_top=ON_TOP,
+        columns=columns,
+        rows=_rows(study, columns),
+        all_rows=_rows(study, study.measures),
+        comparisons=study.differences.to_dict("records"),
+        colors=arm_colors(study),
+        real_color=REAL,
+        scenes=scenes,
+        inside=inside,
+        data=_data(study),
+        runs=_run_links(study, out),
+        configurations=_configurations(study),
+        beside=[(name, what) for name, what in BESIDE.items() if (out / name).is_file()],
+        commands=_commands(study, out),
+        made_with=_versions(study),
+        interval=interval,
+        number=number,
+        jump=jump,
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        scenes=scenes,
-        left_out=left_out,
-        data=_data(results),
-        figures=[{"drawing": f, "svg": Markup(f.svg)} for f in figures],
-        beside=[(name, what) for name, what in BESIDE.items() if (path.parent / name).is_file()],
-        commands=_commands(results, folder or path.parent, path.parent),
-        runs=[_run_links(v, path.parent) for v in results.variants],
-        made_with=_versions(results),
     )
     path.write_text(printable(text), encoding="utf-8")
 
 
-def _results(results: Results, claims: ClaimsReport | None) -> dict[str, object]:
-    """What the template shows of the results."""
-    colors = adapter_colors(results.variants)
-    return {
-        "title": results.title,
-        "verdict": verdict(results, claims),
-        "measures": [_measure(m, results) for m in shown_measures(results)],
-        "references": [_reference(r, results) for r in results.references],
-        "variants": [_variant(v, results) | {"color": colors[v.name]} for v in results.variants],
-        "real_color": REFERENCES["real"],
-        "claims": _claims(claims, results) if claims else None,
-        "drift": _drift(results.drifts, {v.name for v in results.variants}) if results.drifts else None,
-        "conclusions_title": EXPLORATORY if claims else "All comparisons",
-        "conclusions_note": "" if claims or not results.differences else ALL_EXPLORATORY,
-        "conclusions": _conclusions(results, claims),
-        "comparisons": [_comparison(d, results) for d in results.differences],
-        "notes": results.notes,
-        "table_note": f"{INTERVAL_NOTE} {MARKS_NOTE}",
-    }
+# --- What a reader in a hurry asks ---
+def answers(study: Study) -> list[tuple[str, str]]:
+    """Which adapter to take, whether rank matters, and how far to trust it: question and answer."""
+    measure = _quality(study)
+    known = [("Trust", _trust(study))]
+    if measure and len(study.differences):
+        table = study.differences[study.differences["measure"] == measure]
+        known = [("Take", _take(study, measure, table)), ("Rank", _rank(study, measure, table)), *known]
+    return known
 
 
-def _measure(name: str, results: Results) -> dict[str, object]:
-    info = measure_info(name)
-    return {"name": name, "better": info.better, "unit": info.unit, "warning": results.warnings.get(name, "")}
+def _quality(study: Study) -> str:
+    """The first measure that was compared and can be read as quality; empty if there is none."""
+    compared = set(study.differences["measure"]) - set(study.unreadable)
+    for measure in asked_first(study.measures):
+        if measure in compared:
+            return measure
+    return ""
 
 
-def _claims(claims: ClaimsReport, results: Results) -> dict[str, object]:
-    """What the template shows of the frozen claims."""
-    head, cells = claims.table()
-    kinds = {"confirmed": "good", "refuted": "bad"}
-    rows = []
-    for row, r in zip(cells, claims.results, strict=True):
-        note = claim_note(r, len(claims.results)).removeprefix("; ")
-        link = jump(results, r.claim.measure, r.claim.b, r.claim.a)
-        rows.append({"cells": row, "kind": kinds.get(r.verdict, ""), "link": link, "note": note})
-    notes = [claims.introduction.replace("`", ""), *claims.remarks()]
-    return {"heading": claims.heading, "warnings": claims.warnings, "head": head, "rows": rows, "notes": notes}
-
-
-def _drift(drifts: Sequence[Drift], variants: set[str]) -> dict[str, object]:
-    """What the template shows of the chunks."""
-    head, rows = drift_table(drifts)
-    kinds = {"better": "good", "worse": "bad"}
-    said = [{"text": d.sentence, "kind": kinds.get(d.verdict, "")} for d in main_drifts(drifts) if d.name in variants]
-    cells = [{"cells": row, "kind": kinds.get(row[-1], "")} for row in rows]
-    return {"note": INTRODUCTION, "said": said, "head": head, "rows": cells, "notes": drift_notes(drifts)}
-
-
-def _conclusions(results: Results, claims: ClaimsReport | None) -> list[dict[str, str | None]]:
-    """Each comparison as a sentence with its link, and why an interval excludes 0 beside p > 0.05."""
-    found = []
-    for d, sentence in explorations(results, claims.pairs if claims else frozenset()):
-        family = sum(e.measure == d.measure and e.p is not None for e in results.differences)
-        why = disagreement(d, family)
-        note = f"{why[0].upper()}{why[1:]}." if why else ""
-        found.append({"text": sentence, "note": note, "link": jump(results, d.measure, d.a, d.b)})
-    return found
-
-
-def _comparison(d: Difference, results: Results) -> dict[str, object]:
-    """A row of the table of all comparisons."""
-    marks = {"+": "good", "−": "bad"}
-    mark = mark_of(d)
-    cells = [interval(d.mean, d.ci_low, d.ci_high), number(d.p_holm), number(d.p_equivalent_holm), number(d.margin)]
-    cells += [f"{d.n} ({d.prompts})", f"{d.runs[1]}, {d.runs[0]}"]
-    name, link = f"{d.measure}: {d.b} − {d.a}", jump(results, d.measure, d.a, d.b)
-    return {"name": name, "link": link, "mark": mark, "kind": marks.get(mark.strip("()°"), ""), "cells": cells}
-
-
-def _number(value: float | None) -> Number:
-    return {"text": number(value), "value": value}
-
-
-def _variant(variant: Variant, results: Results) -> dict[str, object]:
-    """What the template shows of one variant: its row, its configuration, and the differences from the first variant's."""
-    run, first = variant.runs[0], results.variants[0].runs[0]
-    return {
-        "name": variant.name,
-        "state": f"{len(variant.done)}/{len(variant.runs)} done",
-        "errors": [str(r.status.get("error")) for r in variant.runs if r.status.get("error")],
-        "measures": {
-            m: {
-                "text": summary_text(s),
-                "value": s["mean"],
-                "missing": s["missing"],
-                "mark": results.marks.get((variant.name, m), ""),
-                "best": variant.name in results.best(m),
-                "link": jump(results, m, results.base, variant.name) if not variant.is_base else None,
-            }
-            for m, s in results.table[variant.name].items()
-        },
-        "losses": [_number(average(variant.training(k))) for k in ("train_loss", "validation_loss")],
-        "cost": [number(value) for value in asdict(cost(variant)).values()],
-        "config": yaml.safe_dump(redacted(run.config), sort_keys=False, allow_unicode=True),
-        "differences": [] if run is first else config_differences(_plain(first.config), _plain(run.config)),
-        "manifest": json.dumps(redacted(run.manifest), indent=2, ensure_ascii=False),
-    }
-
-
-def _reference(reference: Reference, results: Results) -> dict[str, object]:
-    """What the template shows of the recordings or the frozen videos."""
-    summaries = {m: reference.table.get(m, NO_SCORES) for m in results.measures}
-    cells = {m: {"text": summary_text(s), "value": s["mean"]} for m, s in summaries.items()}
-    return {"name": reference.name, "what": MEANINGS[reference.name], "measures": cells}
-
-
-def _plain(config: JsonObject) -> JsonObject:
-    """The configuration without names and places."""
-    return {k: v for k, v in config.items() if k not in ("run_dir", "name", "cache_dir")}
-
-
-def _data(results: Results) -> dict[str, object]:
-    """What the page's script needs: names, and the mean score of each prompt by measure and variant (null: none)."""
-    measures = shown_measures(results)
-    values: dict[str, list[dict[str, float]]] = {}
-    for column, v in enumerate(results.variants):
-        found: dict[tuple[str, str], list[float]] = {}
-        for row in v.rows():
-            if row["value"] is not None:
-                found.setdefault((row["sample"], row["measure"]), []).append(row["value"])
-        for (sample, measure), own in found.items():
-            by_measure = values.setdefault(sample, [{} for _ in measures])
-            by_measure[measures.index(measure)][str(column)] = sum(own) / len(own)
-    return {
-        "variants": [v.name for v in results.variants],
-        "measures": [{"name": m, "better": measure_info(m).better} for m in measures],
-        "values": values,
-    }
-
-
-# --- where things are ---
-def _run_links(variant: Variant, out: Path) -> dict[str, object]:
-    """The folders and files of a variant's runs, relative to the page."""
-    runs = []
-    for run in variant.runs:
-        adapter = run.folder.adapter_file
-        files = {"folder": run.folder.path, "config.yaml": run.folder.config, "manifest.json": run.folder.manifest_file}
-        files |= {"scores": run.folder.scores, "videos": run.folder.videos, "adapter": adapter}
-        runs.append(
-            {
-                "seed": run.seed,
-                "path": os.path.relpath(run.folder.path, out),
-                "links": [(name, link_to(file, out)) for name, file in files.items() if file.exists()],
-                "hash": str(run.manifest.get("config_hash", "")),
-                "sha256": file_sha256(adapter)[:16] if adapter.is_file() else "",
-            }
+def _take(study: Study, measure: str, table: pd.DataFrame) -> str:
+    """The smallest adapter that is better than the base and not worse than another one, as far as this is shown."""
+    shown = table[table["verdict"] == "better"]
+    worse = table[table["verdict"] == "worse"]
+    beaten = {*shown["reference"], *worse["arm"]}
+    candidates = study.arms.loc[[arm for arm in shown["arm"] if arm not in beaten]]
+    means = study.means[study.means["measure"] == measure].set_index("arm")
+    best = means[means["best"]]
+    top = ", ".join(best.index)
+    if candidates.empty:
+        return f"No adapter is shown to be better than {study.base or 'another'} in {measure}." + (
+            f" Best mean: {top}." if top else ""
         )
-    return {"name": variant.name, "runs": runs}
+    name = candidates.sort_values("adapter_mib", kind="stable").index[0]
+    row = means.loc[name]
+    text = f"{name}: {measure} {interval(row['mean'], row['low'], row['high'])}"
+    if study.base:
+        text += f", {study.base} {number(means.loc[study.base, 'mean'])}"
+    others = len(set(candidates.index)) - 1
+    if others:
+        text += f"; the smallest of {others + 1} adapters of which none is shown to be better than another"
+    if top and top != name:
+        text += f"; best mean: {top}"
+    costs = study.differences[(study.differences["arm"] == name) & (study.differences["verdict"] == "worse")]
+    costs = costs[costs["reference"] == study.base]
+    if len(costs):
+        text += f". Worse than {study.base} in {', '.join(costs['measure'])}"
+    return f"{text}."
 
 
-def _commands(results: Results, folder: Path, out: Path) -> list[str]:
+def _rank(study: Study, measure: str, table: pd.DataFrame) -> str:
+    """What the comparisons of two ranks of one kind show."""
+    arms = study.arms[~study.arms["is_base"]]
+    sentences = []
+    for row in table.itertuples():
+        if row.arm not in arms.index or row.reference not in arms.index:
+            continue
+        a, b = arms.loc[row.arm], arms.loc[row.reference]
+        if a["kind"] != b["kind"] or a["rank"] == b["rank"] or a["truncated_from"] or b["truncated_from"]:
+            continue
+        sign = {"better": ">", "worse": "<", "equivalent": "="}.get(row.verdict, "?")
+        estimate = interval(row.difference, row.low, row.high)
+        sentences.append(f"{measure}: {row.arm} {sign} {row.reference} ({estimate})")
+    return "; ".join(sentences) or "Ranks of one kind were not compared."
+
+
+def _trust(study: Study) -> str:
+    """How much the numbers rest on."""
+    scores = study.scores[study.scores["arm"].isin(study.arms.index)]
+    trained = study.arms.loc[~study.arms["is_base"], "done"]
+    runs = " to ".join(str(n) for n in sorted({trained.min(), trained.max()})) if len(trained) else "no"
+    parts = [f"{runs} training runs of each adapter"]
+    parts.append(f"{scores['scene'].nunique()} scenes, {scores['prompt'].nunique()} prompts")
+    parts.append("each adapter tuned on its own" if study.tunings else "settings not tuned for each adapter")
+    parts.append(f"{scores['value'].isna().sum()} of {len(scores)} scores missing")
+    text = "; ".join(parts)
+    if len(trained) and trained.min() < 3:
+        text += ". Fewer than 3 runs: this holds for these adapters, not for another training of the recipe"
+    return f"{text}."
+
+
+# --- Tables ---
+def table_columns(study: Study) -> list[str]:
+    """The measures of the first table: the standard ones, those of the claims, and those that only this study has."""
+    main, _ = split_main(study.measures)
+    own = [claim.measure for claim in study.claims]
+    own += [m for m in study.measures if measure_info(m) == measure_info("")]
+    columns = [m for m in dict.fromkeys([*COLUMNS, *own]) if m in study.measures]
+    return columns or main[:3]
+
+
+def _rows(study: Study, measures: Sequence[str]) -> list[JsonObject]:
+    """References and arms with a cell per measure: text, number to sort by, mark, best, number of missing videos."""
+    means = study.means.set_index(["arm", "measure"]).to_dict("index")
+    rows: list[JsonObject] = []
+    for name in [*study.references, *study.arms.index]:
+        cells = []
+        for measure in measures:
+            mean = means.get((name, measure))
+            if mean is None or pd.isna(mean["mean"]):
+                cells.append({"text": "-", "value": "", "mark": "", "best": False, "missing": 0, "link": None})
+                continue
+            text = interval(mean["mean"], mean["low"], mean["high"])
+            link = jump(study, measure, study.base, name)
+            cells.append({**mean, "text": text, "value": mean["mean"], "link": link})
+        arm = study.arms.loc[name].to_dict() if name in study.arms.index else None
+        rows.append({"name": name, "cells": cells, "arm": arm})
+    return rows
+
+
+def _data(study: Study) -> JsonObject:
+    """What the page's script needs: names, and the mean score of each prompt by measure and arm."""
+    positions = {name: str(position) for position, name in enumerate(study.arms.index)}
+    scores = study.scores[study.scores["arm"].isin(positions)].dropna(subset=["value"])
+    values: dict[str, list[dict[str, float]]] = {}
+    for (prompt, measure, arm), mean in scores.groupby(["prompt", "measure", "arm"])["value"].mean().items():
+        by_measure = values.setdefault(prompt, [{} for _ in study.measures])
+        by_measure[study.measures.index(measure)][positions[arm]] = mean
+    measures = [{"name": m, "better": measure_info(m).better} for m in study.measures]
+    return {"variants": list(positions), "measures": measures, "values": values}
+
+
+# --- Where things are ---
+def _run_links(study: Study, out: Path) -> list[JsonObject]:
+    """The files of each run, relative to the page."""
+    rows = []
+    for key, run in study.runs.iterrows():
+        record = study.records[str(key)]
+        folder = record.folder
+        files = {"folder": folder.path, "config.yaml": folder.config, "manifest.json": folder.manifest_file}
+        files |= {"scores": folder.scores, "videos": folder.videos, "adapter": folder.adapter_file}
+        links = [(name, link_to(file, out)) for name, file in files.items() if file.exists()]
+        sha256 = file_sha256(folder.adapter_file)[:16] if folder.adapter_file.is_file() else ""
+        about = {"hash": str(record.manifest.get("config_hash", "")), "sha256": sha256}
+        rows.append({"arm": run["arm"], "seed": run["seed"], "state": run["state"], "links": links, **about})
+    return rows
+
+
+def _configurations(study: Study) -> list[tuple[str, str]]:
+    """The configuration of each arm's first run."""
+    texts = []
+    for arm, runs in study.runs.groupby("arm", sort=False):
+        config = redacted(study.records[runs.index[0]].config)
+        texts.append((arm, yaml.safe_dump(config, sort_keys=False, allow_unicode=True)))
+    return texts
+
+
+def _commands(study: Study, out: Path) -> list[str]:
     """What makes this page again, checks it, and repeats or uses a run; for a shell in the folder of the page."""
-    reported = shlex.quote(os.path.relpath(folder, out))
+    reported = shlex.quote(os.path.relpath(study.path, out))
     elsewhere = "" if reported == "." else " --out ."
-    found = [f"cosmos-exp report {reported}{elsewhere} --verify", f"cosmos-exp report {reported}{elsewhere}"]
-    done = [r for v in results.variants if v.done for r in v.done[:1]]
-    for run in sorted(done, key=lambda r: r.is_base)[:1]:
-        found.append(f"cosmos-exp rerun {shlex.quote(os.path.relpath(run.folder.path, out))}")
-    files = [r.folder.adapter_file for r in done if r.folder.adapter_file.is_file()]
-    for file in files[:1]:
-        adapter = shlex.quote(os.path.relpath(file, out))
-        found.append(f"cosmos-exp generate --adapter {adapter} --prompts PROMPTS --out VIDEOS")
-    return [one_line(redact(command)) for command in found]
+    commands = [f"cosmos-exp report {reported}{elsewhere} --verify", f"cosmos-exp report {reported}{elsewhere}"]
+    finished = study.runs[study.runs["state"] == "done"]
+    for key in finished.index[finished["kind"] != "none"][:1]:
+        folder = study.records[key].folder
+        commands.append(f"cosmos-exp rerun {shlex.quote(os.path.relpath(folder.path, out))}")
+        if folder.adapter_file.is_file():
+            adapter = shlex.quote(os.path.relpath(folder.adapter_file, out))
+            commands.append(f"cosmos-exp generate --adapter {adapter} --prompts PROMPTS --out VIDEOS")
+    return [one_line(redact(command)) for command in commands]
 
 
-def link_to(file: Path, out: Path) -> str:
-    """A relative link: never a scheme, a host or a script, whatever the name is."""
-    return quote(Path(os.path.relpath(file, out)).as_posix())
-
-
-def _versions(results: Results) -> list[tuple[str, str]]:
+def _versions(study: Study) -> list[tuple[str, str]]:
     """What the runs and this page were made with. Several values where the runs differ."""
-    manifests = [r.manifest for v in results.variants for r in v.runs]
-    rows = [("report", f"cosmos-exp {importlib.metadata.version('cosmos-exp')}")]
-    for name in ("cosmos-exp", "torch", "diffusers", "peft"):
-        rows.append((name, _distinct([m.get("packages", {}).get(name) for m in manifests])))
-    rows.append(("python", _distinct([m.get("python") for m in manifests])))
-    rows.append(("git commit", _distinct([_commit(m) for m in manifests])))
-    rows.append(("data", _distinct([m.get("data_fingerprint") for m in manifests])))
-    prints = [m.get("model", {}).get("fingerprints", {}) for m in manifests]
-    rows += [(name, _distinct([p.get(name) for p in prints])) for name in sorted({k for p in prints for k in p})]
-    return [(name, value) for name, value in rows if value]
-
-
-def _commit(manifest: JsonObject) -> str | None:
-    git = manifest.get("git") or {}
-    commit = git.get("commit")
-    return f"{str(commit)[:12]}{' with changes' if git.get('dirty') else ''}" if commit else None
-
-
-def _distinct(values: Sequence[object]) -> str:
-    return ", ".join(sorted({str(v) for v in values if v is not None}))
+    values: dict[str, set[str]] = {"report": {f"cosmos-exp {importlib.metadata.version('cosmos-exp')}"}}
+    for record in study.records.values():
+        manifest = record.manifest
+        git, packages = manifest.get("git") or {}, manifest.get("packages", {})
+        about = {name: packages.get(name) for name in ("cosmos-exp", "torch", "diffusers", "peft")}
+        about |= {"python": manifest.get("python"), "data": manifest.get("data_fingerprint")}
+        about["git commit"] = str(git.get("commit") or "")[:12] + " with changes" * bool(git.get("dirty"))
+        about |= manifest.get("model", {}).get("fingerprints", {})
+        for name, value in about.items():
+            if value:
+                values.setdefault(name, set()).add(str(value))
+    return [(name, ", ".join(sorted(several))) for name, several in values.items()]

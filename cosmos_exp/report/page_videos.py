@@ -1,45 +1,45 @@
-"""The videos of the page: by scene and prompt, with a picture of each to show before it plays."""
+"""The videos of the page: by scene and prompt, with a picture of each to show before it plays.
+
+Few videos are inside of the page, so that it is one file. Of many only the pictures are beside it, in `page_files`, and the
+videos are played from the run folders: the page stays small whatever the number of runs.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Iterator
+import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from urllib.parse import quote
 
 import av
+import pandas as pd
 from PIL import Image
 
 from cosmos_exp.report.formatting import number
-from cosmos_exp.report.variants import Run, Variant, scenes_of
-from cosmos_exp.statistics.scores import ScoreRow
+from cosmos_exp.report.study import Study
 
-MOST_MIB = 150  # of video in one page; the page says how many are left out
+MOST_INSIDE = 300  # videos inside of a page
+MOST_MIB = 100  # of them
 WIDEST = 320  # pixels of a picture
-
-
-class Number(TypedDict):
-    """A number as the page shows it, and as it sorts."""
-
-    text: str
-    value: float | None
-
-
-class Score(Number):
-    """A score with the judge's answer, or why there is no value."""
-
-    why: str
+PICTURES = "page_files"
+REAL = -1  # the column of the recordings
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A video as data URLs: itself, its first and its middle frame. frames, fps: as the file has them."""
+    """A video as the page needs it.
+
+    Attributes:
+        video: Its address.
+        picture: The address of its middle frame.
+        frames, fps: As the file has them.
+    """
 
     video: str
-    first: str
-    middle: str
+    picture: str
     frames: int
     fps: float
 
@@ -49,147 +49,137 @@ class Cell:
     """One video on the page.
 
     Attributes:
-        column: Position of the variant; -1 for the recording.
+        column: Position of the arm; `REAL` for the recording.
         run: Training seed of its run.
         seed: Generation seed; None for the recording.
+        scores: Each measure with its value as text.
+        reasons: Each measure with the judge's answer, or why there is no value.
     """
 
     column: int
     run: int
     seed: int | None
     clip: Clip | None
-    scores: dict[str, Score]
+    scores: dict[str, str]
+    reasons: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """The videos of one prompt: the recording if there is one, then those of each variant."""
+    """The videos of one prompt: the recording if there is one, then those of each arm."""
 
     sample: str
     text: str
     cells: list[Cell]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scene:
-    """Prompts with the same first frame. `first` is that frame as a data URL; None if there is no video."""
+    """Prompts with the same first frame. `first` is the address of that frame; empty if there is no video."""
 
-    name: str
-    first: str | None
+    first: str = ""
     prompts: list[Prompt] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A video that may go onto the page. `rank`: what is left out first has the highest."""
+def scenes_with_videos(study: Study, out: Path) -> tuple[list[Scene], bool]:
+    """Every scored prompt with its videos.
 
-    rank: int
-    column: int
-    run: int
-    seed: int | None
-    rows: list[ScoreRow]
-    file: Path
-
-
-def scenes_with_videos(variants: list[Variant]) -> tuple[list[Scene], str | None]:
-    """Every scored prompt with its videos, as far as `MOST_MIB` allows: first the lowest seeds of all prompts.
+    Args:
+        out: The folder of the page. Pictures that an earlier page left there are removed.
 
     Returns:
-        The scenes, and a sentence about the videos that are left out; None if there are none.
+        The scenes, and whether the page holds the videos itself.
     """
-    texts: dict[str, str] = {}
-    for row in (r for v in variants for run in v.done for r in run.scores):
-        texts.setdefault(row["sample"], row["prompt"] or row["sample"])
-    sources = {sample: list(_sources(variants, sample)) for sample in sorted(texts)}
-    taken, left_out = _within_budget(sources)
-    known, scenes = scenes_of(variants), dict[str, Scene]()
-    for sample, own in sources.items():
-        cells = [_cell(s, s.file in taken) for s in own]
-        name = known.get(sample, sample)
-        if name not in scenes:
-            scenes[name] = Scene(name, next((c.clip.first for c in cells if c.clip), None))
-        scenes[name].prompts.append(Prompt(sample, texts[sample], cells))
-    note = f"{left_out} videos are not shown: a page holds at most {MOST_MIB} MiB of video." if left_out else None
-    return list(scenes.values()), note
+    shutil.rmtree(out / PICTURES, ignore_errors=True)
+    rows = _shown_rows(study)
+    files = [study.records[run].folder.recorded(video) for run, video in set(zip(rows["run"], rows["video"], strict=True))]
+    sizes = [file.stat().st_size for file in files if file.is_file()]
+    store = _Store(out, inside=len(sizes) <= MOST_INSIDE and sum(sizes) <= MOST_MIB * 2**20)
+    scenes: dict[str, Scene] = {}
+    for (_, prompt), of_prompt in rows.groupby(["scene", "prompt"]):
+        scene = scenes.setdefault(of_prompt["scene"].iloc[0], Scene())
+        cells = []
+        for _, of_video in of_prompt.groupby(["column", "run", "noise"], sort=False):
+            cell, first = _cell(of_video, study, store, not scene.first)
+            scene.first = scene.first or first
+            cells.append(cell)
+        scene.prompts.append(Prompt(prompt, of_prompt["text"].iloc[0], cells))
+    return list(scenes.values()), store.inside
 
 
-def _sources(variants: list[Variant], sample: str) -> Iterator[_Source]:
-    """The recording and the videos of a prompt, in the order of the columns, the lowest seeds of a column first."""
-    recording = _recording([r for v in variants for r in v.done], sample)
-    if recording:
-        yield recording
-    for column, v in enumerate(variants):
-        for i, run in enumerate(v.done):
-            own = [r for r in run.scores if r["sample"] == sample]
-            for k, seed in enumerate(sorted({r["seed"] for r in own})):
-                rows = [r for r in own if r["seed"] == seed]
-                yield _Source(i + k, column, run.seed, seed, rows, run.folder.recorded_video(rows[0]["video"]))
+def _shown_rows(study: Study) -> pd.DataFrame:
+    """The scores of the arms, with those of the recordings of the same prompts, in the order of the columns."""
+    columns = {"real": REAL}
+    for position, arm in enumerate(study.arms.index):
+        columns[arm] = position
+    rows = study.scores.assign(column=study.scores["arm"].map(columns)).dropna(subset=["column"])
+    generated = rows.loc[rows["column"] != REAL, "prompt"]
+    rows = rows[rows["prompt"].isin(set(generated))].astype({"column": int})
+    return rows.sort_values(["column", "seed", "noise"], kind="stable")
 
 
-def _recording(runs: Iterable[Run], sample: str) -> _Source | None:
-    """The recording of a prompt; None if there is none."""
-    for run in runs:
-        file = run.folder.recorded(f"references/real/{sample}.mp4")
-        if file.is_file():
-            rows = [r for r in run.references("real") if r["sample"] == sample]
-            return _Source(0, -1, run.seed, None, rows, file)
-    return None
+def _cell(rows: pd.DataFrame, study: Study, store: _Store, with_first: bool) -> tuple[Cell, str]:
+    """The cell of the scores of one video, and the address of its first frame if that is asked for."""
+    scores, reasons = {}, {}
+    for row in rows.itertuples():
+        scores[row.measure] = number(None if pd.isna(row.value) else row.value)
+        if why := row.detail.get("answer") or row.reason:
+            reasons[row.measure] = str(why)[:600]
+    video = rows.iloc[0]
+    clip, first = store.clip(study.records[video["run"]].folder.recorded(video["video"]), with_first)
+    seed = None if video["column"] == REAL else int(video["noise"])
+    return Cell(int(video["column"]), int(video["seed"]), seed, clip, scores, reasons), first
 
 
-def _within_budget(sources: dict[str, list[_Source]]) -> tuple[set[Path], int]:
-    """The files that fit, and the number of those that do not. A prompt's videos of one rank are taken together."""
-    found = [(s.rank, i, s.file) for i, own in enumerate(sources.values()) for s in own if s.file.is_file()]
-    taken: set[Path] = set()
-    used = left_out = 0
-    for rank, i in sorted({(rank, i) for rank, i, _ in found}):
-        files = [file for r, k, file in found if (r, k) == (rank, i)]
-        size = sum(file.stat().st_size for file in files)
-        if used + size > MOST_MIB * 2**20:
-            left_out += len(files)
-            continue
-        used += size
-        taken.update(files)
-    return taken, left_out
+@dataclass
+class _Store:
+    """Where the page finds videos and pictures."""
 
+    out: Path
+    inside: bool
+    pictures: int = 0
 
-def _cell(source: _Source, shown: bool) -> Cell:
-    scores: dict[str, Score] = {}
-    for r in source.rows:
-        detail = r.get("detail") or {}
-        why = str(detail.get("answer") or detail.get("reason") or "")[:600]
-        scores[r["measure"]] = {"text": number(r["value"]), "value": r["value"], "why": why}
-    return Cell(source.column, source.run, source.seed, read_clip(source.file) if shown else None, scores)
+    def clip(self, file: Path, with_first: bool) -> tuple[Clip | None, str]:
+        """A video, None if it is missing or cannot be read; and the address of its first frame if that is asked for."""
+        try:
+            with av.open(str(file)) as container:
+                stream = container.streams.video[0]
+                stream.thread_type = "AUTO"
+                length, fps = stream.frames, float(stream.average_rate or 8)
+                first, middle = "", None
+                for index, frame in enumerate(container.decode(stream)):
+                    if with_first and not first:
+                        first = self.picture(frame.to_image())
+                    middle = frame
+                    if index >= length // 2 > 0:
+                        break
+                if middle is None:
+                    return None, ""
+                picture = self.picture(middle.to_image())
+        except (OSError, IndexError, ValueError, av.error.FFmpegError):
+            return None, ""
+        address = data_url(file.read_bytes(), "video/mp4") if self.inside else link_to(file, self.out)
+        return Clip(address, picture, length or index + 1, round(fps, 6)), first
 
-
-def read_clip(file: Path) -> Clip | None:
-    """The video with the pictures of its first and its middle frame; None if it cannot be read."""
-    try:
-        with av.open(str(file)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            frames, fps = stream.frames, float(stream.average_rate or 8)
-            first = middle = None
-            for k, frame in enumerate(container.decode(stream)):
-                first = first or _jpeg(frame.to_image())
-                middle = frame
-                if k >= frames // 2 > 0:
-                    break
-            if first is None or middle is None:
-                return None
-            picture = _jpeg(middle.to_image())
-    except (OSError, IndexError, ValueError, av.error.FFmpegError):
-        return None
-    return Clip(data_url(file.read_bytes(), "video/mp4"), first, picture, frames or k + 1, round(fps, 6))
-
-
-def _jpeg(picture: Image.Image) -> str:
-    """A picture as a data URL, at most `WIDEST` pixels wide."""
-    picture.thumbnail((WIDEST, WIDEST))
-    out = io.BytesIO()
-    picture.save(out, "JPEG", quality=80)
-    return data_url(out.getvalue(), "image/jpeg")
+    def picture(self, image: Image.Image) -> str:
+        """The address of a picture, at most `WIDEST` pixels wide."""
+        image.thumbnail((WIDEST, WIDEST))
+        content = io.BytesIO()
+        image.save(content, "JPEG", quality=80)
+        if self.inside:
+            return data_url(content.getvalue(), "image/jpeg")
+        self.pictures += 1
+        file = self.out / PICTURES / f"{self.pictures}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.getvalue())
+        return link_to(file, self.out)
 
 
 def data_url(content: bytes, kind: str) -> str:
     """Bytes as a data URL."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def link_to(file: Path, out: Path) -> str:
+    """A relative link: never a scheme, a host or a script, whatever the name is."""
+    return quote(Path(os.path.relpath(file, out)).as_posix())
