@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -453,15 +454,16 @@ def test_a_change_after_the_scores_is_shown_with_its_date(tmp_path):
 
 def test_the_page_and_the_terminal_show_the_claims(sweep, tmp_path, capsys):
     from cosmos_exp.report.page import write_page
+    from cosmos_exp.report.study import load_study
     from cosmos_exp.report.terminal import print_claims
 
     content = report_content(sweep, "mine", [])
-    write_page(tmp_path / "page.html", content.results, [], content.claims)
+    study = load_study(sweep)
+    write_page(tmp_path / "page.html", study, [])
     page = (tmp_path / "page.html").read_text()
-    assert page.index('<h2 id="claims">Confirmatory') < page.index('<h2 id="table">')
-    assert '<td class="good">confirmed if no run fails</td>' in page
-    assert "instruction: lora-r8 &gt; base" in page
-    assert "Exploratory: all other comparisons" in page
+    assert page.index('id="claims"') < page.index('id="table"') < page.index('id="videos"')
+    assert re.search(r'<li class="good".*✓</b> <a href="#show:[^>]*>instruction: lora-r8 &gt; base</a>', page)
+    assert study.claims_heading in page
     print_claims(content.claims)
     out = capsys.readouterr().out
     assert "Confirmatory: claims frozen on" in out

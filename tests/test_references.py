@@ -1,6 +1,7 @@
 """Recordings of test pairs, reference rows of a report, and curves over the horizon."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cosmos_exp.config.schema import Data
@@ -10,7 +11,7 @@ from cosmos_exp.data.readers.pairs import read_test_pairs
 from cosmos_exp.data.video import write_image, write_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import read_json_lines, write_json, write_json_lines
-from cosmos_exp.report.horizon import mean_curve
+from cosmos_exp.report.figures import scene_curves
 from cosmos_exp.report.references import find_references, warnings
 from cosmos_exp.report.variants import group_runs
 from cosmos_exp.report.writing import report_content, write_report
@@ -161,13 +162,8 @@ def test_each_undefined_cell_of_a_reference_has_a_footnote_with_its_reason_and_p
 
 
 def test_a_curve_is_the_mean_over_prompts_of_means_over_seeds():
-    rows = [
-        score("a", "ssim", 0, 0, [1.0, 0.5]),
-        score("a", "ssim", 0, 1, [0.5, None]),
-        score("b", "ssim", 0, 0, [0.25, 0.1, 0]),
-    ]
-    curve = mean_curve(rows, "ssim")
-    assert curve.mean.tolist() == pytest.approx([(0.75 + 0.25) / 2, (0.5 + 0.1) / 2])
-    assert (curve.low <= curve.mean).all()
-    assert (curve.mean <= curve.high).all()
-    assert mean_curve(rows, "psnr") is None
+    rows = [("a", [1.0, 0.5]), ("a", [0.5, None]), ("b", [0.25, 0.1, 0])]
+    table = pd.DataFrame(rows, columns=["prompt", "curve"])
+    curves = scene_curves(table.assign(scene=table["prompt"]))
+    assert curves.mean().tolist() == pytest.approx([(0.75 + 0.25) / 2, (0.5 + 0.1) / 2])
+    assert curves.columns.tolist() == [1, 2]

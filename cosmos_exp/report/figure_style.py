@@ -27,7 +27,7 @@ BASE, REAL, FROZEN = "#7d8590", "#2f9e5f", "#a371d8"
 ADAPTERS = ("#3178e0", "#dd6b12", "#d2468c", "#0b97a5", "#a8820a", "#7b61d9", "#cf3f36", "#5f8f1a")
 MARKERS = {"lora": "o", "dora": "s"}
 FIRST = ("instruction", "physics", "word_side", "word_effect")  # the measures that a reader asks for first
-DIRECTIONS = {1: "higher is better", -1: "lower is better", 0: ""}  # by Measure.better
+DIRECTIONS = {1: ", ↑ is better", -1: ", ↓ is better", 0: ""}  # by Measure.better
 TIP = "tip:"  # before the id of an artist: the rest of it is shown as a tooltip on the page
 STYLE: dict[str, object] = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
@@ -142,13 +142,11 @@ def legend(figure: Figure, axes: list[Axes]) -> None:
         figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
 
 
-def title(ax: Axes, measure: str, between: str = ", ") -> None:
-    """The measure as the title of a panel, with its unit and, after `between`, its better direction."""
+def title(ax: Axes, measure: str) -> None:
+    """The measure as the title of a panel, with its unit and its better direction."""
     info = measure_info(measure)
-    text = f"{measure} ({info.unit})" if info.unit else measure
-    if info.better:
-        text += between + DIRECTIONS[info.better]
-    ax.set_title(text)
+    unit = f" ({info.unit})" if info.unit else ""
+    ax.set_title(f"{measure}{unit}{DIRECTIONS[info.better]}")
 
 
 def error_bars(table: pd.DataFrame) -> list[pd.Series]:

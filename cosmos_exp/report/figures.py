@@ -42,10 +42,10 @@ RANK_ON_TOP = 2
 DODGE = 0.12  # octaves between adapters of one rank, or chunks between adapters, so that error bars do not overlap
 
 DIFFERENCES = (
-    "Paired differences with 95 % intervals, each for its comparison alone. Filled: significant after Holm's correction "
+    "Differences with 95 % intervals, each for its comparison alone. Filled: significant after Holm's correction "
     "over the measure's comparisons. Green: the margin of equivalence."
 )
-RANK = "Means with 95 % intervals by rank; the base and the references are bands. Hollow: cut from a higher rank."
+RANK = "Means with 95 % intervals by rank. Bands: the base and the references. Hollow: cut from a higher rank."
 
 
 def draw_all(study: Study, out: Path) -> list[Drawing]:
@@ -96,7 +96,7 @@ def _forest(study: Study, measures: list[str]) -> Figure | None:
     pairs = list(zip(table["arm"], table["reference"], strict=True))
     pairs = list(dict.fromkeys(pairs))[::-1]
     labels = [f"{arm} − {reference}" for arm, reference in pairs]
-    figure, axes = panels(len(measures), 3.0, 0.6 + 0.19 * len(pairs), ON_TOP)
+    figure, axes = panels(len(measures), 3.0, 0.4 + 0.155 * len(pairs), ON_TOP)
     colors = arm_colors(study)
     for index, (ax, measure) in enumerate(zip(axes, measures, strict=True)):
         margin = 0.0
@@ -116,7 +116,7 @@ def _forest(study: Study, measures: list[str]) -> Figure | None:
         ax.xaxis.set_major_locator(MaxNLocator(4))  # four labels with a sign and three digits fit
         if margin:
             ax.axvspan(-margin, margin, color=REAL, alpha=0.12, lw=0)
-        title(ax, measure, "\n")
+        title(ax, measure)
     return figure
 
 
@@ -134,6 +134,8 @@ def more_scores_over_rank(study: Study) -> Figure | None:
 def _over_rank(study: Study, measures: list[str]) -> Figure | None:
     """Each measure over the rank with its interval; the base as a band. A line joins the adapters of one kind."""
     arms = study.arms[~study.arms["is_base"] & (study.arms["done"] > 0)].copy()
+    scored = set(study.means.dropna(subset=["mean"])["measure"])
+    measures = [m for m in measures if m in scored]
     if arms.empty or not measures:
         return None
     same_rank = arms.groupby("rank")["rank"]
@@ -141,7 +143,8 @@ def _over_rank(study: Study, measures: list[str]) -> Figure | None:
     arms["place"] = np.log2(arms["rank"].astype(float)) + DODGE * shift
     arms["cut"] = arms["truncated_from"] != ""
     colors = arm_colors(study)
-    figure, axes = panels(len(measures))
+    ranks = np.array(sorted(set(arms["rank"])))
+    figure, axes = panels(len(measures), 2.9, 2.2)
     for ax, measure in zip(axes, measures, strict=True):
         means = study.means[study.means["measure"] == measure]
         for _, row in means[~means["arm"].isin(arms.index)].iterrows():
@@ -153,9 +156,8 @@ def _over_rank(study: Study, measures: list[str]) -> Figure | None:
             if line["rank"].is_unique:
                 line = line.sort_values("place")
                 ax.plot(line["place"], line["mean"], color="0.6", lw=0.9, ls=":" if cut else "-", zorder=1.5)
-        ranks = sorted(set(arms["rank"]))
-        ax.set_xticks(np.log2(np.array(ranks, float)), list(map(str, ranks)))
-        ax.margins(x=0.12)
+        ax.set_xticks(np.log2(ranks), list(map(str, ranks)))
+        ax.set_xlim(np.log2(ranks[0]) - 0.5, np.log2(ranks[-1]) + 0.5)
         title(ax, measure)
         ax.set_xlabel("rank")
     legend(figure, axes)

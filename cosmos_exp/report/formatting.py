@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from cosmos_exp.statistics.scores import MeasureSummary
 
 
 def number(value: float | None) -> str:
-    """Three significant digits; a dash for None."""
-    return "-" if value is None else f"{value:.3g}"
+    """Three significant digits; a dash for None and NaN."""
+    return "-" if value is None or math.isnan(value) else f"{value:.3g}"
 
 
 def interval(mean: float | None, low: float | None, high: float | None) -> str:
     """`0.42 [0.31, 0.55]`; the mean alone without an interval; a dash without a mean."""
-    if mean is None or low is None or high is None:
+    if number(low) == "-" or number(high) == "-":
         return number(mean)
     return f"{number(mean)} [{number(low)}, {number(high)}]"
 

@@ -13,17 +13,22 @@ const fps = v => parseFloat(v.dataset.fps), frames = v => parseInt(v.dataset.fra
 const frameOf = v => Math.min(frames(v) - 1, Math.floor(v.currentTime * fps(v) + 0.01));
 
 // Load a video, which is not done before it is needed; resolves when its first frame is there, or it cannot be read.
-const ready = v => new Promise(done => {
-  if (v.readyState > 1 || v.error) return done();
-  v.addEventListener("loadeddata", done, { once: true });
-  v.addEventListener("error", done, { once: true });
-  if (v.preload === "none") { v.preload = "auto"; v.load(); }
-});
-const seek = (v, time) => new Promise(done => {
-  if (!v.duration) return done();
-  v.addEventListener("seeked", done, { once: true });
+// Or it is given back before ("emptied").
+const heard = (v, ...events) => new Promise(done => events.forEach(e => v.addEventListener(e, done, { once: true })));
+const ready = async v => {
+  if (v.readyState > 1 || v.error) return;
+  const loaded = heard(v, "loadeddata", "error", "emptied");
+  if (!v.src) { v.preload = "auto"; v.src = v.dataset.src; }
+  await loaded;
+};
+// A browser holds only so many videos: those out of sight are given back.
+const unload = v => { v.pause(); if (v.src) { v.removeAttribute("src"); v.load(); } };
+const seek = async (v, time) => {
+  if (!v.duration) return;
+  const sought = heard(v, "seeked", "emptied");
   v.currentTime = Math.min(time, v.duration - 0.3 / fps(v));
-});
+  await sought;
+};
 const soon = (promises, seconds) => Promise.race([Promise.all(promises), new Promise(done => setTimeout(done, 1000 * seconds))]);
 
 const showTime = v => {
@@ -48,18 +53,20 @@ const setPlaying = on => {
   one("play").setAttribute("aria-pressed", on);
   if (!on) return all("video", scenes).forEach(v => v.pause());
   const first = clock();
-  start(!touched || !first || frameOf(first) >= frames(first) - 1 ? 0 : first.currentTime);
+  if (!inView.size) scenes.scrollIntoView();
+  else start(!touched || !first || frameOf(first) >= frames(first) - 1 ? 0 : first.currentTime);
   requestAnimationFrame(keepStep);
 };
 // Videos that are ahead play slower, those behind faster, and those far off jump. At the end all start again.
 const keepStep = () => {
   if (!playing) return;
   requestAnimationFrame(keepStep);
+  if (starting || !inView.size) return;
   const first = clock();
-  if (starting || !first) return;
-  if (first.ended) return void start(0);
+  if (!first || first.ended) return void start(0); // at first nothing is loaded: Play may come before a video is in view
   inView.forEach(v => {
-    if (v === first || v.readyState < 2) return;
+    if (v.readyState < 2) return void ready(v); // it came into view while the others play
+    if (v === first) return void (v.paused && v.play().catch(() => {}));
     const off = (v.currentTime - first.currentTime) * fps(v); // in frames
     if (Math.abs(off) > 1) { v.currentTime = first.currentTime; v.playbackRate = rate(); }
     else v.playbackRate = rate() * (1 - 0.5 * off);
@@ -81,18 +88,20 @@ const goTo = async frame => {
 const step = by => goTo(parseInt(one("scrub").value) + by);
 
 const watcher = new IntersectionObserver(entries => {
-  entries.forEach(e => {
-    const v = e.target;
-    if (!e.isIntersecting) { inView.delete(v); return v.pause(); }
+  entries.forEach(({ target: v, isIntersecting }) => {
+    if (!isIntersecting) { inView.delete(v); return unload(v); }
     const first = clock();
     inView.add(v);
-    if (!touched || starting || !first) return;
-    ready(v).then(() => seek(v, first.currentTime)).then(() => { if (playing) v.play().catch(() => {}); });
+    if (touched && !playing && first) ready(v).then(() => seek(v, first.currentTime));
   });
   if (!touched) showTime(all("video", scenes).find(v => inView.has(v)));
 }, { rootMargin: "80px" });
+const pictures = new IntersectionObserver(entries => entries.forEach(({ target: v, isIntersecting }) => {
+  if (isIntersecting) { v.poster = v.dataset.poster; pictures.unobserve(v); }
+}), { rootMargin: "1000px" });
 all("video", scenes).forEach(v => {
   watcher.observe(v);
+  pictures.observe(v);
   v.addEventListener("click", () => setPlaying(!playing));
 });
 one("play").addEventListener("click", () => setPlaying(!playing));
@@ -194,20 +203,19 @@ all(".figure svg a").forEach(link => {
   if (found) link.setAttribute("aria-label", `${data.measures[found[1]].name}: ${data.variants[found[3]]} − ${data.variants[found[2]]}, the prompts behind it`);
 });
 
-// --- Table: a click on a column header sorts by that column; a second click reverses the order. ---
-all("#variants th button").forEach((button, column) => button.addEventListener("click", () => {
-  const head = button.parentElement, up = head.getAttribute("aria-sort") !== "ascending";
-  all("#variants th").forEach(h => h.removeAttribute("aria-sort"));
+// --- Tables: a click on a column header sorts by that column; a second click reverses the order. ---
+all("table.sorted").forEach(table => all("th button", table).forEach((button, column) => button.addEventListener("click", () => {
+  const head = button.parentElement, up = head.getAttribute("aria-sort") !== "ascending", body = table.tBodies[0];
+  all("th", table).forEach(h => h.removeAttribute("aria-sort"));
   head.setAttribute("aria-sort", up ? "ascending" : "descending");
-  const value = row => row.children[column].dataset.value;
-  const body = document.querySelector("#variants tbody");
-  all("tr", body).sort((a, b) => {
+  const value = row => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
+  [...body.rows].sort((a, b) => {
     const x = value(a), y = value(b), p = parseFloat(x), q = parseFloat(y);
     if (x === "" || x === "-") return 1;
     if (y === "" || y === "-") return -1;
     return (up ? 1 : -1) * (isNaN(p) || isNaN(q) ? x.localeCompare(y) : p - q);
   }).forEach(row => body.append(row));
-}));
+})));
 
 // --- Figures open large: the drawing moves into the dialog and back. ---
 const large = one("large");
@@ -223,9 +231,9 @@ all(".enlarge").forEach(button => button.addEventListener("click", () => {
 large?.addEventListener("click", e => { if (e.target === large || e.target.closest("a, button")) large.close(); });
 
 // --- Tab takes a group of like controls as one stop; ← and → move inside of it. Without this script each is a stop. ---
-["nav a", "#verdict a", "#adapters input", ".bar button", "#variants th button"].forEach(selector => {
+["nav a", "#claims a", "#figure-differences :is(a, button)", "#table :is(a, button)", "#figure-rank :is(a, button)", "#adapters input", ".bar button"].forEach(selector => {
   const group = all(selector), stop = x => group.forEach(y => { y.tabIndex = y === x ? 0 : -1; });
-  stop(group[0]);
+  if (group.length) stop(group[0]);
   group.forEach((x, k) => {
     x.addEventListener("focus", () => stop(x));
     x.addEventListener("keydown", e => {

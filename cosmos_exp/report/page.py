@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.metadata
+import math
 import os
 import shlex
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from cosmos_exp.files import JsonObject, file_sha256
 from cosmos_exp.report.figure_style import REAL, Drawing, arm_colors, asked_first, jump
 from cosmos_exp.report.formatting import interval, number
 from cosmos_exp.report.page_videos import link_to, scenes_with_videos
+from cosmos_exp.report.references import MEANINGS
 from cosmos_exp.report.study import Study
 from cosmos_exp.text import one_line, printable, redact, redacted
 
@@ -74,6 +76,7 @@ def write_page(path: Path, study: Study, drawings: Sequence[Drawing]) -> None:
         interval=interval,
         number=number,
         jump=jump,
+        meanings=MEANINGS,
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -84,82 +87,89 @@ def write_page(path: Path, study: Study, drawings: Sequence[Drawing]) -> None:
 # --- What a reader in a hurry asks ---
 def answers(study: Study) -> list[tuple[str, str]]:
     """Which adapter to take, whether rank matters, and how far to trust it: question and answer."""
-    measure = _quality(study)
-    known = [("Trust", _trust(study))]
-    if measure and len(study.differences):
-        table = study.differences[study.differences["measure"] == measure]
-        known = [("Take", _take(study, measure, table)), ("Rank", _rank(study, measure, table)), *known]
-    return known
-
-
-def _quality(study: Study) -> str:
-    """The first measure that was compared and can be read as quality; empty if there is none."""
-    compared = set(study.differences["measure"]) - set(study.unreadable)
+    trust = ("Trust", _trust(study))
     for measure in asked_first(study.measures):
-        if measure in compared:
-            return measure
-    return ""
+        compared = study.differences[study.differences["measure"] == measure]
+        if len(compared) and measure not in study.unreadable:
+            better = _shown_better(study, measure, compared)
+            return [
+                ("Take", _take(study, measure, better)),
+                ("Rank", _rank(measure, study.arms, compared, better)),
+                trust,
+            ]
+    return [trust]
 
 
-def _take(study: Study, measure: str, table: pd.DataFrame) -> str:
+def _shown_better(study: Study, measure: str, compared: pd.DataFrame) -> set[tuple[str, str]]:
+    """The pairs of arms of which the first is shown to be better, by a claim or by a comparison."""
+    better = set()
+    for row in compared.itertuples():
+        if row.verdict in ("better", "worse"):
+            better.add((row.arm, row.reference) if row.verdict == "better" else (row.reference, row.arm))
+    for claim in study.claims:
+        if claim.measure == measure and claim.verdict == "confirmed" and " > " in claim.text:
+            better.add((claim.arm, claim.reference))
+    return better
+
+
+def _take(study: Study, measure: str, better: set[tuple[str, str]]) -> str:
     """The smallest adapter that is better than the base and not worse than another one, as far as this is shown."""
-    shown = table[table["verdict"] == "better"]
-    worse = table[table["verdict"] == "worse"]
-    beaten = {*shown["reference"], *worse["arm"]}
-    candidates = study.arms.loc[[arm for arm in shown["arm"] if arm not in beaten]]
     means = study.means[study.means["measure"] == measure].set_index("arm")
-    best = means[means["best"]]
-    top = ", ".join(best.index)
-    if candidates.empty:
-        return f"No adapter is shown to be better than {study.base or 'another'} in {measure}." + (
-            f" Best mean: {top}." if top else ""
-        )
-    name = candidates.sort_values("adapter_mib", kind="stable").index[0]
+    top = f" Best mean: {', '.join(means.index[means['best']]) or 'none'}."
+    beaten = {arm for _, arm in better}
+    names = [arm for arm in study.arms.index if (arm, study.base) in better and arm not in beaten]
+    if not names:
+        return f"No adapter is shown to be better than {study.base or 'another'} in {measure}.{top}"
+    name = study.arms.loc[names].sort_values("adapter_mib", kind="stable").index[0]
     row = means.loc[name]
     text = f"{name}: {measure} {interval(row['mean'], row['low'], row['high'])}"
-    if study.base:
-        text += f", {study.base} {number(means.loc[study.base, 'mean'])}"
-    others = len(set(candidates.index)) - 1
-    if others:
-        text += f"; the smallest of {others + 1} adapters of which none is shown to be better than another"
-    if top and top != name:
-        text += f"; best mean: {top}"
-    costs = study.differences[(study.differences["arm"] == name) & (study.differences["verdict"] == "worse")]
-    costs = costs[costs["reference"] == study.base]
-    if len(costs):
-        text += f". Worse than {study.base} in {', '.join(costs['measure'])}"
-    return f"{text}."
+    text += f", {study.base} {number(means.loc[study.base, 'mean'])}."
+    if len(names) > 1:
+        text += f" The smallest of {len(names)} that are better than {study.base}; none is shown to beat another.{top}"
+    against_base = study.differences[
+        (study.differences["arm"] == name) & (study.differences["reference"] == study.base)
+    ]
+    worse = against_base.loc[against_base["verdict"] == "worse", "measure"]
+    if len(worse):
+        text += f" Worse than {study.base} in {', '.join(worse)}."
+    return text
 
 
-def _rank(study: Study, measure: str, table: pd.DataFrame) -> str:
+def _rank(measure: str, arms: pd.DataFrame, compared: pd.DataFrame, better: set[tuple[str, str]]) -> str:
     """What the comparisons of two ranks of one kind show."""
-    arms = study.arms[~study.arms["is_base"]]
-    sentences = []
-    for row in table.itertuples():
-        if row.arm not in arms.index or row.reference not in arms.index:
+    trained = arms[~arms["is_base"] & (arms["truncated_from"] == "")]
+    shown, open_pairs = [], []
+    for row in compared[compared["arm"].isin(trained.index) & compared["reference"].isin(trained.index)].itertuples():
+        a, b = trained.loc[row.arm], trained.loc[row.reference]
+        if a["kind"] != b["kind"] or a["rank"] == b["rank"]:
             continue
-        a, b = arms.loc[row.arm], arms.loc[row.reference]
-        if a["kind"] != b["kind"] or a["rank"] == b["rank"] or a["truncated_from"] or b["truncated_from"]:
-            continue
-        sign = {"better": ">", "worse": "<", "equivalent": "="}.get(row.verdict, "?")
-        estimate = interval(row.difference, row.low, row.high)
-        sentences.append(f"{measure}: {row.arm} {sign} {row.reference} ({estimate})")
-    return "; ".join(sentences) or "Ranks of one kind were not compared."
+        if (row.arm, row.reference) in better:
+            shown.append(f"{row.arm} > {row.reference}")
+        elif (row.reference, row.arm) in better:
+            shown.append(f"{row.reference} > {row.arm}")
+        elif row.verdict == "equivalent":
+            shown.append(f"{row.arm} = {row.reference}")
+        else:
+            open_pairs.append(f"{row.arm} − {row.reference} {interval(row.difference, row.low, row.high)}")
+    if not shown and not open_pairs:
+        return "Ranks of one kind were not compared."
+    text = f"{measure}: {', '.join(shown)}. " if shown else ""
+    return text + (f"No difference shown in {measure}: {', '.join(open_pairs)}." if open_pairs else "")
 
 
 def _trust(study: Study) -> str:
     """How much the numbers rest on."""
     scores = study.scores[study.scores["arm"].isin(study.arms.index)]
     trained = study.arms.loc[~study.arms["is_base"], "done"]
-    runs = " to ".join(str(n) for n in sorted({trained.min(), trained.max()})) if len(trained) else "no"
-    parts = [f"{runs} training runs of each adapter"]
-    parts.append(f"{scores['scene'].nunique()} scenes, {scores['prompt'].nunique()} prompts")
-    parts.append("each adapter tuned on its own" if study.tunings else "settings not tuned for each adapter")
-    parts.append(f"{scores['value'].isna().sum()} of {len(scores)} scores missing")
-    text = "; ".join(parts)
-    if len(trained) and trained.min() < 3:
-        text += ". Fewer than 3 runs: this holds for these adapters, not for another training of the recipe"
-    return f"{text}."
+    fewest = int(trained.min()) if len(trained) else 0
+    text = f"Training runs per adapter: {fewest} or more; {scores['scene'].nunique()} scenes, "
+    text += f"{scores['prompt'].nunique()} prompts, {scores['value'].isna().sum()} of {len(scores)} scores missing; "
+    text += "each adapter tuned on its own." if study.tunings else "settings not tuned for each adapter."
+    if fewest < 3:
+        text += " Fewer than 3 runs: this holds for these adapters, not for another training of the recipe."
+    if study.unreadable:
+        text += f" No measure of quality here (†): {', '.join(study.unreadable)}."
+    return text
 
 
 # --- Tables ---
@@ -179,13 +189,15 @@ def _rows(study: Study, measures: Sequence[str]) -> list[JsonObject]:
     for name in [*study.references, *study.arms.index]:
         cells = []
         for measure in measures:
-            mean = means.get((name, measure))
-            if mean is None or pd.isna(mean["mean"]):
-                cells.append({"text": "-", "value": "", "mark": "", "best": False, "missing": 0, "link": None})
-                continue
-            text = interval(mean["mean"], mean["low"], mean["high"])
+            mean = means.get(
+                (name, measure), {"mean": math.nan, "low": math.nan, "mark": "", "best": False, "missing": 0}
+            )
+            known, ends = not math.isnan(mean["mean"]), ""
+            if not math.isnan(mean["low"]):
+                ends = f"[{number(mean['low'])}, {number(mean['high'])}]"
             link = jump(study, measure, study.base, name)
-            cells.append({**mean, "text": text, "value": mean["mean"], "link": link})
+            value = mean["mean"] if known else ""
+            cells.append({**mean, "text": number(mean["mean"]), "ends": ends, "value": value, "link": link})
         arm = study.arms.loc[name].to_dict() if name in study.arms.index else None
         rows.append({"name": name, "cells": cells, "arm": arm})
     return rows

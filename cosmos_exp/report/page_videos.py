@@ -92,7 +92,9 @@ def scenes_with_videos(study: Study, out: Path) -> tuple[list[Scene], bool]:
     """
     shutil.rmtree(out / PICTURES, ignore_errors=True)
     rows = _shown_rows(study)
-    files = [study.records[run].folder.recorded(video) for run, video in set(zip(rows["run"], rows["video"], strict=True))]
+    files = [
+        study.records[run].folder.recorded(video) for run, video in set(zip(rows["run"], rows["video"], strict=True))
+    ]
     sizes = [file.stat().st_size for file in files if file.is_file()]
     store = _Store(out, inside=len(sizes) <= MOST_INSIDE and sum(sizes) <= MOST_MIB * 2**20)
     scenes: dict[str, Scene] = {}

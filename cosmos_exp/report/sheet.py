@@ -1,4 +1,4 @@
-"""The contact sheet: one column per prompt; first frames in the top row, then one row per run with three of its frames."""
+"""The contact sheet: one column per prompt; first frames in the top row, then one row per arm with three of its frames."""
 
 from __future__ import annotations
 
@@ -10,40 +10,10 @@ from pathlib import Path
 import av
 from PIL import Image, ImageDraw, ImageFont
 
-from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.statistics.scores import ScoreRow, read_scores
+from cosmos_exp.report.study import Study
 
-MOMENTS = (0.3, 0.6, 1.0)  # fractions of the video
-MARGIN, TEXT = 110, 13
-
-
-def read_frames(path: Path) -> list[Image.Image]:
-    """All frames of a video; none of one that cannot be read, which `report --verify` and a resume of its run name."""
-    try:
-        with av.open(str(path)) as container:
-            return [frame.to_image() for frame in container.decode(video=0)]
-    except (OSError, ValueError, IndexError, av.error.FFmpegError):
-        return []
-
-
-def contact_sheet(runs: list[RunFolder], names: list[str], out: Path, samples: int = 4, cell: int = 160) -> bool:
-    """Draw the sheet of the videos that all `runs` have in common.
-
-    Args:
-        runs: Run folders, one row each.
-        names: Label of each row.
-        out: The image file.
-        samples: Maximum number of prompts; of each, the first seed is drawn.
-        cell: Width of one frame in pixels.
-
-    Returns:
-        Whether there are such videos.
-    """
-    columns = [
-        Column(row["prompt"] or row["sample"], [run.recorded_video(row["video"]) for run in runs])
-        for row in _common_rows(runs, samples)
-    ]
-    return draw_sheet(columns, names, out, cell)
+MOMENTS = (0.0, 0.3, 0.6, 1.0)  # fractions of the video; the first is in the top row
+MARGIN, TEXT, GAP = 110, 13, 6
 
 
 @dataclass(frozen=True)
@@ -54,8 +24,34 @@ class Column:
     videos: Sequence[Path | None]
 
 
+def contact_sheet(study: Study, out: Path, prompts: int = 4) -> bool:
+    """Draw the sheet of the videos that the first runs of all arms have in common; of each prompt its lowest seed.
+
+    Args:
+        out: The image file.
+        prompts: Maximum number of prompts.
+
+    Returns:
+        Whether there are such videos.
+    """
+    scores = study.scores[study.scores["arm"].isin(study.arms.index)]
+    first_runs = scores.groupby("arm")["run"].first()
+    scores = scores[scores["run"] == scores["arm"].map(first_runs)]
+    videos = scores.drop_duplicates(["arm", "prompt", "noise"])
+    files = []
+    for row in videos.itertuples():
+        file = study.records[row.run].folder.recorded(row.video)
+        files.append(file if file.is_file() else None)
+    table = videos.assign(file=files).pivot(index=["prompt", "noise"], columns="arm", values="file").dropna()
+    lowest = table.groupby(level="prompt").first().head(prompts)
+    texts = videos.drop_duplicates("prompt").set_index("prompt")["text"]
+    arms = [arm for arm in study.arms.index if arm in table.columns]
+    columns = [Column(texts[prompt], list(lowest.loc[prompt, arms])) for prompt in lowest.index]
+    return draw_sheet(columns, arms, out)
+
+
 def draw_sheet(columns: Sequence[Column], names: Sequence[str], out: Path, cell: int = 160) -> bool:
-    """Draw a sheet of columns.
+    """Draw a sheet of columns, one video in memory at a time.
 
     Args:
         columns: Each with as many videos as there are names.
@@ -66,42 +62,56 @@ def draw_sheet(columns: Sequence[Column], names: Sequence[str], out: Path, cell:
     Returns:
         Whether there are videos.
     """
-    read = [[read_frames(v) if v else [] for v in column.videos] for column in columns]
-    shown = [frames for videos in read for frames in videos if frames]
-    if not shown:
-        return False
-    width, height = shown[0][0].size
-    rows_height = round(cell * height / width)
-    wide = cell * len(MOMENTS)
-    top = rows_height + 3 * TEXT + 8
-    sheet = Image.new("RGB", (MARGIN + len(columns) * (wide + 6), top + len(names) * (rows_height + 4)), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
-    pen.text((4, rows_height // 2), "first frame", "black", font=font)
-    for i, (column, videos) in enumerate(zip(columns, read, strict=True)):
-        left = MARGIN + i * (wide + 6)
-        first = next((frames[0] for frames in videos if frames), None)
-        if first:
-            sheet.paste(first.resize((cell, rows_height)), (left, 0))
-        prompt = textwrap.fill(column.text, width=max(12, (wide - cell) // 7))
-        pen.multiline_text((left + cell + 6, 2), prompt, "black", font=font)
-        for k, frames in enumerate(videos):
-            for m, moment in enumerate(MOMENTS if frames else ()):
-                picture = frames[round(moment * (len(frames) - 1))].resize((cell, rows_height))
-                sheet.paste(picture, (left + m * cell, top + k * (rows_height + 4)))
-    for k, name in enumerate(names):
-        at = (4, top + k * (rows_height + 4) + rows_height // 2 - TEXT)
-        pen.text(at, textwrap.fill(name, 14), "black", font=font)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(out)
-    return True
+    sheet = None
+    wide = cell * (len(MOMENTS) - 1)
+    for index, column in enumerate(columns):
+        left = MARGIN + index * (wide + GAP)
+        titled = False
+        for row, video in enumerate(column.videos):
+            pictures = read_moments(video, cell) if video else []
+            if not pictures:
+                continue
+            height = pictures[0].height
+            top = height + 3 * TEXT + 8
+            if sheet is None:
+                sheet = _empty_sheet(len(columns), names, wide, height)
+            if not titled:
+                sheet.paste(pictures[0], (left, 0))
+                _write(sheet, (left + cell + GAP, 2), column.text, max(12, (wide - cell) // 7))
+                titled = True
+            for moment, picture in enumerate(pictures[1:]):
+                sheet.paste(picture, (left + moment * cell, top + row * (height + 4)))
+    if sheet is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(out)
+    return sheet is not None
 
 
-def _common_rows(runs: list[RunFolder], samples: int) -> list[ScoreRow]:
-    """One score of the first run for each prompt of which all runs have a video, with its lowest common seed."""
-    scored = []
-    for run in runs:
-        rows = {(r["sample"], r["seed"]): r for r in read_scores(run.scores)}  # one per video: a look at the disk each
-        scored.append({key: r for key, r in rows.items() if run.recorded_video(r["video"]).is_file()})
-    common = sorted(set.intersection(*(set(s) for s in scored))) if scored else []
-    first_seeds = {sample: (sample, seed) for sample, seed in reversed(common)}
-    return [scored[0][first_seeds[s]] for s in sorted(first_seeds)[:samples]]
+def read_moments(path: Path, width: int) -> list[Image.Image]:
+    """The frames of a video at `MOMENTS`, resized; none of a video that cannot be read, which `report --verify` names."""
+    pictures: list[Image.Image] = []
+    try:
+        with av.open(str(path)) as container:
+            last = max(container.streams.video[0].frames - 1, 0)
+            for index, frame in enumerate(container.decode(video=0)):
+                if index in [round(moment * last) for moment in MOMENTS]:
+                    picture = frame.to_image()
+                    pictures.append(picture.resize((width, round(width * picture.height / picture.width))))
+    except (OSError, ValueError, IndexError, av.error.FFmpegError):
+        return []
+    return pictures
+
+
+def _empty_sheet(columns: int, names: Sequence[str], wide: int, height: int) -> Image.Image:
+    """A white sheet with the labels of its rows."""
+    top = height + 3 * TEXT + 8
+    sheet = Image.new("RGB", (MARGIN + columns * (wide + GAP), top + len(names) * (height + 4)), "white")
+    _write(sheet, (4, height // 2), "first frame", 14)
+    for row, name in enumerate(names):
+        _write(sheet, (4, top + row * (height + 4) + height // 2 - TEXT), name, 14)
+    return sheet
+
+
+def _write(sheet: Image.Image, at: tuple[int, int], text: str, width: int) -> None:
+    font = ImageFont.load_default(TEXT)
+    ImageDraw.Draw(sheet).multiline_text(at, textwrap.fill(text, width), "black", font=font)

@@ -76,6 +76,8 @@ class Study:
         drift: Columns arm, measure, chunk (1, 2, …; 0 is last minus first), mean, low, high, n, reason, verdict (of chunk 0).
             Empty for videos of one chunk.
         claims: Empty if none were frozen.
+        claims_heading: When they were frozen.
+        claims_warnings: What limits them: a hand edit, changes after the first score, runs that are missing.
         tunings: How each arm's own values were chosen, per sweep (sweep.json).
         measures: In the order of tables.
         unreadable: Measures in which a still picture scores as well as the recordings (†), with the reason.
@@ -98,6 +100,8 @@ class Study:
     unreadable: dict[str, str] = field(default_factory=dict)
     not_compared: str = ""
     notes: list[str] = field(default_factory=list)
+    claims_heading: str = ""
+    claims_warnings: list[str] = field(default_factory=list)
 
     @property
     def base(self) -> str:
@@ -175,6 +179,7 @@ def load_study(
         pd.DataFrame(own).set_index("run"), frame, pd.DataFrame(arms).set_index("arm"),
         _means(results), _differences(results), _drift(results), _claims(claims),
         tunings(results.variants), results.measures, results.warnings, why or "", results.notes,
+        claims.heading if claims else "", claims.warnings if claims else [],
     )  # fmt: skip
 
 

@@ -140,19 +140,19 @@ def write_report(folder: Path, out: Path | None = None, margins: list[str] | Non
     from cosmos_exp.report.figures import draw_all
     from cosmos_exp.report.page import write_page
     from cosmos_exp.report.sheet import contact_sheet
+    from cosmos_exp.report.study import load_study
 
     out = out or folder
     content = report_content(folder, out.absolute().name, margins or [])
-    results = content.results
+    study = load_study(folder, out.absolute().name, margins or [])
     for name, text in content.texts.items():
         write_text(out / name, text)
     files = [out / name for name in content.texts]
-    figures = draw_all(results, out / "figures")
-    done = [v for v in results.variants if v.done]
-    if contact_sheet([v.done[0].folder for v in done], [v.name for v in done], out / "sheet.png"):
+    figures = draw_all(study, out / "figures")
+    if contact_sheet(study, out / "sheet.png"):
         files.append(out / "sheet.png")
     with atomic_path(out / "page.html") as temporary:
-        write_page(temporary, results, figures, content.claims, folder)
+        write_page(temporary, study, figures)
     page, unreadable, pictures = out / "page.html", content.unreadable, [f.png for f in figures]
     return WrittenReport(out, files, pictures, page, content.runs, content.not_compared, content.claims, unreadable)
 
