@@ -14,7 +14,7 @@ EPILOG = """examples:
   cosmos-exp dashboard rank --entity my_team --project robots
 
 Offline runs carry their artifacts with them, in RUN/wandb. --sync also works after the folders were moved."""
-HELP = "save a wandb workspace and a wandb report of a sweep; without a login, write their definitions"
+HELP = "save a wandb workspace and a wandb report of a sweep; without a login, write the workspace's definition"
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,8 +30,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
-    """Save the dashboard, or write its definitions and print what they contain."""
-    from cosmos_exp.tracking.dashboard import define_dashboard, save_dashboard, write_definitions
+    """Save workspace and report, or write the definition of the workspace."""
+    from cosmos_exp.tracking.dashboard import define_dashboard, write_definition
     from cosmos_exp.tracking.offline import sync
     from cosmos_exp.tracking.wandb import logged_in
 
@@ -45,14 +45,16 @@ def run(args: argparse.Namespace) -> int:
         if not logged_in():
             raise UserError("--sync: you are not logged in to wandb. Run `wandb login`.")
         print(f"{sync(runs)} offline runs sent")
-    dashboard = define_dashboard(runs, args.entity, args.project)
+    workspace, report = define_dashboard(runs, args.entity, args.project)
     if logged_in():
-        for url in save_dashboard(dashboard):
-            print(url)
+        for definition in (workspace, report):
+            definition.save()
+            print(definition.url)
         return 0
-    folder = write_definitions(dashboard, sweep / "dashboard")
-    print(f"You are not logged in to wandb. The definitions of workspace and report are in {folder}.")
-    print(f"To create them in project {dashboard.project}, for the {len(runs)} runs of group {dashboard.group}, run:")
+    file = sweep / "dashboard" / "workspace.json"
+    write_definition(workspace, file)
+    print(f"You are not logged in to wandb. The definition of the workspace is in {file}.")
+    print(f"To create '{workspace.name}' in project {workspace.project}, for {len(runs)} runs, and a report, run:")
     print("  wandb login")
     print(f"  cosmos-exp dashboard {args.sweep} --sync")
     return 0

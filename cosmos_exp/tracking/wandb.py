@@ -20,7 +20,7 @@ from cosmos_exp.config.layers import adapter_label
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.statistics.scores import read_scores
+from cosmos_exp.statistics.scores import ScoreRow, read_scores
 from cosmos_exp.text import printable, redact, redacted
 from cosmos_exp.tracking.offline import STAGING
 
@@ -91,10 +91,10 @@ class Tracker:
         self.staged = False
         self.mode = chosen_mode(config.tracking.mode) if active else "off"
         if self.mode == "online":
-            with self._noting("the online run (it is offline)"):
+            with self._noting("the online run, which is offline instead"):
                 self.run = self._start(config)
-            if self.run is None:
-                self.mode = "offline"
+                return
+            self.mode = "offline"
         if self.mode == "offline":
             with self._noting("the whole run"):
                 self.run = self._start(config)
@@ -145,12 +145,11 @@ class Tracker:
 
     def log(self, kind: str, values: Mapping[str, object], step: int) -> None:
         """Mirror one line of a log; `kind` is train or validation. After an error no further line of this kind is sent."""
-        part = f"the {kind} log from step {step}"
-        if self.run is None or any(f"the {kind} log" in lost for lost in self.lost):
-            return
-        with self._noting(part):
-            line = {f"{kind}/{key}": value for key, value in values.items()}
-            self.run.log({**line, f"{kind}/step": step})
+        part = f"the {kind} log from some step on"
+        if self.run is not None and part not in self.lost:
+            with self._noting(part):
+                line = {f"{kind}/{key}": value for key, value in values.items()}
+                self.run.log({**line, f"{kind}/step": step})
 
     def finish(self, videos: bool = True) -> None:
         """Send summary, table of scores (with the videos, unless `videos` is False) and adapter; end the run.
@@ -211,18 +210,18 @@ def send_scores(run: Run, folder: RunFolder, videos: bool) -> None:
     rows = read_scores(folder.scores)
     if not rows:
         return
-    by_video: dict[tuple[str, int, str | None, str], dict[str, float | None]] = {}
-    measures: set[str] = set()
+    measures = sorted({row["measure"] for row in rows})
+    by_video: dict[str, ScoreRow] = {}
+    values: dict[tuple[str, str], float | None] = {}
     for row in rows:
-        key = (row["sample"], row["seed"], row["prompt"], row["video"])
-        by_video.setdefault(key, {})[row["measure"]] = row["value"]
-        measures.add(row["measure"])
-    columns = sorted(measures)
-    table = wandb.Table(columns=["sample", "seed", "prompt", "video", *columns])
-    for (sample, seed, prompt, video), values in by_video.items():
+        by_video.setdefault(row["video"], row)
+        values[row["video"], row["measure"]] = row["value"]
+    table = wandb.Table(columns=["sample", "seed", "prompt", "video", *measures])
+    for video, row in by_video.items():
         path = folder.recorded_video(video)
         clip = wandb.Video(str(path), format="mp4") if videos and path.is_file() else None
-        table.add_data(sample, seed, prompt, clip, *map(values.get, columns))
+        scores = [values.get((video, measure)) for measure in measures]
+        table.add_data(row["sample"], row["seed"], row["prompt"], clip, *scores)
     run.log({"evaluation": table})
 
 
