@@ -22,8 +22,17 @@ import av
 import numpy as np
 from common import interleaved, machine_line, markdown, spread, write
 
-from cosmos_exp.data.strict import UNREADABLE, open_video, video_stream
-from cosmos_exp.data.video import VideoInfo, check_whole, decode, probe, read_video, write_video
+from cosmos_exp.data.video import (
+    UNREADABLE,
+    VideoInfo,
+    check_whole,
+    decode,
+    open_video,
+    probe,
+    read_video,
+    video_stream,
+    write_video,
+)
 from cosmos_exp.errors import RunError
 from cosmos_exp.tabletop.scene import Scene
 

@@ -27,12 +27,12 @@ from train_step import COMMON, MODELS
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.schema import Config
-from cosmos_exp.data.pair_frames import pair_frames
+from cosmos_exp.data.pairs import pair_frames
 from cosmos_exp.data.video import write_video
 from cosmos_exp.distributed import Processes
-from cosmos_exp.experiment.record import dtype_of
-from cosmos_exp.experiment.prepare import Inputs, prepare
 from cosmos_exp.experiment.generate import video_tasks
+from cosmos_exp.experiment.prepare import Inputs, prepare
+from cosmos_exp.experiment.record import dtype_of
 from cosmos_exp.generation.videos import Generator, VideoTask, start_noise
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.world.guardrail import GuardrailOff

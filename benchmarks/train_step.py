@@ -33,9 +33,9 @@ from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.data.video import read_video
 from cosmos_exp.distributed import Processes
-from cosmos_exp.experiment.record import dtype_of
-from cosmos_exp.experiment.prepare import prepare
 from cosmos_exp.experiment.cost import estimate_cost
+from cosmos_exp.experiment.prepare import prepare
+from cosmos_exp.experiment.record import dtype_of
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.training.log import SpeedMeter
 from cosmos_exp.training.loop import AdaptedModel, StopRequest, Trainer

@@ -14,7 +14,7 @@ from cosmos_exp.config.hashing import own_keys, stage_hash
 from cosmos_exp.config.measures import MEASURES, Measure
 from cosmos_exp.config.registry import MEASURE_FUNCTIONS
 from cosmos_exp.config.rollout import OVERLAP, Chunk, chunk_prompts, chunks_of, rollout_frames
-from cosmos_exp.data.pair_frames import recorded_length
+from cosmos_exp.data.pairs import recorded_length
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.errors import UserError

@@ -16,14 +16,12 @@ from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.schema import Data, Model
 from cosmos_exp.data.cache import TensorCache
-from cosmos_exp.data.clips import frames_needed, probe_clip
-from cosmos_exp.data.dataset import _split, inspect_data, load_dataset, split_pairs
-from cosmos_exp.data.location import ensure_data, find_data
-from cosmos_exp.data.readers.records import Clip, TestPair
-from cosmos_exp.data.readers.registry import guess_reader, read_episodes
+from cosmos_exp.data.clips import frames_needed, load_window, probe_clip, window_indices, window_starts
+from cosmos_exp.data.dataset import ensure_data, find_data, load_dataset, split_clips, split_pairs
+from cosmos_exp.data.inspection import inspect_data
+from cosmos_exp.data.readers.records import Clip, TestPair, guess_reader, read_episodes
 from cosmos_exp.data.scenes import scenes
 from cosmos_exp.data.video import decode, probe, read_video, resize, write_image, write_video
-from cosmos_exp.data.windows import load_window, window_indices, window_starts
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.files import file_sha256
 from cosmos_exp.rng import generator
@@ -388,7 +386,7 @@ def test_clips_of_one_recording_stay_on_one_side_and_are_one_scene():
     ]
     counts = SimpleNamespace(validation=2, test=4, selection=1)
     config = compose_config(["data.recordings='^(.*)_[0-9]+$'"])
-    parts = _split(config, clips, counts)
+    parts = split_clips(config, clips, counts)
     recordings = [{c.clip.name.split("_")[0] for c in part} for part in parts]
     assert [len(p) for p in parts] == [6, 3, 6, 3]  # training gets what is left
     assert sum(map(len, recordings)) == len(set().union(*recordings)) == 6
@@ -401,9 +399,9 @@ def test_clips_of_one_recording_stay_on_one_side_and_are_one_scene():
     config.data.recordings = None  # the split as it always was: numpy's, of the seed's permutation
     order = generator(config.seed, "split").permutation(len(clips))
     golden = [sorted(part) for part in np.split(order, np.cumsum([2, 4, 1]))]
-    assert [[clips.index(c) for c in part] for part in _split(config, clips, counts)] == [
+    assert [[clips.index(c) for c in part] for part in split_clips(config, clips, counts)] == [
         golden[i] for i in (3, 0, 1, 2)
     ]
     config.data.recordings = "rec"
     with pytest.raises(UserError, match="1 recordings, all of them held out"):
-        _split(config, clips, counts)
+        split_clips(config, clips, counts)

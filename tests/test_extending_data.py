@@ -11,7 +11,7 @@ from test_fast_transformer import tiny_inputs, tiny_model
 
 from cosmos_exp.config.registry import READERS
 from cosmos_exp.config.schema import Adapter, Data
-from cosmos_exp.data.dataset import inspect_data
+from cosmos_exp.data.inspection import inspect_data
 from cosmos_exp.data.video import write_video
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.world import adapter as adapters

@@ -16,12 +16,11 @@ from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.schema import Data
 from cosmos_exp.config.tiling import short_names, tile_size, tiling_of
-from cosmos_exp.data.clips import probe_clip
-from cosmos_exp.data.dataset import inspect_data, load_dataset
-from cosmos_exp.data.readers.records import Clip, Footage
-from cosmos_exp.data.readers.registry import read_episodes
+from cosmos_exp.data.clips import load_window, probe_clip, window_indices
+from cosmos_exp.data.dataset import load_dataset
+from cosmos_exp.data.inspection import inspect_data
+from cosmos_exp.data.readers.records import Clip, Footage, read_episodes
 from cosmos_exp.data.video import decode, read_video, write_video
-from cosmos_exp.data.windows import load_window, window_indices
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder

@@ -9,10 +9,8 @@ from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.schema import Data
 from cosmos_exp.data import hashes
 from cosmos_exp.data.clips import probe_clip
-from cosmos_exp.data.dataset import load_dataset
-from cosmos_exp.data.hold_out import hold_out
-from cosmos_exp.data.readers.records import Clip
-from cosmos_exp.data.readers.registry import read_episodes
+from cosmos_exp.data.dataset import hold_out, load_dataset
+from cosmos_exp.data.readers.records import Clip, read_episodes
 from cosmos_exp.data.video import check_whole, decode, probe, read_image, rotation, write_video
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.experiment.checks import plan_data

@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 
 from cosmos_exp.config.schema import Data
-from cosmos_exp.data.dataset import inspect_data
-from cosmos_exp.data.pair_frames import frozen_frames, has_recording, pair_frames, recorded_frames
-from cosmos_exp.data.readers.pairs import read_test_pairs
+from cosmos_exp.data.inspection import inspect_data
+from cosmos_exp.data.pairs import frozen_frames, has_recording, pair_frames, read_test_pairs, recorded_frames
 from cosmos_exp.data.video import write_image, write_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import read_json_lines, write_json, write_json_lines

@@ -15,7 +15,7 @@ from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.record import save_config
 from cosmos_exp.data.clips import probe_clip
-from cosmos_exp.data.location import ensure_data
+from cosmos_exp.data.dataset import ensure_data
 from cosmos_exp.data.readers.lerobot import read_lerobot
 from cosmos_exp.data.video import decode, read_video
 from cosmos_exp.files import write_json
@@ -169,7 +169,7 @@ def test_another_condition_uses_the_same_videos(whole, runs, prompts, tmp_path, 
 
 def test_a_video_is_that_of_the_run(whole, runs, small_config, tmp_path):
     """The same bytes as `cosmos-exp generate` of the same adapter, prompt and seed."""
-    from cosmos_exp.data.readers.pairs import read_test_pairs
+    from cosmos_exp.data.pairs import read_test_pairs
     from cosmos_exp.experiment.generate import find_adapters, generate_adapters
 
     _, out, _ = whole

@@ -6,7 +6,7 @@ import pytest
 from cosmos_exp.config.schema import Data
 from cosmos_exp.config.tiling import tiling_of
 from cosmos_exp.data.readers.records import TestPair
-from cosmos_exp.data.swaps import different_word, probes, word_pairs
+from cosmos_exp.data.scenes import different_word, probes, word_pairs
 from cosmos_exp.data.video import write_image, write_video
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.metrics.interface import ScoredVideo

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cosmos_exp.cli.arguments import writable_folder
 from cosmos_exp.config.registry import DATA_MAKERS
 from cosmos_exp.errors import UserError
-from cosmos_exp.text import one_line
+from cosmos_exp.text import one_line, printable
+
+if TYPE_CHECKING:
+    from cosmos_exp.config.schema import Config
+    from cosmos_exp.data.inspection import Inspection
+    from cosmos_exp.data.readers.records import Clip
+
+SHOWN = 3  # clips that are described
 
 DATA_EPILOG = """examples:
   cosmos-exp data check my_videos                         every bad file; what each model needs
@@ -74,9 +83,98 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Run the chosen action. Returns the exit code."""
-    from cosmos_exp.cli.data_check import check
-
     return make(args) if args.action == "make" else check(args)
+
+
+def check(args: argparse.Namespace) -> int:
+    """Report the good clips and every problem. Returns 1 if there is a problem or no clip."""
+    from cosmos_exp.config.composing import compose_config
+    from cosmos_exp.data.inspection import inspect_data, needs_of
+    from cosmos_exp.data.readers.records import guess_reader
+    from cosmos_exp.tracking.progress import with_progress
+
+    folder = Path(args.dir).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder. Give the folder of your videos.")
+    model, *after = args.model or [""]
+    model = model.removeprefix("model=")
+    overrides = [*args.overrides, *after, *(args.write_hashes or [])]
+    words = [f"data={guess_reader(folder)}", f"data.path='{folder.absolute()}'", *overrides]
+    if any(word.startswith("data=") for word in overrides):
+        words.pop(0)
+    config = compose_config([*words, f"model={model}"] if model else words)
+    tests = Path(config.data.test_path) if config.data.test_path else None
+
+    def show(clips: list[Clip]) -> Iterable[Clip]:
+        return with_progress(clips, "decoding", len(clips), "video", keep=False)
+
+    inspection = inspect_data(config.data, folder, tests, show, whole=True)
+    _print_clips(folder, config, inspection)
+    if inspection.lengths:
+        print("what a model needs of each video: frames (seconds that they show), frame rate, size")
+        for name in [model] if model else _models():
+            for line in needs_of(compose_config([*words, f"model={name}"]), name, inspection.lengths):
+                print(line)
+    for note in inspection.notes:
+        print(printable(f"note: {note}"))
+    for problem in inspection.problems:
+        print(printable(f"BAD  {problem}"))
+    if not inspection.clips and not inspection.problems:
+        print("BAD  no videos found")
+    if inspection.problems or not inspection.clips:
+        return 1
+    _print_split(config, inspection, tests)
+    if args.write_hashes is not None:
+        _write_hashes(folder, inspection)
+    return 0
+
+
+def _models() -> list[str]:
+    from cosmos_exp.config.paths import conf_dir
+
+    return sorted(p.stem for p in (conf_dir() / "model").glob("*.yaml"))
+
+
+def _print_clips(folder: Path, config: Config, inspection: Inspection) -> None:
+    clips = inspection.clips
+    frames = sum(c.stop - c.start for c in clips)
+    pairs = len(inspection.pairs)
+    print(f"{folder}: {config.data.reader}, {len(clips)} good videos, {frames} frames, {pairs} test pairs")
+    for c in clips[:SHOWN]:
+        sizes = []
+        for info in (c.info, *(other.info for other in c.others)):
+            width, height = info.shown_size
+            sizes.append(f"{width}x{height}")
+        text = f"{c.stop - c.start} frames, {' + '.join(sizes)}, {c.info.fps:g} fps: {c.clip.prompt[:90]}"
+        print(f"  {one_line(f'{c.clip.name}: {text}')}")
+    if len(clips) > SHOWN:
+        print(f"  … and {len(clips) - SHOWN} more")
+
+
+def _print_split(config: Config, inspection: Inspection, tests: Path | None) -> None:
+    """What a run holds out. Too few videos are reported here, and stop the run."""
+    from cosmos_exp.data.dataset import hold_out
+
+    try:
+        counts = hold_out(config.data, len(inspection.clips), tests is not None, "the folder")
+    except UserError as error:
+        print(printable(f"note: {error}"))
+        return
+    prompts = len(inspection.pairs) if tests else counts.test
+    print(f"a run would use {counts.train} for training, {counts.validation} for validation, {prompts} for the test")
+
+
+def _write_hashes(folder: Path, inspection: Inspection) -> None:
+    from cosmos_exp.data.hashes import hashed_files, write_hashes
+
+    videos = []
+    for c in inspection.clips:
+        videos += [c.clip.path, *(other.path for other in c.others)]
+    for pair in inspection.pairs + inspection.selection:
+        if pair.recording:
+            videos.append(pair.recording)
+    files = hashed_files(folder, videos)
+    print(f"{write_hashes(folder, files)}: hashes of {len(files)} files; every later check and run compares them")
 
 
 def make(args: argparse.Namespace) -> int:

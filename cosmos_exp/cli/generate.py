@@ -40,7 +40,7 @@ pairs/ holds NAME.png (the first frame) with NAME.txt (the prompt). Videos that 
 def run(args: argparse.Namespace) -> int:
     """Generate the videos and report each adapter when it is complete. Returns the exit code."""
     from cosmos_exp.config.composing import compose_config
-    from cosmos_exp.data.readers.pairs import read_test_pairs
+    from cosmos_exp.data.pairs import read_test_pairs
     from cosmos_exp.experiment.generate import find_adapters, generate_adapters
 
     config, out = compose_config(args.overrides), writable_folder(args.out)

@@ -117,7 +117,7 @@ READERS = Registry(
     "data.reader",
     {
         "folder": "cosmos_exp.data.readers.folder:read_folder",
-        "gr1_100": "cosmos_exp.data.readers.gr1:read_gr1",
+        "gr1_100": "cosmos_exp.data.readers.folder:read_gr1",
         "lerobot": "cosmos_exp.data.readers.lerobot:read_lerobot",
     },
 )

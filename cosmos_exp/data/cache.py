@@ -19,8 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cosmos_exp.config.schema import Config
-from cosmos_exp.data.clips import CheckedClip
-from cosmos_exp.data.windows import load_window, window_indices
+from cosmos_exp.data.clips import CheckedClip, load_window, window_indices
 from cosmos_exp.errors import RunError
 from cosmos_exp.files import atomic_path
 

@@ -1,9 +1,12 @@
-"""A clip after inspection: the range of its frames in the file, and the proof that it decodes."""
+"""An inspected clip and its windows: the range of its frames in the file, the proof that it decodes, its training samples.
+
+Several cameras are one clip: frames are matched by time, and each camera's picture is resized into its tile of the frame.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -11,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from cosmos_exp.config.schema import Data
-from cosmos_exp.config.tiling import tiling_of
+from cosmos_exp.config.tiling import tile_size, tiling_of
 from cosmos_exp.data.hashes import check_hash, hash_of
 from cosmos_exp.data.readers.records import Clip, Footage
-from cosmos_exp.data.video import VideoInfo, check_whole, decode, probe, rotation
+from cosmos_exp.data.video import VideoInfo, check_whole, decode, probe, resize, rotation
 from cosmos_exp.errors import RunError
+from cosmos_exp.rng import generator
 
 IRREGULAR = 0.02  # share of irregular frame gaps above which a file has no frame rate that could be converted
 SAME_RATE = 0.01  # cameras whose frame rates differ by less are matched by time
@@ -60,11 +64,7 @@ class TooShortError(RunError):
         self.length = length
 
 
-def frames_needed(data: Data, info: VideoInfo) -> int:
-    """Number of source frames that a window of data.num_frames at data.fps spans."""
-    if data.fps is None:
-        return data.num_frames
-    return int(np.floor((data.num_frames - 1) * info.fps / data.fps + 0.5)) + 1
+# --- inspection ---
 
 
 def probe_clip(clip: Clip, data: Data, whole: bool = False, recorded: Mapping[Path, str] | None = None) -> CheckedClip:
@@ -77,15 +77,18 @@ def probe_clip(clip: Clip, data: Data, whole: bool = False, recorded: Mapping[Pa
     Raises:
         RunError: what is wrong with the file and how to fix it; cameras that are not synchronous.
     """
+    probed, notes, counts = [], list[str](), []
     footage = [Footage(clip.path, clip.seconds), *clip.others]
-    for f in footage:
-        check_hash(f.path, (recorded or {}).get(f.path))
-    first, *others = [_probe_footage(f, clip.name, whole) for f in footage]
-    notes = [n for p in (first, *others) for n in _rate_notes(p, clip.name, data)]
-    counts = [first.stop - first.start, *(o.stop - o.start for o in others)]
-    frames = min(counts)
+    for camera in footage:
+        check_hash(camera.path, (recorded or {}).get(camera.path))
+    for camera in footage:
+        probed.append(_probe_footage(camera, clip.name, whole))
+        counts.append(probed[-1].stop - probed[-1].start)
+    for camera in probed:
+        notes += _rate_notes(camera, clip.name, data)
+    first, frames = probed[0], min(counts)
     if max(counts) - frames > 1:
-        listed = ", ".join(f"{f.path} {n} frames" for f, n in zip([first, *others], counts, strict=True))
+        listed = ", ".join(f"{p.path} {count} frames" for p, count in zip(probed, counts, strict=True))
         raise RunError(
             f"{clip.path}: {clip.name}: the cameras differ in length ({listed}); 1 frame may differ. "
             "Leave out the episode with data.episodes or the camera in data.cameras"
@@ -102,16 +105,18 @@ def probe_clip(clip: Clip, data: Data, whole: bool = False, recorded: Mapping[Pa
             f"(data.num_frames={data.num_frames}, data.fps={data.fps}); shorten the window or remove the clip",
             (frames, first.info),
         )
-    checked = tuple(CheckedFile(o.path, o.info, _simultaneous(first, o, frames, clip.name)) for o in others)
-    decode(first.path, [first.start], first.info)
-    decode(first.path, [first.start + frames - 1], first.info)
-    for c in checked:
-        decode(c.path, [c.frames[0]], c.info)
-        decode(c.path, [c.frames[-1]], c.info)
+    others = []
+    for camera in probed[1:]:
+        others.append(CheckedFile(camera.path, camera.info, _simultaneous(first, camera, frames, clip.name)))
+    for index in (first.start, first.start + frames - 1):
+        decode(first.path, [index], first.info)
+    for other in others:
+        decode(other.path, [other.frames[0]], other.info)
+        decode(other.path, [other.frames[-1]], other.info)
     if len(set(counts)) > 1:
         notes.append(f"{clip.name}: the cameras differ in length by 1 frame; the {frames} common frames are used")
-    sha256 = _content_hash(first, checked, data)
-    return CheckedClip(clip, first.info, first.start, first.start + frames, sha256, checked, "; ".join(notes))
+    sha256 = _content_hash(first, others, data)
+    return CheckedClip(clip, first.info, first.start, first.start + frames, sha256, tuple(others), "; ".join(notes))
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ def _probe_footage(footage: Footage, name: str, whole: bool) -> _Probed:
     if info.width % 2 or info.height % 2:
         raise RunError(f"{path}: odd size {info.width}x{info.height}; re-encode it with even width and height")
     if whole:
-        _check_whole_once(path, stat.st_size, stat.st_mtime_ns, info)
+        _check_whole_once(path, stat.st_size, stat.st_mtime_ns)
     return _Probed(path, info, start, stop)
 
 
@@ -148,7 +153,7 @@ def _episode_range(footage: Footage, info: VideoInfo, name: str) -> tuple[int, i
     """The frames of an episode in a file that holds several."""
     begin, end = footage.seconds or (0.0, 0.0)
     start, stop = info.frame_at(begin), min(info.frame_at(end - 1 / info.fps) + 1, info.num_frames)
-    length = float((info.pts[-1] - info.pts[0]) * info.time_base) + 1 / info.fps
+    length = float(info.seconds[-1]) + 1 / info.fps
     if end > length + 1.5 / info.fps or start < 0:
         raise RunError(
             f"{footage.path}: {name} is at {begin:g} to {end:g} s, the file has {length:g} s; copy the video again, or "
@@ -186,8 +191,8 @@ def _probe_once(path: Path, size: int, modified: int) -> VideoInfo:
 
 
 @lru_cache(maxsize=32)
-def _check_whole_once(path: Path, size: int, modified: int, info: VideoInfo) -> None:
-    check_whole(path, info)
+def _check_whole_once(path: Path, size: int, modified: int) -> None:
+    check_whole(path, _probe_once(path, size, modified))
 
 
 def _simultaneous(first: _Probed, other: _Probed, frames: int, name: str) -> tuple[int, ...]:
@@ -211,7 +216,7 @@ def _simultaneous(first: _Probed, other: _Probed, frames: int, name: str) -> tup
             f"{other.path}: {name}: {files} are not synchronous: no picture within half a frame of frame {worst} "
             f"(nearest {gap[worst] * 1000:.0f} ms away). Leave out the episode with data.episodes"
         )
-    return tuple(int(other.start + p) for p in pick)
+    return tuple((other.start + pick).tolist())
 
 
 def _episode_times(probed: _Probed) -> np.ndarray:
@@ -220,22 +225,78 @@ def _episode_times(probed: _Probed) -> np.ndarray:
     return (pts - pts[0]) * float(probed.info.time_base)
 
 
-def _content_hash(first: _Probed, others: tuple[CheckedFile, ...], data: Data) -> str:
+def _content_hash(first: _Probed, others: list[CheckedFile], data: Data) -> str:
     """The file's hash; with several tiles a hash over all files, the frames used of each, and the tiling.
 
-    One camera in one tile keeps the hash of its file, and with it the cache entries and the data fingerprint. A turned
-    video does not: before 2026-11-24 it was read as coded.
+    One camera in one tile keeps the hash of its file, and with it the cache entries and the data fingerprint.
     """
     tiling = tiling_of(data)
-    own = _turned_hash(first.path, first.info)
+    sha256 = _turned_hash(first.path, first.info)
     if not data.cameras or tiling.tiles == 1:
-        return own
-    digest = hashlib.sha256(f"tiled {tiling}\0{own}".encode())
+        return sha256
+    digest = hashlib.sha256(f"tiled {tiling}\0{sha256}".encode())
     for other in others:
         digest.update(f"\0{_turned_hash(other.path, other.info)}\0{other.frames}".encode())
     return digest.hexdigest()
 
 
 def _turned_hash(path: Path, info: VideoInfo) -> str:
-    own = hash_of(path)
-    return hashlib.sha256(f"turned {info.rotation}\0{own}".encode()).hexdigest() if info.rotation else own
+    sha256 = hash_of(path)
+    if info.rotation:
+        return hashlib.sha256(f"turned {info.rotation}\0{sha256}".encode()).hexdigest()
+    return sha256
+
+
+# --- windows: data.num_frames frames at data.fps, which are one training sample ---
+
+
+def frames_needed(data: Data, info: VideoInfo) -> int:
+    """Number of source frames that a window of data.num_frames at data.fps spans."""
+    if data.fps is None:
+        return data.num_frames
+    return int(np.floor((data.num_frames - 1) * info.fps / data.fps + 0.5)) + 1
+
+
+def window_indices(checked: CheckedClip, data: Data, start: int) -> list[int]:
+    """Source frame numbers of the window that starts `start` frames into the clip (nearest frame at data.fps)."""
+    step = 1.0 if data.fps is None else checked.info.fps / data.fps
+    offsets = np.floor(np.arange(data.num_frames) * step + 0.5).astype(int)
+    return (checked.start + start + offsets).tolist()
+
+
+def window_starts(checked: CheckedClip, data: Data, seed: int) -> list[int]:
+    """Start frames of a clip's cached windows: distinct, ascending, drawn from the seed and the clip's content."""
+    room = checked.stop - checked.start - frames_needed(data, checked.info) + 1
+    count = min(data.windows_per_video, room)
+    rng = generator(seed, "windows", int(checked.sha256[:12], 16) + checked.start)
+    return sorted(rng.choice(room, size=count, replace=False).tolist())
+
+
+def load_window(checked: CheckedClip, data: Data, start: int) -> np.ndarray:
+    """Decode one window, all cameras of it: uint8 (num_frames, height, width, 3), RGB."""
+    indices = window_indices(checked, data, start)
+    cameras = [decode(checked.clip.path, indices, checked.info)]
+    if not data.cameras:
+        return resize(cameras[0], data.height, data.width, data.resize)
+    for other in checked.others:
+        cameras.append(decode(other.path, [other.frames[i - checked.start] for i in indices], other.info))
+    return tile_frames(cameras, data)
+
+
+def tile_frames(cameras: Sequence[np.ndarray], data: Data) -> np.ndarray:
+    """The frames of several cameras as one, row by row. Tiles without a camera are black.
+
+    Args:
+        cameras: each uint8 (T, H, W, 3) RGB; T is common, sizes may differ. In the order of data.cameras.
+
+    Returns:
+        uint8 (T, data.height, data.width, 3).
+    """
+    tiling, (height, width) = tiling_of(data), tile_size(data)
+    frame = np.zeros((len(cameras[0]), data.height, data.width, 3), np.uint8)
+    for index, pictures in enumerate(cameras):
+        row, column = divmod(index, tiling.columns)
+        rows = slice(row * height, (row + 1) * height)
+        columns = slice(column * width, (column + 1) * width)
+        frame[:, rows, columns] = resize(pictures, height, width, data.resize)
+    return frame

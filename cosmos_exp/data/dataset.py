@@ -1,54 +1,34 @@
-"""The data set of a run: every file inspected, split by the seed, fingerprinted."""
+"""The data set of a run: found or fetched, every file inspected, split by a seed, fingerprinted."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cosmos_exp import hub
+from cosmos_exp.config.paths import cache_root
+from cosmos_exp.config.registry import DATA_BUILDERS
 from cosmos_exp.config.schema import Config, Data
-from cosmos_exp.data.clips import CheckedClip, TooShortError, probe_clip
-from cosmos_exp.data.hashes import other_problems, read_hashes
-from cosmos_exp.data.hold_out import HoldOut, hold_out
-from cosmos_exp.data.location import ensure_data
-from cosmos_exp.data.pair_frames import check_pair
-from cosmos_exp.data.readers.pairs import read_test_pairs, unpaired_note
-from cosmos_exp.data.readers.records import Clip, TestPair
-from cosmos_exp.data.readers.registry import read_episodes
-from cosmos_exp.data.scenes import recording_of, scenes
-from cosmos_exp.data.survey import mixed_notes, unused_notes
-from cosmos_exp.data.swaps import probes
-from cosmos_exp.data.video import VideoInfo
+from cosmos_exp.data.clips import CheckedClip
+from cosmos_exp.data.inspection import SELECTION, Progress, inspect_data
+from cosmos_exp.data.readers.records import TestPair
+from cosmos_exp.data.scenes import probes, recording_of, scenes
 from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.hub import Location
 from cosmos_exp.rng import generator
 
-SELECTION = "selection"  # folder inside the test pairs
-Progress = Callable[[list[Clip]], Iterable[Clip]]  # wraps a list in a progress bar
-
-
-@dataclass
-class Inspection:
-    """What a folder holds: good clips and test pairs, one line for each bad file, and notes that are no fault."""
-
-    clips: list[CheckedClip]
-    pairs: list[TestPair]
-    problems: list[str]
-    notes: list[str]
-    selection: list[TestPair] = field(default_factory=list)
-    short: list[tuple[int, VideoInfo]] = field(default_factory=list)
-
-    @property
-    def lengths(self) -> list[tuple[int, VideoInfo]]:
-        """Frames and header of all sound clips, too short ones included."""
-        return [*((c.stop - c.start, c.info) for c in self.clips), *self.short]
+GR1_TEST_FOLDER = "gr1_object"  # the test pairs inside data.test_repo_id
+TENTH = 10
 
 
 @dataclass
 class Dataset:
     """What a run trains and tests on.
 
-    pairs: the prompts of the run's videos: those of generation.split.
+    pairs: the prompts of generation.split.
     tested: the pairs that the run generates and scores, the first generation.max_prompts of them.
     probes: tested pairs with a swapped word (data.swaps), which are generated but scored by word_effect only.
     test, selection: names of all pairs of either kind, whatever the run generates.
@@ -70,42 +50,6 @@ class Dataset:
     probes: list[TestPair] = field(default_factory=list)
 
 
-def inspect_data(
-    data: Data, folder: Path, tests: Path | None, progress: Progress | None = None, whole: bool = False
-) -> Inspection:
-    """Inspect every file and collect every problem.
-
-    Args:
-        folder, tests: of the training data and of the test pairs.
-        whole: decode whole files, for `cosmos-exp data check`.
-
-    Raises:
-        UserError: a folder does not exist or has another layout. A bad file raises nothing.
-    """
-    found = read_episodes(data, folder)
-    hashes = read_hashes(folder) | (read_hashes(tests) if tests else {})
-    found.problems += other_problems(hashes)
-    checked, short = [], []
-    for clip in progress(found.clips) if progress else found.clips:
-        try:
-            checked.append(probe_clip(clip, data, whole, hashes))
-        except TooShortError as error:
-            found.problems.append(str(error))
-            short.append(error.length)
-        except (RunError, OSError) as error:
-            found.problems.append(str(error))
-    found.notes += [*(c.note for c in checked if c.note), *mixed_notes(checked, data), *unused_notes(checked, data)]
-    pairs = read_test_pairs(tests, found.problems) if tests else []
-    found.notes += [note for note in [unpaired_note(tests) if tests else None] if note]
-    selection = read_test_pairs(tests / SELECTION, found.problems) if tests and (tests / SELECTION).is_dir() else []
-    for pair in pairs + selection:
-        try:
-            check_pair(pair, data, whole, hashes)
-        except RunError as error:
-            found.problems.append(str(error))
-    return Inspection(checked, pairs, found.problems, found.notes, selection, short)
-
-
 def load_dataset(config: Config, progress: Progress | None = None) -> Dataset:
     """The run's data, rendered or downloaded if needed, inspected and split.
 
@@ -113,42 +57,196 @@ def load_dataset(config: Config, progress: Progress | None = None) -> Dataset:
         RunError: bad files (unless data.skip_bad=true).
         UserError: nothing is left to train on.
     """
+    data, generation = config.data, config.generation
     folder, tests = ensure_data(config)
-    found = inspect_data(config.data, folder, tests, progress)
-    if found.problems and not config.data.skip_bad:
-        listed = "\n  ".join(found.problems)
+    inspection = inspect_data(data, folder, tests, progress)
+    if inspection.problems and not data.skip_bad:
+        listed = "\n  ".join(inspection.problems)
         raise RunError(
-            f"{len(found.problems)} problems in {folder}:\n  {listed}\n"
+            f"{len(inspection.problems)} problems in {folder}:\n  {listed}\n"
             "Fix these files, or leave them out with data.skip_bad=true."
         )
-    bad_images = {p.split(":")[0] for p in found.problems}
-    counts = hold_out(config.data, len(found.clips), bool(tests), folder)
-    train, validation, test, selection = _split(config, found.clips, counts)
-    held_out = {c.clip.name: c for c in test + selection}
+    counts = hold_out(data, len(inspection.clips), bool(tests), folder)
+    train, validation, test, selection = split_clips(config, inspection.clips, counts)
     if tests:
-        pairs, chosen = split_pairs(found.pairs, found.selection, config, tests)
-        pairs, chosen = ([p for p in part if str(p.image) not in bad_images] for part in (pairs, chosen))
+        bad = {problem.split(":")[0] for problem in inspection.problems}
+        pairs, chosen = split_pairs(inspection.pairs, inspection.selection, config, tests)
+        test_pairs = [p for p in pairs if str(p.image) not in bad]
+        selection_pairs = [p for p in chosen if str(p.image) not in bad]
     else:
-        pairs, chosen = _pairs_of(test), _pairs_of(selection)
-    generated = {"test": pairs, "selection": chosen, "none": []}[config.generation.split]
-    tested = generated[: config.generation.max_prompts]
+        test_pairs, selection_pairs = _pairs_of(test), _pairs_of(selection)
+    generated = {"test": test_pairs, "selection": selection_pairs, "none": []}[generation.split]
+    tested = generated[: generation.max_prompts]
+    if counts.note:
+        inspection.notes.append(counts.note)
     return Dataset(
         train,
         validation,
         generated,
-        list(found.problems),
-        [*found.notes, *([counts.note] if counts.note else [])],
+        inspection.problems,
+        inspection.notes,
         _fingerprint(train + validation + test + selection),
-        held_out,
-        [p.name for p in pairs],
-        [p.name for p in chosen],
+        {c.clip.name: c for c in test + selection},
+        [p.name for p in test_pairs],
+        [p.name for p in selection_pairs],
         tested,
-        probes(tested, config.data.swaps) if config.measures.words else [],
+        probes(tested, data.swaps) if config.measures.words else [],
     )
 
 
-def _pairs_of(clips: list[CheckedClip]) -> list[TestPair]:
+def _pairs_of(clips: Iterable[CheckedClip]) -> list[TestPair]:
     return [TestPair(c.clip.name, c.clip.prompt, c.clip) for c in clips]
+
+
+def _fingerprint(clips: Iterable[CheckedClip]) -> str:
+    digest = hashlib.sha256()
+    for c in clips:
+        digest.update(f"{c.clip.name}\0{c.sha256}\0{c.start}\0{c.stop}\0{c.clip.prompt}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+# --- where the data is: a folder, a builder that renders it, or a hub data set ---
+
+
+def find_data(config: Config) -> Location:
+    """Where the training data is. Downloads and renders nothing.
+
+    Returns:
+        a path if the training data and the test pairs are on this machine, else what the run will do to get them.
+
+    Raises:
+        UserError: no setting names the data, or one names a folder or a function that does not exist.
+    """
+    data = config.data
+    _check_settings(data)
+    if data.path:
+        return Location(Path(data.path), data.path)
+    if data.builder:
+        DATA_BUILDERS.get(data.builder)
+        return Location(None, f"rendered by {data.builder} on first use, under {cache_root(config) / 'data'}")
+    location = hub.locate_repository(_repository(data, data.repo_id), None, "dataset")
+    if location.path and not data.test_path:
+        tests = hub.locate_repository(_repository(data, data.test_repo_id), None, "dataset")
+        return location if tests.path else tests
+    return location
+
+
+def ensure_data(config: Config) -> tuple[Path, Path | None]:
+    """The folders of training data and test pairs, rendered or downloaded if needed.
+
+    Returns:
+        the second is None if there are no test pairs on disk; data.test_videos then holds clips out.
+
+    Raises:
+        UserError: as `find_data`, or the download fails.
+    """
+    data = config.data
+    _check_settings(data)
+    tests = Path(data.test_path) if data.test_path else None
+    if data.path:
+        return Path(data.path), tests
+    if data.builder:
+        folder, rendered = DATA_BUILDERS.get(data.builder)(config, cache_root(config))
+        return folder, tests or rendered
+    folder = hub.fetch(_repository(data, data.repo_id), None, "dataset", "data.path=DIR (and data.test_path=DIR)")
+    if tests is None:
+        tests = hub.fetch(_repository(data, data.test_repo_id), None, "dataset", "data.test_path=DIR") / GR1_TEST_FOLDER
+    return folder, tests
+
+
+def _check_settings(data: Data) -> None:
+    for key, value in (("data.path", data.path), ("data.test_path", data.test_path)):
+        if value and not Path(value).is_dir():
+            raise UserError(f"{key}={value}: no such folder. Give one that exists.")
+    if not (data.path or data.builder or data.reader == "gr1_100"):
+        raise UserError("data.path: not set. Set it to the folder of your data.")
+
+
+def _repository(data: Data, repo_id: str | None) -> str:
+    if not repo_id:
+        raise UserError(
+            f"data.repo_id, data.test_repo_id: data.reader={data.reader} downloads them; set both, or set data.path"
+        )
+    return repo_id
+
+
+# --- which videos are held out of training ---
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """Numbers of videos.
+
+    note: what was decided without a setting; empty: nothing.
+    """
+
+    train: int
+    validation: int
+    test: int
+    selection: int
+    note: str = ""
+
+
+def hold_out(data: Data, videos: int, has_pairs: bool, folder: Path | str) -> HoldOut:
+    """Divide a number of videos.
+
+    data.validation_videos and data.test_videos decide; where one is null, a tenth of the videos is held out, at least one;
+    for the test none if there are test pairs on disk. Of two videos one is for the test and none for validation.
+
+    Args:
+        has_pairs: test and selection prompts come from a folder of test pairs.
+        folder: of the videos, for messages.
+
+    Raises:
+        UserError: nothing is left to train on.
+    """
+    tenth, selection = max(1, videos // TENTH), 0 if has_pairs else data.selection_pairs
+    test, validation, chosen = data.test_videos, data.validation_videos, []
+    if test is None:
+        test = 0 if has_pairs else tenth
+    if validation is None:
+        validation = tenth if videos - test - selection > 1 else 0
+        chosen.append(f"{validation} for validation")
+    if data.test_videos is None and not has_pairs:
+        chosen.append(f"{test} for the test")
+    held = validation + test + selection
+    if held >= videos:
+        raise UserError(
+            f"{folder}: {videos} good videos, {held} of them held out; nothing is left to train on. Add videos, or lower "
+            "data.validation_videos, data.test_videos or data.selection_pairs."
+        )
+    note = ""
+    if chosen:
+        note = f"held out of training: {', '.join(chosen)} (a tenth; data.validation_videos, data.test_videos)"
+    return HoldOut(videos - held, validation, test, selection, note)
+
+
+def split_clips(config: Config, clips: Sequence[CheckedClip], counts: HoldOut) -> tuple[list[CheckedClip], ...]:
+    """Training, validation, test and selection clips; which clip goes where follows from the seed.
+
+    The clips of one recording (data.recordings) stay together, so a part may have more clips than asked for.
+
+    Raises:
+        UserError: the recordings are too few.
+    """
+    by_recording: dict[str, list[int]] = defaultdict(list)
+    for index, clip in enumerate(clips):
+        by_recording[recording_of(clip.clip.name, config.data.recordings)].append(index)
+    recordings = list(by_recording.values())
+    order = [recordings[k] for k in generator(_split_seed(config), "split").permutation(len(recordings))]
+    parts: list[list[CheckedClip]] = []
+    for count in (counts.validation, counts.test, counts.selection, len(clips)):
+        part: list[int] = []
+        while len(part) < count and order:
+            part += order.pop(0)
+        parts.append([clips[i] for i in sorted(part)])
+    validation, test, selection, train = parts
+    if not train:
+        raise UserError(
+            f"data.recordings={config.data.recordings}: {len(recordings)} recordings, all of them held out; nothing is left to "
+            "train on. Correct the pattern, or lower data.validation_videos, data.test_videos or data.selection_pairs."
+        )
+    return train, validation, test, selection
 
 
 def split_pairs(
@@ -166,11 +264,10 @@ def split_pairs(
     Raises:
         RunError: fewer scenes than data.selection_pairs, or a first frame is in both.
     """
-    count = config.data.selection_pairs
-    by_scene = scenes(pairs + selection, {})
+    count, by_scene = config.data.selection_pairs, scenes(pairs + selection, {})
+    tested = sorted({by_scene[p.name] for p in pairs})
     if selection:
-        both = {by_scene[p.name] for p in pairs} & {by_scene[p.name] for p in selection}
-        shared = [p.name for p in selection if by_scene[p.name] in both]
+        shared = [p.name for p in selection if by_scene[p.name] in tested]
         if shared:
             raise RunError(
                 f"{folder / SELECTION}: {', '.join(shared[:3])}: this first frame is also in the test. Remove it from one."
@@ -178,53 +275,20 @@ def split_pairs(
         return pairs, selection
     if not count:
         return pairs, []
-    found = sorted({by_scene[p.name] for p in pairs})
-    if count >= len(found):
+    if count >= len(tested):
         raise RunError(
-            f"{folder}: {len(found)} scenes (first frames), data.selection_pairs={count} of them for selection; none is "
+            f"{folder}: {len(tested)} scenes (first frames), data.selection_pairs={count} of them for selection; none is "
             "left for the test. Lower data.selection_pairs."
         )
-    order = generator(_split_seed(config), "selection").permutation(len(found))[:count]
-    drawn = {found[i] for i in order}
-    return [p for p in pairs if by_scene[p.name] not in drawn], [p for p in pairs if by_scene[p.name] in drawn]
+    order = generator(_split_seed(config), "selection").permutation(len(tested))
+    drawn = {tested[i] for i in order[:count]}
+    test: list[TestPair] = []
+    for pair in pairs:
+        part = selection if by_scene[pair.name] in drawn else test
+        part.append(pair)
+    return test, selection
 
 
 def _split_seed(config: Config) -> int:
     """The seed of every split of the data."""
     return config.seed if config.data.split_seed is None else config.data.split_seed
-
-
-def _split(config: Config, clips: list[CheckedClip], counts: HoldOut) -> tuple[list[CheckedClip], ...]:
-    """Training, validation, test and selection clips; which clip goes where follows from the seed.
-
-    The clips of one recording (data.recordings) stay together, so a part may have more clips than asked for.
-
-    Raises:
-        UserError: the recordings are too few.
-    """
-    by_recording: dict[str, list[int]] = {}
-    for i, clip in enumerate(clips):
-        by_recording.setdefault(recording_of(clip.clip.name, config.data.recordings), []).append(i)
-    recordings = list(by_recording.values())
-    order = [recordings[k] for k in generator(_split_seed(config), "split").permutation(len(recordings))]
-    parts: list[list[int]] = []
-    for count in (counts.validation, counts.test, counts.selection):
-        part: list[int] = []
-        while len(part) < count and order:
-            part += order.pop(0)
-        parts.append(part)
-    if not order:
-        raise UserError(
-            f"data.recordings={config.data.recordings}: {len(recordings)} recordings, all of them held out; nothing is left to "
-            "train on. Correct the pattern, or lower data.validation_videos, data.test_videos or data.selection_pairs."
-        )
-    parts.append([i for own in order for i in own])
-    validation, test, selection, train = parts
-    return tuple([clips[i] for i in sorted(part)] for part in (train, validation, test, selection))
-
-
-def _fingerprint(clips: list[CheckedClip]) -> str:
-    digest = hashlib.sha256()
-    for c in clips:
-        digest.update(f"{c.clip.name}\0{c.sha256}\0{c.start}\0{c.stop}\0{c.clip.prompt}\n".encode())
-    return digest.hexdigest()[:16]

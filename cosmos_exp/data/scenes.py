@@ -1,25 +1,30 @@
-"""Which test pairs show the same scene: prompts of one scene are one observation of the statistics, not several."""
+"""Test pairs of one scene: prompts of one first frame are one observation of the statistics, and may differ in one word."""
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from cosmos_exp.data.pair_frames import HeldOut
+from cosmos_exp.data.pairs import HeldOut
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.video import read_image
 from cosmos_exp.errors import RunError
 from cosmos_exp.files import file_sha256
 
 # Two pictures are the same if no mean grey of 32 x 32 fields differs by more than 8, and no mean colour of 8 x 8 fields by
-# more than 6. JPEG from quality 75 on and another size stay within; test scenes of the tabletop differ by 80 and 45.
+# more than 6. JPEG from quality 75 on and another size stay within; two test scenes of one table differ by 80 and 45.
 GREYS, SAME_GREY = 32, 8
 COLOURS, SAME_COLOUR = 8, 6
+
+PROBE = "~"  # between the name of a test pair and the word that a probe has instead
 
 
 def scenes(pairs: Sequence[TestPair], held_out: HeldOut, recordings: str | None = None) -> dict[str, str]:
@@ -31,20 +36,30 @@ def scenes(pairs: Sequence[TestPair], held_out: HeldOut, recordings: str | None 
     Args:
         recordings: data.recordings.
     """
-    names: dict[tuple[str, bytes], str] = {}  # scene of each file and its small picture
-    found = {}
+    pictures: list[tuple[bytes, str]] = []  # the small picture of each scene, and its name
+    names = {}
     for pair in pairs:
-        if not isinstance(pair.image, Path):
+        if isinstance(pair.image, Path):
+            stat = pair.image.stat()
+            digest, picture = _picture(pair.image, stat.st_size, stat.st_mtime_ns)
+            names[pair.name] = _scene_of(digest, picture, pictures)
+        elif recordings is None:
             clip = held_out[pair.image.name]
-            own = f"{clip.sha256[:12]}@{clip.start}"
-            found[pair.name] = own if recordings is None else f"recording {recording_of(clip.clip.name, recordings)}"
-            continue
-        stat = pair.image.stat()
-        file, small = _picture(pair.image, stat.st_size, stat.st_mtime_ns)
-        if (file, small) not in names:
-            names[file, small] = next((s for (_, other), s in names.items() if _is_same(small, other)), file[:12])
-        found[pair.name] = names[file, small]
-    return found
+            names[pair.name] = f"{clip.sha256[:12]}@{clip.start}"
+        else:
+            names[pair.name] = f"recording {recording_of(pair.image.name, recordings)}"
+    return names
+
+
+def _scene_of(digest: str, picture: bytes, pictures: list[tuple[bytes, str]]) -> str:
+    """The name of the first scene with the same picture, or a new one."""
+    for other, name in pictures:
+        if name == digest[:12] or _is_same(picture, other):
+            break
+    else:
+        name = digest[:12]
+    pictures.append((picture, name))
+    return name
 
 
 def recording_of(name: str, recordings: str | None) -> str:
@@ -74,3 +89,62 @@ def _is_same(a: bytes, b: bytes) -> bool:
     difference = np.abs(np.frombuffer(a, np.uint8).astype(np.int16) - np.frombuffer(b, np.uint8))
     grey, colour = difference[: GREYS**2], difference[GREYS**2 :]
     return int(grey.max()) <= SAME_GREY and int(colour.max()) <= SAME_COLOUR
+
+
+# --- prompts of one scene that differ in one word ---
+
+
+@dataclass(frozen=True)
+class WordPair:
+    """Two test pairs with one first frame. `words` are the words in which their prompts differ, in the same order."""
+
+    a: TestPair
+    b: TestPair
+    words: tuple[str, str]
+
+
+def probes(pairs: Sequence[TestPair], swaps: Sequence[Sequence[str]]) -> list[TestPair]:
+    """A test pair for each prompt that holds a word of `swaps` once, with the other word instead.
+
+    Prompts that hold both words, or one of them several times, give no probe: the meaning of a swap is unclear there.
+
+    Args:
+        swaps: pairs of words, `data.swaps`.
+    """
+    found = []
+    for pair, (a, b) in itertools.product(pairs, swaps):
+        for word, other in ((a, b), (b, a)):
+            pattern = _pattern(word)
+            occurrences = pattern.findall(pair.prompt)
+            if len(occurrences) == 1 and not _pattern(other).search(pair.prompt):
+                new = other.capitalize() if occurrences[0][0].isupper() else other
+                prompt = pattern.sub(new, pair.prompt)
+                found.append(replace(pair, name=f"{pair.name}{PROBE}{other}", prompt=prompt, recording=None))
+    return found
+
+
+def _pattern(word: str) -> re.Pattern[str]:
+    return re.compile(rf"\b{re.escape(word)}\b", re.IGNORECASE)
+
+
+def word_pairs(pairs: Sequence[TestPair], held_out: HeldOut) -> list[WordPair]:
+    """All pairs of test pairs with the same first frame whose prompts differ in exactly one word."""
+    names, by_scene = scenes(pairs, held_out), defaultdict(list)
+    for pair in pairs:
+        by_scene[names[pair.name]].append(pair)
+    found = []
+    for same in by_scene.values():
+        for a, b in itertools.combinations(same, 2):
+            words = different_word(a.prompt, b.prompt)
+            if words:
+                found.append(WordPair(a, b, words))
+    return found
+
+
+def different_word(a: str, b: str) -> tuple[str, str] | None:
+    """The only word in which two prompts differ, of each; None if they differ in more words or in none."""
+    words_a, words_b = re.findall(r"[\w'-]+", a.lower()), re.findall(r"[\w'-]+", b.lower())
+    if len(words_a) != len(words_b):
+        return None
+    different = [(x, y) for x, y in zip(words_a, words_b, strict=True) if x != y]
+    return different[0] if len(different) == 1 else None

@@ -1,18 +1,42 @@
-"""Read and write videos and images. Frame counts are exact, only the requested frames are decoded, writes are atomic."""
+"""Video and image files, always as RGB, uint8, (frames, height, width, channels). Decoding is strict.
+
+FFmpeg conceals damage by default: it fills in what it cannot decode and reports nothing. H.264, HEVC, AV1 and VP9 have no
+checksums, and some damage decodes as another valid picture. Only a recorded hash finds that (`hashes.py`);
+benchmarks/damaged_videos.py measures how often.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import cv2
 import numpy as np
 
-from cosmos_exp.data.strict import UNREADABLE, open_video, reason, strict_frames, undecoded_frame, video_stream
 from cosmos_exp.errors import RunError
 from cosmos_exp.files import atomic_path
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+# Checksums where a format has them, deviations from the bitstream's syntax and length; `explode`: stop, do not conceal.
+# `careful` and above also reject valid files of unusual encoders.
+ERROR_RECOGNITION = "crccheck+bitstream+buffer+explode"
+
+
+class DamagedError(Exception):
+    """The stream does not decode without concealment."""
+
+
+# What av raises on damaged files: values out of range and text that is not UTF-8 as well.
+UNREADABLE = (OSError, ValueError, IndexError, OverflowError, av.error.FFmpegError, DamagedError)
 
 
 @dataclass(frozen=True)
@@ -34,11 +58,22 @@ class VideoInfo:
     rotation: int = 0
 
     @property
+    def num_frames(self) -> int:
+        """Frames in the file."""
+        return len(self.pts)
+
+    @property
     def shown_size(self) -> tuple[int, int]:
         """Width and height of the pictures that `decode` returns."""
         return (self.height, self.width) if self.rotation % 180 else (self.width, self.height)
 
-    @property
+    @cached_property
+    def seconds(self) -> np.ndarray:
+        """Seconds of each frame since the first one, float64 (frames,). A file of many episodes computes them once."""
+        units = np.array(self.pts, dtype=np.int64) - self.pts[0]
+        return units * self.time_base.numerator / self.time_base.denominator
+
+    @cached_property
     def irregular_gaps(self) -> tuple[int, float, float]:
         """Number of frame gaps beyond half to one and a half times the median; the smallest and largest gap, seconds."""
         gaps = np.diff(np.array(self.pts, dtype=np.float64) * float(self.time_base))
@@ -47,15 +82,33 @@ class VideoInfo:
         middle = float(np.median(gaps))
         return int(np.sum((gaps < 0.5 * middle) | (gaps > 1.5 * middle))), float(gaps.min()), float(gaps.max())
 
-    @property
-    def num_frames(self) -> int:
-        """Frames in the file."""
-        return len(self.pts)
-
     def frame_at(self, seconds: float) -> int:
         """Index of the frame shown `seconds` after the first frame."""
-        times = np.array([float((p - self.pts[0]) * self.time_base) for p in self.pts])
-        return int(np.searchsorted(times, seconds + 0.5 / self.fps, side="right") - 1)
+        return int(np.searchsorted(self.seconds, seconds + 0.5 / self.fps, side="right") - 1)
+
+
+def open_video(path: Path) -> InputContainer:
+    """Open a file to read; its tags (title, encoder) may hold any bytes."""
+    return av.open(str(path), metadata_errors="replace")
+
+
+def video_stream(container: InputContainer) -> VideoStream:
+    """The first video stream.
+
+    Raises:
+        DamagedError: there is none, or it is of no known codec.
+    """
+    if not container.streams.video:
+        raise DamagedError("it has no video stream")
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise DamagedError("its codec is unknown")
+    return stream
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, without FFmpeg's numbers and paths."""
+    return error.strerror if isinstance(error, av.error.FFmpegError) and error.strerror else str(error)
 
 
 def probe(path: Path) -> VideoInfo:
@@ -67,21 +120,75 @@ def probe(path: Path) -> VideoInfo:
     try:
         with open_video(path) as container:
             stream = video_stream(container)
-            packets = [p for p in container.demux(stream) if p.pts is not None and p.size]
-            pts = sorted(p.pts for p in packets if p.pts is not None and not p.is_discard)  # an edit list hides some
+            packets, pts = 0, []
+            for packet in container.demux(stream):
+                if packet.pts is not None and packet.size:
+                    packets += 1
+                    if not packet.is_discard:  # an edit list hides some
+                        pts.append(packet.pts)
             rate = stream.average_rate or stream.guessed_rate
             if not pts or not rate or stream.time_base is None:
                 raise RunError(f"{path}: has no video frames")
             return VideoInfo(
-                tuple(pts),
+                tuple(sorted(pts)),
                 stream.time_base,
                 float(rate),
                 stream.codec_context.width,
                 stream.codec_context.height,
-                max(0, stream.frames - (len(packets) - len(pts))),
+                max(0, stream.frames - (packets - len(pts))),
             )
     except UNREADABLE as error:
         raise RunError(f"{path}: cannot be read as a video ({reason(error)})") from error
+
+
+def rotation(path: Path) -> int:
+    """Degrees counter-clockwise by which the container asks to turn the pictures: 0, 90, 180 or 270.
+
+    Raises:
+        RunError: another angle, or the first frame does not decode.
+    """
+    try:
+        with open_video(path) as container:
+            degrees = next(container.decode(video_stream(container))).rotation
+    except (StopIteration, *UNREADABLE) as error:
+        raise RunError(f"{path}: its first frame does not decode ({reason(error)}); copy it again") from error
+    if degrees % 90:
+        raise RunError(f"{path}: is shown turned by {degrees} degrees; re-encode it: ffmpeg -i IN.mp4 OUT.mp4")
+    return degrees % 360
+
+
+def strict_frames(container: InputContainer, stream: VideoStream, after_seek: bool = False) -> Iterator[VideoFrame]:
+    """All frames from the current position, in order of presentation.
+
+    Args:
+        after_seek: the position is a key frame inside the file. Frames shown before that key frame may refer to earlier,
+            undecoded ones (open groups of pictures); they are left out.
+
+    Raises:
+        DamagedError: a packet or a frame is corrupt.
+        av.error.FFmpegError: a packet cannot be decoded.
+    """
+    # One thread: with several, FFmpeg sometimes returns a damaged frame before another thread has reported the damage.
+    stream.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+    stream.codec_context.options = {"err_detect": ERROR_RECOGNITION}
+    key_frame: int | None = None
+    size: tuple[int, int] | None = None
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise DamagedError("the container marks a packet as corrupt")
+        if key_frame is None:
+            key_frame = packet.pts
+        for frame in packet.decode():
+            leading = after_seek and frame.pts is not None and key_frame is not None and frame.pts < key_frame
+            if leading and frame.is_corrupt:
+                continue
+            if frame.is_corrupt:
+                raise DamagedError(f"the frame at {frame.time or 0:.2f} s decodes with errors")
+            size = size or (frame.width, frame.height)
+            if size != (frame.width, frame.height):
+                raise DamagedError(f"the picture size changes at {frame.time or 0:.2f} s")
+            yield frame
 
 
 def decode(path: Path, indices: list[int], info: VideoInfo | None = None) -> np.ndarray:
@@ -114,10 +221,12 @@ def decode(path: Path, indices: list[int], info: VideoInfo | None = None) -> np.
         if not start:
             break
         back = max(16, 4 * back)
-    missing = [i for i in indices if info.pts[i] not in found]
-    if missing:
-        raise RunError(f"{path}: frame {missing[0]} of {info.num_frames} does not decode; the file is damaged")
-    return np.stack([found[info.pts[i]] for i in indices])
+    frames = []
+    for index in indices:
+        if info.pts[index] not in found:
+            raise RunError(f"{path}: frame {index} of {info.num_frames} does not decode; the file is damaged")
+        frames.append(found[info.pts[index]])
+    return np.stack(frames)
 
 
 def _decode_from(path: Path, wanted: set[int], start: int, info: VideoInfo) -> dict[int, np.ndarray]:
@@ -130,33 +239,13 @@ def _decode_from(path: Path, wanted: set[int], start: int, info: VideoInfo) -> d
                 container.seek(info.pts[start], stream=stream, backward=True)
             for frame in strict_frames(container, stream, after_seek=start > 0):
                 if frame.pts in wanted:
-                    found[frame.pts] = _upright(frame.to_ndarray(format="rgb24"), frame.rotation)
+                    turns = round(frame.rotation / 90) % 4
+                    found[frame.pts] = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
                 if frame.pts is not None and frame.pts >= last:
                     break
     except UNREADABLE as error:
         raise RunError(f"{path}: is damaged, it does not decode ({reason(error)}); copy it again") from error
     return found
-
-
-def _upright(picture: np.ndarray, rotation: int) -> np.ndarray:
-    """A picture (H, W, 3) turned counter-clockwise by a multiple of 90 degrees."""
-    return np.ascontiguousarray(np.rot90(picture, round(rotation / 90) % 4)) if rotation else picture
-
-
-def rotation(path: Path) -> int:
-    """Degrees counter-clockwise by which the container asks to turn the pictures: 0, 90, 180 or 270.
-
-    Raises:
-        RunError: another angle, or the first frame does not decode.
-    """
-    try:
-        with open_video(path) as container:
-            degrees = next(container.decode(video_stream(container))).rotation
-    except (StopIteration, *UNREADABLE) as error:
-        raise RunError(f"{path}: its first frame does not decode ({reason(error)}); copy it again") from error
-    if degrees % 90:
-        raise RunError(f"{path}: is shown turned by {degrees} degrees; re-encode it: ffmpeg -i IN.mp4 OUT.mp4")
-    return degrees % 360
 
 
 def check_whole(path: Path, info: VideoInfo) -> None:
@@ -165,15 +254,24 @@ def check_whole(path: Path, info: VideoInfo) -> None:
     Raises:
         RunError: it is damaged.
     """
+    seen = set()
     try:
         with open_video(path) as container:
-            missing = undecoded_frame(container, video_stream(container), info.pts)
+            for frame in strict_frames(container, video_stream(container)):
+                seen.add(frame.pts)
     except UNREADABLE as error:
         raise RunError(f"{path}: is damaged, it does not decode ({reason(error)}); copy it again") from error
-    if missing is not None:
-        raise RunError(
-            f"{path}: frame {missing} of {info.num_frames} does not decode; the file is damaged, copy it again"
-        )
+    for index, pts in enumerate(info.pts):
+        if pts not in seen:
+            raise RunError(
+                f"{path}: frame {index} of {info.num_frames} does not decode; the file is damaged, copy it again"
+            )
+
+
+def read_video(path: Path) -> np.ndarray:
+    """All frames, uint8 (T, H, W, 3) RGB."""
+    info = probe(path)
+    return decode(path, list(range(info.num_frames)), info)
 
 
 def resize(frames: np.ndarray, height: int, width: int, mode: str) -> np.ndarray:
@@ -207,16 +305,9 @@ def write_video(path: Path, frames: np.ndarray, fps: float, crf: int = 12) -> No
         # ten files (docs/log.md). faststart puts the index first: truncation is detected, browsers play at once.
         stream.options = {"crf": str(crf), "preset": "medium", "threads": "1", "x264-params": "mbtree=0"}
         for frame in frames:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-
-
-def read_video(path: Path) -> np.ndarray:
-    """All frames, uint8 (T, H, W, 3) RGB."""
-    info = probe(path)
-    return decode(path, list(range(info.num_frames)), info)
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
 
 
 def read_image(path: Path) -> np.ndarray:

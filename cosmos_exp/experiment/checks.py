@@ -18,10 +18,8 @@ from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.registry import JUDGES
 from cosmos_exp.config.rollout import chunk_prompts, rollout_frames
 from cosmos_exp.config.schema import Config, Sampson
-from cosmos_exp.data.dataset import Dataset, load_dataset
-from cosmos_exp.data.hold_out import hold_out
-from cosmos_exp.data.location import ensure_data, find_data
-from cosmos_exp.data.pair_frames import has_recording, recorded_length, single_frame
+from cosmos_exp.data.dataset import Dataset, ensure_data, find_data, hold_out, load_dataset
+from cosmos_exp.data.pairs import has_recording, recorded_length, single_frame
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.experiment.cost import check_memory, check_sizes, count_parameters, estimate_cost, positions

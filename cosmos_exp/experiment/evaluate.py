@@ -13,9 +13,9 @@ from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.registry import JUDGES
 from cosmos_exp.config.rollout import chunks_of, rollout_frames
 from cosmos_exp.config.tiling import tiling_of
-from cosmos_exp.data.pair_frames import frozen_frames, has_recording, pair_frames, recorded_frames
+from cosmos_exp.data.pairs import frozen_frames, has_recording, pair_frames, recorded_frames
 from cosmos_exp.data.readers.records import TestPair
-from cosmos_exp.data.swaps import word_pairs
+from cosmos_exp.data.scenes import word_pairs
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.generate import video_tasks

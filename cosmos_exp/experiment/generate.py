@@ -17,7 +17,7 @@ from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.rollout import chunk_prompts, rollout_frames
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.cache import RunCache
-from cosmos_exp.data.pair_frames import HeldOut, pair_frames
+from cosmos_exp.data.pairs import HeldOut, pair_frames
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.video import probe
 from cosmos_exp.distributed import Processes

@@ -10,10 +10,10 @@ from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.rollout import chunk_prompts
 from cosmos_exp.data.cache import RunCache
+from cosmos_exp.data.clips import window_starts
 from cosmos_exp.data.dataset import Dataset, load_dataset
-from cosmos_exp.data.pair_frames import has_recording
+from cosmos_exp.data.pairs import has_recording
 from cosmos_exp.data.scenes import scenes
-from cosmos_exp.data.windows import window_starts
 from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.checks import check_dataset
 from cosmos_exp.experiment.cost import check_sizes, positions

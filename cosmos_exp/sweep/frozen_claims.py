@@ -155,9 +155,9 @@ def prompts_of(config: Config) -> tuple[dict[str, str] | None, dict[str, str] | 
     Raises:
         UserError: a setting names data that do not exist.
     """
-    from cosmos_exp.data.dataset import SELECTION, split_pairs
-    from cosmos_exp.data.location import ensure_data, find_data
-    from cosmos_exp.data.readers.pairs import read_test_pairs
+    from cosmos_exp.data.dataset import ensure_data, find_data, split_pairs
+    from cosmos_exp.data.inspection import SELECTION
+    from cosmos_exp.data.pairs import read_test_pairs
     from cosmos_exp.data.scenes import scenes
 
     if find_data(config).path is None and not config.data.builder:

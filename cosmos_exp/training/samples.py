@@ -18,8 +18,7 @@ import torch
 
 from cosmos_exp.config.schema import Config, Training
 from cosmos_exp.data.cache import RunCache
-from cosmos_exp.data.clips import CheckedClip, frames_needed
-from cosmos_exp.data.windows import load_window, window_starts
+from cosmos_exp.data.clips import CheckedClip, frames_needed, load_window, window_starts
 from cosmos_exp.rng import generator, noise
 from cosmos_exp.world.encoders import Encoders
 from cosmos_exp.world.rectified_flow import FlowBatch

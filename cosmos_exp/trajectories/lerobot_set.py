@@ -21,8 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cosmos_exp.data.strict import UNREADABLE, open_video, reason, video_stream
-from cosmos_exp.data.video import read_video
+from cosmos_exp.data.video import UNREADABLE, open_video, read_video, reason, video_stream
 from cosmos_exp.errors import RunError
 from cosmos_exp.files import JsonObject, atomic_path, write_json
 from cosmos_exp.tracking.progress import with_progress

@@ -18,11 +18,10 @@ from cosmos_exp.config.registry import JUDGES
 from cosmos_exp.config.rollout import chunks_of, rollout_frames
 from cosmos_exp.config.schema import Config
 from cosmos_exp.config.tiling import tiling_of
-from cosmos_exp.data.clips import CheckedClip
+from cosmos_exp.data.clips import CheckedClip, load_window
 from cosmos_exp.data.dataset import Dataset
-from cosmos_exp.data.pair_frames import has_recording, recorded_frames
+from cosmos_exp.data.pairs import has_recording, recorded_frames
 from cosmos_exp.data.video import write_video
-from cosmos_exp.data.windows import load_window
 from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.experiment.generate import AdaptedPipeline, video_tasks

@@ -26,8 +26,7 @@ from cosmos_exp.config.record import load_config
 from cosmos_exp.config.rollout import rollout_frames
 from cosmos_exp.config.schema import LARGEST_NOISE_SEED, Config
 from cosmos_exp.data.dataset import Dataset, load_dataset
-from cosmos_exp.data.pair_frames import HeldOut, pair_frames
-from cosmos_exp.data.readers.pairs import read_test_pairs, unpaired_note
+from cosmos_exp.data.pairs import HeldOut, pair_frames, read_test_pairs, unpaired_note
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.scenes import scenes
 from cosmos_exp.errors import RunError, UserError

@@ -1,4 +1,4 @@
-"""Reader `folder`: videos/NAME.mp4 with metas/NAME.txt, captions/NAME.json or captions.csv, or data.prompt for all."""
+"""Readers of folders of videos: `folder` (metas/NAME.txt, captions/NAME.json or captions.csv) and `gr1_100` (metadata.csv)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import json
 from pathlib import Path
 
 from cosmos_exp.config.schema import Data
-from cosmos_exp.data.readers.caption_tables import default_prompt, read_table
 from cosmos_exp.data.readers.records import (
     VIDEO_SUFFIXES,
     Clip,
     Episodes,
+    default_prompt,
     list_videos,
     read_caption,
+    read_table,
     read_text_of,
-    whole_text,
+    usable_caption,
 )
+from cosmos_exp.errors import UserError
 
 TABLE = "captions.csv"
 _OTHER_WAYS = f"a line FILE,CAPTION in {TABLE}, or data.prompt=TEXT for all videos (file_name: the file's own name)"
@@ -29,32 +31,70 @@ def read_folder(data: Data, folder: Path) -> Episodes:
     Raises:
         UserError: there are no videos, or captions.csv is no table.
     """
-    found = Episodes()
+    episodes = Episodes()
     videos = _videos_folder(folder)
-    paths = list_videos(videos, found.problems)
+    paths = list_videos(videos, episodes.problems)
     as_json = (folder / "captions").is_dir()
     captions, suffix = (folder / "captions", ".json") if as_json else (folder / "metas", ".txt")
     if not captions.is_dir() and videos == folder:
         captions = folder
     table = folder / TABLE
-    listed = read_table(table, found.problems) if table.is_file() else {}
+    listed = read_table(table, episodes.problems) if table.is_file() else {}
     without = 0
     for path in paths:
         caption = captions / (path.stem + suffix)
-        if caption.exists():
-            text = _json_caption(caption, data, found.problems) if as_json else read_caption(caption, found.problems)
+        if caption.exists() and as_json:
+            text = _json_caption(caption, data, episodes.problems)
+        elif caption.exists():
+            text = read_caption(caption, episodes.problems)
+        elif path.stem in listed:
+            text = listed[path.stem]
         else:
-            text = listed.get(path.stem) or default_prompt(data, path)
-            without += path.stem not in listed
+            text = default_prompt(data, path)
+            without += 1
             if text is None:
-                found.problems.append(f"{path}: has no caption; expected {caption}, {_OTHER_WAYS}")
+                episodes.problems.append(f"{path}: has no caption; expected {caption}, {_OTHER_WAYS}")
         if text is not None:
-            found.clips.append(Clip(path.stem, path, data.prompt_prefix + text))
-    absent = sorted(set(listed) - {p.stem for p in paths})
-    found.problems += [f"{table}: lists {name}, but {videos} has no such video; remove the line" for name in absent]
+            episodes.clips.append(Clip(path.stem, path, data.prompt_prefix + text))
+    _report_absent(table, listed, videos, paths, episodes.problems)
     if without and data.prompt is not None:
-        found.notes.append(f"{without} videos without a caption use data.prompt={data.prompt}")
-    return found
+        episodes.notes.append(f"{without} videos without a caption use data.prompt={data.prompt}")
+    return episodes
+
+
+def read_gr1(data: Data, folder: Path) -> Episodes:
+    """List gr1/*.mp4 or videos/*.mp4 with the prompts of metadata.csv, the layout of nvidia/GR1-100.
+
+    Raises:
+        UserError: there is no metadata.csv, or no folder with videos.
+    """
+    table = folder / "metadata.csv"
+    if not table.is_file():
+        raise UserError(
+            f"{folder}: no metadata.csv, which data.reader=gr1_100 requires. For videos with captions set data=folder."
+        )
+    episodes = Episodes()
+    prompts = read_table(table, episodes.problems)
+    videos = folder / "gr1"
+    if (folder / "videos").is_dir() or not videos.is_dir():
+        videos = folder / "videos"
+    paths = list_videos(videos, episodes.problems)
+    for path in paths:
+        prompt = prompts.get(path.stem) or default_prompt(data, path)
+        if prompt:
+            episodes.clips.append(Clip(path.stem, path, data.prompt_prefix + prompt))
+        else:
+            episodes.problems.append(
+                f"{path}: has no prompt in {table}; add a line for it, remove the video, or set data.prompt"
+            )
+    _report_absent(table, prompts, videos, paths, episodes.problems)
+    return episodes
+
+
+def _report_absent(table: Path, captions: dict[str, str], videos: Path, paths: list[Path], problems: list[str]) -> None:
+    """Report the lines of a table that name no video."""
+    for name in sorted(set(captions) - {path.stem for path in paths}):
+        problems.append(f"{table}: lists {name}, but {videos} has no such video; remove the line")
 
 
 def _videos_folder(folder: Path) -> Path:
@@ -72,8 +112,7 @@ def _json_caption(path: Path, data: Data, problems: list[str]) -> str | None:
         return None
     try:
         captions = json.loads(text)
-        model = data.caption_model or next(iter(captions))
-        lengths = captions[model]
+        lengths = captions[data.caption_model or next(iter(captions))]
         length = data.caption_length or next(k for k in ("long", "short", "medium", *lengths) if k in lengths)
         caption = lengths[length]
     except (ValueError, LookupError, TypeError, StopIteration, RecursionError) as error:
@@ -82,7 +121,4 @@ def _json_caption(path: Path, data: Data, problems: list[str]) -> str | None:
             f" ({type(error).__name__}: {error}); set data.caption_model and data.caption_length to ones in the file"
         )
         return None
-    if not isinstance(caption, str) or not caption.strip():
-        problems.append(f"{path}: the caption is empty; write one or remove the video")
-        return None
-    return whole_text(path, caption.strip(), problems)
+    return usable_caption(path, caption.strip() if isinstance(caption, str) else "", problems)

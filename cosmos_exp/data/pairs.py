@@ -1,4 +1,8 @@
-"""The frames of a test pair: the conditioning frames, and the recording of what really followed them."""
+"""Test pairs: NAME.png (or .jpg) with the prompt in NAME.txt, and NAME.mp4 where the continuation was recorded.
+
+A held-out clip is a test pair too. First frames that are taken as they are: 8-bit RGB and grey. Converted: 16 bits to 8, a
+palette to RGB, an EXIF orientation to upright pixels.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,62 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from cosmos_exp.config.schema import Data
-from cosmos_exp.data.clips import CheckedClip, frames_needed
+from cosmos_exp.data.clips import CheckedClip, frames_needed, load_window
 from cosmos_exp.data.hashes import check_hash
-from cosmos_exp.data.images import check_image
-from cosmos_exp.data.readers.records import Clip, TestPair
+from cosmos_exp.data.readers.records import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Clip, TestPair, read_caption
 from cosmos_exp.data.video import check_whole, decode, probe, read_image, resize
-from cosmos_exp.data.windows import load_window
 from cosmos_exp.errors import RunError, UserError
 
+SMALLEST = 32  # pixels a side of a first frame
 MOST_DIFFERENT = 16.0  # grey levels between an image and the first frame of its recording; compression stays below 5
 
 HeldOut = Mapping[str, CheckedClip]  # the clips behind test pairs that come from the training data, by name
+
+
+def read_test_pairs(folder: Path, problems: list[str]) -> list[TestPair]:
+    """The test pairs of a folder, sorted by name. What is wrong is appended to `problems`.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"data.test_path={folder}: no such folder. Give one that exists.")
+    pairs, images = [], 0
+    for image in sorted(folder.iterdir()):
+        if image.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        images += 1
+        caption = image.with_suffix(".txt")
+        if not caption.exists():
+            problems.append(f"{image}: has no prompt; expected {caption}")
+            continue
+        text = read_caption(caption, problems)
+        if text is not None:
+            pairs.append(TestPair(image.stem, text, image, _recording_beside(image)))
+    if not images:
+        problems.append(f"{folder}: has no test pairs (NAME.png with NAME.txt)")
+    return pairs
+
+
+def _recording_beside(image: Path) -> Path | None:
+    for suffix in VIDEO_SUFFIXES:
+        if image.with_suffix(suffix).is_file():
+            return image.with_suffix(suffix)
+    return None
+
+
+def unpaired_note(folder: Path) -> str | None:
+    """A note on the prompts of a folder that have no picture, and so make no video; None: there is none."""
+    files = list(folder.iterdir())
+    pictured = {p.stem for p in files if p.suffix.lower() in IMAGE_SUFFIXES}
+    alone = sorted(p.name for p in files if p.suffix == ".txt" and p.stem not in pictured)
+    if not alone:
+        return None
+    more = " …" if len(alone) > 4 else ""
+    return f"{folder}: {len(alone)} NAME.txt without NAME.png, not used: {', '.join(alone[:4])}{more}"
 
 
 def check_pair(pair: TestPair, data: Data, whole: bool = False, recorded: Mapping[Path, str] | None = None) -> None:
@@ -55,6 +102,39 @@ def check_pair(pair: TestPair, data: Data, whole: bool = False, recorded: Mappin
             f"{pair.recording}: its first frame is not {pair.image.name} (mean difference {difference:.0f} grey levels). "
             "A recording begins with the test pair's image. Replace or remove it."
         )
+
+
+def check_image(path: Path) -> None:
+    """Refuse a picture that cannot be read as 8-bit RGB without a guess.
+
+    Raises:
+        RunError: it cannot be read, is damaged, CMYK, of floating-point values, transparent, animated, or smaller than
+            SMALLEST pixels.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            mode, size, pictures = image.mode, image.size, getattr(image, "n_frames", 1)
+            lowest_alpha = 255
+            if mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+                lowest_alpha = image.convert("RGBA").getchannel("A").getextrema()[0]
+    except Exception as error:  # Pillow raises many kinds, OSError and SyntaxError among them
+        raise RunError(f"{path}: cannot be read as an image ({error}); replace it by a PNG or JPEG") from error
+    if min(size) < SMALLEST:
+        raise RunError(
+            f"{path}: {size[0]}x{size[1]} pixels are too small for a first frame; use at least {SMALLEST}x{SMALLEST}"
+        )
+    if mode == "CMYK":
+        raise RunError(f"{path}: CMYK colours depend on a printer's profile; save it as RGB")
+    if mode == "F":
+        raise RunError(f"{path}: floating-point pixels have no known range; save it with 8 bits per channel")
+    if pictures > 1:
+        raise RunError(f"{path}: has {pictures} pictures (animated); save the one to use")
+    if lowest_alpha < 255:
+        raise RunError(f"{path}: has transparent pixels, whose colour is undefined; flatten it onto a background")
+
+
+# --- the frames of a pair: the conditioning frames, and what really followed them ---
 
 
 def pair_frames(pair: TestPair, held_out: HeldOut, data: Data, count: int) -> np.ndarray:
@@ -99,14 +179,20 @@ def recorded_frames(pair: TestPair, held_out: HeldOut, data: Data, most: int | N
     Args:
         most: of a rollout's frames as many as were recorded; None: data.num_frames.
     """
-    clip = _recorded_clip(pair, held_out)
-    frames = data.num_frames if most is None else _recorded_length(clip, data, most)
-    return load_window(clip, replace(data, num_frames=frames), 0)
+    frames = data.num_frames if most is None else recorded_length(pair, held_out, data, most)
+    return load_window(_recorded_clip(pair, held_out), replace(data, num_frames=frames), 0)
 
 
 def recorded_length(pair: TestPair, held_out: HeldOut, data: Data, most: int) -> int:
-    """How many of a rollout's `most` frames were recorded. The pair must have a recording."""
-    return _recorded_length(_recorded_clip(pair, held_out), data, most)
+    """How many of a rollout's `most` frames at data.fps were recorded, at least data.num_frames.
+
+    The pair must have a recording.
+    """
+    clip = _recorded_clip(pair, held_out)
+    for frames in range(most, data.num_frames, -1):
+        if frames_needed(replace(data, num_frames=frames), clip.info) <= clip.stop - clip.start:
+            return frames
+    return data.num_frames
 
 
 def _recorded_clip(pair: TestPair, held_out: HeldOut) -> CheckedClip:
@@ -116,13 +202,6 @@ def _recorded_clip(pair: TestPair, held_out: HeldOut) -> CheckedClip:
     assert pair.recording is not None
     info = probe(pair.recording)
     return CheckedClip(Clip(pair.name, pair.recording, pair.prompt), info, 0, info.num_frames, sha256="")
-
-
-def _recorded_length(clip: CheckedClip, data: Data, most: int) -> int:
-    """The largest number of frames at data.fps that the clip spans, at most `most`, at least data.num_frames."""
-    have = clip.stop - clip.start
-    longer = range(most, data.num_frames, -1)
-    return next((n for n in longer if frames_needed(replace(data, num_frames=n), clip.info) <= have), data.num_frames)
 
 
 def frozen_frames(conditioning: np.ndarray, num_frames: int) -> np.ndarray:
