@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from common import machine_line, markdown, ratios, spread, write
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from train_step import COMMON, MODELS, Ours
 
 from cosmos_exp.config.composing import compose_config
@@ -45,7 +46,7 @@ class PlainSum(TreeSum):
             parameter.grad.copy_(piece.view_as(parameter))
 
 
-def worker(words: list[str], folder: str, repeats: int) -> int:
+def worker(words: list[str], folder: str, repeats: int) -> None:
     """One of the processes: alternate both sums, a step each; the first process writes the seconds."""
     config = compose_config(words)
     processes = Processes("cpu", PROCESSES, 1)
@@ -66,7 +67,6 @@ def worker(words: list[str], folder: str, repeats: int) -> int:
         numbers = sum(p.numel() for p in trainer.model.parameters.values())
         Path(folder, "seconds.json").write_text(json.dumps({"seconds": seconds, "numbers": numbers}))
     processes.close()
-    return 0
 
 
 def main() -> int:
@@ -82,9 +82,9 @@ def main() -> int:
     check_inputs(compose_config(words))  # as a run's launching process: writes the model and the data
     with tempfile.TemporaryDirectory() as folder:
         job = (words, folder, args.repeats)
-        ended = run_several("exactness:worker", [job] * PROCESSES, [{"OMP_NUM_THREADS": "1"}] * PROCESSES)
-        if any(ended.codes):
-            return 1
+        run_id = {"run_id": "exactness", "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
+        settings = LaunchConfig(1, 1, PROCESSES, max_restarts=0, **run_id)
+        elastic_launch(settings, worker)(*job)
         found = json.loads(Path(folder, "seconds.json").read_text())
     seconds = found["seconds"]
     ratio = ratios(seconds["tree"], seconds["all_reduce"])

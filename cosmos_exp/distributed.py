@@ -1,4 +1,4 @@
-"""The processes of one run: rank, all-reduce, exchange with a partner, barrier. One process needs no set-up."""
+"""The processes of one run: accelerate's state, and the exchanges that the sum of gradients along a tree needs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from accelerate import PartialState
 
 from cosmos_exp.errors import RunError
 from cosmos_exp.provenance import available_cores
 
-RENDEZVOUS = "COSMOS_EXP_RENDEZVOUS"  # init_method of the process group; unset: torchrun's environment variables
 Item = TypeVar("Item")
 
 
@@ -35,7 +35,7 @@ def _together() -> Iterator[None]:
 
 
 class Processes:
-    """This process and its group, read from the environment as torchrun sets it (RANK, WORLD_SIZE, LOCAL_RANK).
+    """This process among those of the run.
 
     Args:
         device: "cpu" or "cuda".
@@ -47,20 +47,16 @@ class Processes:
     """
 
     def __init__(self, device: str, expected: int, num_threads: int | None = None):
-        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", expected))
+        threads = num_threads or max(1, available_cores() // here)
+        self._state = PartialState(cpu=device == "cpu")
+        self.rank, self.size = self._state.process_index, self._state.num_processes
         if self.size != expected:
-            raise RunError(
-                f"check failed: {self.size} processes are running, hardware.num_processes times num_machines is {expected}"
-            )
-        local_rank = int(os.environ.get("LOCAL_RANK", 0))
-        self.device = torch.device(f"cuda:{local_rank}" if device == "cuda" else "cpu")
-        if device == "cuda":
-            torch.cuda.set_device(self.device)
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
-        torch.set_num_threads(num_threads or max(1, available_cores() // here))
-        if self.size > 1 and not dist.is_initialized():
-            backend = "nccl" if device == "cuda" else "gloo"
-            dist.init_process_group(backend, os.environ.get(RENDEZVOUS), rank=self.rank, world_size=self.size)
+            raise RunError(f"{self.size} processes are running, but the configuration asks for {expected}")
+        self.device = self._state.device
+        if self.device.type == "cuda":
+            self.device = torch.device("cuda", torch.cuda.current_device())
+        torch.set_num_threads(threads)
 
     @property
     def is_main(self) -> bool:
@@ -103,11 +99,18 @@ class Processes:
         dist.broadcast(tensor, source)
         return tensor
 
+    @_together()
+    def same(self, text: str) -> str:
+        """The text of the first process, in all of them."""
+        texts = [text]
+        if self.size > 1:
+            dist.broadcast_object_list(texts, 0)
+        return texts[0]
+
+    @_together()
     def barrier(self) -> None:
         """Wait until all processes are here."""
-        if self.size > 1:
-            with _together():
-                dist.barrier()
+        self._state.wait_for_everyone()
 
     def shard(self, items: Sequence[Item]) -> Sequence[Item]:
         """This process's part of a list of independent work."""
@@ -115,6 +118,6 @@ class Processes:
 
     def close(self) -> None:
         """Leave the process group."""
-        if self.size > 1 and dist.is_initialized():
-            with contextlib.suppress(RuntimeError):
-                dist.destroy_process_group()
+        with contextlib.suppress(RuntimeError):
+            self._state.destroy_process_group()
+        PartialState._reset_state()  # the next run of this process may have another device

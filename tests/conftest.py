@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -121,11 +122,19 @@ def start():
     def call(*words, log, threads=1, cwd=ROOT):
         environment = {"OMP_NUM_THREADS": str(threads)}
         argv = settled(words)
-        return fork_server.start(
-            "cosmos_exp.cli:main", (argv,), environment=environment, log=log, cwd=cwd, new_session=True
-        )
+        return fork_server.start("cosmos_exp.cli:main", (argv,), environment=environment, log=log, cwd=cwd)
 
     return call
+
+
+def server_pid():
+    """The process id of the fork server that was started last, or None."""
+    return forkserver._forkserver._forkserver_pid
+
+
+def stop_server():
+    """End the fork server."""
+    forkserver._forkserver._stop()
 
 
 # Files whose tests train, generate, compile or render for seconds each: `make fast` leaves them out.
@@ -179,7 +188,6 @@ SLOW_TESTS = {
     "test_two_machines_are_one_run",
     "test_no_secret_is_written_by_a_run",
     "test_a_sweep_by_arms_freezes_its_tuning_too",
-    "test_torch_in_a_process_group",
     "test_groups_compose_freely",
     "test_false_positives_stay_near_the_level",
 }

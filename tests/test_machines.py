@@ -5,15 +5,13 @@ import socket
 import pytest
 from conftest import SMALL, settled, wait_until
 
-from cosmos_exp.config.schema import Hardware
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.fork_server import start
 from cosmos_exp.experiment.machines import first_host, this_machine
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
 
-TWO = Hardware(num_machines=2, num_processes=4)
-TORCHRUN = {"MASTER_ADDR": "gpu1", "MASTER_PORT": "29500", "NODE_RANK": "1"}
+VARIABLES = {"MASTER_ADDR": "gpu1", "MASTER_PORT": "29500", "NODE_RANK": "1"}
 SLURM = {"SLURM_NODEID": "1", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "gpu[07-09,12]", "SLURM_JOB_ID": "123456"}
 
 
@@ -32,19 +30,11 @@ def test_the_first_host_of_a_node_list(nodes, first):
     assert first_host(nodes) == first
 
 
-def test_machines_meet_where_torchrun_or_slurm_says():
-    machine = this_machine(TWO, TORCHRUN)
-    assert (machine.rank, machine.rendezvous) == (1, "tcp://gpu1:29500")
-    assert machine.variables(TWO, 2) == {
-        "WORLD_SIZE": "8",
-        "LOCAL_WORLD_SIZE": "4",
-        "RANK": "6",
-        "LOCAL_RANK": "2",
-        "COSMOS_EXP_RENDEZVOUS": "tcp://gpu1:29500",
-    }
-    assert this_machine(TWO, SLURM).rendezvous == "tcp://gpu07:23456"
-    assert this_machine(TWO, {**SLURM, "MASTER_PORT": "1234"}).rendezvous == "tcp://gpu07:1234"
-    assert this_machine(TWO, {**SLURM, **TORCHRUN}).rendezvous == "tcp://gpu1:29500"
+def test_machines_meet_where_the_variables_or_slurm_say():
+    assert this_machine(2, VARIABLES) == (1, "gpu1:29500")
+    assert this_machine(2, SLURM) == (1, "gpu07:23456")
+    assert this_machine(2, {**SLURM, "MASTER_PORT": "1234"}) == (1, "gpu07:1234")
+    assert this_machine(2, {**SLURM, **VARIABLES}) == (1, "gpu1:29500")
 
 
 @pytest.mark.parametrize(
@@ -52,16 +42,16 @@ def test_machines_meet_where_torchrun_or_slurm_says():
     [
         ({}, "MASTER_ADDR, MASTER_PORT, NODE_RANK not set. Start the same command on each machine"),
         ({"MASTER_ADDR": "gpu1", "NODE_RANK": "0"}, "num_machines=2: MASTER_PORT not set"),
-        ({**TORCHRUN, "NODE_RANK": "2"}, "NODE_RANK=2 must be from 0 to 1"),
-        ({**TORCHRUN, "MASTER_PORT": "http"}, "MASTER_PORT=http is not a number"),
+        ({**VARIABLES, "NODE_RANK": "2"}, "NODE_RANK=2 must be a number from 0 to 1"),
+        ({**VARIABLES, "MASTER_PORT": "http"}, "MASTER_PORT=http is not a number"),
         ({**SLURM, "SLURM_NNODES": "1"}, "the Slurm step runs on 1 node"),
-        ({**SLURM, "SLURM_LOCALID": "1"}, "several tasks per node"),
-        ({k: v for k, v in SLURM.items() if k != "SLURM_JOB_NODELIST"}, "neither SLURM_JOB_NODELIST nor MASTER_ADDR"),
+        ({**SLURM, "SLURM_LOCALID": "1"}, "one task on each of 2 nodes"),
+        ({k: v for k, v in SLURM.items() if k != "SLURM_JOB_NODELIST"}, "MASTER_ADDR not set"),
     ],
 )
 def test_an_error_names_what_is_missing(environment, said):
     with pytest.raises(UserError, match=r"hardware\.num_machines=2") as error:
-        this_machine(TWO, environment)
+        this_machine(2, environment)
     assert said in str(error.value)
 
 
@@ -84,7 +74,7 @@ def test_two_machines_are_one_run(tmp_path):
         for rank, log in enumerate(logs):
             log.parent.mkdir(exist_ok=True)
             own = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": str(rank), "OMP_NUM_THREADS": "1"}
-            yield start("cosmos_exp.cli:main", (words,), environment=own, log=log, cwd=log.parent, new_session=True)
+            yield start("cosmos_exp.cli:main", (words,), environment=own, log=log, cwd=log.parent)
 
     children = list(both())
     wait_until(lambda: read_json_lines(folder.train_log) or any(c.poll() is not None for c in children))

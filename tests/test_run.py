@@ -14,12 +14,11 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 import pytest
-from conftest import ROOT, SMALL, wait_until
+from conftest import ROOT, SMALL, server_pid, wait_until
 from safetensors.torch import load_file
 
 from cosmos_exp.config.record import load_config
 from cosmos_exp.data.video import read_video
-from cosmos_exp.experiment.fork_server import server_pid
 from cosmos_exp.files import read_json_lines, write_json
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.comparing import compare

@@ -4,6 +4,8 @@ import itertools
 import json
 import os
 import queue
+import subprocess
+import sys
 import threading
 import time
 from typing import ClassVar
@@ -12,11 +14,10 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import wait_until
+from conftest import ROOT, server_pid, wait_until
 
 from cosmos_exp.config.hashing import own_keys, stage_hash
 from cosmos_exp.errors import RunError
-from cosmos_exp.experiment.fork_server import server_pid
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.comparing import why_bits_may_differ
@@ -241,6 +242,64 @@ def test_any_number_of_processes_gives_the_same_bytes(count, trained, cli, tmp_p
     assert cli("run", *words, f"run_dir={folder.path}", f"hardware.num_processes={count}") == 0
     assert folder.manifest["processes"] == count
     assert_same(folder, expected)
+
+
+LAUNCHERS = {
+    "torchrun": [
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        "localhost:0",
+    ],
+    "accelerate": ["accelerate.commands.launch", "--cpu", "--num_processes", "2"],
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("trained", ["lora"], indirect=True)
+def test_the_launchers_of_torch_and_accelerate_give_the_same_bytes(launcher, trained, tmp_path):
+    """Without run_dir: all processes use the folder that the first one chose."""
+    words, expected = trained
+    command = [
+        sys.executable,
+        "-m",
+        *LAUNCHERS[launcher],
+        "-m",
+        "cosmos_exp",
+        "run",
+        *words,
+        "hardware.num_processes=2",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [path] = (tmp_path / "outputs" / "run").iterdir()
+    assert RunFolder(path).manifest["processes"] == 2
+    assert_same(RunFolder(path), expected)
+    assert done.stdout.count("run folder: ") == 1
+
+
+class TestVariables:
+    """Variables of a launcher in the environment."""
+
+    def said(self, cli, capsys, monkeypatch, **values):
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+        assert cli("run", *MICRO) == 2
+        return capsys.readouterr().err
+
+    def test_what_a_shell_has_left_is_named(self, cli, capsys, monkeypatch):
+        said = self.said(cli, capsys, monkeypatch, RANK="0", WORLD_SIZE="2")
+        assert "RANK=0, WORLD_SIZE=2: set in the environment, but no launcher" in said
+        assert "`unset RANK WORLD_SIZE`" in said
+
+    def test_another_number_of_processes_is_named(self, cli, capsys, monkeypatch):
+        meet = {"MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+        said = self.said(cli, capsys, monkeypatch, RANK="0", LOCAL_RANK="0", WORLD_SIZE="2", **meet)
+        assert "the launcher started 2 processes, but hardware.num_processes times hardware.num_machines is 1" in said
 
 
 def preempt(cli, folder, words, count, rank, when):

@@ -1,40 +1,42 @@
-"""Processes that start with torch and diffusers imported: children of a preloaded fork server.
+"""Processes that start with torch and diffusers imported: children of Python's own fork server, with preloaded modules.
 
 The fork server is a process that imports `PRELOAD` once, touches no GPU, and forks a child for each request. A child
-has the isolation of a fresh process, and of its start-up only the fork. Where fork is not available, or where
-`COSMOS_EXP_START_METHOD=spawn` is set, each child is a fresh process.
+has the isolation of a fresh process, and of its start-up only the fork. A child uses the same server for its own children.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
-import functools
+import gc
 import multiprocessing
 import os
 import pickle
+import pkgutil
 import signal
 import sys
+import tempfile
+import threading
+import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing import forkserver, reduction, resource_tracker
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.experiment.child import LOCK, Child
-from cosmos_exp.experiment.child_setup import Descriptor, Request, main
+from cosmos_exp.errors import RunError
 from cosmos_exp.provenance import variables
-
-START_METHOD = "COSMOS_EXP_START_METHOD"
-"""Environment variable: `forkserver` or `spawn`."""
 
 PRELOAD = (
     "cosmos_exp.experiment.run",
-    "cosmos_exp.experiment.launching",
     "cosmos_exp.tabletop.dataset",
     "cosmos_exp.tabletop.judge",
     "diffusers.schedulers.scheduling_unipc_multistep",
     "diffusers.training_utils",
+    "torch.distributed.launcher.api",
     "av",
     "hydra",
 )
@@ -45,92 +47,79 @@ Not wandb: it makes a folder for media at import and removes it at exit, so the 
 None of them may start a thread or touch CUDA: a forked process has no other threads, and cannot use CUDA then.
 """
 
-# Libraries read these when they are imported. A child that has others than the server had is a fresh process.
-_READ_AT_IMPORT = ("HF_", "TRANSFORMERS_", "DIFFUSERS_", "TORCH", "PYTORCH_", "PYTHONHASHSEED", "MKL_", "OPENBLAS_")
-# torch sets this itself as it is imported, and reads it as it compiles.
-_READ_LATER = {"TORCHINDUCTOR_CACHE_DIR"}
+START_METHOD = "COSMOS_EXP_START_METHOD"
+"""Environment variable: `forkserver`, or `spawn` for fresh processes."""
 
+SECONDS_TO_CHECKPOINT = 60.0
+"""Seconds between SIGTERM and SIGKILL in a child whose parent ended."""
+
+_LONGEST_FOLDER = 60  # characters; the path of a socket has at most 107, of which multiprocessing adds some 30
 _ROOT = str(Path(__file__).parents[2])
-_preload: tuple[str, ...] = PRELOAD
-_server_environment: dict[str, str] = {}
 
 
 def start_method() -> str:
-    """Return `forkserver` where it is available and safe, else `spawn`, or what COSMOS_EXP_START_METHOD says.
+    """`forkserver`, or `spawn` where importing diffusers, which asks torch for GPUs, would touch CUDA.
 
-    Raises:
-        UserError: the variable names a method that is not available here.
+    torch asks NVML for GPUs first, which leaves CUDA alone. It cannot where NVML is missing, or for a part of a GPU (MIG).
     """
-    available = [m for m in ("forkserver", "spawn") if m in multiprocessing.get_all_start_methods()]
-    chosen = os.environ.get(START_METHOD) or (available[0] if _counts_gpus_without_cuda() else "spawn")
-    if chosen not in available:
-        raise UserError(f"{START_METHOD}={chosen}: not available here. Set it to one of: {', '.join(available)}.")
-    return chosen
-
-
-@functools.cache
-def _counts_gpus_without_cuda() -> bool:
-    """Whether importing diffusers, which asks torch for GPUs, leaves CUDA alone: torch asks NVML first, if it can."""
-    if not os.path.exists("/dev/nvidiactl"):  # no GPU
-        return True
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "").startswith("MIG-"):  # torch does not ask NVML for these
-        return False
+    chosen = os.environ.get(START_METHOD)
+    if chosen or not os.path.exists("/dev/nvidiactl"):
+        return chosen or "forkserver"
     try:
         ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
-        return False
-    return True
+        return "spawn"
+    return "spawn" if os.environ.get("CUDA_VISIBLE_DEVICES", "").startswith("MIG-") else "forkserver"
 
 
-def start_server(preload: Sequence[str] | None = None) -> None:
+def start_server(preload: Sequence[str] = PRELOAD) -> None:
     """Start the fork server unless it is running. Returns at once: the server imports while the caller continues.
 
-    Args:
-        preload: modules to import instead of `PRELOAD`, also when the server is started again after it died. A module
-            that cannot be imported is left to the child, which reports the error.
+    A child of the server uses the same one.
     """
-    global _preload
-    if start_method() != "forkserver":
+    if start_method() != "forkserver" or forkserver.get_inherited_fds() is not None:
         return
-    from multiprocessing import forkserver, resource_tracker
-
-    with LOCK:
-        before = server_pid()
-        _preload = _preload if preload is None else tuple(preload)
-        forkserver.set_forkserver_preload(list(_preload))
-        resource_tracker.ensure_running()  # first, as it unblocks both signals at its end
-        # A process inherits the signal mask. The server has to outlive Ctrl-C, and a scheduler's SIGTERM to all
-        # processes, in order to report its children's exit codes. It ends when this process does.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-        try:
-            # torch.cuda.is_available(), which diffusers calls at import, then asks NVML and leaves CUDA alone.
-            with _launching(PYTORCH_NVML_BASED_CUDA_CHECK="1", PYTHONPATH=os.pathsep.join(_sys_path())):
-                forkserver.ensure_running()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if server_pid() != before:
-            _server_environment.clear()
-            _server_environment.update(os.environ)
+    forkserver.set_forkserver_preload(list(preload))
+    resource_tracker.ensure_running()  # first, as it unblocks both signals at its end
+    paths = os.pathsep.join([*(path for path in sys.path if path), _ROOT])
+    folder = tempfile.tempdir
+    if len(tempfile.gettempdir()) > _LONGEST_FOLDER:
+        tempfile.tempdir = "/tmp"  # of the server's socket
+    # A process inherits the signal mask. The server has to outlive Ctrl-C, and a scheduler's SIGTERM to all processes, in
+    # order to report its children's exit codes. It ends when this process and its children have.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        with variables({"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "PYTHONSAFEPATH": "1", "PYTHONPATH": paths}):
+            forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        tempfile.tempdir = folder
 
 
-def stop_server() -> None:
-    """End the fork server. Children continue; the exit code of a running one becomes unknown (255)."""
-    global _preload
-    with LOCK:
-        _preload = PRELOAD
-        if server_pid() is not None:
-            from multiprocessing import forkserver
+class Child:
+    """A started process."""
 
-            forkserver._forkserver._stop()  # type: ignore[attr-defined]  # private; there is no public way
+    def __init__(self, process: Any):  # Any: one of two process classes, without a common public base
+        self._process = process
+        self.pid: int = process.pid
 
+    def poll(self) -> int | None:
+        """The exit code, minus the signal's number if a signal ended the process; None while it is running."""
+        code: int | None = self._process.exitcode
+        return code
 
-def server_pid() -> int | None:
-    """Return the process id of the fork server that was started last, or None."""
-    if sys.platform == "win32":
-        return None
-    from multiprocessing import forkserver
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait until the process ends, at most `timeout` seconds. Returns what `poll` returns."""
+        self._process.join(timeout)
+        return self.poll()
 
-    return getattr(forkserver._forkserver, "_forkserver_pid", None)
+    def terminate(self) -> None:
+        """Send SIGTERM if the process is running. A run writes a checkpoint and ends."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """Send SIGKILL if the process is running."""
+        self._process.kill()
 
 
 def start(
@@ -140,12 +129,11 @@ def start(
     environment: Mapping[str, str] | None = None,
     log: Path | None = None,
     cwd: Path | None = None,
-    die_with_parent: bool = True,
-    new_session: bool = False,
 ) -> Child:
     """Start a process that calls a function and exits with the int it returns.
 
-    An exception in it prints a traceback to stderr and gives exit code 1.
+    An exception in it prints a traceback to stderr and gives exit code 1. When this process ends, even by SIGKILL, the
+    child gets SIGTERM, and SIGKILL 60 s later. The terminal's Ctrl-C does not reach the child.
 
     Args:
         function: `package.module:function`, resolved in the child.
@@ -153,71 +141,136 @@ def start(
         environment: variables in addition to those of this process.
         log: file that stdout and stderr are appended to instead of those of this process.
         cwd: current directory of the child instead of that of this process.
-        die_with_parent: when this process ends, even by SIGKILL, the child gets SIGTERM, and SIGKILL 60 s later.
-        new_session: the terminal's Ctrl-C does not reach the child.
 
     Raises:
         RunError: the fork server ended before it started the process.
     """
-    full = {**os.environ, **(environment or {})}
-    with LOCK:
-        method = start_method()
-        if method == "forkserver":
-            start_server()
-            method = method if _same_at_import(full) else "spawn"
-        output = tuple(Descriptor(n) for n in (1, 2)) if method == "forkserver" else ()
-        request = Request(
-            function=function,
-            arguments=pickle.dumps(args),
-            environment=full,
-            sys_path=_sys_path(),
-            directory=os.path.abspath(cwd or os.getcwd()),
-            output=output,
-            log=os.path.abspath(log) if log else None,
-            die_with_parent=die_with_parent,
-            new_session=new_session,
-        )
-        context: Any = multiprocessing.get_context(method)  # Any: BaseContext has no Process for a type checker
-        process = context.Process(target=main, args=(request,), daemon=die_with_parent)
-        try:
-            with _launching():
-                process.start()
-        except (EOFError, ConnectionError) as error:
-            raise RunError(
-                "the fork server ended before it started the process; its error is above. "
-                f"Set {START_METHOD}=spawn to start processes without it."
-            ) from error
-        if not die_with_parent:  # at its exit this process waits for all that multiprocessing lists here
-            multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
-        return Child(process, method)
+    asked = request(function, args, environment=environment, log=log, cwd=cwd)
+    start_server()
+    context: Any = multiprocessing.get_context(start_method())  # Any: BaseContext has no Process for a type checker
+    process = context.Process(target=exit_with, args=(asked,))
+    try:
+        with empty_main():
+            process.start()
+    except (EOFError, ConnectionError) as error:
+        raise RunError(
+            "the fork server ended before it started the process; its error is above. "
+            f"Set {START_METHOD}=spawn to start processes without it."
+        ) from error
+    return Child(process)
 
 
 @contextlib.contextmanager
-def _launching(**further: str) -> Iterator[None]:
-    """Hide the main module, and the current directory, from processes that multiprocessing starts.
-
-    A child would otherwise import this process's main module (the console script, pytest, the user's own script) to
-    have the names that pickled objects may refer to. That takes seconds and runs code that is not meant for it. A
-    request refers to modules by name only, so an empty main module is put in its place while a process starts.
-    """
+def empty_main() -> Iterator[None]:
+    """Hide the main module from processes that multiprocessing starts, which would import it: a notebook, pytest, a script."""
     hidden = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
-        with variables(further | {"PYTHONSAFEPATH": "1"}):  # python -c puts the current directory first without it
-            yield
+        yield
     finally:
         sys.modules["__main__"] = hidden
 
 
-def _sys_path() -> list[str]:
-    """The module search path without the current directory, and with this package."""
-    paths = [os.path.abspath(p) for p in sys.path if p]
-    return paths if _ROOT in paths else [*paths, _ROOT]
+class Descriptor:
+    """An open file descriptor. Unpickled in a child of the fork server, it is the child's own duplicate."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _received, (reduction.DupFd(self.number),)
 
 
-def _same_at_import(environment: Mapping[str, str]) -> bool:
-    """Whether the modules in the fork server were imported under the variables that the child is given."""
-    names = [n for n in {*environment, *_server_environment} - _READ_LATER if n.startswith(_READ_AT_IMPORT)]
-    if "OMP_NUM_THREADS" not in environment:  # a given value is set in the child; a default cannot be
-        names.append("OMP_NUM_THREADS")
-    return all(environment.get(n) == _server_environment.get(n) for n in names)
+def _received(duplicate: Any) -> Descriptor:  # Any: a class that multiprocessing keeps private
+    return Descriptor(duplicate.detach())
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a child calls, and the surroundings it runs in: those of its parent now, not those of the server's start.
+
+    Attributes:
+        arguments: of the function, a pickled tuple. They are unpickled when everything else is set up.
+        output: descriptors for stdout and stderr; empty to keep those that are open.
+    """
+
+    function: str
+    arguments: bytes
+    environment: dict[str, str]
+    directory: str
+    output: tuple[Descriptor, ...]
+    log: str | None
+
+
+def request(
+    function: str,
+    args: tuple[Any, ...],
+    *,
+    environment: Mapping[str, str] | None = None,
+    log: Path | None = None,
+    cwd: Path | None = None,
+) -> Request:
+    """A request with the surroundings of this process. The arguments are those of `start`."""
+    output = (Descriptor(1), Descriptor(2)) if start_method() == "forkserver" else ()
+    full = {**os.environ, **(environment or {})}
+    folder = os.path.abspath(cwd or os.getcwd())
+    return Request(function, pickle.dumps(args), full, folder, output, os.path.abspath(log) if log else None)
+
+
+def exit_with(asked: Request) -> None:
+    """Run a request and exit with its code. The target of a started process, and of each process of torch elastic."""
+    _set_up(asked)
+    code: int | str | None = 1
+    try:
+        code = pkgutil.resolve_name(asked.function)(*pickle.loads(asked.arguments))
+    except SystemExit as leave:
+        code = leave.code
+    except KeyboardInterrupt:  # before the function has begun, or after it
+        print("interrupted", file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    # A forked child leaves through os._exit, which skips them; wandb and temporary folders rely on them.
+    atexit._run_exitfuncs()
+    if code:
+        sys.exit(code)
+
+
+def _set_up(asked: Request) -> None:
+    if forkserver.get_inherited_fds() is not None:  # a child of the server, which Python 3.11 would not use again
+        forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]
+    gc.freeze()  # what the fork server imported stays: collecting garbage need not visit its million objects each time
+    os.setsid()  # Ctrl-C reaches the parent alone, which passes it on
+    for number, descriptor in zip((1, 2), asked.output, strict=False):
+        os.dup2(descriptor.number, number)
+        os.close(descriptor.number)
+    if asked.log:
+        log = os.open(asked.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)  # a killed child has written what it printed
+    for name in ("PYTHONPATH", "PYTHONSAFEPATH"):  # of the server
+        os.environ.pop(name, None)
+    os.environ.update(asked.environment)
+    os.chdir(asked.directory)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})  # the server blocks both for itself
+    threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """SIGTERM to this process when the parent has ended, then SIGKILL.
+
+    The kernel's parent of a forked child is the fork server, so that PR_SET_PDEATHSIG does not serve here. multiprocessing
+    watches a pipe whose write end only the parent holds.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(SECONDS_TO_CHECKPOINT)
+    os.kill(os.getpid(), signal.SIGKILL)

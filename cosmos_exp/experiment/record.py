@@ -23,7 +23,7 @@ from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.layers import pattern_labels, update_scale
 from cosmos_exp.config.record import save_config
 from cosmos_exp.config.schema import Config
-from cosmos_exp.distributed import RENDEZVOUS, PeerLost, Processes
+from cosmos_exp.distributed import PeerLost, Processes
 from cosmos_exp.errors import DamagedError, DiskError, Interrupted, RunError, UserError
 from cosmos_exp.experiment.machines import check_shared
 from cosmos_exp.files import as_disk_error, remove_leftovers, writing
@@ -154,8 +154,6 @@ def interruptible() -> Iterator[list[int]]:
 def _record_end(context: RunContext, error: BaseException) -> None:
     """Record why the run ended. A failure of any process is recorded; being stopped because of it is not."""
     folder, is_main = context.folder, context.processes.is_main
-    if isinstance(error, PeerLost) and RENDEZVOUS in os.environ:
-        return  # the launching process records which one ended first, and how
     stopped = isinstance(error, (Interrupted, KeyboardInterrupt, PeerLost))
     others_failed = context.processes.size > 1 and folder.status.get("state") == "failed"
     words = str(error) if stopped or isinstance(error, UserError) else f"{type(error).__name__}: {error}"

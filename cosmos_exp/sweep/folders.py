@@ -15,6 +15,7 @@ from cosmos_exp.config.hydra_internals import is_sweep
 from cosmos_exp.config.record import load_config
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
+from cosmos_exp.experiment.launching import launched
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.naming import run_name
 
@@ -35,6 +36,12 @@ def with_run_dir(config: Config, overrides: list[str]) -> Config:
                 "share, by its absolute path: run_dir=/shared/outputs/my_run"
             )
         config.run_dir = str(_multirun_folder(config, overrides) if is_multirun() else _new_folder(config))
+        if launched(config.hardware.all_processes):
+            from cosmos_exp.distributed import Processes
+
+            hardware = config.hardware
+            processes = Processes(hardware.device, hardware.all_processes, hardware.num_threads)
+            config.run_dir = processes.same(config.run_dir)
         return config
     file = Path(config.run_dir) / "config.yaml"
     if not file.is_file():

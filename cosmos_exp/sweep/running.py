@@ -14,8 +14,7 @@ from cosmos_exp.config.paths import conf_dir
 from cosmos_exp.config.schema import Sweep
 from cosmos_exp.config.study_checks import is_of_hydra
 from cosmos_exp.errors import UserError
-from cosmos_exp.experiment.child_setup import SECONDS_TO_CHECKPOINT
-from cosmos_exp.experiment.fork_server import start_server
+from cosmos_exp.experiment.fork_server import SECONDS_TO_CHECKPOINT, start_server
 from cosmos_exp.experiment.launching import LOG_TO_FILE, run_isolated
 from cosmos_exp.files import write_text
 from cosmos_exp.provenance import variables

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from cosmos_exp.experiment.child_setup import SECONDS_TO_CHECKPOINT
+from cosmos_exp.experiment.fork_server import SECONDS_TO_CHECKPOINT
 from cosmos_exp.sweep.expanding import TAKEN, SweepRun
 from cosmos_exp.sweep.slurm_queue import live_job
 

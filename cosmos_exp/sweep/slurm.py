@@ -18,7 +18,7 @@ from pathlib import Path
 from cosmos_exp.config.record import load_config, save_config
 from cosmos_exp.config.schema import Config, Sweep
 from cosmos_exp.errors import UserError
-from cosmos_exp.experiment.launching import how_it_ended
+from cosmos_exp.experiment.launching import last_lines
 from cosmos_exp.files import write_json
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.slurm_queue import GONE, cancel, compact, job_of, live_job, record_job, submit
@@ -221,7 +221,7 @@ def _settle(folder: RunFolder) -> None:
     write_json(folder.job, {**folder.read(folder.job), "ended": job.state})
     state = folder.status.get("state")
     if state == "running" or (state is None and job.state not in ("CANCELLED", GONE)):
-        last = f": {how_it_ended(1, folder.log)}" if job.state == "FAILED" else ""
+        last = f": {last_lines(folder.log)}" if job.state == "FAILED" else ""
         folder.record_failure(f"Slurm job {job.id} ended ({job.state}) before the run could record its end{last}")
 
 

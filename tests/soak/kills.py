@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cosmos_exp.experiment import fork_server
-from cosmos_exp.experiment.child import Child
+from cosmos_exp.experiment.fork_server import Child
 from cosmos_exp.files import JsonObject
 from cosmos_exp.run_folder import RunFolder
 from soak.scenarios import SCENARIOS, Scenario, outcome
@@ -78,9 +78,7 @@ class Kills:
 
     def _start(self, words: list[str], at: Path, cache: Path) -> Child:
         environment = {"OMP_NUM_THREADS": "1", "COSMOS_EXP_CACHE": str(cache)}
-        return fork_server.start(
-            "cosmos_exp.cli:main", (words,), environment=environment, log=at / "log.txt", cwd=at, new_session=True
-        )
+        return fork_server.start("cosmos_exp.cli:main", (words,), environment=environment, log=at / "log.txt", cwd=at)
 
     def _killed(
         self, scenario: Scenario, at: Path, cache: Path, draw: random.Random, stages: tuple[str, ...]
