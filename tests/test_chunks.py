@@ -25,8 +25,7 @@ from cosmos_exp.files import read_json_lines, write_json
 from cosmos_exp.generation.videos import Generator, VideoTask, start_noise
 from cosmos_exp.metrics.interface import Measured, ScoredVideo
 from cosmos_exp.metrics.judges.interface import Answer
-from cosmos_exp.metrics.recording.files import compare_with_recording
-from cosmos_exp.metrics.recording.scene import scene_drift
+from cosmos_exp.metrics.recording.measures import compare_with_recording, scene_drift
 from cosmos_exp.metrics.score import judge_videos, measure_videos
 from cosmos_exp.report.drift import drift_notes, drifts_of
 from cosmos_exp.report.verify import verify

@@ -73,7 +73,12 @@ def test_frames_respect_the_judges_rate_number_and_pixel_budget():
     assert sample_frames(frames, 8, plenty)[0].shape[0] == 48
     capped, rate = sample_frames(frames, 16, replace(plenty, max_frames=10))
     assert (len(capped), rate) == (10, pytest.approx(16 / 4.8))
-    assert sample_frames(frames, 16, Judge())[0].shape == (48, 384, 672, 3)  # at most 6,422,528 / 48 * 2 = 267,605 pixels
+    assert sample_frames(frames, 16, Judge())[0].shape == (
+        48,
+        384,
+        672,
+        3,
+    )  # at most 6,422,528 / 48 * 2 = 267,605 pixels
 
 
 def test_a_clip_of_93_frames_is_shown_as_qwen_vl_utils_shows_it():

@@ -10,9 +10,16 @@ from cosmos_exp.data.scenes import different_word, probes, word_pairs
 from cosmos_exp.data.video import write_image, write_video
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.metrics.interface import ScoredVideo
-from cosmos_exp.metrics.words.effect import score_word_effect, word_effects
-from cosmos_exp.metrics.words.motion_map import GRAIN, motion_map, motion_maps, side_share
-from cosmos_exp.metrics.words.side import measure_side, named_side
+from cosmos_exp.metrics.words import (
+    GRAIN,
+    measure_side,
+    motion_map,
+    motion_maps,
+    named_side,
+    score_word_effect,
+    side_share,
+    word_effects,
+)
 from cosmos_exp.tabletop.scene import Scene
 
 

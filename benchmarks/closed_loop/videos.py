@@ -16,7 +16,7 @@ from cosmos_exp.data.video import read_video
 from cosmos_exp.files import JsonObject, append_json_line, read_json_lines
 from cosmos_exp.metrics.geometry.sampson import temporal_sampson
 from cosmos_exp.metrics.judges.rubric import load_rubric
-from cosmos_exp.metrics.words.motion_map import motion_map, side_share
+from cosmos_exp.metrics.words import motion_map, side_share
 from cosmos_exp.tabletop.dataset import TEST_SEEDS, Kind, make_pairs
 from cosmos_exp.tabletop.idm import POSITIONS, read_actions, true_actions
 from cosmos_exp.tabletop.judge import RulesJudge

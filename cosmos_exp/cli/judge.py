@@ -37,39 +37,25 @@ exit codes: 0 all scored, 1 an answer held no score or the judge failed, 2 wrong
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add `judge` and `judge-agree` and their options."""
-    judge = commands.add_parser(
-        "judge", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    judge = commands.add_parser("judge", help=HELP, description=HELP, epilog=EPILOG, formatter_class=raw)
     judge.add_argument("videos", nargs="+", metavar="VIDEO", help="video files; or `agree FILE`, see judge-agree")
-    judge.add_argument(
-        "--prompt", help="the instruction that the videos show; without it only rubrics that need none are used"
-    )
+    judge.add_argument("--prompt", help="the instruction that the videos show; without it only rubrics that need none")
     judge.add_argument("--no-cache", action="store_true", help="ask again, even if the score is cached")
     judge.set_defaults(run=run)
     agree = commands.add_parser(
-        "judge-agree",
-        help=AGREE_HELP,
-        description=AGREE_HELP,
-        epilog=AGREE_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "judge-agree", help=AGREE_HELP, description=AGREE_HELP, epilog=AGREE_EPILOG, formatter_class=raw
     )
-    agree.add_argument(
-        "file", metavar="FILE", help="CSV or JSON lines: video, score (a person's); optional prompt, measure, judge"
-    )
+    agree.add_argument("file", metavar="FILE", help="CSV or JSON lines: video, score; optional prompt, measure, judge")
     agree.set_defaults(run=run_agree)
     for parser in (judge, agree):
-        parser.add_argument(
-            "--judge", default="reason2_2b", metavar="NAME", help="a file of conf/judge (default: reason2_2b)"
-        )
-        parser.add_argument("--source", help="hub repository or folder of the weights; server: the model's name")
-        parser.add_argument("--url", help="server: address of the endpoint, up to /v1")
-        parser.add_argument(
-            "--rubric", action="append", metavar="NAME", help="physics, instruction or a YAML file; can be repeated"
-        )
-        parser.add_argument(
-            "--set", nargs="+", default=[], metavar="KEY=VALUE", help="further configuration keys, e.g. judge.samples=5"
-        )
-        parser.add_argument("--json", action="store_true", help="print everything, raw answers included, as JSON")
+        add = parser.add_argument
+        add("--judge", default="reason2_2b", metavar="NAME", help="a file of conf/judge (default: reason2_2b)")
+        add("--source", help="hub repository or folder of the weights; server: the model's name")
+        add("--url", help="server: address of the endpoint, up to /v1")
+        add("--rubric", action="append", metavar="NAME", help="physics, instruction or a YAML file; can be repeated")
+        add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="configuration keys, e.g. judge.samples=5")
+        add("--json", action="store_true", help="print everything, raw answers included, as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -120,10 +106,13 @@ def config_of(args: argparse.Namespace) -> Config:
     """
     from cosmos_exp.config.composing import compose_config
 
-    overrides = [f"judge={args.judge}"] + ([f"judge.source='{args.source}'"] if args.source else [])
-    overrides += [f"judge.url='{args.url}'"] if args.url else []
+    overrides = [f"judge={args.judge}"]
+    if args.source:
+        overrides.append(f"judge.source='{args.source}'")
+    if args.url:
+        overrides.append(f"judge.url='{args.url}'")
     if args.rubric:
-        overrides.append("judge.rubrics=[" + ",".join(f"'{r}'" for r in args.rubric) + "]")
+        overrides.append(f"judge.rubrics={args.rubric}")
     return compose_config([*overrides, *args.set])
 
 
@@ -149,7 +138,8 @@ def _line(question: Question, verdict: Verdict, show_answer: bool) -> str:
     if verdict.score is None:
         score = f"no score: {verdict.answers[-1][:60]!r}"
     else:
-        show_expected = verdict.expected is not None and verdict.expected != verdict.score
-        score = f"{verdict.score:g}" + (f" (expected {verdict.expected:.2f})" if show_expected else "")
-    answer = f"   {verdict.answers[-1]}" if show_answer else ""
-    return printable(f"{question.rubric.measure:12} {score}  {question.video}{answer}")
+        score = f"{verdict.score:g}"
+        if verdict.expected not in (None, verdict.score):
+            score += f" (expected {verdict.expected:.2f})"
+    line = f"{question.rubric.measure:12} {score}  {question.video}"
+    return printable(f"{line}   {verdict.answers[-1]}" if show_answer else line)

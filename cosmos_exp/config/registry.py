@@ -136,10 +136,10 @@ MEASURE_FUNCTIONS = Registry(
     "measure",
     {
         "sampson": "cosmos_exp.metrics.geometry.sampson:measure_sampson",
-        "side": "cosmos_exp.metrics.words.side:measure_side",
-        "recording": "cosmos_exp.metrics.recording.files:measure_recording",
-        "motion": "cosmos_exp.metrics.recording.files:measure_motion",
-        "scene": "cosmos_exp.metrics.recording.scene:measure_scene",
+        "side": "cosmos_exp.metrics.words:measure_side",
+        "recording": "cosmos_exp.metrics.recording.measures:measure_recording",
+        "motion": "cosmos_exp.metrics.recording.measures:measure_motion",
+        "scene": "cosmos_exp.metrics.recording.measures:measure_scene",
     },
 )
 

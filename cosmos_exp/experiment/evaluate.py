@@ -27,7 +27,7 @@ from cosmos_exp.generation.videos import num_conditioning_frames
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.metrics.judges.interface import Judge
 from cosmos_exp.metrics.score import judge_videos, measure_videos
-from cosmos_exp.metrics.words.effect import score_word_effect
+from cosmos_exp.metrics.words import score_word_effect
 from cosmos_exp.provenance import available_cores
 from cosmos_exp.run_folder import REFERENCES, RunFolder
 from cosmos_exp.statistics.cells import Scenes

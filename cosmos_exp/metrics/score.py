@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,50 +45,50 @@ def measure_videos(
     for function in MEASURE_FUNCTIONS.names:
         if function in CHUNK_FUNCTIONS and config.generation.chunks == 1:
             continue
-        names = measures_of(function)
-        missing = [v for v in videos if any((v.sample, v.seed, name) not in done for name in names)]
-        parts = [(v, [p for p in v.parts() if _fault(p) is None]) for v in missing]
+        names, missing, parts = measures_of(function), [], []
+        for video in videos:
+            if not all((video.sample, video.seed, name) in done for name in names):
+                missing.append(video)
+                parts += [video, *(p for p in video.parts() if _missing_frames(p) is None)]
         measure: MeasureFunction = MEASURE_FUNCTIONS.get(function)
-        results = measure([each for v, own in parts for each in (v, *own)], config, workers)
+        results = measure(parts, config, workers)
         if results is None:
             continue
-        grouped = _by_video(results, [1 + len(own) for _, own in parts])
-        shown = with_progress(grouped, f"measuring {names[0]}", len(missing), "video", show)
-        for (video, own), (whole, *of_parts) in zip(parts, shown, strict=True):
-            by_part = dict(zip(own, of_parts, strict=True))
-            for name, (value, reason) in whole.values.items():
-                if (video.sample, video.seed, name) not in done:
-                    detail = {"reason": reason, **whole.detail}
-                    if name in whole.curves:
-                        detail["curve"] = whole.curves[name]
-                    if video.chunks:
-                        detail[CHUNKS] = [_entry(p, by_part.get(p), name) for p in video.parts()]
-                    _append(scores, video, name, value, detail)
+        stream = zip(parts, results, strict=True)  # of each video itself, then of its chunks
+        for video in with_progress(missing, f"measuring {names[0]}", len(missing), "video", show):
+            _, whole = next(stream)
+            chunks: list[Measured | str] = []
+            for part in video.parts():
+                chunks.append(_missing_frames(part) or next(stream)[1])
+            _append_measured(scores, video, whole, chunks, done)
+        next(stream, None)  # also a function's end is reached, so that the processes behind it end
 
 
-def _by_video(results: Iterable[Measured], counts: Sequence[int]) -> Iterator[list[Measured]]:
-    """The results of each video: its own, then those of its chunks. `counts` are their numbers."""
-    stream = iter(results)
-    for count in counts:
-        yield list(itertools.islice(stream, count))
-    if next(stream, None) is not None:  # asked for in any case, so that the processes behind it end
-        raise ValueError("a measure gave more results than there are videos")
+def _append_measured(
+    scores: Path, video: ScoredVideo, whole: Measured, chunks: Sequence[Measured | str], done: set[ScoreKey]
+) -> None:
+    """Append the measures of a video that are not done; `chunks` are those of its chunks, or why there are none."""
+    for name, (value, reason) in whole.values.items():
+        if (video.sample, video.seed, name) in done:
+            continue
+        detail = {"reason": reason, **whole.detail}
+        if name in whole.curves:
+            detail["curve"] = whole.curves[name]
+        if video.chunks:
+            entries = []
+            for chunk in chunks:
+                of_chunk = (None, chunk) if isinstance(chunk, str) else chunk.values.get(name, (None, "not measured"))
+                entries.append(dict(zip(("value", "reason"), of_chunk, strict=True)))
+            detail[CHUNKS] = entries
+        _append(scores, video, name, value, detail)
 
 
-def _fault(part: ScoredVideo) -> str | None:
+def _missing_frames(part: ScoredVideo) -> str | None:
     """Why a chunk cannot be scored: its file, a recording, ends before it does; None if it can."""
     frames, (start, stop) = probe(part.path).num_frames, part.span or (0, 0)
-    return (
-        None
-        if frames >= stop
-        else f"the recording has {max(0, frames - start)} of the {stop - start} frames of this chunk"
-    )
-
-
-def _entry(part: ScoredVideo, found: Measured | None, name: str) -> JsonObject:
-    """A chunk's entry in `detail.chunks`."""
-    value, reason = found.values.get(name, (None, "not measured")) if found else (None, _fault(part))
-    return {"value": value, "reason": reason}
+    if frames >= stop:
+        return None
+    return f"the recording has {max(0, frames - start)} of the {stop - start} frames of this chunk"
 
 
 def judge_videos(
@@ -110,19 +109,19 @@ def judge_videos(
     Raises:
         RunError: the judge fails. Scores that were appended before are kept.
     """
-    asked: dict[Question, _OpenScore] = {}
+    open_scores: dict[Question, _OpenScore] = {}
     rubrics = load_rubrics(config.judge.rubrics)
     for video in videos:
         for rubric in rubrics:
             is_done = (video.sample, video.seed, rubric.measure) in done
             if not is_done and (video.prompt or not rubric.needs_instruction):
                 score = _OpenScore(video, Question(video.path, rubric, video.prompt), _of_chunks(judge, rubric, video))
-                asked |= dict.fromkeys(score.questions, score)
-    verdicts = judge_all(judge, list(asked), config.judge, config.seed, cache)
-    for question, verdict in with_progress(verdicts, "judging", len(asked), "score", show):
-        score = asked[question]
+                open_scores |= dict.fromkeys(score.questions, score)
+    verdicts = judge_all(judge, list(open_scores), config.judge, config.seed, cache)
+    for question, verdict in with_progress(verdicts, "judging", len(open_scores), "score", show):
+        score = open_scores[question]
         score.verdicts[question] = verdict
-        if score.is_complete:
+        if len(score.verdicts) == len(score.questions):
             whole = score.verdicts[score.question]
             _append(scores, score.video, question.rubric.measure, whole.score, score.detail(judge.name))
 
@@ -144,13 +143,9 @@ class _OpenScore:
     def questions(self) -> list[Question]:
         return [self.question, *(q for q in self.of_chunks if isinstance(q, Question))]
 
-    @property
-    def is_complete(self) -> bool:
-        return len(self.verdicts) == len(self.questions)
-
     def detail(self, judge: str) -> JsonObject:
         verdict = self.verdicts[self.question]
-        found: JsonObject = {
+        detail: JsonObject = {
             "judge": judge,
             "expected": verdict.expected,
             "answer": verdict.answers[-1],
@@ -158,36 +153,24 @@ class _OpenScore:
             "unread": verdict.unread,
             "cached": verdict.cached,
         }
-        if self.of_chunks:
-            found[CHUNKS] = [self._entry(q) for q in self.of_chunks]
-        return found
-
-    def _entry(self, chunk: Question | str) -> JsonObject:
-        if isinstance(chunk, str):
-            return {"value": None, "reason": chunk}
-        verdict = self.verdicts[chunk]
-        answer, score = verdict.answers[-1], verdict.score
-        return {"value": score, "reason": answer if score is None else None, "answer": answer}
+        for chunk in self.of_chunks:
+            entry: JsonObject = {"value": None, "reason": chunk}
+            if isinstance(chunk, Question):
+                score, answer = self.verdicts[chunk].score, self.verdicts[chunk].answers[-1]
+                entry = {"value": score, "reason": answer if score is None else None, "answer": answer}
+            detail.setdefault(CHUNKS, []).append(entry)
+        return detail
 
 
 def _of_chunks(judge: Judge, rubric: Rubric, video: ScoredVideo) -> list[Question | str]:
     """A question about each chunk of a video, or why the judge is not asked."""
-    parts = enumerate(video.parts(), 1)
-    return [
-        _fault(p) or chunk_fault(judge, number) or Question(p.path, rubric, p.prompt, p.span) for number, p in parts
-    ]
+    chunks: list[Question | str] = []
+    for number, part in enumerate(video.parts(), 1):
+        fault = _missing_frames(part) or chunk_fault(judge, number)
+        chunks.append(fault or Question(part.path, rubric, part.prompt, part.span))
+    return chunks
 
 
 def _append(scores: Path, video: ScoredVideo, measure: str, value: float | None, detail: Mapping[str, object]) -> None:
-    append_json_line(
-        scores,
-        {
-            "sample": video.sample,
-            "seed": video.seed,
-            "prompt": video.prompt,
-            "video": video.path.name,
-            "measure": measure,
-            "value": value,
-            "detail": dict(detail),
-        },
-    )
+    row = {"sample": video.sample, "seed": video.seed, "prompt": video.prompt, "video": video.path.name}
+    append_json_line(scores, {**row, "measure": measure, "value": value, "detail": dict(detail)})

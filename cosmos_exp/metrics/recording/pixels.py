@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
+from skimage.metrics import mean_squared_error
 
 # Mean squared error of rounding to 8 bits. A smaller error cannot be told from none, so that an identical frame has
 # a finite PSNR: 58.92 dB.
@@ -24,10 +25,12 @@ def psnr(video: np.ndarray, recording: np.ndarray, masks: np.ndarray | None = No
         video, recording: uint8 (T, H, W, 3).
         masks: bool (T, H, W), the pixels that count; a frame without any is None. None: all pixels count.
     """
-    errors = [
-        _mse(a, b, None if masks is None else masks[t]) for t, (a, b) in enumerate(zip(video, recording, strict=True))
-    ]
-    return [None if e is None else _decibel(e) for e in errors]
+    values: list[float | None] = []
+    for t, (frame, true) in enumerate(zip(video, recording, strict=True)):
+        if masks is not None:
+            frame, true = frame[masks[t]], true[masks[t]]
+        values.append(_decibel(mean_squared_error(frame, true)) if frame.size else None)
+    return values
 
 
 def cosmos_dynamic_psnr(video: np.ndarray, recording: np.ndarray) -> float:
@@ -40,26 +43,19 @@ def cosmos_dynamic_psnr(video: np.ndarray, recording: np.ndarray) -> float:
     Args:
         video, recording: uint8 (T, H, W, 3), T > 1.
     """
-    steps = [cv2.absdiff(a, b).sum(axis=-1, dtype=np.uint16) for a, b in pairwise(recording)]
-    histogram = np.sum([np.bincount(step.ravel(), minlength=3 * 255 + 1) for step in steps], axis=0)
-    threshold = _percentile(histogram, 0.8)
-    masks = [step > threshold for step in steps]
-    if not any(mask.any() for mask in masks):  # as theirs: all pixels count
-        masks = [np.ones_like(mask) for mask in masks]
-    squares = [_squares(a, b).sum(axis=-1) for a, b in zip(video, recording, strict=True)]
-    total = sum(int((s * m).sum()) for s, m in zip(squares, [masks[0], *masks], strict=True))
-    return _decibel(total / (3 * sum(int(m.sum()) for m in [masks[0], *masks])))
+    steps = np.stack([cv2.absdiff(a, b).sum(axis=-1, dtype=np.uint16) for a, b in pairwise(recording)])
+    masks = steps > np.percentile(steps, 80)
+    if not masks.any():  # as theirs: all pixels count
+        masks[:] = True
+    total = count = 0
+    for a, b, mask in zip(video, recording, [masks[0], *masks], strict=True):
+        squares = np.square(cv2.absdiff(a, b), dtype=np.uint32)[mask]
+        total += int(squares.sum())
+        count += squares.size
+    return _decibel(total / count)
 
 
-def _percentile(histogram: np.ndarray, share: float) -> float:
-    """`np.percentile` of whole numbers from how often each occurs."""
-    ranks = np.cumsum(histogram)
-    position = share * (ranks[-1] - 1)
-    low, high = np.searchsorted(ranks, [np.floor(position) + 1, np.ceil(position) + 1])
-    return float(low + (high - low) * (position % 1))
-
-
-def ssim(video: np.ndarray, recording: np.ndarray) -> list[float]:
+def ssim(video: np.ndarray, recording: np.ndarray) -> list[float | None]:
     """Structural similarity of each frame, -1 to 1 (Wang, Bovik, Sheikh and Simoncelli 2004), mean over pixels and colours.
 
     Gaussian window of 11x11 pixels with sigma 1.5, K1 = 0.01, K2 = 0.03, population covariance, without the border of 5
@@ -83,15 +79,6 @@ def _ssim(a: np.ndarray, b: np.ndarray) -> float:
 def _window_mean(image: np.ndarray) -> np.ndarray:
     border = _WINDOW // 2
     return cv2.GaussianBlur(image, (_WINDOW, _WINDOW), _SIGMA)[border:-border, border:-border]
-
-
-def _squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.square(cv2.absdiff(a, b), dtype=np.uint32)
-
-
-def _mse(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None) -> float | None:
-    squares = _squares(a, b) if mask is None else _squares(a, b)[mask]
-    return float(squares.mean()) if squares.size else None
 
 
 def _decibel(mse: float) -> float:

@@ -1,1 +1,0 @@
-"""Does a word of the prompt change the video? Needs no judge and no weights."""
