@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 from common import markdown, write
-from simulated_sweeps import load_sweep, redraw, write_sweep
+from simulated_sweeps import compared, load_sweep, redraw, write_sweep
 
-from cosmos_exp.report.pairs import differences
 from cosmos_exp.statistics.crossed import LEVEL
 
 SCENES = 16
@@ -31,12 +30,12 @@ def rates(sweeps: int, seed: int) -> list[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "sweep"
             write_sweep(folder, SCENES, runs)
-            variants = load_sweep(folder)
+            study = load_sweep(folder)
             for _, failing, size in (case for case in CASES if case[0] == runs):
                 found = []
                 for _ in range(sweeps):
-                    redraw(rng, variants, size, failing)
-                    own = [d for d in differences(variants, {}) if d.a == "base" and d.recipe]
+                    scores = redraw(rng, study, size, failing)
+                    own = [d for d in compared(study, scores) if d.a == "base" and d.recipe]
                     found += [(d.p is not None and d.p < LEVEL, d.few_runs is None) for d in own]
                 row = {"runs": runs, "failing": failing, "run_variance": size, "comparisons": len(found)}
                 row["significant"] = float(np.mean([p for p, _ in found]))

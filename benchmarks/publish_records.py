@@ -20,7 +20,7 @@ from cosmos_exp.config.record import plain_config
 from cosmos_exp.files import JsonObject, read_json, write_json, write_text
 from cosmos_exp.publish.base import comes_from_hub
 from cosmos_exp.publish.neutral import neutral, neutral_config, neutral_text, private_names, recorded_paths
-from cosmos_exp.report.variants import Run
+from cosmos_exp.report.runs import Run
 from cosmos_exp.run_folder import RunFolder
 
 RECORDS = ("config.yaml", "manifest.json", "status.json", "metrics.json")

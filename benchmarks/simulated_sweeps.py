@@ -7,12 +7,15 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
 from cosmos_exp.files import write_json, write_json_lines
-from cosmos_exp.report.variants import Run, Variant, group_runs
+from cosmos_exp.report.comparisons import differences, pairs_of
+from cosmos_exp.report.study import Study, load_study
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.statistics.comparisons import Difference
 
 KINDS = ("normal", "skewed", "scores 1 to 5")
 NOISES = 2  # start noises per prompt
@@ -100,29 +103,42 @@ def write_sweep(folder: Path, scenes: int, runs: int) -> None:
             write_json_lines(run.scores, rows)
 
 
-def load_sweep(folder: Path) -> list[Variant]:
-    """The variants of a written sweep, as the report reads them."""
-    return group_runs([RunFolder(p) for p in sorted(folder.iterdir()) if (p / "status.json").is_file()])
+def load_sweep(folder: Path) -> Study:
+    """The study of a written sweep, as the report reads it."""
+    return load_study(folder)
 
 
-def redraw(rng: np.random.Generator, variants: list[Variant], run_variance: float, failing: float = 0.0) -> None:
-    """New scores in all runs, without any difference between recipes. The two prompts of a scene ignore their word.
+def redraw(rng: np.random.Generator, study: Study, run_variance: float, failing: float = 0.0) -> pd.DataFrame:
+    """New scores of all runs, without any difference between recipes. The two prompts of a scene ignore their word.
 
     Scenes have an effect on all adapters (standard deviation 0.5) and one on each adapter (0.5), shared by the prompts of
     the scene but for a tenth of its variance; a video has noise (0.3).
 
     Args:
         failing: Share of training runs that fail, all by the same amount; 0: runs are normally distributed.
+
+    Returns:
+        As `Study.scores`.
     """
-    names = sorted({row["sample"] for row in variants[0].done[0].scores})
+    scores = study.scores.copy()
+    names = sorted(scores["prompt"].unique())
     scenes = {n: n[:2] for n in names}
     common = {s: rng.normal(3, 0.5) for s in set(scenes.values())}
-    for variant in variants:
+    for arm in study.arms.index:
         own = {s: rng.normal(0, 0.5) for s in sorted(set(scenes.values()))}
         prompt = {n: 0.95 * own[scenes[n]] + rng.normal(0, 0.16) for n in names}
-        for run in variant.done:
-            shift = 0.0 if variant.is_base else 0.5 * run_variance**0.5 * _run_effect(rng, failing)
-            _rescore(rng, run, {n: common[scenes[n]] + prompt[n] + shift for n in names})
+        for run in study.shown_runs.index[study.shown_runs["arm"] == arm]:
+            shift = 0.0 if arm == study.base else 0.5 * run_variance**0.5 * _run_effect(rng, failing)
+            rows = scores["run"] == run
+            levels = scores.loc[rows, "prompt"].map({n: common[scenes[n]] + prompt[n] + shift for n in names})
+            scores.loc[rows, "value"] = levels + rng.normal(0, 0.3, int(rows.sum()))
+    return scores
+
+
+def compared(study: Study, scores: pd.DataFrame) -> list[Difference]:
+    """The differences that the report finds in these scores."""
+    first_runs = {arm: study.runs_of(arm)[0] for arm in study.arms.index}
+    return differences(scores, pairs_of(study.arms, first_runs), {}, [study.base])
 
 
 def _run_effect(rng: np.random.Generator, failing: float) -> float:
@@ -131,8 +147,3 @@ def _run_effect(rng: np.random.Generator, failing: float) -> float:
         return float(rng.normal())
     odds = (failing / (1 - failing)) ** 0.5
     return -1 / odds if rng.random() < failing else odds
-
-
-def _rescore(rng: np.random.Generator, run: Run, levels: dict[str, float]) -> None:
-    noise = rng.normal(0, 0.3, len(run.scores))
-    run.scores = [r | {"value": levels[r["sample"]] + e} for r, e in zip(run.scores, noise, strict=True)]

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from common import markdown, write
-from simulated_sweeps import ADAPTERS, KINDS, Truth, Values, cells, load_sweep, redraw, true_mean, write_sweep
+from simulated_sweeps import ADAPTERS, KINDS, Truth, Values, cells, compared, load_sweep, redraw, true_mean, write_sweep
 
-from cosmos_exp.report.pairs import differences
-from cosmos_exp.report.results import Results, mark_of
-from cosmos_exp.report.writing import write_report
+from cosmos_exp.report.comparisons import mark_of
+from cosmos_exp.report.tables import write_report
+from cosmos_exp.statistics.cells import VIDEO
 from cosmos_exp.statistics.comparisons import difference, holm
 from cosmos_exp.statistics.crossed import LEVEL, estimate
 
@@ -124,8 +125,8 @@ def equivalent(trials: int) -> list[Row]:
             hits = 0
             for _ in range(trials):
                 values = scene_differences(rng, case, scenes)
-                first = {(str(k), (0, 0)): 0.0 for k in range(scenes)}
-                second = {(str(k), (0, 0)): float(v) for k, v in enumerate(values)}
+                index = pd.MultiIndex.from_arrays([range(scenes), range(scenes), [0] * scenes], names=VIDEO)
+                first, second = pd.DataFrame(np.zeros(scenes), index), pd.DataFrame(values, index)
                 hits += holm([difference("a", "b", "instruction", first, second, MARGIN)])[0].is_equivalent
             rows.append({"case": case, "scenes": scenes, "equivalent": hits / trials})
     return rows
@@ -139,13 +140,12 @@ def report(sweeps: int, scenes: int = 16) -> list[Row]:
             folder = Path(name) / "sweep"
             write_sweep(folder, scenes, runs)
             write_report(folder, Path(name) / "report")  # the whole report can be written of such folders
-            variants = load_sweep(folder)
+            study = load_sweep(folder)
             for variance in (0.0, 0.3, 0.5):
                 counts = {"recipe": 0, "adapter": 0}
                 for _ in range(sweeps):
-                    redraw(rng, variants, variance)
-                    results = Results("simulated", variants, differences(variants, {}), [])
-                    marks = [*results.marks.values(), *filter(None, map(mark_of, results.differences))]
+                    found = compared(study, redraw(rng, study, variance))
+                    marks = list(filter(None, map(mark_of, found)))
                     counts["recipe"] += any("(" not in m for m in marks)
                     counts["adapter"] += any("(" in m for m in marks)
                 rows.append({"runs": runs, "run_variance": variance, **{k: v / sweeps for k, v in counts.items()}})

@@ -222,9 +222,8 @@ def _noticed(scores: list[float], threshold: float) -> str:
 def runs_table(folder: Path) -> list[str]:
     """One row per run: adapter, training time, intervals over prompts, and how often the named hand reached out."""
     from cosmos_exp.files import read_json_lines
-    from cosmos_exp.report.formatting import summary_text
-    from cosmos_exp.report.tables import run_row
-    from cosmos_exp.report.variants import find_runs
+    from cosmos_exp.report.runs import Run, find_runs
+    from cosmos_exp.report.tables import interval
 
     measures = ("instruction", "physics", "tse", "tse_moving")
     lines = [
@@ -235,12 +234,14 @@ def runs_table(folder: Path) -> list[str]:
         "| --- | --- | --- |" + " --- |" * (len(measures) + 1),
     ]
     for run in find_runs(folder):
-        row = run_row(run)
+        row = Run(run)
         answers = [r["detail"]["answer"] for r in read_json_lines(run.scores) if r["measure"] == "instruction"]
         moves = [not ("did not reach out" in a or "no hand reached out" in a) for a in answers]
         seconds = row.training.get("train_seconds")
-        cells = [run.path.name, row.adapter, "-" if seconds is None else f"{seconds:.0f}"]
-        cells += [summary_text(row.measures.get(m)) for m in measures]
+        cells = [run.path.name, row.manifest["labels"]["adapter"], "-" if seconds is None else f"{seconds:.0f}"]
+        for measure in measures:
+            summary = row.metrics["measures"].get(measure, {})
+            cells.append(interval(summary.get("mean"), summary.get("ci_low"), summary.get("ci_high")))
         cells.append(f"{np.mean(moves):.0%} of {len(moves)}" if moves else "-")
         lines.append("| " + " | ".join(cells) + " |")
     return lines

@@ -24,7 +24,7 @@ from scipy.stats import bootstrap, mannwhitneyu
 from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.metrics.words import motion_map, side_share
-from cosmos_exp.report.variants import find_runs
+from cosmos_exp.report.runs import find_runs
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.seeing import probe_video

@@ -12,7 +12,7 @@ from cosmos_exp.config.layers import layer_scale
 from cosmos_exp.config.schema import Adapter
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import file_sha256
-from cosmos_exp.report.spectrum import layer_spectra, update_spectra
+from cosmos_exp.report.adapter_info import layer_spectra, update_spectra
 from cosmos_exp.statistics.low_rank import effective_rank, kept_energy, product_svd, rank_for_energy, split_evenly
 from cosmos_exp.world.adapter_truncation import truncate_adapter, truncate_to_energy
 

@@ -2,25 +2,23 @@
 
 import copy
 import json
-import re
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
-from claimed_sweep import ARMS, CLAIMS, arms, config_of, plan, write_run, write_sweep
+from claimed_sweep import CLAIMS, arms, config_of, plan, write_run, write_sweep
 from scipy import stats
 
 from cosmos_exp.config.paths import sweeps_dir
 from cosmos_exp.config.schema import Tune
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import write_json
-from cosmos_exp.report.claims import claims_report
-from cosmos_exp.report.frozen_claims import arm_hash, changes, read_claims, record_hash
-from cosmos_exp.report.variants import find_runs, group_runs
-from cosmos_exp.report.writing import report_content
+from cosmos_exp.report.claims import arm_hash, read_claims
+from cosmos_exp.report.study import load_study
+from cosmos_exp.report.tables import print_study, report_texts
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.claims import claim_result, correct, parse_claim, untestable
 from cosmos_exp.statistics.crossed import SHARE_EXPONENT
@@ -32,7 +30,6 @@ from cosmos_exp.sweep.frozen_claims import (
     freeze_claims,
     freeze_product,
     frozen_plan,
-    prompts_of,
 )
 from cosmos_exp.sweep.plan import read_plan
 
@@ -44,8 +41,10 @@ def symmetric(count, deviation=1.0, mean=0.0):
 
 
 def scores(cells):
-    """Scores of one noise from (scenes, runs)."""
-    return {(f"p{c:02d}", (0, r)): float(v) for (c, r), v in np.ndenumerate(np.asarray(cells))}
+    """The table of scores of one noise from (scenes, runs)."""
+    names = [f"p{c:02d}" for c in range(len(cells))]
+    index = pd.MultiIndex.from_arrays([names, names, [0] * len(cells)], names=["scene", "prompt", "noise"])
+    return pd.DataFrame(np.asarray(cells, dtype=float), index=index)
 
 
 def result(text, difference, repeatability=None, base=None):
@@ -145,7 +144,7 @@ def test_holm_is_over_the_claims_alone_and_an_untestable_one_counts():
         golden = multipletests([getattr(r, name) for r in own], method="holm")[1]
         assert [getattr(r, f"{name}_holm") for r in correct(own)] == pytest.approx(list(golden))
     assert own[3].p == 1.0
-    assert correct(own)[3].verdict == "cannot be tested"
+    assert correct(own)[3].verdict == "not shown"
     close = result("m: a > b", symmetric(12, 1, 0.6))  # p is between 0.025 and 0.05
     assert verdict(close) == ["confirmed"]
     assert verdict(close, untestable(parse_claim("m: a > c"), "x"))[0] == "not shown"
@@ -196,7 +195,7 @@ def test_the_same_difference_in_all_scenes_is_a_sign_test():
 def test_what_cannot_be_tested_says_why():
     claim = parse_claim("m: a > b")
     assert "only one scene" in result("m: a > b", np.ones(1)).reason
-    other = {("q", (0, 0)): 1.0}
+    other = scores(np.ones((1, 1))).rename({"p00": "q"})
     assert "no scene" in claim_result(claim, scores(np.ones((3, 1))), other).reason
 
 
@@ -252,8 +251,8 @@ def test_the_same_plan_again_changes_nothing_and_no_claims_no_file(tmp_path):
     record = read_claims(tmp_path)
     assert record.intact
     assert record.claims == CLAIMS
-    assert record.changed_after_scores is None
-    assert changes(record) == []
+    assert record.changed_after_scores == []
+    assert len(record.commit) in (0, 40)
 
 
 def test_a_change_is_in_the_history_with_its_date_and_whether_scores_existed(tmp_path):
@@ -263,13 +262,11 @@ def test_a_change_is_in_the_history_with_its_date_and_whether_scores_existed(tmp
     assert "after the first score" in freeze_claims(tmp_path, plan(CLAIMS[1:2]))
     record = read_claims(tmp_path)
     assert [v["after_scores"] for v in record.versions] == [False, False, True]
-    assert record.changed_after_scores == record.versions[2]
-    before, after = changes(record)
-    assert before.endswith(f", before the first score: `{CLAIMS[1]}` added.")
+    assert record.changed_after_scores == record.versions[2:]
+    (after,) = (w for w in warnings_of(tmp_path) if "changed" in w)
     assert f"after the first score: `{CLAIMS[0]}` removed" in after
-    assert record.since(CLAIMS[1])["after_scores"] is False
     freeze_claims(tmp_path, replace(plan(CLAIMS[1:2]), margins={"instruction": 9.0}))
-    assert changes(read_claims(tmp_path))[-1].endswith("after the first score: other margins.")
+    assert [w for w in warnings_of(tmp_path) if "changed" in w][-1].endswith("after the first score: other margins.")
     assert "0 claims changed" in freeze_claims(tmp_path, plan([]))  # withdrawn, which is a change
 
 
@@ -290,7 +287,7 @@ def test_claims_made_after_the_scores_are_marked_from_the_start(tmp_path):
     freeze_claims(tmp_path, plan())
     record = read_claims(tmp_path)
     assert record.after_scores
-    assert "first written" in changes(record)[0]
+    assert record.heading.startswith("Claims changed after the first score")
 
 
 def test_scores_of_selection_prompts_do_not_count(tmp_path):
@@ -301,17 +298,14 @@ def test_scores_of_selection_prompts_do_not_count(tmp_path):
     assert not read_claims(tmp_path).after_scores
 
 
-def test_other_scenes_are_a_change_and_an_old_record_without_them_is_none(tmp_path):
-    freeze_claims(tmp_path, plan())
-    write_run(tmp_path / "base", "base", 0)
+def test_other_scenes_are_a_change(tmp_path):
+    write_sweep(tmp_path)
     freeze_claims(tmp_path, replace(plan(), scenes={**plan().scenes, "p1": "p0"}))
-    assert "after the first score: other scenes." in changes(read_claims(tmp_path))[0]
-    record = json.loads((tmp_path / "claims.json").read_text())
-    record["history"] = []
-    record["content"].pop("scenes")
-    write_json(tmp_path / "claims.json", record | {"sha256": record_hash(record)})
-    assert freeze_claims(tmp_path, plan()) is None
-    assert read_claims(tmp_path).intact
+    assert "other scenes" in warnings_of(tmp_path)[0]
+
+
+def warnings_of(folder):
+    return load_study(folder).claims_warnings
 
 
 def test_a_hand_edit_is_found(tmp_path):
@@ -331,26 +325,27 @@ def sweep(tmp_path_factory):
     return write_sweep(tmp_path_factory.mktemp("outputs") / "sweeps" / "mine")
 
 
-def test_the_report_tests_the_claims_first(sweep):
-    content = report_content(sweep, "mine", [])
-    text = content.texts["report.md"]
-    assert (
-        text.index("## Confirmatory: claims frozen on 20") < text.index("## Table") < text.index("## Exploratory: all")
-    )
-    lines = {c: next(line for line in text.splitlines() if line.startswith(f"| `{c}`")) for c in CLAIMS}
-    assert lines[CLAIMS[0]].endswith("| confirmed if no run fails |")  # three runs
-    assert lines[CLAIMS[1]].endswith("| (confirmed) |")  # lora-r32 has one training run
-    assert lines[CLAIMS[2]].endswith("| refuted if no run fails |")
-    assert "95 % upper bound on the share of such runs: 63 % (with 5 runs 45 %, with 10 26 %)" in text
-    assert "p (Holm over 3 claims)" in text
-    exploratory = text[text.index("## Exploratory") : text.index("## All comparisons")]
-    assert "instruction (1 to 5): lora-r8 is better than base" not in exploratory
-    assert "this lora-r32 adapter is better than base" in exploratory
-    assert "% instruction: lora-r8 > base: confirmed if no run fails, p = " in content.texts["table.tex"]
-    numbers = json.loads(content.texts["report.json"])["claims"]["results"]
-    assert [r["verdict"] for r in numbers] == ["confirmed", "confirmed", "refuted"]
-    assert [r["about_recipe"] for r in numbers] == [True, False, True]
-    assert [r["if_no_run_fails"] for r in numbers] == [True, False, True]
+def test_the_report_tests_the_claims_first(sweep, capsys):
+    study = load_study(sweep)
+    texts = report_texts(study)
+    text = texts["report.md"]
+    assert text.index("## Claims, frozen before the first score on 20") < text.index("| adapter")
+    assert [claim.verdict for claim in study.claims] == ["confirmed", "confirmed", "refuted"]
+    assert [claim.about_recipe for claim in study.claims] == [True, False, True]
+    notes = [claim.note for claim in study.claims]
+    few = "holds if no training run fails (3 runs)"
+    assert notes == [few, "about these trained adapters only", few]  # lora-r32 has one training run
+    assert f"- ✓ {CLAIMS[0]}   confirmed: " in text
+    assert f"- ✗ {CLAIMS[2]}   refuted: " in text
+    assert "95 % upper bound on the share of such runs: 63 %" in text
+    assert f"% ✓ {CLAIMS[0]}   confirmed: " in texts["table.tex"]
+    assert [row["verdict"] for row in json.loads(texts["report.json"])["claims"]] == [
+        "confirmed",
+        "confirmed",
+        "refuted",
+    ]
+    print_study(study)
+    assert f"✓ {CLAIMS[0]}   confirmed: " in capsys.readouterr().out
 
 
 def test_what_three_training_runs_say_holds_if_none_fails_and_five_say_it(tmp_path):
@@ -361,15 +356,11 @@ def test_what_three_training_runs_say_holds_if_none_fails_and_five_say_it(tmp_pa
     write_run(tmp_path / "base", "base", 0)
     for seed in range(5):
         write_run(tmp_path / f"lora-r8-seed{seed}", "lora-r8", seed)
-    five = report_content(tmp_path, "mine", [])
+    five = load_study(tmp_path)
     shutil.rmtree(tmp_path / "lora-r8-seed4")
-    four = report_content(tmp_path, "mine", [])
-    mark = ("lora-r8", "instruction")
-    assert (five.results.marks[mark], four.results.marks[mark]) == ("+", "+°")
-    condition = "It holds if no training run fails (4 runs)."
-    assert condition in four.texts["report.md"]
-    assert "if no training run fails" not in five.texts["report.md"].replace("it holds if no training run fails.", "")
-    assert r"$^{+\circ}$" in four.texts["table.tex"]
+    four = load_study(tmp_path)
+    assert [study.mean("lora-r8", "instruction")["mark"] for study in (five, four)] == ["+", "+°"]
+    assert r"+$^\circ$" in report_texts(four)["table.tex"]
 
 
 def test_arms_that_differ_in_more_than_is_compared_are_labelled(tmp_path):
@@ -381,30 +372,35 @@ def test_arms_that_differ_in_more_than_is_compared_are_labelled(tmp_path):
     config["adapter"] |= {"kind": "dora", "rank": 8, "alpha": 16.0}
     file.write_text(yaml.safe_dump(config))
     freeze_claims(tmp_path, plan(["physics: lora-r8 = lora-r32 within 1"]))
-    text = report_content(tmp_path, "mine", []).texts["report.md"]
-    words = "scale of the update: 1 -> 2 (adapter.alpha: 8.0 -> 16.0)"
-    assert "| also different, not tuned |" in text
-    assert f"They also differ in {words}, which was not tuned, so this is not the effect of kind or rank alone." in text
-    assert "They also differ in scale of the update: 2 -> 1" in text[: text.index("## Table")]  # beside the claim
+    study = load_study(tmp_path)
+    assert (
+        "the arms also differ in scale of the update: 2 -> 1 (adapter.alpha: 16.0 -> 8.0), which was not tuned"
+        in study.claims[0].note
+    )
+    assert "scale of the update: 1 -> 2 (adapter.alpha: 8.0 -> 16.0)" in set(study.differences["also_different"])
     config["adapter"]["alpha"] = 8.0
     file.write_text(yaml.safe_dump(config))
-    assert "also differ" not in report_content(tmp_path, "mine", []).texts["report.md"]
+    study = load_study(tmp_path)
+    assert "also differ" not in study.claims[0].note
+    assert set(study.differences["also_different"]) == {""}
 
 
 def test_margins_that_came_after_the_scores_are_dated(sweep, tmp_path):
     folder = shutil.copytree(sweep, tmp_path / "copy")
     when = "2026-11-24T10:00:00+00:00"
-    text = report_content(folder, "mine", ["physics=0.5"], when).texts["report.md"]
-    assert "The margin physics=0.5 was given on 2026-11-24 10:00 UTC, after the scores; the runs have 0.25." in text
-    assert "The margin of physics is 0.5 in this report, but 0.25 was frozen on 20" in text[: text.index("## Table")]
+    study = load_study(folder, margins=["physics=0.5"], margins_at=when)
+    assert (
+        "The margin physics=0.5 was given on 2026-11-24 10:00 UTC, after the scores; the runs have 0.25." in study.notes
+    )
+    assert "The margin of physics is 0.5 here, but 0.25 was frozen." in study.claims_warnings
     run = RunFolder(folder / "lora-r8")
     run.update_manifest(evaluated={"margins": {"values": {"physics": 0.25}, "time": when}})
-    assert "at the first score" not in report_content(folder, "mine", []).texts["report.md"]
+    assert "at the first score" not in " ".join(load_study(folder).notes)
     config = yaml.safe_load(run.config.read_text())
     config["margins"]["physics"] = 0.1
     run.config.write_text(yaml.safe_dump(config))
     run.update_manifest(evaluated={"again": {"scores-abc.jsonl": when}})
-    text = report_content(folder, "mine", []).texts["report.md"]
+    text = " ".join(load_study(folder).notes)
     assert "lora-r8: the margin of physics was 0.25 at the first score (2026-11-24 10:00 UTC) and is 0.1 now." in text
     assert (
         "lora-r8 was scored again with other measures, judge or videos on 2026-11-24 10:00 UTC; scores-abc.jsonl"
@@ -412,82 +408,38 @@ def test_margins_that_came_after_the_scores_are_dated(sweep, tmp_path):
     )
 
 
-def test_without_claims_all_comparisons_are_exploratory(sweep, tmp_path):
+def test_without_claims_there_is_no_section_of_them(tmp_path):
     for arm in ("base", "lora-r8"):
         write_run(tmp_path / arm, arm, 0)
-    text = report_content(tmp_path, "mine", []).texts["report.md"]
-    assert "## Conclusions\n\nNo claim was frozen before the runs, so all comparisons are exploratory." in text
-    assert "Confirmatory" not in text
+    study = load_study(tmp_path)
+    assert (study.claims, study.claims_heading) == ([], "")
+    assert "Claims" not in report_texts(study)["report.md"]
 
 
 def test_only_what_was_planned_is_tested_and_missing_runs_are_named(tmp_path):
     freeze_claims(tmp_path, plan([*CLAIMS, "tse: lora-r8 < base"]))
     for arm, seed in (("base", 0), ("lora-r8", 0), ("lora-r8", 1), ("lora-r8", 7)):
         write_run(tmp_path / f"{arm}-seed{seed}", arm, seed)
-    found = claims_report(tmp_path, group_runs(find_runs(tmp_path)))
-    by_text = {r.claim.text: r for r in found.results}
-    assert by_text[CLAIMS[0]].difference.runs == (1, 2)  # seed 7 is not in the plan
-    assert by_text[CLAIMS[1]].reason == "no finished run of lora-r32"
-    assert by_text["tse: lora-r8 < base"].reason == "lora-r8 has no tse"
-    warnings = " ".join(found.warnings)
+    study = load_study(tmp_path)
+    by_text = {claim.text: claim for claim in study.claims}
+    assert not by_text[CLAIMS[0]].about_recipe  # two runs: seed 7 is not in the plan
+    missing = "cannot be tested: no finished run of lora-r32. It counts with p = 1 in Holm's correction"
+    assert by_text[CLAIMS[1]].note == missing
+    assert by_text["tse: lora-r8 < base"].note.startswith("cannot be tested: lora-r8 has no tse")
+    assert [by_text[CLAIMS[1]].verdict, by_text[CLAIMS[1]].p] == ["not shown", None]
+    warnings = " ".join(study.claims_warnings)
     assert "Planned but not done: lora-r8, training seeds 2." in warnings
     assert "Planned but not done: lora-r32, training seeds 0." in warnings
     assert "Not planned: lora-r8, training seeds 7." in warnings
-    assert "lora-r32: cannot be tested" not in " ".join(found.remarks())
-    assert f"{CLAIMS[1]}: cannot be tested: no finished run of lora-r32. It counts with p = 1" in found.remarks()[0]
 
 
 def test_a_change_after_the_scores_is_shown_with_its_date(tmp_path):
     write_sweep(tmp_path / "s", CLAIMS[:1])
     freeze_claims(tmp_path / "s", plan(CLAIMS[:2]))
-    text = report_content(tmp_path / "s", "mine", []).texts["report.md"]
+    study = load_study(tmp_path / "s")
     today = read_claims(tmp_path / "s").frozen[:10]
-    assert "Confirmatory" not in text
-    assert f"and changed on {today}" in next(
-        line for line in text.splitlines() if line.startswith("## Claims frozen on")
-    )
-    assert f"**Changed on {today}" in text
-    rows = {c: next(line for line in text.splitlines() if line.startswith(f"| `{c}`")) for c in CLAIMS[:2]}
-    assert "after scores" not in rows[CLAIMS[0]]
-    assert "after scores" in rows[CLAIMS[1]]
-
-
-def test_the_page_and_the_terminal_show_the_claims(sweep, tmp_path, capsys):
-    from cosmos_exp.report.page import write_page
-    from cosmos_exp.report.study import load_study
-    from cosmos_exp.report.terminal import print_claims
-
-    content = report_content(sweep, "mine", [])
-    study = load_study(sweep)
-    write_page(tmp_path / "page.html", study, [])
-    page = (tmp_path / "page.html").read_text()
-    assert page.index('id="claims"') < page.index('id="table"') < page.index('id="videos"')
-    assert re.search(r'<li class="good".*✓</b> <a href="#show:[^>]*>instruction: lora-r8 &gt; base</a>', page)
-    assert study.claims_heading in page
-    print_claims(content.claims)
-    out = capsys.readouterr().out
-    assert "Confirmatory: claims frozen on" in out
-    assert "(confirmed)" in out
-
-
-def test_arms_are_the_names_of_the_report(sweep):
-    assert {v.name for v in group_runs(find_runs(sweep))} == set(ARMS)
-
-
-def test_the_prompts_of_a_folder_are_frozen_with_their_text(tmp_path):
-    from cosmos_exp.data.video import write_image
-
-    for name, grey in {"a": 0, "b": 0, "c": 80}.items():
-        write_image(tmp_path / f"{name}.png", np.full((8, 8, 3), grey, np.uint8))
-        (tmp_path / f"{name}.txt").write_text(f"Lift {name}.")
-    config = config_of("base")
-    config.data.path = config.data.test_path = str(tmp_path)
-    config.generation.max_prompts = 2
-    prompts, scenes = prompts_of(config)
-    assert prompts == {"a": "Lift a.", "b": "Lift b."}
-    assert scenes["a"] == scenes["b"]
-    config.data.test_path = None
-    assert prompts_of(config) == (None, None)  # held-out clips: known when the data are inspected
+    assert study.claims_heading.startswith(f"Claims changed after the first score, on {today}")
+    assert f"after the first score: `{CLAIMS[1]}` added." in study.claims_warnings[0]
 
 
 def test_the_claims_of_the_paper_name_its_runs():
@@ -509,7 +461,7 @@ def test_a_sweep_that_is_a_product_freezes_the_claims_of_its_runs(tmp_path, monk
     assert freeze_product(runs) is None
     assert not (tmp_path / "claims.json").exists()  # a plan starts no run
     runs[0].config.dry_run = False
-    assert "1 claim frozen" in freeze_product(runs)
+    assert "1 claims frozen" in freeze_product(runs)
     arms_frozen = read_claims(tmp_path).content["arms"]
     assert {n: a["training_seeds"] for n, a in arms_frozen.items()} == {"base": [0], "lora-r8": [0, 1]}
     with pytest.raises(UserError, match=r"lora-r8 is no arm .*\n.*sweep.claims=\[\] for none"):
@@ -530,7 +482,7 @@ def test_a_sweep_by_arms_freezes_its_tuning_too(tmp_path):
         patch.setattr("cosmos_exp.sweep.frozen_claims.prompts_of", lambda config: ({"p": "Lift."}, {"p": "1"}))
         freeze_arms(claimed)
     record = read_claims(plan_of_arms.folder)
-    assert record.tuned == ["training.learning_rate"]
+    assert list(record.content["tuning"]["grid"]) == ["training.learning_rate"]
     assert {n: a["training_seeds"] for n, a in record.content["arms"].items()} == {"base": [0], "few": [0, 1]}
     for arm in plan_of_arms.test_runs({"few": {"training.learning_rate": 0.003}})["few"]:
-        assert arm_hash(arm.config, record.tuned) == record.content["arms"]["few"]["config_hash"]
+        assert arm_hash(arm.config, ["training.learning_rate"]) == record.content["arms"]["few"]["config_hash"]

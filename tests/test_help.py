@@ -5,12 +5,13 @@ import io
 import re
 import shlex
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
 from cosmos_exp.cli.entry import parse, parser
 from cosmos_exp.config.composing import compose_config
-from cosmos_exp.report.terminal import _table
+from cosmos_exp.report.tables import rich_table
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.expanding import SweepRun
 from cosmos_exp.sweep.live import states_table
@@ -50,9 +51,7 @@ def test_a_long_run_name_is_shown_whole(width, tmp_path):
     screen = io.StringIO()
     console = Console(file=screen, width=width)
     console.print(states_table([SweepRun(NAME, RunFolder(tmp_path / NAME), (), config)]))
-    table = _table(["measure", NAME])
-    table.add_row(NAME, "0.25")
-    console.print(table)
+    console.print(rich_table(pd.DataFrame({"adapter": [NAME], NAME: ["0.25"]})))
     said = screen.getvalue()
     assert "…" not in said
     first_cells = "".join(line.split("│")[1].strip() for line in said.splitlines() if line.startswith("│"))

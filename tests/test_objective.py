@@ -136,10 +136,10 @@ def test_a_direction_against_the_objective_is_refused(optuna, cli, capsys):
 def test_the_run_folder_is_printed_once_at_the_end_with_the_next_command(cli, capsys, monkeypatch, tmp_path):
     """The run itself takes no time here."""
     from cosmos_exp.experiment import run as module
-    from cosmos_exp.report import terminal
+    from cosmos_exp.report import tables
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(terminal, "print_runs", lambda runs: print("the table"))
+    monkeypatch.setattr(tables, "print_runs", lambda runs: print("the table"))
     monkeypatch.setattr(module, "run", lambda config: finished(RunFolder(config.run_dir)))
     assert cli("run", "run_dir=mine", "tracking=none") == 0
     assert capsys.readouterr().out.splitlines() == ["the table", "run folder: mine", "next: cosmos-exp report mine"]

@@ -8,9 +8,9 @@ from test_report import HOSTILE, SCORES, make_run
 
 from cosmos_exp.report import page_videos
 from cosmos_exp.report.figure_style import arm_colors
-from cosmos_exp.report.page import answers, link_to
+from cosmos_exp.report.page import link_to
 from cosmos_exp.report.study import load_study
-from cosmos_exp.report.writing import write_report
+from cosmos_exp.report.tables import answers, write_report
 
 FPS = 8  # of make_run's videos, which have 9 frames
 VIDEOS = "[...document.querySelectorAll('.scene:not([hidden]) .cell:not([hidden]) video')]"

@@ -13,10 +13,10 @@ from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.paths import sweeps_dir
 from cosmos_exp.config.record import load_config, save_config
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import file_sha256, read_json_lines
-from cosmos_exp.report.pairs import compared_pairs
-from cosmos_exp.report.tuning import tuning_markdown, tuning_notes, tunings
-from cosmos_exp.report.variants import find_runs, group_runs
+from cosmos_exp.files import file_sha256, read_json_lines, write_json_lines
+from cosmos_exp.report.comparisons import pairs_of
+from cosmos_exp.report.study import load_study
+from cosmos_exp.report.tables import report_markdown
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.selection import choose_point
 from cosmos_exp.sweep.plan import read_plan, truncated_alpha, word
@@ -139,23 +139,19 @@ def test_the_report_knows_arms_and_choices_and_leaves_tuning_runs_out(plan_of):
     for name in ("config.yaml", "status.json"):
         (old / name).write_bytes((plan.folder / "lora-r4-learning_rate0.004" / name).read_bytes())
 
-    variants = group_runs(find_runs(plan.folder))
-    assert [(v.name, len(v.runs)) for v in variants] == [
-        ("base", 1),
-        ("lora-r4", 2),
-        ("lora-r8", 2),
-        ("cut-r2", 2),
-        ("cut-r4", 2),
-    ]
-    pairs = [(a.name, b.name) for a, b in compared_pairs(variants)]
+    study = load_study(plan.folder)
+    assert study.arms["runs"].to_dict() == {"base": 1, "lora-r4": 2, "lora-r8": 2, "cut-r2": 2, "cut-r4": 2}
+    assert (study.runs["phase"] == "tune").sum() == len(plan.tuning)
+    pairs = pairs_of(study.arms, {arm: study.runs_of(arm)[0] for arm in study.arms.index})
     assert ("lora-r4", "lora-r8") in pairs  # different rates, but both are tuned
     assert ("lora-r4", "cut-r4") in pairs  # trained and truncated at one rank
     assert ("lora-r8", "cut-r2") in pairs
-    found = tunings(variants)
-    text = tuning_markdown(found[0])
-    assert "| **lora-r4** | **0.004** | **0.004" in text
-    assert "at the edge of the grid" in text
-    assert any("chosen by word_side on the selection prompts" in n for n in tuning_notes(variants, found))
+    points = study.tunings[0].points
+    chosen = points[points["chosen"]].set_index("arm").loc["lora-r4"]
+    assert (chosen["training.learning_rate"], chosen["score"], chosen["edge"]) == (0.004, pytest.approx(0.004), True)
+    assert any("chosen by word_side on the selection prompts" in note for note in study.notes)
+    assert any("at the edge of the grid" in note for note in study.notes)
+    assert "## Tuning" in report_markdown(study)
 
 
 def test_the_most_cautious_value_within_a_standard_error_of_the_best_is_chosen():
@@ -183,8 +179,10 @@ def test_untuned_arms_are_labelled(plan_of):
         run.folder.path.mkdir(parents=True)
         save_config(run.config, run.folder.config)
         run.folder.set_status("done", "record")
-    variants = group_runs(find_runs(plan.folder))
-    assert any("at a shared learning rate (0.003)" in n for n in tuning_notes(variants, tunings(variants)))
+    for run in now.runs:
+        row = {"sample": "p", "seed": 0, "prompt": "", "video": "p.mp4", "measure": "tse", "value": 1.0}
+        write_json_lines(run.folder.scores, [row])
+    assert any("were trained at the learning rate 0.003" in note for note in load_study(plan.folder).notes)
 
 
 @pytest.mark.parametrize(

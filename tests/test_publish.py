@@ -29,8 +29,8 @@ from cosmos_exp.files import file_sha256, write_json
 from cosmos_exp.publish.folder import Published, copy_adapter
 from cosmos_exp.publish.neutral import neutral, neutral_text, private_names
 from cosmos_exp.publish.upload import upload
-from cosmos_exp.report.variants import Run
-from cosmos_exp.report.verify_files import checks_of_files
+from cosmos_exp.report.study import load_study
+from cosmos_exp.report.verify import hash_findings, metric_findings
 from cosmos_exp.run_folder import ADAPTER_FILE, ADAPTER_NAME, RunFolder
 from cosmos_exp.statistics.intervals import summarize
 from cosmos_exp.tabletop.build import WEIGHTS
@@ -638,8 +638,6 @@ def test_records_for_a_report_hold_nothing_private_and_still_verify(original, tm
     assert not private
     assert [(n, f.group()) for n, t in texts(tmp_path / "out") if (f := PRIVATE.search(t))] == []
     assert {p.suffix for p in written} == {".yaml", ".json", ".jsonl"}
-    runs = {name: Run(RunFolder(tmp_path / "out" / name)) for name in ("base", *ARMS)}
-    found = {c.name: c.findings for c in checks_of_files(runs, videos=False, record=None)}
-    assert not found["scores"]
-    assert not found["metrics"]
-    assert not [f for f in found["records"] if "config" in f]
+    study = load_study(tmp_path / "out")
+    assert list(metric_findings(study)) == []
+    assert list(hash_findings(study, videos=False)) == []

@@ -9,13 +9,11 @@ from cosmos_exp.data.inspection import inspect_data
 from cosmos_exp.data.pairs import frozen_frames, has_recording, pair_frames, read_test_pairs, recorded_frames
 from cosmos_exp.data.video import write_image, write_video
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import read_json_lines, write_json, write_json_lines
+from cosmos_exp.files import write_json_lines
 from cosmos_exp.report.figures import scene_curves
-from cosmos_exp.report.references import find_references, warnings
-from cosmos_exp.report.variants import group_runs
-from cosmos_exp.report.writing import report_content, write_report
+from cosmos_exp.report.study import load_study
+from cosmos_exp.report.tables import print_runs, report_texts, write_report
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.statistics.intervals import summarize
 
 DATA = Data(height=32, width=48, num_frames=5, fps=8.0)
 
@@ -103,12 +101,11 @@ def run(tmp_path):
 
 
 def test_a_measure_that_a_still_picture_wins_is_marked(run):
-    variants = group_runs([run])
-    references = find_references(variants)
-    assert [r.name for r in references] == ["real", "frozen"]
-    assert references[0].table["physics"]["mean"] == pytest.approx(4.5)
-    found = warnings(references, variants, ["instruction", "physics", "psnr"])
-    assert set(found) == {"physics", "psnr"}
+    study = load_study(run.path)
+    assert study.references == ["real", "frozen"]
+    assert study.mean("real", "physics")["mean"] == pytest.approx(4.5)
+    found = study.unreadable
+    assert set(found) == {"physics", "psnr", "ssim"}  # of ssim all have the same scores
     assert "the frozen videos score 5 and the recordings 4.5 (2 prompts)" in found["physics"]
     assert "frozen videos (25)" in found["psnr"]
 
@@ -116,47 +113,39 @@ def test_a_measure_that_a_still_picture_wins_is_marked(run):
 def test_the_report_shows_the_references_and_the_horizon(run, tmp_path):
     report = write_report(run.path, tmp_path / "report")
     text = (tmp_path / "report" / "report.md").read_text()
-    lines = [line for line in text.splitlines() if line.startswith("| *")]
-    assert lines[0].startswith("| *real* |")
+    assert any(line.startswith("| real ") for line in text.splitlines())
     assert "physics ↑ †" in text
     assert "A still picture wins here" in text
     assert "horizon.png" in {p.name for p in report.figures}
-    assert r"\emph{frozen}" in (tmp_path / "report" / "table.tex").read_text()
+    assert "frozen & " in (tmp_path / "report" / "table.tex").read_text()
     page = report.page.read_text(encoding="utf-8")
     assert "the recorded continuation" in page
-    assert "lora-r8/references/real,a,0,instruction,5.0" in (tmp_path / "report" / "scores.csv").read_text()
+    scores = pd.read_csv(tmp_path / "report" / "scores.csv").set_index(["arm", "prompt", "measure"])
+    assert scores.loc[("real", "a", "instruction"), "value"] == 5.0
 
 
-def test_each_undefined_cell_of_a_reference_has_a_footnote_with_its_reason_and_pairs(run, capsys):
-    from cosmos_exp.report.terminal import print_runs
-
+def test_what_is_missing_of_a_reference_is_counted_with_its_reason(run, capsys):
     still = "camera and scene stand still: too few matches move"
-    pairs = {"pairs": {"tse": 16, "tse_robust": 0}, "views": [{"pairs": 16}]}
     rows = [score(s, m, None) for s in "ab" for m in ("tse", "tse_robust", "instruction")]
     for row in rows:
-        row["detail"] = {"reason": still} | pairs if row["measure"] != "instruction" else {"answer": "5 or 4"}
+        row["detail"] = {"reason": still} if row["measure"] != "instruction" else {"answer": "5 or 4"}
     few = [score("a", "tse", 0.5), score("b", "tse", 0.4)]
-    few[0]["detail"] = {"reason": "rests on 3 of 16 frame pairs (13: few)"} | pairs
+    few[0]["detail"] = {"reason": "rests on 3 of 16 frame pairs (13: few)"}
     write_json_lines(run.reference_scores("frozen"), rows)
     write_json_lines(run.reference_scores("real"), few)
     named = ("tse", "tse_robust", "instruction", "psnr")
     write_json_lines(run.scores, [score(s, m, 1.0) for s in "ab" for m in named])
-    tables = {kind: summarize(read_json_lines(run.reference_scores(kind))) for kind in ("real", "frozen")}
-    write_json(run.metrics, {"measures": summarize(read_json_lines(run.scores)), "references": tables})
     said = [
-        "[1] real: tse: to be read with caution for 1 of 2 videos: rests on 3 of 16 frame pairs (13: few)",
-        "[2] real: tse_robust, psnr, instruction; frozen: psnr: not measured",
-        f"[3] frozen: tse: undefined for 2 of 2 videos: {still} (32 of 32 frame pairs measured).",
-        f"[4] frozen: tse_robust: undefined for 2 of 2 videos: {still} (0 of 32 frame pairs measured).",
-        "[5] frozen: instruction: undefined for 2 of 2 videos: the answer has no score.",
+        "real: tse of 1 of 2 videos to be read with caution (rests on 3 of 16 frame pairs (13: few)).",
+        f"frozen: tse, tse_robust missing for 2 of 2 videos ({still}).",
+        "frozen: instruction missing for 2 of 2 videos.",
     ]
-    text = report_content(run.path, "report", []).texts["report.md"]
-    assert "| *frozen* | - | - | - | - [3] | - [4] | - [5] |" in text
+    study = load_study(run.path)
     print_runs([run])
     terminal = " ".join(capsys.readouterr().out.split())
-    assert "- [3]" in terminal
     for line in said:
-        assert f"- {line}" in text
+        assert line in study.notes
+        assert f"- {line}" in report_texts(study)["report.md"]
         assert line in terminal
 
 

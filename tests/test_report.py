@@ -1,7 +1,10 @@
 """The report of a sweep from run folders: tables, figures, conclusions, and the page in a real browser."""
 
 import csv
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,16 +19,15 @@ from cosmos_exp.config.schema import Adapter
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import write_json, write_json_lines
-from cosmos_exp.report.conclusions import conclusions
-from cosmos_exp.report.margins import margins_of
-from cosmos_exp.report.results import Results
-from cosmos_exp.report.spectrum import effective_rank, update_spectra
-from cosmos_exp.report.tables import RunRow, notes
-from cosmos_exp.report.variants import Run, Variant, find_runs, group_runs
-from cosmos_exp.report.writing import write_report
+from cosmos_exp.report.adapter_info import effective_rank, update_spectra
+from cosmos_exp.report.comparisons import margins_of, mark_of, verdict_of
+from cosmos_exp.report.runs import Run, find_runs
+from cosmos_exp.report.study import load_study
+from cosmos_exp.report.tables import print_study, write_report
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.comparisons import Difference
 from cosmos_exp.statistics.intervals import summarize
+from cosmos_exp.statistics.power import Design
 
 HOSTILE = 'Pick up the <b>"red"</b> & <script>window.hacked = 1</script> block'
 SCORES = {"base": 2.0, "lora-r8": 3.5, "lora-r32": 4.0, "dora-r8": 3.5}
@@ -109,25 +111,56 @@ def test_the_report_shows_what_the_runs_contain(sweep, cli, capsys):
     assert cli("report", sweep) == 0
     assert "page.html" in capsys.readouterr().out
     text = (sweep / "report.md").read_text()
-    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    table = text[text.index("| adapter") : text.index("## All measures")]
+    rows = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("| ")}
     assert "**" in rows["lora-r32"]  # the best mean of instruction
-    assert "| 2 |" in rows["lora-r8"]  # two training seeds are one row
-    assert rows["lora-r8"].rstrip().endswith("(+) |")  # two training runs say nothing of a third
-    assert "instruction (1 to 5): these 2 lora-r8 adapters are better than base" in text
+    assert [cell.strip() for cell in rows["lora-r8"].split("|")][2] == "2"  # two training seeds are one row
+    assert rows["lora-r8"].rstrip(" |").endswith("(+)")  # two training runs say nothing of a third
     assert "Fewer than 3 training runs (dora-r8: 1, lora-r8: 2, lora-r32: 1)" in text
-    assert "this dora-r8 adapter compared with these 2 lora-r8 adapters" in text
-    assert "inconclusive: " in text
-    assert "needs about " in text
-    assert "The scenes of 8 prompts are unknown" in text
-    assert "instruction is missing for 1 of 16 videos" in text
-    assert "| 1 |" in next(line for line in text.splitlines() if line.startswith("| instruction | lora-r32 − base"))
+    assert "instruction missing for 1 of 16 videos" in text
+    assert "lora-r32 − base: 1 videos dropped from instruction, of the prompts p3: not all runs have a score." in text
+    assert "![differences](figures/differences.png)" in text
+    assert "](http" not in text
     latex = (sweep / "table.tex").read_text()
     assert latex.count(r"\\") == 5
+    assert r"\toprule" in latex
     assert r"\textbf{" in latex
+    assert r"{\scriptsize [" in latex
     with open(sweep / "scores.csv") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 5 * 8 * 2 * 2
     assert {p.name for p in (sweep / "figures").iterdir()} >= {"loss.png", "loss.pdf", "rank.png", "differences.pdf"}
+
+
+def test_a_study_is_one_frame_of_scores(sweep):
+    study = load_study(sweep)
+    assert list(study.arms.index) == ["base", "dora-r8", "lora-r8", "lora-r32"]
+    assert list(study.runs.loc["lora-r8-seed1", ["arm", "phase", "seed"]]) == ["lora-r8", "test", 1]
+    own = study.scores[(study.scores["arm"] == "lora-r32") & (study.scores["measure"] == "instruction")]
+    assert (len(own), own["value"].isna().sum()) == (16, 1)  # what is missing stays missing
+    assert study.mean("lora-r32", "instruction")["missing"] == 1
+    row = study.differences.set_index(["measure", "arm", "reference"]).loc[("instruction", "lora-r32", "base")]
+    assert (row["left_out"], row["dropped"]) == (1, "p3")
+    assert row["verdict"] == "better"
+    assert row["scenes_needed"] != row["scenes_needed"]  # decided
+
+
+def test_the_scores_of_a_run_are_read_once(sweep, tmp_path, monkeypatch):
+    from cosmos_exp.report import runs
+
+    read = []
+    own = runs.read_scores
+    monkeypatch.setattr(runs, "read_scores", lambda path: read.append(path) or own(path))
+    write_report(sweep, tmp_path)
+    assert len(read) == len(set(read)) == 5 * 3  # with both kinds of references
+
+
+def test_a_notebooks_backend_and_an_ascii_terminal_do_not_stop_a_report(sweep, tmp_path):
+    words = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "cosmos_exp", "report", str(sweep), "--out", str(tmp_path)]
+    done = subprocess.run(command, env=os.environ | words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "tse ?" in done.stdout  # an arrow
 
 
 def test_reports_are_the_same_every_time(sweep, tmp_path, cli):
@@ -146,24 +179,29 @@ def test_runs_that_are_not_comparable_are_not_compared(tmp_path, cli, capsys, wh
     make_run(tmp_path / "lora-r8", "lora-r8", **({"judge": "another"} if what == "judge" else {"prompts": 5}))
     assert cli("report", tmp_path) == 0
     out = capsys.readouterr().out
-    assert {"judge": "different judges", "prompts": "different test sets"}[what] in out
-    assert "better than" not in (tmp_path / "report.md").read_text()
+    assert {"judge": "different judges", "prompts": "different test prompts"}[what] in out
+    assert "## All comparisons" not in (tmp_path / "report.md").read_text()
 
 
 def test_the_strictest_margin_of_the_runs_is_used(tmp_path):
     runs = [make_run(tmp_path / n, n) for n in ("base", "lora-r8", "dora-r8")]
     for run, margins in zip(runs[1:], ({"instruction": 0.5, "tse": 0.1}, {"instruction": 0.3}), strict=True):
         run.config.write_text(yaml.safe_dump(yaml.safe_load(run.config.read_text()) | {"margins": margins}))
-    assert margins_of(group_runs(runs)) == MARGINS | {"instruction": 0.25, "tse": 0.05}  # the base's are the defaults
-    assert margins_of(group_runs(runs[1:])) == {"instruction": 0.3, "tse": 0.1}
+    assert margins_of(list(map(Run, runs))) == MARGINS | {
+        "instruction": 0.25,
+        "tse": 0.05,
+    }  # the base's are the defaults
+    assert margins_of(list(map(Run, runs[1:]))) == {"instruction": 0.3, "tse": 0.1}
 
 
 def test_margins_on_the_command_line(sweep, tmp_path, cli, capsys):
     assert cli("report", sweep, "--out", tmp_path, "--margin", "tse=0.5", "--margin", "instruction=0.9") == 0
     text = (tmp_path / "report.md").read_text()
-    line = next(line for line in text.splitlines() if line.startswith("| tse | lora-r8 − base"))
-    assert "| 0.5 |" in line
-    assert "Too few scenes to call them equivalent: 8, at least 23 are needed." in text
+    line = next(
+        line for line in text.splitlines() if [c.strip() for c in line.split("|")][1:4] == ["tse", "lora-r8", "base"]
+    )
+    assert "0.5" in [cell.strip() for cell in line.split("|")]
+    assert "inconclusive" in line  # 8 scenes are too few to call them equivalent
     assert cli("report", sweep, "--margin", "tse") == 2
     assert "MEASURE=NUMBER" in capsys.readouterr().err
     assert cli("report", sweep, "--margin", "instructoin=1") == 2
@@ -175,8 +213,8 @@ def test_the_report_as_a_function(sweep, tmp_path):
     report = write_report(sweep, tmp_path, ["tse=0.1"])
     assert [p.name for p in report.files] == ["report.md", "table.tex", "scores.csv", "report.json", "sheet.png"]
     assert all(p.is_file() for p in (*report.files, *report.figures, report.page))
-    assert len(report.runs) == 5
-    assert report.not_compared is None
+    assert len(report.study.runs) == 5
+    assert report.study.not_compared == ""
     assert not report.any_failed
     with pytest.raises(UserError, match="no runs found"):
         write_report(tmp_path / "figures")
@@ -184,46 +222,67 @@ def test_the_report_as_a_function(sweep, tmp_path):
         write_report(tmp_path / "nothing")
 
 
-def test_the_notes_explain_what_is_missing():
-    summary = {"mean": None, "ci_low": None, "ci_high": None, "n": 0, "videos": 4, "missing": 4, "reason": "static"}
-    row = RunRow("r1", "failed", "out of memory\ndetails", "lora", {}, {"tse": summary}, {}, random_weights=True)
-    assert notes([row])[1:] == [
+def test_runs_of_one_arm_with_other_prompts_are_refused_by_name(tmp_path):
+    """Also where it is not the first run of an arm that differs."""
+    for name, seed, prompts in (("base", 0, 8), ("lora-r8", 0, 8), ("lora-r8", 1, 6)):
+        make_run(tmp_path / f"{name}-seed{seed}", name, seed, prompts)
+    study = load_study(tmp_path)
+    assert (
+        "base-seed0 and lora-r8-seed1 have different test prompts (p6: Lift thing 6 and missing; p7"
+        in study.not_compared
+    )
+    assert study.differences.empty
+
+
+def test_the_notes_explain_what_is_missing(tmp_path):
+    run = make_run(tmp_path / "r1", "lora-r8")
+    run.set_status("done", "record")
+    run.update_manifest(labels={"random_weights": True})
+    rows = [row | {"value": None, "detail": {"reason": "static"}} for row in Run(run).scores if row["measure"] == "tse"]
+    write_json_lines(run.scores, rows)
+    make_run(tmp_path / "r2", "lora-r8", seed=1).set_status("failed", "train", "out of memory\ndetails")
+    assert load_study(tmp_path).notes[:3] == [
         "The base model's weights are random: these numbers only show that the pipeline runs.",
-        "r1: tse is missing for 4 of 4 videos (static).",
-        "r1: failed: out of memory",
+        "r2: failed: out of memory",
+        "lora-r8: tse missing for 16 of 16 videos (static).",
     ]
 
 
-def test_the_sentence_of_each_kind_of_comparison(tmp_path):
-    def sentence(**numbers):
-        d = Difference("a", "b", "tse", 0.1, 0.0, 0.2, 2, 2, 0, margin=0.05)
-        return conclusions(Results("t", variants, [replace(d, **numbers)], []))[0]
+def test_the_verdict_and_mark_of_each_kind_of_comparison():
+    one = Difference("a", "b", "tse", 0.1, 0.0, 0.2, 30, 30, 0, margin=0.05)
 
-    variants = [Variant("a"), Variant("b")]
-    for variant, shift in zip(variants, (0.0, 0.5), strict=True):
-        run = Run(make_run(tmp_path / variant.name, "lora-r8", prompts=2))
-        run.scores = [r | {"value": (k + 1) * shift} for k, r in enumerate(run.scores)]
-        variant.runs.append(run)
-    b, a = "this b adapter", "this a adapter"
-    assert sentence() == f"tse (px): {b} compared with {a}: +0.1 [0, 0.2]; a test needs at least two scenes."
-    assert sentence(p=0.01, p_holm=0.02) == f"tse (px): {b} is worse than {a}: +0.1 [0, 0.2], p = 0.02 (Holm)."
-    assert f"{b} is better than {a}" in sentence(mean=-0.1, p=0.01, p_holm=0.02)
-    assert "tse (px): b is worse than a: " in sentence(p=0.01, p_holm=0.02, recipe=True, runs=(3, 3))
+    def said(**numbers):
+        d = replace(one, **numbers)
+        return verdict_of(d), mark_of(d)
+
+    assert said() == ("inconclusive", "")
+    assert said(p=0.01, p_holm=0.02) == ("worse", "(−)")
+    assert said(mean=-0.1, p=0.01, p_holm=0.02) == ("better", "(+)")
+    assert said(p=0.01, p_holm=0.02, recipe=True, runs=(3, 3)) == ("worse", "−°")
+    assert said(p=0.01, p_holm=0.02, recipe=True, runs=(1, 5)) == ("worse", "−")
     earned = {"ci_low": -0.01, "ci_high": 0.02, "p": 0.9, "p_holm": 0.9, "p_equivalent_holm": 0.01}
-    assert "are equivalent within ±0.05" in sentence(**earned, n=30)
-    assert "Too few scenes to call them equivalent: 2" in sentence(**earned)
-    assert "below the measure's own repeatability (0.2)" in sentence(p=0.01, p_holm=0.02, repeatability=0.2)
-    same = sentence(mean=0.0, ci_low=0.0, ci_high=0.0, p=1.0, p_holm=1.0)
-    assert "have the same score in every scene" in same
-    assert "does not show that they are equal" in same
-    unknown = sentence(p=0.5, p_holm=0.5)
-    assert unknown.startswith(f"tse (px): {b} compared with {a}: inconclusive: +0.1 [0, 0.2], p = 0.5 (Holm).")
-    assert "80 % power for a true difference of 0.05 needs " in unknown
-    assert " needs about 23 scenes (here: 2 scenes" in sentence(
-        p=0.5, p_holm=0.5, margin=50.0
-    )  # as equivalence asks for
-    assert "power" not in sentence(p=0.5, p_holm=0.5, margin=50.0, n=23)
-    assert "power" not in sentence(p=0.5, p_holm=0.5, margin=None)
+    assert said(**earned) == ("equivalent", "(=)")
+    assert said(**earned, n=2) == ("inconclusive", "")
+    assert said(p=0.01, p_holm=0.02, repeatability=0.2) == ("inconclusive", "")
+
+
+def test_how_many_scenes_an_inconclusive_comparison_needs():
+    one = Difference(
+        "a", "b", "tse", 0.1, 0.0, 0.2, 2, 2, 0, p=0.5, p_holm=0.5, margin=0.5, design=Design(4.0, 0.0, 1.0)
+    )
+    scenes, runs = one.needs()
+    assert (scenes > 23, runs) == (True, None)
+    assert replace(one, margin=50.0).needs() == (23, None)  # as equivalence asks for
+    assert replace(one, margin=50.0, n=23).needs() == (None, None)
+    assert replace(one, margin=None).needs() == (None, None)
+    assert replace(one, p_holm=0.01).needs() == (None, None)
+
+
+def test_the_terminal_answers_first(sweep, capsys):
+    print_study(load_study(sweep))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Take: ")
+    assert "instruction" in lines[0]
 
 
 def test_the_table_of_measures():

@@ -4,18 +4,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from cosmos_exp.report.pairs import why_not_comparable
+from cosmos_exp.errors import UserError
+from cosmos_exp.report.comparisons import check_comparable
+from cosmos_exp.run_folder import RunFolder
 
-NOW = {"repeats": 3, "gap": 1}
 
-
-def variant(name, height=96, width=160, rate=8, played=8, sampson=None):
+def run(name, height=96, width=160, rate=8, played=8, sampson=None, scenes=None):
     config = {
         "data": {"height": height, "width": width, "fps": rate},
         "generation": {"num_steps": 4, "fps": played},
-        "sampson": sampson or NOW,
+        "sampson": sampson or {"repeats": 3, "gap": 1},
     }
-    return SimpleNamespace(name=name, done=[SimpleNamespace(config=config, manifest={}, scores=[], scenes={})])
+    return SimpleNamespace(folder=RunFolder(name), config=config, manifest={}, scores=[], scenes=scenes or {})
 
 
 @pytest.mark.parametrize(
@@ -25,16 +25,16 @@ def variant(name, height=96, width=160, rate=8, played=8, sampson=None):
         ({"rate": 4}, ["different frame rates", "data.fps=8", "data.fps=4"]),
         ({"played": 16}, ["different frame rates", "generation.fps=8", "generation.fps=16"]),
         ({"sampson": {"repeats": 3, "gap": 2}}, ["different Sampson settings (gap: 1 and 2)"]),
-        ({"sampson": {"gap": 1}}, ["different Sampson settings", "repeats: 3 and None", "older definition"]),
     ],
 )
 def test_runs_of_another_size_rate_or_definition_are_not_compared(changed, words):
-    why = why_not_comparable(variant("a"), variant("b", **changed))
+    with pytest.raises(UserError) as error:
+        check_comparable([run("a"), run("c"), run("b", **changed)])
     for word in ("a and b", *words):
-        assert word in why
+        assert word in str(error.value)
 
 
-def test_equal_runs_are_compared_also_two_old_ones():
-    assert why_not_comparable(variant("a"), variant("b")) is None
-    old = {"gap": 1}
-    assert why_not_comparable(variant("a", sampson=old), variant("b", sampson=old)) is None
+def test_equal_runs_are_compared_and_other_first_frames_are_not():
+    check_comparable([run("a"), run("b")])
+    with pytest.raises(UserError, match="b has another first frame of p"):
+        check_comparable([run("a", scenes={"p": "1"}), run("b", scenes={"p": "2"})])

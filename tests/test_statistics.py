@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from cosmos_exp.statistics.cells import paired_cells
-from cosmos_exp.statistics.comparisons import MIN_SCENES, Difference, difference, equivalence_p, holm, sign_p
+from cosmos_exp.statistics.cells import paired_cells, video_table
+from cosmos_exp.statistics.comparisons import MIN_SCENES, Difference, equivalence_p, holm, sign_p
+from cosmos_exp.statistics.comparisons import difference as compare
 from cosmos_exp.statistics.crossed import degrees_of_freedom, estimate, run_variance
 from cosmos_exp.statistics.intervals import mean_interval, summarize
 from cosmos_exp.statistics.power import Design, power, runs_needed, scenes_needed
@@ -95,6 +96,19 @@ def scores(values, noise=0, run=0):
     return {(name, (noise, run)): value for name, value in values.items()}
 
 
+def table(values, scenes=None):
+    """The table of {(prompt, (noise, training seed)): value}."""
+    rows = [
+        {"prompt": prompt, "scene": (scenes or {}).get(prompt, prompt), "noise": noise, "seed": run, "value": value}
+        for (prompt, (noise, run)), value in values.items()
+    ]
+    return video_table(pd.DataFrame(rows).astype({"value": float}))
+
+
+def difference(a, b, measure, first, second, margin=None, scenes=None, **options):
+    return compare(a, b, measure, table(first, scenes), table(second, scenes), margin, **options)
+
+
 def test_differences_are_paired_and_what_one_lacks_is_counted():
     first = scores({"a": 1.0, "b": None, "c": 5.0}) | scores({"a": 2.0}, noise=1)
     second = scores({"a": 2.0, "b": 3.0, "d": 1.0}) | scores({"a": 4.0}, noise=1)
@@ -179,7 +193,7 @@ def test_the_noise_within_prompts_is_pooled():
     first = {("a", (n, 0)): 0.0 for n in range(2)} | {("b", (n, 0)): 0.0 for n in range(2)}
     second = {("a", (0, 0)): 1.0, ("a", (1, 0)): 3.0, ("b", (0, 0)): 2.0, ("b", (1, 0)): 2.0}
     # Variances 2 and 0 within the prompts, pooled 1; a mean of two noises has 1 / 2, a mean of two scenes 1 / 4.
-    assert paired_cells(first, second, {}).noise == pytest.approx(0.25)
+    assert paired_cells(table(first), table(second)).noise == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from cosmos_exp.cli.arguments import writable_folder
 from cosmos_exp.errors import UserError
-from cosmos_exp.text import printable
+from cosmos_exp.text import one_line, printable
 
 if TYPE_CHECKING:
-    from cosmos_exp.report.writing import WrittenReport
+    from cosmos_exp.report.tables import WrittenReport
+
+MOST_FINDINGS = 20  # of one check; the rest is counted
 
 HELP = "write tables, figures and an HTML page from one run, a sweep, or any folder of runs; or verify a report"
 EPILOG = """examples:
@@ -48,7 +50,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the report and print its table; exit code 1 if a run failed or cannot be read. With --verify check it instead."""
+    """Write the report and print what it says; exit code 1 if a run failed or cannot be read. With --verify check it instead."""
     folder, out = Path(args.dir), Path(args.out).expanduser() if args.out else None
     if args.verify:
         if args.margin:
@@ -56,38 +58,38 @@ def run(args: argparse.Namespace) -> int:
         return verify(folder, out, not args.without_videos)
     if args.without_videos:
         raise UserError("--without-videos: belongs to --verify. Add --verify, or leave it out.")
-    from cosmos_exp.report.writing import write_report
+    from cosmos_exp.report.tables import write_report
 
     if args.out:
         writable_folder(args.out)
-    report = write_report(folder, out, args.margin or [])
+    report = write_report(folder, out, args.margin)
     print_report(report)
     return int(report.any_failed)
 
 
 def verify(folder: Path, out: Path | None, videos: bool) -> int:
     """Check a report and print one line per check and finding. Exit code 1 if there is a finding."""
-    from cosmos_exp.report.terminal import print_checks
     from cosmos_exp.report.verify import verify as checks_of
 
     checks = checks_of(folder, out, videos)
-    print_checks(checks)
+    for check in checks:
+        print(f"{'FAILED' if check.findings else 'ok    '}  {check.name}")
+        for finding in check.findings[:MOST_FINDINGS]:
+            print(f"          {one_line(finding)}")
+        if len(check.findings) > MOST_FINDINGS:
+            print(f"          and {len(check.findings) - MOST_FINDINGS} more")
     if not videos:
         print("The videos were not checked (--without-videos).")
-    return int(not all(check.ok for check in checks))
+    return int(any(check.findings for check in checks))
 
 
 def print_report(report: WrittenReport) -> None:
-    """Print the table of runs, the claims, and where the report is."""
-    from cosmos_exp.report.terminal import print_claims, print_runs
+    """Print the answers, claims, table and first notes, and where the report is."""
+    from cosmos_exp.report.tables import print_study
 
-    print_runs(report.runs)
-    for run in report.unreadable:
-        print(printable(run.note), file=sys.stderr)
-    if report.claims:
-        print_claims(report.claims)
-    if report.not_compared:
-        print(f"No differences are reported: {report.not_compared}")
-    files = ", ".join(str(p.relative_to(report.out)) for p in report.files)
+    print_study(report.study)
+    for damage in report.study.damages:
+        print(printable(damage), file=sys.stderr)
+    files = ", ".join(str(path.relative_to(report.out)) for path in report.files)
     print(f"written: {files}, {len(report.figures)} figures in {report.out}")
     print(f"page: {report.page}")

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from cosmos_exp.config.record import load_config
     from cosmos_exp.experiment.run import run as run_experiment
     from cosmos_exp.provenance import environment
-    from cosmos_exp.report.terminal import print_runs
+    from cosmos_exp.report.tables import print_runs
     from cosmos_exp.run_folder import RunFolder
     from cosmos_exp.sweep.comparing import compare, why_bits_may_differ
 

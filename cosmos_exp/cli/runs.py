@@ -50,7 +50,7 @@ class Runs:
             if is_multirun():
                 return self._isolated(config)
             from cosmos_exp.experiment.run import run
-            from cosmos_exp.report.terminal import print_runs
+            from cosmos_exp.report.tables import print_runs
             from cosmos_exp.run_folder import RunFolder
 
             run(config)

@@ -199,7 +199,7 @@ def report(runs: list[SweepRun], folder: Path | None = None, waiting: list[str] 
         waiting: arms that cannot be tested yet, as their tuning is unfinished.
     """
     from cosmos_exp.cli.report import print_report
-    from cosmos_exp.report.writing import write_report
+    from cosmos_exp.report.tables import write_report
     from cosmos_exp.sweep.slurm import how_job_ended
 
     folder = folder or runs[0].folder.path.parent

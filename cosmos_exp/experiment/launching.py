@@ -208,7 +208,7 @@ def run_isolated(config: Config, stop: Callable[[], bool] | None = None) -> bool
 def isolated_run(config: Config) -> int:
     """What the process of `run_isolated` does. Returns the exit code; status.json has the reason."""
     from cosmos_exp.experiment.run import run
-    from cosmos_exp.report.terminal import print_runs
+    from cosmos_exp.report.tables import print_runs
 
     folder = RunFolder(str(config.run_dir))
     try:

@@ -13,7 +13,7 @@ from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.registry import WEIGHT_FOLDERS
 from cosmos_exp.config.schema import Model
 from cosmos_exp.files import JsonObject
-from cosmos_exp.report.variants import Run
+from cosmos_exp.report.runs import Run
 from cosmos_exp.text import one_line
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
@@ -16,13 +17,12 @@ from cosmos_exp.publish import recipe
 from cosmos_exp.publish.neutral import shown
 from cosmos_exp.publish.snippet import Example, snippet
 from cosmos_exp.publish.source import Arm, Source
-from cosmos_exp.report.sweep_tables import claims_markdown, drift_markdown, markdown
+from cosmos_exp.report.tables import claims_markdown, drift_markdown, measures_markdown
 from cosmos_exp.text import markdown as plain_markdown
 from cosmos_exp.text import no_html, one_line
 
 TEMPLATE = Path(__file__).parent / "card.md.j2"
 TASKS = {"image2world": "image-to-video", "video2world": "video-to-video"}
-_ABOUT_INTERVALS = "Mean [95 % interval"  # the table says it, too
 _MARKUP = "\\`*_{}[]<>|~$#!"
 
 
@@ -88,13 +88,16 @@ def eval_results(source: Source) -> list[EvalResult] | None:
     named = test if test and config.data.test_path is None and config.data.path is None else None
     kind = named or (f"cosmos-exp/{config.data.builder}" if source.base.embedded and config.data.builder else "private")
     fingerprint = source.arms[0].run.manifest.get("data_fingerprint")
-    measures = split_main(source.results.measures)[0] if source.is_sweep else source.results.measures
+    measures = split_main(source.study.measures)[0] if source.is_sweep else source.study.measures
     found = []
-    for name in [v.name for v in source.results.variants if not v.is_base]:
+    arms = source.study.arms
+    for name in arms.index[~arms["is_base"]]:
         for measure in measures:
-            summary = source.results.table[name][measure]
-            if summary["mean"] is None:
+            summary = source.study.mean(name, measure)
+            if pd.isna(summary["mean"]):
                 continue
+            interval = {"ci_low": summary["low"], "ci_high": summary["high"]}
+            arguments = {k: float(v) for k, v in interval.items() if not pd.isna(v)} | {"n": int(summary["n"])}
             info, label = measure_info(measure), f"{one_line(measure)}" + (f", {name}" if source.is_sweep else "")
             unit = f" ({info.unit})" if info.unit else ""
             better = {1: "higher", -1: "lower"}.get(info.better)
@@ -107,9 +110,8 @@ def eval_results(source: Source) -> list[EvalResult] | None:
                     dataset_args={"fingerprint": fingerprint} if fingerprint else None,
                     metric_type=one_line(measure),
                     metric_name=label + unit,
-                    metric_value=summary["mean"],
-                    metric_args={k: summary[k] for k in ("ci_low", "ci_high", "n") if summary.get(k) is not None}
-                    | ({"better": better} if better else {}),
+                    metric_value=float(summary["mean"]),
+                    metric_args=arguments | ({"better": better} if better else {}),
                 )
             )
     return found or None
@@ -161,13 +163,13 @@ def _body(
         ],
         "heads": heads,
         "own": [[arm.name, *row] for arm, row in zip(source.arms, own, strict=True)],
-        "results": _from_records(markdown(source.results), names) if _has_scores(source) else "",
-        "drift": _from_records(drift_markdown(source.results), names) if source.results.drifts else "",
+        "results": _from_records(measures_markdown(source.study), names) if _has_scores(source) else "",
+        "drift": _from_records(drift_markdown(source.study), names) if len(source.study.drift) else "",
         "chunks": first.run.settings.generation.chunks,
-        "claims": _from_records(claims_markdown(source.claims), names) if source.claims else "",
-        "notes": [escaped(shown(n, names)) for n in source.results.notes if not n.startswith(_ABOUT_INTERVALS)],
+        "claims": _from_records(claims_markdown(source.study), names) if source.study.claims else "",
+        "notes": [escaped(shown(n, names)) for n in source.study.notes],
         "examples": [(e.video, escaped(shown(_title(e), names)), e.seed) for e in examples],
-        "has_references": bool(source.results.references),
+        "has_references": bool(source.study.references),
         "autoencoder": VAE_CLASSES.source(source.base.autoencoder).name if source.base.autoencoder else "",
         "drops": what_others_drop(source.arms),
         "cell": lambda text: _cell(text, names),
@@ -175,7 +177,7 @@ def _body(
 
 
 def _has_scores(source: Source) -> bool:
-    return any(m["mean"] is not None for row in source.results.table.values() for m in row.values())
+    return bool(source.study.means["mean"].notna().any())
 
 
 def _from_records(text: str, names: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from cosmos_exp.publish.card import model_card
 from cosmos_exp.publish.neutral import neutral, neutral_config, neutral_text, shown
 from cosmos_exp.publish.snippet import CONDITIONING, Example
 from cosmos_exp.publish.source import Arm, Source
-from cosmos_exp.report.variants import Run
+from cosmos_exp.report.runs import Run
 from cosmos_exp.run_folder import ADAPTER_FILE
 from cosmos_exp.statistics.scores import ScoreRow
 from cosmos_exp.text import one_line
@@ -168,7 +168,7 @@ def _examples(source: Source) -> Iterator[tuple[Arm, ScoreRow]]:
 
 def _is_first(source: Source, arm: Arm) -> bool:
     """Whether an adapter is that of its variant's first run."""
-    return any(v.runs[0].folder.path == arm.run.folder.path for v in source.results.variants)
+    return arm.run is source.study.runs_of(arm.run.arm)[0]
 
 
 def _videos(run: Run) -> list[ScoreRow]:

@@ -9,7 +9,7 @@ from cosmos_exp.config.schema import Config
 from cosmos_exp.files import JsonObject
 from cosmos_exp.publish.base import entries
 from cosmos_exp.publish.source import Arm
-from cosmos_exp.report.variants import Run
+from cosmos_exp.report.runs import Run
 
 Rows = list[tuple[str, str]]  # name, value
 STAGES = ("prepare", "train", "generate", "evaluate")

@@ -11,13 +11,10 @@ from cosmos_exp.config.adapter_file import AdapterFile, read_adapter
 from cosmos_exp.errors import UserError
 from cosmos_exp.publish.base import Base, base_of, comes_from_hub
 from cosmos_exp.publish.neutral import private_names, recorded_paths
-from cosmos_exp.report.claims import ClaimsReport, claims_report
-from cosmos_exp.report.margins import margins_of
-from cosmos_exp.report.pairs import why_not_comparable
-from cosmos_exp.report.results import Results
-from cosmos_exp.report.variants import Run, Variant, group_runs, readable_runs
-from cosmos_exp.report.verify_files import trained_findings
-from cosmos_exp.report.writing import results_of
+from cosmos_exp.report.comparisons import check_comparable
+from cosmos_exp.report.runs import Run
+from cosmos_exp.report.study import Study, load_study
+from cosmos_exp.report.verify import trained_findings
 from cosmos_exp.run_folder import ADAPTER_NAME, RunFolder
 from cosmos_exp.text import one_line
 
@@ -47,6 +44,7 @@ class Source:
     title: of the card.
     is_sweep: several adapters, each in a folder of its own.
     base: the model that the adapters belong to.
+    study: all runs with their scores.
     base_run: the evaluation of the base alone; None if there is none.
     names: of hosts and users, which are not published.
     """
@@ -54,8 +52,7 @@ class Source:
     title: str
     is_sweep: bool
     arms: list[Arm]
-    results: Results
-    claims: ClaimsReport | None
+    study: Study
     base: Base
     base_run: Run | None
     names: tuple[str, ...]
@@ -67,28 +64,31 @@ def load_source(path: Path) -> Source:
     Raises:
         UserError: there is none, a run is not finished, has no adapter, or has one that is not fit for use.
     """
-    runs, unreadable = readable_runs(path)
-    if unreadable:
-        raise UserError(unreadable[0].reason)
-    is_sweep = path.absolute() not in [r.folder.path for r in runs]
+    study = load_study(path)
+    if study.damages:
+        raise UserError(study.damages[0])
+    runs = [study.records[name] for name in study.runs.index[study.runs["phase"] == study.phase]]
+    is_sweep = path.absolute() not in [run.folder.path for run in runs]
     adapted = [run for run in runs if not run.is_base]
     if not adapted:
         raise UserError(_no_adapter(path, is_sweep))
     for run in runs:
         _check_finished(run)
-    beside = [] if is_sweep else _bases_beside(adapted[0])
-    results, _ = results_of([*runs, *beside], path.absolute().name)
-    claims = claims_report(path, results.variants, margins_of(results.variants)) if is_sweep else None
-    results = _with_plain_names(results)
-    arms = [_arm(path, v, run, is_sweep) for v in results.variants if not v.is_base for run in v.runs]
-    base_runs = [run for v in results.variants if v.is_base for run in v.done]
+    if not is_sweep:
+        study = load_study(path, beside=_bases_beside(adapted[0]))
+    study = _with_plain_names(study)
+    arms = []
+    for name in study.arms.index[~study.arms["is_base"]]:
+        own = [run for run in study.records.values() if run.arm == name]
+        arms += [_arm(path, run, is_sweep, len(own)) for run in own]
+    base_runs = study.runs_of(study.base)
     runs = [*(arm.run for arm in arms), *base_runs]
     paths = [path for run in runs for path in recorded_paths(run.config, comes_from_hub(run))]
     names = private_names([part for run in runs for part in (run.manifest, run.config)], paths)
     base = base_of(arms[0].run, arms[0].header)
     _check_one_base(arms)
     title = path.absolute().name if is_sweep else plain_name(f"{arms[0].run.settings.name} {arms[0].name}")
-    return Source(title, is_sweep, arms, results, claims, base, next(iter(base_runs), None), names)
+    return Source(title, is_sweep, arms, study, base, next(iter(base_runs), None), names)
 
 
 def plain_name(name: str) -> str:
@@ -96,15 +96,19 @@ def plain_name(name: str) -> str:
     return _UNUSUAL.sub("_", one_line(name))
 
 
-def _with_plain_names(results: Results) -> Results:
-    """The results with names of variants that no table takes for markup. They stay unique."""
+def _with_plain_names(study: Study) -> Study:
+    """The study with names of arms that no table takes for markup. They stay unique."""
     names: dict[str, str] = {}
-    for variant in results.variants:
-        plain = plain_name(variant.name)
-        names[variant.name] = plain if plain not in names.values() else f"{plain} {len(names)}"
-        variant.name = names[variant.name]
-    found = [replace(d, a=names[d.a], b=names[d.b]) for d in results.differences]
-    return Results(results.title, results.variants, found, results.notes, results.comparable)
+    for name in study.arms.index:
+        plain = plain_name(name)
+        names[name] = f"{plain} {len(names)}" if plain in names.values() else plain
+    for run in study.records.values():
+        run.arm = names.get(run.arm, run.arm)
+    frames = {"arms": study.arms.rename(index=names)}
+    for frame in ("runs", "scores", "means", "differences", "drift"):
+        renamed = dict.fromkeys(["arm", "reference"][: 1 + (frame == "differences")], names)
+        frames[frame] = getattr(study, frame).replace(renamed)
+    return replace(study, **frames)
 
 
 def _no_adapter(path: Path, is_sweep: bool) -> str:
@@ -127,19 +131,19 @@ def _check_finished(run: Run) -> None:
 
 def _bases_beside(run: Run) -> list[Run]:
     """The first finished run of the base beside a run whose scores are comparable with its own."""
-    own = group_runs([run.folder])[0]
     for status in sorted(run.folder.path.parent.glob("*/status.json")):
         other = Run(RunFolder(status.parent))
         try:
             other.check()
-            if other.is_base and other.finished and not why_not_comparable(own, group_runs([other.folder])[0]):
+            if other.is_base and other.finished:
+                check_comparable([run, other])
                 return [other]
-        except UserError:  # a damaged neighbour is no part of this run
+        except UserError:  # a damaged or another neighbour is no part of this run
             continue
     return []
 
 
-def _arm(path: Path, variant: Variant, run: Run, is_sweep: bool) -> Arm:
+def _arm(path: Path, run: Run, is_sweep: bool, siblings: int) -> Arm:
     """The adapter of a finished run, checked as a run checks its own.
 
     Raises:
@@ -169,10 +173,10 @@ def _arm(path: Path, variant: Variant, run: Run, is_sweep: bool) -> Arm:
     model = run.settings.model
     known = model.source == "embedded" or comes_from_hub(run)  # the folder that a record names is not opened
     header = read_adapter(file, model=replace(model, source="embedded") if known else None)
-    name, place = variant.name, ""
+    name, place = run.arm, ""
     if is_sweep:
         place = plain_name(folder.path.relative_to(path.absolute()).as_posix()).replace(" ", "_")
-        name = name if len(variant.runs) == 1 else f"{name} seed {run.seed}"
+        name = name if siblings == 1 else f"{name} seed {run.seed}"
     return Arm(name, place, run, file, header)
 
 

@@ -9,8 +9,7 @@ import numpy as np
 from cosmos_exp.config.adapter_file import AdapterFile, Array, read_adapter, tensors_of
 from cosmos_exp.config.layers import by_type, trainable_parameters
 from cosmos_exp.files import JsonObject, file_sha256
-from cosmos_exp.report.spectrum import layer_spectra
-from cosmos_exp.statistics.low_rank import effective_rank, rank_for_energy
+from cosmos_exp.statistics.low_rank import effective_rank, rank_for_energy, singular_values
 
 MOST = (0.9, 0.95, 0.99)  # energies for which the smallest rank is given
 
@@ -85,3 +84,34 @@ def _summary(spectra: list[Array], highest: int) -> JsonObject:
             f"{e:g}": [min(found), max(found)] for e in MOST for found in [[rank_for_energy(s, e) for s in spectra]]
         },
     }
+
+
+def layer_spectra(file: Path) -> dict[str, Array]:
+    """Singular values of s B A of every adapted layer, in descending order, at the scale s that the file records.
+
+    B A (out, in) is never formed. For DoRA this is the update of the direction before normalization; the magnitudes are
+    not included.
+
+    Returns:
+        By layer: (k,), k = min(rank, in, out).
+    """
+    spectra = {}
+    for name, layer in read_adapter(file).layers.items():
+        spectra[name] = layer.scale * singular_values(layer.b, layer.a)
+    return spectra
+
+
+def update_spectra(file: Path) -> dict[str, Array]:
+    """Singular values of s B A of every adapted layer, by kind of layer.
+
+    Returns:
+        By kind of layer (`attn1.to_q`): (layers, highest rank), in descending order. Above a layer's own rank they are 0.
+    """
+    found = layer_spectra(file)
+    return {kind: stacked([found[n] for n in names]) for kind, names in by_type(found).items()}
+
+
+def stacked(rows: list[Array]) -> Array:
+    """Rows of different length as one array, filled with zeros: the update has no further singular values."""
+    width = max(len(r) for r in rows)
+    return np.stack([np.pad(r, (0, width - len(r))) for r in rows])

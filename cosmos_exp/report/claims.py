@@ -1,25 +1,29 @@
-"""The claims of a sweep in its report: tested first, apart from all other comparisons."""
+"""The claims of a sweep: what claims.json froze before the first run, and the test of each, apart from all other comparisons.
+
+`cosmos_exp.sweep.frozen_claims` writes the file. Its hash covers all of its content.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import copy
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
+
+from cosmos_exp.config.hashing import stage_hash
+from cosmos_exp.config.schema import Adapter, Config, Training
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import JsonObject
-from cosmos_exp.report.conclusions import few_runs_note, untuned_note
-from cosmos_exp.report.formatting import interval, number
-from cosmos_exp.report.frozen_claims import CLAIMS_FILE, FrozenClaims, changes, date_of, read_claims
-from cosmos_exp.report.pairs import repeatability, values_of, why_not_comparable
-from cosmos_exp.report.untuned import also_different
-from cosmos_exp.report.variants import Variant, scenes_of
-from cosmos_exp.statistics.cells import Scores
+from cosmos_exp.files import JsonObject, json_sha256
+from cosmos_exp.report.comparisons import also_different, arm_tables, repeatability
+from cosmos_exp.report.runs import Run
 from cosmos_exp.statistics.claims import (
     CONFIRMED,
     NOT_SHOWN,
     REFUTED,
-    UNTESTABLE,
     Claim,
     ClaimResult,
     claim_result,
@@ -27,214 +31,278 @@ from cosmos_exp.statistics.claims import (
     parse_claim,
     untestable,
 )
-from cosmos_exp.statistics.intervals import MIN_RUNS
+from cosmos_exp.text import plain_json
 
-EXPLORATORY = "Exploratory: all other comparisons"
-ALL_EXPLORATORY = "No claim was frozen before the runs, so all comparisons are exploratory."
-_EXPLANATION = (
-    "`>` and `<` are about the number, not about better. p: one-sided test of the claim (for `=` two one-sided tests). "
-    "Confirmed: p < 0.05. Refuted: the test of the opposite is significant, and the interval lies outside the claim. "
-    "Not shown: neither."
-)
-_BRACKETS = (
-    f"In brackets: fewer than {MIN_RUNS} training runs, so the verdict is about these trained adapters, not about another "
-    "training of the same recipe."
-)
+CLAIMS_FILE = "claims.json"
+SYMBOLS = {CONFIRMED: "✓", REFUTED: "✗", NOT_SHOWN: "·"}
+_KEYS = {"claims": list, "margins": dict, "measures": dict, "generation_seeds": list, "arms": dict}
+_SHORT = dict.fromkeys(("rank", "adapter.rank"), ("adapter.rank", "adapter.alpha")) | {"alpha": ("adapter.alpha",)}
 
 
 @dataclass(frozen=True)
-class ClaimsReport:
-    """The frozen claims of a sweep with their tests.
+class FrozenClaims:
+    """The content of claims.json.
 
     Attributes:
-        results: One per claim, in the order of the file.
-        warnings: What limits them: changes after the first score, a hand edit, planned runs that are missing.
-        untuned: In what else the arms of a claim differ, without having been tuned, by the claim's text.
+        content: claims, margins, prompts (name: text; None if the data decide them later), scenes (of each prompt),
+            generation_seeds, arms (name: training_seeds, config_hash), measures, and tuning (how each arm's own values are chosen).
+        frozen: When this content was written, UTC.
+        commit: The git commit of the code then; empty if it is unknown.
+        after_scores: Whether a test run already had a score then.
+        history: The earlier versions, oldest first, each with content, frozen and after_scores.
+        sha256: The hash as the file gives it.
+        intact: Whether the hash fits the content.
     """
 
-    record: FrozenClaims
-    results: list[ClaimResult]
-    warnings: list[str] = field(default_factory=list)
-    untuned: dict[str, str] = field(default_factory=dict)
+    content: JsonObject
+    frozen: str
+    commit: str
+    after_scores: bool
+    history: list[JsonObject]
+    sha256: str
+    intact: bool
+
+    @property
+    def claims(self) -> list[str]:
+        return list(self.content["claims"])
+
+    @property
+    def versions(self) -> list[JsonObject]:
+        """All versions, oldest first, each with content, frozen and after_scores."""
+        now = {"content": self.content, "frozen": self.frozen, "after_scores": self.after_scores}
+        return [*self.history, now]
+
+    @property
+    def changed_after_scores(self) -> list[JsonObject]:
+        """The versions that were written after the first score."""
+        return [version for version in self.versions if version["after_scores"]]
 
     @property
     def heading(self) -> str:
-        """`Confirmatory: …`, or that and when the claims were changed after the first score."""
-        record = self.record
-        if not record.intact:
+        """When the claims were frozen, and what speaks against them."""
+        if not self.intact:
             return f"Claims of a {CLAIMS_FILE} that was changed by hand"
-        changed = record.changed_after_scores
-        if changed and record.versions[0]["after_scores"]:
-            return f"Claims written on {date_of(changed)}, after the first score"
+        changed = self.changed_after_scores
         if changed:
-            return f"Claims frozen on {date_of(record.versions[0])} and changed on {date_of(changed)}, after the first score"
-        return f"Confirmatory: claims frozen on {date_of(record.versions[-1])}"
-
-    @property
-    def introduction(self) -> str:
-        """What was frozen, and how the claims are tested."""
-        count = len(self.results)
-        frozen = "Claims, margins, prompts, seeds and measures are frozen" if self.record.intact else "Recorded"
-        return (
-            f"{frozen} in {CLAIMS_FILE} (sha256 {self.record.sha256[:12]}). Holm's correction over {_claims(count)} alone. "
-            f"{_EXPLANATION}"
-        )
-
-    @property
-    def pairs(self) -> set[tuple[str, frozenset[str]]]:
-        """Measure and adapters of each claim."""
-        return {(r.claim.measure, frozenset((r.claim.a, r.claim.b))) for r in self.results}
-
-    def table(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows. The column `frozen` is only there if the claims have changed."""
-        changed = len(self.record.versions) > 1 or self.record.after_scores
-        head = ["claim", "first − second [95 %]", f"p (Holm over {_claims(len(self.results))})", "verdict"]
-        rows = []
-        for r in self.results:
-            d, tested = r.difference, r.reason is None
-            row = [r.claim.text, interval(d.mean, d.ci_low, d.ci_high) if d else "-"]
-            row += [number(r.p_holm) if tested else "-", verdict_text(r)]
-            if changed:
-                since = self.record.since(r.claim.text)
-                row.append(date_of(since) + (", after scores" if since["after_scores"] else ""))
-            rows.append(row)
-        return head + (["frozen"] if changed else []), rows
-
-    def remarks(self) -> list[str]:
-        """Why claims are not shown or cannot be tested, and what brackets mean."""
-        found = []
-        for r in self.results:
-            if r.verdict == UNTESTABLE:
-                found.append(f"{r.claim.text}: {UNTESTABLE}: {r.reason}. It counts with p = 1 in Holm's correction.")
-            elif r.verdict == NOT_SHOWN and r.obstacle:
-                found.append(f"{r.claim.text}: {r.obstacle}.")
-            if r.claim.text in self.untuned:
-                found.append(f"{r.claim.text}: {untuned_note(self.untuned[r.claim.text])}")
-        if any(r.verdict != UNTESTABLE and not r.is_about_recipe for r in self.results):
-            found.append(_BRACKETS)
-        runs = [r.few_runs for r in self.results if r.few_runs and r.verdict in (CONFIRMED, REFUTED)]
-        return [*found, few_runs_note(min(runs))] if runs else found
-
-    def as_json(self) -> JsonObject:
-        """All numbers, for report.json."""
-        changed = self.record.changed_after_scores
-        return {
-            "frozen": self.record.frozen,
-            "sha256": self.record.sha256,
-            "intact": self.record.intact,
-            "changed_after_scores": changed["frozen"] if changed else None,
-            "results": [_numbers(r) for r in self.results],
-        }
+            return f"Claims changed after the first score, on {minute(changed[-1]['frozen'])}"
+        return f"Claims, frozen before the first score on {minute(self.frozen)}"
 
 
-def _claims(count: int) -> str:
-    return f"{count} claim{'s' if count != 1 else ''}"
+def minute(time: str) -> str:
+    """A recorded time as text: 2026-11-24 14:03 UTC."""
+    return f"{time[:10]} {time[11:16]} UTC"
 
 
-def verdict_text(result: ClaimResult) -> str:
-    """The verdict, in brackets if it is about the trained adapters only; with its condition if it rests on few runs."""
-    if result.verdict in (CONFIRMED, REFUTED) and result.few_runs:
-        return f"{result.verdict} if no run fails"
-    plain = result.verdict == UNTESTABLE or result.is_about_recipe
-    return result.verdict if plain else f"({result.verdict})"
-
-
-def _numbers(r: ClaimResult) -> JsonObject:
-    d = r.difference
-    found: JsonObject = {"claim": r.claim.text, "verdict": r.verdict, "about_recipe": r.is_about_recipe}
-    found |= {k: getattr(d, k, None) for k in ("mean", "ci_low", "ci_high", "n", "pairs", "left_out", "repeatability")}
-    found["if_no_run_fails"] = r.few_runs is not None
-    found |= {k: getattr(r, k) for k in ("p", "p_holm", "p_opposite", "p_opposite_holm", "reason")}
-    return found
-
-
-def claims_report(
-    folder: Path, variants: Sequence[Variant], margins: Mapping[str, float] | None = None
-) -> ClaimsReport | None:
-    """The claims that were frozen in a folder, tested; None if there are none.
-
-    Only the frozen prompts, generation seeds and training seeds count: what was added later is exploratory.
-
-    Args:
-        margins: Those of the report; None: unknown.
+def read_claims(folder: Path) -> FrozenClaims | None:
+    """The claims of a sweep's folder; None if none were frozen.
 
     Raises:
-        UserError: claims.json cannot be read.
+        UserError: claims.json is not such a record.
     """
-    record = read_claims(folder)
-    if record is None:
+    file = folder / CLAIMS_FILE
+    if not file.is_file():
         return None
-    results = correct([_tested(text, record, variants) for text in record.claims])
-    warnings = [] if record.intact else [f"{CLAIMS_FILE} was changed by hand: its hash does not fit its content."]
-    warnings += [*changes(record), *_other_margins(record, margins or {}), *_incomplete(record, variants)]
-    return ClaimsReport(record, results, warnings, _untuned(results, variants))
-
-
-def _other_margins(record: FrozenClaims, margins: Mapping[str, float]) -> list[str]:
-    """Margins of the report that are not the frozen ones."""
-    frozen, when = record.content["margins"], date_of(record.versions[-1])
-    return [
-        f"The margin of {m} is {number(x)} in this report, but {number(frozen.get(m))} was frozen on {when}."
-        for m, x in margins.items()
-        if m in record.content["measures"] and x != frozen.get(m)
-    ]
-
-
-def _untuned(results: Sequence[ClaimResult], variants: Sequence[Variant]) -> dict[str, str]:
-    by_name = {v.name: v for v in variants}
-    claims = [r.claim for r in results if r.claim.a in by_name and r.claim.b in by_name]
-    found = {c.text: "; ".join(also_different(by_name[c.b], by_name[c.a])) for c in claims}
-    return {text: words for text, words in found.items() if words}
-
-
-def _tested(text: str, record: FrozenClaims, variants: Sequence[Variant]) -> ClaimResult:
     try:
-        claim = parse_claim(text)
-    except UserError as error:
-        return untestable(Claim(text, "", "", "?", "", 0.0), str(error))
-    by_name = {v.name: v for v in variants if v.done}
-    missing = [name for name in (claim.a, claim.b) if name not in by_name]
+        record = json.loads(file.read_text(encoding="utf-8"))
+        digest = str(record.pop("sha256"))
+        intact = digest == json_sha256(record)
+        record = plain_json(record)
+        found = FrozenClaims(
+            content=record["content"],
+            frozen=str(record["frozen"]),
+            commit=str(record.get("commit") or ""),
+            after_scores=bool(record["after_scores"]),
+            history=record["history"],
+            sha256=digest,
+            intact=intact,
+        )
+        for version in found.versions:
+            for key, kind in _KEYS.items():
+                if not isinstance(version["content"][key], kind):
+                    raise TypeError(f"{key} is no {kind.__name__}")
+        return found
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"{file}: not a record of claims ({error}). Restore it; if you remove it, the claims count as made at the next start "
+            "of the sweep."
+        ) from error
+
+
+def arm_hash(config: Config, tuned: Sequence[str] = ()) -> str:
+    """12 hex digits over what decides an arm's results: its configuration but for the training seed and the tuned keys.
+
+    The base does not depend on adapter and training keys.
+
+    Args:
+        tuned: Dotted keys whose values are chosen for each arm by the sweep, e.g. training.learning_rate.
+    """
+    own = copy.deepcopy(config)
+    own.seed = 0
+    if own.adapter.kind == "none":
+        own.adapter, own.training = Adapter(kind="none"), Training()
+    own.adapter.truncate_from = None  # it names one run, of one training seed
+    for tuned_key in tuned:
+        for key in _SHORT.get(tuned_key, (tuned_key,)):
+            *groups, name = key.split(".")
+            group: Any = own
+            for part in groups:
+                group = getattr(group, part)
+            setattr(group, name, getattr(type(group)(), name))
+    return stage_hash(own)
+
+
+# --- tests ---
+@dataclass(frozen=True)
+class ClaimRow:
+    """A claim that was frozen before the runs, with its verdict.
+
+    Attributes:
+        text: As it was written, e.g. `instruction: lora-r32 > base`.
+        verdict: confirmed, refuted, or not shown.
+        difference, low, high: arm - reference with its 95 % interval; None if it cannot be tested.
+        p: One-sided test of the claim (for `=` two one-sided tests), after Holm's correction over all claims; None if it cannot
+            be tested.
+        p_opposite: The same of the opposite of the claim.
+        about_recipe: Whether the verdict is about new trainings, not about these trained adapters only.
+        note: Why it is not shown, or under which condition the verdict holds; empty if there is nothing to say.
+    """
+
+    text: str
+    verdict: str
+    measure: str
+    arm: str
+    reference: str
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_opposite: float | None
+    about_recipe: bool
+    note: str = ""
+
+    @property
+    def symbol(self) -> str:
+        """✓ confirmed, ✗ refuted, · not shown."""
+        return SYMBOLS[self.verdict]
+
+
+def tested_claims(
+    record: FrozenClaims, scores: pd.DataFrame, arms: pd.DataFrame, first_runs: Mapping[str, Run], not_compared: str
+) -> list[ClaimRow]:
+    """The frozen claims, tested on the frozen prompts and seeds: what was added later is exploratory.
+
+    Args:
+        scores, arms: Of the study's test runs.
+        first_runs: The first run of each arm.
+        not_compared: Why the runs are not comparable; empty if they are.
+    """
+    bases = list(arms.index[arms["is_base"]])
+    planned = _planned(record, scores, bases)
+    results = []
+    for text in record.claims:
+        try:
+            claim = parse_claim(text)
+        except UserError as error:
+            results.append(untestable(Claim(text, "", "", "?", "", 0.0), str(error)))
+            continue
+        results.append(_tested(claim, planned, arms, bases, not_compared))
+    return [_row(result, first_runs) for result in correct(results)]
+
+
+def _planned(record: FrozenClaims, scores: pd.DataFrame, bases: Sequence[str]) -> pd.DataFrame:
+    """The scores of the frozen prompts and seeds. The base has no training, so its training seed does not matter."""
+    content, prompts = record.content, record.content.get("prompts")
+    keep = scores["noise"].isin(content["generation_seeds"])
+    if prompts is not None:
+        keep &= scores["prompt"].isin(list(prompts))
+    for arm in set(scores["arm"]) - set(bases):
+        seeds = content["arms"].get(arm, {}).get("training_seeds", [])
+        keep &= (scores["arm"] != arm) | scores["seed"].isin(seeds)
+    return scores[keep]
+
+
+def _tested(
+    claim: Claim, scores: pd.DataFrame, arms: pd.DataFrame, bases: Sequence[str], not_compared: str
+) -> ClaimResult:
+    """The test of one claim, or why it cannot be tested."""
+    done = arms.index[arms["done"] > 0]
+    missing = [name for name in (claim.a, claim.b) if name not in done]
     if missing:
         return untestable(claim, f"no finished run of {' and '.join(missing)}")
-    a, b = by_name[claim.a], by_name[claim.b]
-    if why := why_not_comparable(a, b):
-        return untestable(claim, why)
-    first, second = (_planned(record, v, claim.measure) for v in (a, b))
-    for scores, v in ((first, a), (second, b)):
-        if not any(value is not None for value in scores.values()):
-            return untestable(claim, f"{v.name} has no {claim.measure}")
-    own = not a.is_base, not b.is_base
-    return claim_result(claim, first, second, scenes_of([a, b]), own, repeatability(a, b, claim.measure))
+    if not_compared:
+        return untestable(claim, not_compared)
+    own = scores[(scores["measure"] == claim.measure) & scores["arm"].isin([claim.a, claim.b])]
+    tables = arm_tables(own.dropna(subset="value"), bases)
+    for name in (claim.a, claim.b):
+        if name not in tables:
+            return untestable(claim, f"{name} has no {claim.measure}")
+    trained = claim.a not in bases, claim.b not in bases
+    return claim_result(
+        claim, tables[claim.a], tables[claim.b], trained, repeatability(own, claim.measure, (claim.a, claim.b))
+    )
 
 
-def _planned(record: FrozenClaims, variant: Variant, measure: str) -> Scores:
-    """The values of the frozen prompts and seeds. The base has no training, so its training seed does not matter."""
-    content = record.content
-    noises, prompts = set(content["generation_seeds"]), content["prompts"]
-    seeds = set(content["arms"].get(variant.name, {}).get("training_seeds", []))
-    return {
-        (sample, (noise, run)): value
-        for (sample, (noise, run)), value in values_of(variant, measure).items()
-        if noise in noises and (prompts is None or sample in prompts) and (variant.is_base or run in seeds)
-    }
+def _row(result: ClaimResult, first_runs: Mapping[str, Run]) -> ClaimRow:
+    claim, d = result.claim, result.difference
+    numbers: tuple[float | None, float | None, float | None] = (None, None, None)
+    notes = []
+    if result.reason:
+        notes.append(f"cannot be tested: {result.reason}. It counts with p = 1 in Holm's correction")
+    elif result.verdict == NOT_SHOWN:
+        notes.append(result.obstacle)
+    if d is not None:
+        numbers = d.mean, d.ci_low, d.ci_high
+        if result.verdict != NOT_SHOWN and d.few_runs:
+            notes.append(f"holds if no training run fails ({d.few_runs} runs)")
+        if not d.recipe:
+            notes.append("about these trained adapters only")
+        if different := "; ".join(also_different(first_runs[claim.b], first_runs[claim.a])):
+            notes.append(f"the arms also differ in {different}, which was not tuned")
+    p, p_opposite = (None, None) if result.reason else (result.p_holm, result.p_opposite_holm)
+    note = "; ".join(filter(None, notes))
+    names = claim.text, result.verdict, claim.measure, claim.a, claim.b
+    return ClaimRow(*names, *numbers, p, p_opposite, result.is_about_recipe, note)
 
 
-def _incomplete(record: FrozenClaims, variants: Sequence[Variant]) -> list[str]:
-    """Planned training runs that are missing or not done, and runs that were not planned."""
-    by_name = {v.name: v for v in variants}
-    found = []
-    for name, arm in record.content["arms"].items():
-        planned = set(arm["training_seeds"])
-        runs = by_name[name].runs if name in by_name else []
-        if runs and by_name[name].is_base:
-            planned = {r.seed for r in runs} if by_name[name].done else planned
-        done = {r.seed for r in by_name[name].done} if runs else set()
-        missing = planned - done
-        if missing:
-            words = ", ".join(map(str, sorted(missing)))
-            found.append(f"Planned but not done: {name}, training seeds {words}. The verdicts are preliminary.")
-        added = done - planned
-        if added:
-            words = ", ".join(map(str, sorted(added)))
-            found.append(f"Not planned: {name}, training seeds {words}. The claims are tested without them.")
+# --- what limits them ---
+def claim_warnings(
+    record: FrozenClaims, arms: pd.DataFrame, runs: pd.DataFrame, margins: Mapping[str, float]
+) -> list[str]:
+    """Changes after the first score, margins that are not the frozen ones, planned runs that are missing, and unplanned ones."""
+    found = list(_changes(record))
+    frozen = record.content["margins"]
+    for measure in record.content["measures"]:
+        if measure in margins and margins[measure] != frozen.get(measure):
+            found.append(f"The margin of {measure} is {margins[measure]:g} here, but {frozen.get(measure)} was frozen.")
+    done = runs[(runs["state"] == "done") & (runs["copy_of"] == "")]
+    for arm, planned in record.content["arms"].items():
+        seeds = set(done.loc[done["arm"] == arm, "seed"])
+        wanted = set(planned["training_seeds"])
+        if arm in arms.index and arms.loc[arm, "is_base"] and seeds:
+            continue
+        if missing := sorted(wanted - seeds):
+            found.append(
+                f"Planned but not done: {arm}, training seeds {_listed(missing)}. The verdicts are preliminary."
+            )
+        if added := sorted(seeds - wanted):
+            found.append(f"Not planned: {arm}, training seeds {_listed(added)}. The claims are tested without them.")
     return found
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _changes(record: FrozenClaims) -> Iterator[str]:
+    """One sentence per version that was written after the first score."""
+    before: JsonObject = {}
+    for version in record.versions:
+        content, old = version["content"], before.get("claims", [])
+        words = [f"`{claim}` removed" for claim in old if claim not in content["claims"]]
+        words += [f"`{claim}` added" for claim in content["claims"] if claim not in old]
+        for key in ("margins", "prompts", "scenes", "generation_seeds", "arms", "tuning"):
+            if before and before.get(key) != content.get(key):
+                words.append(f"other {key.replace('_', ' ')}")
+        if version["after_scores"]:
+            yield f"Claims changed on {minute(version['frozen'])}, after the first score: {'; '.join(words)}."
+        before = content

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from cosmos_exp.files import JsonObject
+from cosmos_exp.report.adapter_info import effective_rank, update_spectra
 from cosmos_exp.report.figure_style import (
     ADAPTERS,
     MARKERS,
@@ -31,9 +32,8 @@ from cosmos_exp.report.figure_style import (
     save,
     title,
 )
-from cosmos_exp.report.formatting import interval, number
-from cosmos_exp.report.spectrum import effective_rank, update_spectra
 from cosmos_exp.report.study import Study
+from cosmos_exp.report.tables import interval, number
 from cosmos_exp.run_folder.records import read_rows
 from cosmos_exp.statistics.intervals import mean_interval
 
@@ -258,7 +258,7 @@ def losses(study: Study) -> Figure | None:
     """Training loss (running mean) and validation loss over steps, one line per run."""
     figure, (left, right) = panels(2, 5.4, 3.0)
     colors, drawn = arm_colors(study), set()
-    for key, run in study.runs.iterrows():
+    for key, run in study.shown_runs.iterrows():
         folder, arm = study.records[str(key)].folder, run["arm"]
         if not folder.train_log.is_file():
             continue

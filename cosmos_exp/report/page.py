@@ -15,21 +15,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
-import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from cosmos_exp.config.measures import measure_info, split_main
+from cosmos_exp.config.measures import measure_info
 from cosmos_exp.files import JsonObject, file_sha256
-from cosmos_exp.report.figure_style import REAL, Drawing, arm_colors, asked_first, jump
-from cosmos_exp.report.formatting import interval, number
+from cosmos_exp.report.figure_style import REAL, Drawing, arm_colors, jump
 from cosmos_exp.report.page_videos import link_to, scenes_with_videos
-from cosmos_exp.report.references import MEANINGS
-from cosmos_exp.report.study import Study
+from cosmos_exp.report.study import MEANINGS, Study
+from cosmos_exp.report.tables import answers, interval, number, table_columns
 from cosmos_exp.text import one_line, printable, redact, redacted
 
 HERE = Path(__file__).parent
-COLUMNS = ("tse", "physics", "instruction")  # of the first table, with the measures of the claims and the study's own
 ON_TOP = ("differences", "rank")  # the figures above the videos
 BESIDE = {  # files of the report, with what they hold
     "scores.csv": "every score",
@@ -84,104 +81,7 @@ def write_page(path: Path, study: Study, drawings: Sequence[Drawing]) -> None:
     path.write_text(printable(text), encoding="utf-8")
 
 
-# --- What a reader in a hurry asks ---
-def answers(study: Study) -> list[tuple[str, str]]:
-    """Which adapter to take, whether rank matters, and how far to trust it: question and answer."""
-    trust = ("Trust", _trust(study))
-    for measure in asked_first(study.measures):
-        compared = study.differences[study.differences["measure"] == measure]
-        if len(compared) and measure not in study.unreadable:
-            better = _shown_better(study, measure, compared)
-            return [
-                ("Take", _take(study, measure, better)),
-                ("Rank", _rank(measure, study.arms, compared, better)),
-                trust,
-            ]
-    return [trust]
-
-
-def _shown_better(study: Study, measure: str, compared: pd.DataFrame) -> set[tuple[str, str]]:
-    """The pairs of arms of which the first is shown to be better, by a claim or by a comparison."""
-    better = set()
-    for row in compared.itertuples():
-        if row.verdict in ("better", "worse"):
-            better.add((row.arm, row.reference) if row.verdict == "better" else (row.reference, row.arm))
-    for claim in study.claims:
-        if claim.measure == measure and claim.verdict == "confirmed" and " > " in claim.text:
-            better.add((claim.arm, claim.reference))
-    return better
-
-
-def _take(study: Study, measure: str, better: set[tuple[str, str]]) -> str:
-    """The smallest adapter that is better than the base and not worse than another one, as far as this is shown."""
-    means = study.means[study.means["measure"] == measure].set_index("arm")
-    top = f" Best mean: {', '.join(means.index[means['best']]) or 'none'}."
-    beaten = {arm for _, arm in better}
-    names = [arm for arm in study.arms.index if (arm, study.base) in better and arm not in beaten]
-    if not names:
-        return f"No adapter is shown to be better than {study.base or 'another'} in {measure}.{top}"
-    name = study.arms.loc[names].sort_values("adapter_mib", kind="stable").index[0]
-    row = means.loc[name]
-    text = f"{name}: {measure} {interval(row['mean'], row['low'], row['high'])}"
-    text += f", {study.base} {number(means.loc[study.base, 'mean'])}."
-    if len(names) > 1:
-        text += f" The smallest of {len(names)} that are better than {study.base}; none is shown to beat another.{top}"
-    against_base = study.differences[
-        (study.differences["arm"] == name) & (study.differences["reference"] == study.base)
-    ]
-    worse = against_base.loc[against_base["verdict"] == "worse", "measure"]
-    if len(worse):
-        text += f" Worse than {study.base} in {', '.join(worse)}."
-    return text
-
-
-def _rank(measure: str, arms: pd.DataFrame, compared: pd.DataFrame, better: set[tuple[str, str]]) -> str:
-    """What the comparisons of two ranks of one kind show."""
-    trained = arms[~arms["is_base"] & (arms["truncated_from"] == "")]
-    shown, open_pairs = [], []
-    for row in compared[compared["arm"].isin(trained.index) & compared["reference"].isin(trained.index)].itertuples():
-        a, b = trained.loc[row.arm], trained.loc[row.reference]
-        if a["kind"] != b["kind"] or a["rank"] == b["rank"]:
-            continue
-        if (row.arm, row.reference) in better:
-            shown.append(f"{row.arm} > {row.reference}")
-        elif (row.reference, row.arm) in better:
-            shown.append(f"{row.reference} > {row.arm}")
-        elif row.verdict == "equivalent":
-            shown.append(f"{row.arm} = {row.reference}")
-        else:
-            open_pairs.append(f"{row.arm} − {row.reference} {interval(row.difference, row.low, row.high)}")
-    if not shown and not open_pairs:
-        return "Ranks of one kind were not compared."
-    text = f"{measure}: {', '.join(shown)}. " if shown else ""
-    return text + (f"No difference shown in {measure}: {', '.join(open_pairs)}." if open_pairs else "")
-
-
-def _trust(study: Study) -> str:
-    """How much the numbers rest on."""
-    scores = study.scores[study.scores["arm"].isin(study.arms.index)]
-    trained = study.arms.loc[~study.arms["is_base"], "done"]
-    fewest = int(trained.min()) if len(trained) else 0
-    text = f"Training runs per adapter: {fewest} or more; {scores['scene'].nunique()} scenes, "
-    text += f"{scores['prompt'].nunique()} prompts, {scores['value'].isna().sum()} of {len(scores)} scores missing; "
-    text += "each adapter tuned on its own." if study.tunings else "settings not tuned for each adapter."
-    if fewest < 3:
-        text += " Fewer than 3 runs: this holds for these adapters, not for another training of the recipe."
-    if study.unreadable:
-        text += f" No measure of quality here (†): {', '.join(study.unreadable)}."
-    return text
-
-
 # --- Tables ---
-def table_columns(study: Study) -> list[str]:
-    """The measures of the first table: the standard ones, those of the claims, and those that only this study has."""
-    main, _ = split_main(study.measures)
-    own = [claim.measure for claim in study.claims]
-    own += [m for m in study.measures if measure_info(m) == measure_info("")]
-    columns = [m for m in dict.fromkeys([*COLUMNS, *own]) if m in study.measures]
-    return columns or main[:3]
-
-
 def _rows(study: Study, measures: Sequence[str]) -> list[JsonObject]:
     """References and arms with a cell per measure: text, number to sort by, mark, best, number of missing videos."""
     means = study.means.set_index(["arm", "measure"]).to_dict("index")
@@ -219,7 +119,7 @@ def _data(study: Study) -> JsonObject:
 def _run_links(study: Study, out: Path) -> list[JsonObject]:
     """The files of each run, relative to the page."""
     rows = []
-    for key, run in study.runs.iterrows():
+    for key, run in study.shown_runs.iterrows():
         record = study.records[str(key)]
         folder = record.folder
         files = {"folder": folder.path, "config.yaml": folder.config, "manifest.json": folder.manifest_file}
@@ -234,7 +134,7 @@ def _run_links(study: Study, out: Path) -> list[JsonObject]:
 def _configurations(study: Study) -> list[tuple[str, str]]:
     """The configuration of each arm's first run."""
     texts = []
-    for arm, runs in study.runs.groupby("arm", sort=False):
+    for arm, runs in study.shown_runs.groupby("arm", sort=False):
         config = redacted(study.records[runs.index[0]].config)
         texts.append((arm, yaml.safe_dump(config, sort_keys=False, allow_unicode=True)))
     return texts
@@ -245,7 +145,7 @@ def _commands(study: Study, out: Path) -> list[str]:
     reported = shlex.quote(os.path.relpath(study.path, out))
     elsewhere = "" if reported == "." else " --out ."
     commands = [f"cosmos-exp report {reported}{elsewhere} --verify", f"cosmos-exp report {reported}{elsewhere}"]
-    finished = study.runs[study.runs["state"] == "done"]
+    finished = study.shown_runs[study.shown_runs["state"] == "done"]
     for key in finished.index[finished["kind"] != "none"][:1]:
         folder = study.records[key].folder
         commands.append(f"cosmos-exp rerun {shlex.quote(os.path.relpath(folder.path, out))}")

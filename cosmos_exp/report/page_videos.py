@@ -18,8 +18,8 @@ import av
 import pandas as pd
 from PIL import Image
 
-from cosmos_exp.report.formatting import number
 from cosmos_exp.report.study import Study
+from cosmos_exp.report.tables import number
 
 MOST_INSIDE = 300  # videos inside of a page
 MOST_MIB = 100  # of them

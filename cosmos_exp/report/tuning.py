@@ -1,4 +1,4 @@
-"""The tuning of a sweep by arms in a report: the points of each arm, the chosen values, and what is said about rates."""
+"""The first phase of a sweep by arms, in which each arm's own values were chosen: scores of the tried values, and the record."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cosmos_exp.config.measures import LIMITS, measure_info
+import pandas as pd
+
+from cosmos_exp.config.measures import LIMITS, LOSSES, measure_info
 from cosmos_exp.files import JsonObject
-from cosmos_exp.report.formatting import interval, number
-from cosmos_exp.report.variants import Run, Variant, read_sweep
-from cosmos_exp.statistics.intervals import scene_scores, summarize
-from cosmos_exp.statistics.scores import ScoreRow
+from cosmos_exp.report.runs import Run
+from cosmos_exp.statistics.cells import scene_table, video_table
+from cosmos_exp.statistics.intervals import summarize_frame
+from cosmos_exp.statistics.scores import score_frame
 from cosmos_exp.statistics.selection import choose_point
 
 VALIDATION = "validation_loss"
-RATE = "training.learning_rate"
 
 
 @dataclass(frozen=True)
@@ -45,28 +46,34 @@ class PointScore:
 def point_score(runs: Sequence[Run], by: str) -> PointScore:
     """The score of the tuning runs of one point."""
     if by == VALIDATION:
-        losses = [r.metrics.get("training", {}).get(VALIDATION) for r in runs]
-        known = [float(x) for x in losses if x is not None and math.isfinite(x)]
-        mean = sum(known) / len(known) if known and len(known) == len(runs) else None
+        losses = pd.Series([run.training.get(VALIDATION) for run in runs], dtype=float)
+        known = losses[losses.map(math.isfinite)]
+        mean = float(known.mean()) if len(known) and len(known) == len(runs) else None
         return PointScore(mean, None, None, len(known), 0, {})
-    scenes = {sample: scene for r in runs for sample, scene in r.scenes.items()}
-    rows: list[ScoreRow] = [
-        {**row, "run_seed": k} for k, r in enumerate(runs) for row in r.scores if row["measure"] == by
-    ]
+    rows, scenes = [], {}
+    for number, run in enumerate(runs):
+        scenes |= run.scenes
+        for row in run.scores:
+            if row["measure"] == by:
+                rows.append({**row, "run_seed": number})
     if not rows:
         return PointScore(None, None, None, 0, 0, {})
-    s = summarize(rows, scenes, LIMITS)[by]
-    return PointScore(s["mean"], s["ci_low"], s["ci_high"], s["n"], s["missing"], scene_scores(rows, scenes))
+    scores = score_frame(rows, scenes)
+    summary = summarize_frame(scores, LIMITS)[by]
+    by_scene = scene_table(video_table(scores)).mean(axis="columns").to_dict()
+    return PointScore(
+        summary["mean"], summary["ci_low"], summary["ci_high"], summary["n"], summary["missing"], by_scene
+    )
 
 
 def chosen_point(points: Sequence[PointScore], by: str, rule: str) -> int | None:
     """The index of the point that the rule chooses; None if no point has a score."""
-    return choose_point([p.compared for p in points], better_of(by), rule)
+    return choose_point([point.compared for point in points], better_of(by), rule)
 
 
 def better_of(by: str) -> int:
     """1 if higher is better in what a tuning is chosen by, -1 if lower is better."""
-    return -1 if by == VALIDATION else measure_info(by).better
+    return -1 if by in LOSSES else measure_info(by).better
 
 
 @dataclass(frozen=True)
@@ -92,68 +99,35 @@ class Tuning:
         where = "on the validation clips" if self.by == VALIDATION else "on the selection prompts"
         return f"{self.by} {where} ({'higher' if better_of(self.by) > 0 else 'lower'} is better)"
 
+    @property
+    def points(self) -> pd.DataFrame:
+        """One row per arm and point: arm, the tuned keys, score, low, high, n, missing, chosen, edge (of the grid)."""
+        rows = []
+        for choice in self.choices:
+            for point in choice["points"]:
+                chosen = point["values"] == choice["chosen"]
+                row = {
+                    "arm": choice["arm"],
+                    **point["values"],
+                    "chosen": chosen,
+                    "edge": chosen and bool(choice["edges"]),
+                }
+                for key in ("score", "low", "high", "n", "missing"):
+                    row[key] = point[key]
+                rows.append(row)
+        return pd.DataFrame(rows)
 
-def tunings(variants: list[Variant]) -> list[Tuning]:
-    """The tunings of the sweeps that the variants belong to."""
-    parents = dict.fromkeys(r.folder.path.parent for v in variants if v.arm for r in v.runs)
-    found = [read_sweep(p).get("tuning") for p in parents]
-    return [Tuning(t["by"], t.get("rule", "best"), list(t["grid"]), t["seeds"], t["choices"]) for t in found if t]
-
-
-def tuning_markdown(tuning: Tuning) -> str:
-    """A table of all points, one row per arm and point, the chosen ones in bold."""
-    lines = ["| arm | " + " | ".join(tuning.keys) + f" | {tuning.by} | n | |", "|" + " --- |" * (len(tuning.keys) + 4)]
-    for choice in tuning.choices:
-        for point in choice["points"]:
-            chosen = point["values"] == choice["chosen"]
-            cells = [choice["arm"], *(str(point["values"][k]) for k in tuning.keys), _score(point), str(point["n"])]
-            cells = [f"**{c}**" for c in cells] if chosen else cells
-            lines.append("| " + " | ".join([*cells, _remark(choice, point) if chosen else _missing(point)]) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _score(point: JsonObject) -> str:
-    score, low, high = point["score"], point["low"], point["high"]
-    return "–" if score is None else interval(score, low, high) if low is not None else number(score)
-
-
-def _remark(choice: JsonObject, point: JsonObject) -> str:
-    edge = f"at the edge of the grid ({', '.join(choice['edges'])})" if choice["edges"] else ""
-    return "; ".join(w for w in ("chosen", edge, _missing(point)) if w)
-
-
-def _missing(point: JsonObject) -> str:
-    return f"{point['missing']} videos without a score" if point["missing"] else ""
-
-
-def tuning_notes(variants: list[Variant], found: list[Tuning]) -> list[str]:
-    """What a reader must know about the learning rates and other tuned keys of a comparison."""
-    trained = [v for v in variants if not v.is_base and v.done]
-    notes = []
-    for t in found:
-        seeds = ", ".join(map(str, t.seeds))
-        rule = "" if t.rule == "best" else ": the first value at most one standard error worse than the best"
-        notes.append(
-            f"Each arm has its own {', '.join(t.keys)}, chosen by {t.heading}, with training seed {seeds}{rule}. No test prompt and "
-            "no training run of the test took part in the choice."
-        )
-        for choice in t.choices:
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know of the choices."""
+        found = [
+            f"Each arm has its own {', '.join(self.keys)}, chosen by {self.heading}, training seeds {self.seeds}, rule "
+            f"{self.rule}. No test prompt and no training run of the test took part."
+        ]
+        for choice in self.choices:
             if choice["edges"]:
-                notes.append(
-                    f"{choice['arm']}: the chosen {', '.join(choice['edges'])} is at the edge of the grid. A better value may lie "
-                    "outside: extend the grid and run the sweep again."
+                keys = ", ".join(choice["edges"])
+                found.append(
+                    f"{choice['arm']}: the chosen {keys} is at the edge of the grid: extend the grid and run again."
                 )
-    untuned = [v for v in trained if RATE not in v.tuned]
-    if len({v.name for v in untuned}) > 1:
-        rates = sorted({_rate(v) for v in untuned})
-        shared = "a shared learning rate" if len(rates) == 1 else "learning rates that were set by hand"
-        notes.append(
-            f"Untuned: {', '.join(v.name for v in untuned)} were trained at {shared} ({', '.join(f'{r:g}' for r in rates)}). "
-            "Rank, alpha and DoRA shift the best rate, so a difference between them may come from a rate that suits one better. "
-            "Tune it for each arm: sweep.tune.grid={training.learning_rate: [...]}."
-        )
-    return notes
-
-
-def _rate(variant: Variant) -> float:
-    return float((variant.runs[0].config.get("training") or {}).get("learning_rate", math.nan))
+        return found

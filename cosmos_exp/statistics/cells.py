@@ -1,18 +1,16 @@
-"""Scores arranged for the statistics: scenes x training runs, prompts and noises averaged within them."""
+"""Scores arranged for the statistics: scenes x training runs, with prompts and noises averaged within them."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
+import pandas as pd
 
 from cosmos_exp.statistics.crossed import Values
 
-VideoKey = tuple[str, tuple[int, int]]  # prompt, (generation seed, training seed)
-Scores = Mapping[VideoKey, float | None]
 Scenes = Mapping[str, str]  # scene of each prompt; a prompt that is not listed is a scene of its own
+VIDEO = ["scene", "prompt", "noise"]  # the index of a table of videos
 
 
 @dataclass(frozen=True)
@@ -24,6 +22,7 @@ class PairedCells:
         prompts: Number of prompts.
         pairs: Number of prompts with their noises.
         left_out: Prompts with a noise for which only some of the runs have a score.
+        dropped: The names of these prompts.
         noise: The part of the variance of the mean difference that comes from the noises within prompts; None with one noise.
     """
 
@@ -32,85 +31,55 @@ class PairedCells:
     prompts: int
     pairs: int
     left_out: int
+    dropped: tuple[str, ...]
     noise: float | None
 
 
-def scene_of(prompt: str, scenes: Scenes) -> str:
-    """The scene of a prompt. Names of scenes and of prompts cannot be mixed up."""
-    return f"scene {scenes[prompt]}" if prompt in scenes else f"prompt {prompt}"
+def video_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores of one measure and adapter: a row per (scene, prompt, noise), a column per training seed.
 
-
-def paired_cells(first: Scores, second: Scores, scenes: Scenes) -> PairedCells:
-    """The cells of two adapters. Missing scores are never imputed; the tables stay complete, so that runs are comparable."""
-    tables, runs = [], []
-    for scores in (first, second):
-        table: dict[tuple[str, int], dict[int, float | None]] = defaultdict(dict)
-        for (prompt, (noise, run)), value in scores.items():
-            table[prompt, noise][run] = value
-        tables.append(table)
-        runs.append(sorted({run for _, run in _scored(scores)}))
-    keys, left_out = [], 0
-    for key in sorted(set(tables[0]) | set(tables[1])):
-        values = [t.get(key, {}).get(run) for t, own in zip(tables, runs, strict=True) for run in own]
-        if all(runs) and all(v is not None for v in values):
-            keys.append(key)
-        else:
-            left_out += any(v is not None for v in values)
-    a, b = (
-        np.array([[t[key][run] for run in own] for key in keys], dtype=np.float64).reshape(len(keys), len(own))
-        for t, own in zip(tables, runs, strict=True)
-    )
-    prompts = [prompt for prompt, _ in keys]
-    return PairedCells(
-        first=scene_means(prompts, a, scenes),
-        second=scene_means(prompts, b, scenes),
-        prompts=len(set(prompts)),
-        pairs=len(keys),
-        left_out=left_out,
-        noise=_noise(prompts, b.mean(1) - a.mean(1), scenes) if keys else None,
-    )
-
-
-def _scored(scores: Scores) -> Iterable[tuple[int, int]]:
-    return (video for (_, video), value in scores.items() if value is not None)
-
-
-def scene_means(prompts: Sequence[str], values: Values, scenes: Scenes) -> Values:
-    """Mean over the prompts of each scene of the mean over the videos of each prompt.
+    NaN where a run has no score. Rows and columns without any score are left out.
 
     Args:
-        prompts: The prompt of each row of `values`.
-        values: (videos, …); NaN where there is no value.
-
-    Returns:
-        (scenes, …), NaN where a scene has no value.
+        scores: Columns scene, prompt, noise, seed and value.
     """
-    by_prompt: dict[str, list[int]] = defaultdict(list)
-    for row, prompt in enumerate(prompts):
-        by_prompt[prompt].append(row)
-    by_scene: dict[str, list[Values]] = defaultdict(list)
-    for prompt, rows in by_prompt.items():
-        by_scene[scene_of(prompt, scenes)].append(nanmean(values[rows]))
-    means = [nanmean(np.stack(own)) for _, own in sorted(by_scene.items())]
-    return np.stack(means) if means else np.empty((0, *values.shape[1:]))
+    return scores.dropna(subset="value").groupby([*VIDEO, "seed"])["value"].mean().unstack("seed")
 
 
-def nanmean(values: Values) -> Values:
-    """Mean over the first axis without NaN; NaN where there is no value."""
-    counts = (~np.isnan(values)).sum(axis=0)
-    mean: Values = np.where(counts > 0, np.nansum(values, axis=0) / np.maximum(counts, 1), np.nan)
-    return mean
+def scene_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The mean of each scene in each column of a table of videos: over the prompts the mean over their noises.
+
+    Missing scores are left out, never filled in; NaN where a scene has none.
+    """
+    return table.groupby(level=["scene", "prompt"]).mean().groupby(level="scene").mean()
 
 
-def _noise(prompts: Sequence[str], values: Values, scenes: Scenes) -> float | None:
+def paired_cells(first: pd.DataFrame, second: pd.DataFrame) -> PairedCells:
+    """The cells of two adapters, from their `video_table`. They stay complete, so that runs are comparable."""
+    both = pd.concat([first, second], axis="columns", keys=["first", "second"]).sort_index()
+    complete = both.dropna()
+    if first.empty or second.empty:
+        complete = both.iloc[:0]
+    dropped = both.index.difference(complete.index).get_level_values("prompt").unique()
+    a, b = (complete.reindex(columns=[name], level=0) for name in ("first", "second"))
+    return PairedCells(
+        first=scene_table(a).to_numpy(),
+        second=scene_table(b).to_numpy(),
+        prompts=complete.index.get_level_values("prompt").nunique(),
+        pairs=len(complete),
+        left_out=len(both) - len(complete),
+        dropped=tuple(map(str, dropped)),
+        noise=_noise(b.mean(axis="columns") - a.mean(axis="columns")),
+    )
+
+
+def _noise(values: pd.Series[float]) -> float | None:
     """Variance that the noises within prompts (pooled) give to the mean over scenes of `values` (one per video)."""
-    groups: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for prompt, value in zip(prompts, values, strict=True):
-        groups[scene_of(prompt, scenes)][prompt].append(float(value))
-    own = [np.array(g) for by_prompt in groups.values() for g in by_prompt.values()]
-    freedom = sum(len(g) - 1 for g in own)
+    prompts = values.groupby(level=["scene", "prompt"])
+    count = prompts.size()
+    freedom = int((count - 1).sum())
     if not freedom:
         return None
-    pooled = sum(float(((g - g.mean()) ** 2).sum()) for g in own) / freedom
-    each = [sum(1 / len(g) for g in by_prompt.values()) / len(by_prompt) ** 2 for by_prompt in groups.values()]
-    return pooled * float(np.mean(each)) / len(groups)
+    pooled = float(((values - prompts.transform("mean")) ** 2).sum()) / freedom
+    by_scene = (1 / count).groupby(level="scene")
+    return pooled * float((by_scene.sum() / by_scene.size() ** 2).mean()) / by_scene.ngroups

@@ -1,64 +1,62 @@
-"""Scores of the chunks of a video: `detail.chunks` of its lines in scores.jsonl, one entry per chunk.
+"""Scores of the chunks of a video.
 
-A line of a video of several chunks holds in `detail.chunks` a list of {"value", "reason"}: the measure of each chunk alone,
-None where it is undefined, and why. The line's own value is that of the whole video, as for a video of one chunk.
+A line of scores.jsonl of a video of several chunks holds in `detail.chunks` a list of {"value", "reason"}: the measure of each
+chunk alone, None where it is undefined, and why. The line's own value is that of the whole video.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
 
 from cosmos_exp.files import JsonObject
 from cosmos_exp.statistics.cells import Scenes
-from cosmos_exp.statistics.intervals import Limits, summarize
-from cosmos_exp.statistics.scores import MeasureSummary, ScoreRow
+from cosmos_exp.statistics.intervals import Limits, summarize_frame
+from cosmos_exp.statistics.scores import MeasureSummary, score_frame
 
 CHUNKS = "chunks"  # the key in `detail`
 
 
-def num_chunks(rows: Iterable[ScoreRow]) -> int:
-    """The largest number of chunks of a line; 0 if the videos have one chunk."""
-    return max((len(_entries(row)) for row in rows), default=0)
+def chunk_frame(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row per chunk of each row of a frame of scores: its value and reason, and its number from 1 in the column `chunk`."""
+    entries = scores["detail"].map(_entries)
+    found = scores.assign(entry=entries)[entries.map(len) > 0].explode("entry")
+    found["chunk"] = found.groupby(level=0).cumcount() + 1
+    entry = pd.DataFrame(found.pop("entry").tolist(), columns=["value", "reason"], index=found.index)
+    return found.assign(value=entry["value"].astype(float), reason=entry["reason"].fillna(""))
 
 
-def chunk_rows(rows: Iterable[ScoreRow], number: int) -> list[ScoreRow]:
-    """The lines of chunk `number` (from 0): its value and reason in place of the video's. Lines without it are left out."""
-    return [_with(row, _entries(row)[number]) for row in rows if len(_entries(row)) > number]
+def change_frame(chunks: pd.DataFrame) -> pd.DataFrame:
+    """Last chunk minus first chunk of each row; NaN, with the reason, where one of them has no value.
 
-
-def change_rows(rows: Iterable[ScoreRow]) -> list[ScoreRow]:
-    """Last chunk minus first chunk of each line with chunks; None, with the reason, where one of them has no value."""
-    found = []
-    for row in rows:
-        entries = _entries(row)
-        if entries:
-            first, last = entries[0], entries[-1]
-            missing = next((e for e in (last, first) if e.get("value") is None), None)
-            value = None if missing else float(last["value"]) - float(first["value"])
-            found.append(_with(row, {"value": value, "reason": missing and missing.get("reason")}))
-    return found
+    Args:
+        chunks: Of `chunk_frame`.
+    """
+    by_row = chunks.groupby(level=0)
+    first, last = by_row.head(1), by_row.tail(1)
+    reason = last["reason"].where(last["value"].isna(), first["reason"].where(first["value"].isna(), ""))
+    return last.assign(value=last["value"] - first["value"], reason=reason)
 
 
 def summarize_chunks(
-    rows: Sequence[ScoreRow], scenes: Scenes | None = None, limits: Limits | None = None
+    rows: Sequence[Mapping[str, object]], scenes: Scenes | None = None, limits: Limits | None = None
 ) -> dict[str, list[MeasureSummary]]:
     """The summary of every measure in each chunk. Empty for videos of one chunk.
 
     Args:
-        scenes, limits: as in `summarize`.
+        scenes, limits: As in `summarize`.
     """
-    parts = [summarize(chunk_rows(rows, k), scenes, limits) for k in range(num_chunks(rows))]
-    return {m: [p[m] for p in parts if m in p] for m in (parts[0] if parts else {})}
+    found: dict[str, list[MeasureSummary]] = {}
+    for _, own in chunk_frame(score_frame(rows, scenes)).groupby("chunk"):
+        for measure, summary in summarize_frame(own, limits).items():
+            found.setdefault(measure, []).append(summary)
+    return found
 
 
-def summarize_change(rows: Sequence[ScoreRow], scenes: Scenes | None = None) -> dict[str, MeasureSummary]:
-    """The summary of last chunk minus first chunk of every measure: paired within each video."""
-    return summarize(change_rows(rows), scenes)
-
-
-def _entries(row: ScoreRow) -> list[JsonObject]:
-    """The entries of a line; empty if it has none, or something else under their key."""
-    found = (row.get("detail") or {}).get(CHUNKS)
+def _entries(detail: object) -> list[JsonObject]:
+    """The chunks in a row's detail; empty if it has none, or something else under their key."""
+    found = detail.get(CHUNKS) if isinstance(detail, dict) else None
     return found if isinstance(found, list) and all(map(_is_entry, found)) else []
 
 
@@ -67,8 +65,3 @@ def _is_entry(entry: object) -> bool:
         return False
     value = entry["value"]
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
-
-
-def _with(row: ScoreRow, entry: JsonObject) -> ScoreRow:
-    found: ScoreRow = {**row, "value": entry.get("value"), "detail": {"reason": entry.get("reason")}}
-    return found

@@ -11,17 +11,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
+import pandas as pd
 
 from cosmos_exp.errors import UserError
-from cosmos_exp.statistics.cells import PairedCells, Scenes, Scores, paired_cells
-from cosmos_exp.statistics.comparisons import MIN_SCENES, Difference, contrast, difference, holm_values
+from cosmos_exp.statistics.cells import PairedCells, paired_cells
+from cosmos_exp.statistics.comparisons import MIN_SCENES, Difference, compared_cells, contrast, holm_values, largest
 from cosmos_exp.statistics.crossed import LEVEL, NO_SPREAD, Estimate
 
 FORMS = "MEASURE: A > B, MEASURE: A < B, either with `by NUMBER`, or MEASURE: A = B within NUMBER"
 _CLAIM = re.compile(r"(\S+?)\s*:\s*(\S+)\s*([<>=])\s*(\S+)(?:\s+(by|within)\s+(\S+))?")
 
-CONFIRMED, REFUTED, NOT_SHOWN, UNTESTABLE = "confirmed", "refuted", "not shown", "cannot be tested"
+CONFIRMED, REFUTED, NOT_SHOWN = "confirmed", "refuted", "not shown"
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ class ClaimResult:
 
     @property
     def verdict(self) -> str:
-        """confirmed; refuted (the opposite is shown); not shown; cannot be tested."""
+        """confirmed; refuted (the opposite is shown); not shown, also where the claim cannot be tested."""
         if self.reason or self.difference is None:
-            return UNTESTABLE
+            return NOT_SHOWN
         if self.p_holm < LEVEL and not self.obstacle:
             return CONFIRMED
         return REFUTED if self._is_refuted else NOT_SHOWN
@@ -83,29 +83,24 @@ class ClaimResult:
         return self.difference is not None and self.difference.recipe
 
     @property
-    def few_runs(self) -> int | None:
-        """Training runs per adapter, if a verdict about the recipes rests on few: it holds if no run fails."""
-        return self.difference.few_runs if self.difference else None
-
-    @property
-    def obstacle(self) -> str | None:
-        """Why a significant test of the claim does not confirm it; None if nothing stands against it."""
+    def obstacle(self) -> str:
+        """Why a significant test of the claim does not confirm it; empty if nothing stands against it."""
         d, claim = self.difference, self.claim
         if d is None or d.mean is None:
-            return None
+            return ""
+        repeatability = d.repeatability or 0.0
         if claim.sign != "=":
-            within = abs(d.mean - claim.bound) <= (d.repeatability or 0.0)
-            return (
-                f"the excess is not above the measure's own repeatability ({d.repeatability:.3g})" if within else None
-            )
+            if abs(d.mean - claim.bound) > repeatability:
+                return ""
+            return f"the excess is not above the measure's own repeatability ({repeatability:.3g})"
         if replace(d, p_equivalent_holm=0.0).is_equivalent:
-            return None
+            return ""
         if d.ci_low is None:
             return "all scenes differ by the same amount, so the error is unknown"
         if d.n < MIN_SCENES:
             return f"too few scenes to call them equivalent: {d.n}, at least {MIN_SCENES} are needed"
         if not d.may_be_equivalent:
-            return f"the measure's repeatability ({d.repeatability or 0.0:.3g}) is not below the margin"
+            return f"the measure's repeatability ({repeatability:.3g}) is not below the margin"
         return "the 95 % interval is not within the margin"
 
     @property
@@ -114,13 +109,17 @@ class ClaimResult:
         d, claim = self.difference, self.claim
         if d is None or d.mean is None or self.p_opposite_holm >= LEVEL:
             return False
-        low, high = (d.mean, d.mean) if d.ci_low is None or d.ci_high is None else (d.ci_low, d.ci_high)
+        low, high = d.mean, d.mean
+        if d.ci_low is not None and d.ci_high is not None:
+            low, high = d.ci_low, d.ci_high
+        distance = abs(d.mean - claim.bound)
         if claim.sign == "=":
             distance = abs(d.mean) - claim.amount
             outside = low > claim.amount or high < -claim.amount
+        elif claim.sign == ">":
+            outside = high < claim.bound
         else:
-            distance = abs(d.mean - claim.bound)
-            outside = high < claim.bound if claim.sign == ">" else low > claim.bound
+            outside = low > claim.bound
         return outside and distance > (d.repeatability or 0.0)
 
 
@@ -134,14 +133,17 @@ def parse_claim(text: str) -> Claim:
     if not found:
         raise UserError(f"claim {text!r}: not a claim. Write {FORMS}.")
     measure, a, sign, b, word, amount = found.groups()
-    if (word or "by") != ("within" if sign == "=" else "by") or (sign == "=" and word is None):
+    is_equivalence = sign == "="
+    if is_equivalence != (word == "within"):
         raise UserError(f"claim {text!r}: `by NUMBER` belongs to > and <, `within NUMBER` to =. Write {FORMS}.")
     try:
         value = float(amount or 0.0)
     except ValueError as error:
         raise UserError(f"claim {text!r}: {amount} is not a number. Write e.g. 0.25.") from error
-    if not math.isfinite(value) or (sign == "=" and value <= 0):
-        raise UserError(f"claim {text!r}: {amount}: expected a {'positive' if sign == '=' else 'finite'} number")
+    if not math.isfinite(value):
+        raise UserError(f"claim {text!r}: {amount}: expected a finite number")
+    if is_equivalence and value <= 0:
+        raise UserError(f"claim {text!r}: {amount}: expected a positive number")
     if a == b:
         raise UserError(f"claim {text!r}: compares {a} with itself. Name two arms.")
     return Claim(text.strip(), measure, a, sign, b, value)
@@ -154,27 +156,24 @@ def untestable(claim: Claim, reason: str) -> ClaimResult:
 
 def claim_result(
     claim: Claim,
-    a: Scores,
-    b: Scores,
-    scenes: Scenes | None = None,
+    a: pd.DataFrame,
+    b: pd.DataFrame,
     trained: tuple[bool, bool] = (True, True),
     repeatability: float | None = None,
 ) -> ClaimResult:
     """The test of one claim; `correct` adds the corrected p values.
 
     Args:
-        a, b: Values of the two adapters by prompt, generation seed and training seed.
-        scenes: The scene of each prompt; None: every prompt is a scene.
+        a, b: Scores of the two adapters (`video_table`).
         trained: Whether a and b are trained. The base is not.
         repeatability: How far two evaluations of one video differ by; None if unknown.
     """
     margin = claim.amount if claim.sign == "=" else None
-    own = (trained[1], trained[0])
-    found = difference(claim.b, claim.a, claim.measure, b, a, margin, scenes, own, repeatability)
+    cells = paired_cells(b, a)
+    found = compared_cells(claim.b, claim.a, claim.measure, cells, margin, trained[::-1], repeatability)
     if found.n < 2:
-        both = "no scene has" if not found.n else "only one scene has"
-        return replace(untestable(claim, f"{both} a score of both; a test needs two"), difference=found)
-    cells = paired_cells(b, a, scenes or {})
+        scenes = "only one scene has" if found.n else "no scene has"
+        return replace(untestable(claim, f"{scenes} a score of both; a test needs two"), difference=found)
     if found.ci_low is None:
         p, opposite = _sign_tests(claim, float(found.mean or 0.0), cells)
     else:
@@ -185,26 +184,31 @@ def claim_result(
 def _t_tests(claim: Claim, found: Difference, result: Estimate) -> tuple[float, float]:
     """p values of the claim and of its opposite."""
     above, below = float(result.p_above(claim.bound)), float(result.p_below(claim.bound))
-    if claim.sign == "=":
-        outside = min(above, float(result.p_below(-claim.amount)))
-        return float(found.p_equivalent if found.p_equivalent is not None else 1.0), min(1.0, 2 * outside)
-    return (above, below) if claim.sign == ">" else (below, above)
+    if claim.sign == ">":
+        return above, below
+    if claim.sign == "<":
+        return below, above
+    assert found.p_equivalent is not None  # `=` has a margin
+    return found.p_equivalent, min(1.0, 2 * min(above, float(result.p_below(-claim.amount))))
 
 
 def _sign_tests(claim: Claim, mean: float, cells: PairedCells) -> tuple[float, float]:
     """The exact sign tests where all scenes differ by the same amount. Equivalence is never shown by them."""
-    scenes = len(cells.first)
-    rounding = NO_SPREAD * max(float(np.abs(cells.first).max()), float(np.abs(cells.second).max()), 1.0)
+    scenes, rounding = len(cells.first), NO_SPREAD * largest(cells)
     if claim.sign == "=":
         return 1.0, 2.0 ** (1 - scenes) if abs(mean) - claim.amount > rounding else 1.0
-    excess = (mean - claim.bound) * (1 if claim.sign == ">" else -1)
-    return (2.0**-scenes if excess > rounding else 1.0), (2.0**-scenes if excess < -rounding else 1.0)
+    excess = mean - claim.bound
+    if claim.sign == "<":
+        excess = -excess
+    if abs(excess) <= rounding:
+        return 1.0, 1.0
+    return (2.0**-scenes, 1.0) if excess > 0 else (1.0, 2.0**-scenes)
 
 
 def correct(results: Sequence[ClaimResult]) -> list[ClaimResult]:
     """The results with corrected p values (Holm 1979) over these claims."""
+    corrected = []
     own, opposite = holm_values([r.p for r in results]), holm_values([r.p_opposite for r in results])
-    return [
-        replace(r, p_holm=float(p or 0.0), p_opposite_holm=float(q or 0.0))
-        for r, p, q in zip(results, own, opposite, strict=True)
-    ]
+    for result, p, p_opposite in zip(results, own, opposite, strict=True):
+        corrected.append(replace(result, p_holm=float(p or 0.0), p_opposite_holm=float(p_opposite or 0.0)))
+    return corrected

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from scipy import special
 
-from cosmos_exp.statistics.cells import PairedCells, Scenes, Scores, paired_cells
+from cosmos_exp.statistics.cells import PairedCells, paired_cells
 from cosmos_exp.statistics.crossed import LEVEL, NO_SPREAD, Estimate, estimate
 from cosmos_exp.statistics.intervals import MIN_RUNS, SURE_RUNS
+from cosmos_exp.statistics.power import Design, measured_design, runs_needed, scenes_needed
 
 # Scenes that equivalence needs. With 23, a failure in one scene of eight is seen at least once with 95 % (0.875^23 < 0.05);
 # with fewer, scores that are equal in all scenes do not show that the adapters are.
@@ -36,6 +38,8 @@ class Difference:
         runs: Training runs of a and of b.
         recipe: Whether interval and tests are about the recipes (new trainings), not about these trained adapters only.
         repeatability: How far two evaluations of one video differ by, in the measure's unit; None if unknown.
+        dropped: The prompts that `left_out` counts.
+        design: What decides the power of the comparison; None without a test.
     """
 
     a: str
@@ -59,12 +63,14 @@ class Difference:
     runs: tuple[int, int] = (1, 1)
     recipe: bool = False
     repeatability: float | None = None
+    dropped: tuple[str, ...] = ()
+    design: Design | None = None
 
     @property
     def few_runs(self) -> int | None:
         """Training runs per adapter, if a statement about the recipes rests on fewer than SURE_RUNS: it holds if none fails."""
-        trained = [runs for runs in self.runs if runs >= MIN_RUNS]  # the base is not trained, it has one
-        return min(trained) if self.recipe and trained and min(trained) < SURE_RUNS else None
+        least = min((runs for runs in self.runs if runs >= MIN_RUNS), default=SURE_RUNS)  # the base has one, untrained
+        return least if self.recipe and least < SURE_RUNS else None
 
     @property
     def is_different(self) -> bool:
@@ -80,6 +86,20 @@ class Difference:
         inside = -self.margin < self.ci_low and self.ci_high < self.margin
         return self.p_equivalent_holm < LEVEL and inside and self.may_be_equivalent
 
+    def needs(self) -> tuple[int | None, int | None]:
+        """Scenes, or else training runs per adapter, that show a true difference of the margin with 80 % power.
+
+        Both None where the comparison is decided, has as many, or has no margin, or where too many are needed. The scenes are at
+        least those that equivalence asks for.
+        """
+        if self.design is None or not self.margin or self.is_different or self.is_equivalent:
+            return None, None
+        scenes = scenes_needed(self.design, self.margin, max(self.runs))
+        if scenes:
+            scenes = max(scenes, MIN_SCENES)
+            return (scenes, None) if scenes > self.n else (None, None)
+        return None, runs_needed(self.design, self.margin, self.n) if self.recipe else None
+
     @property
     def may_be_equivalent(self) -> bool:
         """Whether scenes and measure allow a statement of equivalence: MIN_SCENES, repeatability below the margin."""
@@ -90,10 +110,9 @@ def difference(
     a: str,
     b: str,
     measure: str,
-    first: Scores,
-    second: Scores,
+    first: pd.DataFrame,
+    second: pd.DataFrame,
     margin: float | None = None,
-    scenes: Scenes | None = None,
     trained: tuple[bool, bool] = (True, True),
     repeatability: float | None = None,
 ) -> Difference:
@@ -103,18 +122,31 @@ def difference(
 
     Args:
         a, b: Names.
-        first, second: Values of a and of b by prompt, generation seed and training seed.
+        first, second: Scores of a and of b (`video_table`).
         margin: Margin of equivalence in the measure's unit; None for no test of equivalence.
-        scenes: The scene of each prompt; None: every prompt is a scene.
         trained: Whether a and b are trained. The base is not: it is the same in every training.
         repeatability: See `Difference`.
     """
-    cells = paired_cells(first, second, scenes or {})
+    return compared_cells(a, b, measure, paired_cells(first, second), margin, trained, repeatability)
+
+
+def compared_cells(
+    a: str,
+    b: str,
+    measure: str,
+    cells: PairedCells,
+    margin: float | None,
+    trained: tuple[bool, bool],
+    repeatability: float | None,
+) -> Difference:
+    """`difference` of cells."""
     n, runs = len(cells.first), (cells.first.shape[1], cells.second.shape[1])
-    recipe = all(own >= MIN_RUNS for own, is_trained in zip(runs, trained, strict=True) if is_trained)
-    mean = float(cells.second.mean() - cells.first.mean()) if n else None
-    found = Difference(a, b, measure, mean, None, None, n, cells.pairs, cells.left_out, margin=margin)
-    found = replace(found, prompts=cells.prompts, runs=runs, recipe=recipe, repeatability=repeatability)
+    recipe = (runs[0] >= MIN_RUNS or not trained[0]) and (runs[1] >= MIN_RUNS or not trained[1])
+    found = Difference(a, b, measure, None, None, None, n, cells.pairs, cells.left_out, margin=margin)
+    found = replace(found, prompts=cells.prompts, dropped=cells.dropped, runs=runs, recipe=recipe)
+    found = replace(found, repeatability=repeatability)
+    if n:
+        found = replace(found, mean=float(cells.second.mean() - cells.first.mean()))
     return _tested(found, cells, contrast(cells, recipe)) if n > 1 else found
 
 
@@ -123,11 +155,16 @@ def contrast(cells: PairedCells, recipe: bool) -> Estimate:
     return estimate([cells.first, cells.second], (-1.0, 1.0), random_runs=recipe)
 
 
+def largest(cells: PairedCells) -> float:
+    """The largest score, at least 1: what rounding is relative to."""
+    return max(float(np.abs(cells.first).max()), float(np.abs(cells.second).max()), 1.0)
+
+
 def _tested(found: Difference, cells: PairedCells, result: Estimate) -> Difference:
     """The difference with interval, tests and effect size."""
-    scale = max(float(np.abs(cells.first).max()), float(np.abs(cells.second).max()), 1.0)
-    if result.variance <= (NO_SPREAD * scale) ** 2:
-        return replace(found, p=sign_p(float(result.mean), found.n, NO_SPREAD * scale))
+    rounding = NO_SPREAD * largest(cells)
+    if result.variance <= rounding**2:
+        return replace(found, p=sign_p(float(result.mean), found.n, rounding))
     low, high = result.interval()
     effect, effect_low, effect_high = effect_size(result, found.n)
     return replace(
@@ -139,6 +176,7 @@ def _tested(found: Difference, cells: PairedCells, result: Estimate) -> Differen
         effect=effect,
         effect_low=effect_low,
         effect_high=effect_high,
+        design=measured_design(cells, result),
     )
 
 
@@ -175,26 +213,26 @@ def effect_size(result: Estimate, scenes: int) -> tuple[float | None, float | No
     if scenes < 3 or deviation <= NO_SPREAD:
         return None, None, None
     t, unit = float(result.mean / np.sqrt(result.variance)), math.sqrt(float(result.variance)) / deviation
-    ends = [float(special.nctdtrinc(float(result.df), tail, t)) * unit for tail in (1 - LEVEL / 2, LEVEL / 2)]
-    low, high = (end if math.isfinite(end) else None for end in ends)
-    return float(result.mean) / deviation, low, high
+    ends: list[float | None] = []
+    for tail in (1 - LEVEL / 2, LEVEL / 2):
+        end = float(special.nctdtrinc(float(result.df), tail, t)) * unit
+        ends.append(float(f"{end:.6g}") if math.isfinite(end) else None)  # the inverse is exact to about eight digits
+    return float(result.mean) / deviation, ends[0], ends[1]
 
 
-def holm(differences: list[Difference]) -> list[Difference]:
+def holm(differences: Sequence[Difference]) -> list[Difference]:
     """The differences of one family with corrected p values (Holm 1979), each of the two tests as a family of its own."""
+    corrected = []
     different = holm_values([d.p for d in differences])
     equivalent = holm_values([d.p_equivalent for d in differences])
-    return [
-        replace(d, p_holm=p, p_equivalent_holm=q) for d, p, q in zip(differences, different, equivalent, strict=True)
-    ]
+    for d, p, p_equivalent in zip(differences, different, equivalent, strict=True):
+        corrected.append(replace(d, p_holm=p, p_equivalent_holm=p_equivalent))
+    return corrected
 
 
 def holm_values(values: Sequence[float | None]) -> list[float | None]:
     """Corrected p values (step down); None stays None and does not count. statsmodels' takes 2,000 times as long."""
-    tested = np.array([p for p in values if p is not None], dtype=np.float64)
-    order = np.argsort(tested)
-    steps = np.maximum.accumulate(tested[order] * np.arange(len(tested), 0, -1))
-    corrected = np.empty_like(tested)
-    corrected[order] = np.minimum(steps, 1.0)
-    found = iter(corrected.tolist())
-    return [None if p is None else next(found) for p in values]
+    tested = pd.Series(values, dtype=float).dropna().sort_values(kind="stable")
+    steps = tested * np.arange(len(tested), 0, -1)
+    corrected = steps.cummax().clip(upper=1.0).reindex(range(len(values)))
+    return corrected.astype(object).where(corrected.notna(), None).tolist()

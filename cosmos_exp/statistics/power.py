@@ -42,8 +42,6 @@ def measured_design(cells: PairedCells, result: Estimate) -> Design:
 def power(design: Design, effect: float, scenes: int, runs: int = 1) -> float:
     """Power of the two-sided test at the 5 % level, from the noncentral t distribution.
 
-    scipy.special's, since importing statsmodels, pandas and scipy.stats takes longer than a whole report.
-
     Args:
         effect: True difference, in the measure's unit.
         scenes: Scenes of the planned sweep, at least 2.

@@ -1,21 +1,27 @@
-"""The records of scores: the rows of scores.jsonl, and their summaries in metrics.json."""
+"""Scores: the rows of scores.jsonl, the frame that all statistics take, and the summaries in metrics.json."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
+
+import pandas as pd
 
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, inside_by_name
 from cosmos_exp.run_folder.records import damaged, read_rows
+from cosmos_exp.statistics.cells import Scenes
 from cosmos_exp.text import can_hold_control, plain_json
+
+# In scores.jsonl `sample` is the name of a prompt, `prompt` its text, and `seed` the generation seed.
+COLUMNS = {"sample": "prompt", "prompt": "text", "seed": "noise", "run_seed": "seed"}
 
 
 class ScoreRow(TypedDict):
     """One line of scores.jsonl: one measure of one video.
 
-    `sample` is the name of the prompt, `seed` the generation seed, `value` None where the measure is undefined. Where rows of
-    several training runs are together, `run_seed` is the seed of the run; the file does not contain it.
+    `sample` is the name of the prompt, `seed` the generation seed, `value` None where the measure is undefined.
     """
 
     sample: str
@@ -25,11 +31,10 @@ class ScoreRow(TypedDict):
     measure: str
     value: float | None
     detail: JsonObject
-    run_seed: NotRequired[int]
 
 
 class MeasureSummary(TypedDict):
-    """One measure over the videos of a run or a variant.
+    """One measure over the videos of a run or an arm.
 
     `n` counts scenes with a value, `videos` the scored videos, `missing` those without a value. The interval is None for
     fewer than two scenes and without spread, the mean for no value; `reason` then says why. `doubtful` counts videos whose
@@ -67,3 +72,26 @@ def read_scores(path: Path) -> list[ScoreRow]:
         row.setdefault("detail", {})
         row.setdefault("prompt", None)
     return cast(list[ScoreRow], rows if clean else plain_json(rows))
+
+
+def score_frame(rows: Sequence[Mapping[str, object]], scenes: Scenes | None = None) -> pd.DataFrame:
+    """The rows of scores.jsonl as a frame, one row per video and measure.
+
+    Args:
+        scenes: The scene of each prompt; a prompt that is not listed is a scene of its own.
+
+    Returns:
+        Columns prompt (its name), text, noise (generation seed), seed (of the training; 0 where rows have no `run_seed`),
+        measure, value (NaN where the score is missing), video, detail, scene, and reason (why a score is missing or doubtful).
+    """
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, "measure", "value", "video", "detail"]).rename(columns=COLUMNS)
+    frame["value"] = frame["value"].astype(float)
+    frame["seed"] = frame["seed"].fillna(0).astype(int)
+    frame["scene"] = frame["prompt"].map(scenes or {}).fillna(frame["prompt"])
+    frame["reason"] = frame["detail"].map(_reason)
+    return frame
+
+
+def _reason(detail: object) -> str:
+    """The reason beside a score; empty if there is none."""
+    return str(detail.get("reason") or "") if isinstance(detail, dict) else ""

@@ -13,9 +13,9 @@ import yaml
 from cosmos_exp.config.measures import MEASURES, measure_info
 from cosmos_exp.config.schema import Config, Tune
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import JsonObject, write_json
-from cosmos_exp.provenance import now
-from cosmos_exp.report.frozen_claims import CLAIMS_FILE, arm_hash, read_claims, record_hash
+from cosmos_exp.files import JsonObject, json_sha256, write_json
+from cosmos_exp.provenance import environment, now
+from cosmos_exp.report.claims import CLAIMS_FILE, arm_hash, read_claims
 from cosmos_exp.statistics.claims import Claim, parse_claim
 from cosmos_exp.sweep.expanding import SweepRun
 from cosmos_exp.sweep.plan import SweepPlan
@@ -65,21 +65,24 @@ def frozen_plan(claims: Sequence[str], arms: Mapping[str, ArmPlan], tune: Tune |
     """
     parsed = check_claims(claims, list(arms))
     first = next(iter(arms.values()))[0]
-    tuning = asdict(tune) if tune and tune.grid else {}
+    tuning: JsonObject = {}
+    if tune is not None and tune.grid:
+        tuning = asdict(tune)
     prompts, by_scene = prompts_of(first) if parsed else (None, None)
+    measures, frozen_arms = {}, {}
+    for claim in parsed:
+        info = measure_info(claim.measure)
+        measures[claim.measure] = {"better": info.better, "unit": info.unit}
+    for name, (config, seeds) in arms.items():
+        frozen_arms[name] = FrozenArm(list(seeds), arm_hash(config, list(tuning.get("grid", {}))))
     return FrozenPlan(
-        claims=[c.text for c in parsed],
+        claims=[claim.text for claim in parsed],
         margins=dict(first.margins),
-        measures={
-            c.measure: {"better": measure_info(c.measure).better, "unit": measure_info(c.measure).unit} for c in parsed
-        },
+        measures=measures,
         prompts=prompts,
         scenes=by_scene,
         generation_seeds=list(first.generation.seeds),
-        arms={
-            name: FrozenArm(list(seeds), arm_hash(config, list(tuning.get("grid", {}))))
-            for name, (config, seeds) in arms.items()
-        },
+        arms=frozen_arms,
         tuning=tuning,
     )
 
@@ -90,22 +93,24 @@ def check_claims(claims: Sequence[str], arms: Sequence[str]) -> list[Claim]:
     Raises:
         UserError: as `frozen_plan`.
     """
-    parsed = [parse_claim(c) for c in claims]
-    for claim in parsed:
+    parsed: dict[str, Claim] = {}
+    for text in claims:
+        claim, words = parse_claim(text), " ".join(text.split())
         _known(claim, claim.measure, list(MEASURES), "measure")
         for arm in (claim.a, claim.b):
             _known(claim, arm, arms, "arm of this sweep")
-    texts = [" ".join(c.text.split()) for c in parsed]
-    twice = sorted({t for t in texts if texts.count(t) > 1})
-    if twice:
-        raise UserError(f"sweep.claims: {twice[0]!r} is there twice")
-    return parsed
+        if words in parsed:
+            raise UserError(f"sweep.claims: {words!r} is there twice")
+        parsed[words] = claim
+    return list(parsed.values())
 
 
 def _known(claim: Claim, name: str, names: Sequence[str], what: str) -> None:
     if name not in names:
         close = difflib.get_close_matches(name, names, 1)
-        hint = f"Did you mean {close[0]}?" if close else f"Choose from {', '.join(names)}."
+        hint = f"Choose from {', '.join(names)}."
+        if close:
+            hint = f"Did you mean {close[0]}?"
         raise UserError(
             f"sweep.claims: {claim.text!r}: {name} is no {what}. {hint}\nFor a part of the sweep, give the claims about it "
             "(sweep.claims=[] for none)."
@@ -132,8 +137,12 @@ def freeze_arms(plan: SweepPlan) -> str | None:
     Raises:
         UserError: as `frozen_plan` and `freeze_claims`.
     """
-    seeds = list(plan.sweep.seeds)
-    arms = {a.name: (a.config, [a.config.seed] if a.is_base or not seeds else seeds) for a in plan.arms}
+    arms = {}
+    for arm in plan.arms:
+        seeds = list(plan.sweep.seeds)
+        if arm.is_base or not seeds:
+            seeds = [arm.config.seed]
+        arms[arm.name] = (arm.config, seeds)
     frozen = frozen_plan(plan.sweep.claims, arms, plan.sweep.tune)
     return None if plan.arms[0].config.dry_run else freeze_claims(plan.folder, frozen)
 
@@ -173,7 +182,7 @@ def prompts_of(config: Config) -> tuple[dict[str, str] | None, dict[str, str] | 
 
 
 def freeze_claims(sweep_folder: Path, plan: FrozenPlan) -> str | None:
-    """Write claims.json, or record a change in its history. The same plan again changes nothing.
+    """Write claims.json with time, commit and hash, or record a change in its history. The same plan again changes nothing.
 
     A plan without claims is not recorded, unless it withdraws claims that were frozen before.
 
@@ -184,27 +193,28 @@ def freeze_claims(sweep_folder: Path, plan: FrozenPlan) -> str | None:
         UserError: claims.json was changed by hand.
     """
     content: JsonObject = asdict(plan)
-    old = read_claims(sweep_folder)
-    file = sweep_folder / CLAIMS_FILE
-    if old and not old.intact:
-        raise UserError(
-            f"{file}: changed by hand (its hash does not fit). Restore it, and change sweep.claims in the sweep's YAML "
-            "instead. If you remove the file, the claims count as made at the next start."
-        )
-    scored = has_test_scores(sweep_folder)
-    if old and None in (old.content["prompts"], plan.prompts) and (scored or plan.prompts is None):
-        content |= {k: old.content.get(k) for k in ("prompts", "scenes")}  # data that came, or went, later: no change
-    if old and "scenes" not in old.content and scored:
-        content.pop("scenes")  # an older version did not freeze them
-    if (not old and not plan.claims) or (old and old.content == content):
+    old, file = read_claims(sweep_folder), sweep_folder / CLAIMS_FILE
+    if old is None and not plan.claims:
         return None
-    history = old.versions if old else []
-    record: JsonObject = {"frozen": now(), "after_scores": scored, "content": content, "history": history}
-    record["sha256"] = record_hash(record)
+    scored, history, word = has_test_scores(sweep_folder), [], "frozen"
+    if old is not None:
+        if not old.intact:
+            raise UserError(
+                f"{file}: changed by hand (its hash does not fit). Restore it, and change sweep.claims in the sweep's YAML "
+                "instead. If you remove the file, the claims count as made at the next start."
+            )
+        known = old.content["prompts"] is not None and plan.prompts is not None
+        if not known and (scored or plan.prompts is None):  # data that came, or went, later: no change
+            content |= {"prompts": old.content["prompts"], "scenes": old.content.get("scenes")}
+        if old.content == content:
+            return None
+        history, word = old.versions, "changed"
+    commit = environment()["git"]["commit"]
+    record = {"frozen": now(), "commit": commit, "after_scores": scored, "content": content, "history": history}
+    record["sha256"] = json_sha256(record)
     write_json(file, record)
-    count = f"{len(plan.claims)} claim{'s' if len(plan.claims) != 1 else ''}"
-    done = f"{count} {'changed' if old else 'frozen'}: {file} (sha256 {record['sha256'][:12]})"
-    return f"{done}, after the first score; the report shows this with its date" if scored else done
+    late = ", after the first score; the report shows this with its date" if scored else ""
+    return f"{len(plan.claims)} claims {word}: {file} (sha256 {record['sha256'][:12]}){late}"
 
 
 def has_test_scores(sweep_folder: Path) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cosmos_exp.files import JsonObject, write_json
+from cosmos_exp.report.runs import Run
 from cosmos_exp.report.tuning import PointScore, chosen_point, point_score
-from cosmos_exp.report.variants import Run
 from cosmos_exp.run_folder import SWEEP_FILE
 from cosmos_exp.sweep.expanding import SweepRun
 from cosmos_exp.sweep.plan import SweepPlan, TuningRun, Values

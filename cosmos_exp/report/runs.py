@@ -1,0 +1,270 @@
+"""The runs of a study: their records, each read once, and their arms (runs of one configuration with several training seeds)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+from cosmos_exp.config.record import load_config, plain_config
+from cosmos_exp.config.schema import Config
+from cosmos_exp.errors import UserError
+from cosmos_exp.files import JsonObject, read_json
+from cosmos_exp.run_folder import ADAPTER_NAME, REFERENCES, SWEEP_FILE, RunFolder
+from cosmos_exp.run_folder.records import check_record, damaged, read_rows
+from cosmos_exp.statistics.scores import ScoreRow, read_scores
+from cosmos_exp.text import plain_json
+
+RECIPE = ("adapter", "model", "data", "training", "generation", "approximate")  # groups that can change a score
+MIN_LOSSES = 3  # fewer losses of two trainings could agree by chance
+
+
+@dataclass
+class Run:
+    """One run folder.
+
+    Attributes:
+        arm: The name of its arm, see `name_arms`.
+        entry: Its arm's entry in the sweep's record; empty for other runs.
+        copy_of: The run of the same arm whose training it repeats; such a run does not count.
+    """
+
+    folder: RunFolder
+    arm: str = ""
+    entry: JsonObject | None = None
+    copy_of: Run | None = None
+
+    @cached_property
+    def config(self) -> JsonObject:
+        """The configuration as it is on disk."""
+        content = plain_config(self.folder.config)
+        check_record(self.folder.config, content)
+        return plain_json(content)
+
+    @cached_property
+    def settings(self) -> Config:
+        """The configuration, checked."""
+        return load_config(self.folder.config)
+
+    @cached_property
+    def manifest(self) -> JsonObject:
+        return self.folder.manifest
+
+    @cached_property
+    def status(self) -> JsonObject:
+        return self.folder.status
+
+    @cached_property
+    def metrics(self) -> JsonObject:
+        return self.folder.read(self.folder.metrics)
+
+    @cached_property
+    def scores(self) -> list[ScoreRow]:
+        return read_scores(self.folder.scores)
+
+    @cached_property
+    def reference_scores(self) -> dict[str, list[ScoreRow]]:
+        """The scores of the recordings (`real`) and of the held first frames (`frozen`)."""
+        found = {}
+        for kind in REFERENCES:
+            found[kind] = read_scores(self.folder.reference_scores(kind))
+        return found
+
+    @cached_property
+    def losses(self) -> list[object]:
+        """The loss of each step of the training log."""
+        return [row.get("loss") for row in read_rows(self.folder.train_log)]
+
+    def references(self, kind: str) -> list[ScoreRow]:
+        """The scores of the run's references of a kind, real or frozen."""
+        return self.reference_scores[kind]
+
+    def check(self) -> None:
+        """Read every record of the run.
+
+        Raises:
+            UserError: the first that is damaged.
+        """
+        _ = self.status, self.manifest, self.metrics, self.config, self.losses, self.scores, self.reference_scores
+        read_rows(self.folder.validation_log)
+        for file in (self.folder.config, self.folder.scores):
+            is_whole = not file.is_file() or file.read_bytes().endswith(b"\n")
+            if not is_whole and (self.finished or file == self.folder.config):
+                raise damaged(file, "it is cut short")
+
+    @property
+    def finished(self) -> bool:
+        return self.status.get("state") == "done"
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is finished, and no copy of another run."""
+        return self.finished and self.copy_of is None
+
+    @property
+    def seed(self) -> int:
+        return int(self.config.get("seed", 0))
+
+    @property
+    def is_tuning(self) -> bool:
+        """Whether the run has no test videos: it belongs to the first phase of a sweep."""
+        return (self.config.get("generation") or {}).get("split", "test") != "test"
+
+    @property
+    def adapter(self) -> JsonObject:
+        return self.config.get("adapter") or {}
+
+    @property
+    def is_base(self) -> bool:
+        return self.adapter.get("kind") == "none"
+
+    @property
+    def scenes(self) -> dict[str, str]:
+        """The scene of each prompt: prompts with the same first frame have the same one."""
+        return self.manifest.get("data", {}).get("scenes") or {}
+
+    @property
+    def training(self) -> JsonObject:
+        """The training summary of metrics.json."""
+        return self.metrics.get("training", {})
+
+    @property
+    def recipe(self) -> str:
+        """Fingerprint of everything in the configuration that can change a result, except the training seed."""
+        content: JsonObject = {}
+        for group in RECIPE:
+            content[group] = self.config.get(group)
+        if self.is_base:
+            content["adapter"] = content["training"] = None
+        elif self.adapter.get("truncate_from"):  # the folder of the same arm with this run's seed
+            content["adapter"] = self.adapter | {"truncate_from": True}
+        return fingerprint(content)
+
+
+def fingerprint(content: object) -> str:
+    """A short hash of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def find_runs(folder: Path) -> list[RunFolder]:
+    """All run folders at or below a folder, by path.
+
+    Raises:
+        UserError: There are none.
+    """
+    if not folder.is_dir():
+        wrong = "is a file" if folder.exists() else "the folder does not exist"
+        raise UserError(f"{folder}: {wrong}. Give a run folder, or a folder with runs.")
+    found = [RunFolder(path.parent) for path in sorted(folder.rglob("status.json"))]
+    if not found:
+        raise UserError(f"{folder}: no runs found (a run folder contains config.yaml and status.json)")
+    return found
+
+
+def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
+    """The runs at or below a folder whose records can all be read, with their arms, and a sentence for each other one.
+
+    A run that the record of a sweep does not list (a test of an earlier choice) is left out.
+
+    Raises:
+        UserError: There are no runs, or none can be read.
+    """
+    runs, damages = [], []
+    for run in map(Run, find_runs(folder)):
+        try:
+            if not run.folder.config.exists():
+                raise damaged(run.folder.config, "it is missing")
+            run.entry = _entry(run, folder)
+            if run.entry is None and not run.is_tuning:
+                continue
+            run.check()
+            runs.append(run)
+        except UserError as error:
+            reason = str(error).replace(f"{run.folder.path}/", "")
+            damages.append(f"{run.folder.path.name}: not reported: {reason}")
+    if not runs:
+        raise UserError("\n".join(damages) or f"{folder}: no runs found")
+    name_arms(runs)
+    return runs, damages
+
+
+def _entry(run: Run, top: Path) -> JsonObject | None:
+    """The entry of a run's arm in the sweep's record: {} without a record, None if the record does not list the run.
+
+    Args:
+        top: The folder that is reported. A record above it leaves no run out.
+    """
+    for parent in run.folder.path.parents[:2]:  # tuning runs are in a folder of their own
+        record = read_sweep(parent)
+        if record:
+            name = run.folder.path.relative_to(parent).as_posix()
+            for arm in record["arms"]:
+                if name in arm["runs"]:
+                    return cast(JsonObject, arm)
+            return None if parent.is_relative_to(top.absolute()) else {}
+    return {}
+
+
+def read_sweep(folder: Path) -> JsonObject:
+    """The record of a sweep by arms (sweep.json); empty if the folder has none.
+
+    Raises:
+        UserError: the record cannot be read.
+    """
+    file = folder / SWEEP_FILE
+    if not file.is_file():
+        return {}
+    try:
+        record = cast(JsonObject, plain_json(read_json(file)))
+        for arm in record["arms"]:
+            for name in (arm["name"], *arm["runs"]):
+                if not isinstance(name, str):
+                    raise TypeError(f"{str(name)[:40]} is no name")
+        return record
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file}: not a record of a sweep ({error}). Remove it; `cosmos-exp sweep` writes it again."
+        ) from error
+
+
+def name_arms(runs: Sequence[Run]) -> None:
+    """Give each run the name of its arm, and mark copies. Names of arms with different recipes are unique."""
+    names: dict[str, str] = {}
+    arms: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=lambda r: r.is_tuning):  # an arm keeps its name, whatever its tuning runs are called
+        name = (run.entry or {}).get("name") or _default_name(run)
+        recipe = f"{run.recipe} {(run.entry or {}).get('name')}"
+        if recipe not in names:
+            path = run.folder.path
+            names[recipe] = f"{name} ({path.parent.name}/{path.name})" if name in names.values() else name
+        run.arm = names[recipe]
+        arms.setdefault(run.arm, []).append(run)
+    for own in arms.values():
+        _mark_copies(sorted(own, key=lambda r: (r.seed, str(r.folder.path))))
+
+
+def _default_name(run: Run) -> str:
+    """The name of the folder for a run of a sweep, else the name of its adapter."""
+    path = run.folder.path
+    if path.parent.parent.name == "sweeps" or path.name.startswith(("base", "lora-r", "dora-r")):
+        return re.sub(r"-seed\d+(?=-|$)", "", path.name)
+    return "base" if run.is_base else f"{run.adapter.get('kind')}-r{run.adapter.get('rank')}"
+
+
+def _mark_copies(runs: Sequence[Run]) -> None:
+    """Mark each finished run of an arm that holds the training of an earlier one: the same adapter, or the same losses."""
+    first: dict[object, Run] = {}
+    for run in runs:
+        if run.is_base or not run.finished:
+            continue
+        adapter = run.manifest.get("trained", {}).get("files", {}).get(ADAPTER_NAME)
+        losses = tuple(run.losses) if len(run.losses) >= MIN_LOSSES else None
+        for evidence in filter(None, (adapter, losses)):
+            other = first.setdefault(evidence, run)
+            if other is not run:
+                run.copy_of = other
