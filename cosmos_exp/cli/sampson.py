@@ -65,11 +65,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one line per view and view pair, or JSON. Exit code 1 if a video could not be read."""
-    from cosmos_exp.metrics.geometry.sampson import check_settings, measure_sources
+    from cosmos_exp.metrics.geometry.sampson import measure_sources
     from cosmos_exp.tracking.progress import with_progress
 
     settings = settings_of(args)
-    check_settings(settings)
     sources = sources_of(existing_files(args.videos), settings)
     measured = measure_sources(sources, settings, args.workers)
     rows, results, code = [], [], 0

@@ -77,8 +77,11 @@ def _append_measured(
         if video.chunks:
             entries = []
             for chunk in chunks:
-                of_chunk = (None, chunk) if isinstance(chunk, str) else chunk.values.get(name, (None, "not measured"))
-                entries.append(dict(zip(("value", "reason"), of_chunk, strict=True)))
+                if isinstance(chunk, str):
+                    entries.append({"value": None, "reason": chunk})
+                else:
+                    of_chunk, why = chunk.values.get(name, (None, "not measured"))
+                    entries.append({"value": of_chunk, "reason": why})
             detail[CHUNKS] = entries
         _append(scores, video, name, value, detail)
 

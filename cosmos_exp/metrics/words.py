@@ -100,7 +100,9 @@ def aligned_to(first: np.ndarray, grey: np.ndarray, flow: cv2.DISOpticalFlow) ->
 def named_side(prompt: str | None) -> str | None:
     """left or right, if the prompt holds exactly one of the two words; else None."""
     sides = set(re.findall(r"\b(left|right)\b", (prompt or "").lower()))
-    return sides.pop() if len(sides) == 1 else None
+    if len(sides) != 1:
+        return None
+    return sides.pop()
 
 
 def side_share(maps: Sequence[np.ndarray], side: str) -> float | None:
@@ -111,7 +113,9 @@ def side_share(maps: Sequence[np.ndarray], side: str) -> float | None:
         half = columns < middle if side == "left" else columns > middle
         total += float(motion.sum())
         on_side += float(motion[:, half].sum())
-    return on_side / total if total > 0 else None
+    if total <= 0:
+        return None
+    return on_side / total
 
 
 def measure_side(videos: Sequence[ScoredVideo], config: Config, workers: int) -> Iterator[Measured] | None:
@@ -144,7 +148,9 @@ def noise_effect(maps: Maps, samples: tuple[str, str]) -> float | None:
         keys = sorted(key for key in maps if key[0] == sample)
         for a, b in combinations(keys, 2):
             distances.append(map_distance(maps[a], maps[b]))
-    return float(np.mean(distances)) if distances else None
+    if not distances:
+        return None
+    return float(np.mean(distances))
 
 
 def word_effects(maps: Maps, samples: tuple[str, str]) -> dict[int, tuple[float | None, dict[str, object]]]:

@@ -114,8 +114,9 @@ def view_geometry(
         ours = robust_fit(x, y, replace(settings, estimator=estimator), 0)
     else:
         source, ours = "calibration", fixed_fit(x, y, known, settings.repeats)
-    reason = NO_FIT if ours is None or plain is None else None
-    return ViewGeometry(plain, repeats, ours, source, reason)
+    if ours is None or plain is None:
+        return ViewGeometry(plain, repeats, ours, source, NO_FIT)
+    return ViewGeometry(plain, repeats, ours, source)
 
 
 def cross_error(matches: ViewMatches, geometry: ViewGeometry, settings: SampsonSettings) -> CrossResult:

@@ -66,7 +66,8 @@ class LightGlueMatcher:
         for first in range(0, len(frames), self.batch):
             grey = torch.from_numpy(np.stack(frames[first : first + self.batch])).to(self.device)
             height, width = grey.shape[1:]
-            shown = [side * LONG_SIDE // max(height, width) for side in (height, width)]
+            longer = max(height, width)
+            shown = [height * LONG_SIDE // longer, width * LONG_SIDE // longer]
             pixels = functional.interpolate((grey.float() / 255)[:, None], shown, mode="bilinear", antialias=True)
             found = self.detector(pixels.expand(-1, 3, -1, -1))
             size = torch.tensor(shown[::-1], device=self.device)
@@ -92,13 +93,15 @@ class LightGlueMatcher:
 
     def _partners(self, pairs: list[tuple[Features, Features]], size: tuple[int, int]) -> np.ndarray:
         """For each point of each pair's first frame: the index of its match in the second frame, -1 for none, (B, N)."""
-        frames = list(itertools.chain.from_iterable(pairs))
         height, width = size
-        relative = [torch.from_numpy(f.points / [width, height]).float() for f in frames]
-        points = pad_sequence(relative, batch_first=True)
-        descriptors = pad_sequence([torch.as_tensor(f.descriptors) for f in frames], batch_first=True)
-        mask = pad_sequence([torch.ones(len(f.points), dtype=torch.int) for f in frames], batch_first=True)
-        self.found.output = tuple(t.to(self.device) for t in (points, mask.float(), descriptors, mask))
+        relative, descriptors, present = [], [], []
+        for frame in itertools.chain.from_iterable(pairs):
+            relative.append(torch.from_numpy(frame.points / [width, height]).float())
+            descriptors.append(torch.as_tensor(frame.descriptors))
+            present.append(torch.ones(len(frame.points), dtype=torch.int))
+        points = pad_sequence(relative, batch_first=True).to(self.device)
+        mask = pad_sequence(present, batch_first=True).to(self.device)
+        self.found.output = (points, mask.float(), pad_sequence(descriptors, batch_first=True).to(self.device), mask)
         blank = torch.zeros(1, 1, 1, height, width, device=self.device).expand(len(pairs), 2, 1, -1, -1)
         found = self.model(blank).matches.reshape(-1, 2, points.shape[1])  # 2 B rows or (B, 2): the class has both
         return found[:, 0].cpu().numpy()

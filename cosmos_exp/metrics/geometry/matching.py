@@ -15,6 +15,7 @@ from cosmos_exp.config.schema import Sampson as SampsonSettings
 if TYPE_CHECKING:
     import torch
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -67,8 +68,11 @@ class SiftMatcher:
 
     def match(self, pairs: Sequence[tuple[Features, Features]], size: tuple[int, int]) -> list[Matches]:
         """Mutual nearest neighbours that pass the ratio test, in order of the first index."""
-        first, second = [a.descriptors for a, _ in pairs], [b.descriptors for _, b in pairs]
-        return self._map(mutual_matches, first, second, [self.settings.ratio] * len(pairs))
+        return self._map(self._matches_of, pairs)
+
+    def _matches_of(self, pair: tuple[Features, Features]) -> Matches:
+        a, b = pair
+        return mutual_matches(np.asarray(a.descriptors), np.asarray(b.descriptors), self.settings.ratio)
 
     def _features_of(self, frame: np.ndarray) -> Features:
         detector = cv2.SIFT.create(nfeatures=self.settings.max_keypoints)
@@ -77,11 +81,9 @@ class SiftMatcher:
             return Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32))
         return Features(np.array([k.pt for k in keypoints], dtype=np.float64), descriptors)
 
-    def _map(self, function: Callable[..., Result], *items: Iterable[object]) -> list[Result]:
-        if self.threads == 1:
-            return list(map(function, *items))
+    def _map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         with ThreadPoolExecutor(self.threads) as pool:
-            return list(pool.map(function, *items))
+            return list(pool.map(function, items))
 
 
 def mutual_matches(a: np.ndarray, b: np.ndarray, ratio: float) -> Matches:

@@ -15,7 +15,7 @@ from cosmos_exp.config.registry import MATCHERS
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.data.video import write_image
 from cosmos_exp.metrics.geometry.epipolar import robust_fit, sampson_distance
-from cosmos_exp.metrics.geometry.results import FrameError, VideoResult, ViewResult, column
+from cosmos_exp.metrics.geometry.results import CrossResult, FrameError, VideoResult, ViewResult, column
 from cosmos_exp.metrics.geometry.temporal import moving_matches
 from cosmos_exp.metrics.geometry.views import View
 
@@ -23,7 +23,11 @@ WORST = 3  # frame pairs that are marked
 GREY = (150, 150, 150)
 RED_FROM = 3.0  # pixels of error from which a match is fully red; the cookbook's guide calls 1 to 3 good
 MIN_WIDTH = 640  # pixels
-LINES = (("cookbook", "cookbook: all matches", "0.55"), ("robust", "robust: all matches", "tab:orange"))
+LINES = (
+    ("cookbook", "cookbook: all matches", "0.55"),
+    ("robust", "robust: all matches", "tab:orange"),
+    ("moving", "moving matches", "tab:blue"),
+)
 
 
 def draw_figures(
@@ -37,12 +41,11 @@ def draw_figures(
     out.mkdir(parents=True, exist_ok=True)
     files = [out / f"{name}__error.png"]
     plot_errors(files[0], name, result)
-    by_name = {v.name: v for v in views}
-    for view in result.views:
-        worst = worst_pairs(view)
+    for view, measured in zip(views, result.views, strict=True):
+        worst = worst_pairs(measured)
         if worst:
-            files.append(out / f"{name}__{view.view}__worst_pair.png")
-            write_image(files[-1], draw_matches(by_name[view.view].frames, worst[0], settings))
+            files.append(out / f"{name}__{view.name}__worst_pair.png")
+            write_image(files[-1], draw_matches(view.frames, worst[0], settings))
     return files
 
 
@@ -53,53 +56,57 @@ def shown_error(pair: FrameError) -> float | None:
 
 def worst_pairs(view: ViewResult) -> list[tuple[int, int]]:
     """The frame pairs with the largest error, worst first."""
-    defined = [p for p in view.per_pair if shown_error(p) is not None]
-    defined.sort(key=lambda p: (-(shown_error(p) or 0), p.frames))
-    return column(defined[:WORST], "frames")
+    errors = []
+    for pair in view.per_pair:
+        error = shown_error(pair)
+        if error is not None:
+            errors.append((-error, pair.frames))
+    return [frames for _, frames in sorted(errors)[:WORST]]
 
 
 def plot_errors(path: Path, name: str, result: VideoResult) -> None:
     """One row per view and view pair: the errors over time, the worst pairs marked, frames without a value shaded."""
-    rows: list[tuple[str, str | None, Sequence[FrameError], list[tuple[int, int]]]] = []
+    rows: list[ViewResult | CrossResult] = []
     undefined = []
-    for view in result.views:
-        if view.pairs_measured:
-            rows.append((f"{view.view}: frame to frame", view.reason, view.per_pair, worst_pairs(view)))
+    for row in (*result.views, *result.crosses):
+        if row.measured:
+            rows.append(row)
         else:
-            undefined.append(view.view)
-    for cross in result.crosses:
-        if cross.frames_measured:
-            title = f"{cross.views[0]} to {cross.views[1]}: F from {cross.geometry}"
-            rows.append((title, cross.reason, cross.per_frame, []))
-        else:
-            undefined.append(":".join(cross.views))
+            undefined.append(row.name)
     count = max(1, len(rows))
     figure = Figure(figsize=(9, 2.2 * count + 0.6), layout="constrained", dpi=110)
     title = f"{name}: Sampson error in pixels"
-    figure.suptitle(f"{title}\nundefined: {', '.join(undefined)}" if undefined else title)
+    if undefined:
+        title += f"\nundefined: {', '.join(undefined)}"
+    figure.suptitle(title)
     axes = figure.subplots(count, 1, squeeze=False)[:, 0]
-    for ax, (title, reason, errors, worst) in zip(axes, rows, strict=False):
-        _plot_row(ax, errors, worst)
-        ax.set_title(f"{title}   ({reason})" if reason else title, loc="left", fontsize=9)
+    for ax, row in zip(axes, rows, strict=False):
+        _plot_row(ax, row)
     if not rows:
-        why = [*result.notes, *filter(None, column(result.views, "reason"))]
-        axes[0].text(0.5, 0.5, "; ".join(why) or "no view", ha="center", transform=axes[0].transAxes)
+        why = "; ".join([*result.notes, *column(result.views, "reason")])
+        axes[0].text(0.5, 0.5, why or "no view", ha="center", transform=axes[0].transAxes)
     axes[-1].set_xlabel("frame")
     figure.savefig(path)
 
 
-def _plot_row(ax: Axes, errors: Sequence[FrameError], worst: list[tuple[int, int]]) -> None:
-    frames = [e.frames[0] for e in errors]
-    for name, label, color in LINES:
-        values = np.array(column(errors, name), dtype=float)  # None becomes NaN: no point
-        ax.plot(frames, values, color=color, lw=1.2, marker=".", ms=3, label=label)
-    moving = np.array(column(errors, "moving"), dtype=float)
-    ax.plot(frames, moving, color="tab:blue", lw=1.5, marker=".", ms=4, label="moving matches")
-    for error in errors:
+def _plot_row(ax: Axes, row: ViewResult | CrossResult) -> None:
+    if isinstance(row, ViewResult):
+        title, worst = f"{row.name}: frame to frame", worst_pairs(row)
+    else:
+        title, worst = f"{row.name}: F from {row.geometry}", []
+    if row.reason:
+        title += f"   ({row.reason})"
+    ax.set_title(title, loc="left", fontsize=9)
+    frames, values = [], []
+    for error in row.errors:
+        frames.append(error.frames[0])
+        values.append([getattr(error, name) for name, _, _ in LINES])
         if error.cookbook is None:
             ax.axvspan(error.frames[0] - 0.5, error.frames[0] + 0.5, color="0.9", lw=0)
         elif error.frames in worst:
             ax.plot(error.frames[0], shown_error(error), "v", color="tab:red", ms=8)
+    for points, (_, label, color) in zip(np.array(values, dtype=float).T, LINES, strict=True):  # None is NaN: no point
+        ax.plot(frames, points, color=color, lw=1.3, marker=".", ms=4, label=label)
     ax.set_ylim(bottom=0)
     ax.grid(alpha=0.3)
     ax.legend(loc="upper right", fontsize=7)
@@ -135,7 +142,7 @@ def draw_matches(frames: np.ndarray, pair: tuple[int, int], settings: SampsonSet
         colour = _error_colour(errors[k]) if moves[k] else GREY
         cv2.line(canvas, start, end, colour, 1 + scale // 2, cv2.LINE_AA)
         cv2.circle(canvas, end, 1 + scale, colour, -1, cv2.LINE_AA)
-    still = 1 - moves.mean() if len(x) else 0
+    still = (len(x) - moves.sum()) / max(1, len(x))
     caption = (
         f"frames {pair[0]} to {pair[1]}: {len(x)} matches, {still:.0%} static (grey); green 0 to red {RED_FROM:.0f} px"
     )

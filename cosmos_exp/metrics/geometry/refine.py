@@ -97,7 +97,7 @@ def refine(x: np.ndarray, y: np.ndarray, fundamentals: np.ndarray) -> Refined:
     one = np.ones((len(x), 1))
     xh, yh = np.hstack([x, one]) @ to_normal.T, np.hstack([y, one]) @ to_normal.T
     state = _State.of(back.T @ fundamentals @ back)
-    least, most = (zoom * s for s in SCALE_RANGE)
+    least, most = zoom * SCALE_RANGE[0], zoom * SCALE_RANGE[1]
     scale = np.clip(_scales(_residuals(state.fundamentals(), xh, yh)[0]), least, most)
     for _ in range(ROUNDS):
         state = _minimise(state, xh, yh, TUKEY * scale)

@@ -10,6 +10,8 @@ import numpy as np
 
 TEMPORAL = ("tse", "tse_robust", "tse_moving")
 ACROSS = ("cse", "cse_robust", "cse_moving")
+# Why a measure across views is undefined where neither view pair says so.
+FEW_REASONS = {**dict.fromkeys(ACROSS, "no fundamental matrix fits"), "cse_moving": "too few matches move"}
 FEWEST = 0.5  # share of the frame pairs below which a value is given with the reason why the others are missing
 
 
@@ -72,6 +74,21 @@ class ViewResult:
     note: str | None = None
     per_pair: tuple[FrameError, ...] = field(default=(), repr=False)
 
+    @property
+    def name(self) -> str:
+        """The name of the view."""
+        return self.view
+
+    @property
+    def errors(self) -> tuple[FrameError, ...]:
+        """The errors of each frame pair."""
+        return self.per_pair
+
+    @property
+    def measured(self) -> int:
+        """The number of frame pairs with a `tse`."""
+        return self.pairs_measured
+
     def used(self, measure: str) -> int:
         """The number of frame pairs behind a temporal measure."""
         return self.pairs - sum(self.pairs_lost[measure].values())
@@ -102,6 +119,21 @@ class CrossResult:
     reason: str | None = None
     per_frame: tuple[FrameError, ...] = field(default=(), repr=False)
 
+    @property
+    def name(self) -> str:
+        """The names of the views."""
+        return ":".join(self.views)
+
+    @property
+    def errors(self) -> tuple[FrameError, ...]:
+        """The errors of each frame."""
+        return self.per_frame
+
+    @property
+    def measured(self) -> int:
+        """The number of frames with errors."""
+        return self.frames_measured
+
     def used(self, measure: str) -> int:
         """The number of frames behind a measure."""
         return self.frames_measured
@@ -124,10 +156,7 @@ class VideoResult:
 
         The reason says why a measure is undefined, or that it rests on fewer than half of the frame pairs.
         """
-        reasons = [v.reason for v in self.views if v.reason]
-        if len(self.views) > 1:
-            reasons = [f"{v.view}: {v.reason}" for v in self.views if v.reason]
-        reason = "; ".join(reasons) or None
+        reason = _reasons(self.views, len(self.views) > 1)
         if not self.views:
             reason = "; ".join(self.notes) or "no view"
         out: dict[str, tuple[float | None, str | None]] = {}
@@ -136,13 +165,16 @@ class VideoResult:
             out[measure] = value, few
             if value is None and reason:
                 out[measure] = None, reason
-        share = mean(column(self.views, "static_share"))
-        out["static_share"] = share, reason if share is None else None
-        why = "; ".join(f"{':'.join(c.views)}: {c.reason}" for c in self.crosses if c.reason)
-        for measure in ACROSS if self.crosses else ():
-            value = mean(column(self.crosses, measure))
-            few = "too few matches move" if measure == "cse_moving" else "no fundamental matrix fits"
-            out[measure] = value, None if value is not None else why or few
+        out["static_share"] = mean(column(self.views, "static_share")), None
+        if out["static_share"][0] is None:
+            out["static_share"] = None, reason
+        if not self.crosses:
+            return out
+        why = _reasons(self.crosses, True)
+        for measure in ACROSS:
+            out[measure] = mean(column(self.crosses, measure)), None
+            if out[measure][0] is None:
+                out[measure] = None, why or FEW_REASONS[measure]
         return out
 
     def _few(self, measure: str) -> str | None:
@@ -150,8 +182,9 @@ class VideoResult:
         total, used = sum(column(self.views, "pairs")), self.pairs()[measure]
         if used >= FEWEST * total:
             return None
+        start = f"rests on {used} of {total} frame pairs" if used else "no frame pair has a value"
         why = "; ".join(f"{count}: {reason}" for reason, count in self.pairs_lost()[measure].items())
-        return f"rests on {used} of {total} frame pairs ({why})" if used else f"no frame pair has a value ({why})"
+        return f"{start} ({why})"
 
     def _parts(self) -> dict[str, Sequence[ViewResult] | Sequence[CrossResult]]:
         """The views or view pairs behind each measure."""
@@ -164,7 +197,7 @@ class VideoResult:
         """How far each measure of this video moves when its estimates of F are repeated, pixels (mean over views)."""
         out = {}
         for measure, parts in self._parts().items():
-            out[measure] = mean(part.repeatability[measure] for part in parts)
+            out[measure] = mean(defined(part.repeatability[measure] for part in parts))
         return out
 
     def pairs(self) -> dict[str, int]:
@@ -201,19 +234,36 @@ class VideoResult:
         for view in self.views:
             for error in view.per_pair:
                 ending.setdefault(error.frames[1], []).append(error)
-        frames = range(conditioning, max(ending, default=-1) + 1)
-        out = {}
+        curves = {}
         for measure, name in zip(TEMPORAL, ("cookbook", "robust", "moving"), strict=True):
-            out[measure] = [mean(column(ending.get(t, []), name)) for t in frames]
-        return out
+            curve = []
+            for t in range(conditioning, max(ending, default=-1) + 1):
+                curve.append(mean(column(ending.get(t, []), name)))
+            curves[measure] = curve
+        return curves
 
 
 def _detail(result: ViewResult | CrossResult, errors: Sequence[FrameError]) -> dict[str, object]:
-    kept = {k: v for k, v in vars(result).items() if k not in ("per_pair", "per_frame")}
-    # Four digits: a hundredth of what differs between two repetitions.
-    kept["frame_medians"] = [None if e.cookbook is None else float(f"{e.cookbook:.4g}") for e in errors]
-    kept["frame_means"] = [None if e.mean is None else float(f"{e.mean:.4g}") for e in errors]
-    return kept
+    detail = dict(vars(result))
+    detail.pop("per_pair", None)
+    detail.pop("per_frame", None)
+    for key, name in (("frame_medians", "cookbook"), ("frame_means", "mean")):
+        short = []
+        for error in errors:
+            value = getattr(error, name)
+            # Four digits: a hundredth of what differs between two repetitions.
+            short.append(None if value is None else float(f"{value:.4g}"))
+        detail[key] = short
+    return detail
+
+
+def _reasons(results: Sequence[ViewResult] | Sequence[CrossResult], named: bool) -> str | None:
+    """Why views or view pairs have no value, with their names if `named`; None: no reason."""
+    reasons = []
+    for result in results:
+        if result.reason:
+            reasons.append(f"{result.name}: {result.reason}" if named else result.reason)
+    return "; ".join(reasons) or None
 
 
 def repeated(errors: Iterable[FrameError], measure: str) -> float | None:
@@ -231,24 +281,29 @@ def repeatability_of(values: Sequence[float]) -> float | None:
 
     None for fewer than two values.
     """
-    return 2.8 * float(np.std(values, ddof=1)) if len(values) > 1 else None
+    if len(values) < 2:
+        return None
+    return 2.8 * float(np.std(values, ddof=1))
 
 
 def column(items: Iterable[object], name: str) -> list:
-    """The attribute `name` of each item."""
-    return [getattr(item, name) for item in items]
+    """The attribute `name` of each item, where it is defined."""
+    return defined(getattr(item, name) for item in items)
 
 
-def mean(values: Iterable[float | None]) -> float | None:
-    """The mean of the values that are defined; None if there is none."""
-    defined = [v for v in values if v is not None]
-    return float(np.mean(defined)) if defined else None
+def defined(values: Iterable[float | None]) -> list[float]:
+    """The values that are not None."""
+    return [v for v in values if v is not None]
 
 
-def median(values: Iterable[float | None]) -> float | None:
-    """The median of the values that are defined; None if there is none."""
-    defined = [v for v in values if v is not None]
-    return float(np.median(defined)) if defined else None
+def mean(values: Sequence[float]) -> float | None:
+    """The mean; None if there is no value."""
+    return float(np.mean(values)) if values else None
+
+
+def median(values: Sequence[float]) -> float | None:
+    """The median; None if there is no value."""
+    return float(np.median(values)) if values else None
 
 
 def lower_median(values: np.ndarray) -> float:

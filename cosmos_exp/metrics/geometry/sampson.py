@@ -20,10 +20,10 @@ from cosmos_exp.config.schema import Config, Data
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.config.tiling import tiling_of
 from cosmos_exp.data.video import read_video
-from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.errors import RunError
 from cosmos_exp.hub import ensure_folder, find_folder
 from cosmos_exp.metrics.geometry.cross_view import cross_error, match_views, view_geometry
-from cosmos_exp.metrics.geometry.results import VideoResult, ViewResult
+from cosmos_exp.metrics.geometry.results import VideoResult, ViewResult, column
 from cosmos_exp.metrics.geometry.temporal import Track, moving_matches, pair_error, summarize, track_view
 from cosmos_exp.metrics.geometry.views import (
     View,
@@ -31,7 +31,6 @@ from cosmos_exp.metrics.geometry.views import (
     camera_of,
     fundamental_of_views,
     load_calibration,
-    parse_layout,
     parse_pairs,
     views_of,
 )
@@ -70,7 +69,7 @@ def measure_views(
     Raises:
         UserError: a pair or the calibration does not fit the views.
     """
-    pairs = parse_pairs(settings.pairs, [v.name for v in views], [n.split(" ")[0] for n in notes])
+    pairs = parse_pairs(settings.pairs, column(views, "name"), [note.split(" ")[0] for note in notes])
     matcher = MATCHERS.get(settings.matcher)(settings, threads)
     tracks, temporal, crosses = {}, [], []
     for view in views:
@@ -119,7 +118,7 @@ def read_views(source: Source, settings: SampsonSettings) -> tuple[list[View], l
     span = slice(*(source.span or (None,)))
     if len(source.files) == 1:
         return views_of(read_video(source.files[0])[span], settings)
-    names = settings.views or [f.stem for f in source.files]
+    names = settings.views or column(source.files, "stem")
     return [View(name, read_video(f)[span]) for name, f in zip(names, source.files, strict=True)], []
 
 
@@ -183,37 +182,23 @@ def with_data_views(settings: SampsonSettings, data: Data) -> SampsonSettings:
     return replace(settings, layout=str(tiling), views=list(tiling.names))
 
 
-def check_settings(settings: SampsonSettings) -> None:
-    """Find errors in the settings before any video is read. Downloads nothing.
-
-    Raises:
-        UserError: the layout, the view names, the calibration, or the folder of the matcher's weights.
-    """
-    if settings.layout:
-        rows, columns = parse_layout(settings.layout)
-        if settings.views and len(settings.views) != rows * columns:
-            raise UserError(
-                f"sampson.views: {len(settings.views)} names for the {rows * columns} tiles of {settings.layout}. Name every tile; - skips one."
-            )
-    load_calibration(settings)
-    if settings.matcher == LIGHTGLUE:
-        find_folder(settings.matcher_source, settings.matcher_revision, "sampson.matcher_source")
-
-
 def check_run_settings(config: Config) -> None:
     """Find errors in the settings of a run before its first video is made: do they fit the videos that it will make?
 
     Raises:
-        UserError: as `check_settings`; the layout does not divide the frames, a pair or a camera of the calibration is
-            missing.
+        UserError: the layout does not divide the frames, a view, a pair or a camera of the calibration is missing, or the
+            folder of the matcher's weights is.
     """
     settings, data = with_data_views(config.sampson, config.data), config.data
-    check_settings(settings)
+    if settings.matcher == LIGHTGLUE:
+        find_folder(settings.matcher_source, settings.matcher_revision, "sampson.matcher_source")
     calibration = load_calibration(settings)
     # Noise, so that no tile counts as empty.
     frame = np.random.default_rng(0).integers(0, 256, (1, data.height, data.width, 3)).astype(np.uint8)
     views, _ = views_of(frame, settings)
-    cameras = {view.name: camera_of(view, calibration, settings) for view in views}
+    cameras = {}
+    for view in views:
+        cameras[view.name] = camera_of(view, calibration, settings)
     for a, b in parse_pairs(settings.pairs, list(cameras), []):
         fundamental_of_views((a, b), cameras[a], cameras[b])
 

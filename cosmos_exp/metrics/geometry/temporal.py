@@ -72,10 +72,11 @@ def track_view(view: View, matcher: Matcher, gap: int, camera: ViewCalibration |
     # The matcher gets the pixels as recorded; the geometry gets undistorted points.
     points = column(features, "points")
     if camera:
-        points = [camera.undistorted(p) for p in points]
+        points = list(map(camera.undistorted, points))
     size = (view.frames.shape[1], view.frames.shape[2])
-    pairs = [(i, i + gap) for i in range(len(features) - gap)]
-    matches = matcher.match([(features[i], features[j]) for i, j in pairs], size)
+    numbers = range(len(features))
+    pairs = list(zip(numbers, numbers[gap:], strict=False))
+    matches = matcher.match(list(zip(features, features[gap:], strict=False)), size)
     return Track(view.name, size, camera, features, points, pairs, matches)
 
 
@@ -154,32 +155,32 @@ def moving_matches(x: np.ndarray, y: np.ndarray, settings: SampsonSettings) -> n
 
 def summarize(view: str, pairs: tuple[FrameError, ...], gap: int = 1) -> ViewResult:
     """Medians over the frame pairs that could be measured; the others are counted, never averaged."""
-    moving, share = column(pairs, "moving"), median(column(pairs, "static_share"))
+    share = median(column(pairs, "static_share"))
     values = {
         "tse": median(column(pairs, "cookbook")),
         "tse_mean": mean(column(pairs, "mean")),
         "tse_robust": median(column(pairs, "robust")),
     }
-    repeatability = {m: repeated(pairs, m) for m in TEMPORAL}
-    defined = any(column(pairs, "moves"))
-    reason, note = _reason_and_note(values["tse"], defined, share, len(pairs), gap)
-    if not defined:  # any F fits a static scene: 0.000 would be meaningless
+    moves = any(column(pairs, "moves"))
+    reason, note = _reason_and_note(values["tse"], moves, share, len(pairs), gap)
+    if not moves:  # any F fits a static scene: 0.000 would be meaningless
         values = dict.fromkeys(values)
-        repeatability = dict.fromkeys(TEMPORAL)
-    lost = {}
+    lost, repeatability = {}, dict.fromkeys(TEMPORAL)
     for measure in TEMPORAL:
         lost[measure] = dict(Counter(p.lost[measure] for p in pairs if measure in p.lost))
+        if moves:
+            repeatability[measure] = repeated(pairs, measure)
     return ViewResult(
         view=view,
         **values,
-        tse_moving=median(moving),
+        tse_moving=median(column(pairs, "moving")),
         static_share=share,
         inlier_share=median(column(pairs, "inlier_share")),
         matches=median(column(pairs, "matches")),
         moving_matches=median(column(pairs, "moving_matches")),
         pairs=len(pairs),
-        pairs_measured=len(pairs) - column(pairs, "cookbook").count(None),
-        pairs_moving=len(pairs) - moving.count(None),
+        pairs_measured=len(column(pairs, "cookbook")),
+        pairs_moving=len(column(pairs, "moving")),
         pairs_lost=lost,
         repeatability=repeatability,
         reason=reason,

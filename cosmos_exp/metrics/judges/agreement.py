@@ -70,7 +70,10 @@ def read_pairs(path: Path) -> list[Pair]:
     rows: Sequence[Mapping[str, str]]
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-        rows = list(csv.DictReader(lines)) if path.suffix == ".csv" else list(map(json.loads, filter(str.strip, lines)))
+        if path.suffix == ".csv":
+            rows = list(csv.DictReader(lines))
+        else:
+            rows = list(map(json.loads, filter(str.strip, lines)))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as CSV or JSON lines ({error})") from error
     if not rows:
@@ -157,27 +160,28 @@ def agreement(rows: list[Pair], seed: int, resamples: int = RESAMPLES) -> Agreem
     Raises:
         UserError: fewer than two rows have both scores.
     """
-    scored = [r for r in rows if r.judge is not None]
-    if len(scored) < 2:
+    import pandas as pd
+
+    table = pd.DataFrame(rows).dropna(subset="judge")
+    if len(table) < 2:
         raise UserError(
-            f"{len(scored)} rows have both scores; agreement needs at least two. Add rows with a score of a person."
+            f"{len(table)} rows have both scores; agreement needs at least two. Add rows with a score of a person."
         )
-    person = np.array([r.person for r in scored])
-    judge = np.array([r.judge for r in scored], dtype=float)
-    names = np.array([str(r.video) for r in scored])
-    videos = [np.flatnonzero(names == name) for name in np.unique(names)]
+    person, judge = table["person"].to_numpy(float), table["judge"].to_numpy(float)
+    videos = list(table.groupby(table["video"].astype(str)).indices.values())
     rng, draws = np.random.default_rng(seed), []
     for _ in range(resamples):
         chosen = np.concatenate([videos[k] for k in rng.integers(0, len(videos), len(videos))])
         draws.append(figures_of(person[chosen], judge[chosen]))
+    limits = pd.DataFrame(draws).quantile([0.025, 0.975])
     figures: dict[str, dict[str, float] | None] = {}
     for name, value in figures_of(person, judge).items():
+        low, high = limits[name]
         figures[name] = None
         if not np.isnan(value):
-            low, high = np.nanpercentile([draw[name] for draw in draws], [2.5, 97.5])
             figures[name] = {"value": value, "ci_low": float(low), "ci_high": float(high)}
-    table = confusion(person, judge).tolist()
-    return Agreement(len(scored), len(videos), len(rows) - len(scored), figures, table)
+    counts = confusion(person, judge).tolist()
+    return Agreement(len(table), len(videos), len(rows) - len(table), figures, counts)
 
 
 def format_agreement(result: Agreement) -> str:

@@ -121,14 +121,18 @@ def ask_samples(
 
 
 def _verdict(answers: list[Answer]) -> Verdict:
-    scores = [a.score for a in answers if a.score is not None]
-    expected = [a.expected for a in answers if a.score is not None and a.expected is not None]
-    return Verdict(
-        float(np.mean(scores)) if scores else None,
-        float(np.mean(expected)) if expected else None,
-        tuple(a.text for a in answers),
-        len(answers) - len(scores),
-    )
+    scores, expected, texts = [], [], []
+    for answer in answers:
+        texts.append(answer.text)
+        if answer.score is not None:
+            scores.append(answer.score)
+            if answer.expected is not None:
+                expected.append(answer.expected)
+    return Verdict(_mean(scores), _mean(expected), tuple(texts), len(answers) - len(scores))
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
 
 
 def _key(question: Question, identity: dict[str, object], settings: JudgeSettings, seed: int) -> str:

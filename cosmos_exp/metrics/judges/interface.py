@@ -87,7 +87,9 @@ def chunk_fault(judge: Judge, number: int) -> str | None:
         number: of the chunk, from 1.
     """
     method: Callable[[int], str | None] | None = getattr(judge, "chunk_fault", None)
-    return method(number) if method else f"{judge.name} scores whole videos only (it has no `chunk_fault`)"
+    if method is None:
+        return f"{judge.name} scores whole videos only (it has no `chunk_fault`)"
+    return method(number)
 
 
 def question_text(question: Question, settings: JudgeSettings) -> str:
@@ -133,8 +135,8 @@ def sample_frames(frames: np.ndarray, fps: float, settings: JudgeSettings) -> tu
     most = settings.max_total_pixels / len(picked) * 2
     if height * width > most:
         scale = (most / (height * width)) ** 0.5
-        height, width = (max(32, int(side * scale) // 32 * 32) for side in (height, width))
-        picked = resize(picked, height, width, "stretch")
+        height, width = int(height * scale) // 32 * 32, int(width * scale) // 32 * 32
+        picked = resize(picked, max(32, height), max(32, width), "stretch")
     return picked, fps / step
 
 
@@ -149,7 +151,9 @@ def find_score(text: str) -> tuple[int, int] | None:
     if not start and THINKING in text:
         return None  # the answer ended before the reasoning did
     found = _BARE.search(text, start) or _NAMED.search(text, start)
-    return (int(found.group(1)), found.start(1)) if found else None
+    if not found:
+        return None
+    return int(found.group(1)), found.start(1)
 
 
 def parse_score(text: str) -> int | None:

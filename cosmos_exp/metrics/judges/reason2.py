@@ -63,8 +63,9 @@ class Reason2:
             self.folder, dtype=self.dtype, local_files_only=True, use_safetensors=True
         )
         self.model = model.requires_grad_(False).eval().to(device)
-        tokens = [self.processor.tokenizer.encode(d, add_special_tokens=False) for d in DIGITS]
-        self.digit_ids = [t[0] for t in tokens] if all(len(t) == 1 for t in tokens) else None
+        self.digit_ids: list[int] = []
+        for digit in DIGITS:
+            self.digit_ids += self.processor.tokenizer.encode(digit, add_special_tokens=False)
 
     def identity(self) -> dict[str, object]:
         """The content of the weights, the precision, and the settings of what the model is shown."""
@@ -79,7 +80,9 @@ class Reason2:
         """Answer all questions in one batch. The same questions, temperature and seed give the same answers."""
         inputs = self._inputs(questions)
         torch.manual_seed(seed)
-        sampling = {"temperature": temperature} if temperature else {}
+        sampling = {}
+        if temperature:
+            sampling["temperature"] = temperature
         out = self.model.generate(
             **inputs,
             **sampling,
@@ -126,7 +129,7 @@ class Reason2:
             None if the answer holds no score, or a digit is not a token of its own.
         """
         found = find_score(text)
-        if found is None or self.digit_ids is None:
+        if found is None or len(self.digit_ids) > len(DIGITS):
             return None
         low, high = 0, len(tokens) - 1  # find the first token whose text ends after the digit's position
         while low < high:

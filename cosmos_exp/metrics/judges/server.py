@@ -104,7 +104,7 @@ class ServerJudge:
 
     def _ask(self, question: Question, temperature: float, seed: int) -> Answer:
         frames, rate = shown_frames(question, self.settings)
-        content = [_video_part(frames, rate)] if self.settings.media == "video" else list(map(_image_part, frames))
+        content = list(map(_image_part, frames)) if self.settings.media == "frames" else [_video_part(frames, rate)]
         content.append({"type": "text", "text": question_text(question, self.settings)})
         request = {
             "model": self.model,
@@ -167,12 +167,14 @@ def expected_in_reply(reply: Choice, text: str) -> float | None:
     Servers list the most likely tokens only. A digit that is not listed has probability 0.
     """
     found = find_score(text)
+    if found is None:
+        return None
     try:
         tokens = reply.logprobs.content  # type: ignore[union-attr]
         end = 0  # of the token in the text
-        for token in tokens if found else ():  # type: ignore[union-attr]
+        for token in tokens:  # type: ignore[union-attr]
             end += len(token.token)
-            if end > found[1]:  # type: ignore[index]
+            if end > found[1]:
                 listed = {t.token.strip(): t.logprob for t in token.top_logprobs}
                 logarithms = np.array([listed.get(digit, -np.inf) for digit in "12345"])
                 return expected_score(logarithms) if token.token.strip() in listed else None

@@ -135,12 +135,14 @@ def _compared_motion(frames: np.ndarray, recorded: np.ndarray) -> Measured:
     for name, curve in curves.items():
         values[name] = _mean(curve)
         if name in ACCUMULATED:
-            values[name] = curve[-1], "no flow in the recording" if curve[-1] is None else None
+            values[name] = _mean(curve[-1:], "no flow in the recording")
     detail: dict[str, object] = {
         "moving_share": float(recorded_masks[1:].mean()),
         "still_frames": float(np.mean(~recorded_masks[1:].any(axis=(1, 2)))),
-        "motion_log2": float(np.log2(ratio[-1])) if ratio[-1] else None,
+        "motion_log2": None,
     }
+    if ratio[-1]:
+        detail["motion_log2"] = float(np.log2(ratio[-1]))
     return Measured(values, detail, curves)
 
 
@@ -153,12 +155,16 @@ def motion_of(video: ScoredVideo) -> Measured:
     images, factor = grey_images(video.frames()[max(video.conditioning - 1, 0) :])
     if len(images) < 2:
         return _undefined(MOTION, _NO_FRAMES)
-    checks = [check_flow(a, b) for a, b in pairwise(images)]
+    errors, inconsistent = [], []
+    for a, b in pairwise(images):
+        check = check_flow(a, b)
+        errors.append(check.error)
+        inconsistent.append(check.inconsistent)
     tracks = follow(images)
     roughness, started = tracks.roughness(), int(tracks.alive[0].sum())
     curves: dict[str, Curve] = {
-        "flow_error": [c.error for c in checks],
-        "flow_inconsistency": [c.inconsistent for c in checks],
+        "flow_error": errors,
+        "flow_inconsistency": inconsistent,
         "track_survival": tracks.survival()[1:],
         "track_roughness": roughness.curve[1:],
     }
@@ -166,7 +172,9 @@ def motion_of(video: ScoredVideo) -> Measured:
     values = {name: _mean(curve, not_found) for name, curve in curves.items()}
     if started < MIN_TRACKS:
         values["track_survival"] = None, f"{started} corners in the first frame, {MIN_TRACKS} needed"
-    values["track_roughness"] = roughness.value, "no track moves" if roughness.value is None else None
+    values["track_roughness"] = roughness.value, None
+    if roughness.value is None:
+        values["track_roughness"] = None, "no track moves"
     defined = {}
     for name, curve in curves.items():
         if values[name][0] is not None:
@@ -205,7 +213,9 @@ def scene_drift(first: np.ndarray, frames: np.ndarray) -> float:
 
 def _mean(curve: Curve, reason: str = "undefined in every frame") -> tuple[float | None, str | None]:
     known = [value for value in curve if value is not None]
-    return (float(np.mean(known)), None) if known else (None, reason)
+    if not known:
+        return None, reason
+    return float(np.mean(known)), None
 
 
 def _from(conditioning: int, curve: Curve) -> Curve:
