@@ -26,7 +26,6 @@ from cosmos_exp.config.context import RunContext
 from cosmos_exp.distributed import Processes
 from cosmos_exp.experiment.checks import check_inputs
 from cosmos_exp.experiment.prepare import prepare
-from cosmos_exp.experiment.process_group import run_several
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.training.gradients import TreeSum, share
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# Not through cosmos_exp.config.hydra_internals: Hydra executes its core plugins again as it finds this one, and only the
+# Not through cosmos_exp.config.composing: Hydra executes its core plugins again as it finds this one, and only the
 # class made then is a base that works.
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 

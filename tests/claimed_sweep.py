@@ -1,7 +1,5 @@
 """A finished sweep with frozen claims, written by a script: run folders with scores, videos and the hashes of both."""
 
-import copy
-
 import numpy as np
 
 from cosmos_exp.config.composing import compose_config
@@ -22,10 +20,9 @@ MEANS = {"instruction": {"base": 2.0, "lora-r8": 3.0, "lora-r32": 3.5}, "physics
 
 def config_of(arm, seed=0):
     """The configuration of a run; the embedded world with one noise."""
-    config = copy.deepcopy(config_of.first)
-    config.adapter.kind, config.adapter.rank = ARMS[arm]
-    config.adapter.alpha, config.seed = float(config.adapter.rank), seed
-    return config
+    kind, rank = ARMS[arm]
+    values = {"adapter.kind": kind, "adapter.rank": rank, "adapter.alpha": float(rank), "seed": seed}
+    return config_of.first.updated(values)
 
 
 config_of.first = compose_config(["tracking=none"])

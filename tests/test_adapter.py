@@ -216,10 +216,8 @@ def test_a_file_in_diffusers_older_naming_loads(folder, small_config, tmp_path):
     assert (predict(fresh) - expected).abs().max() < 1e-5
 
 
-def test_the_adapter_kinds_are_those_that_the_schema_offers():
-    choices = Adapter.__dataclass_fields__["kind"].metadata["choices"]
-    assert set(adapters.ADAPTERS) | {"none"} == set(choices)
-    with pytest.raises(UserError, match=r"adapter\.kind=vera: choose one of lora, dora"):
+def test_an_unknown_adapter_kind_is_refused():
+    with pytest.raises(UserError, match=r"adapter\.kind=vera: no such choice; choose one of none, lora, dora"):
         adapters.lora_config(Adapter(kind="vera"))
 
 

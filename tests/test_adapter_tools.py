@@ -287,7 +287,7 @@ def test_videos_of_a_runs_truncated_adapters_have_folders_of_their_own(base, tmp
             "adapter.rank_pattern={to_q:4,attn1.to_q:8}",
             "attn1.to_q and to_q both match transformer_blocks.0.attn1.to_q",
         ),
-        ("adapter.rank_pattern={to_q:many}", "could not be converted to Integer"),
+        ("adapter.rank_pattern={to_q:many}", "should be a valid integer"),
     ],
 )
 def test_a_pattern_that_means_nothing_is_an_error(override, words):
@@ -299,7 +299,7 @@ def test_a_pattern_that_means_nothing_is_an_error(override, words):
 
 def test_patterns_in_the_configuration(tmp_path):
     from cosmos_exp.config.composing import compose_config
-    from cosmos_exp.config.hashing import own_keys, stage_hash
+    from cosmos_exp.config.hashing import stage_hash
     from cosmos_exp.config.record import load_config, save_config
     from cosmos_exp.experiment.dry_run import rows
     from cosmos_exp.sweep.naming import run_name
@@ -312,7 +312,6 @@ def test_patterns_in_the_configuration(tmp_path):
     save_config(config, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml").adapter == config.adapter
     assert stage_hash(config) != stage_hash(plain_config)
-    assert "rank_pattern" not in own_keys(plain_config.adapter)
     assert run_name(plain_config, {}) == "lora-r8"
     assert run_name(config, {"adapter.rank_pattern": "x"}) == "lora-r8-to_q-r4-ff.net.2-r16-ff.net.2-a16"
     plan = dict(rows(config))  # also compares the count with the real classes

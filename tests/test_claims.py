@@ -1,6 +1,5 @@
 """Claims: their grammar, their tests against closed forms and libraries, how they are frozen, and what the report says."""
 
-import copy
 import json
 import shutil
 from dataclasses import replace
@@ -213,14 +212,12 @@ def test_claims_name_arms_and_measures_that_exist():
 def test_an_arm_is_its_configuration_without_seed_and_tuned_keys():
     arm = config_of("lora-r8")
     assert arm_hash(config_of("lora-r8", seed=3)) == arm_hash(arm)
-    faster = copy.deepcopy(arm)
-    faster.training.learning_rate *= 2
+    faster = arm.updated({"training.learning_rate": 2 * arm.training.learning_rate})
     assert arm_hash(faster) != arm_hash(arm)
     assert arm_hash(faster, ["training.learning_rate"]) == arm_hash(arm, ["training.learning_rate"])
     assert arm_hash(config_of("lora-r32")) != arm_hash(arm)
     assert arm_hash(config_of("lora-r32"), ["rank"]) == arm_hash(arm, ["rank"])
-    base = config_of("base")
-    base.adapter.rank, base.training.epochs = 7, 99
+    base = config_of("base").updated({"adapter.rank": 7, "training.epochs": 99})
     assert arm_hash(base) == arm_hash(config_of("base"))
     assert arm.seed == 0
     assert arm.adapter.rank == 8  # unchanged
@@ -454,13 +451,13 @@ def test_a_sweep_that_is_a_product_freezes_the_claims_of_its_runs(tmp_path, monk
     monkeypatch.setattr("cosmos_exp.sweep.frozen_claims.prompts_of", lambda config: (None, None))
     runs = []
     for name, arm, seed in (("base", "base", 0), ("lora-r8", "lora-r8", 0), ("lora-r8-seed1", "lora-r8", 1)):
-        config = config_of(arm, seed)
-        config.sweep.claims = ["tse: lora-r8 < base"]
+        config = config_of(arm, seed).updated({"sweep.claims": ["tse: lora-r8 < base"]})
         runs.append(SimpleNamespace(name=name, config=config, folder=RunFolder(tmp_path / name)))
-    runs[0].config.dry_run = True
+    first = runs[0].config
+    runs[0].config = first.updated({"dry_run": True})
     assert freeze_product(runs) is None
     assert not (tmp_path / "claims.json").exists()  # a plan starts no run
-    runs[0].config.dry_run = False
+    runs[0].config = first
     assert "1 claims frozen" in freeze_product(runs)
     arms_frozen = read_claims(tmp_path).content["arms"]
     assert {n: a["training_seeds"] for n, a in arms_frozen.items()} == {"base": [0], "lora-r8": [0, 1]}
@@ -477,7 +474,7 @@ def test_a_sweep_by_arms_freezes_its_tuning_too(tmp_path):
     )
     plan_of_arms = read_plan(file, [], tmp_path)
     assert freeze_arms(plan_of_arms) is None  # no claims
-    claimed = replace(plan_of_arms, sweep=replace(plan_of_arms.sweep, claims=["tse: few < base"]))
+    claimed = replace(plan_of_arms, sweep=plan_of_arms.sweep.updated({"claims": ["tse: few < base"]}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cosmos_exp.sweep.frozen_claims.prompts_of", lambda config: ({"p": "Lift."}, {"p": "1"}))
         freeze_arms(claimed)

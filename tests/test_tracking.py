@@ -243,7 +243,7 @@ def test_an_error_of_wandb_stops_nothing_and_is_reported_at_the_end(config, tmp_
         raise ConnectionError("no route")
 
     monkeypatch.setattr(wandb, "init", refuse)
-    config.tracking.mode = "online"
+    config = config.updated({"tracking.mode": "online"})
     folder = RunFolder(tmp_path / "run")
     fill(folder)
     tracker = Tracker(config, folder)

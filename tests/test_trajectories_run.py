@@ -33,8 +33,7 @@ def finished(folder, config):
     """A run folder as a run leaves it, as far as this command reads it."""
     run = RunFolder(folder)
     run.path.mkdir(parents=True)
-    config.run_dir = str(folder)
-    save_config(config, run.config)
+    save_config(config.updated({"run_dir": str(folder)}), run.config)
     run.set_status("done", "record")
     model = ensure_model(config.model, cache_root(config))
     write_json(run.manifest_file, {"name": "run", "model": {"fingerprints": model.fingerprints()}})

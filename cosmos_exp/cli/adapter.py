@@ -216,11 +216,11 @@ def _base_model(adapter: AdapterFile, folder: str | None) -> ModelFolder:
     run = adapter.file.absolute().parent.parent / "config.yaml"
     config = compose_config([])
     if folder:
-        config.model.source = str(Path(folder).expanduser().absolute())
+        config = config.updated({"model.source": str(Path(folder).expanduser().absolute())})
     elif run.is_file():
         config = load_config(run)
     elif source and source != config.model.source:
-        config.model.source, config.model.revision = str(source), adapter.record.get("revision")
+        config = config.updated({"model.source": str(source), "model.revision": adapter.record.get("revision")})
     elif not source:
         raise UserError(f"{adapter.file}: does not record its base model. Give it with --model FOLDER.")
     return ensure_model(config.model, cache_root(config))

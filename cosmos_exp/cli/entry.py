@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-import re
+import os
 import sys
 
 from cosmos_exp import __version__
@@ -24,10 +23,10 @@ from cosmos_exp.cli import (
     sweep,
     trajectories,
 )
-from cosmos_exp.config.registry import load_plugins
-from cosmos_exp.config.trust import command_line, without_plugins
+from cosmos_exp.config.registry import PLUGINS, load_plugins
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import as_disk_error
+from cosmos_exp.provenance import variables
 from cosmos_exp.text import printable, redact
 
 _RUNS, _RESULTS = (run, sweep, rerun), (report, dashboard, sampson, judge)
@@ -46,6 +45,20 @@ EPILOG = """examples:
 exit codes: 0 done, 1 the run or the check failed, 2 the request was wrong"""
 
 
+def everywhere() -> argparse.ArgumentParser:
+    """The options that may be anywhere on the command line."""
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    options.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module of yours, which adds judges, readers, measures … to the registries",
+    )
+    return options
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands with their options."""
     root = argparse.ArgumentParser(
@@ -53,79 +66,60 @@ def parser() -> argparse.ArgumentParser:
         description="Fine-tune a video world model with LoRA or DoRA, and measure what each choice did.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[everywhere()],
     )
     root.add_argument("--version", action="version", version=f"cosmos-exp {__version__}")
-    root.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    root.add_argument(
-        "--plugin",
-        action="append",
-        metavar="MODULE",
-        help="import a module of yours, which adds names to the registries",
-    )
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_parser(commands)
     return root
 
 
-def command_names() -> set[str]:
-    """The name of every command."""
-    choices = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
-    return set(choices)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8
     if completion.asked_by_shell():
         completion.answer_shell(parser())
-    words, modules = without_plugins(sys.argv[1:] if argv is None else argv)
+    options, words = everywhere().parse_known_args(sys.argv[1:] if argv is None else argv)
+    inherited = {
+        "MPLBACKEND": "agg",  # figures are files, whatever a notebook has set
+        "PYTHONSAFEPATH": "1",  # child processes import nothing from the current folder
+        PLUGINS: ",".join([os.environ.get(PLUGINS, ""), *options.plugin]),
+    }
     try:
-        args = parse(words)
-    except UserError as error:
-        print(f"cosmos-exp: {printable(error)}", file=sys.stderr)
-        return error.exit_code
-    try:
-        with command_line(words, modules):
+        with variables(inherited):
             load_plugins()
+            args = parse(words)
             return int(args.run(args))
-    except UserError as error:
-        if args.debug:
-            raise
-        print(f"cosmos-exp: {redact(printable(error))}", file=sys.stderr)
-        return error.exit_code
     except KeyboardInterrupt:
         print("cosmos-exp: interrupted", file=sys.stderr)
         return 1
     except BrokenPipeError:
         return 1
-    except OSError as error:
-        found = as_disk_error(error)
-        if found is None or args.debug:
+    except (UserError, OSError) as error:
+        known = as_disk_error(error) if isinstance(error, OSError) else error
+        if known is None or options.debug:
             raise
-        print(f"cosmos-exp: {redact(printable(found))}", file=sys.stderr)
-        return found.exit_code
+        print(f"cosmos-exp: {redact(printable(known))}", file=sys.stderr)
+        return known.exit_code
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """The parsed command line; `run` is the function that runs the command.
+def parse(words: list[str]) -> argparse.Namespace:
+    """The parsed command line; `run` is the function that runs the command. Overrides may be between options.
 
     Raises:
-        UserError: there is no such command.
+        UserError: an option that the command does not have.
     """
-    first = ["--debug"] if argv[:1] == ["--debug"] else []
-    words = argv[len(first) :]
-    if words[:1] == ["run"]:  # all of the rest is Hydra's, flags such as -m and --cfg too; argparse would take them
-        return argparse.Namespace(run=run.run, rest=words[1:], debug=bool(first) or "--debug" in words)
-    if words and re.fullmatch(r"[A-Za-z][\w=./-]*", words[0]) and words[0] not in (known := command_names()):
-        near = difflib.get_close_matches(words[0], known, n=1)
-        hint = f"did you mean `cosmos-exp {near[0]}`?" if near else f"the commands are {', '.join(sorted(known))}"
-        hint = f"keys belong to a command, e.g. `cosmos-exp run {words[0]}`" if "=" in words[0] else hint
-        raise UserError(f"{words[0]}: no such command; {hint}")
     if words[:2] == ["judge", "agree"]:
         words = ["judge-agree", *words[2:]]
-    if words[:1] == ["sweep"] and "--list" in words:  # argparse takes no option between a name and its overrides
-        words = ["sweep", "--list", *(w for w in words[1:] if w != "--list")]
-    return parser().parse_args([*first, *words])
+    args, rest = parser().parse_known_args(words)
+    for word in rest:  # argparse takes no override after an option that follows an override
+        if word.startswith("-") or not hasattr(args, "overrides"):
+            raise UserError(f"{word}: no such option or argument. `cosmos-exp {args.command} --help` lists them.")
+        args.overrides.append(word)
+    return args
 
 
 if __name__ == "__main__":

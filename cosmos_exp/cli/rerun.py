@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     new = RunFolder(writable_folder(args.out) if args.out else _unused(old.path))
     if new.config.is_file():
         raise UserError(f"{new.path} exists. Give another --out.")
-    config.run_dir = str(new.path)
+    config = config.updated({"run_dir": str(new.path)})
     here = environment()
     _print_differences(_part(old, SURROUNDINGS), {k: here.get(k) for k in SURROUNDINGS})
     print(f"run folder: {new.path}", flush=True)

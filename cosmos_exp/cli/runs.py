@@ -1,22 +1,24 @@
-"""The runs of one `cosmos-exp run`: what happens with each configuration that Hydra composes, and what is said at the end."""
+"""Several runs of one `cosmos-exp run -m`: what happens with each configuration that Hydra composes, and what is said at the end."""
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from cosmos_exp.errors import Interrupted, RunError, UserError
-from cosmos_exp.files import as_disk_error
+import yaml
+from omegaconf import DictConfig
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-    from cosmos_exp.config.schema import Config
+from cosmos_exp.cli.run import plan, shown_path
+from cosmos_exp.config.composing import NO_SEARCH, compose_all, is_sweep, quoted, register, to_config
+from cosmos_exp.config.paths import conf_dir
+from cosmos_exp.config.schema import Config
+from cosmos_exp.errors import RunError, UserError
 
 
 class Runs:
-    """Called by Hydra with each composed configuration.
+    """Called by Hydra with each composed configuration; each run has processes of its own.
 
     Args:
         overrides: the command line's.
@@ -25,64 +27,30 @@ class Runs:
 
     def __init__(self, overrides: list[str], searching: bool = False):
         self.overrides, self.searching = overrides, searching
-        self.exit_codes: list[int] = []
+        self.exit_codes: list[int] = [0]
         self.failures: list[UserError] = []  # Hydra would print a traceback; they are raised when it is done
         self.folders: list[Path] = []
         self.values: list[float] = []
 
     def __call__(self, composed: DictConfig) -> float | None:
         """Run one configuration, or print its plan. Returns its objective, if the sweeper wants one and it has one."""
-        from cosmos_exp.config.composing import to_config
-        from cosmos_exp.sweep.folders import is_multirun, with_run_dir
+        from cosmos_exp.experiment.launching import run_isolated
+        from cosmos_exp.sweep.folders import with_run_dir
 
-        config = None
         try:
             config = to_config(composed)
-            if not is_multirun():
-                _say_unread(self.overrides, config)
             if config.dry_run:
-                self._plan(config)
+                plan(config)
                 return None
             if config.fail_fast and any(self.exit_codes):
                 return None
             config = with_run_dir(config, self.overrides)
-            self.folders.append(Path(str(config.run_dir)))
-            if is_multirun():
-                return self._isolated(config)
-            from cosmos_exp.experiment.run import run
-            from cosmos_exp.report.tables import print_runs
-            from cosmos_exp.run_folder import RunFolder
-
-            run(config)
-            print_runs([RunFolder(str(config.run_dir))])
-            print(f"run folder: {shown_path(config.run_dir)}\nnext: cosmos-exp report {shown_path(config.run_dir)}")
-        except (Interrupted, KeyboardInterrupt) as error:
-            folder = shown_path(config.run_dir if config else None)
-            print(f"interrupted: {error}\nResume with `cosmos-exp run run_dir={folder}`.", flush=True)
-            self.exit_codes.append(1)
         except UserError as error:
             self.failures.append(error)
-            if config and config.run_dir and Path(config.run_dir).exists():  # else nothing was written
-                print(f"run folder: {shown_path(config.run_dir)}", file=sys.stderr)
-        except OSError as error:
-            found = as_disk_error(error)
-            if found is None:
-                raise
-            self.failures.append(found)
-        return None
-
-    def _plan(self, config: Config) -> None:
-        from cosmos_exp.experiment.dry_run import print_plan
-
-        if missing := print_plan(config):
-            self.failures.append(RunError(f"dry run: missing here: {', '.join(missing)}. The plan says how to get it."))
-
-    def _isolated(self, config: Config) -> float | None:
-        from cosmos_exp.experiment.launching import run_isolated
-
-        succeeded = run_isolated(config)
-        self.exit_codes.append(0 if succeeded else 1)
-        print(f"run folder: {shown_path(config.run_dir)}", flush=True)
+            return None
+        self.folders.append(Path(str(config.run_dir)))
+        self.exit_codes.append(0 if run_isolated(config) else 1)
+        print(f"run folder: {shown_path(str(config.run_dir))}", flush=True)
         return self.objective(config) if self.searching else None
 
     def objective(self, config: Config) -> float | None:
@@ -101,44 +69,100 @@ class Runs:
         return value
 
     def end(self) -> int:
-        """Say what to do next after several runs, and return the exit code.
+        """Say what to do next, and return the exit code.
 
         Raises:
-            UserError: the first failure, or no run of a search has a value.
+            UserError: the first failure.
         """
         from cosmos_exp.sweep.slurm import wait_for_submitted
 
         if self.failures:
             raise self.failures[0]
         self.exit_codes.append(wait_for_submitted())
-        if len(self.folders) > 1 or self.searching:
-            sweep = self.folders[0].parent if self.folders else None
-            _print_best(sweep)
-            if sweep:
-                print(f"next: cosmos-exp report {shown_path(str(sweep))}")
+        if self.folders:
+            sweep = self.folders[0].parent
+            _print_best(sweep / "optimization_results.yaml")
+            print(f"next: cosmos-exp report {shown_path(str(sweep))}")
         return max(self.exit_codes)
 
 
-def _say_unread(overrides: list[str], config: Config) -> None:
-    """Name the overrides that change nothing. Of several runs some may read them, so there nothing is said."""
-    from cosmos_exp.config.unread import unread_keys
+def run_several(args: argparse.Namespace, config: Config) -> int:
+    """Run the product of the values on the command line, or let a sweeper such as Optuna search. Returns the worst exit code.
 
-    for line in unread_keys(overrides, config):
-        print(f"note: {line}", file=sys.stderr, flush=True)
+    Args:
+        config: of the keys that have one value.
+
+    Raises:
+        UserError: the objective cannot be had, or the first run that was refused.
+    """
+    overrides = quoted(args.overrides)
+    sweeper = [word for word in overrides if word.startswith("hydra/sweeper=") and word != "hydra/sweeper=basic"]
+    runs = Runs(overrides, searching=bool(sweeper))
+    if sweeper:
+        search(args, [*overrides, *_direction(args, config)], runs)
+    else:
+        start_hydra(args, overrides, runs)
+    return runs.end()
 
 
-def _print_best(sweep: Path | None) -> None:
+def search(args: argparse.Namespace, overrides: list[str], runs: Runs) -> None:
+    """Let a sweeper search. An error of its own counts only if runs have values: without one it cannot name a best run.
+
+    Raises:
+        RunError: no run has a value.
+    """
+    from cosmos_exp.provenance import variables
+
+    try:
+        with variables({"HYDRA_FULL_ERROR": "1"}):  # else Hydra prints a traceback and ends the process
+            start_hydra(args, overrides, runs)
+    except ValueError as error:
+        if runs.values or runs.failures:
+            raise
+        raise RunError("no run has a value of the objective; the reasons are above.") from error
+
+
+def _direction(args: argparse.Namespace, config: Config) -> list[str]:
+    """The override that tells a sweeper whether to minimise or maximise the objective.
+
+    Raises:
+        UserError: the objective cannot be had, or the direction on the command line is the wrong one.
+    """
+    from cosmos_exp.experiment.objective import check_objective, direction
+
+    check_objective(config)
+    single = [word for word in quoted(args.overrides) if not is_sweep(word)]
+    dirs = (args.config_dir,) if args.config_dir else ()
+    if "direction" not in compose_all(single, args.config_name, dirs).hydra.sweeper:
+        return []
+    better = direction(config.objective)
+    for word in args.overrides:
+        if word.startswith("hydra.sweeper.direction=") and word != f"hydra.sweeper.direction={better}":
+            raise UserError(
+                f"{word}: objective={config.objective} is to {better}. Leave the direction out: it follows."
+            )
+    return [f"hydra.sweeper.direction={better}"]
+
+
+def start_hydra(args: argparse.Namespace, overrides: Sequence[str], task: Callable[[DictConfig], object]) -> None:
+    """`hydra.main` with the options and overrides of a command line that has been checked."""
+    import hydra
+
+    words = []
+    for name in ("config_dir", "config_name", "cfg", "package", "info"):
+        if getattr(args, name):
+            words += [f"--{name.replace('_', '-')}", getattr(args, name)]
+    for name in ("multirun", "resolve", "help", "hydra_help"):
+        if getattr(args, name):
+            words.append(f"--{name.replace('_', '-')}")
+    register()
+    sys.argv = ["cosmos-exp", *words, NO_SEARCH, *quoted(overrides)]
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
+
+
+def _print_best(file: Path) -> None:
     """Print what Optuna found, from the file that it writes."""
-    import yaml
-
-    file = sweep / "optimization_results.yaml" if sweep else None
-    if file and file.is_file():
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-        best = ", ".join(f"{k}={v}" for k, v in found.get("best_params", {}).items())
-        print(f"best: {best} ({found.get('best_value'):.5g})" if best else f"results: {file}")
-
-
-def shown_path(run_dir: str | None) -> str:
-    """A run folder as the user would type it."""
-    path = Path(str(run_dir))
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    if file.is_file():
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        best = ", ".join(f"{key}={value}" for key, value in content.get("best_params", {}).items())
+        print(f"best: {best} ({content.get('best_value'):.5g})" if best else f"results: {file}")

@@ -77,7 +77,7 @@ def unknown_name(name: str, names: list[str]) -> str:
     """What to say of a name that is none of `names`: the nearest one, and the choices."""
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    return f"no such choice; {hint}Choose one of {', '.join(names)}"
+    return f"no such choice; {hint}choose one of {', '.join(names)}"
 
 
 def load_plugins() -> None:
@@ -105,6 +105,16 @@ def load_plugins() -> None:
 def _installed_plugins() -> tuple[str, ...]:
     return tuple(point.module for point in metadata.entry_points(group=ENTRY_POINTS))
 
+
+def _nothing(*_: object) -> None:
+    """Build what adapter=none and judge=none name: nothing."""
+
+
+# (Adapter settings) -> peft's LoraConfig.
+ADAPTERS = Registry(
+    "adapter.kind",
+    {"none": _nothing, "lora": "cosmos_exp.world.adapter:lora", "dora": "cosmos_exp.world.adapter:dora"},
+)
 
 # (Model, cache folder) -> the diffusers folder of an embedded model.
 MODEL_BUILDERS = Registry("model.builder")
@@ -144,15 +154,11 @@ MEASURE_FUNCTIONS = Registry(
 )
 
 
-def _no_judge(*_: object) -> None:
-    """Build the judge of judge=none: none."""
-
-
 # (Judge settings, device, precision "bf16" or "no", seed) -> a metrics.judges.interface.Judge, or None.
 JUDGES = Registry(
     "judge.name",
     {
-        "none": _no_judge,
+        "none": _nothing,
         "reason2": "cosmos_exp.metrics.judges.reason2:Reason2",
         "server": "cosmos_exp.metrics.judges.server:ServerJudge",
     },
@@ -172,3 +178,6 @@ PRELOADED: list[str] = []
 
 # Path of the file of an inverse dynamics model, which `cosmos-exp trajectories --actions idm:NAME` loads.
 INVERSE_DYNAMICS = Registry("--actions")
+
+# Those whose names are values of configuration keys.
+REGISTRIES = (ADAPTERS, MODEL_BUILDERS, DATA_BUILDERS, READERS, MATCHERS, JUDGES)

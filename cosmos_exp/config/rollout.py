@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cosmos_exp.config.schema import OVERLAP as OVERLAP
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
-
-OVERLAP = 5  # pixel frames in two latent frames: what a chunk is conditioned on, the last ones of the chunk before it
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,7 @@ def split_clips(config: Config, clips: Sequence[CheckedClip], counts: HoldOut) -
     for index, clip in enumerate(clips):
         by_recording[recording_of(clip.clip.name, config.data.recordings)].append(index)
     recordings = list(by_recording.values())
-    order = [recordings[k] for k in generator(_split_seed(config), "split").permutation(len(recordings))]
+    order = [recordings[k] for k in generator(config.data.split_seed, "split").permutation(len(recordings))]
     parts: list[list[CheckedClip]] = []
     for count in (counts.validation, counts.test, counts.selection, len(clips)):
         part: list[int] = []
@@ -280,15 +280,10 @@ def split_pairs(
             f"{folder}: {len(tested)} scenes (first frames), data.selection_pairs={count} of them for selection; none is "
             "left for the test. Lower data.selection_pairs."
         )
-    order = generator(_split_seed(config), "selection").permutation(len(tested))
+    order = generator(config.data.split_seed, "selection").permutation(len(tested))
     drawn = {tested[i] for i in order[:count]}
     test: list[TestPair] = []
     for pair in pairs:
         part = selection if by_scene[pair.name] in drawn else test
         part.append(pair)
     return test, selection
-
-
-def _split_seed(config: Config) -> int:
-    """The seed of every split of the data."""
-    return config.seed if config.data.split_seed is None else config.data.split_seed

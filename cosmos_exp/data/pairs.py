@@ -7,7 +7,6 @@ palette to RGB, an EXIF orientation to upright pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -180,7 +179,7 @@ def recorded_frames(pair: TestPair, held_out: HeldOut, data: Data, most: int | N
         most: of a rollout's frames as many as were recorded; None: data.num_frames.
     """
     frames = data.num_frames if most is None else recorded_length(pair, held_out, data, most)
-    return load_window(_recorded_clip(pair, held_out), replace(data, num_frames=frames), 0)
+    return load_window(_recorded_clip(pair, held_out), data.updated({"num_frames": frames}), 0)
 
 
 def recorded_length(pair: TestPair, held_out: HeldOut, data: Data, most: int) -> int:
@@ -190,7 +189,7 @@ def recorded_length(pair: TestPair, held_out: HeldOut, data: Data, most: int) ->
     """
     clip = _recorded_clip(pair, held_out)
     for frames in range(most, data.num_frames, -1):
-        if frames_needed(replace(data, num_frames=frames), clip.info) <= clip.stop - clip.start:
+        if frames_needed(data.updated({"num_frames": frames}), clip.info) <= clip.stop - clip.start:
             return frames
     return data.num_frames
 

@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -156,7 +156,7 @@ def _sampson(config: Config) -> str:
 
 def _views(config: Config) -> str:
     """`_sampson` without the folder of the matcher's weights."""
-    return _sampson(replace(config, sampson=replace(config.sampson, matcher_source=Sampson().matcher_source)))
+    return _sampson(config.updated({"sampson.matcher_source": Sampson().matcher_source}))
 
 
 def _data(config: Config) -> str:

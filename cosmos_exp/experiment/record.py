@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import os
 import signal
@@ -176,7 +175,7 @@ def _open_manifest(context: RunContext) -> None:
         config_hash=stage_hash(config),
         seeds={"run": config.seed, "generation": list(config.generation.seeds)},
         guardrail=config.model.guardrail,
-        hardware=dataclasses.asdict(config.hardware),
+        hardware=config.hardware.model_dump(),
         processes=context.processes.size,
         labels={"adapter": label},
         start=old.get("start", now()),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
 
 from diffusers import CosmosTransformer3DModel
 
 from cosmos_exp.config.adapter_file import find_adapter
 from cosmos_exp.config.context import RunContext
-from cosmos_exp.config.hashing import own_keys, stage_hash
+from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.cost import estimate_cost
 from cosmos_exp.experiment.prepare import Inputs
@@ -130,7 +129,7 @@ def _record_speed_choices(context: RunContext, transformer: CosmosTransformer3DM
             "checkpointing": dict(Counter(checkpointing)),
             "compile": config.hardware.compile,
             "attention": kernel,
-            "approximate": [key for key, on in asdict(config.approximate).items() if on],
+            "approximate": [key for key, on in config.approximate.model_dump().items() if on],
         },
     )
 
@@ -144,6 +143,6 @@ def _trained_on(context: RunContext, inputs: Inputs) -> JsonObject:
         "fingerprints": inputs.cache.fingerprints,
         "data_fingerprint": inputs.dataset.fingerprint,
         "config_hash": stage_hash(config, "train"),
-        "adapter": own_keys(config.adapter),
+        "adapter": config.adapter.model_dump(),
         "seed": config.seed,
     }

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cosmos_exp.config.adapter_file import AdapterFile
-from cosmos_exp.config.candidates import group_choices
 from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.paths import group_choices
 from cosmos_exp.config.registry import WEIGHT_FOLDERS
 from cosmos_exp.config.schema import Model
 from cosmos_exp.files import JsonObject

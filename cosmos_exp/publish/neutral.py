@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import functools
 import getpass
 import json
@@ -18,8 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar, cast
 
-from cosmos_exp.config.candidates import PATH_KEYS, group_choices
 from cosmos_exp.config.measures import MEASURES
+from cosmos_exp.config.paths import PATH_KEYS, group_choices
 from cosmos_exp.config.schema import Config
 from cosmos_exp.files import JsonObject
 from cosmos_exp.text import HIDDEN, plain_json, printable, redact
@@ -93,7 +92,7 @@ def _entities(record: Mapping[str, object]) -> list[object]:
 @functools.cache
 def _vocabulary() -> frozenset[str]:
     """The words of the configuration, which are no names there."""
-    words = json.dumps([dataclasses.asdict(Config()), group_choices(), list(MEASURES)], default=str)
+    words = json.dumps([Config().model_dump(), group_choices(), list(MEASURES)], default=str)
     return frozenset({*re.findall(r"\w+", words.lower()), *_ORDINARY})
 
 

@@ -172,7 +172,7 @@ def _arm(path: Path, run: Run, is_sweep: bool, siblings: int) -> Arm:
         )
     model = run.settings.model
     known = model.source == "embedded" or comes_from_hub(run)  # the folder that a record names is not opened
-    header = read_adapter(file, model=replace(model, source="embedded") if known else None)
+    header = read_adapter(file, model=model.updated({"source": "embedded"}) if known else None)
     name, place = run.arm, ""
     if is_sweep:
         place = plain_name(folder.path.relative_to(path.absolute()).as_posix()).replace(" ", "_")

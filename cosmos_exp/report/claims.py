@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -136,18 +135,12 @@ def arm_hash(config: Config, tuned: Sequence[str] = ()) -> str:
     Args:
         tuned: Dotted keys whose values are chosen for each arm by the sweep, e.g. training.learning_rate.
     """
-    own = copy.deepcopy(config)
-    own.seed = 0
+    own = config.updated({"seed": 0, "adapter.truncate_from": None})  # a run to cut is of one training seed
     if own.adapter.kind == "none":
-        own.adapter, own.training = Adapter(kind="none"), Training()
-    own.adapter.truncate_from = None  # it names one run, of one training seed
+        own = own.updated({"adapter": Adapter(kind="none"), "training": Training()})
     for tuned_key in tuned:
         for key in _SHORT.get(tuned_key, (tuned_key,)):
-            *groups, name = key.split(".")
-            group: Any = own
-            for part in groups:
-                group = getattr(group, part)
-            setattr(group, name, getattr(type(group)(), name))
+            own = own.updated({key: attrgetter(key)(Config())})
     return stage_hash(own)
 
 

@@ -7,11 +7,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cosmos_exp.config.composing import compose_config, quote_choices
-from cosmos_exp.config.hydra_internals import chosen_launcher
-from cosmos_exp.config.paths import conf_dir
+from omegaconf import OmegaConf
+
+from cosmos_exp.config.composing import compose_all, is_of_hydra
 from cosmos_exp.config.schema import Config
-from cosmos_exp.config.study_checks import is_of_hydra
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.fork_server import start
 from cosmos_exp.text import printable, redact
@@ -46,9 +45,10 @@ def is_here(name: str, folder: Path, overrides: Sequence[str]) -> bool:
     Raises:
         UserError: the launcher is not installed.
     """
-    own = quote_choices([o for o in overrides if is_of_hydra(o)])
-    compose_config(own, name, (str(folder),))  # reports a launcher that is not installed
-    launcher, address = chosen_launcher(conf_dir(), folder, name, own)
+    own = [o for o in overrides if is_of_hydra(o)]
+    hydra = compose_all(own, name, (str(folder),)).hydra
+    launcher = str(hydra.runtime.choices.get("hydra/launcher"))
+    address = OmegaConf.select(hydra, "launcher.ray.init.address")
     on_ray = launcher.startswith("ray") and not (address or os.environ.get("RAY_ADDRESS"))
     return launcher in HERE or on_ray
 

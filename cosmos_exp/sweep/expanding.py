@@ -9,14 +9,11 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cosmos_exp.config.composing import compose_config, quote_choices
-from cosmos_exp.config.explain import explain
+from cosmos_exp.config.composing import compose_config, expand, is_of_hydra, quoted
 from cosmos_exp.config.hashing import check_same_training, stage_hash
-from cosmos_exp.config.hydra_internals import expand
 from cosmos_exp.config.paths import sweeps_dir
 from cosmos_exp.config.record import load_config
 from cosmos_exp.config.schema import Config
-from cosmos_exp.config.study_checks import check_file, is_of_hydra
 from cosmos_exp.errors import UserError
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.naming import run_name
@@ -65,7 +62,8 @@ class SweepRun:
             return
         old = load_config(self.folder.config)
         if self.config.adapter.kind == "none":  # the base is the same, whatever the adapter's keys are
-            old.adapter, old.training, old.seed = self.config.adapter, self.config.training, self.config.seed
+            own = self.config
+            old = old.updated({"adapter": own.adapter, "training": own.training, "seed": own.seed})
         fix = "Give the sweep another name (name=…), or remove that folder to run it again."
         check_same_training(old, self.config, self.folder.path, fix)
 
@@ -81,7 +79,7 @@ def expand_sweep(name: str, folder: Path, overrides: Sequence[str], root: Path) 
     """
     params = sweeper_params(folder / f"{name}.yaml")
     own = [o for o in overrides if not is_of_hydra(o)]
-    jobs = expand([*(f"{k}={v}" for k, v in params.items()), *quote_choices(own)])
+    jobs = expand([*(f"{k}={v}" for k, v in params.items()), *quoted(own)])
     swept = _keys_with_several_values(jobs)
     runs: dict[str, SweepRun] = {}
     for job in jobs:
@@ -89,7 +87,7 @@ def expand_sweep(name: str, folder: Path, overrides: Sequence[str], root: Path) 
         run = run_name(config, {k: v for k, v in _pairs(job).items() if k in swept})
         refuse_run_dir(config)
         path = root / "outputs" / "sweeps" / config.name / run
-        config.run_dir = str(path)
+        config = config.updated({"run_dir": str(path)})
         if run not in runs:
             runs[run] = SweepRun(run, RunFolder(path), tuple(job), config)
         elif config.adapter.kind != "none" and stage_hash(runs[run].config) != stage_hash(config):
@@ -124,14 +122,13 @@ def sweeper_params(file: Path) -> dict[str, str]:
     Raises:
         UserError: they are no keys with values.
     """
-    check_file(file)
     try:
         params = OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params") or {}
         if not isinstance(params, Mapping):
             raise UserError(f"{file}: hydra.sweeper.params={params}: expected keys with values, e.g. {{rank: '8,16'}}")
         return {str(k): str(v) for k, v in params.items()}
     except (OmegaConfBaseException, RecursionError) as error:
-        raise UserError(f"{file}: hydra.sweeper.params: {explain(error)}. Fix the file.") from error
+        raise UserError(f"{file}: hydra.sweeper.params: {error}. Fix the file.") from error
 
 
 def find_sweep(name: str) -> tuple[str, Path]:

@@ -10,8 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from cosmos_exp.config.composing import is_sweep
 from cosmos_exp.config.hashing import check_same_training, stage_hash
-from cosmos_exp.config.hydra_internals import is_sweep
 from cosmos_exp.config.record import load_config
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
@@ -35,22 +35,21 @@ def with_run_dir(config: Config, overrides: list[str]) -> Config:
                 f"hardware.num_machines={config.hardware.num_machines}: run_dir is not set. Give one folder that all machines "
                 "share, by its absolute path: run_dir=/shared/outputs/my_run"
             )
-        config.run_dir = str(_multirun_folder(config, overrides) if is_multirun() else _new_folder(config))
+        folder = str(_multirun_folder(config, overrides) if is_multirun() else _new_folder(config))
         if launched(config.hardware.all_processes):
             from cosmos_exp.distributed import Processes
 
             hardware = config.hardware
             processes = Processes(hardware.device, hardware.all_processes, hardware.num_threads)
-            config.run_dir = processes.same(config.run_dir)
-        return config
+            folder = processes.same(folder)
+        return config.updated({"run_dir": folder})
     file = Path(config.run_dir) / "config.yaml"
     if not file.is_file():
         return config
-    old = load_config(file)
-    old.run_dir = config.run_dir
+    old = load_config(file).updated({"run_dir": config.run_dir})
     if all(re.match(r"\+*(run_dir|judge\.url)=", o) for o in overrides):
         if any(o.lstrip("+").startswith("judge.url=") for o in overrides):  # a record holds no password
-            old.judge.url = config.judge.url
+            old = old.updated({"judge.url": config.judge.url})
         return old
     fix = "Set another run_dir (or none) for a new run, or give only run_dir=… to resume the old one."
     check_same_training(old, config, Path(config.run_dir), fix)

@@ -67,7 +67,7 @@ def frozen_plan(claims: Sequence[str], arms: Mapping[str, ArmPlan], tune: Tune |
     first = next(iter(arms.values()))[0]
     tuning: JsonObject = {}
     if tune is not None and tune.grid:
-        tuning = asdict(tune)
+        tuning = tune.model_dump()
     prompts, by_scene = prompts_of(first) if parsed else (None, None)
     measures, frozen_arms = {}, {}
     for claim in parsed:

@@ -9,11 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cosmos_exp.config.composing import compose_config, quote_choices
-from cosmos_exp.config.hydra_internals import expand, is_sweep, value_of
+from cosmos_exp.config.composing import compose_config, expand, is_of_hydra, is_sweep, parsed, quoted
 from cosmos_exp.config.measures import MEASURES
 from cosmos_exp.config.schema import Adapter, Config, Sweep
-from cosmos_exp.config.study_checks import is_of_hydra
 from cosmos_exp.errors import UserError
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.expanding import SweepRun, refuse_run_dir, sweeper_params
@@ -74,10 +72,9 @@ class SweepPlan:
         """A run with `words` added to those of the sweep; `name` is its folder inside the sweep's."""
         words = tuple(dict.fromkeys([*self.common, *words]))
         config = compose_config(list(words), self.file.stem, (str(self.file.parent),))
-        config.sweep = Sweep()
         refuse_run_dir(config)
-        config.run_dir = str(self.folder / name)
-        return SweepRun(name, RunFolder(self.folder / name), tuple(quote_choices(list(words))), config)
+        config = config.updated({"sweep": Sweep(), "run_dir": str(self.folder / name)})
+        return SweepRun(name, RunFolder(self.folder / name), tuple(quoted(words)), config)
 
     def test_runs(self, chosen: Mapping[str, Values]) -> dict[str, list[SweepRun]]:
         """The runs of the second phase by arm: each seed at the arm's chosen values. Arms without a choice yet are left out."""
@@ -115,7 +112,7 @@ def read_plan(file: Path, overrides: Sequence[str], root: Path) -> SweepPlan | N
         UserError: an arm, the grid or the measure of the choice is wrong. It names the key.
     """
     own = [o for o in overrides if not is_of_hydra(o)]
-    several = [o for o in own if is_sweep(quote_choices([o])[0])]
+    several = [o for o in own if is_sweep(quoted([o])[0])]
     first = compose_config([o for o in own if o not in several], file.stem, (str(file.parent),))
     sweep = first.sweep
     if not sweep.arms and not sweep.tune.grid and not sweep.seeds:
@@ -126,8 +123,6 @@ def read_plan(file: Path, overrides: Sequence[str], root: Path) -> SweepPlan | N
             "(sweep.tune.grid), or give the training seeds as sweep.seeds=[0,1,2]."
         )
     common = [o for o in own if not o.lstrip("+").startswith("sweep.")]
-    if first.data.split_seed is None and (sweep.tune.grid or len(sweep.seeds) > 1):
-        common.append("data.split_seed=0")  # else each training seed would be tested on other held-out data
     plan = SweepPlan(file, root / "outputs" / "sweeps" / first.name, sweep, tuple(common), [])
     plan = replace(plan, arms=_arms(plan))
     _check(plan, first)
@@ -163,7 +158,7 @@ def _product(plan: SweepPlan) -> dict[str, Values]:
         )
     found: dict[str, Values] = {}
     for job in jobs:
-        values = {w.split("=", 1)[0]: value_of(w) for w in job}
+        values = {w.split("=", 1)[0]: parsed(w).value() for w in job}
         config = plan.compose(job, "").config
         found.setdefault(run_name(config, values), values)  # the base is one arm, whatever its rank
     return found
@@ -214,7 +209,9 @@ def _check(plan: SweepPlan, first: Config) -> None:
             f"sweep.arms: two arms are called {twice[0]}. Rename one (truncated arms are called NAME-rRANK)."
         )
     for one, other in itertools.combinations(plan.arms, 2):
-        if one.source == other.source and replace(one.config, run_dir=None) == replace(other.config, run_dir=None):
+        if one.source == other.source and one.config.updated({"run_dir": None}) == other.config.updated(
+            {"run_dir": None}
+        ):
             raise UserError(
                 f"sweep.arms: {one.name} and {other.name} have the same configuration. Remove one, or give it another value."
             )

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from cosmos_exp.config.composing import compose_config, quote_choices, register, to_config
+from cosmos_exp.config.composing import NO_SEARCH, compose_config, is_of_hydra, quoted, register, to_config
 from cosmos_exp.config.paths import conf_dir
 from cosmos_exp.config.schema import Sweep
-from cosmos_exp.config.study_checks import is_of_hydra
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.fork_server import SECONDS_TO_CHECKPOINT, start_server
 from cosmos_exp.experiment.launching import LOG_TO_FILE, run_isolated
@@ -44,12 +43,21 @@ def run_missing(
     Raises:
         UserError: the launcher is not installed, or it refuses the request.
     """
-    own = quote_choices([o for o in overrides if is_of_hydra(o)])
+    own = quoted([o for o in overrides if is_of_hydra(o)])
     sweep_dir = runs[0].folder.path.parent
     if missing:
         compose_config(own, name, (str(folder),))  # reports a launcher that is not installed
         sweep_dir = missing[0].folder.path.parent
-    words = ["--config-dir", str(folder), "--config-name", name, "-m", *own, f"hydra.sweep.dir='{sweep_dir}'"]
+    words = [
+        "--config-dir",
+        str(folder),
+        "--config-name",
+        name,
+        "-m",
+        NO_SEARCH,
+        *own,
+        f"hydra.sweep.dir='{sweep_dir}'",
+    ]
     (sweep_dir / STOP_FILE).unlink(missing_ok=True)
     if jobs := [job.id for r in runs if (job := live_job(r.folder))]:
         print(f"Slurm jobs of an earlier command: {compact(jobs)}", flush=True)
@@ -89,8 +97,7 @@ def _launch(words: list[str], missing: list[SweepRun]) -> None:
 
 def _run_one(composed: DictConfig) -> bool:
     """Hydra's task: one run of the sweep."""
-    config = to_config(composed)
-    config.sweep = Sweep()
+    config = to_config(composed).updated({"sweep": Sweep()})
     _wait_for_predecessor(RunFolder(str(config.run_dir)))
     if not config.fail_fast:
         return run_isolated(config)

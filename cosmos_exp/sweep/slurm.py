@@ -6,7 +6,6 @@ at the time limit, on preemption and on scancel is in the batch script, beside t
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import shlex
 import sys
@@ -100,7 +99,7 @@ def _write_config(config: Config, folder: RunFolder) -> None:
     """Write the configuration that the job reads. A secret would be missing from it."""
     folder.path.mkdir(parents=True, exist_ok=True)
     save_config(config, folder.config)
-    if load_config(folder.config) != dataclasses.replace(config, sweep=Sweep()):
+    if load_config(folder.config) != config.updated({"sweep": Sweep()}):
         raise UserError(
             f"{folder.config}: a value of this configuration looks like a secret and is not written to disk, so a Slurm "
             "job cannot read it. Put a judge's key into OPENAI_API_KEY."

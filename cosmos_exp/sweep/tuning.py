@@ -100,7 +100,7 @@ def write_record(plan: SweepPlan, choices: Mapping[str, Choice], tests: Mapping[
         )
     content: JsonObject = {"arms": arms, "seeds": list(plan.sweep.seeds), "claims": list(plan.sweep.claims)}
     if tune.grid:
-        content["tuning"] = {**asdict(tune), "choices": [c.as_json() for c in choices.values()]}
+        content["tuning"] = {**tune.model_dump(), "choices": [c.as_json() for c in choices.values()]}
     file = plan.folder / SWEEP_FILE
     write_json(file, content)
     return file

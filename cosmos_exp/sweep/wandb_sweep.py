@@ -17,8 +17,7 @@ from typing import cast
 import yaml
 from omegaconf import OmegaConf
 
-from cosmos_exp.config.composing import compose_config
-from cosmos_exp.config.hydra_internals import expand
+from cosmos_exp.config.composing import compose_config, expand
 from cosmos_exp.config.paths import sweeps_dir
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, write_text

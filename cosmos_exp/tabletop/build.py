@@ -6,7 +6,6 @@ and every run that uses it records this. benchmarks/pretraining trains the weigh
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 import json
@@ -47,7 +46,7 @@ def model_folder(model: Model, cache_root: Path) -> Path:
         return shipped_folder(model)
     wanted = {
         "version": RANDOM_VERSION,
-        "transformer": dataclasses.asdict(model.transformer),
+        "transformer": model.transformer.model_dump(),
         "z_dim": model.z_dim,
         "text": model.text_channels,
     }
@@ -74,7 +73,7 @@ def shipped_folder(model: Model) -> Path:
         UserError: `model` has another size.
     """
     shipped = json.loads((WEIGHTS / "transformer" / "config.json").read_text())
-    wanted = dataclasses.asdict(model.transformer) | {"crossattn_proj_in_channels": model.text_channels}
+    wanted = model.transformer.model_dump() | {"crossattn_proj_in_channels": model.text_channels}
     other = []
     for key, value in wanted.items():
         if shipped[key] != value:
@@ -123,7 +122,7 @@ def build_transformer(model: Model) -> CosmosTransformer3DModel:
 
 def transformer_config(model: Model) -> dict[str, object]:
     """The arguments of CosmosTransformer3DModel."""
-    return dataclasses.asdict(model.transformer) | {
+    return model.transformer.model_dump() | {
         "max_size": (32, 64, 64),
         "patch_size": (1, 2, 2),
         "rope_scale": (1.0, 3.0, 3.0),

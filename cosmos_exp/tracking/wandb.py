@@ -7,7 +7,6 @@ server that had imported it would share that folder among all runs.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import sys
@@ -120,7 +119,7 @@ class Tracker:
             group=redact(config.tracking.group or config.name),
             job_type=job_type(config, folder),
             tags=list(map(redact, tags)),
-            config=redacted({"arm": label, **dataclasses.asdict(config)}),
+            config=redacted({"arm": label, **config.model_dump()}),
             dir=str(folder.path),
             id=run_id,
             resume="allow",

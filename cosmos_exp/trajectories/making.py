@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cosmos_exp.config.hashing import own_keys
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.registry import JUDGES
 from cosmos_exp.config.rollout import chunks_of, rollout_frames
@@ -150,7 +149,7 @@ class Maker:
         self.config, self.store, self.prompts = job.config, store, job.prompts
         self.adapters = {source.name: source.adapter for source in job.sources}
         config = self.config
-        identity = [own_keys(config.sampson), own_keys(config.measures), own_keys(config.judge), config.seed]
+        identity = [config.sampson.model_dump(), config.measures.model_dump(), config.judge.model_dump(), config.seed]
         self.scores_file = store.path / "scores" / json_sha256(identity)[:12] / "scores.jsonl"
         self.computed, self.judged = computed_measures(config), judged_measures(config)
         cut_half_line(self.scores_file)
@@ -197,8 +196,7 @@ class Maker:
         return self.store.file("videos", candidate.file)
 
     def _task(self, candidate: Candidate) -> VideoTask:
-        generation = dataclasses.replace(self.config.generation, seeds=[candidate.seed])
-        config = dataclasses.replace(self.config, generation=generation)
+        config = self.config.updated({"generation.seeds": [candidate.seed]})
         path = self._video(candidate)
         return video_tasks(config, [candidate.start.pair], self.prompts.held_out, lambda sample, seed: path)[0]
 
@@ -262,8 +260,8 @@ def write_demonstrations(config: Config, dataset: Dataset, store: Store) -> list
     """Encode whole clips of the training and validation, in the size of the generated videos. The test stays out."""
     generation, demonstrations = config.generation, []
     for clip in dataset.train + dataset.validation:
-        data = dataclasses.replace(config.data, num_frames=_frames_of(clip, config))
-        settings = [clip.sha256, clip.start, clip.stop, dataclasses.asdict(data), generation.fps, generation.crf]
+        data = config.data.updated({"num_frames": _frames_of(clip, config)})
+        settings = [clip.sha256, clip.start, clip.stop, data.model_dump(), generation.fps, generation.crf]
         path = store.file("demonstrations", f"{clip.clip.name}-{json_sha256(settings)[:12]}.mp4")
         if not path.is_file():
             write_video(path, load_window(clip, data, 0), generation.fps, generation.crf)

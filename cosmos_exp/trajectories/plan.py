@@ -5,21 +5,19 @@ There is one candidate per run, prompt and seed, in a fixed order, each named by
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import hashlib
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from cosmos_exp.config.checks import check
-from cosmos_exp.config.composing import compose_config
-from cosmos_exp.config.hashing import differences, own_keys
+from cosmos_exp.config.composing import compose_config, validated
+from cosmos_exp.config.hashing import differences
 from cosmos_exp.config.layers import adapter_label
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.record import load_config
@@ -274,15 +272,15 @@ def _shared(config: Config, manifest: JsonObject) -> JsonObject:
         "data": pictures["data"],
         "generation": pictures["generation"],
         "training": {"condition_timestep": config.training.condition_timestep},
-        "sampson": own_keys(config.sampson),
-        "measures": own_keys(config.measures) | {"references": None},
-        "judge": own_keys(config.judge),
+        "sampson": config.sampson.model_dump(),
+        "measures": config.measures.model_dump() | {"references": None},
+        "judge": config.judge.model_dump(),
     }
 
 
 def settings_of(config: Config) -> JsonObject:
     """The settings that decide what a video looks like, besides prompt, first frame, seed, adapter and model."""
-    generation = own_keys(config.generation)
+    generation = config.generation.model_dump()
     for key in NOT_SETTABLE:
         generation.pop(key.partition(".")[2], None)
     return {
@@ -290,7 +288,7 @@ def settings_of(config: Config) -> JsonObject:
         "data": {key: getattr(config.data, key) for key in PICTURE_KEYS},
         "condition_timestep": config.training.condition_timestep,
         "hardware": [config.hardware.device, config.hardware.mixed_precision, config.hardware.guidance],
-        "approximate": dataclasses.asdict(config.approximate),
+        "approximate": config.approximate.model_dump(),
     }
 
 
@@ -300,17 +298,13 @@ def with_settings(config: Config, words: Sequence[str]) -> Config:
     Raises:
         UserError: an unknown key or value, or a key that belongs to the run.
     """
-    changed = copy.deepcopy(config)
+    changed = config.updated({"run_dir": None})
     keys = [_settable(word) for word in words]
     if words:
         composed = compose_config(list(words))
         for key in keys:
-            owner, _, name = key.rpartition(".")
-            value = _get(composed, key)
-            setattr(_get(changed, owner) if owner else changed, name, value)
-        check(changed)
-    changed.run_dir = None
-    return changed
+            changed = changed.updated({key: attrgetter(key)(composed)})
+    return validated(changed.model_dump())
 
 
 def _settable(word: str) -> str:
@@ -328,12 +322,6 @@ def _settable(word: str) -> str:
         allowed = ", ".join([*(f"{group}.*" for group in SETTABLE), *SETTABLE_KEYS])
         raise UserError(f"--set {word}: belongs to the run and its adapter. Keys that can be set: {allowed}.")
     return key
-
-
-def _get(owner: object, key: str) -> object:
-    for name in key.split("."):
-        owner = getattr(owner, name)
-    return owner
 
 
 # --- prompts and videos ---

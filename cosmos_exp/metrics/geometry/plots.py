@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -132,7 +131,7 @@ def draw_matches(frames: np.ndarray, pair: tuple[int, int], settings: SampsonSet
     fitted = moves if moves.sum() >= settings.min_matches else np.ones(len(x), dtype=bool)
     errors = np.zeros(len(x))
     if fitted.sum() >= settings.min_matches:
-        fit = robust_fit(x[fitted], y[fitted], replace(settings, estimator="magsac"), pair[0])
+        fit = robust_fit(x[fitted], y[fitted], settings.updated({"estimator": "magsac"}), pair[0])
         if fit is not None:
             errors = sampson_distance(x, y, fit.fundamental)
     scale = max(1, -(-MIN_WIDTH // first.shape[1]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -179,7 +179,7 @@ def with_data_views(settings: SampsonSettings, data: Data) -> SampsonSettings:
     if settings.layout or not (data.cameras or data.views):
         return settings
     tiling = tiling_of(data)
-    return replace(settings, layout=str(tiling), views=list(tiling.names))
+    return settings.updated({"layout": str(tiling), "views": list(tiling.names)})
 
 
 def check_run_settings(config: Config) -> None:
