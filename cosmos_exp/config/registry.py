@@ -112,8 +112,7 @@ def _nothing(*_: object) -> None:
 
 # (Adapter settings) -> peft's LoraConfig.
 ADAPTERS = Registry(
-    "adapter.kind",
-    {"none": _nothing, "lora": "cosmos_exp.world.adapter:lora", "dora": "cosmos_exp.world.adapter:dora"},
+    "adapter.kind", {"none": _nothing, "lora": "cosmos_exp.world.adapter:lora", "dora": "cosmos_exp.world.adapter:dora"}
 )
 
 # (Model, cache folder) -> the diffusers folder of an embedded model.

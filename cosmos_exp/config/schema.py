@@ -487,7 +487,9 @@ class Judge(Group):
     retries: int = Field(6, ge=0, description="server: retries of a failed request, with growing pauses")
     fps: float = Field(16.0, gt=0, description="frames per second shown to the judge")
     max_frames: int = Field(256, gt=1, description="largest number of frames shown")
-    max_total_pixels: int = Field(6_422_528, gt=0, description="largest number of pixels of all frames together; two frames count as one")
+    max_total_pixels: int = Field(
+        6_422_528, gt=0, description="largest number of pixels of all frames together; two frames count as one"
+    )
     max_new_tokens: int = Field(2048, gt=0, description="largest length of an answer")
     reasoning: bool = Field(False, description="ask the judge to reason before it answers")
     samples: int = Field(1, gt=0, description="answers per question; their mean is the score")
