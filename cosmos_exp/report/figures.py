@@ -8,9 +8,9 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from cosmos_exp.files import JsonObject
 from cosmos_exp.report.adapter_info import effective_rank, update_spectra
@@ -35,7 +35,6 @@ from cosmos_exp.report.figure_style import (
 from cosmos_exp.report.study import Study
 from cosmos_exp.report.tables import interval, number
 from cosmos_exp.run_folder.records import read_rows
-from cosmos_exp.statistics.intervals import mean_interval
 
 ON_TOP = 4  # panels of the first figure; the other measures are in the second
 RANK_ON_TOP = 2
@@ -150,8 +149,13 @@ def _over_rank(study: Study, measures: list[str]) -> Figure | None:
         for _, row in means[~means["arm"].isin(arms.index)].iterrows():
             band(ax, row, colors[row["arm"]])
         points = arms.join(means.set_index("arm")[["mean", "low", "high"]]).dropna(subset=["mean"])
-        for name in points.index:
-            _point(ax, study, measure, points.loc[[name]], colors[name])
+        for name, arm in points.iterrows():
+            color, point = colors[str(name)], points.loc[[name]]
+            fmt, fill = MARKERS.get(arm["kind"], "^"), PAPER if arm["cut"] else color
+            style = {"fmt": fmt, "color": color, "mfc": fill, "ms": 6.5, "capsize": 3, "lw": 1.4}
+            drawn = ax.errorbar(point["place"], point["mean"], error_bars(point), label=name, **style)
+            drawn.lines[0].set_url(jump(study, measure, study.base, str(name)))
+            drawn.lines[0].set_gid(f"{TIP}{name}, {measure}: {interval(arm['mean'], arm['low'], arm['high'])}")
         for (_, cut), line in points.groupby(["kind", "cut"]):
             if line["rank"].is_unique:
                 line = line.sort_values("place")
@@ -164,19 +168,9 @@ def _over_rank(study: Study, measures: list[str]) -> Figure | None:
     return figure
 
 
-def _point(ax: Axes, study: Study, measure: str, point: pd.DataFrame, color: str) -> None:
-    """The mean of one arm with its error bar. On the page the point is a link to the videos behind it."""
-    row, name = point.iloc[0], point.index[0]
-    fmt, fill = MARKERS.get(row["kind"], "^"), PAPER if row["cut"] else color
-    style = {"fmt": fmt, "color": color, "mfc": fill, "ms": 6.5, "capsize": 3, "lw": 1.4}
-    drawn = ax.errorbar(point["place"], point["mean"], error_bars(point), label=name, **style)
-    drawn.lines[0].set_url(jump(study, measure, study.base, name))
-    drawn.lines[0].set_gid(f"{TIP}{name}, {measure}: {interval(row['mean'], row['low'], row['high'])}")
-
-
 # --- Over the frames and chunks of a video ---
 def horizon(study: Study) -> Figure | None:
-    """Measures over the frames after the conditioning frames: one line per arm, the references dashed with a band."""
+    """Measures over the frames after the conditioning frames: one line per arm, the references dashed."""
     curves = study.scores.assign(curve=study.scores["detail"].str.get("curve")).dropna(subset=["curve"])
     measures = [m for m in study.measures if m in set(curves["measure"])]
     if not measures:
@@ -184,21 +178,11 @@ def horizon(study: Study) -> Figure | None:
     colors = arm_colors(study)
     figure, axes = panels(len(measures))
     for ax, measure in zip(axes, measures, strict=True):
-        for arm in [*study.references, *study.arms.index]:
-            rows = curves[(curves["measure"] == measure) & (curves["arm"] == arm)]
-            if rows.empty:
-                continue
-            values = scene_curves(rows)
-            reference = arm in study.references
-            ax.plot(values.columns, values.mean(), color=colors[arm], lw=1.4, ls="--" if reference else "-", label=arm)
-            if reference and len(values) > 1:
-                ends = [mean_interval(values[[k]].dropna().to_numpy())[1:] for k in values]
-                low, high = np.array(ends, dtype=float).T
-                ax.fill_between(values.columns, low, high, color=colors[arm], alpha=0.15, lw=0)
+        for arm, rows in curves[curves["measure"] == measure].groupby("arm", sort=False):
+            line = "--" if arm in study.references else "-"
+            scene_curves(rows).mean().plot(ax=ax, style=line, color=colors[arm], lw=1.4, label=arm)
         title(ax, measure)
         ax.set_xlabel("frame after the conditioning frames")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _fit_to_lines(ax)
     legend(figure, axes)
     return figure
 
@@ -214,38 +198,23 @@ def scene_curves(rows: pd.DataFrame) -> pd.DataFrame:
     return table.groupby(["scene", "prompt"]).mean().groupby("scene").mean()
 
 
-def _fit_to_lines(ax: Axes) -> None:
-    """Limit the vertical axis to the lines and half their range around them: bands of few prompts are far wider."""
-    heights = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines])
-    heights = heights[np.isfinite(heights)]
-    if len(heights) and np.ptp(heights) > 0:
-        room = 0.5 * np.ptp(heights)
-        ax.set_ylim(heights.min() - room, heights.max() + room)
-
-
 def drift(study: Study) -> Figure | None:
-    """Every main measure that an adapter has in two chunks or more. The references are dashed with a band."""
+    """Every main measure that an adapter has in two chunks or more; the references dashed."""
     table = study.drift[study.drift["chunk"] > 0].dropna(subset=["mean"])
     adapted = table[table["arm"].isin(study.arms.index)]
     repeated = set(adapted.loc[adapted.duplicated(["arm", "measure"]), "measure"])
     measures = [m for m in asked_first(study.measures) if m in repeated]
     if not measures:
         return None
-    colors, names = arm_colors(study), list(study.arms.index)
+    colors = arm_colors(study)
+    names = [*study.references, *study.arms.index]
     figure, axes = panels(len(measures))
     for ax, measure in zip(axes, measures, strict=True):
         for arm, rows in table[table["measure"] == measure].groupby("arm", sort=False):
-            color, bars = colors[arm], error_bars(rows)
-            if arm in names:
-                places = rows["chunk"] + DODGE * (names.index(arm) - (len(names) - 1) / 2) / 2
-                fmt = MARKERS.get(study.arms.loc[arm, "kind"], "^") + "-"
-                ax.errorbar(places, rows["mean"], bars, fmt=fmt, color=color, ms=5, capsize=3, lw=1.4, label=arm)
-            elif len(rows) == 1:  # a recording that ends early
-                ax.errorbar(rows["chunk"], rows["mean"], bars, fmt="D", color=color, ms=4, capsize=3, lw=1, label=arm)
-            else:
-                ax.plot(rows["chunk"], rows["mean"], color=color, lw=1.2, ls="--", label=arm)
-                low, high = rows["mean"] - bars[0], rows["mean"] + bars[1]
-                ax.fill_between(rows["chunk"], low, high, color=color, alpha=0.15, lw=0)
+            line = "--" if arm in study.references else "-"
+            places = rows["chunk"] + DODGE / 2 * (names.index(arm) - (len(names) - 1) / 2)
+            style = {"fmt": f"o{line}", "color": colors[arm], "ms": 4, "capsize": 3, "lw": 1.3, "label": arm}
+            ax.errorbar(places, rows["mean"], error_bars(rows), **style)
         title(ax, measure)
         ax.set_xlabel("chunk")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -320,41 +289,26 @@ def _tuned_points(choice: JsonObject, key: str) -> pd.DataFrame:
 
 def spectra(study: Study) -> Figure | None:
     """Singular values of each adapter's update by kind of layer, mean over layers; of DoRA dashed."""
-    by_arm = {}
-    for name in study.arms.index[~study.arms["is_base"]]:
-        files = _adapter_files(study, name)
-        if files:
-            by_arm[name] = update_spectra(files[0])
-    kinds = sorted({kind for by_kind in by_arm.values() for kind in by_kind})
+    by_arm: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for key, arm in study.runs.loc[study.runs["state"] == "done", "arm"].items():
+        file = study.records[str(key)].folder.adapter_file
+        if arm not in by_arm and file.is_file():
+            by_arm[arm] = update_spectra(file)
+    kinds = sorted(set().union(*by_arm.values()))
     if not kinds:
         return None
     colors = arm_colors(study)
     figure, axes = panels(len(kinds), 2.9, 2.2, columns=4)
     for ax, kind in zip(axes, kinds, strict=True):
         for name, by_kind in by_arm.items():
-            if kind not in by_kind:
-                continue
-            values = np.maximum(by_kind[kind].mean(0), 1e-12)
-            layers = np.concatenate([np.apply_along_axis(effective_rank, 1, rows) for rows in by_kind.values()])
-            style = "--" if study.arms.loc[name, "kind"] == "dora" else "-"
-            label = f"{name} ({layers.mean():.1f})"
-            ax.plot(np.arange(1, len(values) + 1), values, style, color=colors[name], lw=1.3, label=label)
-        ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))  # labels at 0.1, 0.3, 1, 3 …; none at minor ticks
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_formatter(NullFormatter())
+            if kind in by_kind:
+                values = by_kind[kind].mean(0)
+                layers = np.concatenate([np.apply_along_axis(effective_rank, 1, rows) for rows in by_kind.values()])
+                line = "--" if study.arms.loc[name, "kind"] == "dora" else "-"
+                label = f"{name} ({layers.mean():.1f})"
+                ax.semilogy(np.arange(1, len(values) + 1), values, line, color=colors[name], lw=1.3, label=label)
         ax.set_title(kind)
         ax.set_xlabel("index")
     axes[0].set_ylabel("singular value")
     legend(figure, axes)
     return figure
-
-
-def _adapter_files(study: Study, arm: str) -> list[Path]:
-    """The adapters of an arm's finished runs."""
-    files = []
-    for key in study.runs.index[(study.runs["arm"] == arm) & (study.runs["state"] == "done")]:
-        file = study.records[key].folder.adapter_file
-        if file.is_file():
-            files.append(file)
-    return files

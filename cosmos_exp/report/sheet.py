@@ -62,25 +62,20 @@ def draw_sheet(columns: Sequence[Column], names: Sequence[str], out: Path, cell:
     Returns:
         Whether there are videos.
     """
-    sheet = None
+    sheet: Image.Image | None = None
     wide = cell * (len(MOMENTS) - 1)
     for index, column in enumerate(columns):
         left = MARGIN + index * (wide + GAP)
-        titled = False
         for row, video in enumerate(column.videos):
             pictures = read_moments(video, cell) if video else []
             if not pictures:
                 continue
             height = pictures[0].height
-            top = height + 3 * TEXT + 8
             if sheet is None:
-                sheet = _empty_sheet(len(columns), names, wide, height)
-            if not titled:
-                sheet.paste(pictures[0], (left, 0))
-                _write(sheet, (left + cell + GAP, 2), column.text, max(12, (wide - cell) // 7))
-                titled = True
+                sheet = _empty_sheet(columns, names, cell, height)
+            sheet.paste(pictures[0], (left, 0))  # the same in all rows
             for moment, picture in enumerate(pictures[1:]):
-                sheet.paste(picture, (left + moment * cell, top + row * (height + 4)))
+                sheet.paste(picture, (left + moment * cell, _top(row, height)))
     if sheet is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(out)
@@ -102,16 +97,20 @@ def read_moments(path: Path, width: int) -> list[Image.Image]:
     return pictures
 
 
-def _empty_sheet(columns: int, names: Sequence[str], wide: int, height: int) -> Image.Image:
-    """A white sheet with the labels of its rows."""
-    top = height + 3 * TEXT + 8
-    sheet = Image.new("RGB", (MARGIN + columns * (wide + GAP), top + len(names) * (height + 4)), "white")
-    _write(sheet, (4, height // 2), "first frame", 14)
-    for row, name in enumerate(names):
-        _write(sheet, (4, top + row * (height + 4) + height // 2 - TEXT), name, 14)
+def _top(row: int, height: int) -> int:
+    """The upper edge of a row of frames; row -1 holds the first frames and the prompts."""
+    return height + 3 * TEXT + 8 + row * (height + 4) if row >= 0 else 0
+
+
+def _empty_sheet(columns: Sequence[Column], names: Sequence[str], cell: int, height: int) -> Image.Image:
+    """A white sheet with its prompts and the labels of its rows."""
+    wide = cell * (len(MOMENTS) - 1)
+    sheet = Image.new("RGB", (MARGIN + len(columns) * (wide + GAP), _top(len(names), height)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
+    for row, name in enumerate(["first frame", *names], -1):
+        at = (4, _top(row, height) + height // 2 - TEXT)
+        pen.multiline_text(at, textwrap.fill(name, 14), "black", font=font)
+    for index, column in enumerate(columns):
+        at = (MARGIN + index * (wide + GAP) + cell + GAP, 2)
+        pen.multiline_text(at, textwrap.fill(column.text, max(12, (wide - cell) // 7)), "black", font=font)
     return sheet
-
-
-def _write(sheet: Image.Image, at: tuple[int, int], text: str, width: int) -> None:
-    font = ImageFont.load_default(TEXT)
-    ImageDraw.Draw(sheet).multiline_text(at, textwrap.fill(text, width), "black", font=font)
