@@ -6,8 +6,8 @@ Only matplotlib's object API is used: MPLBACKEND, which a notebook sets, has no 
 from __future__ import annotations
 
 import io
+import itertools
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cosmos_exp.config.measures import measure_info, split_main
+from cosmos_exp.config.measures import measure_info
 from cosmos_exp.report.study import Study
 
 INK, FAINT, PAPER = "#20242c", "#c9ced6", "#fffffe"  # the page replaces them by its own, for dark mode
@@ -26,7 +26,7 @@ BASE, REAL, FROZEN = "#7d8590", "#2f9e5f", "#a371d8"
 # readers as far as eight hues can be; markers and labels repeat what they say.
 ADAPTERS = ("#3178e0", "#dd6b12", "#d2468c", "#0b97a5", "#a8820a", "#7b61d9", "#cf3f36", "#5f8f1a")
 MARKERS = {"lora": "o", "dora": "s"}
-FIRST = ("instruction", "physics", "word_side", "word_effect")  # the measures that a reader asks for first
+LINES = {"real": "--", "frozen": "--"}  # of the references; those of adapters are solid
 DIRECTIONS = {1: ", ↑ is better", -1: ", ↓ is better", 0: ""}  # by Measure.better
 TIP = "tip:"  # before the id of an artist: the rest of it is shown as a tooltip on the page
 STYLE: dict[str, object] = {
@@ -95,17 +95,10 @@ def for_page(svg: str, name: str) -> str:
 def arm_colors(study: Study) -> dict[str, str]:
     """The colour of each arm and reference by name: grey for the base, the adapters in order."""
     colors = {"real": REAL, "frozen": FROZEN}
-    adapters = 0
-    for name, arm in study.arms.iterrows():
-        colors[str(name)] = BASE if arm["is_base"] else ADAPTERS[adapters % len(ADAPTERS)]
-        adapters += not arm["is_base"]
+    palette = itertools.cycle(ADAPTERS)
+    for name, is_base in study.arms["is_base"].items():
+        colors[str(name)] = BASE if is_base else next(palette)
     return colors
-
-
-def asked_first(measures: Sequence[str]) -> list[str]:
-    """The measures of the main table, those that a reader asks for first in front."""
-    main, _ = split_main(list(measures))
-    return [m for m in FIRST if m in main] + [m for m in main if m not in FIRST]
 
 
 def jump(study: Study, measure: str, reference: str, arm: str) -> str | None:
@@ -145,7 +138,7 @@ def legend(figure: Figure, axes: list[Axes]) -> None:
 def title(ax: Axes, measure: str) -> None:
     """The measure as the title of a panel, with its unit and its better direction."""
     info = measure_info(measure)
-    unit = f" ({info.unit})" if info.unit else ""
+    unit = f" ({info.unit})".replace(" ()", "")
     ax.set_title(f"{measure}{unit}{DIRECTIONS[info.better]}")
 
 

@@ -16,6 +16,7 @@ from cosmos_exp.files import JsonObject
 from cosmos_exp.report.adapter_info import effective_rank, update_spectra
 from cosmos_exp.report.figure_style import (
     ADAPTERS,
+    LINES,
     MARKERS,
     PAPER,
     REAL,
@@ -23,7 +24,6 @@ from cosmos_exp.report.figure_style import (
     TIP,
     Drawing,
     arm_colors,
-    asked_first,
     band,
     error_bars,
     jump,
@@ -44,7 +44,7 @@ DIFFERENCES = (
     "Differences with 95 % intervals, each for its comparison alone. Filled: significant after Holm's correction "
     "over the measure's comparisons. Green: the margin of equivalence."
 )
-RANK = "Means with 95 % intervals by rank. Bands: the base and the references. Hollow: cut from a higher rank."
+RANK = "Means and 95 % intervals. Hollow: cut from higher rank."
 
 
 def draw_all(study: Study, out: Path) -> list[Drawing]:
@@ -77,12 +77,12 @@ def draw_all(study: Study, out: Path) -> list[Drawing]:
 # --- Differences ---
 def differences(study: Study) -> Figure | None:
     """Paired differences of the first measures."""
-    return _forest(study, asked_first(study.measures)[:ON_TOP])
+    return _forest(study, study.main_measures[:ON_TOP])
 
 
 def more_differences(study: Study) -> Figure | None:
     """Paired differences of the other main measures."""
-    return _forest(study, asked_first(study.measures)[ON_TOP:])
+    return _forest(study, study.main_measures[ON_TOP:])
 
 
 def _forest(study: Study, measures: list[str]) -> Figure | None:
@@ -108,8 +108,8 @@ def _forest(study: Study, measures: list[str]) -> Figure | None:
             estimate = interval(row.difference, row.low, row.high)
             point.set_gid(f"{TIP}{labels[place]}, {measure}: {estimate}, p (Holm) {number(row.p_holm)}: {row.verdict}")
             margin = row.margin or margin
-        first = index % ON_TOP == 0
-        ax.set_yticks(range(len(pairs)), labels if first else [""] * len(pairs))
+        ax.set_yticks(range(len(pairs)), labels)
+        ax.tick_params(labelleft=index % ON_TOP == 0)
         ax.set_ylim(-0.6, len(pairs) - 0.4)
         ax.axvline(0, color="0.5", lw=0.9)
         ax.xaxis.set_major_locator(MaxNLocator(4))  # four labels with a sign and three digits fit
@@ -122,12 +122,12 @@ def _forest(study: Study, measures: list[str]) -> Figure | None:
 # --- Scores over rank ---
 def scores_over_rank(study: Study) -> Figure | None:
     """The first measures over the rank."""
-    return _over_rank(study, asked_first(study.measures)[:RANK_ON_TOP])
+    return _over_rank(study, study.main_measures[:RANK_ON_TOP])
 
 
 def more_scores_over_rank(study: Study) -> Figure | None:
     """The other main measures over the rank."""
-    return _over_rank(study, asked_first(study.measures)[RANK_ON_TOP:])
+    return _over_rank(study, study.main_measures[RANK_ON_TOP:])
 
 
 def _over_rank(study: Study, measures: list[str]) -> Figure | None:
@@ -179,8 +179,7 @@ def horizon(study: Study) -> Figure | None:
     figure, axes = panels(len(measures))
     for ax, measure in zip(axes, measures, strict=True):
         for arm, rows in curves[curves["measure"] == measure].groupby("arm", sort=False):
-            line = "--" if arm in study.references else "-"
-            scene_curves(rows).mean().plot(ax=ax, style=line, color=colors[arm], lw=1.4, label=arm)
+            scene_curves(rows).mean().plot(ax=ax, style=LINES.get(arm, "-"), color=colors[arm], lw=1.4, label=arm)
         title(ax, measure)
         ax.set_xlabel("frame after the conditioning frames")
     legend(figure, axes)
@@ -203,7 +202,7 @@ def drift(study: Study) -> Figure | None:
     table = study.drift[study.drift["chunk"] > 0].dropna(subset=["mean"])
     adapted = table[table["arm"].isin(study.arms.index)]
     repeated = set(adapted.loc[adapted.duplicated(["arm", "measure"]), "measure"])
-    measures = [m for m in asked_first(study.measures) if m in repeated]
+    measures = [m for m in study.main_measures if m in repeated]
     if not measures:
         return None
     colors = arm_colors(study)
@@ -211,9 +210,15 @@ def drift(study: Study) -> Figure | None:
     figure, axes = panels(len(measures))
     for ax, measure in zip(axes, measures, strict=True):
         for arm, rows in table[table["measure"] == measure].groupby("arm", sort=False):
-            line = "--" if arm in study.references else "-"
             places = rows["chunk"] + DODGE / 2 * (names.index(arm) - (len(names) - 1) / 2)
-            style = {"fmt": f"o{line}", "color": colors[arm], "ms": 4, "capsize": 3, "lw": 1.3, "label": arm}
+            style = {
+                "fmt": f"o{LINES.get(arm, '-')}",
+                "color": colors[arm],
+                "ms": 4,
+                "capsize": 3,
+                "lw": 1.3,
+                "label": arm,
+            }
             ax.errorbar(places, rows["mean"], error_bars(rows), **style)
         title(ax, measure)
         ax.set_xlabel("chunk")
@@ -264,9 +269,10 @@ def tuning(study: Study) -> Figure | None:
             ax.errorbar(points["value"], points["mean"], bars, label=choice["arm"], **style)
             ax.plot(ring["value"], ring["mean"], "o", ms=11, mfc="none", mec=color, mew=1.5)
             ticks.update(points["value"])
-        if all(isinstance(value, (int, float)) and value > 0 for value in ticks):
+        places = pd.Series(sorted(ticks, key=str))
+        if pd.api.types.is_numeric_dtype(places) and places.min() > 0:
             ax.set_xscale("log")
-            ax.set_xticks(sorted(ticks), [f"{value:g}" for value in sorted(ticks)])
+            ax.set_xticks(places, places.map("{:g}".format))
             ax.minorticks_off()
         ax.set_xlabel(key)
         ax.set_ylabel(first.by)
@@ -304,7 +310,7 @@ def spectra(study: Study) -> Figure | None:
             if kind in by_kind:
                 values = by_kind[kind].mean(0)
                 layers = np.concatenate([np.apply_along_axis(effective_rank, 1, rows) for rows in by_kind.values()])
-                line = "--" if study.arms.loc[name, "kind"] == "dora" else "-"
+                line = {"dora": "--"}.get(study.arms.loc[name, "kind"], "-")
                 label = f"{name} ({layers.mean():.1f})"
                 ax.semilogy(np.arange(1, len(values) + 1), values, line, color=colors[name], lw=1.3, label=label)
         ax.set_title(kind)

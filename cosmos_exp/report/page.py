@@ -8,18 +8,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.metadata
-import math
 import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
+import pandas as pd
 import yaml
 from markupsafe import Markup
 
 from cosmos_exp.config.measures import measure_info
-from cosmos_exp.files import JsonObject, file_sha256
+from cosmos_exp.files import JsonObject
 from cosmos_exp.report.figure_style import REAL, Drawing, arm_colors, jump
 from cosmos_exp.report.page_videos import link_to, scenes_with_videos
 from cosmos_exp.report.study import MEANINGS, Study
@@ -50,15 +50,13 @@ def write_page(path: Path, study: Study, drawings: Sequence[Drawing]) -> None:
     out = path.parent
     script = (HERE / "page.js").read_text(encoding="utf-8")
     scenes, inside = scenes_with_videos(study, out)
-    columns = table_columns(study)
     text = environment.get_template("page.html.j2").render(
         study=study,
         answers=answers(study),
         drawings=[(d, Markup(d.svg)) for d in drawings],
         on_top=ON_TOP,
-        columns=columns,
-        rows=_rows(study, columns),
-        all_rows=_rows(study, study.measures),
+        columns=table_columns(study),
+        cells=_cells(study),
         comparisons=study.differences.to_dict("records"),
         colors=arm_colors(study),
         real_color=REAL,
@@ -81,38 +79,25 @@ def write_page(path: Path, study: Study, drawings: Sequence[Drawing]) -> None:
     path.write_text(printable(text), encoding="utf-8")
 
 
-# --- Tables ---
-def _rows(study: Study, measures: Sequence[str]) -> list[JsonObject]:
-    """References and arms with a cell per measure: text, number to sort by, mark, best, number of missing videos."""
-    means = study.means.set_index(["arm", "measure"]).to_dict("index")
-    rows: list[JsonObject] = []
-    for name in [*study.references, *study.arms.index]:
-        cells = []
-        for measure in measures:
-            mean = means.get(
-                (name, measure), {"mean": math.nan, "low": math.nan, "mark": "", "best": False, "missing": 0}
-            )
-            known, ends = not math.isnan(mean["mean"]), ""
-            if not math.isnan(mean["low"]):
-                ends = f"[{number(mean['low'])}, {number(mean['high'])}]"
-            link = jump(study, measure, study.base, name)
-            value = mean["mean"] if known else ""
-            cells.append({**mean, "text": number(mean["mean"]), "ends": ends, "value": value, "link": link})
-        arm = study.arms.loc[name].to_dict() if name in study.arms.index else None
-        rows.append({"name": name, "cells": cells, "arm": arm})
-    return rows
+# --- Numbers ---
+def _cells(study: Study) -> JsonObject:
+    """The mean of each reference and arm in each measure, by (name, measure); NaN where it has no scores."""
+    names = [*study.references, *study.arms.index]
+    means = study.means.set_index(["arm", "measure"])
+    table = means.reindex(pd.MultiIndex.from_product([names, study.measures]))
+    return table.fillna({"mark": "", "best": False, "missing": 0}).astype({"missing": int}).to_dict("index")
 
 
 def _data(study: Study) -> JsonObject:
     """What the page's script needs: names, and the mean score of each prompt by measure and arm."""
-    positions = {name: str(position) for position, name in enumerate(study.arms.index)}
-    scores = study.scores[study.scores["arm"].isin(positions)].dropna(subset=["value"])
-    values: dict[str, list[dict[str, float]]] = {}
+    names = list(study.arms.index)
+    scores = study.scores[study.scores["arm"].isin(names)].dropna(subset=["value"])
+    values: dict[str, list[dict[int, float]]] = {}
     for (prompt, measure, arm), mean in scores.groupby(["prompt", "measure", "arm"])["value"].mean().items():
         by_measure = values.setdefault(prompt, [{} for _ in study.measures])
-        by_measure[study.measures.index(measure)][positions[arm]] = mean
-    measures = [{"name": m, "better": measure_info(m).better} for m in study.measures]
-    return {"variants": list(positions), "measures": measures, "values": values}
+        by_measure[study.measures.index(measure)][names.index(arm)] = mean
+    measures = [{"name": measure, "better": measure_info(measure).better} for measure in study.measures]
+    return {"variants": names, "measures": measures, "values": values}
 
 
 # --- Where things are ---
@@ -120,14 +105,11 @@ def _run_links(study: Study, out: Path) -> list[JsonObject]:
     """The files of each run, relative to the page."""
     rows = []
     for key, run in study.shown_runs.iterrows():
-        record = study.records[str(key)]
-        folder = record.folder
+        folder = study.records[str(key)].folder
         files = {"folder": folder.path, "config.yaml": folder.config, "manifest.json": folder.manifest_file}
         files |= {"scores": folder.scores, "videos": folder.videos, "adapter": folder.adapter_file}
         links = [(name, link_to(file, out)) for name, file in files.items() if file.exists()]
-        sha256 = file_sha256(folder.adapter_file)[:16] if folder.adapter_file.is_file() else ""
-        about = {"hash": str(record.manifest.get("config_hash", "")), "sha256": sha256}
-        rows.append({"arm": run["arm"], "seed": run["seed"], "state": run["state"], "links": links, **about})
+        rows.append({"arm": run["arm"], "seed": run["seed"], "state": run["state"], "links": links})
     return rows
 
 
@@ -143,8 +125,8 @@ def _configurations(study: Study) -> list[tuple[str, str]]:
 def _commands(study: Study, out: Path) -> list[str]:
     """What makes this page again, checks it, and repeats or uses a run; for a shell in the folder of the page."""
     reported = shlex.quote(os.path.relpath(study.path, out))
-    elsewhere = "" if reported == "." else " --out ."
-    commands = [f"cosmos-exp report {reported}{elsewhere} --verify", f"cosmos-exp report {reported}{elsewhere}"]
+    report = f"cosmos-exp report {reported}" + " --out ." * (reported != ".")
+    commands = [f"{report} --verify", report]
     finished = study.shown_runs[study.shown_runs["state"] == "done"]
     for key in finished.index[finished["kind"] != "none"][:1]:
         folder = study.records[key].folder
@@ -152,7 +134,7 @@ def _commands(study: Study, out: Path) -> list[str]:
         if folder.adapter_file.is_file():
             adapter = shlex.quote(os.path.relpath(folder.adapter_file, out))
             commands.append(f"cosmos-exp generate --adapter {adapter} --prompts PROMPTS --out VIDEOS")
-    return [one_line(redact(command)) for command in commands]
+    return list(map(one_line, map(redact, commands)))
 
 
 def _versions(study: Study) -> list[tuple[str, str]]:
@@ -161,8 +143,9 @@ def _versions(study: Study) -> list[tuple[str, str]]:
     for record in study.records.values():
         manifest = record.manifest
         git, packages = manifest.get("git") or {}, manifest.get("packages", {})
-        about = {name: packages.get(name) for name in ("cosmos-exp", "torch", "diffusers", "peft")}
-        about |= {"python": manifest.get("python"), "data": manifest.get("data_fingerprint")}
+        about = {"python": manifest.get("python"), "data": manifest.get("data_fingerprint")}
+        for name in ("cosmos-exp", "torch", "diffusers", "peft"):
+            about[name] = packages.get(name)
         about["git commit"] = str(git.get("commit") or "")[:12] + " with changes" * bool(git.get("dirty"))
         about |= manifest.get("model", {}).get("fingerprints", {})
         for name, value in about.items():

@@ -92,10 +92,11 @@ def scenes_with_videos(study: Study, out: Path) -> tuple[list[Scene], bool]:
     """
     shutil.rmtree(out / PICTURES, ignore_errors=True)
     rows = _shown_rows(study)
-    files = [
-        study.records[run].folder.recorded(video) for run, video in set(zip(rows["run"], rows["video"], strict=True))
-    ]
-    sizes = [file.stat().st_size for file in files if file.is_file()]
+    sizes = []
+    for run, video in set(zip(rows["run"], rows["video"], strict=True)):
+        file = study.records[run].folder.recorded(video)
+        if file.is_file():
+            sizes.append(file.stat().st_size)
     store = _Store(out, inside=len(sizes) <= MOST_INSIDE and sum(sizes) <= MOST_MIB * 2**20)
     scenes: dict[str, Scene] = {}
     for (_, prompt), of_prompt in rows.groupby(["scene", "prompt"]):
@@ -111,9 +112,8 @@ def scenes_with_videos(study: Study, out: Path) -> tuple[list[Scene], bool]:
 
 def _shown_rows(study: Study) -> pd.DataFrame:
     """The scores of the arms, with those of the recordings of the same prompts, in the order of the columns."""
-    columns = {"real": REAL}
-    for position, arm in enumerate(study.arms.index):
-        columns[arm] = position
+    columns = pd.Series(range(len(study.arms)), study.arms.index)
+    columns["real"] = REAL
     rows = study.scores.assign(column=study.scores["arm"].map(columns)).dropna(subset=["column"])
     generated = rows.loc[rows["column"] != REAL, "prompt"]
     rows = rows[rows["prompt"].isin(set(generated))].astype({"column": int})
@@ -124,7 +124,7 @@ def _cell(rows: pd.DataFrame, study: Study, store: _Store, with_first: bool) -> 
     """The cell of the scores of one video, and the address of its first frame if that is asked for."""
     scores, reasons = {}, {}
     for row in rows.itertuples():
-        scores[row.measure] = number(None if pd.isna(row.value) else row.value)
+        scores[row.measure] = number(row.value)
         if why := row.detail.get("answer") or row.reason:
             reasons[row.measure] = str(why)[:600]
     video = rows.iloc[0]
@@ -160,7 +160,9 @@ class _Store:
                 picture = self.picture(middle.to_image())
         except (OSError, IndexError, ValueError, av.error.FFmpegError):
             return None, ""
-        address = data_url(file.read_bytes(), "video/mp4") if self.inside else link_to(file, self.out)
+        address = link_to(file, self.out)
+        if self.inside:
+            address = data_url(file.read_bytes(), "video/mp4")
         return Clip(address, picture, length or index + 1, round(fps, 6)), first
 
     def picture(self, image: Image.Image) -> str:
