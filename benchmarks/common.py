@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -25,17 +27,14 @@ def device_name(device: str = "cpu") -> str:
         return torch.cuda.get_device_name()
     model = platform.machine()
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0] if names else model
+    if info.is_file() and "model name" in info.read_text():
+        model = info.read_text().partition("model name")[2].partition("\n")[0].strip(" \t:")
     return f"{model}, {len(os.sched_getaffinity(0))} cores"
 
 
 def machine_line(device: str = "cpu") -> str:
     """Device and versions, for under a table."""
-    packages = ", ".join(f"{p} {version(p)}" for p in ("torch", "diffusers", "peft"))
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "peft"))
     return f"{device_name(device)}; Python {platform.python_version()}, {packages}"
 
 
@@ -75,10 +74,15 @@ def ratios(slow: list[float], fast: list[float]) -> list[float]:
     return [a / b for a, b in zip(slow, fast, strict=True)]
 
 
-def markdown(header: list[str], rows: list[list[Any]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+def table(rows: list[dict[str, Any]], floats: str = "g") -> str:
+    """Rows as a Markdown table; lists of repeats are shown as median (lowest to highest), missing values as -."""
+    shown = []
+    for row in rows:
+        line = {}
+        for name, value in row.items():
+            line[name] = spread(value) if isinstance(value, list) else value
+        shown.append(line)
+    return pd.DataFrame(shown).to_markdown(index=False, floatfmt=floats, missingval="-")
 
 
 def json_text(data: Any, indent: int | None = None) -> str:
@@ -89,9 +93,9 @@ def json_text(data: Any, indent: int | None = None) -> str:
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            return {k: plain(v) for k, v in value.items()}
+            return {key: plain(entry) for key, entry in value.items()}
         if isinstance(value, list | tuple):
-            return [plain(v) for v in value]
+            return [plain(entry) for entry in value]
         if value is None or isinstance(value, str | bool | int):
             return value
         try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import machine_line, markdown, ratios, spread, write
+from common import machine_line, ratios, table, write
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from train_step import COMMON, MODELS, Ours
 
@@ -87,12 +87,11 @@ def main() -> int:
         found = json.loads(Path(folder, "seconds.json").read_text())
     seconds = found["seconds"]
     ratio = ratios(seconds["tree"], seconds["all_reduce"])
-    rows = [[name, spread(each)] for name, each in seconds.items()] + [
-        ["tree / all_reduce, turn by turn", spread(ratio)]
-    ]
+    rows = [{"sum": name, "seconds": each} for name, each in seconds.items()]
+    rows.append({"sum": "tree / all_reduce, turn by turn", "seconds": ratio})
     text = (
         f"{machine_line()}; model {args.model}, rank 32, {found['numbers'] / 1e6:.1f} M numbers, global batch {args.batch}, "
-        f"{PROCESSES} processes, {args.repeats} turns: median (lowest to highest).\n\n{markdown(['sum', 'seconds'], rows)}"
+        f"{PROCESSES} processes, {args.repeats} turns: median (lowest to highest).\n\n{table(rows)}"
     )
     write("exactness_cpu", "The cost of exactness", text, found | {"ratio": ratio}, args.out)
     return 0

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import device_name, interleaved, machine_line, markdown, ratios, spread, write
+from common import device_name, interleaved, machine_line, ratios, table, write
 from diffusers import Cosmos2_5_PredictBasePipeline, UniPCMultistepScheduler
 from train_step import COMMON, MODELS
 
@@ -146,19 +146,14 @@ def measure(model: str, args: argparse.Namespace, folder: Path) -> list[dict[str
         if not near:
             raise SystemExit(f"{model}: the frames of {name!r} differ by up to {difference.max()} grey levels")
     seconds = interleaved(calls, args.repeats, args.device, warm_up=0)
-    slow = seconds["plain diffusers"]
-    return [
-        {
-            "model": model,
-            "way": n,
-            "seconds": s,
-            "videos_per_hour": [3600 / x for x in s],
-            "ratio": ratios(slow, s),
-            "largest_difference": differences[n][0],
-            "mean_difference": differences[n][1],
-        }
-        for n, s in seconds.items()
-    ]
+    rows = []
+    for name, each in seconds.items():
+        row: dict[str, Any] = {"model": model, "way": name, "seconds": each}
+        row["videos_per_hour"] = [3600 / duration for duration in each]
+        row["ratio"] = ratios(seconds["plain diffusers"], each)
+        row["largest_difference"], row["mean_difference"] = differences[name]
+        rows.append(row)
+    return rows
 
 
 def main() -> int:
@@ -176,26 +171,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for model in args.models.split(","):
             rows += measure(model, args, Path(folder))
-    header = [
-        "model",
-        "way",
-        "seconds per video",
-        "videos/hour",
-        "times faster than plain diffusers",
-        "largest difference, grey levels",
-    ]
-    lines = [
-        [
-            r["model"],
-            r["way"],
-            spread(r["seconds"]),
-            spread(r["videos_per_hour"], 0),
-            spread(r["ratio"]),
-            r["largest_difference"],
-        ]
-        for r in rows
-    ]
-    text = f"{machine_line(args.device)}; {args.repeats} videos of each in turn: median (lowest to highest).\n\n{markdown(header, lines)}"
+    text = f"{machine_line(args.device)}; {args.repeats} videos of each in turn: median (lowest to highest).\n\n{table(rows)}"
     write(args.name or f"generate_{args.device}", f"Generation on {device_name(args.device)}", text, rows, args.out)
     return 0
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import device_name, machine_line, markdown, write
+from common import device_name, machine_line, table, write
 from diffusers import CosmosTransformer3DModel
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -79,12 +79,12 @@ def fill(model: torch.nn.Module, make: Callable[[torch.Size, torch.dtype], torch
     """Give every parameter and buffer a tensor made by `make(shape, dtype)`: base bf16, adapter fp32."""
     # `_parameters` and `_buffers` are private: there is no public way to replace a tensor and keep its name. torch 2.6 to 2.12.
     for module in model.modules():
-        for table in (module._parameters, module._buffers):
-            for name, old in table.items():
+        for tensors in (module._parameters, module._buffers):
+            for name, old in tensors.items():
                 if old is None:
                     continue
                 new = make(old.shape, torch.float32 if old.requires_grad else torch.bfloat16)
-                table[name] = torch.nn.Parameter(new, old.requires_grad) if table is module._parameters else new
+                tensors[name] = torch.nn.Parameter(new, old.requires_grad) if tensors is module._parameters else new
 
 
 def whole_step(config: Config, policy: str) -> tuple[float, float]:
@@ -174,43 +174,21 @@ def main() -> int:
     parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
-    lines, compiled = [], []
+    rows = []
     for kind in args.kinds.split(","):
         config = compose_config([f"model={args.model}", "data=gr1_100", "rank=32", f"adapter={kind}"])
         for policy in POLICIES:
-            kept, peak = whole_step(config, policy)
-            lines.append(
-                [
-                    kind,
-                    policy,
-                    f"{kept:.1f}",
-                    f"{peak:.1f}",
-                    f"{estimate(config, kind, policy, False):.1f}",
-                    f"{estimate(config, kind, policy, True):.1f}",
-                ]
-            )
-            print(lines[-1], flush=True)
-    for kind in args.kinds.split(",") if args.compiled else ():
-        config = compose_config([f"model={args.model}", "data=gr1_100", "rank=32", f"adapter={kind}"])
-        for policy in POLICIES:
-            compiled.append([kind, policy, f"{compiled_rows(config, policy):.1f}"])
-            print(compiled[-1], flush=True)
-    header = ["adapter", "checkpointing", "after forward, GiB", "peak, GiB", "estimate, eager", "estimate, compiled"]
-    text = (
-        f"{machine_line()}; {args.model}, 432x768x93, batch 1, rank 32, bf16 base, fp32 adapter and AdamW.\n\n"
-        + markdown(header, lines)
-    )
-    if compiled:
-        text += "\n\n" + markdown(
-            ["adapter", "checkpointing", "rows of (tokens x hidden) a compiled block keeps"], compiled
-        )
-    write(
-        f"memory_{args.model}",
-        f"Memory of a training step, counted on {device_name()}",
-        text,
-        {"eager": lines, "compiled": compiled},
-        args.out,
-    )
+            row: dict[str, Any] = {"adapter": kind, "checkpointing": policy}
+            row["after forward, GiB"], row["peak_gib"] = whole_step(config, policy)
+            for compiled in (False, True):
+                row[f"estimate, compiled={compiled}"] = estimate(config, kind, policy, compiled)
+            if args.compiled:
+                row["rows that a compiled block keeps"] = compiled_rows(config, policy)
+            print(row, flush=True)
+            rows.append(row)
+    text = f"{machine_line()}; {args.model}, 432x768x93, batch 1, rank 32, bf16 base, fp32 adapter and AdamW.\n\n{table(rows, '.1f')}"
+    title = f"Memory of a training step, counted on {device_name()}"
+    write(f"memory_{args.model}", title, text, rows, args.out)
     return 0
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import machine_line, markdown, write
+from common import machine_line, table, write
 from diffusers import AutoencoderKLWan, Cosmos2_5_PredictBasePipeline, CosmosTransformer3DModel
 from peft.tuners.lora import LoraLayer
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
@@ -79,9 +79,10 @@ def build(model: Model, target: Path) -> None:
 
 
 def _text_encoder(vocabulary: int, model: Model) -> Qwen2_5_VLForConditionalGeneration:
-    layers = 28 if model.text_channels > 10_000 else 2
+    layers, heads = 28, 28
+    if model.text_channels < 10_000:  # --tiny
+        layers, heads = 2, 4
     width = model.text_channels // layers
-    heads = width // 128 if width >= 256 else 4
     quarter = width // heads // 8
     text = {
         "hidden_size": width,
@@ -93,7 +94,7 @@ def _text_encoder(vocabulary: int, model: Model) -> Qwen2_5_VLForConditionalGene
         "max_position_embeddings": 1024,
         "rope_parameters": {
             "rope_type": "default",
-            "mrope_section": [quarter, (4 * quarter - quarter) // 2, 3 * quarter - (4 * quarter - quarter) // 2],
+            "mrope_section": [quarter, 3 * quarter // 2, 3 * quarter - 3 * quarter // 2],
             "rope_theta": 10000.0,
         },
         "pad_token_id": 0,
@@ -126,18 +127,20 @@ def timed(*words: str) -> tuple[float, float]:
     return time.perf_counter() - began, usage.ru_maxrss / 2**20
 
 
-def run(kind: str, folder: Path, words: list[str], work: Path) -> list[list[Any]]:
-    """One run and the check of its adapter: rows (what, seconds, GiB)."""
+def run(kind: str, folder: Path, words: list[str], work: Path) -> list[dict[str, Any]]:
+    """One run and the check of its adapter: a row for each stage."""
     run_dir = work / kind
     program = Path(sys.executable).parent / "cosmos-exp"
     words = ["run", *words, f"adapter={kind}", f"model.source={folder}", f"run_dir={run_dir}"]
     subprocess.run([program, *words], check=True)
     stages = json.loads((run_dir / "manifest.json").read_text())["stages"]
-    rows = [[f"{kind}: {name}", s["seconds"], s["peak_memory_gib"]] for name, s in stages.items()]
+    rows = []
+    for name, stage in stages.items():
+        rows.append({"stage": f"{kind}: {name}", "seconds": stage["seconds"], "peak_gib": stage["peak_memory_gib"]})
     tiny = ["--tiny"] if TINY[0] in words else []
     seconds, peak = timed("--load", str(run_dir / "adapter"), "--folder", str(folder), *tiny)
     shutil.rmtree(run_dir / "checkpoints")
-    return [*rows, [f"{kind}: loaded with plain diffusers", seconds, peak]]
+    return [*rows, {"stage": f"{kind}: loaded with plain diffusers", "seconds": seconds, "peak_gib": peak}]
 
 
 def main() -> int:
@@ -150,9 +153,10 @@ def main() -> int:
     parser.add_argument("--load", type=Path, default=None, help="only load this adapter")
     parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
-    words = [*WORDS, *(TINY if args.tiny else [])]
+    words, name, tiny = list(WORDS), "cosmos-2b-random", []
+    if args.tiny:
+        words, name, tiny = [*WORDS, *TINY], f"{name}-tiny", ["--tiny"]
     config = compose_config(words)
-    name = "cosmos-2b-random" + ("-tiny" if args.tiny else "")
     folder = args.folder or cache_root(config).absolute() / "models" / name
     if args.build:
         build(config.model, folder)
@@ -163,12 +167,13 @@ def main() -> int:
     rows = []
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        rows.append(["folder written", *timed("--build", "--folder", str(folder), *(["--tiny"] if args.tiny else []))])
+        seconds, peak = timed("--build", "--folder", str(folder), *tiny)
+        rows.append({"stage": "folder written", "seconds": seconds, "peak_gib": peak})
     with tempfile.TemporaryDirectory() as work:
         for kind in args.kinds.split(","):
             rows += run(kind, folder, words, Path(work))
-    table = markdown(["stage", "seconds", "peak GiB"], [[w, f"{s:.0f}", f"{p:.1f}"] for w, s, p in rows])
-    write(name.replace("-", "_"), "A run at the full size", f"{machine_line()}\n\n{table}", rows, args.out)
+    text = f"{machine_line()}\n\n{table(rows, '.1f')}"
+    write(name.replace("-", "_"), "A run at the full size", text, rows, args.out)
     return 0
 
 

@@ -6,7 +6,7 @@
 Rows, all of LoRA (or DoRA) of rank 32:
   reference            as its train_lora.sh: every visit decodes the video, encodes it and its prompt; diffusers' forward
                        pass with gradient checkpointing, plain AdamW, a wait for the loss in each step. Written anew
-                       from the description of the diffusers example; `run_reference.py` times the example itself.
+                       from the description of the diffusers example.
   reference, no checkpointing
   reference, cached    the same step with latents and projected prompts given, as ours has them; no checkpointing
   ours                 the run's own Trainer; also compiled, and with each checkpointing policy where asked for
@@ -16,7 +16,6 @@ The losses of "reference, cached" and ours must agree to 1e-4 (2e-2 in bf16), or
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -24,7 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from common import device_name, interleaved, machine_line, markdown, ratios, spread, synchronize, write
+from common import device_name, interleaved, machine_line, ratios, table, write
 from diffusers import Cosmos2_5_PredictBasePipeline
 from diffusers.video_processor import VideoProcessor
 from PIL import Image
@@ -115,12 +114,16 @@ class Reference:
         batch = self.source.batch(self.order.batch(self.done), self.device)
         if self.encoders is None:
             return batch
-        encoded = [self.encode(self.prepared.dataset.train[video]) for _, video in self.order.batch(self.done)]
-        mean, prompt = (torch.cat(parts) for parts in zip(*encoded, strict=True))
-        centre, scale = (s.to(self.device) for s in latent_statistics(self.prepared.model))
+        means, prompts = [], []
+        for _, video in self.order.batch(self.done):
+            mean, prompt = self.encode(self.prepared.dataset.train[video])
+            means.append(mean)
+            prompts.append(prompt)
+        centre, scale = latent_statistics(self.prepared.model)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        return FlowBatch((mean - centre) / scale, batch.noise, batch.sigma, batch.condition_frames, prompt)
+        clean = (torch.cat(means) - centre.to(self.device)) / scale.to(self.device)
+        return FlowBatch(clean, batch.noise, batch.sigma, batch.condition_frames, torch.cat(prompts))
 
     @torch.no_grad()
     def encode(self, clip: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -214,91 +217,45 @@ def variants(model: str, kind: str, args: argparse.Namespace, folder: Path) -> t
 
 
 def measure(model: str, kind: str, args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """One model and adapter: rows for the table."""
+    """One model and adapter: rows for the table. On a GPU each variant has the memory for itself, so that its peak can be read."""
     makers, config = variants(model, kind, args, folder)
-    bf16 = config.hardware.mixed_precision == "bf16"
+    limit = 2e-2 if config.hardware.mixed_precision == "bf16" else 1e-4
+    losses: dict[str, list[float]] = {}
+    peaks: dict[str, float] = {}
+    seconds: dict[str, list[float]] = {}
     if args.device == "cuda":
-        return _one_by_one(model, kind, makers, args, bf16)
-    made = {name: make() for name, make in makers.items()}
-    seconds = interleaved({n: v.step for n, v in made.items()}, args.repeats, args.device, args.warm_up)
-    return _rows(model, kind, made, seconds, {}, bf16, args.batch)
-
-
-def _one_by_one(model: str, kind: str, makers: dict[str, Any], args: Any, bf16: bool) -> list[dict[str, Any]]:
-    """On a GPU each variant has the memory for itself, so that its peak can be read."""
-    made, seconds, peaks = {}, {}, {}
-    for name, make in makers.items():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        variant = make()
-        seconds |= interleaved({name: variant.step}, args.repeats, "cuda", args.warm_up)
-        synchronize("cuda")
-        peaks[name] = torch.cuda.max_memory_allocated() / 2**30
-        made[name] = SimpleNamespace(
-            losses=variant.losses, flops=getattr(variant, "flops", None), policies=getattr(variant, "policies", None)
-        )
-        del variant
-    return _rows(model, kind, made, seconds, peaks, bf16, args.batch)
-
-
-def _rows(
-    model: str, kind: str, made: dict, seconds: dict, peaks: dict, bf16: bool, batch: int
-) -> list[dict[str, Any]]:
-    limit = 2e-2 if bf16 else 1e-4
-    expected = made["reference, cached"].losses
+        for name, make in makers.items():
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            variant = make()
+            seconds |= interleaved({name: variant.step}, args.repeats, "cuda", args.warm_up)
+            losses[name], peaks[name] = variant.losses, torch.cuda.max_memory_allocated() / 2**30
+            del variant
+    else:
+        made = {name: make() for name, make in makers.items()}
+        seconds = interleaved({name: variant.step for name, variant in made.items()}, args.repeats, "cpu", args.warm_up)
+        for name, variant in made.items():
+            losses[name] = variant.losses
     rows = []
     for name, each in seconds.items():
+        row: dict[str, Any] = {"model": model, "adapter": kind, "variant": name, "seconds": each}
+        row["samples_per_second"] = [args.batch / duration for duration in each]
+        row["ratio"] = ratios(seconds["reference"], each)
+        row["ratio_cached"] = ratios(seconds["reference, cached"], each)
+        row["peak_gib"] = peaks.get(name)
         if name.startswith("ours"):
-            pairs = zip(made[name].losses, expected, strict=False)
-            worst = max(abs(a - b) / abs(b) for a, b in pairs)
-            if not worst < limit:
-                raise SystemExit(f"{model} {kind}: the losses of {name!r} differ from the reference's by {worst:.2g}")
-        rows.append(
-            {
-                "model": model,
-                "adapter": kind,
-                "variant": name,
-                "seconds": each,
-                "peak_gib": peaks.get(name),
-                "samples_per_second": [batch / s for s in each],
-                "batch": batch,
-                "ratio": ratios(seconds["reference"], each),
-                "ratio_cached": ratios(seconds["reference, cached"], each),
-                "loss_difference": worst if name.startswith("ours") else None,
-            }
-        )
+            row["loss_difference"] = largest_difference(losses[name], losses["reference, cached"])
+            if not row["loss_difference"] < limit:
+                raise SystemExit(f"{model} {kind}: the losses of {name!r} differ by {row['loss_difference']:.2g}")
+        rows.append(row)
     return rows
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The table for people."""
-    header = [
-        "model",
-        "adapter",
-        "way",
-        "samples/s",
-        "against the reference",
-        "against it with caching",
-        "losses differ by",
-        "peak GiB",
-    ]
-    lines = []
-    for r in rows:
-        peak = "" if r["peak_gib"] is None else f"{r['peak_gib']:.1f}"
-        differ = "" if r["loss_difference"] is None else f"{r['loss_difference']:.1g}"
-        lines.append(
-            [
-                r["model"],
-                r["adapter"],
-                r["variant"],
-                spread(r["samples_per_second"]),
-                spread(r["ratio"]),
-                spread(r["ratio_cached"]),
-                differ,
-                peak,
-            ]
-        )
-    return markdown(header, lines)
+def largest_difference(losses: list[float], expected: list[float]) -> float:
+    """Largest relative difference; the longer list is cut."""
+    count = min(len(losses), len(expected))
+    first, second = torch.tensor(losses[:count]), torch.tensor(expected[:count])
+    return float(((first - second).abs() / second.abs()).max())
 
 
 def main() -> int:
@@ -324,12 +281,6 @@ def main() -> int:
             for kind in args.kinds.split(","):
                 rows += measure(model, kind, args, Path(folder))
     text = f"{machine_line(args.device)}; batch {args.batch}, rank 32, {args.repeats} steps of each in turn: median (lowest to highest).\n\n{table(rows)}"
-    dora = [statistics.median(r["seconds"]) for r in rows if r["adapter"] == "dora" and r["variant"] == "ours"]
-    lora = [statistics.median(r["seconds"]) for r in rows if r["adapter"] == "lora" and r["variant"] == "ours"]
-    if dora and len(dora) == len(lora):
-        text += "\n\nDoRA's step over LoRA's, ours: " + ", ".join(
-            f"{d / a:.2f}" for d, a in zip(dora, lora, strict=True)
-        )
     write(
         args.name or f"train_step_{args.device}", f"Training step on {device_name(args.device)}", text, rows, args.out
     )

@@ -1,8 +1,8 @@
 """judge=rules: scores a video of the tabletop world from 1 to 5 by fixed rules, and gives the reasons.
 
 The two rubrics are those of Reason2. The judge's input is the pixels of the video and, for `instruction`, the prompt.
-It knows neither the scene nor the model that generated the video. benchmarks/tabletop.py calibrates it; the table is in
-docs/tabletop.md.
+It knows neither the scene nor the model that generated the video. benchmarks/certificate/rules_judge.py calibrates it; the
+table is in docs/tabletop.md.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from cosmos_exp.tabletop.physics import MOVED, OUT, Findings, judge_physics, ram
 from cosmos_exp.tabletop.seeing import Seen, probe_video
 from cosmos_exp.tabletop.world import COLORS, CONTAINERS, HANDS, OBJECTS, other_hand
 
-# Things, containers and resting hands are read from the first frame. benchmarks/rules_on_chunks.py measures what the rules
-# make of true clips that begin later.
+# Things, containers and resting hands are read from the first frame; docs/guides/rollout.md has the scores of later ones.
 LATER_CHUNKS = (
     "judge=rules reads the scene from a first frame with both hands at rest, and a later chunk begins in motion"
 )
