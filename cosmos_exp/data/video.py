@@ -2,7 +2,7 @@
 
 FFmpeg conceals damage by default: it fills in what it cannot decode and reports nothing. H.264, HEVC, AV1 and VP9 have no
 checksums, and some damage decodes as another valid picture. Only a recorded hash finds that (`hashes.py`);
-benchmarks/damaged_videos.py measures how often.
+benchmarks/results/damaged_videos_2026-11-24.md has how often.
 """
 
 from __future__ import annotations
