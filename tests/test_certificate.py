@@ -9,14 +9,11 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-sys.path.insert(0, str(ROOT / "benchmarks" / "certificate"))
-
-from clips import Footage, cut_clips
-from faults import FAULTS, Fault, fault_rng, warp_field
-from page import cell
-from patches import first_changed, moving_path
-from response import auc, clean_baseline, respond
-
+from benchmarks.certificate.clips import Footage, cut_clips
+from benchmarks.certificate.faults import FAULTS, Fault, fault_rng, warp_field
+from benchmarks.certificate.page import cell
+from benchmarks.certificate.patches import first_changed, moving_path
+from benchmarks.certificate.response import auc, clean_baseline, respond
 from cosmos_exp.data.video import write_video
 
 
@@ -263,20 +260,20 @@ def test_a_certificate_is_complete_and_computed_once(videos, tmp_path):
         "--faults",
         "blur=0.5/4,frozen frames=0.125/1",
     ]
-    program = [sys.executable, ROOT / "benchmarks" / "certificate", *words, "--out", tmp_path / "out"]
-    first = subprocess.run([str(word) for word in program], capture_output=True, text=True, check=True)
+    program = [sys.executable, "-m", "benchmarks.certificate", *words, "--out", tmp_path / "out"]
+    first = subprocess.run([str(word) for word in program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert "| blur |" in first.stdout
     content = json.loads((tmp_path / "out" / "certificate.json").read_text())
     assert {r["verdict"] for r in content["responses"]} <= {"too few", "undefined"}
     assert [d["dose"] for d in content["responses"][0]["doses"]] in ([0.5, 4.0], [])
     scores = (tmp_path / "out" / "scores.jsonl").read_text()
-    subprocess.run([str(word) for word in program], capture_output=True, check=True)
+    subprocess.run([str(word) for word in program], capture_output=True, check=True, cwd=ROOT)
     assert (tmp_path / "out" / "scores.jsonl").read_text() == scores
     assert (tmp_path / "out" / "certificate.png").stat().st_size > 1000
 
 
 def test_scene_faults_of_the_tabletop_come_with_the_picture_faults():
-    from tabletop_clips import make_material, plant_scene
+    from benchmarks.certificate.tabletop_clips import make_material, plant_scene
 
     clips, faults, _ = make_material(1, 17, None, 0)
     assert {"wrong hand", "third arm", "teleport", "object melting", "see-through arm", *FAULTS} <= set(faults)

@@ -1,7 +1,7 @@
 """Which faults each measure finds in single videos, from which dose, and which it rewards.
 
-    python benchmarks/certificate --data DIR --out OUT                     the videos below DIR, windows of 17 frames
-    python benchmarks/certificate --data tabletop --clean 99 --out OUT     rendered scenes, faults of the scene, judge=rules
+    python -m benchmarks.certificate --data DIR --out OUT                     the videos below DIR, windows of 17 frames
+    python -m benchmarks.certificate --data tabletop --clean 99 --out OUT     rendered scenes, faults of the scene, judge=rules
 
 Writes OUT/certificate.md, certificate.json and certificate.png. The faulty videos are in OUT/videos and their values in
 OUT/scores.jsonl: the same command again computes only what is missing.
@@ -15,11 +15,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from clips import Clip, cut_clips
-from faults import FAULTS, Fault, fault_rng
-from page import LEGEND, clean_table, draw, fault_table
-from response import ByClip, clean_baseline, respond
 
+from benchmarks.certificate.clips import Clip, cut_clips
+from benchmarks.certificate.faults import FAULTS, Fault, fault_rng
+from benchmarks.certificate.page import LEGEND, clean_table, draw, fault_table
+from benchmarks.certificate.response import ByClip, clean_baseline, respond
 from cosmos_exp.cli.judge import load
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.measures import MEASURES, measure_info
@@ -78,7 +78,7 @@ def material(args: argparse.Namespace) -> tuple[list[Clip], dict[str, Fault], ob
     count = max(args.clips, args.clean)
     size = tuple(int(side) for side in args.size.split("x")) if args.size else None
     if args.data == "tabletop":
-        import tabletop_clips
+        from benchmarks.certificate import tabletop_clips
 
         return tabletop_clips.make_material(count, args.frames, size, args.seed)
     return cut_clips(Path(args.data), count, args.frames, size, args.fps), FAULTS, None

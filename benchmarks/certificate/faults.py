@@ -16,9 +16,9 @@ from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
-from clips import Footage
-from patches import duplicated_patch, first_changed, teleporting_patch, vanishing_patch
 
+from benchmarks.certificate.clips import Footage
+from benchmarks.certificate.patches import duplicated_patch, first_changed, teleporting_patch, vanishing_patch
 from cosmos_exp.data.video import read_video, write_video
 
 Plant = Callable[[Footage, float, np.random.RandomState], np.ndarray]

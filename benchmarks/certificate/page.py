@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from faults import Fault
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from response import FALSE_ALARMS, FEWEST, FOUND, Clean, Response
 
+from benchmarks.certificate.faults import Fault
+from benchmarks.certificate.response import FALSE_ALARMS, FEWEST, FOUND, Clean, Response
 from cosmos_exp.files import atomic_path
 
 LEGEND = f"""Each cell is one measure against one fault:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from clips import Footage
+
+from benchmarks.certificate.clips import Footage
 
 START = 1 / 3  # fraction of the clip after which the fault happens
 TELEPORTED = 0.25  # side of the patch that teleports, as a share of the frame's shorter side

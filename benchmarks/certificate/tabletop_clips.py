@@ -7,11 +7,11 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from clips import Clip, Footage
-from faults import FAULTS as PICTURE_FAULTS
-from faults import Fault
-from tabletop_faults import FAULTS, plant
 
+from benchmarks.certificate.clips import Clip, Footage
+from benchmarks.certificate.faults import FAULTS as PICTURE_FAULTS
+from benchmarks.certificate.faults import Fault
+from benchmarks.certificate.tabletop_faults import FAULTS, plant
 from cosmos_exp.errors import UserError
 from cosmos_exp.tabletop.scene import Scene
 

@@ -75,7 +75,7 @@ def _append_measured(
         if name in whole.curves:
             detail["curve"] = whole.curves[name]
         if video.chunks:
-            entries = []
+            entries: list[JsonObject] = []
             for chunk in chunks:
                 if isinstance(chunk, str):
                     entries.append({"value": None, "reason": chunk})

@@ -67,7 +67,8 @@ def plot_errors(path: Path, name: str, result: VideoResult) -> None:
     """One row per view and view pair: the errors over time, the worst pairs marked, frames without a value shaded."""
     rows: list[ViewResult | CrossResult] = []
     undefined = []
-    for row in (*result.views, *result.crosses):
+    every: list[ViewResult | CrossResult] = [*result.views, *result.crosses]
+    for row in every:
         if row.measured:
             rows.append(row)
         else:
@@ -103,7 +104,7 @@ def _plot_row(ax: Axes, row: ViewResult | CrossResult) -> None:
         if error.cookbook is None:
             ax.axvspan(error.frames[0] - 0.5, error.frames[0] + 0.5, color="0.9", lw=0)
         elif error.frames in worst:
-            ax.plot(error.frames[0], shown_error(error), "v", color="tab:red", ms=8)
+            ax.plot(error.frames[0], shown_error(error) or 0.0, "v", color="tab:red", ms=8)
     for points, (_, label, color) in zip(np.array(values, dtype=float).T, LINES, strict=True):  # None is NaN: no point
         ax.plot(frames, points, color=color, lw=1.3, marker=".", ms=4, label=label)
     ax.set_ylim(bottom=0)

@@ -82,8 +82,10 @@ def _complete(error: BatchError, settings: JudgeSettings) -> list[Verdict | None
     """The verdicts of a batch that failed in part: one answer with a score is a verdict where one is asked for."""
     verdicts: list[Verdict | None] = []
     for answer in error.answers:
-        is_complete = settings.samples == 1 and answer is not None and answer.score is not None
-        verdicts.append(_verdict([answer]) if is_complete else None)
+        if settings.samples > 1 or answer is None or answer.score is None:
+            verdicts.append(None)
+        else:
+            verdicts.append(_verdict([answer]))
     return verdicts
 
 

@@ -91,7 +91,8 @@ class ServerJudge:
         """
         with ThreadPoolExecutor(len(questions)) as pool:
             asked = [pool.submit(self._ask, q, temperature, seed) for q in questions]
-        answers, failure = [], None
+        answers: list[Any] = []  # None for a question that failed, in BatchError only
+        failure = None
         for future in asked:
             try:
                 answers.append(future.result())
