@@ -44,7 +44,7 @@ DIFFERENCES = (
     "Differences with 95 % intervals, each for its comparison alone. Filled: significant after Holm's correction "
     "over the measure's comparisons. Green: the margin of equivalence."
 )
-RANK = "Means and 95 % intervals. Hollow: cut from higher rank."
+RANK = "Means with 95 % intervals by rank. Bands: the base and the references. Hollow: cut from a higher rank."
 
 
 def draw_all(study: Study, out: Path) -> list[Drawing]:
@@ -296,10 +296,10 @@ def _tuned_points(choice: JsonObject, key: str) -> pd.DataFrame:
 def spectra(study: Study) -> Figure | None:
     """Singular values of each adapter's update by kind of layer, mean over layers; of DoRA dashed."""
     by_arm: dict[str, dict[str, NDArray[np.float64]]] = {}
-    for key, arm in study.runs.loc[study.runs["state"] == "done", "arm"].items():
-        file = study.records[str(key)].folder.adapter_file
-        if arm not in by_arm and file.is_file():
-            by_arm[arm] = update_spectra(file)
+    for arm in study.arms.index:
+        for run in study.runs_of(arm)[:1]:
+            if run.folder.adapter_file.is_file():
+                by_arm[arm] = update_spectra(run.folder.adapter_file)
     kinds = sorted(set().union(*by_arm.values()))
     if not kinds:
         return None
