@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from cosmos_exp.files import JsonObject
-from cosmos_exp.report.adapter_info import effective_rank, update_spectra
+from cosmos_exp.report.adapter_info import Array, effective_rank, update_spectra
 from cosmos_exp.report.figure_style import (
     ADAPTERS,
     LINES,
@@ -152,7 +151,7 @@ def _over_rank(study: Study, measures: list[str]) -> Figure | None:
         for name, arm in points.iterrows():
             color, point = colors[str(name)], points.loc[[name]]
             fmt, fill = MARKERS.get(arm["kind"], "^"), PAPER if arm["cut"] else color
-            style = {"fmt": fmt, "color": color, "mfc": fill, "ms": 6.5, "capsize": 3, "lw": 1.4}
+            style: JsonObject = {"fmt": fmt, "color": color, "mfc": fill, "ms": 6.5, "capsize": 3, "lw": 1.4}
             drawn = ax.errorbar(point["place"], point["mean"], error_bars(point), label=name, **style)
             drawn.lines[0].set_url(jump(study, measure, study.base, str(name)))
             drawn.lines[0].set_gid(f"{TIP}{name}, {measure}: {interval(arm['mean'], arm['low'], arm['high'])}")
@@ -265,7 +264,7 @@ def tuning(study: Study) -> Figure | None:
             color = colors.get(choice["arm"], ADAPTERS[index % len(ADAPTERS)])
             points = _tuned_points(choice, key)
             bars, ring = error_bars(points), points[points["chosen"]]
-            style = {"color": color, "marker": ".", "lw": 1.2, "capsize": 2, "elinewidth": 0.7}
+            style: JsonObject = {"color": color, "marker": ".", "lw": 1.2, "capsize": 2, "elinewidth": 0.7}
             ax.errorbar(points["value"], points["mean"], bars, label=choice["arm"], **style)
             ax.plot(ring["value"], ring["mean"], "o", ms=11, mfc="none", mec=color, mew=1.5)
             ticks.update(points["value"])
@@ -295,7 +294,7 @@ def _tuned_points(choice: JsonObject, key: str) -> pd.DataFrame:
 
 def spectra(study: Study) -> Figure | None:
     """Singular values of each adapter's update by kind of layer, mean over layers; of DoRA dashed."""
-    by_arm: dict[str, dict[str, NDArray[np.float64]]] = {}
+    by_arm: dict[str, dict[str, Array]] = {}
     for arm in study.arms.index:
         for run in study.runs_of(arm)[:1]:
             if run.folder.adapter_file.is_file():
