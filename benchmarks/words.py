@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 from ablation_hands import hand
 from common import device_name, write
-from cosmos_exp.metrics.words import motion_map, side_share
 from scipy.stats import bootstrap, mannwhitneyu
 
 from cosmos_exp.files import JsonObject, read_json_lines
+from cosmos_exp.metrics.words import motion_map, side_share
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import HANDS, other_hand
 

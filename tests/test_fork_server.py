@@ -15,6 +15,7 @@ import psutil
 import pytest
 from conftest import server_pid, stop_server
 
+from cosmos_exp.config.registry import PRELOADED, load_plugins
 from cosmos_exp.experiment.fork_server import PRELOAD, START_METHOD, start, start_server
 
 ROOT = Path(__file__).parent.parent
@@ -205,7 +206,9 @@ def test_a_long_folder_for_temporary_files(tmp_path, monkeypatch):
 
 def test_preloaded_modules_exist():
     """The fork server skips a module that it cannot import, so that a renamed one would only make runs start slowly."""
-    for name in (n for n in PRELOAD if n.startswith("cosmos_exp.")):
+    load_plugins()
+    assert PRELOADED
+    for name in (n for n in (*PRELOAD, *PRELOADED) if n.startswith("cosmos_exp.")):
         assert ROOT.joinpath(*name.split(".")).with_suffix(".py").is_file(), name
 
 

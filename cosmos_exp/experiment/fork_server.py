@@ -27,13 +27,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from cosmos_exp.config.registry import PRELOADED, load_plugins
 from cosmos_exp.errors import RunError
 from cosmos_exp.provenance import variables
 
 PRELOAD = (
     "cosmos_exp.experiment.run",
-    "cosmos_exp.tabletop.dataset",
-    "cosmos_exp.tabletop.judge",
     "diffusers.schedulers.scheduling_unipc_multistep",
     "diffusers.training_utils",
     "torch.distributed.launcher.api",
@@ -44,7 +43,7 @@ PRELOAD = (
 
 Not wandb: it makes a folder for media at import and removes it at exit, so the first child that ends takes it from all.
 
-None of them may start a thread or touch CUDA: a forked process has no other threads, and cannot use CUDA then.
+`registry.PRELOADED` has those of plugins. None of them may start a thread or touch CUDA: a forked process has no other threads, and cannot use CUDA then.
 """
 
 START_METHOD = "COSMOS_EXP_START_METHOD"
@@ -72,13 +71,16 @@ def start_method() -> str:
     return "spawn" if os.environ.get("CUDA_VISIBLE_DEVICES", "").startswith("MIG-") else "forkserver"
 
 
-def start_server(preload: Sequence[str] = PRELOAD) -> None:
+def start_server(preload: Sequence[str] | None = None) -> None:
     """Start the fork server unless it is running. Returns at once: the server imports while the caller continues.
 
     A child of the server uses the same one.
     """
     if start_method() != "forkserver" or forkserver.get_inherited_fds() is not None:
         return
+    if preload is None:
+        load_plugins()
+        preload = (*PRELOAD, *PRELOADED)
     forkserver.set_forkserver_preload(list(preload))
     resource_tracker.ensure_running()  # first, as it unblocks both signals at its end
     paths = os.pathsep.join([*(path for path in sys.path if path), _ROOT])
