@@ -26,16 +26,11 @@ from cosmos_exp.trajectories.lerobot_set import (
     vector_statistics,
     write_set,
 )
-from cosmos_exp.trajectories.making import Scored
 from cosmos_exp.trajectories.plan import Candidate, SourceRun, Start, parse_seeds, with_settings
 from cosmos_exp.trajectories.selection import Rule, Selection, check_keep, check_rule, refusals, selection_effects
 
 MEASURES = ["tse", "tse_robust", "physics", "instruction"]
 CAMERA = "observation.images.main"
-
-
-def video(**scores):
-    return Scored(None, None, scores)
 
 
 # --- the condition ---
@@ -54,7 +49,7 @@ def video(**scores):
 )
 def test_a_condition_keeps_and_says_why_not(text, scores, reason):
     check_keep(text, MEASURES)
-    assert refusals(text, [video(**scores), video(**dict.fromkeys(MEASURES))])[0] == reason
+    assert refusals(text, pd.DataFrame([scores, {}], dtype=float)).to_list()[0] == reason
 
 
 @pytest.mark.parametrize(
@@ -107,32 +102,38 @@ def test_set_changes_how_videos_are_made_and_scored_and_nothing_of_the_run():
 RUN = SourceRun("run", "lora-r8", None, "ab" * 32, "")
 
 
-def scored(prompt, seed, folder=None, **scores):
+def candidate(prompt, seed):
     start = Start(TestPair(prompt, f"Do {prompt}.", None), prompt, np.zeros((1, 8, 8, 3), np.uint8), prompt * 8)
-    candidate = Candidate(RUN, start, seed, f"{seed:012d}")
-    return Scored(candidate, folder / candidate.file if folder else None, scores)
+    return Candidate(RUN, start, seed, f"{seed:012d}")
 
 
-def reasons(rule, videos):
-    known = {v.candidate.file: v for v in videos}
+def selected(rule, scores):
+    """The selection of videos by prompt and seed."""
     selection = Selection(rule)
-    for batch in rule.batches([v.candidate for v in videos]):
-        selection.add([known[c.file] for c in batch])
+    for batch in rule.batches([candidate(prompt, seed) for prompt, seed in scores]):
+        rows = pd.DataFrame([each.columns for each in batch])
+        selection.add(rows, pd.DataFrame([scores[each.start.pair.name, each.seed] for each in batch], dtype=float))
         if selection.is_complete:
             break
-    return [(o.scored.candidate.start.pair.name, o.scored.candidate.seed, o.reason) for o in selection.outcomes]
+    return selection
+
+
+def reasons(rule, scores):
+    videos = selected(rule, scores).videos
+    return list(zip(videos["sample"], videos["seed"], videos["reason"], strict=True))
 
 
 def test_a_target_stops_at_the_video_that_reaches_it():
-    videos = [scored("a", s, physics=p) for s, p in enumerate([1, 3, 3, 5, 5])]
-    found = reasons(Rule("physics>=3", target=2), videos)
+    found = reasons(Rule("physics>=3", target=2), {("a", s): {"physics": p} for s, p in enumerate([1, 3, 3, 5, 5])})
     assert found == [("a", 0, "not physics>=3"), ("a", 1, None), ("a", 2, None)]
 
 
 def test_the_best_of_each_prompt_by_a_measure_of_which_less_is_better():
     values = {("a", 0): 0.3, ("b", 0): 0.5, ("a", 1): 0.1, ("b", 1): None, ("a", 2): 0.2, ("b", 2): 0.4}
-    videos = [scored(p, s, tse=v) for (p, s), v in values.items()]
-    found = {(p, s): r for p, s, r in reasons(Rule(best=1, by="tse"), videos)}
+    scores = {key: {"tse": value} for key, value in values.items()}
+    found = {(p, s): r for p, s, r in reasons(Rule(best=1, by="tse"), scores)}
+    kept = [(p, s) for p, s, r in reasons(Rule(best=2, by="tse", target=3), scores) if r is None]
+    assert kept == [("a", 1), ("a", 2), ("b", 2)]  # "b" needs only one more
     assert [k for k, r in found.items() if r is None] == [("a", 1), ("b", 2)]
     assert found["b", 1] == "no score: tse"
     assert found["a", 0] == "not among the best 1 of its prompt by tse"
@@ -149,25 +150,24 @@ def test_the_best_of_each_prompt_by_a_measure_of_which_less_is_better():
 
 
 def test_a_selection_that_prefers_still_videos_and_one_prompt_is_said_so(tmp_path):
-    random = np.random.RandomState(0)
-    made = []
+    from cosmos_exp.config.tiling import tiling_of
+
+    random, rows, scores = np.random.RandomState(0), [], []
     for seed in range(12):
         for prompt, moves in (("a", 0), ("b", 40), ("c", 80)):
             frames = np.full((3, 24, 40, 3), 90, np.uint8)
             x = random.randint(0, 20)
             frames[1:, 4:20, x : x + 12] += moves
-            video = scored(prompt, seed, tmp_path, physics=float(moves), tse=float(random.rand()))
-            write_video(video.video, frames, 8)
-            made.append(video)
-    from cosmos_exp.config.tiling import tiling_of
-
-    tiling = tiling_of(compose_config([]).data)
-    kept = [v for v in made if v.candidate.start.scene == "a"]
-    moved = selection_effects(made, kept, 1, tiling, show=False)["moved"]
+            rows.append(candidate(prompt, seed).columns | {"video": tmp_path / f"{prompt}{seed}.mp4"})
+            scores.append({"physics": float(moves), "tse": float(random.rand())})
+            write_video(rows[-1]["video"], frames, 8)
+    tiling, videos, scores = tiling_of(compose_config([]).data), pd.DataFrame(rows), pd.DataFrame(scores)
+    one_prompt = videos.assign(reason=np.where(videos["scene"] == "a", None, "no"))
+    moved = selection_effects(one_prompt, scores, 1, tiling, show=False)["moved"]
     assert moved["number of prompts"] == moved["effective number of scenes"] == moved["mean physics"] == -1
     assert moved["mean motion (grey levels)"] == moved["mean distance of two videos' motion"] == -1
-    every_third = [v for v in made if v.candidate.seed % 3 == 0]
-    effects = selection_effects(made, every_third, 1, tiling, show=False)
+    every_third = videos.assign(reason=np.where(videos["seed"] % 3 == 0, None, "no"))
+    effects = selection_effects(every_third, scores, 1, tiling, show=False)
     assert effects["kept"]["effective number of prompts"] == pytest.approx(3)
     assert effects["moved"]["mean physics"] == effects["moved"]["mean motion (grey levels)"] == 0
 

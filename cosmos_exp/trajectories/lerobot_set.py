@@ -119,8 +119,11 @@ def write_set(out: Path, episodes: Sequence[Episode], layout: Layout, show: bool
     with atomic_path(out / "meta" / "tasks.parquet") as temporary:  # as the library reads it: the text is the index
         pd.DataFrame({"task_index": range(len(tasks))}, index=pd.Index(tasks, name="task")).to_parquet(temporary)
     rows = _episode_rows(episodes, coded, places, statistics, layout)
+    table = pa.Table.from_pylist(rows)
+    for name, kind in layout.columns.items():  # also right for a column without any value
+        table = table.set_column(table.column_names.index(name), name, table[name].cast(COLUMN_TYPES[kind]))
     with atomic_path(out / EPISODES_PATH) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, _episode_schema(statistics[0], layout)), temporary)
+        pq.write_table(table, temporary)
     write_json(out / "meta" / "stats.json", _statistics(pa.concat_tables(tables), levels, layout.camera))
     write_json(out / INFO, _info(coded, len(tasks), layout))
 
@@ -330,35 +333,15 @@ def _episode_rows(
             f"{camera}to_timestamp": (place.first + video.frames) / layout.fps,
             "meta/episodes/chunk_index": 0,
             "meta/episodes/file_index": 0,
-            **episode.notes,
         }
+        for name in layout.columns:
+            row[name] = episode.notes.get(name)
         for feature, values in statistics[k].items():
             for name, value in values.items():
                 row[f"stats/{feature}/{name}"] = value
         rows.append(row)
         first += video.frames
     return rows
-
-
-def _episode_schema(statistics: Mapping[str, Statistics], layout: Layout) -> pa.Schema:
-    """The types of the table of episodes: also right for a column without any value."""
-    camera = f"videos/{layout.camera}/"
-    integers = ["length", "data/chunk_index", "data/file_index", "dataset_from_index", "dataset_to_index"]
-    integers += [f"{camera}chunk_index", f"{camera}file_index"]
-    types = {"episode_index": pa.int64(), "tasks": pa.list_(pa.string()), **dict.fromkeys(integers, pa.int64())}
-    types |= {f"{camera}from_timestamp": pa.float64(), f"{camera}to_timestamp": pa.float64()}
-    types |= {"meta/episodes/chunk_index": pa.int64(), "meta/episodes/file_index": pa.int64()}
-    for name, kind in layout.columns.items():
-        types[name] = COLUMN_TYPES[kind]
-    for feature, values in statistics.items():
-        for name in values:
-            nested = pa.list_(pa.float64())
-            if name == "count":
-                nested = pa.list_(pa.int64())
-            elif feature == layout.camera:
-                nested = pa.list_(pa.list_(nested))
-            types[f"stats/{feature}/{name}"] = nested
-    return pa.schema(types)
 
 
 def _info(coded: Sequence[Coded], tasks: int, layout: Layout) -> JsonObject:

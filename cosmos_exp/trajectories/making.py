@@ -81,15 +81,6 @@ class Store:
 
 
 @dataclasses.dataclass(frozen=True)
-class Scored:
-    """A made video with its scores by measure; None: the measure is undefined."""
-
-    candidate: Candidate
-    video: Path
-    scores: dict[str, float | None]
-
-
-@dataclasses.dataclass(frozen=True)
 class Made:
     """What was made and kept. `effects`: what the selection did, from `selection_effects`."""
 
@@ -107,23 +98,26 @@ def make_and_select(job: Job, store: Store, show: bool = True) -> Made:
     config, target = job.config, job.rule.target
     choose_kernels(config.hardware.attention, config.approximate.tf32, config.training.deterministic)
     maker, selection = Maker(job, store), Selection(job.rule)
-    stage, total = ("making", len(job.candidates)) if target is None else ("keeping", target)
+    stage, total = "making", len(job.candidates)
+    if target is not None:
+        stage, total = "keeping", target
     with interruptible(), progress(stage, total, "video", show=show) as bar:
         for batch in job.rule.batches(job.candidates):
-            before = len(selection.kept)
+            before = selection.kept
             for _ in maker.make(batch):
                 if target is None:
                     bar.update(f"{before} kept")
-            selection.add(maker.scored(batch))
-            for _ in range(len(selection.kept) - before if target else 0):
-                bar.update(f"{len(selection.outcomes)} made")
+            selection.add(*maker.scored(batch))
+            if target is not None:
+                for made in range(before, selection.kept):
+                    bar.update(f"{made + 1} kept")
             if selection.is_complete:
                 break
     if not selection.kept:
         raise RunError(_nothing_kept(selection))
-    made = [outcome.scored for outcome in selection.outcomes]
-    conditioning = num_conditioning_frames(config.generation.mode)
-    return Made(job, selection, selection_effects(made, selection.kept, conditioning, tiling_of(config.data), show))
+    conditioning, tiling = num_conditioning_frames(config.generation.mode), tiling_of(config.data)
+    effects = selection_effects(selection.videos, selection.scores, conditioning, tiling, show)
+    return Made(job, selection, effects)
 
 
 def _nothing_kept(selection: Selection) -> str:
@@ -131,14 +125,13 @@ def _nothing_kept(selection: Selection) -> str:
     reasons = []
     for reason, count in selection.dropped().items():
         reasons.append(f"{reason} ({count})")
-    scores = pd.DataFrame([outcome.scored.scores for outcome in selection.outcomes]).astype(float)
-    ranges = ""
+    scores, ranges = selection.scores, ""
     for name in selection.rule.named:
-        if scores[name].notna().any():
+        if name in scores and scores[name].notna().any():
             ranges += f" {name} is {scores[name].min():.3g} to {scores[name].max():.3g}."
     return (
-        f"none of {len(selection.outcomes)} videos is kept: {'; '.join(reasons)}.{ranges} No data set is written; the videos "
-        "stay. Loosen --keep, or give more --seeds or --prompts, then run the command again."
+        f"none of {len(scores)} videos is kept: {'; '.join(reasons)}.{ranges} No data set is written; the videos stay. "
+        "Loosen --keep, or give more --seeds or --prompts, then run the command again."
     )
 
 
@@ -183,14 +176,18 @@ class Maker:
                 self._model.make(candidate.run.name, [self._task(candidate)], show=False)
             yield candidate
 
-    def scored(self, batch: Sequence[Candidate]) -> list[Scored]:
-        """Made videos with their scores; those that are missing are computed.
+    def scored(self, batch: Sequence[Candidate]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Made videos, one row each, and their scores; those that are missing are computed.
 
         Raises:
             RunError: a video cannot be read, or the judge fails.
         """
         self._score(batch)
-        return [Scored(each, self._video(each), self._scores.get(each.file, {})) for each in batch]
+        videos, scores = [], []
+        for candidate in batch:
+            videos.append(candidate.columns | {"video": self._video(candidate)})
+            scores.append(self._scores.get(candidate.file, {}))
+        return pd.DataFrame(videos), pd.DataFrame(scores, dtype=float)
 
     def _video(self, candidate: Candidate) -> Path:
         return self.store.file("videos", candidate.file)
@@ -208,7 +205,8 @@ class Maker:
             scores = self._scores.get(candidate.file, {})
             if not wanted <= scores.keys():
                 open_videos.append(self._scored_video(candidate))
-                done |= {(candidate.name, candidate.seed, measure) for measure in scores}
+                for measure in scores:
+                    done.add((candidate.name, candidate.seed, measure))
         if not open_videos:
             return
         self.scores_file.parent.mkdir(parents=True, exist_ok=True)
@@ -278,14 +276,16 @@ def _frames_of(clip: CheckedClip, config: Config) -> int:
     return int(np.floor((count - 0.5) / step - 1e-9)) + 1
 
 
-def rate_note(config: Config, dataset: Dataset) -> str | None:
+def rate_note(config: Config, dataset: Dataset) -> list[str]:
     """What a reader has to know if the recordings have another frame rate than the set says."""
-    rates = {config.data.fps or clip.info.fps for clip in dataset.train + dataset.validation}
-    fps = config.generation.fps
-    other = [f"{rate:g}" for rate in sorted(rates) if abs(rate - fps) > RATE_DIFFERS * fps]
+    fps, other = config.generation.fps, set()
+    for clip in dataset.train + dataset.validation:
+        rate = config.data.fps or clip.info.fps
+        if abs(rate - fps) > RATE_DIFFERS * fps:
+            other.add(f"{rate:g}")
     if not other:
-        return None
-    return (
-        f"The original demonstrations have {' and '.join(other[:3])} frames per second, the set says {fps:g} "
+        return []
+    return [
+        f"The original demonstrations have {' and '.join(sorted(other)[:3])} frames per second, the set says {fps:g} "
         "(generation.fps), for them and for the generated videos. Frames are as the model was trained on them."
-    )
+    ]

@@ -22,8 +22,8 @@ from cosmos_exp.report.sheet import Column, draw_sheet
 from cosmos_exp.text import markdown, one_line, plain_json, redacted
 from cosmos_exp.tracking.progress import with_progress
 from cosmos_exp.trajectories.lerobot_set import INFO, Episode, Layout, write_set
-from cosmos_exp.trajectories.making import Demonstration, Made, Scored, Store, rate_note, write_demonstrations
-from cosmos_exp.trajectories.plan import Job
+from cosmos_exp.trajectories.making import Demonstration, Made, Store, rate_note, write_demonstrations
+from cosmos_exp.trajectories.plan import Job, Start
 from cosmos_exp.trajectories.selection import DRAWS
 
 SUMMARY, CARD, SHEET, FRAMES = "trajectories.json", "README.md", "contact_sheet.png", "source_frames"
@@ -54,26 +54,28 @@ def write_output(made: Made, store: Store, show: bool = True) -> JsonObject:
     Raises:
         RunError: the inverse dynamics model fails on a video.
     """
-    job, out, kept = made.job, store.out, made.selection.kept
+    job, out = made.job, store.out
     (out / INFO).unlink(missing_ok=True)  # until the new set is complete there is none
     demonstrations: list[Demonstration] = []
-    note = None
+    notes = []
     if job.request.with_real:
         assert job.prompts.dataset is not None
         demonstrations = write_demonstrations(job.config, job.prompts.dataset, store)
-        note = rate_note(job.config, job.prompts.dataset)
-    _write_frames(out / FRAMES, kept)
-    measures = list(dict.fromkeys(measure for scored in kept for measure in scored.scores))
-    episodes = _episodes(job, demonstrations, kept, measures)
+        notes += rate_note(job.config, job.prompts.dataset)
+    is_kept = made.selection.videos["reason"].isna()
+    kept, scores = made.selection.videos[is_kept], made.selection.scores[is_kept].dropna(axis=1, how="all")
+    _write_frames(out / FRAMES, job.prompts.starts, set(kept["source_frame_sha256"]))
+    scores = scores.add_prefix("scores/")
+    episodes = _episodes(job, demonstrations, kept, scores)
     actions: tuple[str, ...] = ()
     if job.idm:
         actions = tuple(job.idm.declared.actions)
         episodes = _with_actions(job, episodes, show)
-    summary = _summary(made, len(demonstrations), note)
+    summary = _summary(made, len(demonstrations), notes)
     write_json(out / SUMMARY, summary)
-    draw_sheet(*_sheet(made), out / SHEET)
+    draw_sheet(*_sheet(made.selection.videos), out / SHEET)
     write_text(out / CARD, _card(summary, out.resolve().name))
-    columns = COLUMNS | {f"scores/{measure}": float for measure in measures}
+    columns = COLUMNS | dict.fromkeys(scores.columns, float)
     write_set(out, episodes, Layout(camera_name(job.config), job.config.generation.fps, actions, columns), show)
     return summary
 
@@ -85,16 +87,20 @@ def camera_name(config: Config) -> str:
     return config.data.camera or "observation.images.main"
 
 
-def _write_frames(folder: Path, kept: Sequence[Scored]) -> None:
-    """Write the first frame of each kept prompt, as the model saw it."""
+def _write_frames(folder: Path, starts: Sequence[Start], kept: set[str]) -> None:
+    """Write the first frame of each kept prompt, as the model saw it.
+
+    Args:
+        kept: hashes of first frames.
+    """
     shutil.rmtree(folder, ignore_errors=True)
-    starts = {scored.candidate.start.sha256: scored.candidate.start for scored in kept}
-    for digest, start in starts.items():
-        write_image(folder / f"{digest[:12]}.png", start.frames[0])
+    for start in starts:
+        if start.sha256 in kept:
+            write_image(folder / f"{start.sha256[:12]}.png", start.frames[0])
 
 
 def _episodes(
-    job: Job, demonstrations: Sequence[Demonstration], kept: Sequence[Scored], measures: Sequence[str]
+    job: Job, demonstrations: Sequence[Demonstration], kept: pd.DataFrame, scores: pd.DataFrame
 ) -> list[Episode]:
     """The original demonstrations, then the kept videos in the order in which they were made."""
     prefix = job.config.data.prompt_prefix
@@ -102,24 +108,12 @@ def _episodes(
     for clip in demonstrations:
         notes = {"source": "real", "prompt": clip.prompt, "sample": clip.name, "video_sha256": file_sha256(clip.video)}
         episodes.append(Episode(clip.video, clip.prompt.removeprefix(prefix), None, notes))
-    for scored in kept:
-        run, start = scored.candidate.run, scored.candidate.start
-        columns: dict[str, str | int | float | None] = {
-            "source": "generated",
-            "run": run.name,
-            "adapter": run.label,
-            "adapter_sha256": run.sha256,
-            "seed": scored.candidate.seed,
-            "prompt": start.pair.prompt,
-            "sample": start.pair.name,
-            "scene": start.scene,
-            "source_frame": f"{FRAMES}/{start.sha256[:12]}.png",
-            "source_frame_sha256": start.sha256,
-            "video_sha256": file_sha256(scored.video),
-        }
-        for measure in measures:
-            columns[f"scores/{measure}"] = scored.scores.get(measure)
-        episodes.append(Episode(scored.video, start.pair.prompt.removeprefix(prefix), None, columns))
+    scores = scores.astype(object).where(scores.notna(), None)
+    for video, values in zip(kept.to_dict("records"), scores.to_dict("records"), strict=True):
+        frame = f"{FRAMES}/{video['source_frame_sha256'][:12]}.png"
+        notes = {**video, **values, "source": "generated", "source_frame": frame}
+        notes["video_sha256"] = file_sha256(video["video"])
+        episodes.append(Episode(video["video"], video["prompt"].removeprefix(prefix), None, notes))
     return episodes
 
 
@@ -135,70 +129,54 @@ def _with_actions(job: Job, episodes: Sequence[Episode], show: bool) -> list[Epi
     return acted
 
 
-def _sheet(made: Made) -> tuple[list[Column], list[str]]:
+def _sheet(videos: pd.DataFrame) -> tuple[list[Column], list[str]]:
     """The columns and rows of the contact sheet: of the first prompts with a kept video, some kept ones and a dropped one."""
-    kept: dict[str, list[Path | None]] = {}
-    dropped: dict[str, list[Path | None]] = {}
-    for outcome in made.selection.outcomes:
-        videos = dropped if outcome.reason else kept
-        videos.setdefault(outcome.scored.candidate.start.pair.prompt, []).append(outcome.scored.video)
-    prompts = list(kept)[:SHEET_PROMPTS]
-    rows = min(SHEET_KEPT, max(len(kept[prompt]) for prompt in prompts))
-    below = min(SHEET_DROPPED, max(len(dropped.get(prompt, [])) for prompt in prompts))
+    is_kept = videos["reason"].isna()
+    kept = videos[is_kept].groupby("prompt", sort=False)["video"].apply(list)[:SHEET_PROMPTS]
+    dropped = (
+        videos[~is_kept].groupby("prompt", sort=False)["video"].apply(list).reindex(kept.index).fillna("").map(list)
+    )
+    rows, below = min(SHEET_KEPT, kept.map(len).max()), min(SHEET_DROPPED, dropped.map(len).max())
     columns = []
-    for prompt in prompts:
-        upper, lower = kept[prompt][:rows], dropped.get(prompt, [])[:below]
-        upper += [None] * (rows - len(upper))
-        lower += [None] * (below - len(lower))
-        columns.append(Column(prompt, [*upper, *lower]))
+    for prompt in kept.index:
+        upper, lower = kept[prompt][:rows], dropped[prompt][:below]
+        empty = [None] * (rows - len(upper))
+        columns.append(Column(prompt, [*upper, *empty, *lower, *[None] * (below - len(lower))]))
     return columns, ["kept"] * rows + ["dropped"] * below
 
 
-def _summary(made: Made, demonstrations: int, note: str | None) -> JsonObject:
+def _summary(made: Made, demonstrations: int, notes: list[str]) -> JsonObject:
     """The content of trajectories.json: every figure of the card."""
     job, config, generation = made.job, made.job.config, made.job.config.generation
     source = config.model.source
-    videos = _videos(made)
+    if is_path(source):
+        source = Path(source).name  # without the folders of this machine
+    videos = made.selection.videos
+    videos["kept"] = videos["reason"].isna()
     effects = made.effects.rename_axis("figure").reset_index().astype(object)
     content: JsonObject = {
         "request": job.request.recorded(),
-        "model": {
-            "name": config.model.name,
-            "source": Path(source).name if is_path(source) else source,  # without the folders of this machine
-            "fingerprints": job.fingerprints,
-        },
+        "model": {"name": config.model.name, "source": source, "fingerprints": job.fingerprints},
         "judge": config.judge.name,
         "video": {"fps": generation.fps, "steps": generation.num_steps, "guidance_scale": generation.guidance_scale},
         "chunks": None,
         "seeds": sorted({candidate.seed for candidate in job.candidates}),
         "planned": len(job.candidates),
         "made": len(videos),
-        "kept": int(videos["kept"].sum()),
+        "kept": made.selection.kept,
         "dropped": made.selection.dropped(),
-        "runs": _counts(videos, ["name", "adapter", "adapter_sha256"]),
+        "runs": _counts(videos, ["run", "adapter", "adapter_sha256"]),
         "prompts": _counts(videos, ["sample", "scene", "prompt"]),
         "real": demonstrations,
         "actions": None,
         "effects": effects.where(effects.notna(), None).to_dict("records"),
-        "notes": [note] if note else [],
+        "notes": notes,
     }
     if generation.chunks > 1:
         content["chunks"] = {"count": generation.chunks, "frames": config.data.num_frames}
     if job.idm:
         content["actions"] = {"names": list(job.idm.declared.actions), "sha256": job.idm.sha256}
     return plain_json(redacted(content))
-
-
-def _videos(made: Made) -> pd.DataFrame:
-    """One row per made video: its run, its prompt, and whether it is kept."""
-    rows = []
-    for outcome in made.selection.outcomes:
-        run, start = outcome.scored.candidate.run, outcome.scored.candidate.start
-        rows.append(
-            (run.name, run.label, run.sha256, start.pair.name, start.scene, start.pair.prompt, not outcome.reason)
-        )
-    columns = ["name", "adapter", "adapter_sha256", "sample", "scene", "prompt", "kept"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def _counts(videos: pd.DataFrame, by: list[str]) -> list[JsonObject]:

@@ -144,6 +144,20 @@ class Candidate:
         """Name of its video file."""
         return f"{self.name}__seed{self.seed}-{self.key}.mp4"
 
+    @property
+    def columns(self) -> dict[str, str | int]:
+        """What a data set says of the video."""
+        return {
+            "run": self.run.name,
+            "adapter": self.run.label,
+            "adapter_sha256": self.run.sha256,
+            "seed": self.seed,
+            "prompt": self.start.pair.prompt,
+            "sample": self.start.pair.name,
+            "scene": self.start.scene,
+            "source_frame_sha256": self.start.sha256,
+        }
+
 
 @dataclass(frozen=True)
 class Job:
@@ -168,7 +182,9 @@ def prepare_job(request: Request) -> Job:
     if request.prompts is not None and not Path(request.prompts).expanduser().is_dir():
         raise UserError(f"--prompts {request.prompts}: no such folder. {PAIRS}")
     config, sources = read_sources(request.runs, request.settings)
-    seeds = list(config.generation.seeds) if request.seeds is None else parse_seeds(request.seeds)
+    seeds = list(config.generation.seeds)
+    if request.seeds is not None:
+        seeds = parse_seeds(request.seeds)
     rule = Rule(request.keep, request.best, request.by, request.target)
     check_rule(rule, config, len(seeds) * len(sources))
     idm = None
@@ -193,7 +209,9 @@ def parse_seeds(text: str) -> list[int]:
     seeds: dict[int, None] = {}
     for word in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,12})\s*(?:\.\.\s*(\d{1,12})\s*)?", word)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        first, last = 1, 0
+        if match:
+            first, last = int(match[1]), int(match[2] or match[1])
         if last < first or last > LARGEST_NOISE_SEED or last - first >= MOST_SEEDS:
             raise UserError(
                 f"--seeds {text}: write e.g. 0..9 or 0,3,7..9, at most {MOST_SEEDS} seeds of 0 to {LARGEST_NOISE_SEED}"

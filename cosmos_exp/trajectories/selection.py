@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -29,7 +30,6 @@ from cosmos_exp.text import one_line
 from cosmos_exp.tracking.progress import with_progress
 
 if TYPE_CHECKING:
-    from cosmos_exp.trajectories.making import Scored
     from cosmos_exp.trajectories.plan import Candidate
 
 EXAMPLE = "instruction>=4 and physics>=3 and tse<0.5"
@@ -71,14 +71,16 @@ class Rule:
             for candidate in candidates:
                 by_prompt.setdefault(candidate.start.pair.name, []).append(candidate)
             return list(by_prompt.values())
-        size = BATCH if self.target is None else 1
+        size = 1 if self.target else BATCH
         return [list(candidates[first : first + size]) for first in range(0, len(candidates), size)]
 
     @property
     def named(self) -> list[str]:
         """The measures that the rule names."""
         names = _names(self.keep or "")
-        return [*names, self.by] if self.by else names
+        if self.by:
+            names.append(self.by)
+        return names
 
 
 def computed_measures(config: Config) -> list[str]:
@@ -142,13 +144,14 @@ def check_keep(text: str, measures: Sequence[str]) -> None:
     if names:
         try:
             result = _evaluate(text, pd.DataFrame([dict.fromkeys(measures, 1.0)]))
-            problem = "" if result.dtype == bool else "it is neither true nor false"
+            problem = "it is neither true nor false"
+            if result.dtype == bool:
+                return
         except Exception as error:  # pandas raises errors of many types for an expression that it cannot read
             problem = one_line(error)[:160]
-    if problem:
-        raise UserError(
-            f"--keep '{one_line(text)}': {problem}. Write e.g. '{EXAMPLE}'. The measures are {', '.join(measures)}."
-        )
+    raise UserError(
+        f"--keep '{one_line(text)}': {problem}. Write e.g. '{EXAMPLE}'. The measures are {', '.join(measures)}."
+    )
 
 
 def _names(text: str) -> list[str]:
@@ -163,14 +166,16 @@ def _names(text: str) -> list[str]:
 def _check_measure(option: str, name: str, measures: Sequence[str]) -> None:
     if name in measures:
         return
-    function = measure_info(name).function
-    switch = f"{SWITCHES[function]}=true" if function in SWITCHES else None
+    function, switch = measure_info(name).function, None
+    if function in SWITCHES:
+        switch = f"{SWITCHES[function]}=true"
     if name in ("physics", "instruction"):
         switch = "judge=NAME"
     if switch:
         raise UserError(f"{option}: {name}: is not measured in this run. Turn it on with --set {switch}.")
-    near = difflib.get_close_matches(name.lower(), measures, n=2)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    hint = ""
+    if near := difflib.get_close_matches(name.lower(), measures, n=2):
+        hint = f" Did you mean {' or '.join(near)}?"
     raise UserError(f"{option}: {one_line(name)}: no measure of these videos.{hint} There are {', '.join(measures)}.")
 
 
@@ -179,92 +184,99 @@ def _evaluate(text: str, scores: pd.DataFrame) -> pd.Series:
     return scores.eval(text.strip(), engine="python", local_dict={}, global_dict={})
 
 
-def refusals(keep: str, batch: Sequence[Scored]) -> list[str | None]:
+def refusals(keep: str, scores: pd.DataFrame) -> pd.Series:
     """Why each video is dropped: the first score that is missing, or the first part of the condition that does not hold.
 
     Parts are the operands of `and`, if the condition has neither `or` nor parentheses.
+
+    Args:
+        scores: one row per video, one column per measure.
+
+    Returns:
+        one reason per row; None for a video that is kept.
     """
-    names = _names(keep)
-    frame = pd.DataFrame([video.scores for video in batch], columns=names, dtype=float)
-    parts = [keep] if re.search(r"[()]|\bor\b", keep) else re.split(r"\band\b", keep)
-    reasons = pd.Series(index=frame.index, dtype=object)
+    names, parts = _names(keep), [keep]
+    scores = scores.reindex(columns=names)
+    if not re.search(r"[()]|\bor\b", keep):
+        parts = re.split(r"\band\b", keep)
+    reasons = pd.Series(None, index=scores.index, dtype=object)
     for name in names:
-        reasons[reasons.isna() & frame[name].isna()] = f"no score: {name}"
+        reasons[reasons.isna() & scores[name].isna()] = f"no score: {name}"
     for part in parts:
-        holds = _evaluate(part, frame)
-        reasons[reasons.isna() & ~holds] = f"not {part.strip()}"
-    return [None if pd.isna(reason) else reason for reason in reasons]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A made video. `reason`: why it is dropped; None: it is kept."""
-
-    scored: Scored
-    reason: str | None
+        reasons[reasons.isna() & ~_evaluate(part, scores)] = f"not {part.strip()}"
+    return reasons
 
 
 @dataclass
 class Selection:
-    """What was made and kept so far."""
+    """What was made and kept so far.
+
+    kept: number of kept videos.
+    """
 
     rule: Rule
-    outcomes: list[Outcome] = field(default_factory=list)
+    kept: int = 0
+    _videos: list[pd.DataFrame] = field(default_factory=list)
+    _scores: list[pd.DataFrame] = field(default_factory=list)
 
-    @property
-    def kept(self) -> list[Scored]:
-        """The videos that are kept, in the order in which they were made."""
-        return [outcome.scored for outcome in self.outcomes if outcome.reason is None]
+    def add(self, videos: pd.DataFrame, scores: pd.DataFrame) -> None:
+        """Decide on a batch of `Rule.batches`.
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether the target is reached."""
-        return self.rule.target is not None and len(self.kept) >= self.rule.target
-
-    def add(self, batch: Sequence[Scored]) -> None:
-        """Decide on a batch of `Rule.batches`."""
-        reasons: list[str | None] = [None] * len(batch)
+        Args:
+            videos: one row per video.
+            scores: their scores, one column per measure; NaN: undefined.
+        """
+        reasons = pd.Series(None, index=scores.index, dtype=object)
         if self.rule.keep is not None:
-            reasons = refusals(self.rule.keep, batch)
+            reasons = refusals(self.rule.keep, scores)
         if self.rule.best is not None:
-            self._rank(batch, reasons)
-        for scored, reason in zip(batch, reasons, strict=True):
-            self.outcomes.append(Outcome(scored, reason))
+            self._rank(scores, reasons)
+        self._videos.append(videos.assign(reason=reasons))
+        self._scores.append(scores)
+        self.kept += int(reasons.isna().sum())
 
-    def _rank(self, batch: Sequence[Scored], reasons: list[str | None]) -> None:
+    def _rank(self, scores: pd.DataFrame, reasons: pd.Series) -> None:
         """Give a reason to all but the best of the videos that have none. Ties: the first made is better."""
         best, by, target = self.rule.best, self.rule.by, self.rule.target
         assert best is not None
         assert by is not None
-        ranked = []
-        for place, scored in enumerate(batch):
-            score = scored.scores.get(by)
-            if reasons[place] is None and score is None:
-                reasons[place] = f"no score: {by}"
-            elif reasons[place] is None and score is not None:
-                ranked.append((-measure_info(by).better * score, place))
-        wanted = best if target is None else min(best, target - len(self.kept))
-        for order, (_, place) in enumerate(sorted(ranked)):
-            if order >= best:
-                reasons[place] = f"not among the best {best} of its prompt by {by}"
-            elif order >= wanted:
-                reasons[place] = "not needed: the target was reached"
+        values = scores.reindex(columns=[by])[by] * -measure_info(by).better
+        reasons[reasons.isna() & values.isna()] = f"no score: {by}"
+        order = values[reasons.isna()].sort_values(kind="stable").index
+        reasons[order[best:]] = f"not among the best {best} of its prompt by {by}"
+        if target is not None and target - self.kept < best:
+            reasons[order[target - self.kept : best]] = "not needed: the target was reached"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the target is reached."""
+        return self.rule.target is not None and self.kept >= self.rule.target
+
+    @property
+    def videos(self) -> pd.DataFrame:
+        """All made videos in order: the columns that were added, and `reason`: why it is dropped; None: it is kept."""
+        return pd.concat(self._videos, ignore_index=True)
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """The scores of all made videos, one column per measure; NaN: undefined."""
+        return pd.concat(self._scores, ignore_index=True)
 
     def dropped(self) -> dict[str, int]:
         """How many were dropped for each reason, the most frequent first."""
-        reasons = pd.Series([outcome.reason for outcome in self.outcomes], dtype=object)
-        return {str(reason): int(count) for reason, count in reasons.value_counts().items()}
+        return self.videos["reason"].value_counts().to_dict()
 
 
 # --- what the selection did ---
 
 
 def selection_effects(
-    made: Sequence[Scored], kept: Sequence[Scored], conditioning: int, tiling: Tiling, show: bool = True
+    videos: pd.DataFrame, scores: pd.DataFrame, conditioning: int, tiling: Tiling, show: bool = True
 ) -> pd.DataFrame:
     """Compare the kept videos with all that were made.
 
     Args:
+        videos, scores: as in `Selection`; of the videos the columns scene, sample, video (its file) and reason are read.
         conditioning: number of conditioning frames of each video.
         show: show progress while motion is measured.
 
@@ -272,25 +284,21 @@ def selection_effects(
         one row per figure, with the columns `made`, `kept`, `low` and `high` (95 % of random choices of as many videos
         lie within; NaN if everything was kept) and `moved`: 1 if kept is above that range, -1 if below, else 0.
     """
-    files = {scored.candidate.file for scored in kept}
-    is_kept = np.array([scored.candidate.file in files for scored in made])
     statistics: dict[str, Statistic] = {}
-    scores = pd.DataFrame([scored.scores for scored in made]).astype(float)
     for measure, column in scores.items():
         statistics[f"mean {measure}"] = _mean(column.to_numpy())
-    labels = {
-        "scenes": [scored.candidate.start.scene for scored in made],
-        "prompts": [scored.candidate.start.pair.name for scored in made],
-    }
-    for what, names in labels.items():
-        codes = pd.factorize(np.array(names))[0]
+    for what, column in (("scenes", videos["scene"]), ("prompts", videos["sample"])):
+        codes = pd.factorize(column)[0]
         statistics[f"number of {what}"] = _distinct(codes)
         statistics[f"effective number of {what}"] = _effective(codes)
-    maps = _maps(made, conditioning, tiling, show)
+    maps = _maps(list(videos["video"]), conditioning, tiling, show)
     statistics["mean motion (grey levels)"] = _mean(maps.mean(axis=1))
     statistics["mean distance of two videos' motion"] = _distance(maps)
-    draws = _draws(len(made), int(is_kept.sum()))
-    rows = {name: _effect(statistic, is_kept, draws) for name, statistic in statistics.items()}
+    is_kept = videos["reason"].isna().to_numpy()
+    draws = _draws(len(is_kept), int(is_kept.sum()))
+    rows = {}
+    for name, statistic in statistics.items():
+        rows[name] = _effect(statistic, is_kept, draws)
     effects = pd.DataFrame.from_dict(rows, orient="index", columns=["made", "kept", "low", "high"])
     effects["moved"] = (effects["kept"] > effects["high"]).astype(int) - (effects["kept"] < effects["low"]).astype(int)
     return effects[effects["kept"].notna()]  # one video has no distance
@@ -317,9 +325,7 @@ def _mean(values: np.ndarray) -> Statistic:
     """The mean of the values that are defined; NaN without any."""
 
     def mean(chosen: np.ndarray) -> float:
-        known = values[chosen]
-        known = known[~np.isnan(known)]
-        return float(known.mean()) if len(known) else np.nan
+        return float(pd.Series(values[chosen]).mean())
 
     return mean
 
@@ -353,17 +359,18 @@ def _distance(maps: np.ndarray) -> Statistic:
     def distance(chosen: np.ndarray) -> float:
         inside = place[chosen]
         inside = inside[inside >= 0]
-        pairs = len(inside) * (len(inside) - 1)
-        return float(table[np.ix_(inside, inside)].sum() / pairs) if pairs else np.nan
+        if len(inside) < 2:
+            return np.nan
+        return float(table[np.ix_(inside, inside)].sum() / (len(inside) * (len(inside) - 1)))
 
     return distance
 
 
-def _maps(made: Sequence[Scored], conditioning: int, tiling: Tiling, show: bool) -> np.ndarray:
+def _maps(videos: Sequence[Path], conditioning: int, tiling: Tiling, show: bool) -> np.ndarray:
     """The motion maps of all cameras of each video, reduced, float32 (videos, fields)."""
     rows = []
-    for scored in with_progress(made, "comparing motion", len(made), "video", show):
-        frames = read_video(scored.video)
+    for video in with_progress(videos, "comparing motion", len(videos), "video", show):
+        frames = read_video(video)
         if len(frames) <= conditioning:
             frames = np.concatenate([frames, frames[-1:]])  # nothing moves
         reduced = []
