@@ -18,8 +18,8 @@ import yaml
 
 from cosmos_exp.config.record import plain_config
 from cosmos_exp.files import JsonObject, read_json, write_json, write_text
-from cosmos_exp.publish.base import comes_from_hub
 from cosmos_exp.publish.neutral import neutral, neutral_config, neutral_text, private_names, recorded_paths
+from cosmos_exp.publish.source import comes_from_hub
 from cosmos_exp.report.runs import Run
 from cosmos_exp.run_folder import RunFolder
 
@@ -33,7 +33,12 @@ def publish(sweep: Path, out: Path) -> tuple[list[Path], list[Path]]:
     """Copy the records of every run below `sweep`. Returns the files, and those of them that hold private text."""
     folders = sorted(p.parent for p in sweep.rglob("status.json") if (p.parent / "config.yaml").is_file())
     runs = [Run(RunFolder(folder)) for folder in folders]
-    paths = [path for run in runs for path in recorded_paths(run.config, comes_from_hub(run)) if path != _sibling(run)]
+    paths = [
+        path
+        for run in runs
+        for path in recorded_paths(run.config, comes_from_hub(run)).values()
+        if path != _sibling(run)
+    ]
     names = private_names([part for run in runs for part in (run.manifest, run.config)], paths)
     written, private = [], []
     for run in runs:

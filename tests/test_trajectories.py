@@ -49,7 +49,8 @@ CAMERA = "observation.images.main"
 )
 def test_a_condition_keeps_and_says_why_not(text, scores, reason):
     check_keep(text, MEASURES)
-    assert refusals(text, pd.DataFrame([scores, {}], dtype=float)).to_list()[0] == reason
+    found = refusals(text, pd.DataFrame([scores, {}], dtype=float))
+    assert (None if pd.isna(found[0]) else found[0]) == reason
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,8 @@ def selected(rule, scores):
 
 def reasons(rule, scores):
     videos = selected(rule, scores).videos
-    return list(zip(videos["sample"], videos["seed"], videos["reason"], strict=True))
+    found = [None if pd.isna(reason) else reason for reason in videos["reason"]]
+    return list(zip(videos["sample"], videos["seed"], found, strict=True))
 
 
 def test_a_target_stops_at_the_video_that_reaches_it():

@@ -35,9 +35,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Write the folder, and upload it if asked to. Returns the exit code."""
     from cosmos_exp.errors import UserError
-    from cosmos_exp.publish.folder import check_new, write_folder
+    from cosmos_exp.publish.folder import check_new, check_target, upload, write_folder
     from cosmos_exp.publish.source import load_source
-    from cosmos_exp.publish.upload import check_target, upload
 
     if args.private and not args.to:
         raise UserError("--private: belongs to --to USER/NAME. Add it, or leave --private out.")
@@ -47,15 +46,14 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out).expanduser() if args.out else folder / "published"
     check_new(out, args.to)
     source = load_source(folder)
-    writable_folder(str(out))
-    published = write_folder(source, out, args.to)
-    size = sum((published.folder / name).stat().st_size for name in published.files) / 2**20
-    count = f"{len(source.arms)} adapters" if len(source.arms) > 1 else "1 adapter"
-    print(f"{printable(out)}: {count}, {len(published.files)} files, {size:.1f} MiB")
-    for note in published.notes:
+    notes = write_folder(source, writable_folder(str(out)), args.to)
+    files = [file for file in out.rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files) / 2**20
+    print(f"{printable(out)}: adapters: {len(source.arms)}, {len(files)} files, {size:.1f} MiB")
+    for note in notes:
         print(f"note: {printable(note)}")
     if args.to:
-        print(f"uploaded: {upload(published, args.to, args.private)}")
+        print(f"uploaded: {upload(out, args.to, args.private)}")
     else:
         print(f"Look at README.md, then upload it with: hf upload USER/NAME {printable(out)}")
     return 0

@@ -1,230 +1,355 @@
-"""The model card: a YAML header that the hub understands, and what a reader must know. Built and checked by huggingface_hub."""
+"""The model card: a YAML header that the hub understands, the code that loads the adapter, results, recipe and limits.
+
+Built by huggingface_hub from `card.md.j2`; the code in it is `snippet.py.j2`: plain diffusers, the adapter at its trained
+scale, the settings of the run's own videos.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import jinja2
 import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from huggingface_hub.utils import HFValidationError, validate_repo_id
 
+from cosmos_exp.config.layers import pattern_labels
 from cosmos_exp.config.measures import measure_info, split_main
 from cosmos_exp.config.registry import VAE_CLASSES
-from cosmos_exp.errors import RunError
-from cosmos_exp.publish import recipe
+from cosmos_exp.config.schema import Config
+from cosmos_exp.files import JsonObject
 from cosmos_exp.publish.neutral import shown
-from cosmos_exp.publish.snippet import Example, snippet
 from cosmos_exp.publish.source import Arm, Source
+from cosmos_exp.report.runs import Run
 from cosmos_exp.report.tables import claims_markdown, drift_markdown, measures_markdown
 from cosmos_exp.text import markdown as plain_markdown
 from cosmos_exp.text import no_html, one_line
 
-TEMPLATE = Path(__file__).parent / "card.md.j2"
+TEMPLATES = Path(__file__).parent
 TASKS = {"image2world": "image-to-video", "video2world": "video-to-video"}
-_MARKUP = "\\`*_{}[]<>|~$#!"
+KINDS = {"lora": "LoRA", "dora": "DoRA"}
+DTYPES = {"bf16": "torch.bfloat16", "no": "torch.float32"}
+PRECISIONS = {"bf16": "bf16 base, fp32 adapter", "no": "fp32"}
+STAGES = ("prepare", "train", "generate", "evaluate")
+MARKUP = "\\`*_{}[]|~$#!"
 
 
-def model_card(
-    source: Source, examples: Sequence[Example], files: Sequence[Sequence[str]], repository: str | None
-) -> ModelCard:
-    """The card of a published folder, checked.
+@dataclass(frozen=True)
+class Example:
+    """A published video.
+
+    video: its path in the published folder.
+    prompt: the text that it was generated from.
+    frames: number of published conditioning frames.
+    arm: the adapter's name in a sweep; empty for a single run.
+    """
+
+    video: str
+    prompt: str
+    seed: int
+    frames: int
+    arm: str = ""
+
+    @property
+    def title(self) -> str:
+        """The prompt, in a sweep with its adapter."""
+        return ": ".join(filter(None, (self.arm, self.prompt)))
+
+
+def model_card(source: Source, examples: Sequence[Example], files: pd.DataFrame, repository: str | None) -> ModelCard:
+    """The card of a published folder.
 
     Args:
         examples: the published videos.
-        files: of each adapter: folder, hash, parameters, MiB.
+        files: one row per adapter: folder, hash, parameters, MiB.
         repository: of the folder on the hub; None: it is not known yet.
-
-    Raises:
-        RunError: the card does not hold what was put into it.
     """
-    title = repository.partition("/")[2] if repository else shown(source.title, source.names)
-    data = card_data(source, examples, title)
-    body = _body(source, examples, repository, title) | {"files": files}
-    card = ModelCard.from_template(data, template_path=str(TEMPLATE), **body)
-    check_card(str(card), data)
-    return card
+    first, names, study = source.arms[0], source.names, source.study
+    title = shown(source.title, names)
+    if repository:
+        title = repository.partition("/")[2]
+    recipes = pd.DataFrame([recipe(arm) for arm in source.arms], index=[arm.name for arm in source.arms]).fillna("-")
+    is_shared = recipes.nunique() == 1
+    parts = {"results": "", "drift": "", "claims": ""}
+    if study.means["mean"].notna().any():
+        parts["results"] = _from_report(measures_markdown(study), names)
+    if len(study.drift):
+        parts["drift"] = _from_report(drift_markdown(study), names)
+    if study.claims:
+        parts["claims"] = _from_report(claims_markdown(study), names)
+    return ModelCard.from_template(
+        card_data(source, examples, title),
+        template_path=str(TEMPLATES / "card.md.j2"),
+        title=title,
+        source=source,
+        config=first.run.settings,
+        kinds=" and ".join(sorted({KINDS[arm.adapter.kind] for arm in source.arms})),
+        data=data_words(first.run.settings),
+        snippet=snippet(first, source, next(iter(examples), None), repository),
+        recipe=recipes.loc[first.name, is_shared].to_dict(),
+        differing=recipes.loc[:, ~is_shared],
+        notes=[escaped(shown(note, names)) for note in study.notes],
+        examples=examples,
+        files=files,
+        autoencoder=_autoencoder_file(source),
+        cell=lambda text: no_html(shown(one_line(text), names)).replace("|", "\\|").replace("](", "]&#40;"),
+        escaped=escaped,
+        scales={arm.name: span(arm.adapter.scales.values()) for arm in source.arms},
+        **parts,
+    )
 
 
 def card_data(source: Source, examples: Sequence[Example], title: str) -> ModelCardData:
     """The header."""
-    config, licence = source.arms[0].run.settings, source.base.licence
-    kinds = sorted({arm.header.kind for arm in source.arms})
-    data = config.data
-    found = ModelCardData(
+    config, data = source.arms[0].run.settings, source.arms[0].run.settings.data
+    kinds = sorted({arm.adapter.kind for arm in source.arms})
+    datasets = None
+    if data.repo_id and data.path is None:
+        datasets = [data.repo_id]
+    header = ModelCardData(
         base_model=source.base.repository,
         library_name="diffusers",
         pipeline_tag=TASKS[config.generation.mode],
-        license=licence.id,
-        license_name=licence.name,
-        license_link=licence.link,
-        datasets=[data.repo_id] if data.repo_id and data.path is None else None,
+        datasets=datasets,
         tags=[*kinds, "peft", "world-model", "robotics", "cosmos-predict2.5", "cosmos-exp"],
         model_name=title,
-        eval_results=eval_results(source),
+        eval_results=eval_results(source) or None,
+        **source.base.licence,
     )
-    if examples:
-        found["widget"] = [_widget(e, source.names) for e in examples]
+    if examples:  # the hub's gallery
+        header["widget"] = [{"text": example.title, "output": {"url": example.video}} for example in examples]
     if source.base.repository:
-        found["base_model_relation"] = "adapter"
-    return found
+        header["base_model_relation"] = "adapter"
+    return header
 
 
-def _widget(example: Example, names: Sequence[str]) -> dict[str, object]:
-    """An entry of the hub's gallery."""
-    return {"text": shown(_title(example), names), "output": {"url": example.video}}
-
-
-def _title(example: Example) -> str:
-    """The prompt of an example, in a sweep with its adapter."""
-    return f"{example.arm}: {one_line(example.prompt)}" if example.arm else one_line(example.prompt)
-
-
-def eval_results(source: Source) -> list[EvalResult] | None:
-    """One result per adapter and measure that has a value, of a sweep for the main measures; None if there are none."""
-    config = source.arms[0].run.settings
-    test = config.data.test_repo_id or config.data.repo_id
-    named = test if test and config.data.test_path is None and config.data.path is None else None
-    kind = named or (f"cosmos-exp/{config.data.builder}" if source.base.embedded and config.data.builder else "private")
-    fingerprint = source.arms[0].run.manifest.get("data_fingerprint")
-    measures = split_main(source.study.measures)[0] if source.is_sweep else source.study.measures
-    found = []
-    arms = source.study.arms
-    for name in arms.index[~arms["is_base"]]:
-        for measure in measures:
-            summary = source.study.mean(name, measure)
-            if pd.isna(summary["mean"]):
-                continue
-            interval = {"ci_low": summary["low"], "ci_high": summary["high"]}
-            arguments = {k: float(v) for k, v in interval.items() if not pd.isna(v)} | {"n": int(summary["n"])}
-            info, label = measure_info(measure), f"{one_line(measure)}" + (f", {name}" if source.is_sweep else "")
-            unit = f" ({info.unit})" if info.unit else ""
-            better = {1: "higher", -1: "lower"}.get(info.better)
-            found.append(
-                EvalResult(
-                    task_type=TASKS[config.generation.mode],
-                    dataset_type=kind,
-                    dataset_name=recipe.data_words(config).replace("`", ""),
-                    dataset_split="test",
-                    dataset_args={"fingerprint": fingerprint} if fingerprint else None,
-                    metric_type=one_line(measure),
-                    metric_name=label + unit,
-                    metric_value=float(summary["mean"]),
-                    metric_args=arguments | ({"better": better} if better else {}),
-                )
+def eval_results(source: Source) -> list[EvalResult]:
+    """One result per adapter and measure that has a value; of a sweep for the main measures."""
+    run, study = source.arms[0].run, source.study
+    config, data = run.settings, run.settings.data
+    kind = "private"
+    if data.path is None and data.test_path is None:
+        kind = data.test_repo_id or data.repo_id or f"cosmos-exp/{data.builder}"
+    measures = study.measures
+    if source.is_sweep:
+        measures, _ = split_main(measures)
+    adapters = study.arms.index[~study.arms["is_base"]]
+    means = study.means[study.means["arm"].isin(adapters) & study.means["measure"].isin(measures)]
+    results = []
+    for row in means.dropna(subset="mean").itertuples():
+        info = measure_info(row.measure)
+        name = one_line(row.measure)
+        if source.is_sweep:
+            name += f", {row.arm}"
+        if info.unit:
+            name += f" ({info.unit})"
+        arguments: JsonObject = {"n": int(row.n)}
+        if pd.notna(row.low):
+            arguments |= {"ci_low": float(row.low), "ci_high": float(row.high)}
+        if info.better:
+            arguments["better"] = {1: "higher", -1: "lower"}[info.better]
+        results.append(
+            EvalResult(
+                task_type=TASKS[config.generation.mode],
+                dataset_type=kind,
+                dataset_name=data_words(config).replace("`", ""),
+                dataset_split="test",
+                dataset_args={"fingerprint": run.manifest.get("data_fingerprint")},
+                metric_type=one_line(row.measure),
+                metric_name=name,
+                metric_value=float(row.mean),
+                metric_args=arguments,
             )
-    return found or None
+        )
+    return results
 
 
-def check_card(text: str, data: ModelCardData) -> None:
-    """Check that a card read back by huggingface_hub holds what was put into it, and that its header is one the hub takes.
+def snippet(arm: Arm, source: Source, example: Example | None, repository: str | None) -> str:
+    """Python code that generates the example's video with the adapter.
 
-    Raises:
-        RunError: it does not.
+    Args:
+        example: None: the user's own first frame and prompt.
+        repository: of the published folder on the hub; None: it is not known yet.
     """
-    problem = None
-    try:
-        found = ModelCard(text).data
-        if found.to_dict() != data.to_dict() or found.get("eval_results") != data.get("eval_results"):
-            problem = "its header is not read back as it was written"
-        elif found.get("license") == "other" and not (found.get("license_name") and found.get("license_link")):
-            problem = "the licence has no name and link"
-        for name in [found.get("base_model"), *found.get("datasets", [])]:
-            if name is not None:
-                validate_repo_id(name)
-    except (ValueError, TypeError, KeyError, HFValidationError) as error:
-        problem = one_line(error)
-    if problem:
-        raise RunError(f"check failed: the model card is not valid ({problem}). Nothing was written.")
+    config = arm.run.settings
+    data, generation = config.data, config.generation
+    if example is None:
+        example = Example("", "Your prompt.", (generation.seeds or [0])[0], 0)
+    prompt = example.prompt
+    if generation.chunk_prompts == "lines" and generation.chunks > 1:
+        prompt = prompt.partition("\\n")[0]
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["repr"] = repr
+    return environment.get_template("snippet.py.j2").render(
+        config=config,
+        base=source.base,
+        autoencoder=_autoencoder_file(source),
+        arm=arm,
+        repository=repository,
+        example=example,
+        prompt=prompt,
+        scale=span(arm.adapter.scales.values()),
+        dtype=DTYPES[config.hardware.mixed_precision],
+        noise_shape=(1, config.model.z_dim, (data.num_frames - 1) // 4 + 1, data.height // 8, data.width // 8),
+    )
 
 
-def _body(
-    source: Source, examples: Sequence[Example], repository: str | None, title: str
-) -> dict[str, Any]:  # Any: values of every type
-    """What the template shows."""
-    first, names = source.arms[0], source.names
-    adapter, adapter_heads, adapter_rows = recipe.shared_and_own(recipe.adapter_rows(a) for a in source.arms)
-    training, training_heads, training_rows = recipe.shared_and_own(recipe.training_rows(a) for a in source.arms)
-    hardware, hardware_heads, hardware_rows = recipe.shared_and_own(recipe.hardware_rows(a.run) for a in source.arms)
-    heads = [*adapter_heads, *training_heads, *hardware_heads]
-    own = [[*a, *t, *h] for a, t, h in zip(adapter_rows, training_rows, hardware_rows, strict=True)]
+def _autoencoder_file(source: Source) -> Path | None:
+    """The file of the base's autoencoder class, if diffusers does not have it; it is copied into the folder."""
+    if source.base.autoencoder is None:
+        return None
+    return VAE_CLASSES.source(source.base.autoencoder)
+
+
+# --- recipe ---
+
+
+def recipe(arm: Arm) -> dict[str, str]:
+    """How an adapter was trained, on what, where, and how long it took: the rows of the card's table."""
+    rows = _adapter_rows(arm) | _training_rows(arm) | _data_rows(arm.run) | _hardware_rows(arm.run)
+    return {name: str(value) for name, value in rows.items() if value not in (None, "", 0)}
+
+
+def _adapter_rows(arm: Arm) -> JsonObject:
+    adapter, config = arm.adapter, arm.run.settings.adapter
+    rule = "alpha / rank"
+    if adapter.rslora:
+        rule = "alpha / sqrt(rank)"
     return {
-        "title": title,
-        "source": source,
-        "summary": summary(source),
-        "snippet": snippet(first, source.base, examples[0] if examples else None, repository),
-        "by_parts": source.base.repository is None,
-        "tables": [
-            ("Adapter", adapter),
-            ("Training", training),
-            ("Data", recipe.data_rows(first.run)),
-            ("Hardware and time", hardware),
-        ],
-        "heads": heads,
-        "own": [[arm.name, *row] for arm, row in zip(source.arms, own, strict=True)],
-        "results": _from_records(measures_markdown(source.study), names) if _has_scores(source) else "",
-        "drift": _from_records(drift_markdown(source.study), names) if len(source.study.drift) else "",
-        "chunks": first.run.settings.generation.chunks,
-        "claims": _from_records(claims_markdown(source.study), names) if source.study.claims else "",
-        "notes": [escaped(shown(n, names)) for n in source.study.notes],
-        "examples": [(e.video, escaped(shown(_title(e), names)), e.seed) for e in examples],
-        "has_references": bool(source.study.references),
-        "autoencoder": VAE_CLASSES.source(source.base.autoencoder).name if source.base.autoencoder else "",
-        "drops": what_others_drop(source.arms),
-        "cell": lambda text: _cell(text, names),
+        "kind": KINDS[adapter.kind],
+        "rank": span(adapter.ranks.values()),
+        "alpha": span([layer.alpha for layer in adapter.layers.values()]),
+        "scale": f"{span(adapter.scales.values())} ({rule})",
+        "adapted layers": len(adapter.layers),
+        "target modules": ", ".join(config.target_modules),
+        "other ranks and alphas": "; ".join(pattern_labels(config)),
+        "dropout": config.dropout,
+        "trained bias": config.bias or None,
     }
 
 
-def _has_scores(source: Source) -> bool:
-    return bool(source.study.means["mean"].notna().any())
+def _training_rows(arm: Arm) -> JsonObject:
+    config, training, summary = arm.run.settings, arm.run.settings.training, arm.run.training
+    cut = arm.adapter.record.get("truncated")
+    if cut:
+        return {"training": f"none: cut from a trained adapter, {cut['kept_energy']:.1%} of its energy kept"}
+    schedule = training.schedule
+    frames = []
+    for count, probability in training.condition_frames.items():
+        if probability > 0:
+            frames.append(f"{count} latent ({probability:.0%})")
+    rows = {
+        "steps": f"{summary.get('steps')} of {training.global_batch_size} samples",
+        "samples": summary.get("samples"),
+        "optimizer": f"AdamW, learning rate {training.learning_rate:g}, weight decay {training.weight_decay:g}",
+        "schedule": f"{schedule.warmup_samples:,} samples of warm-up to {schedule.f_max:g} x the rate, linear to "
+        f"{schedule.f_min:g} x at {schedule.total_samples:,}",
+        "gradient norm": f"at most {training.max_grad_norm:g}",
+        "noise": f"rectified flow, sigma shift {training.sigma_shift:g}",
+        "conditioning frames": ", ".join(frames),
+        "text dropout": f"{training.text_dropout:g}",
+        "precision": PRECISIONS[config.hardware.mixed_precision],
+        "training seed": str(config.seed),
+        "power EMA of the adapter": training.ema_power,
+    }
+    for name in ("train_loss", "validation_loss"):
+        if name in summary:
+            rows[name.replace("_", " ")] = f"{summary[name]:.4g}"
+    return rows
 
 
-def _from_records(text: str, names: Sequence[str]) -> str:
-    """A part of a report, without private text and without markup that comes from data."""
-    lines = (f"#{line}" if line.startswith("## ") else line for line in text.splitlines())
-    return plain_markdown("\n".join(shown(line, names) for line in lines)).strip()
+def _data_rows(run: Run) -> JsonObject:
+    config, data, generation = run.settings, run.manifest.get("data", {}), run.settings.generation
+    counts = []
+    for split in ("train", "validation", "test"):
+        if data.get(split):
+            counts.append(f"{len(data[split])} {split}")
+    noise = ", ".join(map(str, generation.seeds))
+    return {
+        "data": data_words(config),
+        "videos": ", ".join(counts),
+        "frames": f"{config.data.num_frames} of {config.data.height}x{config.data.width} pixels",
+        "frame rate": config.data.fps,
+        "fingerprint of the data": run.manifest.get("data_fingerprint"),
+        "test videos": f"{generation.mode}, chunks: {generation.chunks}, {generation.num_steps} steps, guidance {generation.guidance_scale:g}, start "
+        f"noise {noise}, {generation.fps:g} frames per second",
+        "guardrail": config.model.guardrail,
+    }
 
 
-def _cell(text: str, names: Sequence[str]) -> str:
-    """Text of ours with values of a record, for a cell: code spans are kept."""
-    return no_html(shown(one_line(text), names)).replace("|", "\\|").replace("](", "]&#40;")
+def data_words(config: Config) -> str:
+    """The data in words. Folders of a user have no name here."""
+    data = config.data
+    if data.path is None and data.repo_id:
+        words = f"`{data.repo_id}`"
+        if data.test_repo_id and data.test_path is None:
+            words += f"; test pairs of `{data.test_repo_id}`"
+    elif data.path is None and data.builder:
+        words = f"the rendered {data.builder} world of cosmos_exp, {data.look} hands"
+    else:
+        words = f"videos in a folder ({data.reader})"
+        if data.repo_id:
+            words += f", read as `{data.repo_id}`"
+    return words
+
+
+def _hardware_rows(run: Run) -> JsonObject:
+    manifest = run.manifest
+    stages, packages, git = manifest.get("stages", {}), manifest.get("packages", {}), manifest.get("git") or {}
+    exactness = manifest.get("exactness") or [{}]
+    device = exactness[-1].get("processor") or manifest.get("hardware", {}).get("device")
+    times, versions = [], []
+    for stage in STAGES:
+        if "seconds" in stages.get(stage, {}):
+            times.append(f"{stage} {duration(stages[stage]['seconds'])}")
+    for package in ("cosmos-exp", "torch", "diffusers", "peft"):
+        if package in packages:
+            versions.append(f"{package} {packages[package]}")
+    commit = git.get("commit")
+    if commit and git.get("dirty"):
+        commit += ", with changes"
+    return {
+        "device": device,
+        "processes": manifest.get("processes"),
+        "time": ", ".join(times),
+        "peak memory of training, GiB": stages.get("train", {}).get("peak_memory_gib"),
+        "versions": ", ".join(versions),
+        "commit of cosmos-exp": commit,
+    }
+
+
+# --- text ---
+
+
+def span(values: Collection[float]) -> str:
+    """`2`, or `1 to 2` for different values."""
+    ends = (f"{min(values):.6g}", f"{max(values):.6g}")
+    return " to ".join(dict.fromkeys(ends))
+
+
+def duration(seconds: float) -> str:
+    """`34 s`, `5 min`, `2.3 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _from_report(text: str, names: Sequence[str]) -> str:
+    """A part of a report, without private text and without markup that comes from data; headings one level lower."""
+    lines = []
+    for line in text.splitlines():
+        if line.startswith("## "):
+            line = f"#{line}"
+        lines.append(shown(line, names))
+    return plain_markdown("\n".join(lines)).strip()
 
 
 def escaped(text: str) -> str:
     """Text of a record that Markdown shows as it is."""
-    return "".join(f"\\{c}" if c in _MARKUP and c not in "<>" else {"<": "&lt;", ">": "&gt;"}.get(c, c) for c in text)
-
-
-def summary(source: Source) -> str:
-    """The first sentence of the card."""
-    config = source.arms[0].run.settings
-    kinds = " and ".join(sorted({"DoRA" if a.header.kind == "dora" else "LoRA" for a in source.arms}))
-    what = f"{len(source.arms)} {kinds} adapters" if source.is_sweep else f"A {kinds} adapter"
-    size = f"{config.data.num_frames} frames of {config.data.height}x{config.data.width}"
-    return f"{what} of {source.base.words}, trained on {recipe.data_words(config)}. {config.generation.mode}, {size}."
-
-
-def what_others_drop(arms: Sequence[Arm]) -> list[str]:
-    """What a loader that does not read the header, or does not know DoRA, makes of these adapters."""
-    found = []
-    scaled = [a for a in arms if any(abs(s - 1) > 1e-6 for s in a.header.scales.values())]
-    if scaled:
-        scales = [s for a in scaled for s in a.header.scales.values()]
-        low, high = min(scales), max(scales)
-        words = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-        which = ", ".join(f"`{a.name}`" for a in scaled) if len(arms) > 1 else "this adapter"
-        found.append(
-            "Rank, alpha and scaling rule are in the file's header (`lora_adapter_metadata`), not in tensors. A loader that does "
-            f"not read it applies the update at scale 1; {which} needs {words}."
-        )
-    else:
-        found.append(
-            "Alpha equals rank (scale 1), so that a loader that ignores the header, which records both, applies the right scale."
-        )
-    if any(a.header.kind == "dora" for a in arms):
-        found.append(
-            "A DoRA file also has magnitudes (`lora_magnitude_vector`). A loader without DoRA drops them and applies another "
-            "update than the trained one. Merge the adapter first (`cosmos-exp adapter merge`) for such tools."
-        )
-    return found
+    for character in MARKUP:
+        text = text.replace(character, f"\\{character}")
+    return text.replace("<", "&lt;").replace(">", "&gt;")

@@ -46,47 +46,37 @@ _ORDINARY = {
 
 _URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://([^\s/?#'\"<>)\]]*)[^\s'\"<>)\]]*")
 _WHOLE_PATH = re.compile(r"(?:[/~]|\.\.?[/\\]|\\\\|[A-Za-z]:[\\/])[^\n]*", re.DOTALL)
-_PATHS = (
-    re.compile(
-        r"(?<![\w./<])~?/(?!io/opencv/)(?=[^\s/'\"`>])[^\s'\"`,;:()\[\]{}<>|]*"
-    ),  # /home/ann/x, ~/x; not where OpenCV's wheels were built
+_PRIVATE = (
+    # /home/ann/x, ~/x; not where OpenCV's wheels were built
+    re.compile(r"(?<![\w./<])~?/(?!io/opencv/)(?=[^\s/'\"`>])[^\s'\"`,;:()\[\]{}<>|]+"),
     re.compile(r"(?<![\w])[A-Za-z]:[\\/][^\s'\"`,;()\[\]{}<>|]*"),  # C:\Users\ann
     re.compile(r"\\\\[\w.-]+\\[^\s'\"`,;]*"),  # \\server\share
-    re.compile(r"(?<![\w/])(?:\.\.?[\\/])+[^\s'\"`,;:()\[\]{}<>|]*"),  # ../ann
-)
-_ADDRESSES = (
+    re.compile(r"(?<![\w/])(?:\.\.?[\\/])+[^\s'\"`,;:()\[\]{}<>|]+"),  # ../ann
     re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*"),  # ann@host, ann@lab.org
     re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b"),
 )
 _USERS = re.compile(r"(?:/home/|/Users/|/users/|[\\/]Users[\\/])([^/\\\s'\":]+)")
 
 
-def private_names(records: Iterable[object], paths: Iterable[str] = ()) -> tuple[str, ...]:
+def private_names(records: Iterable[JsonObject], paths: Iterable[str] = ()) -> tuple[str, ...]:
     """Names of hosts and users that records mention, and those of this machine, the longest first.
 
     Args:
-        records: JSON contents: manifests and configurations.
+        records: contents of manifests and configurations.
         paths: further texts to hide: relative paths, which no pattern finds.
     """
-    found = {platform.node(), Path.home().name}
+    names = {platform.node(), Path.home().name}
     with contextlib.suppress(KeyError, OSError, ImportError):  # a user without a name
-        found.add(getpass.getuser())
+        names.add(getpass.getuser())
     for record in records:
-        text = json.dumps(record, default=str, ensure_ascii=False)
-        found |= set(_USERS.findall(text))
-        if isinstance(record, Mapping):
-            found |= {str(record[key]) for key in ("host", "hostname", "user", "username") if record.get(key)}
-            found |= {str(name) for name in _entities(record)}
-    found |= {name.partition(".")[0] for name in found}
+        names |= set(_USERS.findall(json.dumps(record, default=str, ensure_ascii=False)))
+        for key in ("host", "hostname", "user", "username", "tracking.entity"):
+            names.add(str(_value(record, key) or ""))
+    names |= {name.partition(".")[0] for name in names}
     known = _vocabulary()
-    kept = {name for name in found if len(name) > 1 and not name.isdigit() and name.lower() not in known}
-    kept |= {path for path in paths if "/" in path or "\\" in path}
-    return tuple(sorted(kept, key=lambda name: (-len(name), name)))
-
-
-def _entities(record: Mapping[str, object]) -> list[object]:
-    tracking = record.get("tracking")
-    return [tracking["entity"]] if isinstance(tracking, Mapping) and tracking.get("entity") else []
+    kept = [name for name in names if len(name) > 1 and not name.isdigit() and name.lower() not in known]
+    kept += [path for path in paths if "/" in path or "\\" in path]
+    return tuple(sorted(set(kept), key=lambda name: (-len(name), name)))
 
 
 @functools.cache
@@ -102,18 +92,18 @@ def neutral_text(text: str, names: Sequence[str] = ()) -> str:
     Args:
         names: from `private_names`.
     """
-    if text.startswith(("/", "~/", "../", "./", "\\\\")) and "\n" not in text and _WHOLE_PATH.fullmatch(text):
+    if text.startswith(("/", "~/", "../", "./", "\\\\")) and _WHOLE_PATH.fullmatch(text):
         return HIDDEN if len(text) > 1 else text
     text = _URL.sub(_public_url, redact(text))
-    for pattern in (*_PATHS, *_ADDRESSES):
-        text = pattern.sub(lambda found: found.group() if found.group() in ("/", "./", "../") else HIDDEN, text)
+    for pattern in _PRIVATE:
+        text = pattern.sub(HIDDEN, text)
     for name in names:
         text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", HIDDEN, text, flags=re.IGNORECASE)
     return text
 
 
-def _public_url(found: re.Match[str]) -> str:
-    return found.group() if found.group(1).lower() in _PUBLIC else HIDDEN
+def _public_url(match: re.Match[str]) -> str:
+    return match.group() if match.group(1).lower() in _PUBLIC else HIDDEN
 
 
 def neutral(content: Json, names: Sequence[str] = ()) -> Json:
@@ -128,15 +118,17 @@ def neutral(content: Json, names: Sequence[str] = ()) -> Json:
 def _neutral(content: object, names: Sequence[str]) -> object:
     if isinstance(content, str):
         return neutral_text(content, names)
-    if isinstance(content, dict):
-        kept = ((k, v) for k, v in content.items() if k not in _DROPPED)
-        return {
-            neutral_text(k, names) if isinstance(k, str) else k: v if k in _KEPT else _neutral(v, names)
-            for k, v in kept
-        }
     if isinstance(content, list):
         return [_neutral(value, names) for value in content]
-    return content
+    if not isinstance(content, dict):
+        return content
+    plain = {}
+    for key, value in content.items():
+        if key in _KEPT:
+            plain[key] = value
+        elif key not in _DROPPED:
+            plain[_neutral(key, names)] = _neutral(value, names)
+    return plain
 
 
 def neutral_config(content: JsonObject, hub: bool, names: Sequence[str] = ()) -> JsonObject:
@@ -147,39 +139,43 @@ def neutral_config(content: JsonObject, hub: bool, names: Sequence[str] = ()) ->
         hub: whether `model.source` names a repository of the hub. Another one is a path.
         names: from `private_names`.
     """
-    found = copy.deepcopy(content)
+    plain = copy.deepcopy(content)
+    for key in recorded_paths(content, hub):
+        _replace(plain, key, HIDDEN)
     for key in _EMPTY:
-        _replace(found, key, None)
-    for key in PATH_KEYS:
-        if key not in _EMPTY and not (key == "model.source" and (hub or _value(found, key) == "embedded")):
-            _replace(found, key, HIDDEN)
-    source = _value(found, "model.source")
-    found = cast(JsonObject, _neutral(found, names))
+        _replace(plain, key, None)
+    source = _value(plain, "model.source")
+    plain = cast(JsonObject, _neutral(plain, names))
     if hub:
-        _replace(found, "model.source", source)
-    return found
+        _replace(plain, "model.source", source)
+    return plain
 
 
-def recorded_paths(content: JsonObject, hub: bool) -> list[str]:
-    """The paths in a recorded configuration. `hub`: as in `neutral_config`."""
-    keys = [key for key in PATH_KEYS if key != "model.source" or not (hub or _value(content, key) == "embedded")]
-    return [value for key in keys if isinstance(value := _value(content, key), str)]
+def recorded_paths(content: JsonObject, hub: bool) -> dict[str, str]:
+    """The paths in a recorded configuration by their keys. `hub`: as in `neutral_config`."""
+    paths = {}
+    for key in PATH_KEYS:
+        value = _value(content, key)
+        is_name = key == "model.source" and (hub or value == "embedded")
+        if isinstance(value, str) and not is_name:
+            paths[key] = value
+    return paths
 
 
-def _value(content: JsonObject, key: str) -> object:
-    *groups, name = key.split(".")
-    for group in groups:
-        content = content.get(group) or {}
-    return content.get(name)
+def _value(content: Mapping[str, object], key: str) -> object:
+    """The value of a dotted key; None if there is none."""
+    value: object = content
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def _replace(content: JsonObject, key: str, value: object) -> None:
     """Replace a value by its dotted key, unless there is none."""
-    *groups, name = key.split(".")
-    for group in groups:
-        content = content.get(group) or {}
-    if content.get(name) is not None:
-        content[name] = value
+    group, _, name = key.rpartition(".")
+    owner = _value(content, group) if group else content
+    if isinstance(owner, dict) and owner.get(name) is not None:
+        owner[name] = value
 
 
 def shown(text: object, names: Sequence[str] = ()) -> str:

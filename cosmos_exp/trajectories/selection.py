@@ -193,7 +193,7 @@ def refusals(keep: str, scores: pd.DataFrame) -> pd.Series:
         scores: one row per video, one column per measure.
 
     Returns:
-        one reason per row; None for a video that is kept.
+        one reason per row; missing for a video that is kept.
     """
     names, parts = _names(keep), [keep]
     scores = scores.reindex(columns=names)
@@ -254,7 +254,7 @@ class Selection:
 
     @property
     def videos(self) -> pd.DataFrame:
-        """All made videos in order: the columns that were added, and `reason`: why it is dropped; None: it is kept."""
+        """All made videos in order: the columns that were added, and `reason`: why it is dropped; missing: it is kept."""
         return pd.concat(self._videos, ignore_index=True)
 
     @property
