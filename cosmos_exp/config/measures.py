@@ -60,11 +60,11 @@ MEASURES = {
 }
 
 # The default of the configuration key `margins`. Sorted by unit: config.yaml lists the judged measures first.
-MARGINS = {
-    name: margin
-    for name, margin in ((n, MEASURES[n].margin) for n in sorted(MEASURES, key=lambda n: MEASURES[n].unit))
-    if margin is not None
-}
+MARGINS: dict[str, float] = {}
+for _name in sorted(MEASURES, key=lambda name: MEASURES[name].unit):
+    _margin = MEASURES[_name].margin
+    if _margin is not None:
+        MARGINS[_name] = _margin
 
 
 LIMITS = {name: info.limits for name, info in MEASURES.items()}
@@ -77,8 +77,11 @@ def measures_of(function: str) -> list[str]:
 
 def split_main(names: list[str]) -> tuple[list[str], list[str]]:
     """The measures of the main table, and the others. A measure that is not in MEASURES is a main one."""
-    main = [n for n in names if n not in MEASURES or MEASURES[n].main]
-    return (main, [n for n in names if n not in main]) if main else (names, [])
+    main, others = [], []
+    for name in names:
+        chosen = main if name not in MEASURES or MEASURES[name].main else others
+        chosen.append(name)
+    return (main, others) if main else (names, [])
 
 
 def measure_info(name: str) -> Measure:
