@@ -25,6 +25,16 @@ def describe_adapter(file: Path) -> JsonObject:
     adapter = read_adapter(file)
     spectra = layer_spectra(file)
     highest = max(adapter.ranks.values())
+    spectrum = {"all layers": _summary(list(spectra.values()), highest)}
+    by_layer, parameters, alphas, scales = {}, 0, set(), set()
+    for kind, names in by_type(spectra).items():
+        spectrum[kind] = _summary([spectra[name] for name in names], highest)
+    for name, layer in adapter.layers.items():
+        by_layer[name] = _layer(adapter, name, spectra[name])
+        alphas.add(layer.alpha)
+        scales.add(float(f"{layer.scale:.9g}"))
+    for values in tensors_of(adapter.layers).values():
+        parameters += values.size
     return {
         "file": str(file),
         "bytes": file.stat().st_size,
@@ -34,23 +44,24 @@ def describe_adapter(file: Path) -> JsonObject:
         "alpha_recorded": adapter.alpha_recorded,
         "bias": bool(adapter.biased),
         "types": list(adapter.types),
-        "parameters": sum(values.size for values in tensors_of(adapter.layers).values()),
+        "parameters": parameters,
         "layers": len(adapter.layers),
         "ranks": sorted(set(adapter.ranks.values())),
-        "alphas": sorted({layer.alpha for layer in adapter.layers.values()}),
-        "scales": sorted({float(f"{s:.9g}") for s in adapter.scales.values()}),
+        "alphas": sorted(alphas),
+        "scales": sorted(scales),
         "record": adapter.record,
-        "spectrum": {
-            "all layers": _summary(list(spectra.values()), highest),
-            **{t: _summary([spectra[n] for n in names], highest) for t, names in by_type(spectra).items()},
-        },
-        "by_layer": {n: _layer(adapter, n, values) for n, values in spectra.items()},
+        "spectrum": spectrum,
+        "by_layer": by_layer,
     }
 
 
 def shown_ranks(highest: int) -> list[int]:
     """1, 2, 4, 8 … and the highest rank itself."""
-    return [*(2**i for i in range(highest.bit_length()) if 2**i < highest), highest]
+    ranks, rank = [], 1
+    while rank < highest:
+        ranks.append(rank)
+        rank *= 2
+    return [*ranks, highest]
 
 
 def _layer(adapter: AdapterFile, name: str, values: Array) -> JsonObject:
@@ -59,7 +70,7 @@ def _layer(adapter: AdapterFile, name: str, values: Array) -> JsonObject:
         "rank": layer.rank,
         "scale": layer.scale,
         "parameters": trainable_parameters(size, adapter.kind, layer.rank, layer.bias is not None),
-        "singular_values": [float(v) for v in values],
+        "singular_values": values.astype(float).tolist(),
         "effective_rank": effective_rank(values),
     }
 
@@ -71,18 +82,21 @@ def _summary(spectra: list[Array], highest: int) -> JsonObject:
         spectra: singular values of each layer.
         highest: the highest rank of the adapter.
     """
-    squares = [np.square(s) for s in spectra]
-    total = float(sum(s.sum() for s in squares))
-    kept = {k: float(sum(s[:k].sum() for s in squares)) for k in shown_ranks(highest)}
+    squares = np.square(stacked(spectra))  # (layers, values); above a layer's own rank they are 0
+    total = float(squares.sum())
+    kept, needed = {}, {}
+    for rank in shown_ranks(highest):
+        kept[str(rank)] = float(squares[:, :rank].sum()) / total if total > 0 else 1.0
+    for energy in MOST:
+        ranks = [rank_for_energy(values, energy) for values in spectra]
+        needed[f"{energy:g}"] = [min(ranks), max(ranks)]
     return {
         "layers": len(spectra),
         "norm": float(np.sqrt(total)),
-        "largest_singular_value": float(max(s[0] for s in spectra)),
-        "energy_at_rank": {str(k): (v / total if total > 0 else 1.0) for k, v in kept.items()},
-        "effective_rank": float(np.mean([effective_rank(s) for s in spectra])),
-        "rank_for_energy": {
-            f"{e:g}": [min(found), max(found)] for e in MOST for found in [[rank_for_energy(s, e) for s in spectra]]
-        },
+        "largest_singular_value": float(stacked(spectra).max()),
+        "energy_at_rank": kept,
+        "effective_rank": float(np.mean([effective_rank(values) for values in spectra])),
+        "rank_for_energy": needed,
     }
 
 
@@ -107,11 +121,13 @@ def update_spectra(file: Path) -> dict[str, Array]:
     Returns:
         By kind of layer (`attn1.to_q`): (layers, highest rank), in descending order. Above a layer's own rank they are 0.
     """
-    found = layer_spectra(file)
-    return {kind: stacked([found[n] for n in names]) for kind, names in by_type(found).items()}
+    layers, kinds = layer_spectra(file), {}
+    for kind, names in by_type(layers).items():
+        kinds[kind] = stacked([layers[name] for name in names])
+    return kinds
 
 
 def stacked(rows: list[Array]) -> Array:
     """Rows of different length as one array, filled with zeros: the update has no further singular values."""
-    width = max(len(r) for r in rows)
-    return np.stack([np.pad(r, (0, width - len(r))) for r in rows])
+    width = max(map(len, rows))
+    return np.stack([np.pad(row, (0, width - len(row))) for row in rows])

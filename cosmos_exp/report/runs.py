@@ -116,6 +116,11 @@ class Run:
         return (self.config.get("generation") or {}).get("split", "test") != "test"
 
     @property
+    def phase(self) -> str:
+        """tune for a run of the first phase of a sweep, else test."""
+        return "tune" if self.is_tuning else "test"
+
+    @property
     def adapter(self) -> JsonObject:
         return self.config.get("adapter") or {}
 

@@ -200,7 +200,7 @@ def run_frame(records: Mapping[str, Run]) -> pd.DataFrame:
     rows = []
     for name, run in records.items():
         stage, entry = run.manifest.get("stages", {}).get("train", {}), run.entry or {}
-        row = {"run": name, "arm": run.arm, "phase": "tune" if run.is_tuning else "test", "seed": run.seed}
+        row = {"run": name, "arm": run.arm, "phase": run.phase, "seed": run.seed}
         row |= {"state": run.status.get("state"), "error": str(run.status.get("error") or ""), "is_base": run.is_base}
         for key in ("kind", "rank", "alpha", "scaling"):
             row[key] = run.adapter.get(key)
@@ -245,7 +245,7 @@ def all_scores(records: Mapping[str, Run]) -> pd.DataFrame:
     for name, run in records.items():
         if not run.counts:
             continue
-        own = {"run": name, "arm": run.arm, "phase": "tune" if run.is_tuning else "test", "seed": run.seed}
+        own = {"run": name, "arm": run.arm, "phase": run.phase, "seed": run.seed}
         frames.append(score_frame(run.scores, scenes).assign(folder="videos", **own))
         for kind, rows in run.reference_scores.items():
             frames.append(

@@ -42,7 +42,9 @@ LEGEND = (
 
 def number(value: float | None) -> str:
     """Three significant digits; a dash for a missing number."""
-    return "-" if value is None or math.isnan(value) else f"{value:.3g}"
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:.3g}"
 
 
 def interval(mean: float | None, low: float | None, high: float | None) -> str:
@@ -73,13 +75,20 @@ def _shown_better(study: Study, measure: str, compared: pd.DataFrame) -> set[tup
     better = set()
     for row in compared.itertuples():
         if row.verdict in ("better", "worse"):
-            better.add((row.arm, row.reference) if row.verdict == "better" else (row.reference, row.arm))
+            better.add(_ordered(row.arm, row.reference, row.verdict == "better"))
     for claim in study.claims:
         if claim.measure == measure and claim.verdict == "confirmed" and "=" not in claim.text:
             is_above = ">" in claim.text
             is_better = is_above == (measure_info(measure).better > 0)
-            better.add((claim.arm, claim.reference) if is_better else (claim.reference, claim.arm))
+            better.add(_ordered(claim.arm, claim.reference, is_better))
     return better
+
+
+def _ordered(arm: str, reference: str, is_better: bool) -> tuple[str, str]:
+    """The better one first."""
+    if is_better:
+        return arm, reference
+    return reference, arm
 
 
 def _take(study: Study, measure: str, better: set[tuple[str, str]]) -> str:
@@ -144,9 +153,12 @@ def _trust(study: Study) -> str:
 
 def claim_line(claim: ClaimRow) -> str:
     """`✓ instruction: lora-r32 > base   confirmed: 0.91 [0.79, 1.03], p = 3.8e-07 (holds if no training run fails)`."""
-    numbers = "" if claim.p is None else f": {interval(claim.difference, claim.low, claim.high)}, p = {number(claim.p)}"
-    note = f" ({claim.note})" if claim.note else ""
-    return f"{claim.symbol} {claim.text}   {claim.verdict}{numbers}{note}"
+    line = f"{claim.symbol} {claim.text}   {claim.verdict}"
+    if claim.p is not None:
+        line += f": {interval(claim.difference, claim.low, claim.high)}, p = {number(claim.p)}"
+    if claim.note:
+        line += f" ({claim.note})"
+    return line
 
 
 # --- tables ---
@@ -200,9 +212,8 @@ def difference_table(study: Study) -> pd.DataFrame:
         table[name] = d[column].astype(str)
     for name in ("scenes_needed", "runs_needed", "also_different"):
         if d[name].astype(bool).any() and d[name].notna().any():
-            table[name.replace("_", " ")] = d[name].map(
-                lambda value: "" if pd.isna(value) else str(value).removesuffix(".0")
-            )
+            words = d[name].fillna("").astype(str)
+            table[name.replace("_", " ")] = words.str.removesuffix(".0")
     return table
 
 
@@ -218,7 +229,7 @@ def drift_table(study: Study) -> pd.DataFrame:
     drift = study.drift.assign(text=_intervals(study.drift, "mean"))
     table = drift.pivot(index=["measure", "arm"], columns="chunk", values="text").fillna("-")
     change = drift[drift["chunk"] == 0].set_index(["measure", "arm"])
-    table.columns = [f"chunk {chunk}" if chunk else "last − first" for chunk in table.columns]
+    table = table.add_prefix("chunk ").rename(columns={"chunk 0": "last − first"})
     table["last is"] = change["verdict"]
     order = drift[["measure", "arm"]].drop_duplicates()
     position = order["measure"].map(study.measures.index)
@@ -307,31 +318,26 @@ def report_numbers(study: Study, margins: Sequence[str], margins_at: str) -> Jso
     content: JsonObject = {"format": FORMAT, VERSIONS: {}, "title": study.title, "margins": list(margins)}
     for name in ("cosmos-exp", "numpy", "pandas", "scipy"):
         content[VERSIONS][name] = importlib.metadata.version(name)
-    content |= {"margins_at": margins_at} if margins else {}
+    if margins:
+        content["margins_at"] = margins_at
     content["runs"] = _records(study.runs.reset_index())
     for name in ("means", "differences", "drift"):
         content[name] = _records(getattr(study, name))
     content |= {"claims_heading": study.claims_heading, "claims": [asdict(claim) for claim in study.claims]}
     content |= {"answers": dict(answers(study)), "notes": study.notes}
-    return _finite(content)
+    return content
 
 
 def _records(frame: pd.DataFrame) -> list[JsonObject]:
-    return json.loads(json.dumps(frame.astype(object).to_dict("records"), default=_plain))
+    """The rows of a frame, with Python's own numbers, and null for a missing one."""
+    frame = frame.astype(object)
+    is_number = frame.notna() & ~frame.isin([math.inf, -math.inf])  # JSON has no word for an infinite loss
+    return json.loads(json.dumps(frame.where(is_number, None).to_dict("records"), default=_plain))
 
 
 def _plain(value: object) -> object:
     """A number of numpy as one of Python."""
     return value.item() if hasattr(value, "item") else str(value)
-
-
-def _finite(value: object) -> object:
-    """The value with null for what JSON has no word for (a missing number, an infinite loss)."""
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def mismatches(old: object, new: object, where: str = "") -> Iterator[str]:
@@ -382,7 +388,8 @@ def print_study(study: Study) -> None:
         sys.stdout.reconfigure(errors="replace")  # a terminal without arrows gets question marks
     console = Console(width=None if Console().is_terminal else WIDTH, highlight=False)
     lines = [f"{question}: {answer}" for question, answer in answers(study)]
-    lines += ["", study.claims_heading, *map(claim_line, study.claims)] if study.claims else []
+    if study.claims:
+        lines += ["", study.claims_heading, *map(claim_line, study.claims)]
     _print(console, lines)
     console.print(rich_table(main_table(study, table_columns(study))))
     rest = len(study.notes) - MOST_NOTES
