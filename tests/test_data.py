@@ -235,11 +235,11 @@ def test_real_lerobot_set(real_data, cli, capsys):
         read_episodes(compose_config(["data=lerobot", f"data.path={folder}", "data.camera=wrist"]).data, folder)
 
 
-def test_split_is_explicit_disjoint_and_follows_the_seed(tmp_path):
+def test_split_is_explicit_disjoint_and_follows_its_own_seed(tmp_path):
     make_folder(tmp_path, [f"v{k}" for k in range(8)])
     splits = []
-    for seed in (0, 0, 1):
-        d = load_dataset(config_for(tmp_path, f"seed={seed}", "data.validation_videos=2", "data.test_videos=2"))
+    for seed in ("seed=0", "seed=1", "data.split_seed=1"):
+        d = load_dataset(config_for(tmp_path, seed, "data.validation_videos=2", "data.test_videos=2"))
         names = [[c.clip.name for c in d.train], [c.clip.name for c in d.validation], [p.name for p in d.pairs]]
         assert sorted(n for part in names for n in part) == [f"v{k}" for k in range(8)]
         assert [len(n) for n in names] == [4, 2, 2]
