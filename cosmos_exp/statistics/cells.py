@@ -82,4 +82,4 @@ def _noise(values: pd.Series[float]) -> float | None:
         return None
     pooled = float(((values - prompts.transform("mean")) ** 2).sum()) / freedom
     by_scene = (1 / count).groupby(level="scene")
-    return pooled * float((by_scene.sum() / by_scene.size() ** 2).mean()) / by_scene.ngroups
+    return float(pooled * (by_scene.sum() / by_scene.size() ** 2).mean() / by_scene.ngroups)

@@ -235,4 +235,5 @@ def holm_values(values: Sequence[float | None]) -> list[float | None]:
     tested = pd.Series(values, dtype=float).dropna().sort_values(kind="stable")
     steps = tested * np.arange(len(tested), 0, -1)
     corrected = steps.cummax().clip(upper=1.0).reindex(range(len(values)))
-    return corrected.astype(object).where(corrected.notna(), None).tolist()
+    or_none: list[float | None] = corrected.astype(object).where(corrected.notna(), None).tolist()
+    return or_none
