@@ -18,9 +18,9 @@ def direction(objective: str) -> str:
     """
     if objective in LOSSES:
         return "minimize"
-    known = [name for name, info in MEASURES.items() if info.better]
-    if objective not in known:
-        raise UserError(f"objective={objective}: nothing to optimise. Choose one of {', '.join([*LOSSES, *known])}.")
+    choices = [*LOSSES, *(name for name, info in MEASURES.items() if info.better)]
+    if objective not in choices:
+        raise UserError(f"objective={objective}: nothing to optimise. Choose one of {', '.join(choices)}.")
     return "maximize" if MEASURES[objective].better > 0 else "minimize"
 
 
@@ -53,9 +53,11 @@ def objective_value(folder: RunFolder, objective: str) -> float:
         reason = str(status.get("error") or "it wrote no status").splitlines()[0]
         raise RunError(f"objective={objective}: {where} did not finish ({reason}).")
     metrics = folder.read(folder.metrics)
-    found = metrics.get("training", {}) if objective in LOSSES else metrics.get("measures", {}).get(objective, {})
-    value = found.get(objective if objective in LOSSES else "mean")
+    if objective in LOSSES:
+        value, reason = metrics.get("training", {}).get(objective), ""
+    else:
+        summary = metrics.get("measures", {}).get(objective, {})
+        value, reason = summary.get("mean"), summary.get("reason", "")
     if value is None or not math.isfinite(value):
-        reason = f" ({found['reason']})" if found.get("reason") else ""
-        raise RunError(f"objective={objective}: {where} has no value{reason}.")
+        raise RunError(f"objective={objective}: {where} has no value. {reason}".strip())
     return float(value)

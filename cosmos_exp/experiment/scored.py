@@ -14,7 +14,7 @@ from cosmos_exp.files import JsonObject, file_sha256, write_json_lines
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.metrics.words import WORD_EFFECT
 from cosmos_exp.provenance import now
-from cosmos_exp.run_folder import ADAPTER_NAME, REFERENCES, RunFolder, evaluated_hash
+from cosmos_exp.run_folder import REFERENCES, RunFolder
 from cosmos_exp.statistics.scores import ScoreRow, read_scores
 
 
@@ -59,7 +59,7 @@ def record_videos(context: RunContext, sets: Mapping[Path, Sequence[ScoredVideo]
     for file in sets:
         for older in file.parent.glob(f"{file.stem}-*{file.suffix}"):
             entries.setdefault("again", {})[older.name] = before.get("again", {}).get(older.name, now())
-    update_evaluated(context, **entries)
+    folder.update_manifest(evaluated=entries)
     note_edits(context)
 
 
@@ -74,25 +74,13 @@ def note_edits(context: RunContext) -> None:
             edited[name] = now()
         elif name in before.get("edited", {}):
             edited[name] = before["edited"][name]
-    update_evaluated(context, edited=edited)
+    folder.update_manifest(evaluated={"edited": edited})
 
 
 def record_scores(context: RunContext) -> None:
     """Record the hash of each score file that exists."""
-    update_evaluated(context, scores=context.folder.hashes(score_files(context.folder)))
-
-
-def update_evaluated(context: RunContext, **entries: object) -> None:
-    """Merge entries into `evaluated` of the manifest, with whose scores they are and a hash of the whole.
-
-    So scores that were copied from another run with their hashes do not fit.
-    """
-    folder, config = context.folder, context.config
-    manifest = folder.manifest
-    adapter = manifest.get("trained", {}).get("files", {}).get(ADAPTER_NAME)
-    own = {"run": {"config_hash": stage_hash(config, "evaluate"), "adapter": adapter}}
-    found = manifest.get("evaluated", {}) | entries | own
-    folder.update_manifest(evaluated=found | {"sha256": evaluated_hash(found)})
+    folder = context.folder
+    folder.update_manifest(evaluated={"scores": folder.hashes(score_files(folder))})
 
 
 def drop_damaged(context: RunContext) -> None:
@@ -125,7 +113,7 @@ def _drop(context: RunContext, names: list[str]) -> None:
     """Remove scores, files and hashes, in this order: whenever this is interrupted, the next start finds the rest."""
     folder = context.folder
     note_edits(context)
-    update_evaluated(context, scores={})
+    folder.update_manifest(evaluated={"scores": {}})
     for file in score_files(folder):
         rows = read_scores(file)
         kept = [row for row in rows if not _made_from(row, file, names, folder)]
@@ -137,7 +125,7 @@ def _drop(context: RunContext, names: list[str]) -> None:
     hashes = folder.manifest.get("evaluated", {}).get("videos", {})
     for name in names:
         hashes.pop(name, None)
-    update_evaluated(context, videos=hashes)
+    folder.update_manifest(evaluated={"videos": hashes})
 
 
 def _made_from(row: ScoreRow, file: Path, names: list[str], folder: RunFolder) -> bool:

@@ -43,11 +43,12 @@ class GuidedForward:
             assert self._result is not None
             result, self._latent, self._result = self._result, None, None
             return (result,)
-        pair = {k: torch.cat([v, v]) for k, v in others.items() if k in ("condition_mask", "timestep")}
+        for name in ("condition_mask", "timestep"):
+            others[name] = torch.cat([others[name], others[name]])
         velocity = self.forward(
             hidden_states=torch.cat([hidden_states, hidden_states]),
             encoder_hidden_states=torch.cat([encoder_hidden_states, self.negative]),
-            **{**others, **pair},
+            **others,
         )[0]
         self._latent, self._result = hidden_states, velocity[1:]
         return (velocity[:1],)

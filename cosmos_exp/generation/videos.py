@@ -92,10 +92,12 @@ class Generator:
             RunError: the guardrail refuses a prompt.
         """
         missing = [t for t in tasks if not t.path.is_file()]
-        prompts = dict.fromkeys(p for t in missing for p in t.prompts or (t.prompt,))
-        unsafe = [p for p in prompts if not self.pipe.safety_checker.check_text_safety(p)]
-        if unsafe:
-            raise RunError(f"the guardrail refuses the prompt {unsafe[0]!r}; change or remove it")
+        safe: set[str] = set()
+        for task in missing:
+            for prompt in task.prompts or (task.prompt,):
+                if prompt not in safe and not self.pipe.safety_checker.check_text_safety(prompt):
+                    raise RunError(f"the guardrail refuses the prompt {prompt!r}; change or remove it")
+                safe.add(prompt)
         generation = self.config.generation
         with ThreadPoolExecutor(1, "write") as writer:  # one video is compressed while the next is sampled
             writing: Future[None] | None = None
@@ -132,6 +134,8 @@ class Generator:
         generation, data = self.config.generation, self.config.data
         dtype = self.pipe.transformer.dtype
         timestep = self.config.training.condition_timestep
+        if timestep is None:
+            timestep = -1.0  # of the pipeline: as the frames that are generated
         negative_embeds = self.prompt(negative)[None].to(self.device, dtype)
         self.guided.negative = negative_embeds if generation.guidance_scale > 1 else None
         result = self.pipe(
@@ -144,7 +148,7 @@ class Generator:
             num_frames=data.num_frames,
             num_inference_steps=generation.num_steps,
             guidance_scale=generation.guidance_scale,
-            conditional_frame_timestep=-1.0 if timestep is None else timestep,
+            conditional_frame_timestep=timestep,
             output_type="np",
         ).frames[0]
         return np.clip(np.asarray(result) * 255 + 0.5, 0, 255).astype(np.uint8)
