@@ -79,11 +79,12 @@ def probe_clip(clip: Clip, data: Data, whole: bool = False, recorded: Mapping[Pa
     """
     probed, notes, counts = [], list[str](), []
     footage = [Footage(clip.path, clip.seconds), *clip.others]
-    for camera in footage:
-        check_hash(camera.path, (recorded or {}).get(camera.path))
-    for camera in footage:
-        probed.append(_probe_footage(camera, clip.name, whole))
-        counts.append(probed[-1].stop - probed[-1].start)
+    for file in footage:
+        check_hash(file.path, (recorded or {}).get(file.path))
+    for file in footage:
+        camera = _probe_footage(file, clip.name, whole)
+        probed.append(camera)
+        counts.append(camera.stop - camera.start)
     for camera in probed:
         notes += _rate_notes(camera, clip.name, data)
     first, frames = probed[0], min(counts)

@@ -114,7 +114,7 @@ def check_image(path: Path) -> None:
         with Image.open(path) as image:
             image.load()
             mode, size, pictures = image.mode, image.size, getattr(image, "n_frames", 1)
-            lowest_alpha = 255
+            lowest_alpha: object = 255
             if mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
                 lowest_alpha = image.convert("RGBA").getchannel("A").getextrema()[0]
     except Exception as error:  # Pillow raises many kinds, OSError and SyntaxError among them
@@ -129,7 +129,7 @@ def check_image(path: Path) -> None:
         raise RunError(f"{path}: floating-point pixels have no known range; save it with 8 bits per channel")
     if pictures > 1:
         raise RunError(f"{path}: has {pictures} pictures (animated); save the one to use")
-    if lowest_alpha < 255:
+    if lowest_alpha != 255:
         raise RunError(f"{path}: has transparent pixels, whose colour is undefined; flatten it onto a background")
 
 

@@ -64,8 +64,10 @@ def _scene_of(digest: str, picture: bytes, pictures: list[tuple[bytes, str]]) ->
 
 def recording_of(name: str, recordings: str | None) -> str:
     """The recording that a clip belongs to: what the pattern matches in its name, or its first group; else the name itself."""
-    match = re.search(recordings, name) if recordings else None
-    return name if match is None else match.group(1 if match.re.groups else 0) or name
+    match = re.search(recordings or "", name)
+    if match is None:
+        return name
+    return match.group(min(1, match.re.groups)) or name
 
 
 @lru_cache(maxsize=4096)
@@ -117,7 +119,9 @@ def probes(pairs: Sequence[TestPair], swaps: Sequence[Sequence[str]]) -> list[Te
             pattern = _pattern(word)
             occurrences = pattern.findall(pair.prompt)
             if len(occurrences) == 1 and not _pattern(other).search(pair.prompt):
-                new = other.capitalize() if occurrences[0][0].isupper() else other
+                new = other
+                if occurrences[0][0].isupper():
+                    new = other.capitalize()
                 prompt = pattern.sub(new, pair.prompt)
                 found.append(replace(pair, name=f"{pair.name}{PROBE}{other}", prompt=prompt, recording=None))
     return found

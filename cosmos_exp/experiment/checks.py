@@ -134,11 +134,12 @@ def _guardrail(config: Config) -> str:
 
 def _rubrics(config: Config) -> str:
     name = config.judge.name
-    rubrics = load_rubrics(config.judge.rubrics) if name != "none" else []
-    if name not in ANY_RUBRIC:
-        check = getattr(JUDGES.get(name), "check_rubric", None)
-        for rubric in rubrics if check else ():
-            check(rubric)
+    if name == "none":
+        return name
+    rubrics = load_rubrics(config.judge.rubrics)
+    if name not in ANY_RUBRIC and hasattr(JUDGES.get(name), "check_rubric"):
+        for rubric in rubrics:
+            JUDGES.get(name).check_rubric(rubric)
     return name
 
 
@@ -355,7 +356,7 @@ def _rollout_notes(config: Config, dataset: Dataset) -> list[str]:
     short = [n for n in lengths if n < frames]
     if not short:
         return []
-    several = f"{min(short)} to {max(short)}" if min(short) < max(short) else f"{short[0]}"
+    several = " to ".join(map(str, sorted({min(short), max(short)})))
     return [
         f"{len(short)} of {len(lengths)} recordings are shorter than the {frames} frames of a video ({several} frames): "
         "real, and what is compared with it, covers only the frames that were recorded"

@@ -20,7 +20,7 @@ from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.generate import video_tasks
 from cosmos_exp.experiment.prepare import Inputs
-from cosmos_exp.experiment.record import recorded_stage, set_aside, shared_progress
+from cosmos_exp.experiment.record import recorded_stage, set_aside
 from cosmos_exp.experiment.scored import record_scores, record_videos, score_files
 from cosmos_exp.files import JsonObject, cut_half_line, write_json, write_json_lines
 from cosmos_exp.generation.videos import num_conditioning_frames
@@ -29,11 +29,12 @@ from cosmos_exp.metrics.judges.interface import Judge
 from cosmos_exp.metrics.score import judge_videos, measure_videos
 from cosmos_exp.metrics.words import score_word_effect
 from cosmos_exp.provenance import available_cores
-from cosmos_exp.run_folder import REFERENCES, RunFolder
+from cosmos_exp.run_folder import REFERENCES
 from cosmos_exp.statistics.cells import Scenes
 from cosmos_exp.statistics.chunks import summarize_chunks
 from cosmos_exp.statistics.intervals import summarize
 from cosmos_exp.statistics.scores import MeasureSummary, read_scores
+from cosmos_exp.tracking.progress import with_progress
 
 
 def evaluate(context: RunContext, inputs: Inputs) -> None:
@@ -44,8 +45,9 @@ def evaluate(context: RunContext, inputs: Inputs) -> None:
     """
     config, folder, processes = context.config, context.folder, context.processes
     files = score_files(folder)
-    for file in files if processes.is_main else ():
-        cut_half_line(file)
+    if processes.is_main:
+        for file in files:
+            cut_half_line(file)
     set_aside(context, "evaluate", *files)
     with recorded_stage("evaluate", context):
         videos = {folder.scores: _generated(context, inputs)}
@@ -82,19 +84,16 @@ def evaluate(context: RunContext, inputs: Inputs) -> None:
 
 def _generated(context: RunContext, inputs: Inputs) -> list[ScoredVideo]:
     """The generated videos of the test pairs."""
-    config, dataset = context.config, inputs.dataset
-    conditioning = num_conditioning_frames(config.generation.mode)
-    recordings = {pair.name: _recording_of(context.folder, pair) for pair in dataset.tested}
-    videos = []
-    for task in video_tasks(config, dataset.tested, dataset.held_out, context.folder.video):
-        chunks = chunks_of(config, task.prompt, task.sample)
+    dataset, videos = inputs.dataset, []
+    recordings = {pair.name: _recording_of(context, pair) for pair in dataset.tested}
+    for task in video_tasks(context.config, dataset.tested, dataset.held_out, context.folder.video):
         recording = recordings[task.sample]
-        videos.append(ScoredVideo(task.sample, task.seed, task.prompt, task.path, recording, conditioning, chunks))
+        videos.append(_video(context, task.sample, task.seed, task.prompt, task.path, recording))
     return videos
 
 
 def _probes(context: RunContext, inputs: Inputs) -> list[ScoredVideo]:
-    """The generated videos that only word_effect reads."""
+    """The generated videos that only word_effect reads, as a whole."""
     config, dataset = context.config, inputs.dataset
     conditioning = num_conditioning_frames(config.generation.mode)
     tasks = video_tasks(config, dataset.probes, dataset.held_out, context.folder.video)
@@ -103,21 +102,25 @@ def _probes(context: RunContext, inputs: Inputs) -> list[ScoredVideo]:
 
 def _references(context: RunContext, inputs: Inputs, kind: str) -> list[ScoredVideo]:
     """The reference videos of a kind. `real` has no recording to be compared with: it is the recording."""
-    config, folder = context.config, context.folder
-    conditioning = num_conditioning_frames(config.generation.mode)
     videos = []
     for pair in inputs.dataset.tested:
-        if kind == "frozen" or has_recording(pair):
-            path = folder.reference_video(kind, pair.name)
-            recording = _recording_of(folder, pair) if kind == "frozen" else None
-            chunks = chunks_of(config, pair.prompt, pair.name)
-            videos.append(ScoredVideo(pair.name, 0, pair.prompt, path, recording, conditioning, chunks))
+        path, recording = context.folder.reference_video(kind, pair.name), _recording_of(context, pair)
+        if kind == "frozen":
+            videos.append(_video(context, pair.name, 0, pair.prompt, path, recording))
+        elif recording:
+            videos.append(_video(context, pair.name, 0, pair.prompt, path, None))
     return videos
 
 
-def _recording_of(folder: RunFolder, pair: TestPair) -> Path | None:
+def _video(context: RunContext, sample: str, seed: int, prompt: str, path: Path, recording: Path | None) -> ScoredVideo:
+    conditioning = num_conditioning_frames(context.config.generation.mode)
+    chunks = chunks_of(context.config, prompt, sample)
+    return ScoredVideo(sample, seed, prompt, path, recording, conditioning, chunks)
+
+
+def _recording_of(context: RunContext, pair: TestPair) -> Path | None:
     """The file with which the videos of a test pair are compared; None without a recording."""
-    return folder.reference_video("real", pair.name) if has_recording(pair) else None
+    return context.folder.reference_video("real", pair.name) if has_recording(pair) else None
 
 
 def write_references(context: RunContext, inputs: Inputs) -> None:
@@ -136,7 +139,8 @@ def write_references(context: RunContext, inputs: Inputs) -> None:
     for kind, pair in context.processes.shard(every):
         if not context.folder.reference_video(kind, pair.name).is_file():
             missing.append((kind, pair))
-    for kind, pair in shared_progress(missing, "writing references", "video", context.processes):
+    show = context.processes.is_main
+    for kind, pair in with_progress(missing, "writing references", len(missing), "video", show):
         write_reference(context, inputs, kind, pair)
     context.processes.barrier()
 

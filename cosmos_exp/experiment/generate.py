@@ -22,7 +22,7 @@ from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.video import probe
 from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import UserError
-from cosmos_exp.experiment.prepare import Inputs
+from cosmos_exp.experiment.prepare import Inputs, encode_missing
 from cosmos_exp.experiment.record import dtype_of, free_memory, recorded_stage, set_aside
 from cosmos_exp.experiment.scored import drop_damaged
 from cosmos_exp.generation.videos import Generator, VideoTask, num_conditioning_frames
@@ -30,10 +30,9 @@ from cosmos_exp.run_folder import ADAPTER_FILE
 from cosmos_exp.run_folder.records import damaged
 from cosmos_exp.text import one_line
 from cosmos_exp.world import adapter as adapters
-from cosmos_exp.world.encoders import Encoders
 from cosmos_exp.world.guardrail import load_guardrail
 from cosmos_exp.world.loading import load_transformer, load_vae
-from cosmos_exp.world.model_folder import ModelFolder, ensure_model
+from cosmos_exp.world.model_folder import ensure_model
 from cosmos_exp.world.pipeline import load_pipeline, negative_prompt
 
 BASE = "base"  # name of the model without an adapter
@@ -212,7 +211,8 @@ class AdaptedPipeline:
         fingerprints = model.fingerprints()
         guardrail = load_guardrail(config.model.guardrail)
         self.negative = negative_prompt(config.generation.negative_prompt)
-        cache = _encode_prompts(config, model, fingerprints, [*dict.fromkeys(prompts), self.negative], device)
+        cache = RunCache(cache_root(config) / "encoded", config, fingerprints)
+        encode_missing(config, model, cache, device, [], [*prompts, self.negative])
         self.transformer, _ = load_transformer(model, dtype_of(config))
         self.fingerprint = fingerprints["transformer"]
         pipe = load_pipeline(model, self.transformer, load_vae(model, dtype_of(config)), guardrail).to(device)
@@ -253,16 +253,3 @@ class AdaptedPipeline:
             if trained_on != self.fingerprint:
                 base = one_line(record.get("base_model"))
                 warnings.warn(f"{file} was trained on {base} with other weights than this model's", stacklevel=2)
-
-
-def _encode_prompts(
-    config: Config, model: ModelFolder, fingerprints: dict[str, str], prompts: list[str | None], device: torch.device
-) -> RunCache:
-    """A cache that holds all prompts. The encoders leave memory afterwards."""
-    cache = RunCache(cache_root(config) / "encoded", config, fingerprints)
-    _, missing = cache.missing([], prompts)
-    if missing:
-        encoders = Encoders(model, device, dtype_of(config), config.model.prompt_tokens)
-        for prompt in missing:
-            cache.encode_prompt(encoders, prompt)
-    return cache

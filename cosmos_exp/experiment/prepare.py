@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+
+import torch
 
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.rollout import chunk_prompts
-from cosmos_exp.data.cache import RunCache
+from cosmos_exp.config.schema import Config
+from cosmos_exp.data.cache import RunCache, Window
 from cosmos_exp.data.clips import window_starts
 from cosmos_exp.data.dataset import Dataset, load_dataset
 from cosmos_exp.data.pairs import has_recording
+from cosmos_exp.data.readers.records import Clip
 from cosmos_exp.data.scenes import scenes
 from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.checks import check_dataset
 from cosmos_exp.experiment.cost import check_sizes, positions
-from cosmos_exp.experiment.record import dtype_of, free_memory, recorded_stage, shared_progress
+from cosmos_exp.experiment.record import dtype_of, free_memory, recorded_stage
 from cosmos_exp.files import json_sha256
 from cosmos_exp.text import printable
+from cosmos_exp.tracking.progress import with_progress
 from cosmos_exp.world.encoders import Encoders
 from cosmos_exp.world.model_folder import ModelFolder, ensure_model
 from cosmos_exp.world.pipeline import negative_prompt
@@ -45,8 +51,7 @@ def prepare(context: RunContext) -> Inputs:
     config, processes = context.config, context.processes
     with recorded_stage("prepare", context):
         model = ensure_model(config.model, cache_root(config))
-        show = partial(shared_progress, words="inspecting videos", unit="video", processes=processes)
-        dataset = load_dataset(config, show)
+        dataset = load_dataset(config, partial(_inspecting, show=processes.is_main))
         short_recordings = check_dataset(config, dataset)
         check_sizes(config, math.inf, positions(model.path))
         fingerprints = model.fingerprints()
@@ -63,6 +68,10 @@ def prepare(context: RunContext) -> Inputs:
     return Inputs(dataset, model, cache, encoders)
 
 
+def _inspecting(clips: list[Clip], show: bool) -> Iterable[Clip]:
+    return with_progress(clips, "inspecting videos", len(clips), "video", show)
+
+
 def encode(context: RunContext, dataset: Dataset, model: ModelFolder, cache: RunCache) -> Encoders | None:
     """Encode the windows and prompts that the cache lacks; the processes divide them. Returns the encoders if loaded."""
     config, processes = context.config, context.processes
@@ -77,13 +86,30 @@ def encode(context: RunContext, dataset: Dataset, model: ModelFolder, cache: Run
         prompts += chunk_prompts(config, pair.prompt, pair.name)
     every = list(dict.fromkeys([*prompts, None, negative_prompt(config.generation.negative_prompt)]))
     # Divided before a look at the cache: a process or another run that has begun must not change the others' parts.
-    missing_windows, missing_prompts = cache.missing(processes.shard(windows), processes.shard(every))
-    if not (missing_windows or missing_prompts or (trains and not config.data.cache)):
+    shards = processes.shard(windows), processes.shard(every)
+    encoders = encode_missing(config, model, cache, processes.device, *shards, show=processes.is_main)
+    if encoders is None and trains and not config.data.cache:
+        encoders = Encoders(model, processes.device, dtype_of(config), config.model.prompt_tokens)
+    return encoders
+
+
+def encode_missing(
+    config: Config,
+    model: ModelFolder,
+    cache: RunCache,
+    device: torch.device,
+    windows: Sequence[Window],
+    prompts: Sequence[str | None],
+    show: bool = False,
+) -> Encoders | None:
+    """Encode those of the windows and prompts that the cache lacks. Returns the encoders if they had to be loaded."""
+    missing_windows, missing_prompts = cache.missing(windows, prompts)
+    if not missing_windows and not missing_prompts:
         return None
-    encoders = Encoders(model, processes.device, dtype_of(config), config.model.prompt_tokens)
-    for prompt in shared_progress(missing_prompts, "encoding", "prompt", processes):
+    encoders = Encoders(model, device, dtype_of(config), config.model.prompt_tokens)
+    for prompt in with_progress(missing_prompts, "encoding", len(missing_prompts), "prompt", show):
         cache.encode_prompt(encoders, prompt)
-    for window in shared_progress(missing_windows, "encoding", "window", processes):
+    for window in with_progress(missing_windows, "encoding", len(missing_windows), "window", show):
         cache.encode_window(encoders, window)
     return encoders
 

@@ -9,10 +9,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
 
 import torch
 from filelock import FileLock
@@ -28,7 +27,6 @@ from cosmos_exp.experiment.machines import check_shared
 from cosmos_exp.files import as_disk_error, remove_leftovers, writing
 from cosmos_exp.provenance import environment, now
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.tracking.progress import with_progress
 from cosmos_exp.tracking.wandb import Tracker
 from cosmos_exp.training.log import peak_memory_gib, reset_peak_memory
 
@@ -36,8 +34,6 @@ OUT_OF_MEMORY = (
     "out of GPU memory. To fix this, do one of: set hardware.samples_per_forward=1; set hardware.checkpointing=full; "
     "lower data.height, data.width or data.num_frames. dry_run=true estimates what a run needs."
 )
-
-Item = TypeVar("Item")
 
 
 @contextlib.contextmanager
@@ -218,11 +214,6 @@ def set_aside(context: RunContext, stage: str, *paths: Path) -> None:
                 path.rename(path.with_name(f"{path.stem}-{before}{path.suffix}"))
         context.folder.update_manifest(**{key: current})
     context.processes.barrier()
-
-
-def shared_progress(items: Collection[Item], words: str, unit: str, processes: Processes) -> Iterable[Item]:
-    """The items with a progress that the main process shows."""
-    return with_progress(items, words, len(items), unit, processes.is_main)
 
 
 def dtype_of(config: Config) -> torch.dtype:

@@ -93,8 +93,7 @@ def drop_damaged(context: RunContext) -> None:
     if context.processes.is_main and same:  # else set_aside keeps them as they are
         names = _damaged(folder)
         if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            print(f"{', '.join(names[:3])}{more}: missing or not as scored; made again with their scores")
+            print(f"{len(names)} videos, e.g. {names[0]}: missing or not as scored; made again with their scores")
             _drop(context, names)
     context.processes.barrier()
 

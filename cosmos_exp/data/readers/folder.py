@@ -35,12 +35,14 @@ def read_folder(data: Data, folder: Path) -> Episodes:
     videos = _videos_folder(folder)
     paths = list_videos(videos, episodes.problems)
     as_json = (folder / "captions").is_dir()
-    captions, suffix = (folder / "captions", ".json") if as_json else (folder / "metas", ".txt")
-    if not captions.is_dir() and videos == folder:
+    captions, suffix = folder / "metas", ".txt"
+    if as_json:
+        captions, suffix = folder / "captions", ".json"
+    elif not captions.is_dir() and videos == folder:
         captions = folder
-    table = folder / TABLE
-    listed = read_table(table, episodes.problems) if table.is_file() else {}
-    without = 0
+    table, listed, without = folder / TABLE, dict[str, str](), 0
+    if table.is_file():
+        listed = read_table(table, episodes.problems)
     for path in paths:
         caption = captions / (path.stem + suffix)
         if caption.exists() and as_json:

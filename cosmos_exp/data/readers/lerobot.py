@@ -84,10 +84,9 @@ def _choose_cameras(dataset: LeRobot, data: Data, notes: list[str]) -> list[str]
     if wanted:
         return wanted
     if len(with_files) != 1:
-        several = ", or tile several with data.cameras=[NAME,NAME]" if with_files else ""
         raise UserError(
-            f"{dataset.folder} has {len(with_files)} cameras with files; set data.camera={'|'.join(with_files or cameras)}"
-            f"{several}"
+            f"{dataset.folder} has {len(with_files)} cameras with files; set data.camera={'|'.join(with_files or cameras)}, or "
+            "tile several with data.cameras=[NAME,NAME]"
         )
     return with_files
 
@@ -95,9 +94,9 @@ def _choose_cameras(dataset: LeRobot, data: Data, notes: list[str]) -> list[str]
 def _stretch_notes(dataset: LeRobot, data: Data) -> list[str]:
     """A note on each tiled camera whose pictures change shape by more than STRETCHED, and a frame width that keeps it."""
     notes: list[str] = []
-    for camera in data.cameras if data.resize == "stretch" else ():
+    for camera in data.cameras:
         size, (height, width) = dataset.declared_size(camera), tile_size(data)
-        if size is None:
+        if size is None or data.resize != "stretch":
             continue
         stretch = (height / width) / (size[0] / size[1])
         if max(stretch, 1 / stretch) > STRETCHED:

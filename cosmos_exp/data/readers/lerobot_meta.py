@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 import string
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -139,8 +141,7 @@ def faults_of(error: ValidationError) -> str:
         key = ".".join(map(str, fault["loc"])) or "record"
         found = ""
         if fault["type"] not in ("missing", "value_error"):
-            text = repr(fault["input"])
-            found = f", found {text[:37]}…" if len(text) > 40 else f", found {text}"
+            found = f", found {reprlib.repr(fault['input'])}"
         words.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}{found}")
     return "; ".join(words)
 
@@ -216,15 +217,17 @@ def open_lerobot(folder: Path) -> LeRobot:
     except ValidationError as error:
         raise UserError(f"{path}: {faults_of(error)}. {_ANEW}") from error
     problems: list[str] = []
-    rows = _read_v3_episodes(folder) if version.startswith("v3") else _read_v2_episodes(folder)
-    return LeRobot(folder, info, version, _good_episodes(rows, problems), problems)
+    read = {"v2": _read_v2_episodes, "v3": _read_v3_episodes}[version[:2]]
+    episodes = _good_episodes(read(folder), problems)
+    if version.startswith("v3"):  # the files of a table may be in any order
+        episodes.sort(key=attrgetter("episode_index"))
+    return LeRobot(folder, info, version, episodes, problems)
 
 
 def _check_version(path: Path, info: JsonObject) -> str:
     """`v3.0` of `v3.0`, `3.0` or `v3.0.0`."""
     text = str(info.get("codebase_version", "missing"))
-    number = re.fullmatch(r"v?(\d+\.\d+)(\.\d+)?", text.strip())
-    version = f"v{number[1]}" if number else text
+    version = re.sub(r"v?(\d+\.\d+)(\.\d+)?", r"v\1", text.strip())
     if version not in VERSIONS:
         raise UserError(
             f"{path}: codebase_version is {text}; {', '.join(VERSIONS)} are supported; convert it to one of these with the "
@@ -288,10 +291,4 @@ def _read_v3_episodes(folder: Path) -> list[Row]:
             raise UserError(f"{file}: cannot be read as parquet ({str(error)[:80]}); copy it again") from error
         for number, row in enumerate(table):
             rows.append((f"{file}, row {number}", row))
-    return sorted(rows, key=_order)
-
-
-def _order(row: Row) -> tuple[int, int]:
-    """By episode number; records without one come last."""
-    index = row[1].get("episode_index") if isinstance(row[1], dict) else None
-    return (0, index) if isinstance(index, int) else (1, 0)
+    return rows

@@ -129,6 +129,8 @@ def caption_fault(text: str) -> str | None:
 
     JSON can hold a half of a surrogate pair (`\ud83d`), which no tokenizer takes.
     """
+    if not text:
+        return "the caption is empty; write one or remove the video"
     if len(text) > LONGEST_CAPTION:
         return f"the caption has {len(text):,} characters, at most {LONGEST_CAPTION:,}; shorten it"
     control = _CONTROL.search(text)
@@ -145,7 +147,9 @@ def caption_fault(text: str) -> str | None:
 def read_caption(path: Path, problems: list[str]) -> str | None:
     """The text of a caption file. None if it is unusable; the reason goes to `problems`."""
     text = read_text_of(path, problems)
-    return None if text is None else usable_caption(path, text, problems)
+    if text is not None:
+        text = usable_caption(path, text, problems)
+    return text
 
 
 def read_text_of(path: Path, problems: list[str]) -> str | None:
@@ -161,7 +165,7 @@ def read_text_of(path: Path, problems: list[str]) -> str | None:
 
 def usable_caption(path: Path, text: str, problems: list[str]) -> str | None:
     """The text; None if it is empty or has a `caption_fault`, which goes to `problems`."""
-    fault = caption_fault(text) if text else "the caption is empty; write one or remove the video"
+    fault = caption_fault(text)
     if fault:
         problems.append(f"{path}: {fault}")
         return None
