@@ -18,7 +18,7 @@ from cosmos_exp.report.runs import find_runs
 from cosmos_exp.report.study import load_study
 from cosmos_exp.report.tables import mismatches, report_texts
 from cosmos_exp.report.verify import verify
-from cosmos_exp.run_folder import ADAPTER_NAME, RunFolder, evaluated_hash
+from cosmos_exp.run_folder import ADAPTER_NAME, RunFolder
 from cosmos_exp.statistics.scores import read_scores
 from cosmos_exp.sweep.frozen_claims import freeze_claims
 
@@ -249,8 +249,7 @@ def set_config(run, group=None, **keys):
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     folder = RunFolder(run)
     own = stage_hash(load_config(folder.config))
-    evaluated = folder.manifest["evaluated"] | {"run": {"config_hash": own, "adapter": None}}
-    folder.update_manifest(config_hash=own, evaluated=evaluated | {"sha256": evaluated_hash(evaluated)})
+    folder.update_manifest(config_hash=own)
 
 
 def set_rate(run, rate):

@@ -1,7 +1,7 @@
 """What the records of a run folder must hold, and the way out of a damaged one: which file to delete, what is made again.
 
 A record is checked as a whole whenever it is read, so that a damaged one is named and nothing is taken from half of it.
-Keys that are not listed here are free. Old run folders lack some keys, so few are required.
+Keys that are not listed here are free. A run that was stopped early lacks some keys, so few are required.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from annotated_types import Interval
 from typing_extensions import TypedDict
 
 from cosmos_exp.errors import DamagedError, UserError
-from cosmos_exp.files import JsonObject, json_sha256, read_json, read_json_lines
-from cosmos_exp.text import one_line, plain_json, redacted
+from cosmos_exp.files import JsonObject, read_json, read_json_lines
+from cosmos_exp.text import one_line, plain_json
 
 LARGEST_SCORE = 1e12  # no measure is near it, and its square still is a number
 
@@ -77,17 +77,10 @@ class _DataRecord(TypedDict, total=False):
     scenes: dict[str, str] | None
 
 
-class _Owner(TypedDict, total=False):
-    config_hash: str
-    adapter: str | None
-
-
 class _Evaluated(TypedDict, total=False):
     videos: dict[str, str]
     scores: dict[str, str]
     edited: dict[str, str]
-    run: _Owner
-    sha256: str
 
 
 class _ModelRecord(TypedDict, total=False):
@@ -268,7 +261,3 @@ def _check(path: Path, content: object, shape: type, rows: bool = False) -> None
         said = "is missing" if first["type"] == "missing" else first["msg"][:1].lower() + first["msg"][1:]
         raise damaged(path, f"{row}{'.'.join(where)}: {one_line(said)}") from error
 
-
-def evaluated_hash(evaluated: JsonObject) -> str:
-    """The hash that `evaluated` of the manifest holds of itself."""
-    return json_sha256(redacted({k: v for k, v in evaluated.items() if k != "sha256"}))
