@@ -45,10 +45,10 @@ def writing(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        found = as_disk_error(error, path)
-        if found is None:
+        disk_error = as_disk_error(error, path)
+        if disk_error is None:
             raise
-        raise found from error
+        raise disk_error from error
 
 
 def as_disk_error(error: BaseException, path: Path | None = None) -> DiskError | None:
@@ -75,13 +75,13 @@ def remove_leftovers(folder: Path) -> int:
 
     The caller holds the folder's lock, so that no process is writing there.
     """
-    found = list(folder.rglob(f"{TEMPORARY}*"))
-    for path in found:
+    leftovers = list(folder.rglob(f"{TEMPORARY}*"))
+    for path in leftovers:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-    return len(found)
+    return len(leftovers)
 
 
 @contextlib.contextmanager

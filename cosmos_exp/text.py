@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
 Json = TypeVar("Json")  # JSON of any type
@@ -33,14 +33,7 @@ def one_line(text: object) -> str:
 
 def plain_json(content: Json) -> Json:
     """JSON content whose strings and keys are `printable`."""
-    found: object = content
-    if isinstance(content, str):
-        found = printable(content)
-    elif isinstance(content, dict):
-        found = {printable(k) if isinstance(k, str) else k: plain_json(v) for k, v in content.items()}
-    elif isinstance(content, list):
-        found = [plain_json(value) for value in content]
-    return cast(Json, found)
+    return _with_strings(content, printable)
 
 
 def can_hold_control(text: str) -> bool:
@@ -108,14 +101,22 @@ def redact(text: str) -> str:
 
 def redacted(content: Json) -> Json:
     """JSON content with `redact` applied to every string in it."""
-    found: object = content
+    return _with_strings(content, redact)
+
+
+def _with_strings(content: Json, change: Callable[[str], str]) -> Json:
+    """JSON content with each string and key changed."""
+    changed: object = content
     if isinstance(content, str):
-        found = redact(content)
+        changed = change(content)
     elif isinstance(content, Mapping):
-        found = {key: redacted(value) for key, value in content.items()}
+        entries = {}
+        for key, value in content.items():
+            entries[_with_strings(key, change)] = _with_strings(value, change)
+        changed = entries
     elif isinstance(content, (list, tuple)):
-        found = [redacted(value) for value in content]
-    return cast(Json, found)
+        changed = [_with_strings(value, change) for value in content]
+    return cast(Json, changed)
 
 
 def _values() -> list[str]:

@@ -42,15 +42,15 @@ def read_hashes(folder: Path) -> dict[Path, str]:
     path = folder / HASHES
     if not path.is_file():
         return {}
-    found = {}
+    hashes = {}
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         if not line.strip():
             continue
         match = _LINE.fullmatch(line)
         if not match:
             raise UserError(f"{path}, line {number}: expected HASH  PATH. Remove the file and write it again.")
-        found[inside_by_name(folder, match[2])] = match[1]
-    return found
+        hashes[inside_by_name(folder, match[2])] = match[1]
+    return hashes
 
 
 def check_hash(path: Path, recorded: str | None) -> None:
@@ -85,15 +85,15 @@ def other_problems(recorded: dict[Path, str]) -> list[str]:
 
 def hashed_files(folder: Path, videos: Iterable[Path]) -> list[Path]:
     """The files of a folder that a run reads: these videos, images, recordings and texts with captions or metadata."""
-    found = {v for v in videos if v.is_relative_to(folder)}
+    files = {video for video in videos if video.is_relative_to(folder)}
     for path in folder.rglob("*"):
         relative = path.relative_to(folder)
         if not path.is_file() or path.name == HASHES or any(p.startswith(".") for p in relative.parts):
             continue
-        top = relative.parts[0] if len(relative.parts) > 1 else ""
+        top = relative.as_posix().rpartition("/")[0].partition("/")[0]
         if path.suffix.lower() in IMAGE_SUFFIXES or (path.suffix.lower() in _TEXTS and top in _TEXT_FOLDERS):
-            found.add(path)
-    return sorted(found)
+            files.add(path)
+    return sorted(files)
 
 
 def write_hashes(folder: Path, files: Iterable[Path]) -> Path:

@@ -113,7 +113,7 @@ def probes(pairs: Sequence[TestPair], swaps: Sequence[Sequence[str]]) -> list[Te
     Args:
         swaps: pairs of words, `data.swaps`.
     """
-    found = []
+    swapped = []
     for pair, (a, b) in itertools.product(pairs, swaps):
         for word, other in ((a, b), (b, a)):
             pattern = _pattern(word)
@@ -123,8 +123,8 @@ def probes(pairs: Sequence[TestPair], swaps: Sequence[Sequence[str]]) -> list[Te
                 if occurrences[0][0].isupper():
                     new = other.capitalize()
                 prompt = pattern.sub(new, pair.prompt)
-                found.append(replace(pair, name=f"{pair.name}{PROBE}{other}", prompt=prompt, recording=None))
-    return found
+                swapped.append(replace(pair, name=f"{pair.name}{PROBE}{other}", prompt=prompt, recording=None))
+    return swapped
 
 
 def _pattern(word: str) -> re.Pattern[str]:
@@ -133,16 +133,15 @@ def _pattern(word: str) -> re.Pattern[str]:
 
 def word_pairs(pairs: Sequence[TestPair], held_out: HeldOut) -> list[WordPair]:
     """All pairs of test pairs with the same first frame whose prompts differ in exactly one word."""
-    names, by_scene = scenes(pairs, held_out), defaultdict(list)
+    names, by_scene, differing = scenes(pairs, held_out), defaultdict(list), []
     for pair in pairs:
         by_scene[names[pair.name]].append(pair)
-    found = []
     for same in by_scene.values():
         for a, b in itertools.combinations(same, 2):
             words = different_word(a.prompt, b.prompt)
             if words:
-                found.append(WordPair(a, b, words))
-    return found
+                differing.append(WordPair(a, b, words))
+    return differing
 
 
 def different_word(a: str, b: str) -> tuple[str, str] | None:

@@ -208,13 +208,13 @@ def decode(path: Path, indices: list[int], info: VideoInfo | None = None) -> np.
     if not indices or indices[0] < 0 or indices[-1] >= info.num_frames:
         raise RunError(f"{path}: frames {indices[:1]} to {indices[-1:]} requested, the file has {info.num_frames}")
     wanted, back = {info.pts[i] for i in indices}, 0
-    found: dict[int, np.ndarray] = {}
+    decoded: dict[int, np.ndarray] = {}
     # Open groups of pictures (HEVC): a frame shown before the key frame that a seek finds needs an earlier one. A seek can
     # also land where a sound file does not decode cleanly; only an error from the file's beginning on is damage.
-    while len(found) < len(wanted):
+    while len(decoded) < len(wanted):
         start = max(0, indices[0] - back)
         try:
-            found = _decode_from(path, wanted, start, info)
+            decoded = _decode_from(path, wanted, start, info)
         except RunError:
             if not start:
                 raise
@@ -223,15 +223,15 @@ def decode(path: Path, indices: list[int], info: VideoInfo | None = None) -> np.
         back = max(16, 4 * back)
     frames = []
     for index in indices:
-        if info.pts[index] not in found:
+        if info.pts[index] not in decoded:
             raise RunError(f"{path}: frame {index} of {info.num_frames} does not decode; the file is damaged")
-        frames.append(found[info.pts[index]])
+        frames.append(decoded[info.pts[index]])
     return np.stack(frames)
 
 
 def _decode_from(path: Path, wanted: set[int], start: int, info: VideoInfo) -> dict[int, np.ndarray]:
     """The frames with these presentation times that decode after a seek to frame `start`."""
-    last, found = max(wanted), {}
+    last, decoded = max(wanted), {}
     try:
         with open_video(path) as container:
             stream = video_stream(container)
@@ -240,12 +240,12 @@ def _decode_from(path: Path, wanted: set[int], start: int, info: VideoInfo) -> d
             for frame in strict_frames(container, stream, after_seek=start > 0):
                 if frame.pts in wanted:
                     turns = round(frame.rotation / 90) % 4
-                    found[frame.pts] = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+                    decoded[frame.pts] = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
                 if frame.pts is not None and frame.pts >= last:
                     break
     except UNREADABLE as error:
         raise RunError(f"{path}: is damaged, it does not decode ({reason(error)}); copy it again") from error
-    return found
+    return decoded
 
 
 def check_whole(path: Path, info: VideoInfo) -> None:

@@ -1,4 +1,4 @@
-"""The training loop, by zoom: `Trainer.train` is the cadence, `train_step` one optimizer step, `AdaptedModel.losses` the loss."""
+"""The training loop, by zoom: `Trainer.train` is the cadence, `train_step` one optimizer step, `flow_loss` the formula."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ class Trainer:
         def backward(slot: int) -> None:
             samples, data = next(self.batches)
             self._seed_dropout(samples)
-            loss = self.model.losses(data)
+            with self.model.autocast():
+                loss = flow_loss(self.model.forward, data, *self.model.recipe)
             (loss.sum() / len(batch)).backward()
             losses[slots[slot][0] : slots[slot][-1] + 1] = loss.detach()
 
@@ -155,9 +156,8 @@ class Trainer:
     def _start_checks(self) -> None:
         checks.check_trainable(self.model.transformer, self.model.parameters, self.config.adapter)
         change = checks.check_untouched(self.model.transformer, self._check_velocity, self.model.precision)
-        with torch.no_grad():
-            first = self.source.batch(self.order.batch(0)[:1], self.processes.device)
-            loss = self.model.losses(first, eager=True).item()
+        first = self.source.batch(self.order.batch(0)[:1], self.processes.device)
+        loss = self.model.losses(first, eager=True).item()
         checks.check_first_loss(loss, self.config.model.max_first_loss)
         if self.processes.is_main:
             self.folder.update_manifest(checks={"untouched_adapter_change": change, "first_loss": loss})
@@ -220,8 +220,7 @@ class AdaptedModel:
     ):
         self.transformer, self.parameters, self.device = transformer, parameters, device
         self.precision = config.hardware.mixed_precision
-        self.condition_timestep = config.training.condition_timestep
-        self.pixels = (config.data.height, config.data.width)
+        self.recipe = (config.training.condition_timestep, (config.data.height, config.data.width))  # of `flow_loss`
         self.forward = fast_forward(transformer, config.hardware.compile, checkpointing)
         # Single checks run uncompiled: a graph for their shapes alone would take minutes.
         self.eager_forward = fast_forward(transformer) if config.hardware.compile else self.forward
@@ -232,20 +231,20 @@ class AdaptedModel:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
+    @torch.no_grad()
     def losses(self, batch: FlowBatch, eager: bool = False) -> torch.Tensor:
-        """The flow loss of each sample, (B,)."""
+        """The flow loss of each sample, (B,), without gradients."""
         with self.autocast():
             forward = self.eager_forward if eager else self.forward
-            return flow_loss(forward, batch, self.condition_timestep, self.pixels)
+            return flow_loss(forward, batch, *self.recipe)
 
     @torch.no_grad()
     def velocity(self, batch: FlowBatch) -> torch.Tensor:
         """The velocity (B, C, T, H, W), uncompiled, without gradients."""
         with self.autocast():
-            return velocity(self.eager_forward, batch, self.condition_timestep, self.pixels)[0]
+            return velocity(self.eager_forward, batch, *self.recipe)[0]
 
 
-@torch.no_grad()
 def validation_losses(
     model: AdaptedModel, held_out: SampleSource, sigmas: list[float], processes: Processes
 ) -> dict[str, float]:
