@@ -157,7 +157,7 @@ def _sampson(config: Config) -> str:
 
 def _views(config: Config) -> str:
     """`_sampson` without the folder of the matcher's weights."""
-    return _sampson(config.updated({"sampson.matcher_source": Sampson().matcher_source}))
+    return _sampson(config.updated({"sampson.matcher_source": Sampson.model_fields["matcher_source"].default}))
 
 
 def _data(config: Config) -> str:
