@@ -260,4 +260,3 @@ def _check(path: Path, content: object, shape: type, rows: bool = False) -> None
         row = f"row {int(where.pop(0)) + 1}: " if rows else ""
         said = "is missing" if first["type"] == "missing" else first["msg"][:1].lower() + first["msg"][1:]
         raise damaged(path, f"{row}{'.'.join(where)}: {one_line(said)}") from error
-
