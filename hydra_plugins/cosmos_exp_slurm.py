@@ -67,8 +67,7 @@ class SlurmLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submit one job per list of overrides."""
-        from cosmos_exp.sweep.slurm import start_jobs, wait_for_submitted
-        from cosmos_exp.sweep.slurm_queue import compact
+        from cosmos_exp.sweep.slurm import compact, start_jobs, wait_for_submitted
 
         configs = [self._run(list(overrides)) for overrides in job_overrides]
         if any(c.dry_run for c in configs):
@@ -90,7 +89,7 @@ class SlurmLauncher(Launcher):
     def _run(self, overrides: list[str]) -> Any:
         """The configuration of one run with its folder."""
         from cosmos_exp.config.composing import to_config
-        from cosmos_exp.sweep.folders import with_run_dir
+        from cosmos_exp.sweep.runs import with_run_dir
 
         composed = self.context.config_loader.load_sweep_config(self.config, overrides)
         HydraConfig.instance().set_config(composed)

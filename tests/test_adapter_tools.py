@@ -302,7 +302,7 @@ def test_patterns_in_the_configuration(tmp_path):
     from cosmos_exp.config.hashing import stage_hash
     from cosmos_exp.config.record import load_config, save_config
     from cosmos_exp.experiment.dry_run import rows
-    from cosmos_exp.sweep.naming import run_name
+    from cosmos_exp.sweep.runs import run_name
 
     plain_config = compose_config(["rank=8"])
     config = compose_config(

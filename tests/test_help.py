@@ -13,8 +13,8 @@ from cosmos_exp.cli.entry import parse, parser
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.report.tables import rich_table
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep.expanding import SweepRun
 from cosmos_exp.sweep.live import states_table
+from cosmos_exp.sweep.runs import SweepRun
 
 NAME = "lora-r32-a16-rslora-seed100-learning_rate0.0026122937099604315-sigma_shift20"
 

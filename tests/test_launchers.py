@@ -1,4 +1,4 @@
-"""Every file of conf/hydra/launcher through Hydra and its plugin, and sweeps/wandb as generated from sweeps/."""
+"""Every file of conf/hydra/launcher through Hydra and its plugin."""
 
 import importlib.util
 import subprocess
@@ -6,15 +6,13 @@ import sys
 
 import hydra
 import pytest
-import yaml
 from hydra.core.global_hydra import GlobalHydra
 
 from cosmos_exp.config.composing import compose_config, quoted, register
-from cosmos_exp.config.paths import conf_dir, sweeps_dir
+from cosmos_exp.config.paths import conf_dir
 from cosmos_exp.errors import UserError
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep import slurm, slurm_queue
-from cosmos_exp.sweep import wandb_sweep as wandb
+from cosmos_exp.sweep import slurm
 from cosmos_exp.sweep.slurm import batch_script, start_jobs
 
 SLURM = {
@@ -22,8 +20,6 @@ SLURM = {
     "slurm_1xh100": {"gpus_per_node": 1, "cpus_per_task": 16, "mem_gb": 128, "timeout_min": 1440},
     "slurm_8xh100": {"gpus_per_node": 8, "cpus_per_task": 96, "mem_gb": 900, "timeout_min": 720},
 }
-# Sweeps by arms have phases, which wandb does not know.
-SWEEPS = sorted(p.stem for p in (sweeps_dir() / "wandb").glob("*.yaml"))
 
 
 def launcher(choice, *overrides):
@@ -92,50 +88,6 @@ def test_the_ray_launcher_composes_or_says_how_to_install_it():
     assert (node.ray.remote.num_gpus, node.ray.remote.num_cpus) == (1, 8)
 
 
-@pytest.mark.parametrize("name", SWEEPS)
-def test_the_wandb_sweeps_are_as_generated(name):
-    text = (sweeps_dir() / "wandb" / f"{name}.yaml").read_text()
-    assert text == wandb.wandb_sweep_text(name), "run `python -m cosmos_exp.sweep.wandb_sweep`"
-    assert yaml.safe_load(text) == wandb.wandb_sweep(name)
-
-
-def test_every_wandb_sweep_belongs_to_a_sweep(capsys):
-    assert wandb.main(["--check"]) == 0
-    assert capsys.readouterr() == ("", "")
-
-
-def test_a_sweep_of_ones_own_becomes_a_wandb_sweep(tmp_path):
-    """Choices of groups, fixed keys and swept values of all kinds; the values keep the words of the command line."""
-    sweep = {
-        "defaults": ["config", "_self_", {"override /judge": "rules"}],
-        "training": {"max_steps": 1, "ema_power": None, "schedule": {"f_max": 0.5}},
-        "tracking": {"project": "theirs"},
-        "dry_run": False,
-        "hydra": {
-            "sweeper": {"params": {"rank": "'8',16", "seed": "range(3)", "training.learning_rate": "1e-3,0.002"}}
-        },
-    }
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
-    made = wandb.wandb_sweep("mine", tmp_path)
-    assert (made["name"], made["project"]) == ("mine", "theirs")
-    assert made["parameters"] == {
-        "name": {"value": "mine"},
-        "judge": {"value": "rules"},
-        "training.max_steps": {"value": "1"},
-        "training.ema_power": {"value": "null"},
-        "training.schedule.f_max": {"value": "0.5"},
-        "tracking.project": {"value": "theirs"},
-        "dry_run": {"value": "false"},
-        "rank": {"values": ["8", "16"]},
-        "seed": {"values": ["0", "1", "2"]},
-        "training.learning_rate": {"values": ["0.001", "0.002"]},
-    }
-    sweep["generation"] = {"seeds": [0, 1]}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
-    with pytest.raises(UserError, match=r"generation\.seeds: a W&B sweep cannot pass on a list"):
-        wandb.wandb_sweep("mine", tmp_path)
-
-
 @pytest.mark.parametrize(
     ("end", "state", "said"),
     [
@@ -150,13 +102,13 @@ def test_a_job_that_ends_without_a_status_is_recorded(end, state, said, tmp_path
 
     class Queue:
         def job(self, job_id):
-            return slurm_queue.Job(job_id, next(words, end))
+            return slurm.Job(job_id, next(words, end))
 
-    monkeypatch.setattr(slurm_queue, "QUEUE", Queue())
+    monkeypatch.setattr(slurm, "QUEUE", Queue())
     monkeypatch.setattr(slurm, "_SECONDS_BETWEEN_LOOKS", 0.0)
     folder = RunFolder(tmp_path)
     folder.log.write_text("data.path: gone\n")
-    slurm_queue.record_job(folder, "7_0")
+    slurm.record_job(folder, "7_0")
     slurm.wait_for_jobs([folder])
     assert folder.status.get("state") == state
     assert slurm.how_job_ended(folder) == f"Slurm job 7_0 ended: {end}"

@@ -14,7 +14,7 @@ from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.files import append_json_line
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep import live
-from cosmos_exp.sweep.expanding import SweepRun
+from cosmos_exp.sweep.runs import SweepRun
 
 ROW = {"step": 10, "loss": 0.25, "seconds": 2.0}
 

@@ -20,9 +20,8 @@ from cosmos_exp.report.tables import report_markdown
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.selection import choose_point
 from cosmos_exp.sweep.plan import read_plan, truncated_alpha, word
-from cosmos_exp.sweep.planned import planned_runs
-from cosmos_exp.sweep.running_elsewhere import run_unfinished
-from cosmos_exp.sweep.tuning import write_record
+from cosmos_exp.sweep.running import run_unfinished
+from cosmos_exp.sweep.tuning import planned_runs, write_record
 
 TEXT = """
 defaults: [config, _self_]
@@ -128,7 +127,7 @@ def test_the_report_knows_arms_and_choices_and_leaves_tuning_runs_out(plan_of):
     plan = plan_of()
     fake_tuning(plan, {(a, r): r for a in ("lora-r4", "lora-r8") for r in (0.001, 0.002, 0.004)})
     now = planned_runs(plan)
-    write_record(plan, now.choices, now.tests)
+    write_record(plan, now)
     for runs in now.tests.values():
         for run in runs:
             run.folder.path.mkdir(parents=True)
@@ -174,7 +173,7 @@ def test_untuned_arms_are_labelled(plan_of):
     plan = plan_of(text=text)
     assert not plan.tuning
     now = planned_runs(plan)
-    write_record(plan, now.choices, now.tests)
+    write_record(plan, now)
     for run in now.runs:
         run.folder.path.mkdir(parents=True)
         save_config(run.config, run.folder.config)
@@ -281,7 +280,7 @@ def test_a_run_that_a_killed_sweep_still_holds_is_resumed_by_the_same_command(pl
             run.folder.update_manifest(stages={"evaluate": {"config_hash": stage_hash(run.config, "evaluate")}})
 
     assert held.state() == "running"
-    monkeypatch.setattr("cosmos_exp.sweep.running_elsewhere.time.sleep", lambda seconds: lock.release())
+    monkeypatch.setattr("cosmos_exp.sweep.running.time.sleep", lambda seconds: lock.release())
     run_unfinished(lambda: runs, start)
     assert started == [[other.name], [held.name]]
     assert f"{held.name}: held by another process" in capsys.readouterr().out

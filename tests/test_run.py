@@ -17,11 +17,11 @@ import pytest
 from conftest import ROOT, SMALL, server_pid, wait_until
 from safetensors.torch import load_file
 
+from cosmos_exp.cli.rerun import compare
 from cosmos_exp.config.record import load_config
 from cosmos_exp.data.video import read_video
 from cosmos_exp.files import read_json_lines, write_json
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep.comparing import compare
 from cosmos_exp.training.optimizer import AdapterOptimizer
 
 ONE_THREAD = [*SMALL, "hardware.samples_per_forward=1", "hardware.num_threads=1"]
@@ -112,7 +112,7 @@ def test_what_is_damaged_in_a_finished_run_is_made_again(whole, tmp_path, cli, c
     for name in ("videos/.tmp-a.mp4", "references/real/.tmp-b.mp4", ".tmp-c.json", "checkpoints/.tmp-d/state.pt"):
         (folder.path / name).parent.mkdir(exist_ok=True)
         (folder.path / name).write_bytes(b"half")
-    assert next(c for c in compare(whole[0], folder) if c.what == "videos").text == "0 of 2 files byte for byte"
+    assert ("videos", False, "0 of 2 files byte for byte") in compare(whole[0], folder)
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # the adapter is larger

@@ -16,11 +16,11 @@ import pytest
 import torch
 from conftest import ROOT, server_pid, wait_until
 
+from cosmos_exp.cli.rerun import why_bits_may_differ
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.errors import RunError
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep.comparing import why_bits_may_differ
 from cosmos_exp.training.gradients import TreeSum, cut_into_slots, is_power_of_two, num_buffers, share, subtrees
 from cosmos_exp.world.kernels import choose_kernels, deterministic_kernels
 
@@ -151,11 +151,11 @@ class TestConditions:
             "model fingerprints.vae: y -> w",
         ]
 
-    def test_records_of_earlier_versions_and_of_two_machines_promise_nothing(self, tmp_path):
+    def test_records_without_conditions_and_of_two_machines_promise_nothing(self, tmp_path):
         (tmp_path / "1").mkdir()
         (tmp_path / "2").mkdir()
         one = {"exactness": [self.MADE]}
-        assert "earlier version" in self.reasons(tmp_path / "1", {}, one)[0]
+        assert "does not say" in self.reasons(tmp_path / "1", {}, one)[0]
         parts = {"exactness": [{"arithmetic": 1}, self.MADE]}
         assert "in parts" in self.reasons(tmp_path / "2", parts, one)[0]
 

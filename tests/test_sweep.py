@@ -1,22 +1,20 @@
-"""Sweeps: runs and names, isolation, failure, resuming, launchers, and the same sweeps as W&B sweeps."""
+"""Sweeps: runs and names, isolation, failure, resuming, launchers."""
 
-import itertools
 import json
 import signal
 import sys
 
 import pytest
-import yaml
 from conftest import SMALL, wait_until
 
 from cosmos_exp.config.composing import compose_config
-from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.paths import sweeps_dir
+from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.launching import run_isolated
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep.expanding import expand_sweep
-from cosmos_exp.sweep.naming import run_name
+from cosmos_exp.sweep.running import check_same_samples
+from cosmos_exp.sweep.runs import expand_sweep, run_name
 
 QUICK = [*SMALL, "training.max_steps=2", "generation.max_prompts=1", "sampson.enabled=false"]
 
@@ -42,28 +40,6 @@ def test_runs_are_named_by_what_differs_and_the_base_is_one_run(tmp_path):
     assert names == ["lora-r8-learning_rate0.001", "lora-r8-learning_rate0.002"]
     assert len(planned("alpha", tmp_path)) == 10  # alpha = rank and alpha = 16 are one at rank 16
     assert run_name(compose_config(["adapter=none", "rank=8", "seed=3"]), {"rank": "8"}) == "base"
-
-
-PRODUCTS = sorted(
-    p.stem for p in sweeps_dir().glob("*.yaml") if "sweeper" in (yaml.safe_load(p.read_text()).get("hydra") or {})
-)
-
-
-@pytest.mark.parametrize("name", PRODUCTS)  # wandb knows no phases, so sweeps by arms have no counterpart there
-def test_a_sweep_and_its_wandb_sweep_hold_the_same_runs(name, tmp_path):
-    sweep = yaml.safe_load((sweeps_dir() / "wandb" / f"{name}.yaml").read_text())
-    choices = [[f"{k}={v}" for v in p.get("values", [p.get("value")])] for k, p in sweep["parameters"].items()]
-    theirs = {}
-    for words in itertools.product(*choices):
-        config = compose_config(list(words))
-        theirs[run_name(config, {})] = (stage_hash(config) if config.adapter.kind != "none" else None, config.name)
-    ours = {
-        r.name: (stage_hash(r.config) if r.config.adapter.kind != "none" else None, r.config.name)
-        for r in planned(name, tmp_path)
-    }
-    assert ours == theirs
-    assert sweep["method"] == "grid"
-    assert sweep["command"][:2] == ["cosmos-exp", "run"]
 
 
 def test_a_sweep_isolates_its_runs_and_again_does_only_the_rest(cli, tmp_path, monkeypatch, capsys):
@@ -102,6 +78,23 @@ def test_a_sweep_isolates_its_runs_and_again_does_only_the_rest(cli, tmp_path, m
     assert "missing" in out
     assert cli("sweep", "rank", *words, rates, "adapter.target_modules=[to_q]") == 2
     assert "another configuration (adapter.target_modules" in capsys.readouterr().err
+
+
+def test_runs_with_other_test_samples_are_refused_by_name(tmp_path):
+    def configs(*overrides):
+        return {run.name: run.config for run in planned("rank", tmp_path, "rank=8", *overrides)}
+
+    check_same_samples(configs("seed=0,1"))
+    check_same_samples(
+        configs("seed=0,1", "data=folder", f"data.path={tmp_path}", "data.test_videos=2", "data.split_seed=0")
+    )
+    check_same_samples(configs("training.learning_rate=0.001,0.002", "data.train_clips=5,6"))
+    with pytest.raises(
+        UserError, match=r"lora-r8 and lora-r8-seed1 would be tested on different samples.*data\.split_seed=0"
+    ):
+        check_same_samples(configs("seed=0,1", "data=folder", f"data.path={tmp_path}", "data.test_videos=2"))
+    with pytest.raises(UserError, match="lora-r8-test_pairs1 and lora-r8-test_pairs2"):
+        check_same_samples(configs("data.test_pairs=1,2"))
 
 
 def test_a_running_run_stops_when_it_is_asked_to(small_config, tmp_path):

@@ -11,15 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.layers import adapter_label
-from cosmos_exp.config.paths import sweeps_dir
 from cosmos_exp.config.record import save_config
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.files import append_json_line, read_json_lines, write_json
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep.wandb_sweep import wandb_sweep
 from cosmos_exp.tracking import offline as offline_module
 from cosmos_exp.tracking.dashboard import define_dashboard, write_definition
 from cosmos_exp.tracking.offline import offline_runs, relocate, sync
@@ -350,12 +347,3 @@ def test_sync_needs_a_login_and_calls_wandb_for_each_offline_run(offline, tmp_pa
 class Ended:
     def __init__(self, returncode):
         self.returncode = returncode
-
-
-@pytest.mark.parametrize("name", ["alpha", "lora_vs_dora", "paper", "rank"])
-def test_a_wandb_sweep_optimises_what_its_runs_have(name):
-    """Without a judge there is no instruction score."""
-    metric = wandb_sweep(name)["metric"]
-    judged = compose_config([], name, (str(sweeps_dir()),)).judge.name != "none"
-    assert metric["name"] == ("instruction/mean" if judged else "training/validation_loss")
-    assert metric["goal"] == ("maximize" if judged else "minimize")

@@ -11,7 +11,11 @@ from cosmos_exp.cli.arguments import writable_folder
 from cosmos_exp.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
+    import pandas
+
     from cosmos_exp.run_folder import RunFolder
+
+Comparison = tuple[str, bool, str]  # what, whether it is the same, the difference in words
 
 EPILOG = """examples:
   cosmos-exp rerun outputs/run/2026-01-01_12-00-00               into outputs/run/2026-01-01_12-00-00-rerun1
@@ -43,7 +47,6 @@ def run(args: argparse.Namespace) -> int:
     from cosmos_exp.provenance import environment
     from cosmos_exp.report.tables import print_runs
     from cosmos_exp.run_folder import RunFolder
-    from cosmos_exp.sweep.comparing import compare, why_bits_may_differ
 
     old = RunFolder(args.run_dir)
     if not old.config.is_file():
@@ -69,9 +72,89 @@ def run(args: argparse.Namespace) -> int:
             f"equality to the bit is {f'not expected: {reasons}' if reasons else 'expected: the records name no reason'}"
         )
     found = compare(old, new)
-    for row in found:
-        print(f"{'same     ' if row.same else 'DIFFERENT'}  {row.what:18} {row.text}")
-    return int(args.strict and not all(row.same for row in found))
+    for what, is_same, text in found:
+        print(f"{'same     ' if is_same else 'DIFFERENT'}  {what:18} {text}")
+    return int(args.strict and not all(is_same for _, is_same, _ in found))
+
+
+def compare(old: RunFolder, new: RunFolder) -> list[Comparison]:
+    """Training losses, adapter, videos and scores of two runs of the same configuration."""
+    found = [_losses(old, new)]
+    if old.adapter_file.is_file() or new.adapter_file.is_file():
+        found.append(("adapter", _same_file(old.adapter_file, new.adapter_file), "every byte"))
+    names = {path.name for folder in (old, new) for path in folder.videos.glob("[!.]*.mp4")}
+    equal = sum(_same_file(old.videos / name, new.videos / name) for name in names)
+    found.append(("videos", equal == len(names), f"{equal} of {len(names)} files byte for byte"))
+    return found + _scores(old, new)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and one.read_bytes() == other.read_bytes()
+
+
+def _losses(old: RunFolder, new: RunFolder) -> Comparison:
+    first, second = _table(old.train_log, ["step"], "loss"), _table(new.train_log, ["step"], "loss")
+    if not first.index.equals(second.index):
+        return "training losses", False, f"{len(first)} steps before, {len(second)} now"
+    gaps = (first - second).abs()
+    if gaps.empty:
+        return "training losses", True, "none: no training"
+    if not gaps.any():
+        return "training losses", True, f"{len(gaps)} steps"
+    begins = gaps.index[gaps > 0][0]
+    return "training losses", False, f"{len(gaps)} steps, largest difference {gaps.max():.3g}, from step {begins} on"
+
+
+def _scores(old: RunFolder, new: RunFolder) -> list[Comparison]:
+    keys = ["measure", "sample", "seed"]
+    first, second = _table(old.scores, keys, "value"), _table(new.scores, keys, "value")
+    first, second = first.align(second)
+    found = []
+    for measure in first.index.unique("measure"):
+        one, other = first[measure], second[measure]
+        gaps, in_one = (one - other).abs(), int((one.isna() != other.isna()).sum())
+        text = f"{len(one)} videos"
+        if gaps.notna().any():
+            text += f", largest difference {gaps.max():.3g}"
+        if in_one:
+            text += f", {in_one} scored in only one of the runs"
+        found.append((str(measure), not in_one and not gaps.any(), text))
+    return found
+
+
+def _table(file: Path, keys: list[str], value: str) -> pandas.Series:
+    """One column of a log by its keys, sorted."""
+    import pandas
+
+    from cosmos_exp.run_folder.records import read_rows
+
+    rows = pandas.DataFrame(read_rows(file), columns=[*keys, value])
+    return rows.drop_duplicates(keys, keep="last").set_index(keys)[value].astype(float).sort_index()
+
+
+def why_bits_may_differ(old: RunFolder, new: RunFolder) -> list[str]:
+    """Reasons, from two records, not to expect the same training to the bit; empty: it is expected.
+
+    The number of processes is no reason.
+    """
+    from cosmos_exp.config.hashing import differences
+
+    parts, inputs = [], []
+    for manifest in (old.manifest, new.manifest):
+        parts.append(manifest.get("exactness", []))
+        model, training = manifest.get("model", {}), manifest.get("stages", {}).get("train", {})
+        inputs.append(
+            {
+                "data_fingerprint": manifest.get("data_fingerprint"),
+                "model fingerprints": model.get("fingerprints"),
+                "config hash of the training": training.get("config_hash"),
+            }
+        )
+    if not all(parts):
+        return ["a record does not say under which conditions it was trained"]
+    if max(map(len, parts)) > 1:
+        return ["a run was trained in parts under different conditions (manifest.json, exactness)"]
+    return differences(parts[0][0], parts[1][0]) + differences(*inputs)
 
 
 def _unused(path: Path) -> Path:

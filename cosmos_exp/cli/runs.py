@@ -35,7 +35,7 @@ class Runs:
     def __call__(self, composed: DictConfig) -> float | None:
         """Run one configuration, or print its plan. Returns its objective, if the sweeper wants one and it has one."""
         from cosmos_exp.experiment.launching import run_isolated
-        from cosmos_exp.sweep.folders import with_run_dir
+        from cosmos_exp.sweep.runs import with_run_dir
 
         try:
             config = to_config(composed)

@@ -17,8 +17,8 @@ from cosmos_exp.files import JsonObject, json_sha256, write_json
 from cosmos_exp.provenance import environment, now
 from cosmos_exp.report.claims import CLAIMS_FILE, arm_hash, read_claims
 from cosmos_exp.statistics.claims import Claim, parse_claim
-from cosmos_exp.sweep.expanding import SweepRun
 from cosmos_exp.sweep.plan import SweepPlan
+from cosmos_exp.sweep.runs import SweepRun
 
 # The configuration of an arm, in which tuned keys may have any value, and its training seeds.
 ArmPlan = tuple[Config, Sequence[int]]

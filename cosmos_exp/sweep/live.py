@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import sys
 import threading
@@ -15,8 +16,8 @@ from rich.text import Text
 
 from cosmos_exp.files import JsonObject
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep.expanding import SweepRun
-from cosmos_exp.sweep.slurm_queue import live_job
+from cosmos_exp.sweep.runs import SweepRun
+from cosmos_exp.sweep.slurm import live_job
 from cosmos_exp.text import printable
 from cosmos_exp.training.plan import sample_order
 
@@ -38,10 +39,13 @@ def last_row(folder: RunFolder) -> JsonObject:
         with open(folder.train_log, "rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - TAIL))
-            lines = [line for line in file.read().split(b"\n") if line.startswith(b"{") and line.endswith(b"}")]
-        return dict(json.loads(lines[-1])) if lines else {}
+            text = file.read()
+        for line in reversed(text.split(b"\n")):
+            if line.startswith(b"{") and line.endswith(b"}"):
+                return dict(json.loads(line))
     except (OSError, ValueError):
-        return {}
+        pass
+    return {}
 
 
 def progress(run: SweepRun, state: str) -> tuple[str, str, str, str]:
@@ -55,8 +59,7 @@ def progress(run: SweepRun, state: str) -> tuple[str, str, str, str]:
     total = sample_order(videos, run.config.training, run.config.seed).num_steps
     left = ""
     if stage == "train" and state == "running":
-        minutes, seconds = divmod(round((total - row["step"]) * row["seconds"]), 60)
-        left = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+        left = str(datetime.timedelta(seconds=round((total - row["step"]) * row["seconds"])))
     return stage, f"{row['step']}/{total}", f"{row['loss']:.4f}", left
 
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cosmos_exp.config.composing import compose_config, expand, is_of_hydra, is_sweep, parsed, quoted
+from cosmos_exp.config.composing import expand, is_of_hydra, is_sweep, parsed, quoted
 from cosmos_exp.config.measures import MEASURES
 from cosmos_exp.config.schema import Adapter, Config, Sweep
 from cosmos_exp.errors import UserError
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep.expanding import SweepRun, refuse_run_dir, sweeper_params
-from cosmos_exp.sweep.naming import run_name
+from cosmos_exp.sweep.runs import SweepRun, composed, file_name, run_name, sweeper_params
 
 Values = Mapping[str, Any]  # configuration keys with their values
 NAME = r"[A-Za-z0-9][\w.+-]*"
 RANK_KEYS = ("rank", "alpha", "rank_pattern", "alpha_pattern")  # of which a truncated arm has its own
 TUNING = "tune"  # folder of the tuning runs inside the sweep's folder
 VALIDATION = "validation_loss"
+# What both phases share: else a tuning run could see test prompts, or be scored in another way.
+SHARED = ("data", "generation", "judge", "sampson", "model", "seed", "margins", "name", "run_dir", "cache_dir")
+MEASURED = "sampson.enabled"  # a measure that the choice does not need may be left out of the tuning
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class SweepPlan:
     """All arms of a sweep, and the runs of its first phase.
 
     common: overrides of all runs.
+    configs: by their overrides: each phase asks for all runs again, and composing takes long.
     """
 
     file: Path
@@ -67,38 +71,37 @@ class SweepPlan:
     common: tuple[str, ...]
     arms: list[Arm]
     tuning: list[TuningRun] = field(default_factory=list)
+    configs: dict[tuple[str, ...], Config] = field(default_factory=dict)
 
-    def compose(self, words: Sequence[str], name: str) -> SweepRun:
-        """A run with `words` added to those of the sweep; `name` is its folder inside the sweep's."""
-        words = tuple(dict.fromkeys([*self.common, *words]))
-        config = compose_config(list(words), self.file.stem, (str(self.file.parent),))
-        refuse_run_dir(config)
-        config = config.updated({"sweep": Sweep(), "run_dir": str(self.folder / name)})
-        return SweepRun(name, RunFolder(self.folder / name), tuple(quoted(words)), config)
+    def run(self, values: Values, name: str) -> SweepRun:
+        """A run with `values` added to the overrides of the sweep; `name` is its folder inside the sweep's."""
+        own = [word(key, value) for key, value in values.items()]
+        words = tuple(dict.fromkeys([*self.common, *own]))
+        folder = self.folder / name
+        if words not in self.configs:
+            self.configs[words] = composed(words, self.file.stem, self.file.parent)
+        config = self.configs[words].updated({"sweep": Sweep(), "run_dir": str(folder)})
+        return SweepRun(name, RunFolder(folder), tuple(quoted(words)), config)
 
     def test_runs(self, chosen: Mapping[str, Values]) -> dict[str, list[SweepRun]]:
         """The runs of the second phase by arm: each seed at the arm's chosen values. Arms without a choice yet are left out."""
-        found: dict[str, list[SweepRun]] = {}
+        runs: dict[str, list[SweepRun]] = {}
         for arm in self.arms:
             source = arm.source or arm.name
             if self.sweep.tune.grid and not arm.is_base and source not in chosen:
                 continue
-            own = chosen.get(source, {})
-            seeds = [None] if arm.is_base else self._seeds
-            found[arm.name] = [self._test_run(arm, own, seed) for seed in seeds]
-        return found
+            seeds = [] if arm.is_base else self.sweep.seeds
+            runs[arm.name] = [self._test_run(arm, chosen.get(source, {}), seed) for seed in seeds or [None]]
+        return runs
 
-    @property
-    def _seeds(self) -> list[int | None]:
-        return list(self.sweep.seeds) or [None]
-
-    def _test_run(self, arm: Arm, own: Values, seed: int | None) -> SweepRun:
-        words = [word(k, v) for k, v in {**arm.values, **own}.items()]
-        words += [f"seed={seed}"] if seed is not None else []
+    def _test_run(self, arm: Arm, tuned: Values, seed: int | None) -> SweepRun:
+        values = {**arm.values, **tuned}
+        if seed is not None:
+            values["seed"] = seed
         end = f"-seed{seed}" if seed else ""
         if arm.source:
-            words += [f"adapter.truncate_from=../{run_folder_name(arm.source, own)}{end}"]
-        return self.compose(words, run_folder_name(arm.name, own) + end)
+            values["adapter.truncate_from"] = f"../{run_folder_name(arm.source, tuned)}{end}"
+        return self.run(values, run_folder_name(arm.name, tuned) + end)
 
 
 def read_plan(file: Path, overrides: Sequence[str], root: Path) -> SweepPlan | None:
@@ -111,9 +114,12 @@ def read_plan(file: Path, overrides: Sequence[str], root: Path) -> SweepPlan | N
     Raises:
         UserError: an arm, the grid or the measure of the choice is wrong. It names the key.
     """
-    own = [o for o in overrides if not is_of_hydra(o)]
-    several = [o for o in own if is_sweep(quoted([o])[0])]
-    first = compose_config([o for o in own if o not in several], file.stem, (str(file.parent),))
+    common, several = [], []
+    for override in overrides:
+        if not is_of_hydra(override):
+            is_several = is_sweep(quoted([override])[0])
+            (several if is_several else common).append(override)
+    first = composed(common, file.stem, file.parent)
     sweep = first.sweep
     if not sweep.arms and not sweep.tune.grid and not sweep.seeds:
         return None
@@ -122,10 +128,14 @@ def read_plan(file: Path, overrides: Sequence[str], root: Path) -> SweepPlan | N
             f"{several[0]}: several values. This sweep has arms: add arms (sweep.arms), tune the key for each arm "
             "(sweep.tune.grid), or give the training seeds as sweep.seeds=[0,1,2]."
         )
-    common = [o for o in own if not o.lstrip("+").startswith("sweep.")]
+    common = [override for override in common if not override.lstrip("+").startswith("sweep.")]
+    if first.data.split_seed is None and (sweep.tune.grid or len(sweep.seeds) > 1):
+        common.append("data.split_seed=0")  # else each training seed would be tested on other held-out data
     plan = SweepPlan(file, root / "outputs" / "sweeps" / first.name, sweep, tuple(common), [])
     plan = replace(plan, arms=_arms(plan))
-    _check(plan, first)
+    _check_arms(plan)
+    if sweep.tune.grid:
+        _check_tuning(plan, first)
     return replace(plan, tuning=_tuning(plan))
 
 
@@ -143,48 +153,43 @@ def _arms(plan: SweepPlan) -> list[Arm]:
             )
         if "truncate" in values:
             truncated += _truncated_arms(plan, name, values, trained)
-            continue
-        run = plan.compose([word(k, v) for k, v in values.items()], name)
-        trained[name] = Arm(name, dict(values), run.config)
+        else:
+            trained[name] = Arm(name, dict(values), plan.run(values, name).config)
     return [*trained.values(), *truncated]
 
 
 def _product(plan: SweepPlan) -> dict[str, Values]:
     """Without sweep.arms: an arm for each combination of the values that hydra.sweeper.params lists."""
-    jobs = expand([f"{k}={v}" for k, v in sweeper_params(plan.file).items()])
+    jobs = expand([f"{key}={values}" for key, values in sweeper_params(plan.file).items()])
     if not jobs or not jobs[0]:
         raise UserError(
             f"{plan.file}: no arms. Name them, e.g. sweep: {{arms: {{lora-r8: {{adapter: lora, rank: 8}}}}}}."
         )
-    found: dict[str, Values] = {}
+    arms: dict[str, Values] = {}
     for job in jobs:
-        values = {w.split("=", 1)[0]: parsed(w).value() for w in job}
-        config = plan.compose(job, "").config
-        found.setdefault(run_name(config, values), values)  # the base is one arm, whatever its rank
-    return found
+        values = {override.split("=", 1)[0]: parsed(override).value() for override in job}
+        arms.setdefault(run_name(plan.run(values, "").config, values), values)  # the base is one arm, whatever its rank
+    return arms
 
 
 def _truncated_arms(plan: SweepPlan, name: str, values: Values, trained: Mapping[str, Arm]) -> list[Arm]:
     """`{truncate: {from: lora-r32, rank: [2, 4]}}`: one arm per rank, NAME-r2, NAME-r4."""
-    where, found = f"sweep.arms.{name}.truncate", values["truncate"]
-    if len(values) > 1 or not isinstance(found, Mapping) or set(found) != {"from", "rank"}:
+    where, truncate = f"sweep.arms.{name}.truncate", values["truncate"]
+    if len(values) > 1 or not isinstance(truncate, Mapping) or set(truncate) != {"from", "rank"}:
         raise UserError(f"{where}: expected {{from: ARM, rank: [2, 4, 8]}} and nothing else in this arm")
-    source = trained.get(str(found["from"]))
+    source = trained.get(str(truncate["from"]))
     if source is None or source.is_base:
-        known = ", ".join(n for n, a in trained.items() if not a.is_base) or "none"
-        raise UserError(f"{where}.from={found['from']}: name a trained arm that is listed above it: {known}")
-    ranks = found["rank"] if isinstance(found["rank"], (list, tuple)) else [found["rank"]]
+        known = ", ".join(arm.name for arm in trained.values() if not arm.is_base) or "none"
+        raise UserError(f"{where}.from={truncate['from']}: name a trained arm that is listed above it: {known}")
     adapter = source.config.adapter
     most = min([adapter.rank, *adapter.rank_pattern.values()])  # a layer of lower rank cannot be cut to a higher one
+    shared = {key: value for key, value in source.values.items() if key.removeprefix("adapter.") not in RANK_KEYS}
     arms = []
-    for rank in ranks:
+    for rank in truncate["rank"] if isinstance(truncate["rank"], (list, tuple)) else [truncate["rank"]]:
         if not isinstance(rank, int) or isinstance(rank, bool) or not 0 < rank <= most:
             raise UserError(f"{where}.rank={rank}: must be a number from 1 to {most}")
-        alpha = truncated_alpha(source.config.adapter, rank)
-        own = {k: v for k, v in source.values.items() if k.removeprefix("adapter.") not in RANK_KEYS}
-        own |= {"adapter.rank": rank, "adapter.alpha": alpha}
-        run = plan.compose([word(k, v) for k, v in own.items()], name)
-        arms.append(Arm(f"{name}-r{rank}", own, run.config, source.name))
+        own = {**shared, "adapter.rank": rank, "adapter.alpha": truncated_alpha(adapter, rank)}
+        arms.append(Arm(f"{name}-r{rank}", own, plan.run(own, name).config, source.name))
     return arms
 
 
@@ -194,93 +199,89 @@ def truncated_alpha(adapter: Adapter, rank: int) -> float:
     return adapter.alpha * (ratio**0.5 if adapter.scaling == "rslora" else ratio)
 
 
-# What both phases share: else a tuning run could see test prompts, or be scored in another way.
-MEASURED = ("sampson.enabled",)  # a measure that the choice does not need may be left out of the tuning
-SHARED = ("data", "generation", "judge", "sampson", "model", "seed", "margins", "name", "run_dir", "cache_dir")
-
-
-def _check(plan: SweepPlan, first: Config) -> None:
-    tune, sweep = plan.sweep.tune, plan.sweep
-    trained = [a for a in plan.arms if a.is_tuned]
-    names = [a.name for a in plan.arms]
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise UserError(
-            f"sweep.arms: two arms are called {twice[0]}. Rename one (truncated arms are called NAME-rRANK)."
-        )
+def _check_arms(plan: SweepPlan) -> None:
+    names = set()
+    for arm in plan.arms:
+        if arm.name in names:
+            raise UserError(
+                f"sweep.arms: two arms are called {arm.name}. Rename one (truncated arms are called NAME-rRANK)."
+            )
+        names.add(arm.name)
+        if arm.config.generation.split != "test":
+            raise UserError(
+                f"generation.split: the arm {arm.name} is not tested on the test prompts. Leave the key out: the sweep sets it."
+            )
     for one, other in itertools.combinations(plan.arms, 2):
-        if one.source == other.source and one.config.updated({"run_dir": None}) == other.config.updated(
-            {"run_dir": None}
-        ):
+        if one.source == other.source and one.config.updated({"run_dir": other.config.run_dir}) == other.config:
             raise UserError(
                 f"sweep.arms: {one.name} and {other.name} have the same configuration. Remove one, or give it another value."
             )
-    for key, values in (("sweep.seeds", sweep.seeds), ("sweep.tune.seeds", tune.seeds)):
-        if len(set(values)) < len(values):
-            raise UserError(f"{key}={values}: a seed appears twice. Remove one.")
-    split = next((a.name for a in plan.arms if a.config.generation.split != "test"), None)
-    if split:
-        raise UserError(
-            f"generation.split: the arm {split} is not tested on the test prompts. Leave the key out: the sweep sets it."
-        )
-    if tune.grid:
-        _check_tuning(plan, first, trained)
+    for key, seeds in (("sweep.seeds", plan.sweep.seeds), ("sweep.tune.seeds", plan.sweep.tune.seeds)):
+        if len(set(seeds)) < len(seeds):
+            raise UserError(f"{key}={seeds}: a seed appears twice. Remove one.")
 
 
-def _check_tuning(plan: SweepPlan, first: Config, trained: Sequence[Arm]) -> None:
-    tune, sweep = plan.sweep.tune, plan.sweep
-    for where, keys in (("grid", tune.grid), ("overrides", tune.overrides)):
-        for key in keys:
-            if key.split(".")[0] in SHARED and not (where == "overrides" and key in MEASURED):
+def _check_tuning(plan: SweepPlan, first: Config) -> None:
+    tune = plan.sweep.tune
+    for where, keys in (("grid", set(tune.grid)), ("overrides", set(tune.overrides) - {MEASURED})):
+        for key in sorted(keys):
+            if key.split(".")[0] in SHARED:
                 raise UserError(
                     f"sweep.tune.{where}.{key}: data, prompts, seeds and judge are the same in both phases. Set it for the whole sweep instead."
                 )
     for key, values in tune.grid.items():
         if not isinstance(values, (list, tuple)) or not values:
             raise UserError(f"sweep.tune.grid.{key}={values!r}: expected a list of values, e.g. [0.001, 0.003]")
-        if len({repr(v) for v in values}) < len(values):
+        if len(set(map(repr, values))) < len(values):
             raise UserError(f"sweep.tune.grid.{key}={list(values)}: a value appears twice. Remove one.")
-        own = [a.name for a in trained if key in a.values]
-        if own:
-            raise UserError(
-                f"sweep.tune.grid.{key}: the arm {own[0]} sets this key itself. Leave it out of one of them."
-            )
-    if tune.by in ("physics", "instruction") and first.judge.name == "none":
-        raise UserError(f"sweep.tune.by={tune.by}: needs a judge, e.g. judge=rules or judge=reason2_2b")
-    known = [m for m, info in MEASURES.items() if info.better]
-    if tune.by != VALIDATION and tune.by not in known:
-        raise UserError(f"sweep.tune.by={tune.by}: choose {VALIDATION} or a measure: {', '.join(known)}")
-    if tune.by == VALIDATION and first.data.validation_videos == 0:
-        raise UserError("sweep.tune.by=validation_loss: needs data.validation_videos of at least 1")
-    if tune.by == VALIDATION and tune.rule != "best":
-        raise UserError(f"sweep.tune.rule={tune.rule}: needs a measure of videos in sweep.tune.by, which has scenes")
-    both = sorted(set(tune.seeds) & set(sweep.seeds or [first.seed]))
-    if both or not tune.seeds:
+        for arm in plan.arms:
+            if arm.is_tuned and key in arm.values:
+                raise UserError(
+                    f"sweep.tune.grid.{key}: the arm {arm.name} sets this key itself. Leave it out of one of them."
+                )
+    _check_choice(plan, first)
+    tested = plan.sweep.seeds or [first.seed]
+    if not tune.seeds or set(tune.seeds) & set(tested):
         raise UserError(
             f"sweep.tune.seeds={tune.seeds}: give at least one training seed that is not a test seed "
-            f"({sweep.seeds or [first.seed]}), so that the choice is not made on the runs that are reported"
+            f"({tested}), so that the choice is not made on the runs that are reported"
         )
 
 
-def _tuning(plan: SweepPlan) -> list[TuningRun]:
+def _check_choice(plan: SweepPlan, first: Config) -> None:
     tune = plan.sweep.tune
-    found = []
-    for arm in (a for a in plan.arms if a.is_tuned) if tune.grid else ():
-        for point in itertools.product(*tune.grid.values()):
-            own = dict(zip(tune.grid, point, strict=True))
-            for seed in tune.seeds:
-                split = "none" if tune.by == VALIDATION else "selection"
-                values = {**arm.values, **tune.overrides, **own, "seed": seed, "generation.split": split}
-                name = f"{TUNING}/{run_folder_name(arm.name, own)}" + (f"-seed{seed}" if len(tune.seeds) > 1 else "")
-                run = plan.compose([word(k, v) for k, v in values.items()], name)
-                found.append(TuningRun(arm.name, own, run))
-    return found
+    if tune.by == VALIDATION:
+        if first.data.validation_videos == 0:
+            raise UserError("sweep.tune.by=validation_loss: needs data.validation_videos of at least 1")
+        if tune.rule != "best":
+            raise UserError(
+                f"sweep.tune.rule={tune.rule}: needs a measure of videos in sweep.tune.by, which has scenes"
+            )
+        return
+    known = [measure for measure, info in MEASURES.items() if info.better]
+    if tune.by not in known:
+        raise UserError(f"sweep.tune.by={tune.by}: choose {VALIDATION} or a measure: {', '.join(known)}")
+    if tune.by in ("physics", "instruction") and first.judge.name == "none":
+        raise UserError(f"sweep.tune.by={tune.by}: needs a judge, e.g. judge=rules or judge=reason2_2b")
+
+
+def _tuning(plan: SweepPlan) -> list[TuningRun]:
+    tune, runs = plan.sweep.tune, []
+    if not tune.grid:
+        return []
+    split = "none" if tune.by == VALIDATION else "selection"
+    tuned = [arm for arm in plan.arms if arm.is_tuned]
+    for arm, point, seed in itertools.product(tuned, itertools.product(*tune.grid.values()), tune.seeds):
+        own = dict(zip(tune.grid, point, strict=True))
+        values = {**arm.values, **tune.overrides, **own, "seed": seed, "generation.split": split}
+        end = f"-seed{seed}" if len(tune.seeds) > 1 else ""
+        runs.append(TuningRun(arm.name, own, plan.run(values, f"{TUNING}/{run_folder_name(arm.name, own)}{end}")))
+    return runs
 
 
 def run_folder_name(arm: str, values: Values) -> str:
     """`lora-r8-learning_rate0.003`: the arm and its tuned values."""
-    words = [arm, *(f"{k.rsplit('.', 1)[-1]}{v}" for k, v in values.items())]
-    return re.sub(r"[^\w.+-]", "", "-".join(words))
+    return file_name([arm, *(f"{key.rsplit('.', 1)[-1]}{value}" for key, value in values.items())])
 
 
 def word(key: str, value: object) -> str:
@@ -289,13 +290,10 @@ def word(key: str, value: object) -> str:
 
 
 def _literal(value: object) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, (int, float)):
-        return repr(value)
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{k}:{_literal(v)}" for k, v in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{_literal(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(_literal(v) for v in value) + "]"
-    text = str(value)
-    return text if re.fullmatch(r"[\w./+-]+", text) else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return "[" + ",".join(map(_literal, value)) + "]"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    return value if re.fullmatch(r"[\w./+-]+", value) else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

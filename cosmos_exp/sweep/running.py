@@ -1,32 +1,163 @@
-"""The runs of a sweep through Hydra's multirun and launchers, each in processes of its own."""
+"""The runs of a sweep: checked once for all, then started through Hydra's launchers, each in processes of its own."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from cosmos_exp.config.composing import NO_SEARCH, compose_config, is_of_hydra, quoted, register, to_config
+from cosmos_exp.config.composing import NO_SEARCH, compose_all, is_of_hydra, quoted, register, to_config
 from cosmos_exp.config.paths import conf_dir
-from cosmos_exp.config.schema import Sweep
+from cosmos_exp.config.schema import Config, Sweep
 from cosmos_exp.errors import UserError
-from cosmos_exp.experiment.fork_server import SECONDS_TO_CHECKPOINT, start_server
+from cosmos_exp.experiment.fork_server import SECONDS_TO_CHECKPOINT, start, start_server
 from cosmos_exp.experiment.launching import LOG_TO_FILE, run_isolated
 from cosmos_exp.files import write_text
 from cosmos_exp.provenance import variables
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep.expanding import SweepRun
 from cosmos_exp.sweep.live import watch
-from cosmos_exp.sweep.slurm import wait_for_jobs
-from cosmos_exp.sweep.slurm_queue import compact, live_job
-from cosmos_exp.text import printable
+from cosmos_exp.sweep.runs import SweepRun, missing_runs
+from cosmos_exp.sweep.slurm import compact, live_job, wait_for_jobs
+from cosmos_exp.text import printable, redact
 
 SWEEPER = "hydra_plugins.cosmos_exp_sweep.MissingRunsSweeper"
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra raises a launcher's exception instead of printing a traceback and leaving
 STOP_FILE = ".fail_fast"  # in the folder of the runs: the run that failed, so that all others stop
+HERE = ("basic", "submitit_local", "joblib")  # launchers whose runs are processes of this machine
+PATIENCE = SECONDS_TO_CHECKPOINT + 15.0  # a run whose sweep was killed gets SIGTERM, writes a checkpoint, then SIGKILL
+Start = Callable[[list[SweepRun], list[SweepRun]], None]
+
+
+def is_here(name: str, folder: Path, overrides: Sequence[str]) -> bool:
+    """Whether the runs of folder/name.yaml are processes of this machine.
+
+    Raises:
+        UserError: the launcher is not installed.
+    """
+    hydra = compose_all([word for word in overrides if is_of_hydra(word)], name, (str(folder),)).hydra
+    launcher = str(hydra.runtime.choices.get("hydra/launcher"))
+    address = OmegaConf.select(hydra, "launcher.ray.init.address")
+    on_ray = launcher.startswith("ray") and not (address or os.environ.get("RAY_ADDRESS"))
+    return launcher in HERE or on_ray
+
+
+def check_sweep(configs: Mapping[str, Config], starting: set[str], here: bool) -> int:
+    """Check what the runs that would start need, as `cosmos-exp run` does, and print what is missing. Writes nothing.
+
+    The checks run in a process of their own: counting GPUs takes GPU memory, which this process would keep for hours.
+
+    Args:
+        configs: of all runs of the sweep by name.
+        starting: names of those that would start.
+        here: the runs are processes of this machine.
+
+    Returns:
+        the exit code: 0, or that of a `run` which lacks the same.
+    """
+    if not starting:
+        return 0
+    return start("cosmos_exp.sweep.running:report_missing", (dict(configs), starting, here)).wait() or 0
+
+
+def report_missing(configs: Mapping[str, Config], starting: set[str], here: bool) -> int:
+    """Print what the runs lack. Returns the exit code. The arguments are those of `check_sweep`."""
+    try:
+        missing = missing_inputs({name: config for name, config in configs.items() if name in starting}, here)
+        if missing:
+            raise UserError("\n".join(missing))
+        check_same_samples(configs)
+    except UserError as error:
+        print(f"cosmos-exp: {redact(printable(error))}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def missing_inputs(configs: Mapping[str, Config], here: bool) -> list[str]:
+    """What the runs lack, each once; what only some of them lack begins with their names."""
+    from cosmos_exp.experiment.checks import ANYWHERE, OF_ONE_FOLDER, REQUIRED, findings
+
+    # Jobs of a cluster run on other machines: the submitting one often has neither their GPUs and memory nor their
+    # guardrail, weights, scratch disk and logins. Only what the configuration itself decides is the same on both.
+    # The records of one folder concern that run alone: it fails by itself, and the others do their work.
+    checks = [name for name in REQUIRED if name not in OF_ONE_FOLDER] if here else ANYWHERE
+    lacking: dict[str, list[str]] = {}
+    for name, config in configs.items():
+        for finding in findings(config, checks):
+            if finding.level == "FAIL":
+                lacking.setdefault(finding.text, []).append(name)
+    lines = []
+    for text, names in lacking.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        lines.append(text if len(names) == len(configs) else f"{', '.join(names[:3])}{more}: {text}")
+    return lines
+
+
+def check_same_samples(configs: Mapping[str, Config]) -> None:
+    """Refuse runs that would be compared on different test samples. Nothing is downloaded for this.
+
+    Raises:
+        UserError: it names two of the runs.
+    """
+    first, known = "", {}
+    for name, config in configs.items():
+        if config.generation.split != "test":
+            continue
+        seed = config.seed if config.data.split_seed is None else config.data.split_seed
+        key = repr((config.data, config.generation.max_prompts, seed))
+        if key not in known:
+            known[key] = _test_samples(config, seed)
+            first = first or name
+            if known[key] != next(iter(known.values())):
+                raise UserError(
+                    f"{first} and {name} would be tested on different samples, so that they cannot be compared. Give all runs "
+                    "of the sweep the same data.* and generation.max_prompts, and data.split_seed=0 if their seeds differ."
+                )
+
+
+def _test_samples(config: Config, seed: int) -> object:
+    """The names of a run's test prompts, or where the data have to decide them, what they decide it by."""
+    from cosmos_exp.sweep.frozen_claims import prompts_of
+
+    prompts, _ = prompts_of(config)
+    if prompts is not None:
+        return sorted(prompts)
+    data = config.data
+    return [data.path, data.repo_id, data.test_repo_id, data.episodes, data.test_videos, data.selection_pairs, seed]
+
+
+def run_unfinished(runs_now: Callable[[], list[SweepRun]], start: Start) -> None:
+    """Start each run once that is missing, failed or interrupted, also one that another process gives up within PATIENCE.
+
+    A run that another process holds for longer belongs to a sweep that is still at work: it is left alone.
+
+    Args:
+        runs_now: The runs as they are now.
+        start: Runs the missing ones (second argument) of all runs.
+    """
+    tried = _start_missing(runs_now(), start, set())
+    runs = runs_now()
+    held = [run.name for run in runs if run.state() == "running"]
+    stopped = [run for run in runs if run.config.fail_fast and run.state() == "failed"]
+    if not held or stopped:
+        return
+    names = ", ".join(held)
+    print(f"{names}: held by another process, e.g. of a sweep that was killed; waiting up to {PATIENCE:.0f} s")
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and any(run.name in held and run.state() == "running" for run in runs):
+        time.sleep(0.2)
+    _start_missing(runs_now(), start, tried - set(held))
+
+
+def _start_missing(runs: list[SweepRun], start: Start, tried: set[str]) -> set[str]:
+    """Start what is missing but for the runs that were tried; returns all that were."""
+    missing = [run for run in missing_runs(runs) if run.name not in tried]
+    if missing or any(live_job(run.folder) for run in runs):  # it also waits for Slurm jobs
+        start(runs, missing)
+    return tried | {run.name for run in missing}
 
 
 def run_missing(
@@ -43,11 +174,8 @@ def run_missing(
     Raises:
         UserError: the launcher is not installed, or it refuses the request.
     """
-    own = quoted([o for o in overrides if is_of_hydra(o)])
-    sweep_dir = runs[0].folder.path.parent
-    if missing:
-        compose_config(own, name, (str(folder),))  # reports a launcher that is not installed
-        sweep_dir = missing[0].folder.path.parent
+    own = quoted([word for word in overrides if is_of_hydra(word)])
+    sweep_dir = (missing or runs)[0].folder.path.parent
     words = [
         "--config-dir",
         str(folder),
@@ -59,17 +187,18 @@ def run_missing(
         f"hydra.sweep.dir='{sweep_dir}'",
     ]
     (sweep_dir / STOP_FILE).unlink(missing_ok=True)
-    if jobs := [job.id for r in runs if (job := live_job(r.folder))]:
+    if jobs := [job.id for run in runs if (job := live_job(run.folder))]:
         print(f"Slurm jobs of an earlier command: {compact(jobs)}", flush=True)
     try:
         with watch(runs):
             if missing:
                 _launch(words, missing)
-            wait_for_jobs([r.folder for r in runs], runs[0].config.fail_fast)
+            wait_for_jobs([run.folder for run in runs], runs[0].config.fail_fast)
     except UserError:
         raise
     except Exception as error:  # whatever a launcher raises; the runs' own records say how each ended
-        print(f"the launcher failed: {_first_line(error)}", file=sys.stderr)
+        reason = printable(error).strip() or type(error).__name__
+        print(f"the launcher failed: {reason.splitlines()[0]}", file=sys.stderr)
     finally:
         (sweep_dir / STOP_FILE).unlink(missing_ok=True)
     for run in missing:
@@ -84,7 +213,7 @@ def _launch(words: list[str], missing: list[SweepRun]) -> None:
     from hydra_plugins.cosmos_exp_sweep import MissingRunsSweeper
 
     start_server()  # it imports torch while Hydra starts
-    MissingRunsSweeper.wanted = tuple((*r.overrides, f"run_dir='{r.folder.path}'") for r in missing)
+    MissingRunsSweeper.wanted = tuple((*run.overrides, f"run_dir='{run.folder.path}'") for run in missing)
     argv, sys.argv = sys.argv, ["cosmos-exp", *words, f"hydra.sweeper._target_={SWEEPER}"]
     register()
     try:
@@ -115,7 +244,3 @@ def _wait_for_predecessor(folder: RunFolder) -> None:
     end = time.monotonic() + SECONDS_TO_CHECKPOINT
     while folder.is_locked() and time.monotonic() < end:
         time.sleep(0.2)
-
-
-def _first_line(error: Exception) -> str:
-    return next((printable(line) for line in str(error).splitlines() if line.strip()), type(error).__name__)

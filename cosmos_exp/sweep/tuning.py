@@ -1,17 +1,20 @@
-"""The choice of each arm's values from its tuning runs, and the record of a planned sweep: sweep.json in its folder."""
+"""A sweep by arms, phase after phase: the tuning runs, the choice of each arm's values, the trained arms, the truncated ones.
+
+sweep.json in the sweep's folder records the arms, their runs and the tuning. Reports read it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from cosmos_exp.files import JsonObject, write_json
 from cosmos_exp.report.runs import Run
 from cosmos_exp.report.tuning import PointScore, chosen_point, point_score
 from cosmos_exp.run_folder import SWEEP_FILE
-from cosmos_exp.sweep.expanding import SweepRun
-from cosmos_exp.sweep.plan import SweepPlan, TuningRun, Values
+from cosmos_exp.sweep.plan import SweepPlan, TuningRun
+from cosmos_exp.sweep.running import Start, run_unfinished
+from cosmos_exp.sweep.runs import SweepRun
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,6 @@ class Point:
     values: JsonObject
     scored: PointScore
     runs: list[str]
-
-    def as_json(self) -> JsonObject:
-        """Its entry in sweep.json."""
-        return {"values": self.values, **asdict(self.scored), "runs": self.runs}
 
 
 @dataclass(frozen=True)
@@ -44,63 +43,132 @@ class Choice:
     chosen: JsonObject | None
     edges: list[str]
 
-    def as_json(self) -> JsonObject:
-        """Its entry in sweep.json."""
-        points = [p.as_json() for p in self.points]
-        return {"arm": self.arm, "points": points, "chosen": self.chosen, "edges": self.edges}
+
+@dataclass(frozen=True)
+class PlannedRuns:
+    """The runs of a sweep by arms that are known now.
+
+    tuning: of the first phase.
+    tests: of the second phase by arm; an arm whose tuning is unfinished is not among them.
+    waiting: arms without a choice yet.
+    """
+
+    choices: Mapping[str, Choice]
+    tuning: list[SweepRun]
+    tests: Mapping[str, list[SweepRun]]
+    waiting: list[str]
+
+    @property
+    def runs(self) -> list[SweepRun]:
+        return sum(self.tests.values(), list(self.tuning))
 
 
-def choose(plan: SweepPlan) -> dict[str, Choice]:
-    """The choice of each tuned arm. An arm is decided when all its tuning runs are done."""
-    found = {}
-    for arm in dict.fromkeys(t.arm for t in plan.tuning):
-        own = [t for t in plan.tuning if t.arm == arm]
-        groups: dict[str, list[TuningRun]] = {}
-        for one in own:
-            groups.setdefault(repr(one.values), []).append(one)
-        points = [_point(group, plan) for group in groups.values()]
-        done = all(t.run.state() == "done" for t in own)
-        index = chosen_point([p.scored for p in points], plan.sweep.tune.by, plan.sweep.tune.rule) if done else None
-        chosen = None if index is None else points[index].values
-        edges = [k for k in plan.sweep.tune.grid if chosen and _at_edge(chosen[k], plan.sweep.tune.grid[k])]
-        found[arm] = Choice(arm, points, chosen, edges)
-    return found
+def planned_runs(plan: SweepPlan) -> PlannedRuns:
+    """What is known of a plan now, from the runs on disk."""
+    choices, chosen = {}, {}
+    for arm in plan.arms:
+        runs = [tuning for tuning in plan.tuning if tuning.arm == arm.name]
+        if runs:
+            choices[arm.name] = _choose(plan, arm.name, runs)
+            if choices[arm.name].chosen is not None:
+                chosen[arm.name] = choices[arm.name].chosen
+    tests = plan.test_runs(chosen)
+    waiting = [arm.name for arm in plan.arms if arm.name not in tests]
+    return PlannedRuns(choices, [tuning.run for tuning in plan.tuning], tests, waiting)
 
 
-def _point(group: list[TuningRun], plan: SweepPlan) -> Point:
-    names = [str(t.run.folder.path.relative_to(plan.folder)) for t in group]
-    done = [Run(t.run.folder) for t in group if t.run.state() == "done"]
-    return Point(dict(group[0].values), point_score(done, plan.sweep.tune.by), names)
+def _choose(plan: SweepPlan, arm: str, runs: Sequence[TuningRun]) -> Choice:
+    """The choice of a tuned arm. It is decided when all its tuning runs are done."""
+    tune = plan.sweep.tune
+    groups: dict[str, list[SweepRun]] = {}
+    values: dict[str, JsonObject] = {}
+    for tuning in runs:
+        groups.setdefault(repr(tuning.values), []).append(tuning.run)
+        values[repr(tuning.values)] = dict(tuning.values)
+    points, unfinished = [], False
+    for key, group in groups.items():
+        done = [Run(run.folder) for run in group if run.state() == "done"]
+        unfinished = unfinished or len(done) < len(group)
+        names = [run.name for run in group]
+        points.append(Point(values[key], point_score(done, tune.by), names))
+    index = None if unfinished else chosen_point([point.scored for point in points], tune.by, tune.rule)
+    if index is None:
+        return Choice(arm, points, None, [])
+    chosen = points[index].values
+    return Choice(arm, points, chosen, [key for key in tune.grid if _at_edge(chosen[key], tune.grid[key])])
 
 
 def _at_edge(value: object, tried: Sequence[object]) -> bool:
-    numbers = [v for v in tried if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    numbers = [each for each in tried if isinstance(each, (int, float)) and not isinstance(each, bool)]
     return len(numbers) == len(tried) > 1 and value in (min(numbers), max(numbers))
 
 
-def decided(choices: Mapping[str, Choice]) -> dict[str, Values]:
-    """The chosen values of the arms that have one."""
-    return {arm: c.chosen for arm, c in choices.items() if c.chosen is not None}
-
-
-def write_record(plan: SweepPlan, choices: Mapping[str, Choice], tests: Mapping[str, list[SweepRun]]) -> Path:
-    """Write sweep.json: the arms with their runs and chosen values, and every point of the tuning. Reports read it."""
-    tune = plan.sweep.tune
+def write_record(plan: SweepPlan, now: PlannedRuns) -> None:
+    """Write sweep.json: the arms with their runs and chosen values, and every point of the tuning."""
     arms = []
     for arm in plan.arms:
-        choice = choices.get(arm.source or arm.name)
+        choice = now.choices.get(arm.source or arm.name)
         arms.append(
             {
                 "name": arm.name,
-                "runs": [r.name for r in tests.get(arm.name, [])],
+                "runs": [run.name for run in now.tests.get(arm.name, [])],
                 "values": dict(arm.values),
                 "tuned": choice.chosen if choice else {},
                 "truncated_from": arm.source,
             }
         )
     content: JsonObject = {"arms": arms, "seeds": list(plan.sweep.seeds), "claims": list(plan.sweep.claims)}
-    if tune.grid:
-        content["tuning"] = {**tune.model_dump(), "choices": [c.as_json() for c in choices.values()]}
-    file = plan.folder / SWEEP_FILE
-    write_json(file, content)
-    return file
+    if plan.sweep.tune.grid:
+        content["tuning"] = {**plan.sweep.tune.model_dump(), "choices": list(map(_as_json, now.choices.values()))}
+    write_json(plan.folder / SWEEP_FILE, content)
+
+
+def _as_json(choice: Choice) -> JsonObject:
+    points = [{"values": point.values, **asdict(point.scored), "runs": point.runs} for point in choice.points]
+    return {"arm": choice.arm, "points": points, "chosen": choice.chosen, "edges": choice.edges}
+
+
+Phase = Callable[[SweepPlan, PlannedRuns], list[SweepRun]]
+
+
+def run_phases(plan: SweepPlan, start: Start) -> PlannedRuns:
+    """Run what is missing or failed, phase by phase, and record the sweep after each.
+
+    Args:
+        start: runs the missing ones (second argument) of a phase's runs.
+    """
+    for phase in (_tuning, _trained, _truncated):
+
+        def runs_now(phase: Phase = phase) -> list[SweepRun]:
+            now = planned_runs(plan)
+            write_record(plan, now)
+            return phase(plan, now)
+
+        run_unfinished(runs_now, start)
+        ended = runs_now()
+        if ended and ended[0].config.fail_fast and any(run.state() == "failed" for run in ended):
+            break
+    return planned_runs(plan)
+
+
+def _tuning(plan: SweepPlan, now: PlannedRuns) -> list[SweepRun]:
+    return now.tuning
+
+
+def _trained(plan: SweepPlan, now: PlannedRuns) -> list[SweepRun]:
+    runs = []
+    for arm in plan.arms:
+        if arm.source is None:
+            runs += now.tests.get(arm.name, [])
+    return runs
+
+
+def _truncated(plan: SweepPlan, now: PlannedRuns) -> list[SweepRun]:
+    """Runs of truncated arms whose source has its adapter: the others would fail for want of it."""
+    runs = []
+    for arm in plan.arms:
+        if arm.source:
+            for run, origin in zip(now.tests.get(arm.name, []), now.tests.get(arm.source, []), strict=True):
+                if origin.folder.adapter_file.is_file():
+                    runs.append(run)
+    return runs

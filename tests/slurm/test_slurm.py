@@ -13,7 +13,7 @@ from conftest import SMALL, wait_until
 
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep import slurm, slurm_queue
+from cosmos_exp.sweep import slurm
 from cosmos_exp.sweep.slurm import start_jobs, wait_for_jobs
 
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
@@ -37,8 +37,8 @@ def in_the_cluster(cluster, tmp_path, monkeypatch):
     for name in ("SLURM_CONF", "PATH"):
         monkeypatch.setenv(name, cluster.environment[name])
     monkeypatch.setattr(slurm, "_submitted", [])  # no later test of this process asks Slurm for these jobs
-    monkeypatch.setattr(slurm_queue, "QUEUE", slurm_queue.Queue())
-    monkeypatch.setattr(slurm_queue, "_SECONDS", (0.3, 1.0))
+    monkeypatch.setattr(slurm, "QUEUE", slurm.Queue())
+    monkeypatch.setattr(slurm, "_SECONDS", (0.3, 1.0))
     monkeypatch.chdir(tmp_path)
     yield
     subprocess.run(["scancel", "--user=root"], check=True)
@@ -136,12 +136,10 @@ def test_queued_runs_are_taken_and_ctrl_c_names_their_jobs(cluster, start, cli, 
         time.sleep(0.5)
         psutil.Process(child.pid).send_signal(signal.SIGINT)
         assert child.wait(100) == 1
-        assert f"2 Slurm jobs continue. Cancel with `scancel {slurm_queue.compact(ids)}`." in log.read_text()
+        assert f"2 Slurm jobs continue. Cancel with `scancel {slurm.compact(ids)}`." in log.read_text()
         assert "Traceback" not in log.read_text()
     assert [job_id(f) for f in folders] == ids
     assert len(cluster.call("squeue", "-hr").splitlines()) == 2
-
-    from cosmos_exp.sweep import slurm
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda words: "y")
@@ -157,7 +155,7 @@ def test_a_refusal_of_sbatch_is_two_lines(cli, capsys, tmp_path):
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 2
     assert "sbatch refused the jobs: invalid partition specified: nowhere" in lines[0]
-    assert lines[1].startswith("Set hydra.launcher.partition; the script is ")
+    assert lines[1].startswith("Change hydra.launcher.*; the script is ")
     assert not list(tmp_path.rglob("status.json"))
 
 
@@ -167,9 +165,9 @@ def test_fail_fast_cancels_the_other_jobs(small_config, tmp_path):
     configs = [small_config(f"run_dir={f.path}") for f in folders]
     settings = {"nodes": 1, "cpus_per_task": 1, "additional_parameters": {"hold": True}}
     ids = start_jobs(configs, settings)
-    assert [slurm_queue.job_of(f).run_state for f in folders] == ["queued", "queued"]
+    assert [slurm._job_of(f).run_state for f in folders] == ["queued", "queued"]
     folders[0].set_status("failed", "train", "the loss is not finite")
     wait_for_jobs(folders, fail_fast=True)
-    assert slurm_queue.job_of(folders[1]).run_state is None
+    assert slurm._job_of(folders[1]).run_state is None
     assert json.loads(folders[1].job.read_text())["ended"] in ("CANCELLED", "GONE")
     assert json.loads(folders[1].job.read_text())["id"] == ids[1]
