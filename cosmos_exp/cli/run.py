@@ -69,7 +69,7 @@ def run_one(config: Config, overrides: list[str]) -> int:
     from cosmos_exp.experiment.run import run as run_experiment
     from cosmos_exp.report.tables import print_runs
     from cosmos_exp.run_folder import RunFolder
-    from cosmos_exp.sweep.folders import with_run_dir
+    from cosmos_exp.sweep.runs import with_run_dir
 
     if config.dry_run:
         return plan(config)
