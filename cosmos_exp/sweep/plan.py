@@ -129,8 +129,6 @@ def read_plan(file: Path, overrides: Sequence[str], root: Path) -> SweepPlan | N
             "(sweep.tune.grid), or give the training seeds as sweep.seeds=[0,1,2]."
         )
     common = [override for override in common if not override.lstrip("+").startswith("sweep.")]
-    if first.data.split_seed is None and (sweep.tune.grid or len(sweep.seeds) > 1):
-        common.append("data.split_seed=0")  # else each training seed would be tested on other held-out data
     plan = SweepPlan(file, root / "outputs" / "sweeps" / first.name, sweep, tuple(common), [])
     plan = replace(plan, arms=_arms(plan))
     _check_arms(plan)

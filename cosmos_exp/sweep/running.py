@@ -106,19 +106,18 @@ def check_same_samples(configs: Mapping[str, Config]) -> None:
     for name, config in configs.items():
         if config.generation.split != "test":
             continue
-        seed = config.seed if config.data.split_seed is None else config.data.split_seed
-        key = repr((config.data, config.generation.max_prompts, seed))
+        key = repr((config.data, config.generation.max_prompts))
         if key not in known:
-            known[key] = _test_samples(config, seed)
+            known[key] = _test_samples(config)
             first = first or name
             if known[key] != next(iter(known.values())):
                 raise UserError(
                     f"{first} and {name} would be tested on different samples, so that they cannot be compared. Give all runs "
-                    "of the sweep the same data.* and generation.max_prompts, and data.split_seed=0 if their seeds differ."
+                    "of the sweep the same test data, data.split_seed and generation.max_prompts."
                 )
 
 
-def _test_samples(config: Config, seed: int) -> object:
+def _test_samples(config: Config) -> object:
     """The names of a run's test prompts, or where the data have to decide them, what they decide it by."""
     from cosmos_exp.sweep.frozen_claims import prompts_of
 
@@ -126,7 +125,7 @@ def _test_samples(config: Config, seed: int) -> object:
     if prompts is not None:
         return sorted(prompts)
     data = config.data
-    return [data.path, data.repo_id, data.test_repo_id, data.episodes, data.test_videos, data.selection_pairs, seed]
+    return [data.path, data.repo_id, data.test_repo_id, data.episodes, data.test_videos, data.split_seed]
 
 
 def run_unfinished(runs_now: Callable[[], list[SweepRun]], start: Start) -> None:
