@@ -36,12 +36,30 @@ _TEXTS = ("data.prompt", "data.prompt_prefix", "generation.negative_prompt")
 NO_SEARCH = "hydra.searchpath=[]"  # overrides a study's: Hydra imports the packages in it while it composes
 _ANY_NUMBER = ("rank", "alpha")  # groups whose choices are numbers
 # Mappings of the configuration whose keys are names of layers, arms or keys, so that an override may add some.
-_OPEN = ("adapter.rank_pattern", "adapter.alpha_pattern", "training.condition_frames", "margins")
+_OPEN: tuple[str, ...] = ("adapter.rank_pattern", "adapter.alpha_pattern", "training.condition_frames", "margins")
 _OPEN += ("sweep.arms", "sweep.tune.grid", "sweep.tune.overrides")
 # What a study may set of Hydra's own part, and of a launcher of conf/: single words, which hold no command.
-_FREE_OF_HYDRA = ("mode", "sweeper.params", "overrides", "runtime", "searchpath", "job.name", "job.id", "job.num")
+_FREE_OF_HYDRA: tuple[str, ...] = (
+    "mode",
+    "sweeper.params",
+    "overrides",
+    "runtime",
+    "searchpath",
+    "job.name",
+    "job.id",
+    "job.num",
+)
 _FREE_OF_HYDRA += ("job.override_dirname", "job.config_name")
-_LAUNCHER_KEYS = ("partition", "account", "qos", "nodes", "gpus_per_node", "cpus_per_task", "mem_gb", "timeout_min")
+_LAUNCHER_KEYS: tuple[str, ...] = (
+    "partition",
+    "account",
+    "qos",
+    "nodes",
+    "gpus_per_node",
+    "cpus_per_task",
+    "mem_gb",
+    "timeout_min",
+)
 _LAUNCHER_KEYS += ("tasks_per_node", "array_parallelism", "constraint")
 
 

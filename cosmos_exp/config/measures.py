@@ -77,7 +77,8 @@ def measures_of(function: str) -> list[str]:
 
 def split_main(names: list[str]) -> tuple[list[str], list[str]]:
     """The measures of the main table, and the others. A measure that is not in MEASURES is a main one."""
-    main, others = [], []
+    main: list[str] = []
+    others: list[str] = []
     for name in names:
         chosen = main if name not in MEASURES or MEASURES[name].main else others
         chosen.append(name)

@@ -11,7 +11,7 @@ import platformdirs
 from cosmos_exp.config.schema import Config
 
 # Keys whose value is a file or a folder.
-PATH_KEYS = (
+PATH_KEYS: tuple[str, ...] = (
     "data.path",
     "data.test_path",
     "model.source",
