@@ -12,21 +12,20 @@ from lerobot_sets import grey
 
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.data.readers.lerobot import read_lerobot
-from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.video import decode, probe, read_video, write_video
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.trajectories.actions import Declaration, InverseDynamics, load_actions
 from cosmos_exp.trajectories.lerobot_set import (
+    LEVELS,
     Episode,
     Layout,
     count_levels,
-    picture_statistics,
+    feature_statistics,
     place_episodes,
     read_coded,
-    vector_statistics,
     write_set,
 )
-from cosmos_exp.trajectories.plan import Candidate, SourceRun, Start, parse_seeds, with_settings
+from cosmos_exp.trajectories.plan import parse_seeds, with_settings
 from cosmos_exp.trajectories.selection import Rule, Selection, check_keep, check_rule, refusals, selection_effects
 
 MEASURES = ["tse", "tse_robust", "physics", "instruction"]
@@ -100,20 +99,13 @@ def test_set_changes_how_videos_are_made_and_scored_and_nothing_of_the_run():
 
 
 # --- selection ---
-RUN = SourceRun("run", "lora-r8", None, "ab" * 32, "")
-
-
-def candidate(prompt, seed):
-    start = Start(TestPair(prompt, f"Do {prompt}.", None), prompt, np.zeros((1, 8, 8, 3), np.uint8), prompt * 8)
-    return Candidate(RUN, start, seed, f"{seed:012d}")
-
-
 def selected(rule, scores):
     """The selection of videos by prompt and seed."""
     selection = Selection(rule)
-    for batch in rule.batches([candidate(prompt, seed) for prompt, seed in scores]):
-        rows = pd.DataFrame([each.columns for each in batch])
-        selection.add(rows, pd.DataFrame([scores[each.start.pair.name, each.seed] for each in batch], dtype=float))
+    candidates = pd.DataFrame(list(scores), columns=["sample", "seed"])
+    for batch in rule.batches(candidates):
+        rows = [scores[key] for key in zip(batch["sample"], batch["seed"], strict=True)]
+        selection.add(batch, pd.DataFrame(rows, index=batch.index, dtype=float))
         if selection.is_complete:
             break
     return selection
@@ -160,14 +152,15 @@ def test_a_selection_that_prefers_still_videos_and_one_prompt_is_said_so(tmp_pat
             frames = np.full((3, 24, 40, 3), 90, np.uint8)
             x = random.randint(0, 20)
             frames[1:, 4:20, x : x + 12] += moves
-            rows.append(candidate(prompt, seed).columns | {"video": tmp_path / f"{prompt}{seed}.mp4"})
+            video = tmp_path / f"{prompt}{seed}.mp4"
+            rows.append({"scene": prompt, "sample": prompt, "seed": seed, "video": video})
             scores.append({"physics": float(moves), "tse": float(random.rand())})
             write_video(rows[-1]["video"], frames, 8)
     tiling, videos, scores = tiling_of(compose_config([]).data), pd.DataFrame(rows), pd.DataFrame(scores)
     one_prompt = videos.assign(reason=np.where(videos["scene"] == "a", None, "no"))
     moved = selection_effects(one_prompt, scores, 1, tiling, show=False)["moved"]
-    assert moved["number of prompts"] == moved["effective number of scenes"] == moved["mean physics"] == -1
-    assert moved["mean motion (grey levels)"] == moved["mean distance of two videos' motion"] == -1
+    assert moved["effective number of prompts"] == moved["effective number of scenes"] == moved["mean physics"] == -1
+    assert moved["mean motion (grey levels)"] == moved["spread of motion (grey levels)"] == -1
     every_third = videos.assign(reason=np.where(videos["seed"] % 3 == 0, None, "no"))
     effects = selection_effects(every_third, scores, 1, tiling, show=False)
     assert effects["kept"]["effective number of prompts"] == pytest.approx(3)
@@ -242,7 +235,7 @@ def test_tables_are_as_the_library_lays_them_out(written):
 
 def test_statistics_of_pictures_are_those_of_their_pixels():
     frames = np.random.RandomState(0).randint(3, 250, (4, 8, 8, 3)).astype(np.uint8)
-    found = picture_statistics(count_levels(frames), len(frames))
+    found = feature_statistics(np.tile(LEVELS, (3, 1)), count_levels(frames))
     values = frames.reshape(-1, 3) / 255
     for name, expected in (
         ("min", values.min(axis=0)),
@@ -252,8 +245,7 @@ def test_statistics_of_pictures_are_those_of_their_pixels():
         ("q50", np.quantile(values, 0.5, axis=0, method="inverted_cdf")),
         ("q01", np.quantile(values, 0.01, axis=0, method="inverted_cdf")),
     ):
-        assert np.allclose(np.squeeze(found[name]), expected), name
-    assert vector_statistics(np.arange(3)[:, None])["max"] == [2.0]
+        assert np.allclose(found[name], expected), name
 
 
 def test_a_shard_ends_at_its_size_and_where_the_coding_changes(tmp_path):
@@ -261,9 +253,10 @@ def test_a_shard_ends_at_its_size_and_where_the_coding_changes(tmp_path):
         write_video(tmp_path / f"{name}.mp4", grey(5, 50, 32, 48), 8, crf)
     coded = [read_coded(tmp_path / f"{name}.mp4") for name in "aabcc"]
     places = place_episodes(coded, [0] * 5)
-    assert [(p.video_file, p.first) for p in places] == [(0, 0), (0, 5), (0, 10), (1, 0), (1, 5)]
-    assert [p.video_file for p in place_episodes(coded[:3], [0] * 3, limit=coded[0].size * 2)] == [0, 0, 1]
-    assert [p.data_file for p in place_episodes(coded[:3], [60 * 2**20] * 3)] == [0, 1, 2]
+    assert list(places["video_file"]) == [0, 0, 0, 1, 1]
+    assert list(places["first"]) == [0, 5, 10, 0, 5]
+    assert list(place_episodes(coded[:3], [0] * 3, limit=coded[0].size * 2)["video_file"]) == [0, 0, 1]
+    assert list(place_episodes(coded[:3], [60 * 2**20] * 3)["data_file"]) == [0, 1, 2]
 
 
 # --- actions ---

@@ -60,17 +60,18 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Make the data set and print what was kept. Exit code 1 if the target was not reached."""
     out = writable_folder(args.out)
-    from cosmos_exp.trajectories.making import Store, check_out, make_and_select
+    from cosmos_exp.trajectories.making import check_out, make_and_select, open_store
     from cosmos_exp.trajectories.output import write_output
     from cosmos_exp.trajectories.plan import Request, prepare_job
+    from cosmos_exp.trajectories.selection import Rule
 
-    given = (args.prompts, args.keep, args.best, args.by, args.seeds, args.target, args.with_real, args.actions)
-    request = Request(tuple(args.runs), out, *given, tuple(args.set))
+    rule = Rule(args.keep, args.best, args.by, args.target)
+    request = Request(tuple(args.runs), rule, args.prompts, args.seeds, args.with_real, args.actions, tuple(args.set))
     try:
         check_out(out)
         job = prepare_job(request)
-        with Store(out).open(request.recorded()) as store:
-            summary = write_output(make_and_select(job, store), store)
+        with open_store(out, request.recorded()) as store:
+            summary = write_output(make_and_select(job, store), out)
     except KeyboardInterrupt:
         print("interrupted. Run the same command again to continue.", file=sys.stderr)
         return 1

@@ -40,7 +40,7 @@ NUMBERS = {
     "index": "int64",
     "task_index": "int64",
 }
-QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
+QUANTILES = {"min": 0, "max": 1, "q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 LEVELS = np.arange(256) / 255  # of 8-bit pictures
 COLUMN_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 Statistics = dict[str, list[object]]  # of one feature
@@ -88,15 +88,6 @@ class Coded:
     coding: tuple[bytes, tuple[int, int], Fraction, Fraction]
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where an episode is: its video file and its first frame in it, and the file of its rows."""
-
-    video_file: int
-    first: int
-    data_file: int = 0
-
-
 def write_set(out: Path, episodes: Sequence[Episode], layout: Layout, show: bool = True) -> None:
     """Write the set in place of one that is there. The same episodes give the same bytes.
 
@@ -106,30 +97,31 @@ def write_set(out: Path, episodes: Sequence[Episode], layout: Layout, show: bool
     for part in ("meta", "data", "videos"):
         shutil.rmtree(out / part, ignore_errors=True)
     coded = [read_coded(episode.video) for episode in episodes]
-    tasks = list(dict.fromkeys(episode.task for episode in episodes))
-    tables = _data_tables(episodes, coded, tasks, layout)
-    places = place_episodes(coded, [table.nbytes for table in tables])
-    _write_videos(out, episodes, places, layout.camera)
-    _write_data(out, tables, places)
+    tasks = pd.DataFrame({"task": [episode.task for episode in episodes]})
+    tasks["task_index"] = pd.factorize(tasks["task"])[0]
+    rows = _data_rows(episodes, coded, tasks["task_index"], layout)
+    places = place_episodes(coded, [table.nbytes for table in rows])
+    for file, numbers in places.groupby("video_file").indices.items():
+        path = out / VIDEO_PATH.format(video_key=layout.camera, **_chunk(file))
+        _write_shard(path, [episodes[number].video for number in numbers])
+    for file, numbers in places.groupby("data_file").indices.items():
+        _write_rows(out / DATA_PATH.format(**_chunk(file)), [rows[number] for number in numbers])
     levels, statistics = np.zeros((3, len(LEVELS)), int), []
-    for episode, table in zip(with_progress(episodes, "writing", len(episodes), "episode", show), tables, strict=True):
+    for episode, table in zip(with_progress(episodes, "writing", len(episodes), "episode", show), rows, strict=True):
         counted = count_levels(read_video(episode.video))
         levels += counted
         statistics.append(_statistics(table, counted, layout.camera))
-    with atomic_path(out / "meta" / "tasks.parquet") as temporary:  # as the library reads it: the text is the index
-        pd.DataFrame({"task_index": range(len(tasks))}, index=pd.Index(tasks, name="task")).to_parquet(temporary)
-    rows = _episode_rows(episodes, coded, places, statistics, layout)
-    table = pa.Table.from_pylist(rows)
-    for name, kind in layout.columns.items():  # also right for a column without any value
-        table = table.set_column(table.column_names.index(name), name, table[name].cast(COLUMN_TYPES[kind]))
+    tasks = tasks.drop_duplicates().set_index("task")  # as the library reads it: the text is the index
+    with atomic_path(out / "meta" / "tasks.parquet") as temporary:
+        tasks.to_parquet(temporary)
     with atomic_path(out / EPISODES_PATH) as temporary:
-        pq.write_table(table, temporary)
-    write_json(out / "meta" / "stats.json", _statistics(pa.concat_tables(tables), levels, layout.camera))
+        _episode_table(episodes, places, statistics, layout).to_parquet(temporary, index=False)
+    write_json(out / "meta" / "stats.json", _statistics(pa.concat_tables(rows), levels, layout.camera))
     write_json(out / INFO, _info(coded, len(tasks), layout))
 
 
 def _chunk(file: int) -> dict[str, int]:
-    return {"chunk_index": file // CHUNK, "file_index": file % CHUNK}
+    return {"chunk_index": int(file) // CHUNK, "file_index": int(file) % CHUNK}
 
 
 # --- videos/ ---
@@ -155,31 +147,26 @@ def read_coded(path: Path) -> Coded:
         raise RunError(f"{path}: cannot be read as a video ({reason(error)})") from error
 
 
-def place_episodes(coded: Sequence[Coded], rows: Sequence[int], limit: int = VIDEO_MB * 2**20) -> list[Place]:
+def place_episodes(coded: Sequence[Coded], rows: Sequence[int], limit: int = VIDEO_MB * 2**20) -> pd.DataFrame:
     """The place of each episode, in order: a new file begins where one would be too large, or the coding changes.
 
     Args:
         rows: bytes of each episode's rows.
         limit: bytes of a video file.
+
+    Returns:
+        one row per episode: its number of frames, its video file, its first frame in it, and the file of its rows.
     """
-    places: list[Place] = []
+    places = []
     video_file = first = video_size = data_file = data_size = 0
-    for k, episode in enumerate(coded):
-        if k and (video_size + episode.size > limit or episode.coding != coded[k - 1].coding):
+    for episode, before, size in zip(coded, [coded[0], *coded], rows, strict=False):
+        if video_size and (video_size + episode.size > limit or episode.coding != before.coding):
             video_file, first, video_size = video_file + 1, 0, 0
-        if k and data_size + rows[k] > DATA_MB * 2**20:
+        if data_size and data_size + size > DATA_MB * 2**20:
             data_file, data_size = data_file + 1, 0
-        places.append(Place(video_file, first, data_file))
-        first, video_size, data_size = first + episode.frames, video_size + episode.size, data_size + rows[k]
-    return places
-
-
-def _write_videos(out: Path, episodes: Sequence[Episode], places: Sequence[Place], camera: str) -> None:
-    shards: dict[int, list[Path]] = {}
-    for episode, place in zip(episodes, places, strict=True):
-        shards.setdefault(place.video_file, []).append(episode.video)
-    for file, videos in shards.items():
-        _write_shard(out / VIDEO_PATH.format(video_key=camera, **_chunk(file)), videos)
+        places.append((episode.frames, video_file, first, data_file))
+        first, video_size, data_size = first + episode.frames, video_size + episode.size, data_size + size
+    return pd.DataFrame(places, columns=["frames", "video_file", "first", "data_file"])
 
 
 def _write_shard(path: Path, videos: Sequence[Path]) -> None:
@@ -211,40 +198,35 @@ def _write_shard(path: Path, videos: Sequence[Path]) -> None:
 # --- data/ ---
 
 
-def _data_tables(
-    episodes: Sequence[Episode], coded: Sequence[Coded], tasks: Sequence[str], layout: Layout
+def _data_rows(
+    episodes: Sequence[Episode], coded: Sequence[Coded], tasks: Sequence[int], layout: Layout
 ) -> list[pa.Table]:
     """The rows of each episode, one per frame."""
     tables, index = [], 0
-    for k, (episode, video) in enumerate(zip(episodes, coded, strict=True)):
-        frames = np.arange(video.frames)
+    for number, episode in enumerate(episodes):
+        frames = np.arange(coded[number].frames)
         columns: dict[str, pa.Array] = {}
         if layout.actions:
             assert episode.actions is not None
-            columns["action"] = pa.array(episode.actions.ravel(), pa.float32())
+            columns["action"] = pa.array(episode.actions.ravel())
             if len(layout.actions) > 1:  # the library reads a feature of one value as a plain number
                 columns["action"] = pa.FixedSizeListArray.from_arrays(columns["action"], len(layout.actions))
         columns["timestamp"] = pa.array((frames / layout.fps).astype(np.float32))
         columns["frame_index"] = pa.array(frames)
-        columns["episode_index"] = pa.array(np.full(video.frames, k))
+        columns["episode_index"] = pa.array(np.full_like(frames, number))
         columns["index"] = pa.array(index + frames)
-        columns["task_index"] = pa.array(np.full(video.frames, tasks.index(episode.task)))
+        columns["task_index"] = pa.array(np.full_like(frames, tasks[number]))
         tables.append(pa.table(columns))
-        index += video.frames
+        index += len(frames)
     return tables
 
 
-def _write_data(out: Path, tables: Sequence[pa.Table], places: Sequence[Place]) -> None:
-    """Write the rows; each episode is a row group of its own, as the library writes them."""
-    files: dict[int, list[pa.Table]] = {}
-    for table, place in zip(tables, places, strict=True):
-        files.setdefault(place.data_file, []).append(table)
-    for file, groups in files.items():
-        path = out / DATA_PATH.format(**_chunk(file))
-        with atomic_path(path) as temporary, pq.ParquetWriter(temporary, groups[0].schema) as writer:
-            for table in groups:
-                writer.write_table(table)
-            writer.close()  # before the file is renamed
+def _write_rows(path: Path, tables: Sequence[pa.Table]) -> None:
+    """Write the rows of episodes; each episode is a row group of its own, as the library writes them."""
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, tables[0].schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+        writer.close()  # before the file is renamed
 
 
 # --- meta/ ---
@@ -256,92 +238,73 @@ def count_levels(frames: np.ndarray) -> np.ndarray:
     Args:
         frames: uint8 (T, H, W, 3).
     """
-    return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in np.moveaxis(frames, 3, 0)])
+    return np.stack([np.bincount(frames[..., channel].ravel(), minlength=256) for channel in range(3)])
 
 
-def picture_statistics(levels: np.ndarray, frames: int) -> Statistics:
-    """The statistics of pictures in [0, 1]; each value has the shape (3, 1, 1).
-
-    Args:
-        levels: sum of `count_levels`.
-        frames: number of pictures.
-    """
-    total = levels.sum(axis=1)
-    mean = (levels * LEVELS).sum(axis=1) / total
-    spread = np.sqrt(np.maximum((levels * LEVELS**2).sum(axis=1) / total - mean**2, 0))
-    below = np.cumsum(levels, axis=1)
-    values = {"min": _level(below, 0.5 / total.max()), "max": _level(below, 1), "mean": mean, "std": spread}
-    for name, share in QUANTILES.items():
-        values[name] = _level(below, share)
-    statistics: Statistics = {name: value.reshape(3, 1, 1).tolist() for name, value in values.items()}
-    return statistics | {"count": [frames]}
-
-
-def _level(below: np.ndarray, share: float) -> np.ndarray:
-    """The level of each channel up to which lies a share of the pixels, of the counts of pixels at or below each level."""
-    return LEVELS[[np.searchsorted(counts, share * counts[-1]) for counts in below]]
-
-
-def vector_statistics(values: np.ndarray) -> Statistics:
-    """The statistics of a feature of numbers; each value has one entry per number.
+def feature_statistics(values: np.ndarray, counts: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """The statistics of a feature, each of shape (A,).
 
     Args:
-        values: (T, A).
+        values: (A, T).
+        counts: how often each value occurs, (A, T); None: once. With counts, quantiles are values that occur.
     """
-    frame = pd.DataFrame(values.astype(np.float64))
-    summary = {"min": frame.min(), "max": frame.max(), "mean": frame.mean(), "std": frame.std(ddof=0)}
-    for name, share in QUANTILES.items():
-        summary[name] = frame.quantile(share)
-    statistics: Statistics = {name: value.tolist() for name, value in summary.items()}
-    return statistics | {"count": [len(frame)]}
+    method = "linear"
+    if counts is not None:
+        method = "inverted_cdf"
+    mean = np.average(values, axis=1, weights=counts)
+    variance = np.average((values - mean[:, None]) ** 2, axis=1, weights=counts)
+    quantiles = np.quantile(values, list(QUANTILES.values()), axis=1, weights=counts, method=method)
+    return {"mean": mean, "std": np.sqrt(variance), **dict(zip(QUANTILES, quantiles, strict=True))}
 
 
 def _statistics(table: pa.Table, levels: np.ndarray, camera: str) -> dict[str, Statistics]:
-    """The statistics of every feature, over the rows of a table and the levels of its pictures."""
-    statistics = {camera: picture_statistics(levels, table.num_rows)}
-    for name in table.column_names:
-        column = table.column(name).combine_chunks()
-        if pa.types.is_fixed_size_list(column.type):
-            column = column.flatten()
-        statistics[name] = vector_statistics(column.to_numpy().reshape(table.num_rows, -1))
+    """The statistics of every feature: of the pictures in [0, 1] with shape (3, 1, 1), of numbers with shape (A,).
+
+    Args:
+        table: rows of frames.
+        levels: sum of `count_levels` of these frames.
+    """
+    statistics: dict[str, Statistics] = {camera: {}}
+    for name, value in feature_statistics(np.tile(LEVELS, (3, 1)), levels).items():
+        statistics[camera][name] = value.reshape(3, 1, 1).tolist()
+    for column in table.column_names:
+        values = np.array(table.column(column).to_pylist(), np.float64).reshape(table.num_rows, -1)
+        statistics[column] = {name: value.tolist() for name, value in feature_statistics(values.T).items()}
+    for feature in statistics.values():
+        feature["count"] = [table.num_rows]
     return statistics
 
 
-def _episode_rows(
-    episodes: Sequence[Episode],
-    coded: Sequence[Coded],
-    places: Sequence[Place],
-    statistics: Sequence[Mapping[str, Statistics]],
-    layout: Layout,
-) -> list[JsonObject]:
-    """The rows of the table of episodes."""
-    rows, first = [], 0
+def _episode_table(
+    episodes: Sequence[Episode], places: pd.DataFrame, statistics: Sequence[Mapping[str, Statistics]], layout: Layout
+) -> pd.DataFrame:
+    """The table of episodes."""
+    stop, last = places["frames"].cumsum(), places["first"] + places["frames"]
     camera = f"videos/{layout.camera}/"
-    for k, (episode, video, place) in enumerate(zip(episodes, coded, places, strict=True)):
-        data, shard = _chunk(place.data_file), _chunk(place.video_file)
-        row: JsonObject = {
-            "episode_index": k,
-            "tasks": [episode.task],
-            "length": video.frames,
-            "data/chunk_index": data["chunk_index"],
-            "data/file_index": data["file_index"],
-            "dataset_from_index": first,
-            "dataset_to_index": first + video.frames,
-            f"{camera}chunk_index": shard["chunk_index"],
-            f"{camera}file_index": shard["file_index"],
-            f"{camera}from_timestamp": place.first / layout.fps,
-            f"{camera}to_timestamp": (place.first + video.frames) / layout.fps,
+    table = pd.DataFrame(
+        {
+            "episode_index": range(len(episodes)),
+            "tasks": [[episode.task] for episode in episodes],
+            "length": places["frames"],
+            "data/chunk_index": places["data_file"] // CHUNK,
+            "data/file_index": places["data_file"] % CHUNK,
+            "dataset_from_index": stop - places["frames"],
+            "dataset_to_index": stop,
+            f"{camera}chunk_index": places["video_file"] // CHUNK,
+            f"{camera}file_index": places["video_file"] % CHUNK,
+            f"{camera}from_timestamp": places["first"] / layout.fps,
+            f"{camera}to_timestamp": last / layout.fps,
             "meta/episodes/chunk_index": 0,
             "meta/episodes/file_index": 0,
         }
-        for name in layout.columns:
-            row[name] = episode.notes.get(name)
-        for feature, values in statistics[k].items():
-            for name, value in values.items():
-                row[f"stats/{feature}/{name}"] = value
-        rows.append(row)
-        first += video.frames
-    return rows
+    )
+    notes = pd.DataFrame([episode.notes for episode in episodes], columns=list(layout.columns), dtype=object)
+    for name, kind in layout.columns.items():  # also right for a column without any value
+        table[name] = notes[name].astype(pd.ArrowDtype(COLUMN_TYPES[kind]))
+    for feature, values in statistics[0].items():
+        for name in values:
+            table[f"stats/{feature}/{name}"] = [of_episode[feature][name] for of_episode in statistics]
+    return table
 
 
 def _info(coded: Sequence[Coded], tasks: int, layout: Layout) -> JsonObject:

@@ -11,9 +11,11 @@ from typing import Any
 import jinja2
 import pandas as pd
 from huggingface_hub import DatasetCard, DatasetCardData
+from markupsafe import Markup
 
 from cosmos_exp.config.schema import Config
 from cosmos_exp.config.tiling import tiling_of
+from cosmos_exp.data.clips import CheckedClip
 from cosmos_exp.data.video import read_video, write_image
 from cosmos_exp.errors import RunError
 from cosmos_exp.files import JsonObject, file_sha256, write_json, write_text
@@ -22,8 +24,8 @@ from cosmos_exp.report.sheet import Column, draw_sheet
 from cosmos_exp.text import markdown, one_line, plain_json, redacted
 from cosmos_exp.tracking.progress import with_progress
 from cosmos_exp.trajectories.lerobot_set import INFO, Episode, Layout, write_set
-from cosmos_exp.trajectories.making import Demonstration, Made, Store, rate_note, write_demonstrations
-from cosmos_exp.trajectories.plan import Job, Start
+from cosmos_exp.trajectories.making import WORK, Made, rate_notes, write_demonstrations
+from cosmos_exp.trajectories.plan import Job
 from cosmos_exp.trajectories.selection import DRAWS
 
 SUMMARY, CARD, SHEET, FRAMES = "trajectories.json", "README.md", "contact_sheet.png", "source_frames"
@@ -45,7 +47,7 @@ COLUMNS: dict[str, type] = {
 }
 
 
-def write_output(made: Made, store: Store, show: bool = True) -> JsonObject:
+def write_output(made: Made, out: Path, show: bool = True) -> JsonObject:
     """Write everything into the data set's folder, in place of what an earlier request left there.
 
     Returns:
@@ -54,29 +56,30 @@ def write_output(made: Made, store: Store, show: bool = True) -> JsonObject:
     Raises:
         RunError: the inverse dynamics model fails on a video.
     """
-    job, out = made.job, store.out
+    job, config = made.job, made.job.config
     (out / INFO).unlink(missing_ok=True)  # until the new set is complete there is none
-    demonstrations: list[Demonstration] = []
-    notes = []
-    if job.request.with_real:
+    clips: list[CheckedClip] = []
+    if job.request.with_real:  # the test stays out
         assert job.prompts.dataset is not None
-        demonstrations = write_demonstrations(job.config, job.prompts.dataset, store)
-        notes += rate_note(job.config, job.prompts.dataset)
+        clips = job.prompts.dataset.train + job.prompts.dataset.validation
     is_kept = made.selection.videos["reason"].isna()
     kept, scores = made.selection.videos[is_kept], made.selection.scores[is_kept].dropna(axis=1, how="all")
-    _write_frames(out / FRAMES, job.prompts.starts, set(kept["source_frame_sha256"]))
+    shutil.rmtree(out / FRAMES, ignore_errors=True)
+    for start in job.prompts.starts.values():  # the first frame of each kept prompt, as the model saw it
+        if start.sha256 in set(kept["source_frame_sha256"]):
+            write_image(out / _frame_file(start.sha256), start.frames[0])
     scores = scores.add_prefix("scores/")
-    episodes = _episodes(job, demonstrations, kept, scores)
+    episodes = [*_original(config, clips, out / WORK), *_generated(config, kept.join(scores))]
     actions: tuple[str, ...] = ()
     if job.idm:
         actions = tuple(job.idm.declared.actions)
         episodes = _with_actions(job, episodes, show)
-    summary = _summary(made, len(demonstrations), notes)
+    summary = _summary(made, len(clips), rate_notes(config, clips))
     write_json(out / SUMMARY, summary)
     draw_sheet(*_sheet(made.selection.videos), out / SHEET)
     write_text(out / CARD, _card(summary, out.resolve().name))
     columns = COLUMNS | dict.fromkeys(scores.columns, float)
-    write_set(out, episodes, Layout(camera_name(job.config), job.config.generation.fps, actions, columns), show)
+    write_set(out, episodes, Layout(camera_name(config), config.generation.fps, actions, columns), show)
     return summary
 
 
@@ -87,33 +90,27 @@ def camera_name(config: Config) -> str:
     return config.data.camera or "observation.images.main"
 
 
-def _write_frames(folder: Path, starts: Sequence[Start], kept: set[str]) -> None:
-    """Write the first frame of each kept prompt, as the model saw it.
-
-    Args:
-        kept: hashes of first frames.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    for start in starts:
-        if start.sha256 in kept:
-            write_image(folder / f"{start.sha256[:12]}.png", start.frames[0])
+def _frame_file(sha256: str) -> str:
+    return f"{FRAMES}/{sha256[:12]}.png"
 
 
-def _episodes(
-    job: Job, demonstrations: Sequence[Demonstration], kept: pd.DataFrame, scores: pd.DataFrame
-) -> list[Episode]:
-    """The original demonstrations, then the kept videos in the order in which they were made."""
-    prefix = job.config.data.prompt_prefix
+def _original(config: Config, clips: Sequence[CheckedClip], store: Path) -> list[Episode]:
+    """The original demonstrations."""
     episodes = []
-    for clip in demonstrations:
-        notes = {"source": "real", "prompt": clip.prompt, "sample": clip.name, "video_sha256": file_sha256(clip.video)}
-        episodes.append(Episode(clip.video, clip.prompt.removeprefix(prefix), None, notes))
-    scores = scores.astype(object).where(scores.notna(), None)
-    for video, values in zip(kept.to_dict("records"), scores.to_dict("records"), strict=True):
-        frame = f"{FRAMES}/{video['source_frame_sha256'][:12]}.png"
-        notes = {**video, **values, "source": "generated", "source_frame": frame}
-        notes["video_sha256"] = file_sha256(video["video"])
-        episodes.append(Episode(video["video"], video["prompt"].removeprefix(prefix), None, notes))
+    for clip, video in zip(clips, write_demonstrations(config, clips, store), strict=True):
+        name, prompt = clip.clip.name, clip.clip.prompt
+        notes = {"source": "real", "prompt": prompt, "sample": name, "video_sha256": file_sha256(video)}
+        episodes.append(Episode(video, prompt.removeprefix(config.data.prompt_prefix), None, notes))
+    return episodes
+
+
+def _generated(config: Config, kept: pd.DataFrame) -> list[Episode]:
+    """The kept videos, in the order in which they were made."""
+    episodes = []
+    for video in kept.astype(object).where(kept.notna(), None).to_dict("records"):
+        video["source"], video["source_frame"] = "generated", _frame_file(video["source_frame_sha256"])
+        video["video_sha256"] = file_sha256(video["video"])
+        episodes.append(Episode(video["video"], video["prompt"].removeprefix(config.data.prompt_prefix), None, video))
     return episodes
 
 
@@ -132,17 +129,20 @@ def _with_actions(job: Job, episodes: Sequence[Episode], show: bool) -> list[Epi
 def _sheet(videos: pd.DataFrame) -> tuple[list[Column], list[str]]:
     """The columns and rows of the contact sheet: of the first prompts with a kept video, some kept ones and a dropped one."""
     is_kept = videos["reason"].isna()
-    kept = videos[is_kept].groupby("prompt", sort=False)["video"].apply(list)[:SHEET_PROMPTS]
-    dropped = (
-        videos[~is_kept].groupby("prompt", sort=False)["video"].apply(list).reindex(kept.index).fillna("").map(list)
-    )
-    rows, below = min(SHEET_KEPT, kept.map(len).max()), min(SHEET_DROPPED, dropped.map(len).max())
+    prompts = videos.loc[is_kept, "prompt"].unique()[:SHEET_PROMPTS]
+    cells = {}
+    for prompt in prompts:
+        of_prompt = videos["prompt"] == prompt
+        kept, dropped = videos.loc[of_prompt & is_kept, "video"], videos.loc[of_prompt & ~is_kept, "video"]
+        cells[prompt] = list(kept[:SHEET_KEPT]), list(dropped[:SHEET_DROPPED])
+    sizes = pd.DataFrame(cells).map(len).max(axis=1)
     columns = []
-    for prompt in kept.index:
-        upper, lower = kept[prompt][:rows], dropped[prompt][:below]
-        empty = [None] * (rows - len(upper))
-        columns.append(Column(prompt, [*upper, *empty, *lower, *[None] * (below - len(lower))]))
-    return columns, ["kept"] * rows + ["dropped"] * below
+    for prompt, parts in cells.items():
+        column: list[Path | None] = []
+        for part, size in zip(parts, sizes, strict=True):
+            column += part + [None] * (size - len(part))
+        columns.append(Column(prompt, column))
+    return columns, ["kept"] * sizes[0] + ["dropped"] * sizes[1]
 
 
 def _summary(made: Made, demonstrations: int, notes: list[str]) -> JsonObject:
@@ -160,7 +160,7 @@ def _summary(made: Made, demonstrations: int, notes: list[str]) -> JsonObject:
         "judge": config.judge.name,
         "video": {"fps": generation.fps, "steps": generation.num_steps, "guidance_scale": generation.guidance_scale},
         "chunks": None,
-        "seeds": sorted({candidate.seed for candidate in job.candidates}),
+        "seeds": sorted(job.candidates["seed"].unique().tolist()),
         "planned": len(job.candidates),
         "made": len(videos),
         "kept": made.selection.kept,
@@ -185,10 +185,6 @@ def _counts(videos: pd.DataFrame, by: list[str]) -> list[JsonObject]:
     return counts.to_dict("records")
 
 
-class _Code(str):
-    """Text inside a code span of Markdown, where nothing is a tag."""
-
-
 def _card(summary: JsonObject, name: str) -> str:
     """The data set card: README.md with the header that the hub reads.
 
@@ -197,22 +193,21 @@ def _card(summary: JsonObject, name: str) -> str:
         name: of the data set's folder.
     """
     episodes = summary["kept"] + summary["real"]
-    size = next((text for limit, text in SIZES.items() if episodes < limit), "100K<n<1M")
     data = DatasetCardData(
         pretty_name=name,
         task_categories=["robotics"],
         tags=["LeRobot", "synthetic", "world-model", "cosmos_exp"],
-        size_categories=[size],
+        size_categories=[next((size for most, size in SIZES.items() if episodes < most), "100K<n<1M")],
         configs=[{"config_name": "default", "data_files": "data/*/*.parquet"}],
     )
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, finalize=_plain, autoescape=False)
-    environment.filters["code"] = lambda text: _Code(one_line(text).replace("`", "'").replace("|", "\\|"))
+    environment.filters["code"] = lambda text: Markup(one_line(text).replace("`", "'").replace("|", "\\|"))
     body = environment.from_string(TEMPLATE.read_text()).render(summary, name=name, draws=DRAWS)
     return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
 
 
 def _plain(value: Any) -> Any:  # Any: whatever the template shows
-    """Text of a record for a line or a cell: no markup, no line breaks."""
-    if isinstance(value, str) and not isinstance(value, _Code):
+    """Text of a record for a line or a cell: no markup, no line breaks. Text inside a code span is `Markup`."""
+    if isinstance(value, str) and not isinstance(value, Markup):
         return markdown(one_line(value)).replace("|", "\\|")
     return value

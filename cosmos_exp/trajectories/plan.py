@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from cosmos_exp.config.composing import compose_config, validated
@@ -41,13 +42,9 @@ MOST_SEEDS = 100_000
 # What --set may change: how videos are made and scored here. The rest describes the run and its adapter.
 SETTABLE = ("hardware", "judge", "measures", "sampson", "generation")
 SETTABLE_KEYS = ("cache_dir", "data.path", "data.test_path", "model.source", "model.revision", "model.guardrail")
-NOT_SETTABLE = {
-    "generation.seeds": "Give the seeds with --seeds.",
-    "generation.split": "Give other prompts with --prompts.",
-    "generation.max_prompts": "Give other prompts with --prompts.",
-}
+NOT_SETTABLE = {"generation.seeds": "--seeds", "generation.split": "--prompts", "generation.max_prompts": "--prompts"}
 # Keys of the data that decide what a video looks like.
-PICTURE_KEYS = ("height", "width", "num_frames", "fps", "resize", "views", "cameras", "tiling")
+PICTURE_KEYS = {"height", "width", "num_frames", "fps", "resize", "views", "cameras", "tiling"}
 NO_ADAPTER = "base"  # in place of an adapter's hash
 
 
@@ -56,13 +53,9 @@ class Request:
     """What the command line asks for; see `cosmos-exp trajectories --help`."""
 
     runs: tuple[str, ...]
-    out: Path
+    rule: Rule
     prompts: str | None = None
-    keep: str | None = None
-    best: int | None = None
-    by: str | None = None
     seeds: str | None = None
-    target: int | None = None
     with_real: bool = False
     actions: str | None = None
     settings: tuple[str, ...] = ()
@@ -70,9 +63,9 @@ class Request:
     def recorded(self) -> JsonObject:
         """The request without paths and addresses of this machine."""
         content: JsonObject = {"runs": [Path(run).name for run in self.runs]}
-        for name in ("keep", "best", "by", "seeds", "target", "with_real"):
-            if getattr(self, name) not in (None, False):
-                content[name] = getattr(self, name)
+        for name, value in {**asdict(self.rule), "seeds": self.seeds, "with_real": self.with_real}.items():
+            if value not in (None, False):
+                content[name] = value
         content["settings"] = [word for word in self.settings if "/" not in word]
         return content
 
@@ -114,79 +107,37 @@ class Start:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of a request. `dataset`: of the first run; None if it was not read."""
+    """The prompts of a request by their names. `dataset`: of the first run; None if it was not read."""
 
-    starts: list[Start]
+    starts: dict[str, Start]
     held_out: HeldOut
     dataset: Dataset | None
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A video that may be made.
-
-    Attributes:
-        key: hex digits of all that decides its pixels; part of its file's name, so that a changed request never uses it.
-    """
-
-    run: SourceRun
-    start: Start
-    seed: int
-    key: str
-
-    @property
-    def name(self) -> str:
-        """Run and prompt."""
-        return f"{self.run.name}__{self.start.pair.name}"
-
-    @property
-    def file(self) -> str:
-        """Name of its video file."""
-        return f"{self.name}__seed{self.seed}-{self.key}.mp4"
-
-    @property
-    def columns(self) -> dict[str, str | int]:
-        """What a data set says of the video."""
-        return {
-            "run": self.run.name,
-            "adapter": self.run.label,
-            "adapter_sha256": self.run.sha256,
-            "seed": self.seed,
-            "prompt": self.start.pair.prompt,
-            "sample": self.start.pair.name,
-            "scene": self.start.scene,
-            "source_frame_sha256": self.start.sha256,
-        }
-
-
-@dataclass(frozen=True)
 class Job:
-    """A checked request: all that is known before the first video is made."""
+    """A checked request: all that is known before the first video is made. `candidates`: from `plan`."""
 
     request: Request
     config: Config
     sources: list[SourceRun]
     prompts: Prompts
-    candidates: list[Candidate]
-    rule: Rule
+    candidates: pd.DataFrame
     idm: InverseDynamics | None
     fingerprints: dict[str, str]
 
 
 def prepare_job(request: Request) -> Job:
-    """Check a request. Nothing is written into the data set's folder.
+    """Check a request. Nothing is written.
 
     Raises:
         UserError: what is wrong with it.
     """
-    if request.prompts is not None and not Path(request.prompts).expanduser().is_dir():
-        raise UserError(f"--prompts {request.prompts}: no such folder. {PAIRS}")
     config, sources = read_sources(request.runs, request.settings)
     seeds = list(config.generation.seeds)
     if request.seeds is not None:
         seeds = parse_seeds(request.seeds)
-    rule = Rule(request.keep, request.best, request.by, request.target)
-    check_rule(rule, config, len(seeds) * len(sources))
+    check_rule(request.rule, config, len(seeds) * len(sources))
     idm = None
     if request.actions:
         idm = load_actions(request.actions, torch.device("cpu"))
@@ -195,9 +146,7 @@ def prepare_job(request: Request) -> Job:
     prompts = read_prompts(config, request.prompts, sources, request.with_real)
     fingerprints = ensure_model(config.model, cache_root(config)).fingerprints()
     candidates = plan(config, sources, prompts.starts, seeds, fingerprints)
-    for candidate in candidates:
-        inside_by_name(request.out, candidate.file)  # a name that no disk takes
-    return Job(request, config, sources, prompts, candidates, rule, idm, fingerprints)
+    return Job(request, config, sources, prompts, candidates, idm, fingerprints)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -232,34 +181,38 @@ def read_sources(paths: Sequence[str], words: Sequence[str]) -> tuple[Config, li
     Raises:
         UserError: a folder is no finished run, two have one name, or they do not make and score videos alike.
     """
-    sources: list[SourceRun] = []
-    shared: JsonObject = {}
+    sources: dict[str, SourceRun] = {}
+    configs, settings = [], []
     for path in paths:
-        config, manifest, source = _read_run(Path(path).expanduser())
-        for other, earlier in zip(paths, sources, strict=False):
-            if source.name == earlier.name:
-                raise UserError(
-                    f"RUN {other} and {path}: two runs are named {source.name}, and episodes are marked by that name. "
-                    "Name a run once, or rename one folder."
-                )
-        config = with_settings(config, words)
-        settings = _shared(config, manifest)
-        if not sources:
-            first, shared = config, settings
-        elif changed := differences(shared, settings):
+        folder = _finished_run(Path(path).expanduser())
+        config = with_settings(load_config(folder.config), words)
+        name, manifest = folder.path.name, folder.manifest
+        if name in sources:
             raise UserError(
-                f"RUN {source.name} does not make and score videos as {sources[0].name} does ({'; '.join(changed[:3])}). "
+                f"RUN {path}: two runs are named {name}, and episodes are marked by that name. Name a run once, or rename one "
+                "folder."
+            )
+        adapter, digest = None, NO_ADAPTER
+        if config.adapter.kind != "none":
+            adapter = folder.adapter_file
+            digest = file_sha256(adapter)
+        fingerprint = str(manifest.get("data_fingerprint", ""))
+        sources[name] = SourceRun(name, adapter_label(config.adapter), adapter, digest, fingerprint)
+        configs.append(config)
+        settings.append(_shared(config, manifest))
+        if changed := differences(settings[0], settings[-1]):
+            raise UserError(
+                f"RUN {name} does not make and score videos as {next(iter(sources))} does ({'; '.join(changed[:3])}). "
                 "Write a data set for each with its own --out."
             )
-        sources.append(source)
-    return first, sources
+    return configs[0], list(sources.values())
 
 
-def _read_run(path: Path) -> tuple[Config, JsonObject, SourceRun]:
-    """A run's configuration, its manifest, and what is used of it.
+def _finished_run(path: Path) -> RunFolder:
+    """The folder of a finished run.
 
     Raises:
-        UserError: it is no finished run, or its adapter is missing.
+        UserError: it is none, or its adapter is missing.
     """
     folder = RunFolder(path)
     if not folder.config.is_file():
@@ -267,19 +220,12 @@ def _read_run(path: Path) -> tuple[Config, JsonObject, SourceRun]:
         if runs:
             raise UserError(f"RUN {path}: is a folder of runs. Name its runs: {', '.join(runs[:4])} …")
         raise UserError(f"RUN {path}: no config.yaml. Give the folder of a finished run.")
-    config = load_config(folder.config)
     state = folder.status.get("state", "not started")
     if state != "done":
         raise UserError(f"RUN {path}: is not finished ({state}). Finish it with `cosmos-exp run run_dir={path}`.")
-    adapter, digest = None, NO_ADAPTER
-    if config.adapter.kind != "none":
-        adapter = folder.adapter_file
-        if not adapter.is_file():
-            raise UserError(f"RUN {path}: its adapter {adapter} is missing. Copy it here, or run it again.")
-        digest = file_sha256(adapter)
-    manifest = folder.manifest
-    fingerprint = str(manifest.get("data_fingerprint", ""))
-    return config, manifest, SourceRun(folder.path.name, adapter_label(config.adapter), adapter, digest, fingerprint)
+    if load_config(folder.config).adapter.kind != "none" and not folder.adapter_file.is_file():
+        raise UserError(f"RUN {path}: its adapter {folder.adapter_file} is missing. Copy it here, or run it again.")
+    return folder
 
 
 def _shared(config: Config, manifest: JsonObject) -> JsonObject:
@@ -298,12 +244,9 @@ def _shared(config: Config, manifest: JsonObject) -> JsonObject:
 
 def settings_of(config: Config) -> JsonObject:
     """The settings that decide what a video looks like, besides prompt, first frame, seed, adapter and model."""
-    generation = config.generation.model_dump()
-    for key in NOT_SETTABLE:
-        generation.pop(key.partition(".")[2], None)
     return {
-        "generation": generation,
-        "data": {key: getattr(config.data, key) for key in PICTURE_KEYS},
+        "generation": config.generation.model_dump(exclude={"seeds", "split", "max_prompts"}),
+        "data": config.data.model_dump(include=PICTURE_KEYS),
         "condition_timestep": config.training.condition_timestep,
         "hardware": [config.hardware.device, config.hardware.mixed_precision, config.hardware.guidance],
         "approximate": config.approximate.model_dump(),
@@ -316,13 +259,13 @@ def with_settings(config: Config, words: Sequence[str]) -> Config:
     Raises:
         UserError: an unknown key or value, or a key that belongs to the run.
     """
-    changed = config.updated({"run_dir": None})
     keys = [_settable(word) for word in words]
-    if words:
+    changes: JsonObject = {"run_dir": None}
+    if keys:
         composed = compose_config(list(words))
         for key in keys:
-            changed = changed.updated({key: attrgetter(key)(composed)})
-    return validated(changed.model_dump())
+            changes[key] = attrgetter(key)(composed)
+    return validated(config.updated(changes).model_dump())
 
 
 def _settable(word: str) -> str:
@@ -335,9 +278,9 @@ def _settable(word: str) -> str:
     if not sign or key.startswith(("+", "~")):
         raise UserError(f"--set {word}: write KEY=VALUE, e.g. --set hardware.num_threads=1")
     if key in NOT_SETTABLE:
-        raise UserError(f"--set {word}: {NOT_SETTABLE[key]}")
+        raise UserError(f"--set {word}: give {NOT_SETTABLE[key]} instead.")
     if key.split(".")[0] not in SETTABLE and key not in SETTABLE_KEYS:
-        allowed = ", ".join([*(f"{group}.*" for group in SETTABLE), *SETTABLE_KEYS])
+        allowed = f"{'.*, '.join(SETTABLE)}.*, {', '.join(SETTABLE_KEYS)}"
         raise UserError(f"--set {word}: belongs to the run and its adapter. Keys that can be set: {allowed}.")
     return key
 
@@ -356,46 +299,42 @@ def read_prompts(config: Config, folder: str | None, sources: Sequence[SourceRun
         UserError: there are no prompts, the data has changed, or the runs have different data.
         RunError: files are bad.
     """
-    dataset, held_out = None, {}
+    dataset, held_out, first = None, {}, sources[0]
     if with_data or folder is None:
-        dataset = _dataset(config, sources[0])
+        dataset = load_dataset(config)
+        if first.fingerprint not in ("", dataset.fingerprint):
+            raise UserError(
+                f"RUN {first.name}: its data has changed since ({first.fingerprint} -> {dataset.fingerprint}). Restore it, or "
+                "give --prompts DIR and leave --with-real out."
+            )
     if folder is not None:
         pairs = _read_folder(Path(folder).expanduser())
     else:
         assert dataset is not None
         for source in sources:
-            if source.fingerprint != sources[0].fingerprint:
+            if source.fingerprint != first.fingerprint:
                 raise UserError(
-                    f"RUN {source.name}: has other data than {sources[0].name}, so they share no test prompts. Give --prompts DIR."
+                    f"RUN {source.name}: has other data than {first.name}, so they share no test prompts. Give --prompts DIR."
                 )
         pairs, held_out = dataset.pairs, dataset.held_out
         if not pairs:
-            raise UserError(f"RUN {sources[0].name}: has no prompts of its own. Give --prompts DIR. {PAIRS}")
+            raise UserError(f"RUN {first.name}: has no prompts of its own. Give --prompts DIR. {PAIRS}")
     check_conditioning(config, pairs)
     by_scene = scenes(pairs, held_out, config.data.recordings)
     count = num_conditioning_frames(config.generation.mode)
-    starts = []
+    starts = {}
     for pair in pairs:
         try:
             frames = pair_frames(pair, held_out, config.data, count)
         except RunError as error:
             raise UserError(f"--prompts {folder}: {error}") from error
-        starts.append(Start(pair, by_scene[pair.name], frames, hashlib.sha256(frames.tobytes()).hexdigest()))
+        starts[pair.name] = Start(pair, by_scene[pair.name], frames, hashlib.sha256(frames.tobytes()).hexdigest())
     return Prompts(starts, held_out, dataset)
 
 
-def _dataset(config: Config, source: SourceRun) -> Dataset:
-    """The data of the first run, rendered or downloaded if needed."""
-    dataset = load_dataset(config)
-    if source.fingerprint not in ("", dataset.fingerprint):
-        raise UserError(
-            f"RUN {source.name}: its data has changed since ({source.fingerprint} -> {dataset.fingerprint}). Restore it, or "
-            "give --prompts DIR and leave --with-real out."
-        )
-    return dataset
-
-
 def _read_folder(folder: Path) -> list[TestPair]:
+    if not folder.is_dir():
+        raise UserError(f"--prompts {folder}: no such folder. {PAIRS}")
     problems: list[str] = []
     pairs = read_test_pairs(folder, problems)
     if not pairs:
@@ -408,18 +347,34 @@ def _read_folder(folder: Path) -> list[TestPair]:
 
 
 def plan(
-    config: Config, sources: Sequence[SourceRun], starts: Sequence[Start], seeds: Sequence[int], model: object
-) -> list[Candidate]:
+    config: Config, sources: Sequence[SourceRun], starts: Mapping[str, Start], seeds: Sequence[int], model: object
+) -> pd.DataFrame:
     """All videos that may be made: the first seed for all runs and prompts, then the second …
 
     Args:
         model: fingerprints of the base model.
+
+    Returns:
+        one row per video: what the set says of it, and `file`, its name, with hex digits of all that decides its pixels, so
+        that a changed request never uses it.
     """
     settings = settings_of(config)
-    candidates = []
+    videos = []
     for seed in seeds:
         for run in sources:
-            for start in starts:
+            for sample, start in starts.items():
                 content = [settings, model, run.sha256, start.pair.prompt, start.sha256, seed]
-                candidates.append(Candidate(run, start, seed, json_sha256(content)[:12]))
-    return candidates
+                video = {
+                    "run": run.name,
+                    "adapter": run.label,
+                    "adapter_sha256": run.sha256,
+                    "seed": seed,
+                    "prompt": start.pair.prompt,
+                    "sample": sample,
+                    "scene": start.scene,
+                    "source_frame_sha256": start.sha256,
+                    "file": f"{run.name}__{sample}__seed{seed}-{json_sha256(content)[:12]}.mp4",
+                }
+                inside_by_name(Path(), video["file"])  # refuses a name that no disk takes
+                videos.append(video)
+    return pd.DataFrame(videos)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -29,9 +29,6 @@ from cosmos_exp.metrics.words import motion_maps
 from cosmos_exp.text import one_line
 from cosmos_exp.tracking.progress import with_progress
 
-if TYPE_CHECKING:
-    from cosmos_exp.trajectories.plan import Candidate
-
 EXAMPLE = "instruction>=4 and physics>=3 and tse<0.5"
 BATCH = 16  # videos that are made before they are scored, where the number that is made is known beforehand
 # The setting that turns a function of MEASURE_FUNCTIONS on, by its name. Others are always on.
@@ -42,10 +39,13 @@ SWITCHES = {
     "motion": "measures.motion",
 }
 DRAWS = 2000  # random choices of as many videos as were kept
-MAP_SIZE = 40, 24  # width and height to which motion maps are reduced before they are compared
-MOST_COMPARED = 1500  # videos whose motion is compared in pairs: 1500 make a table of 18 MB
-
-Statistic = Callable[[np.ndarray], float]  # of the indices of some videos
+MAP_SIZE = 10, 6  # width and height to which motion maps are reduced before they are compared
+DIVERSITY = (
+    "mean motion (grey levels)",
+    "spread of motion (grey levels)",  # standard deviation over the videos at a place, mean over the places
+    "effective number of scenes",
+    "effective number of prompts",
+)
 
 
 @dataclass(frozen=True)
@@ -64,31 +64,21 @@ class Rule:
     by: str | None = None
     target: int | None = None
 
-    def batches(self, candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+    def batches(self, candidates: pd.DataFrame) -> list[pd.DataFrame]:
         """The videos to make at a time: with a ranking those of a prompt, with a target one."""
         if self.best is not None:
-            by_prompt: dict[str, list[Candidate]] = {}
-            for candidate in candidates:
-                by_prompt.setdefault(candidate.start.pair.name, []).append(candidate)
-            return list(by_prompt.values())
-        size = 1 if self.target else BATCH
-        return [list(candidates[first : first + size]) for first in range(0, len(candidates), size)]
-
-    @property
-    def named(self) -> list[str]:
-        """The measures that the rule names."""
-        names = _names(self.keep or "")
-        if self.by:
-            names.append(self.by)
-        return names
+            return [group for _, group in candidates.groupby("sample", sort=False)]
+        size = BATCH
+        if self.target:
+            size = 1
+        return [candidates[first : first + size] for first in range(0, len(candidates), size)]
 
 
 def computed_measures(config: Config) -> list[str]:
     """The measures that are computed from each video under a configuration; some may be undefined for a video."""
     measures: list[str] = []
     for function in MEASURE_FUNCTIONS.names:
-        group, _, key = SWITCHES.get(function, "").partition(".")
-        is_on = not group or getattr(getattr(config, group), key)
+        is_on = function not in SWITCHES or attrgetter(SWITCHES[function])(config)
         if is_on and function not in CHUNK_FUNCTIONS:
             measures += measures_of(function)
     return measures
@@ -114,14 +104,13 @@ def check_rule(rule: Rule, config: Config, videos: int) -> None:
     measures = [*computed_measures(config), *judged_measures(config)]
     if rule.keep is not None:
         check_keep(rule.keep, measures)
-    if rule.by is not None:
-        _check_measure("--by", rule.by, measures)
     if rule.target is not None and rule.target < 1:
         raise UserError(f"--target {rule.target}: must be at least 1. Leave it out to make all videos.")
-    if rule.best is None and rule.by is None:
-        return
-    if rule.best is None or rule.by is None:
+    if (rule.best is None) != (rule.by is None):
         raise UserError("--best N and --by MEASURE go together: the N best videos of each prompt by a measure.")
+    if rule.best is None or rule.by is None:
+        return
+    _check_measure("--by", rule.by, measures)
     if not 1 <= rule.best < videos:
         raise UserError(
             f"--best {rule.best}: must be at least 1 and below the number of videos of each prompt, {videos}. Give more "
@@ -137,16 +126,15 @@ def check_keep(text: str, measures: Sequence[str]) -> None:
     Raises:
         UserError: it names no measure or something else, or pandas cannot evaluate it to true or false.
     """
-    names = _names(text)
+    names = names_of(text)
     for name in names:
         _check_measure("--keep", name, measures)
     problem = "it names no measure"
     if names:
         try:
-            result = _evaluate(text, pd.DataFrame([dict.fromkeys(measures, 1.0)]))
-            problem = "it is neither true nor false"
-            if result.dtype == bool:
+            if _evaluate(text, pd.DataFrame([dict.fromkeys(measures, 1.0)])).dtype == bool:
                 return
+            problem = "it is neither true nor false"
         except Exception as error:  # pandas raises errors of many types for an expression that it cannot read
             problem = one_line(error)[:160]
     raise UserError(
@@ -154,10 +142,10 @@ def check_keep(text: str, measures: Sequence[str]) -> None:
     )
 
 
-def _names(text: str) -> list[str]:
+def names_of(condition: str) -> list[str]:
     """The names in a condition, each once: words, and anything in backticks."""
     names: dict[str, None] = {}
-    for quoted, word in re.findall(r"`([^`]+)`|(?<![\w.`])([A-Za-z_]\w*)", text):
+    for quoted, word in re.findall(r"`([^`]+)`|(?<![\w.`])([A-Za-z_]\w*)", condition):
         if word not in ("and", "or", "not"):
             names[quoted or word] = None
     return list(names)
@@ -166,13 +154,12 @@ def _names(text: str) -> list[str]:
 def _check_measure(option: str, name: str, measures: Sequence[str]) -> None:
     if name in measures:
         return
-    function, switch = measure_info(name).function, None
+    switches = {"physics": "judge=NAME", "instruction": "judge=NAME"}
+    function = measure_info(name).function
     if function in SWITCHES:
-        switch = f"{SWITCHES[function]}=true"
-    if name in ("physics", "instruction"):
-        switch = "judge=NAME"
-    if switch:
-        raise UserError(f"{option}: {name}: is not measured in this run. Turn it on with --set {switch}.")
+        switches[name] = f"{SWITCHES[function]}=true"
+    if name in switches:
+        raise UserError(f"{option}: {name}: is not measured in this run. Turn it on with --set {switches[name]}.")
     hint = ""
     if near := difflib.get_close_matches(name.lower(), measures, n=2):
         hint = f" Did you mean {' or '.join(near)}?"
@@ -195,7 +182,7 @@ def refusals(keep: str, scores: pd.DataFrame) -> pd.Series:
     Returns:
         one reason per row; missing for a video that is kept.
     """
-    names, parts = _names(keep), [keep]
+    names, parts = names_of(keep), [keep]
     scores = scores.reindex(columns=names)
     if not re.search(r"[()]|\bor\b", keep):
         parts = re.split(r"\band\b", keep)
@@ -284,86 +271,38 @@ def selection_effects(
         one row per figure, with the columns `made`, `kept`, `low` and `high` (95 % of random choices of as many videos
         lie within; NaN if everything was kept) and `moved`: 1 if kept is above that range, -1 if below, else 0.
     """
-    statistics: dict[str, Statistic] = {}
-    for measure, column in scores.items():
-        statistics[f"mean {measure}"] = _mean(column.to_numpy())
-    for what, column in (("scenes", videos["scene"]), ("prompts", videos["sample"])):
-        codes = pd.factorize(column)[0]
-        statistics[f"number of {what}"] = _distinct(codes)
-        statistics[f"effective number of {what}"] = _effective(codes)
     maps = _maps(list(videos["video"]), conditioning, tiling, show)
-    statistics["mean motion (grey levels)"] = _mean(maps.mean(axis=1))
-    statistics["mean distance of two videos' motion"] = _distance(maps)
+    numbers = np.column_stack([scores.to_numpy(float), maps.mean(axis=1)])
+    scenes, prompts = pd.factorize(videos["scene"])[0], pd.factorize(videos["sample"])[0]
+
+    def figures(chosen: np.ndarray) -> np.ndarray:
+        means = pd.DataFrame(numbers[chosen]).mean()
+        spread = maps[chosen].std(axis=0).mean()
+        return np.array([*means, spread, _effective(scenes[chosen]), _effective(prompts[chosen])])
+
     is_kept = videos["reason"].isna().to_numpy()
-    draws = _draws(len(is_kept), int(is_kept.sum()))
-    rows = {}
-    for name, statistic in statistics.items():
-        rows[name] = _effect(statistic, is_kept, draws)
-    effects = pd.DataFrame.from_dict(rows, orient="index", columns=["made", "kept", "low", "high"])
+    effects = pd.DataFrame(
+        {
+            "made": figures(np.arange(len(is_kept))),
+            "kept": figures(np.flatnonzero(is_kept)),
+            "low": np.nan,
+            "high": np.nan,
+        },
+        index=[*(f"mean {measure}" for measure in scores), *DIVERSITY],
+    )
+    if not is_kept.all():
+        random = np.random.RandomState(0)
+        draws = [figures(random.permutation(len(is_kept))[: is_kept.sum()]) for _ in range(DRAWS)]
+        ends = pd.DataFrame(draws).quantile([0.025, 0.975])
+        effects["low"], effects["high"] = ends.to_numpy()
     effects["moved"] = (effects["kept"] > effects["high"]).astype(int) - (effects["kept"] < effects["low"]).astype(int)
-    return effects[effects["kept"].notna()]  # one video has no distance
+    return effects[effects["kept"].notna()]
 
 
-def _draws(made: int, kept: int) -> list[np.ndarray]:
-    """Random choices of `kept` of `made` videos, by their indices. None if everything was kept."""
-    if kept == made:
-        return []
-    random = np.random.RandomState(0)
-    return [random.permutation(made)[:kept] for _ in range(DRAWS)]
-
-
-def _effect(statistic: Statistic, is_kept: np.ndarray, draws: list[np.ndarray]) -> list[float]:
-    """A figure of all videos, of the kept ones, and the range of random choices."""
-    low = high = np.nan
-    chance = np.array([statistic(chosen) for chosen in draws])
-    if np.isfinite(chance).any():
-        low, high = np.nanquantile(chance, (0.025, 0.975))
-    return [statistic(np.arange(len(is_kept))), statistic(np.flatnonzero(is_kept)), low, high]
-
-
-def _mean(values: np.ndarray) -> Statistic:
-    """The mean of the values that are defined; NaN without any."""
-
-    def mean(chosen: np.ndarray) -> float:
-        return float(pd.Series(values[chosen]).mean())
-
-    return mean
-
-
-def _distinct(codes: np.ndarray) -> Statistic:
-    return lambda chosen: float(len(np.unique(codes[chosen])))
-
-
-def _effective(codes: np.ndarray) -> Statistic:
+def _effective(codes: np.ndarray) -> float:
     """Exponential of the entropy of the shares: as many equally frequent ones would be as diverse (Hill 1973, order 1)."""
-
-    def effective(chosen: np.ndarray) -> float:
-        shares = np.bincount(codes[chosen]) / len(chosen)
-        shares = shares[shares > 0]
-        return float(np.exp(-(shares * np.log(shares)).sum()))
-
-    return effective
-
-
-def _distance(maps: np.ndarray) -> Statistic:
-    """Mean over pairs of the mean absolute difference of their motion maps, grey levels.
-
-    Args:
-        maps: (videos, fields)
-    """
-    compared = np.linspace(0, len(maps) - 1, min(len(maps), MOST_COMPARED)).round().astype(int)
-    place = np.full(len(maps), -1)
-    place[compared] = np.arange(len(compared))
-    table = np.stack([np.abs(maps[compared] - maps[index]).mean(axis=1) for index in compared])
-
-    def distance(chosen: np.ndarray) -> float:
-        inside = place[chosen]
-        inside = inside[inside >= 0]
-        if len(inside) < 2:
-            return np.nan
-        return float(table[np.ix_(inside, inside)].sum() / (len(inside) * (len(inside) - 1)))
-
-    return distance
+    shares = np.unique(codes, return_counts=True)[1] / len(codes)
+    return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def _maps(videos: Sequence[Path], conditioning: int, tiling: Tiling, show: bool) -> np.ndarray:
@@ -375,6 +314,6 @@ def _maps(videos: Sequence[Path], conditioning: int, tiling: Tiling, show: bool)
             frames = np.concatenate([frames, frames[-1:]])  # nothing moves
         reduced = []
         for motion in motion_maps(frames, conditioning, tiling):
-            reduced.append(cv2.resize(motion, MAP_SIZE, interpolation=cv2.INTER_AREA).ravel())
-        rows.append(np.concatenate(reduced))
+            reduced.append(cv2.resize(motion, MAP_SIZE, interpolation=cv2.INTER_AREA))
+        rows.append(np.ravel(reduced))
     return np.stack(rows)
