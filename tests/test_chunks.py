@@ -68,9 +68,9 @@ class TestArithmetic:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            (["generation.chunks=0"], "generation.chunks=0: must be at least 1"),
-            (["generation.chunks=2", "data.num_frames=5"], "Set data.num_frames to at least 9"),
-            (["generation.chunk_prompts=each"], "choose one of same, lines"),
+            (["generation.chunks=0"], "generation.chunks=0: Input should be greater than or equal to 1"),
+            (["generation.chunks=2", "data.num_frames=5"], "5 frames are 2 latent frames"),
+            (["generation.chunk_prompts=each"], "Input should be 'same' or 'lines'"),
         ],
     )
     def test_what_cannot_be_is_refused(self, words, said, small_config):

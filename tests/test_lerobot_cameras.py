@@ -202,13 +202,13 @@ def test_the_keys_change_the_hash_of_a_run_only_when_they_are_used(tmp_path):
 
 def test_tiling_of_names_every_tile():
     cameras = [LEFT, RIGHT, WRIST]
-    assert tuple(tiling_of(Data(cameras=cameras))) == (2, 2, ("left", "right", "wrist", "-"))
-    assert tuple(tiling_of(Data(cameras=cameras, tiling="1x3"))) == (1, 3, ("left", "right", "wrist"))
+    assert tuple(tiling_of(Data(reader="lerobot", cameras=cameras))) == (2, 2, ("left", "right", "wrist", "-"))
+    assert tuple(tiling_of(Data(reader="lerobot", cameras=cameras, tiling="1x3"))) == (1, 3, ("left", "right", "wrist"))
     assert tuple(tiling_of(Data(views=["left", "right"]))) == (1, 2, ("left", "right"))
     assert tuple(tiling_of(Data())) == (1, 1, ("video",))
-    grids = [str(tiling_of(Data(cameras=[f"c{k}" for k in range(n)]))) for n in range(1, 8)]
+    grids = [str(tiling_of(Data(reader="lerobot", cameras=[f"c{k}" for k in range(n)]))) for n in range(1, 8)]
     assert grids == ["1x1", "1x2", "2x2", "2x2", "2x3", "2x3", "3x3"]
-    assert tile_size(Data(cameras=cameras, height=96, width=160)) == (48, 80)
+    assert tile_size(Data(reader="lerobot", cameras=cameras, height=96, width=160)) == (48, 80)
     assert short_names(["a.left.rgb", "a.right.rgb"]) == ("left.rgb", "right.rgb")
 
 
@@ -224,7 +224,7 @@ def test_tiling_of_names_every_tile():
         (["data.tiling=64x1"], r"data\.height=96"),
         ([f"data.camera={LEFT}"], r"set either data\.camera or data\.cameras"),
         (["data.views=[left,right]"], r"set either data\.views"),
-        ([f"data.cameras=[{LEFT},{LEFT}]"], r"left appears twice"),
+        ([f"data.cameras=[{LEFT},{LEFT}]"], r"a camera appears twice"),
         (["data.reader=folder"], r"data\.reader=folder has one camera per video"),
         (["data.cameras=[]", "data.tiling=1x2"], r"data\.tiling=1x2: needs several cameras"),
     ],

@@ -54,12 +54,12 @@ def test_a_tenth_is_held_out_where_nothing_is_set(videos, given, pairs, expected
         hold_out(Data(validation_videos=None, test_videos=None), 1, False, "x")
 
 
-def test_which_video_is_held_out_follows_the_seed_as_before(videos):
+def test_which_video_is_held_out_follows_the_split_seed(videos):
     words = ["data=folder", f"data.path={videos}", "data.prompt=go", *SIZE]
     order = generator(3, "split").permutation(12)
     names = [f"pick_up-cup_{k:02}" for k in range(12)]
     for given, held in ((["data.validation_videos=2", "data.test_videos=3"], (2, 3)), ([], (1, 1))):
-        d = load_dataset(compose_config([*words, *given, "seed=3"]))
+        d = load_dataset(compose_config([*words, *given, "data.split_seed=3"]))
         assert [c.clip.name for c in d.validation] == [names[i] for i in sorted(order[: held[0]])]
         assert [p.name for p in d.pairs] == [names[i] for i in sorted(order[held[0] : sum(held)])]
         assert any("held out of training: 1 for validation, 1 for the test" in n for n in d.notes) == (not given)

@@ -82,7 +82,7 @@ def test_each_camera_of_a_frame_has_its_own_sides():
     camera[1:, 30:60, 110:140] = 255
     black = np.zeros_like(camera)
     frames = np.concatenate([np.concatenate([camera, camera], axis=2), np.concatenate([camera, black], axis=2)], axis=1)
-    tiling = tiling_of(Data(cameras=["a", "b", "c"], tiling="2x2"))
+    tiling = tiling_of(Data(reader="lerobot", cameras=["a", "b", "c"], tiling="2x2"))
     maps = motion_maps(frames, 1, tiling)
     assert [m.shape for m in maps] == [(96, 160)] * 3
     assert side_share(maps, "right") > 0.95
