@@ -116,7 +116,10 @@ def describe(args: argparse.Namespace) -> int:
     from cosmos_exp.report.adapter_info import describe_adapter
 
     description = describe_adapter(_file(args))
-    print(json.dumps(description, indent=2) if args.json else info_text(description))
+    text = info_text(description)
+    if args.json:
+        text = json.dumps(description, indent=2)
+    print(text)
     return 0
 
 
@@ -155,7 +158,9 @@ def merge(args: argparse.Namespace) -> int:
     file = _file(args)
     adapter = read_adapter(file, args.alpha)
     base = _base_model(adapter, args.model)
-    dtype = getattr(torch, args.dtype) if args.dtype else None
+    dtype = None
+    if args.dtype:
+        dtype = getattr(torch, args.dtype)
     out = writable_folder(args.out)
     merged = merge_adapter(file, base, out, dtype, args.link, args.alpha)
     print(f"{out}: {base.path} with {merged.layers} layers merged, {' and '.join(merged.dtypes)}")
@@ -233,9 +238,12 @@ def _beside(file: Path, ending: str, out: str | None) -> Path:
     """
     from cosmos_exp.run_folder import ADAPTER_FILE
 
-    file = file.absolute()
-    source = file.parent if file.name == ADAPTER_FILE else file.with_suffix("")
-    parent = writable_folder(out) if out else source.parent
+    source = file.absolute().with_suffix("")
+    if file.name == ADAPTER_FILE:
+        source = source.parent
+    parent = source.parent
+    if out:
+        parent = writable_folder(out)
     return parent / f"{source.name}-{ending}"
 
 

@@ -42,48 +42,52 @@ def _facts(found: JsonObject) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    rows = _file_rows(found) | _record_rows(found["record"])
-    for name, value in rows.items():
-        table.add_row(name, Text(printable(value)))  # no markup and no escapes of the file's author
-    return table
-
-
-def _file_rows(found: JsonObject) -> dict[str, str]:
-    alpha = span(found["alphas"]) if found["alpha_recorded"] else "not recorded; diffusers assumes the rank"
-    bias = ", with biases" if found["bias"] else ""
-    rule = {"rslora": "alpha / sqrt(rank)", "standard": "alpha / rank"}[found["scaling"]]
-    return {
+    alpha, bias, rule = "not recorded; diffusers assumes the rank", "", "alpha / rank"
+    if found["alpha_recorded"]:
+        alpha = span(found["alphas"])
+    if found["bias"]:
+        bias = ", with biases"
+    if found["scaling"] == "rslora":
+        rule = "alpha / sqrt(rank)"
+    rows = {
         "file": found["file"],
         "size": f"{found['bytes'] / 2**20:.2f} MiB, {'/'.join(found['types'])}, sha256 {found['sha256'][:16]}",
         "kind": f"{KINDS[found['kind']]}{bias}, rank {span(found['ranks'])}, alpha {alpha}",
         "scale": f"{span(found['scales'])} ({rule})",
         "parameters": f"{found['parameters']:,} in {found['layers']} layers",
     }
+    for name, value in (rows | _record_rows(found["record"])).items():
+        table.add_row(name, Text(printable(value)))  # no markup and no escapes of the file's author
+    return table
 
 
 def _record_rows(record: JsonObject) -> dict[str, str]:
     """What it was trained on and what it was made from."""
     if not record:
         return {"trained on": "not recorded (another tool's file)"}
-    model = [f"{record.get('base_model')}"]
-    if record.get("revision"):
-        model.append(f"revision {record['revision']}")
     transformer = record.get("fingerprints", {}).get("transformer")
-    if transformer:
-        model.append(f"transformer {transformer}")
-    rows = {"trained on": ", ".join(model)}
-    training = []
-    for name, key in (("data", "data_fingerprint"), ("config", "config_hash"), ("seed", "seed")):
-        if record.get(key) is not None:
-            training.append(f"{name} {record[key]}")
-    if training:
-        rows["training"] = ", ".join(training)
+    model = {"": str(record.get("base_model")), "revision ": record.get("revision"), "transformer ": transformer}
+    training = {
+        "data ": record.get("data_fingerprint"),
+        "config ": record.get("config_hash"),
+        "seed ": record.get("seed"),
+    }
+    rows = {"trained on": _listed(model), "training": _listed(training)}
+    if not rows["training"]:
+        del rows["training"]
     cut = record.get("truncated")
     if cut:
-        how = f"rank {cut['rank']}" if "rank" in cut else f"{cut['energy']:.4g} of each layer's energy"
+        how = f"rank {cut.get('rank')}"
+        if "energy" in cut:
+            how = f"{cut['energy']:.4g} of each layer's energy"
         source = cut["from"]["sha256"][:16]
         rows["truncated"] = f"to {how}, from sha256 {source}; {cut['kept_energy']:.2%} of the energy kept"
     return rows
+
+
+def _listed(entries: JsonObject) -> str:
+    """The entries that have a value, separated by commas."""
+    return ", ".join(f"{name}{value}" for name, value in entries.items() if value is not None)
 
 
 def _spectrum(rows: JsonObject) -> Table:
@@ -106,10 +110,11 @@ def _spectrum(rows: JsonObject) -> Table:
 
 def _percent(fraction: float) -> str:
     """Rounded down, so that 100 means everything."""
-    return "100" if fraction > 1 - 1e-9 else f"{int(fraction * 1000) / 10:.1f}"
+    if fraction > 1 - 1e-9:
+        return "100"
+    return f"{int(fraction * 1000) / 10:.1f}"
 
 
 def span(values: Collection[float]) -> str:
     """`8`, or `2-8` for different values."""
-    low, high = min(values), max(values)
-    return f"{low:g}" if low == high else f"{low:g}-{high:g}"
+    return "-".join(dict.fromkeys((f"{min(values):g}", f"{max(values):g}")))

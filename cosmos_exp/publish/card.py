@@ -236,10 +236,9 @@ def _training_rows(arm: Arm) -> JsonObject:
     if cut:
         return {"training": f"none: cut from a trained adapter, {cut['kept_energy']:.1%} of its energy kept"}
     schedule = training.schedule
-    frames = []
-    for count, probability in training.condition_frames.items():
-        if probability > 0:
-            frames.append(f"{count} latent ({probability:.0%})")
+    frames = ", ".join(
+        f"{count} latent ({share:.0%})" for count, share in training.condition_frames.items() if share > 0
+    )
     rows = {
         "steps": f"{summary.get('steps')} of {training.global_batch_size} samples",
         "samples": summary.get("samples"),
@@ -248,7 +247,7 @@ def _training_rows(arm: Arm) -> JsonObject:
         f"{schedule.f_min:g} x at {schedule.total_samples:,}",
         "gradient norm": f"at most {training.max_grad_norm:g}",
         "noise": f"rectified flow, sigma shift {training.sigma_shift:g}",
-        "conditioning frames": ", ".join(frames),
+        "conditioning frames": frames,
         "text dropout": f"{training.text_dropout:g}",
         "precision": PRECISIONS[config.hardware.mixed_precision],
         "training seed": str(config.seed),

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from itertools import chain, islice, zip_longest
+from operator import itemgetter
 from pathlib import Path
 
 import pandas as pd
@@ -115,7 +117,9 @@ def _plain_metadata(text: str, names: Sequence[str]) -> str:
     except ValueError:
         return neutral_text(text, names)
     plain = neutral(content, names)
-    return text if plain == content else json.dumps(plain, sort_keys=True)
+    if plain == content:
+        return text
+    return json.dumps(plain, sort_keys=True)
 
 
 def _write_records(run: Run, folder: Path, names: Sequence[str], published: dict[str, str]) -> None:
@@ -141,19 +145,22 @@ def _write_examples(source: Source, work: Path) -> list[Example]:
         UserError: a video is not the one that was scored.
     """
     examples: list[Example] = []
-    for arm, row in _chosen_videos(source):
+    for number, (arm, row) in enumerate(_chosen_videos(source), 1):
         file = arm.run.folder.recorded_video(row["video"])
         digest = arm.run.manifest.get("evaluated", {}).get("videos", {}).get(f"{VIDEOS}/{row['video']}")
         if digest and digest != file_sha256(file):
             raise UserError(
                 f"{file}: not the video that was scored. Delete it and resume the run, which makes it again."
             )
-        name = f"{VIDEOS}/{len(examples) + 1}.mp4"
+        name, frames, title = f"{VIDEOS}/{number}.mp4", 0, ""
         (work / VIDEOS).mkdir(exist_ok=True)
         shutil.copyfile(file, work / name)
-        frames = 0 if examples else _write_frames(source, arm, row["sample"], file, work / CONDITIONING)
+        if number == 1:
+            frames = _write_frames(source, arm, row["sample"], file, work / CONDITIONING)
+        if source.is_sweep:
+            title = arm.name
         prompt = shown(one_line(row.get("prompt") or ""), source.names)
-        examples.append(Example(name, prompt, row["seed"], frames, arm.name if source.is_sweep else ""))
+        examples.append(Example(name, prompt, row["seed"], frames, title))
     return examples
 
 
@@ -162,17 +169,15 @@ def _chosen_videos(source: Source) -> list[tuple[Arm, ScoreRow]]:
     first_runs: dict[str, Arm] = {}
     for arm in source.arms:
         first_runs.setdefault(arm.run.arm, arm)
-    ranked = []
-    for place, arm in enumerate(first_runs.values()):
-        by_prompt: dict[str, ScoreRow] = {}  # with the lowest seed of each prompt
-        for row in sorted(arm.run.scores, key=lambda row: (row["sample"], row["seed"])):
+    videos = []
+    for arm in first_runs.values():
+        by_prompt: dict[str, tuple[Arm, ScoreRow]] = {}  # with the lowest seed of each prompt
+        for row in sorted(arm.run.scores, key=itemgetter("sample", "seed")):
             if arm.run.folder.recorded_video(row["video"]).is_file():
-                by_prompt.setdefault(row["sample"], row)
-        for order, row in enumerate(by_prompt.values()):
-            ranked.append((order, place, arm, row))
-    ranked.sort(key=lambda entry: entry[:2])
-    most = min(MOST, max(FEWEST, len(first_runs)))
-    return [(arm, row) for _, _, arm, row in ranked[:most]]
+                by_prompt.setdefault(row["sample"], (arm, row))
+        videos.append(by_prompt.values())
+    ordered = filter(None, chain.from_iterable(zip_longest(*videos)))
+    return list(islice(ordered, min(MOST, max(FEWEST, len(first_runs)))))
 
 
 def _write_frames(source: Source, arm: Arm, sample: str, video: Path, folder: Path) -> int:

@@ -7,7 +7,6 @@ not hide the adapter's kind.
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import getpass
 import json
@@ -16,6 +15,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar, cast
+
+from omegaconf import OmegaConf
 
 from cosmos_exp.config.measures import MEASURES
 from cosmos_exp.config.paths import PATH_KEYS, group_choices
@@ -29,20 +30,9 @@ _KEPT = {"packages"}  # versions look like addresses
 _DROPPED = {"host", "hostname", "user", "username", "wandb_id", "command", "argv", "remote"}  # keys, at any depth
 _EMPTY = ("run_dir", "cache_dir", "tracking.entity", "tracking.group")  # keys of a configuration that change no result
 _PUBLIC = {"huggingface.co", "hf.co", "github.com", "arxiv.org", "nvidia.com", "www.nvidia.com", "doi.org"}
-_ORDINARY = {
-    "root",
-    "user",
-    "users",
-    "home",
-    "admin",
-    "ubuntu",
-    "debian",
-    "runner",
-    "localhost",
-    "nvidia",
-    "linux",
-    "vm",
-}
+_ORDINARY = frozenset(
+    ["root", "user", "users", "home", "admin", "ubuntu", "debian", "runner", "localhost", "nvidia", "linux", "vm"]
+)
 
 _URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://([^\s/?#'\"<>)\]]*)[^\s'\"<>)\]]*")
 _WHOLE_PATH = re.compile(r"(?:[/~]|\.\.?[/\\]|\\\\|[A-Za-z]:[\\/])[^\n]*", re.DOTALL)
@@ -69,14 +59,16 @@ def private_names(records: Iterable[JsonObject], paths: Iterable[str] = ()) -> t
     with contextlib.suppress(KeyError, OSError, ImportError):  # a user without a name
         names.add(getpass.getuser())
     for record in records:
-        names |= set(_USERS.findall(json.dumps(record, default=str, ensure_ascii=False)))
+        names.update(_USERS.findall(json.dumps(record, default=str, ensure_ascii=False)))
         for key in ("host", "hostname", "user", "username", "tracking.entity"):
             names.add(str(_value(record, key) or ""))
     names |= {name.partition(".")[0] for name in names}
-    known = _vocabulary()
-    kept = [name for name in names if len(name) > 1 and not name.isdigit() and name.lower() not in known]
-    kept += [path for path in paths if "/" in path or "\\" in path]
-    return tuple(sorted(set(kept), key=lambda name: (-len(name), name)))
+    private = set()
+    for name in names:
+        if len(name) > 1 and not name.isdigit() and name.lower() not in _vocabulary():
+            private.add(name)
+    private.update(path for path in paths if "/" in path or "\\" in path)
+    return tuple(sorted(private, key=lambda name: (-len(name), name)))
 
 
 @functools.cache
@@ -139,16 +131,16 @@ def neutral_config(content: JsonObject, hub: bool, names: Sequence[str] = ()) ->
         hub: whether `model.source` names a repository of the hub. Another one is a path.
         names: from `private_names`.
     """
-    plain = copy.deepcopy(content)
-    for key in recorded_paths(content, hub):
-        _replace(plain, key, HIDDEN)
-    for key in _EMPTY:
-        _replace(plain, key, None)
-    source = _value(plain, "model.source")
-    plain = cast(JsonObject, _neutral(plain, names))
+    plain = OmegaConf.create(neutral(content, names))
+    source = _value(content, "model.source")
     if hub:
-        _replace(plain, "model.source", source)
-    return plain
+        OmegaConf.update(plain, "model.source", source)
+    for key in recorded_paths(content, hub):
+        OmegaConf.update(plain, key, HIDDEN)
+    for key in _EMPTY:
+        if OmegaConf.select(plain, key) is not None:
+            OmegaConf.update(plain, key, None)
+    return cast(JsonObject, OmegaConf.to_container(plain))
 
 
 def recorded_paths(content: JsonObject, hub: bool) -> dict[str, str]:
@@ -166,16 +158,10 @@ def _value(content: Mapping[str, object], key: str) -> object:
     """The value of a dotted key; None if there is none."""
     value: object = content
     for name in key.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
     return value
-
-
-def _replace(content: JsonObject, key: str, value: object) -> None:
-    """Replace a value by its dotted key, unless there is none."""
-    group, _, name = key.rpartition(".")
-    owner = _value(content, group) if group else content
-    if isinstance(owner, dict) and owner.get(name) is not None:
-        owner[name] = value
 
 
 def shown(text: object, names: Sequence[str] = ()) -> str:

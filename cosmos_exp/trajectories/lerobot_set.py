@@ -269,7 +269,9 @@ def _statistics(table: pa.Table, levels: np.ndarray, camera: str) -> dict[str, S
         statistics[camera][name] = value.reshape(3, 1, 1).tolist()
     for column in table.column_names:
         values = np.array(table.column(column).to_pylist(), np.float64).reshape(table.num_rows, -1)
-        statistics[column] = {name: value.tolist() for name, value in feature_statistics(values.T).items()}
+        statistics[column] = {}
+        for name, value in feature_statistics(values.T).items():
+            statistics[column][name] = value.tolist()
     for feature in statistics.values():
         feature["count"] = [table.num_rows]
     return statistics

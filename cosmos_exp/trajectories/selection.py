@@ -288,7 +288,7 @@ def selection_effects(
             "low": np.nan,
             "high": np.nan,
         },
-        index=[*(f"mean {measure}" for measure in scores), *DIVERSITY],
+        index=[*("mean " + scores.columns), *DIVERSITY],
     )
     if not is_kept.all():
         random = np.random.RandomState(0)
