@@ -13,7 +13,7 @@ from cosmos_exp.metrics.geometry.cross_view import ViewMatches, cross_error, vie
 from cosmos_exp.metrics.geometry.epipolar import cookbook_errors, estimate_fundamental, robust_fit, sampson_distance
 from cosmos_exp.metrics.geometry.refine import _linearised, _State, refine
 from cosmos_exp.metrics.geometry.results import lower_median, repeatability_of
-from cosmos_exp.metrics.geometry.sampson import measure_video, temporal_sampson
+from cosmos_exp.metrics.geometry.sampson import measure_views, temporal_sampson
 from cosmos_exp.metrics.geometry.temporal import pair_error, summarize, track_view
 from cosmos_exp.metrics.geometry.views import View
 from cosmos_exp.tabletop.scene import Scene
@@ -65,8 +65,7 @@ def test_cse_is_the_cookbooks_number_one_f_for_the_pooled_matches_of_all_frames(
     parts = [slice(0, 40), slice(40, 81), slice(81, 120)]
     f, _ = cv2.findFundamentalMat(y, x, method=cv2.RANSAC)
     medians = [lower_median(sampson_distance(y[p], x[p], f)) for p in parts]
-    still = [np.zeros(len(x[p]), dtype=bool) for p in parts]
-    matches = ViewMatches(("a", "b"), [x[p] for p in parts], [y[p] for p in parts], still)
+    matches = ViewMatches(("a", "b"), x, y, np.zeros(120, dtype=bool), [40, 41, 39])
     cross = cross_error(matches, view_geometry(matches, Sampson()), Sampson())
     assert cross.cse == pytest.approx(np.median(medians), rel=1e-12)
     assert cross.cse_moving is None
@@ -129,7 +128,7 @@ def test_leverages_sum_to_the_unknowns_and_derivatives_are_right():
 
 def test_each_value_has_its_repeatability_and_its_number_of_pairs():
     errors = [pair_error(*noisy(seed, 80, 0.25), Sampson(repeats=5), (seed, seed + 1)) for seed in range(4)]
-    result = summarize("video", tuple(errors))
+    result = summarize("video", tuple(errors), Sampson())
     assert result.repeatability["tse_robust"] < 0.02 < result.repeatability["tse"]
     assert repeatability_of([1.0, 1.2]) == pytest.approx(2.8 * 0.2 / 2**0.5)
     assert (result.pairs_measured, result.pairs_moving, result.moving_matches) == (4, 4, 80)
@@ -141,7 +140,7 @@ def test_each_value_has_its_repeatability_and_its_number_of_pairs():
             x, y = noisy(seed, 80, 0.25)
             chosen = rng.permutation(80)
             shuffled.append(pair_error(x[chosen], y[chosen], Sampson(), (seed, seed + 1)))
-        videos.append(summarize("video", tuple(shuffled)))
+        videos.append(summarize("video", tuple(shuffled), Sampson()))
     for measure in ("tse", "tse_robust"):
         real = repeatability_of([getattr(v, measure) for v in videos])
         assert result.repeatability[measure] == pytest.approx(real, rel=2, abs=0.005)
@@ -161,15 +160,15 @@ def test_a_pair_where_opencv_raises_is_counted_and_the_value_rests_on_the_others
         return original(x, y, *words, **named)
 
     monkeypatch.setattr(cv2, "findFundamentalMat", raising)
-    result = measure_video(frames, Sampson())
+    result = measure_views([View("video", frames)], Sampson())
     view, (value, reason) = result.views[0], result.measures()["tse_robust"]
-    assert value == pytest.approx(np.median([p.robust for p in whole.per_pair[failing:]]), rel=1e-12)
+    assert value == pytest.approx(np.median([p.robust for p in whole.errors[failing:]]), rel=1e-12)
     assert result.measures()["tse"] == (whole.tse, None)
     assert (result.pairs()["tse"], result.pairs()["tse_robust"]) == (4, 4 - failing)
     lost = result.detail()["pairs_lost"]
     assert (lost["tse"], lost["tse_robust"]) == ({}, {"no fundamental matrix fits": failing})
-    assert view.per_pair[0].cookbook is not None
-    assert view.per_pair[0].robust is None
+    assert view.errors[0].cookbook is not None
+    assert view.errors[0].robust is None
     few = "rests on 1 of 4 frame pairs (3: no fundamental matrix fits)"
     assert reason == (few if failing == 3 else None)
 
@@ -178,6 +177,6 @@ def test_a_video_where_nothing_moves_gets_no_robust_fit():
     x = two_views()[0]
     error = pair_error(x, x + 0.01, Sampson(), (0, 1), robust_too=False)
     assert (error.robust, error.moving, error.static_share) == (None, None, 1)
-    result = summarize("video", (error,))
+    result = summarize("video", (error,), Sampson())
     assert (result.tse, result.tse_robust, result.tse_moving) == (None, None, None)
     assert result.repeatability == {"tse": None, "tse_robust": None, "tse_moving": None}

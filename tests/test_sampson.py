@@ -1,7 +1,6 @@
 """Sampson error against OpenCV, scikit-image, closed forms, rendered scenes with known cameras, and recordings."""
 
 import json
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,15 +12,16 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.geometry.cross_view import ViewMatches, cross_error, view_geometry
 from cosmos_exp.metrics.geometry.epipolar import fundamental_from_intrinsics, robust_fit, sampson_distance
 from cosmos_exp.metrics.geometry.matching import SiftMatcher, mutual_matches
-from cosmos_exp.metrics.geometry.sampson import Source, measure_sources, measure_video, measure_views, temporal_sampson
+from cosmos_exp.metrics.geometry.sampson import Source, measure_sources, measure_views, temporal_sampson
 from cosmos_exp.metrics.geometry.temporal import pair_error
 from cosmos_exp.metrics.geometry.views import (
     View,
     ViewCalibration,
-    fundamental_from_calibration,
+    fundamental_of_views,
     load_calibration,
     parse_pairs,
     split_views,
+    views_of,
 )
 
 K = np.array([[500, 0, 320], [0, 500, 240], [0, 0, 1.0]])
@@ -86,12 +86,12 @@ def test_a_calibrations_geometry_is_the_cameras():
     x, y, f, (rotation, t) = two_views()
     a = ViewCalibration(K, (480, 640), rotation=np.eye(3), translation=np.zeros(3))
     b = ViewCalibration(K, (480, 640), rotation=rotation, translation=t)
-    ours = fundamental_from_calibration(a, b)
+    ours = fundamental_of_views(("a", "b"), a, b)
     np.testing.assert_allclose(ours / ours[2, 2], f / f[2, 2], rtol=1e-9)
     five = fundamental_from_intrinsics(x, y, K, 1.0, 0)
     assert sampson_distance(x, y, five).max() < 1e-4
-    with pytest.raises(ValueError, match="same place"):
-        fundamental_from_calibration(a, a)
+    with pytest.raises(UserError, match="same place"):
+        fundamental_of_views(("a", "a"), a, a)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,8 @@ def test_the_embedded_worlds_truth_is_a_calibration_and_a_bent_rig_is_rejected(t
     content = truth(clips)
     (tmp_path / "truth.json").write_text(json.dumps(content))
     cameras = load_calibration(Sampson(calibration=str(tmp_path / "truth.json")))
-    f = fundamental_from_calibration(cameras["left"].scaled(192, 320), cameras["right"].scaled(192, 320))
+    left, right = (cameras[name].scaled(192, 320) for name in ("left", "right"))
+    f = fundamental_of_views(("left", "right"), left, right)
     for name in {clips["left"].object, clips["left"].container} - set(
         LABELS.values()
     ):  # visible in both views all the time
@@ -277,7 +278,8 @@ def test_degenerate_input_gives_none_with_a_reason(shape, fill):
     frames = np.zeros(shape, np.uint8)
     if fill == "noise":
         frames = np.random.RandomState(0).randint(0, 255, shape).astype(np.uint8)
-    result = measure_video(frames, Sampson())
+    views, notes = views_of(frames, Sampson())
+    result = measure_views(views, Sampson(), notes=notes)
     for value, reason in result.measures().values():
         assert value is None or fill == "noise"
         assert reason
@@ -291,7 +293,7 @@ def test_few_matches_are_counted_not_averaged(count):
     assert (error.cookbook, error.moving, error.matches) == (None, None, count)
     pair_error(x[:count], y[:count], Sampson(min_matches=8), (0, 1))
     pair_error(np.repeat(x[:1], 30, 0), np.repeat(y[:1], 30, 0), Sampson(), (0, 1))  # the same match 30 times
-    matches = ViewMatches(("a", "b"), [x[:count]], [y[:count]], [np.ones(count, dtype=bool)])
+    matches = ViewMatches(("a", "b"), x[:count], y[:count], np.ones(count, dtype=bool), [count])
     cross = cross_error(matches, view_geometry(matches, Sampson()), Sampson())
     assert cross.cse is None
     assert cross.reason
@@ -473,9 +475,9 @@ def test_recordings(real_data, cli, capsys):
     still = temporal_sampson(read_video(gr1)[:40], Sampson())
     assert still.static_share > 0.8
     assert "stand" in (still.note or still.reason)
-    kitchen = measure_video(
-        read_video(real_data / "videos/multiview_2x2_kitchen.mp4")[:6], replace(Sampson(), layout="2x2")
-    )
+    settings = Sampson(layout="2x2")
+    views, notes = views_of(read_video(real_data / "videos/multiview_2x2_kitchen.mp4")[:6], settings)
+    kitchen = measure_views(views, settings, notes=notes)
     assert [v.view for v in kitchen.views] == ["view1", "view2", "view3"]
     assert "view4 (row 2, column 2) is empty" in kitchen.notes[0]
     assert kitchen.crosses[0].cse is not None

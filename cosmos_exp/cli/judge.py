@@ -94,8 +94,8 @@ def run_agree(args: argparse.Namespace) -> int:
         config = config_of(args)
         rows = with_scores(rows, load(config), config, cache_root(config) / "judged")
     result = agreement(rows, seed=0)
-    print(json.dumps(result.to_json(), indent=2) if args.json else printable(format_agreement(result)))
-    return int(result.missing > 0)
+    print(json.dumps(result, indent=2) if args.json else printable(format_agreement(result)))
+    return int(result["missing"] > 0)
 
 
 def config_of(args: argparse.Namespace) -> Config:

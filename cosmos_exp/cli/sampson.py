@@ -151,14 +151,13 @@ def results_table(sources: Sequence[Source], results: Sequence[VideoResult | str
             continue
         for view in result.views:
             measured = f"{view.pairs_measured}/{view.pairs} ({view.pairs_moving})"
-            table.add_row(name, view.view, *_cells(view, "tse"), measured)
+            table.add_row(name, view.name, *_cells(view, "tse"), measured)
             for text in (view.reason, view.note, *_lost(view)):
                 if text:
-                    below.append(f"{name}, {view.view}: {text}")
+                    below.append(f"{name}, {view.name}: {text}")
         for cross in result.crosses:
-            names = ":".join(cross.views)
-            table.add_row(name, names, *_cells(cross, "cse"), f"{cross.frames_measured}/{cross.frames}")
-            below.append(f"{name}, {names}: {cross.reason or f'F of robust and moving: {cross.geometry}'}")
+            table.add_row(name, cross.name, *_cells(cross, "cse"), f"{cross.frames_measured}/{cross.frames}")
+            below.append(f"{name}, {cross.name}: {cross.reason or f'F of robust and moving: {cross.geometry}'}")
         for note in result.notes:
             below.append(f"{name}: {note}")
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)

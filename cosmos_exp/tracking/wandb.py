@@ -102,9 +102,9 @@ class Tracker:
         import wandb
 
         folder = self.folder
-        # The agent of a W&B sweep has already created the run.
-        run_id = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
-        run_id = run_id or folder.manifest.get("wandb_id") or uuid.uuid4().hex[:8]
+        run_id = folder.manifest.get("wandb_id") or uuid.uuid4().hex[:8]
+        if os.environ.get("WANDB_SWEEP_ID"):  # the agent of a W&B sweep has already created the run
+            run_id = os.environ.get("WANDB_RUN_ID") or run_id
         os.environ.setdefault("WANDB_SILENT", "true")
         if self.mode == "offline" and DATA_DIR not in os.environ:  # wandb's default for copies of artifacts is at home
             os.environ[DATA_DIR] = str(folder.path.absolute() / STAGING)
@@ -186,20 +186,17 @@ class Tracker:
 def send_summary(run: Run, folder: RunFolder) -> None:
     """Send the summaries of measures, references and chunks, and what training and stages took."""
     metrics = folder.read(folder.metrics)
-    _summarize(run, "", metrics.get("measures", {}))
-    _summarize(run, "", {"training": metrics.get("training", {})})
-    _summarize(run, "stages/", folder.manifest.get("stages", {}))
+    groups = {"stages/": folder.manifest.get("stages", {}), "": metrics.get("measures", {})}
+    groups[""]["training"] = metrics.get("training", {})
     for kind, summaries in metrics.get("references", {}).items():
-        _summarize(run, f"{kind}/", summaries)
+        groups[f"{kind}/"] = summaries
+    for prefix, entries in groups.items():
+        for name, entry in entries.items():
+            for key, value in entry.items():
+                run.summary[f"{prefix}{name}/{key}"] = value
     for measure, chunks in metrics.get("chunks", {}).items():
         for number, summary in enumerate(chunks, 1):
             run.summary[f"{measure}/chunk{number}"] = summary["mean"]
-
-
-def _summarize(run: Run, prefix: str, entries: Mapping[str, Mapping[str, object]]) -> None:
-    for name, entry in entries.items():
-        for key, value in entry.items():
-            run.summary[f"{prefix}{name}/{key}"] = value
 
 
 def send_scores(run: Run, folder: RunFolder, videos: bool) -> None:
@@ -218,7 +215,9 @@ def send_scores(run: Run, folder: RunFolder, videos: bool) -> None:
     table = wandb.Table(columns=["sample", "seed", "prompt", "video", *measures])
     for video, row in by_video.items():
         path = folder.recorded_video(video)
-        clip = wandb.Video(str(path), format="mp4") if videos and path.is_file() else None
+        clip = None
+        if videos and path.is_file():
+            clip = wandb.Video(str(path), format="mp4")
         scores = [values.get((video, measure)) for measure in measures]
         table.add_data(row["sample"], row["seed"], row["prompt"], clip, *scores)
     run.log({"evaluation": table})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,25 +36,18 @@ FEW = 5
 
 @dataclass(frozen=True)
 class ViewMatches:
-    """Matches between two views, per frame.
+    """Matches between two views, those of all frames together.
 
     x, y: points in the first and the second view, (N, 2).
     moving: whether a match moves over time in either view, bool (N,).
+    counts: how many of the N matches each frame has.
     """
 
     names: tuple[str, str]
-    x: list[np.ndarray]
-    y: list[np.ndarray]
-    moving: list[np.ndarray]
-
-    def pooled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """x, y and moving of all frames together."""
-        none = np.zeros((0, 2))
-        return (
-            np.concatenate([*self.x, none]),
-            np.concatenate([*self.y, none]),
-            np.concatenate([*self.moving, none[:, 0].astype(bool)]),
-        )
+    x: np.ndarray
+    y: np.ndarray
+    moving: np.ndarray
+    counts: list[int]
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ class ViewGeometry:
     plain_repeats: list[np.ndarray]
     ours: RobustFit | None
     source: str
-    reason: str | None = None
+    reason: str | None
 
 
 def match_views(a: Track, b: Track, matcher: Matcher, settings: SampsonSettings) -> ViewMatches:
@@ -79,15 +72,16 @@ def match_views(a: Track, b: Track, matcher: Matcher, settings: SampsonSettings)
     # One size for both: LightGlue normalises by it. Views of different sizes keep their proportions in pixels.
     size = (max(a.size[0], b.size[0]), max(a.size[1], b.size[1]))
     matched = matcher.match(list(zip(a.features, b.features, strict=False)), size)
-    matches = ViewMatches((a.name, b.name), [], [], [])
+    x, y, moving = [np.zeros((0, 2))], [np.zeros((0, 2))], [np.zeros(0, dtype=bool)]
     for t, indices in enumerate(matched):
         first, second = indices[:, 0], indices[:, 1]
-        matches.x.append(a.points[t][first])
-        matches.y.append(b.points[t][second])
+        x.append(a.points[t][first])
+        y.append(b.points[t][second])
         moves_a = a.moving(t, settings.gap, settings.static_pixels)[first]
         moves_b = b.moving(t, settings.gap, settings.static_pixels)[second]
-        matches.moving.append(moves_a | moves_b)
-    return matches
+        moving.append(moves_a | moves_b)
+    names, counts = (a.name, b.name), list(map(len, matched))
+    return ViewMatches(names, np.concatenate(x), np.concatenate(y), np.concatenate(moving), counts)
 
 
 def view_geometry(
@@ -100,14 +94,14 @@ def view_geometry(
     Raises:
         UserError: the calibration defines no F.
     """
-    x, y, _ = matches.pooled()
+    x, y, reason = matches.x, matches.y, None
     estimator = settings.estimator.replace("five_point", "magsac")
     source = f"{estimator} over all frames"
     # With static cameras and a static scene the same few points come back in every frame. They add no information on F.
     distinct = len(np.unique(np.rint(np.hstack([x, y])), axis=0))
     if distinct < settings.min_matches:
         few = f"the views share {distinct} different matches, fewer than {settings.min_matches}"
-        return ViewGeometry(None, [], None, source, few if matches.x else "no frame")
+        return ViewGeometry(None, [], None, source, few if matches.counts else "no frame")
     plain, repeats = cookbook_errors(x, y), cookbook_repeats(x, y, settings.repeats, 0)
     known = fundamental_of_views(matches.names, *cameras)
     if known is None:
@@ -115,67 +109,60 @@ def view_geometry(
     else:
         source, ours = "calibration", fixed_fit(x, y, known, settings.repeats)
     if ours is None or plain is None:
-        return ViewGeometry(plain, repeats, ours, source, NO_FIT)
-    return ViewGeometry(plain, repeats, ours, source)
+        reason = NO_FIT
+    return ViewGeometry(plain, repeats, ours, source, reason)
 
 
 def cross_error(matches: ViewMatches, geometry: ViewGeometry, settings: SampsonSettings) -> CrossResult:
     """The errors of two views under their geometry: medians over the matches of a frame, then over frames."""
-    frames, measured, start = [], 0, 0
-    for t, moving in enumerate(matches.moving):
-        part = slice(start, start + len(moving))
-        frames.append(_frame_error(t, part, moving, geometry, settings))
-        start = part.stop
-        measured += not frames[-1].lost
-    ours, moving = geometry.ours, matches.pooled()[2]
-    result = CrossResult(
+    frames, start, moving = [], 0, matches.moving
+    for t, count in enumerate(matches.counts):
+        part = slice(start, start + count)
+        frames.append(_frame_error(t, part, moving[part], geometry, settings))
+        start += count
+    measured = sum(not frame.lost for frame in frames)
+    repeatability = {measure: repeated(frames, measure) for measure in ACROSS}
+    reason, ours, cse_moving, inlier_share = geometry.reason, geometry.ours, None, None
+    if not measured:
+        reason = reason or f"no frame has {FEW} matches"
+    elif ours is not None and moving.sum() >= settings.min_matches:
+        # One frame has few moving matches, so those of all frames are pooled, as for F.
+        cse_moving = float(np.median(ours.errors[moving]))
+        repeatability["cse_moving"] = repeatability_of(np.median(ours.all_errors[:, moving], axis=1).tolist())
+    if ours is not None:
+        inlier_share = float((ours.errors < settings.threshold).mean())
+    return CrossResult(
         views=matches.names,
         geometry=geometry.source,
         matches=median(column(frames, "matches")),
         frames=len(frames),
         frames_measured=measured,
-        repeatability={m: repeated(frames, m) for m in ACROSS},
+        repeatability=repeatability,
         cse=median(column(frames, "cookbook")),
         cse_mean=mean(column(frames, "mean")),
         cse_robust=median(column(frames, "robust")),
-        inlier_share=float((ours.errors < settings.threshold).mean()) if ours else None,
-        reason=geometry.reason,
-        per_frame=tuple(frames),
+        cse_moving=cse_moving,
+        inlier_share=inlier_share,
+        reason=reason,
+        errors=tuple(frames),
     )
-    if geometry.plain is None and ours is None:
-        return result
-    if not measured:
-        return replace(result, reason=f"no frame has {FEW} matches")
-    if ours is None or moving.sum() < settings.min_matches:
-        return result
-    # One frame has few moving matches, so those of all frames are pooled, as for F.
-    repeats = np.median(ours.all_errors[:, moving], axis=1).tolist()
-    repeatability = {**result.repeatability, "cse_moving": repeatability_of(repeats)}
-    return replace(result, cse_moving=float(np.median(ours.errors[moving])), repeatability=repeatability)
 
 
 def _frame_error(
     t: int, part: slice, moving: np.ndarray, geometry: ViewGeometry, settings: SampsonSettings
 ) -> FrameError:
     """The errors of frame t, whose matches are this part of the pooled ones."""
-    error = FrameError((t, t), len(moving))
-    if geometry.plain is None and geometry.ours is None:
-        error.lost = dict.fromkeys(ACROSS, "too few matches")
-        return error
-    error.moving_matches = int(moving.sum())
-    if len(moving) < FEW:
+    error = FrameError((t, t), len(moving), moving_matches=int(moving.sum()))
+    plain, ours = geometry.plain, geometry.ours
+    if len(moving) < FEW or (plain is None and ours is None):
         error.lost = dict.fromkeys(ACROSS, f"fewer than {FEW} matches")
         return error
-    error.static_share = float(1 - moving.mean())
-    error.repeats["cse"] = tuple(lower_median(r[part]) for r in geometry.plain_repeats)
-    if geometry.plain is not None:
-        plain = geometry.plain[part]
-        error.cookbook, error.mean = lower_median(plain), float(plain.mean())
-    if geometry.ours is not None:
-        errors = geometry.ours.errors[part]
-        error.repeats["cse_robust"] = tuple(np.median(geometry.ours.all_errors[:, part], axis=1).tolist())
-        error.robust = float(np.median(errors))
-        error.inlier_share = float((errors < settings.threshold).mean())
+    if plain is not None:
+        error.cookbook, error.mean = lower_median(plain[part]), float(plain[part].mean())
+    error.repeats["cse"] = [lower_median(repeat[part]) for repeat in geometry.plain_repeats]
+    if ours is not None:
+        error.robust = float(np.median(ours.errors[part]))
+        error.repeats["cse_robust"] = np.median(ours.all_errors[:, part], axis=1).tolist()
         if error.moving_matches >= FEW:
-            error.moving = float(np.median(errors[moving]))
+            error.moving = float(np.median(ours.errors[part][moving]))
     return error

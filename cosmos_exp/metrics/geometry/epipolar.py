@@ -38,9 +38,10 @@ class RobustFit:
         return float(np.median(self.errors))
 
     @property
-    def medians(self) -> tuple[float, ...]:
+    def medians(self) -> list[float]:
         """The median error of each start, pixels."""
-        return tuple(np.median(self.all_errors, axis=1).tolist())
+        medians: list[float] = np.median(self.all_errors, axis=1).tolist()
+        return medians
 
 
 def sampson_distance(x: np.ndarray, y: np.ndarray, fundamental: np.ndarray) -> np.ndarray:

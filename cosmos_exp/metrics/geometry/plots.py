@@ -56,7 +56,7 @@ def shown_error(pair: FrameError) -> float | None:
 def worst_pairs(view: ViewResult) -> list[tuple[int, int]]:
     """The frame pairs with the largest error, worst first."""
     errors = []
-    for pair in view.per_pair:
+    for pair in view.errors:
         error = shown_error(pair)
         if error is not None:
             errors.append((-error, pair.frames))
@@ -67,9 +67,8 @@ def plot_errors(path: Path, name: str, result: VideoResult) -> None:
     """One row per view and view pair: the errors over time, the worst pairs marked, frames without a value shaded."""
     rows: list[ViewResult | CrossResult] = []
     undefined = []
-    every: list[ViewResult | CrossResult] = [*result.views, *result.crosses]
-    for row in every:
-        if row.measured:
+    for row in (*result.views, *result.crosses):
+        if column(row.errors, "cookbook") or column(row.errors, "robust"):
             rows.append(row)
         else:
             undefined.append(row.name)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -23,7 +23,6 @@ class FrameError:
         cookbook, mean: median and mean over all matches, under the cookbook's F.
         robust: median over all matches, under the robust F.
         moving: median over the matches that move.
-        moves: whether enough matches move for `moving`.
         lost: measure -> why it is undefined for this pair.
         repeats: measure -> the value of this pair in each repetition of the estimate of F.
     """
@@ -37,13 +36,31 @@ class FrameError:
     static_share: float | None = None
     inlier_share: float | None = None
     moving_matches: int = 0
-    moves: bool = False
     lost: dict[str, str] = field(default_factory=dict, repr=False)
-    repeats: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
+    repeats: dict[str, list[float]] = field(default_factory=dict, repr=False)
+
+
+class _Result:
+    """What the results of views and of view pairs share."""
+
+    errors: tuple[FrameError, ...]
+
+    def used(self, measure: str) -> int:
+        """The number of frame pairs (of frames, across views) behind a measure."""
+        return sum(measure not in error.lost for error in self.errors)
+
+    def detail(self) -> dict[str, object]:
+        """All values as plain JSON; of the single frame pairs the cookbook's medians and means."""
+        detail = {**vars(self), "frame_medians": [], "frame_means": []}
+        for error in detail.pop("errors"):
+            for key, value in (("frame_medians", error.cookbook), ("frame_means", error.mean)):
+                # Four digits: a hundredth of what differs between two repetitions.
+                detail[key].append(None if value is None else float(f"{value:.4g}"))
+        return detail
 
 
 @dataclass(frozen=True)
-class ViewResult:
+class ViewResult(_Result):
     """The temporal errors of a view.
 
     Of `pairs` frame pairs, `pairs_measured` have a `tse` and `pairs_moving` a `tse_moving`. A measure is the median over the
@@ -54,6 +71,7 @@ class ViewResult:
         tse_mean: the cookbook's second value: mean over frames of each frame's mean error, pixels.
         matches, moving_matches: median over the pairs.
         repeatability: measure -> how far two repetitions of the estimate of F are apart in 95 % of cases, pixels.
+        errors: of each frame pair.
     """
 
     view: str
@@ -71,38 +89,21 @@ class ViewResult:
     pairs_lost: Mapping[str, Mapping[str, int]]
     repeatability: Mapping[str, float | None]
     reason: str | None
-    note: str | None = None
-    per_pair: tuple[FrameError, ...] = field(default=(), repr=False)
+    note: str | None
+    errors: tuple[FrameError, ...] = field(repr=False)
 
     @property
     def name(self) -> str:
         """The name of the view."""
         return self.view
 
-    @property
-    def errors(self) -> tuple[FrameError, ...]:
-        """The errors of each frame pair."""
-        return self.per_pair
-
-    @property
-    def measured(self) -> int:
-        """The number of frame pairs with a `tse`."""
-        return self.pairs_measured
-
-    def used(self, measure: str) -> int:
-        """The number of frame pairs behind a temporal measure."""
-        return self.pairs - sum(self.pairs_lost[measure].values())
-
-    def detail(self) -> dict[str, object]:
-        """All values as plain JSON; of the single frame pairs the cookbook's medians and means."""
-        return _detail(self, self.per_pair)
-
 
 @dataclass(frozen=True)
-class CrossResult:
+class CrossResult(_Result):
     """The errors of two simultaneous views.
 
-    `geometry` names the source of F for `cse_robust` and `cse_moving`. `cse` uses the cookbook's F for all frames.
+    `geometry` names the source of F for `cse_robust` and `cse_moving`. `cse` uses the cookbook's F for all frames. `errors` are
+    those of each frame.
     """
 
     views: tuple[str, str]
@@ -111,36 +112,18 @@ class CrossResult:
     frames: int
     frames_measured: int
     repeatability: Mapping[str, float | None]
-    cse: float | None = None
-    cse_mean: float | None = None
-    cse_robust: float | None = None
-    cse_moving: float | None = None
-    inlier_share: float | None = None
-    reason: str | None = None
-    per_frame: tuple[FrameError, ...] = field(default=(), repr=False)
+    cse: float | None
+    cse_mean: float | None
+    cse_robust: float | None
+    cse_moving: float | None
+    inlier_share: float | None
+    reason: str | None
+    errors: tuple[FrameError, ...] = field(repr=False)
 
     @property
     def name(self) -> str:
         """The names of the views."""
         return ":".join(self.views)
-
-    @property
-    def errors(self) -> tuple[FrameError, ...]:
-        """The errors of each frame."""
-        return self.per_frame
-
-    @property
-    def measured(self) -> int:
-        """The number of frames with errors."""
-        return self.frames_measured
-
-    def used(self, measure: str) -> int:
-        """The number of frames behind a measure."""
-        return self.frames_measured
-
-    def detail(self) -> dict[str, object]:
-        """All values as plain JSON; of the single frames the cookbook's medians and means."""
-        return _detail(self, self.per_frame)
 
 
 @dataclass(frozen=True)
@@ -156,25 +139,24 @@ class VideoResult:
 
         The reason says why a measure is undefined, or that it rests on fewer than half of the frame pairs.
         """
-        reason = _reasons(self.views, len(self.views) > 1)
+        of_views = _reasons(self.views, len(self.views) > 1)
         if not self.views:
-            reason = "; ".join(self.notes) or "no view"
+            of_views = "; ".join(self.notes) or "no view"
         out: dict[str, tuple[float | None, str | None]] = {}
-        for measure in TEMPORAL:
-            value, few = mean(column(self.views, measure)), self._few(measure)
-            out[measure] = value, few
-            if value is None and reason:
-                out[measure] = None, reason
-        out["static_share"] = mean(column(self.views, "static_share")), None
-        if out["static_share"][0] is None:
-            out["static_share"] = None, reason
-        if not self.crosses:
-            return out
-        why = _reasons(self.crosses, True)
-        for measure in ACROSS:
-            out[measure] = mean(column(self.crosses, measure)), None
-            if out[measure][0] is None:
-                out[measure] = None, why or FEW_REASONS[measure]
+        for measure in (*TEMPORAL, "static_share"):
+            value, reason = mean(column(self.views, measure)), None
+            if value is None:
+                reason = of_views
+            if reason is None and measure in TEMPORAL:
+                reason = self._few(measure)
+            out[measure] = value, reason
+        if self.crosses:
+            of_crosses = _reasons(self.crosses, True)
+            for measure in ACROSS:
+                value, reason = mean(column(self.crosses, measure)), None
+                if value is None:
+                    reason = of_crosses or FEW_REASONS[measure]
+                out[measure] = value, reason
         return out
 
     def _few(self, measure: str) -> str | None:
@@ -193,13 +175,6 @@ class VideoResult:
             parts |= dict.fromkeys(ACROSS, self.crosses)
         return parts
 
-    def repeatability(self) -> dict[str, float | None]:
-        """How far each measure of this video moves when its estimates of F are repeated, pixels (mean over views)."""
-        out = {}
-        for measure, parts in self._parts().items():
-            out[measure] = mean(defined(part.repeatability[measure] for part in parts))
-        return out
-
     def pairs(self) -> dict[str, int]:
         """The number of frame pairs (of frames, across views) behind each measure, over all views."""
         out = {}
@@ -209,18 +184,18 @@ class VideoResult:
 
     def pairs_lost(self) -> dict[str, dict[str, int]]:
         """Measure -> reason -> number of frame pairs without this temporal measure, over all views."""
-        lost = {}
-        for measure in TEMPORAL:
-            count: Counter[str] = Counter()
-            for view in self.views:
-                count.update(view.pairs_lost[measure])
-            lost[measure] = dict(count)
-        return lost
+        return count_lost(chain.from_iterable(column(self.views, "errors")))
 
     def detail(self) -> dict[str, object]:
-        """All values as plain JSON; of single frames only the cookbook's medians and means."""
+        """All values as plain JSON; of single frames only the cookbook's medians and means.
+
+        `repeatability`: how far each measure of this video moves when its estimates of F are repeated, pixels (mean over views).
+        """
+        repeatability = {}
+        for measure, parts in self._parts().items():
+            repeatability[measure] = mean(defined(part.repeatability[measure] for part in parts))
         return {
-            "repeatability": self.repeatability(),
+            "repeatability": repeatability,
             "pairs": self.pairs(),
             "pairs_lost": self.pairs_lost(),
             "views": [v.detail() for v in self.views],
@@ -231,30 +206,23 @@ class VideoResult:
     def curves(self, conditioning: int) -> dict[str, list[float | None]]:
         """Each temporal measure at each frame after the conditioning frames: of the pair that ends there, mean over views."""
         ending: dict[int, list[FrameError]] = {}
-        for view in self.views:
-            for error in view.per_pair:
-                ending.setdefault(error.frames[1], []).append(error)
-        curves = {}
+        for error in chain.from_iterable(column(self.views, "errors")):
+            ending.setdefault(error.frames[1], []).append(error)
+        curves: dict[str, list[float | None]] = {}
         for measure, name in zip(TEMPORAL, ("cookbook", "robust", "moving"), strict=True):
-            curve = []
+            curves[measure] = []
             for t in range(conditioning, max(ending, default=-1) + 1):
-                curve.append(mean(column(ending.get(t, []), name)))
-            curves[measure] = curve
+                curves[measure].append(mean(column(ending.get(t, []), name)))
         return curves
 
 
-def _detail(result: ViewResult | CrossResult, errors: Sequence[FrameError]) -> dict[str, object]:
-    detail = dict(vars(result))
-    detail.pop("per_pair", None)
-    detail.pop("per_frame", None)
-    for key, name in (("frame_medians", "cookbook"), ("frame_means", "mean")):
-        short = []
-        for error in errors:
-            value = getattr(error, name)
-            # Four digits: a hundredth of what differs between two repetitions.
-            short.append(None if value is None else float(f"{value:.4g}"))
-        detail[key] = short
-    return detail
+def count_lost(errors: Iterable[FrameError]) -> dict[str, dict[str, int]]:
+    """Temporal measure -> reason -> number of frame pairs without it."""
+    lost: dict[str, dict[str, int]] = {measure: {} for measure in TEMPORAL}
+    for error in errors:
+        for measure, reason in error.lost.items():
+            lost[measure][reason] = lost[measure].get(reason, 0) + 1
+    return lost
 
 
 def _reasons(results: Sequence[ViewResult] | Sequence[CrossResult], named: bool) -> str | None:

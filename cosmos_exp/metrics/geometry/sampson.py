@@ -90,17 +90,7 @@ def _temporal(track: Track, settings: SampsonSettings, threads: int) -> ViewResu
     moves = any(moving_matches(a, b, settings).sum() >= settings.min_matches for a, b in zip(x, y, strict=True))
     with ThreadPoolExecutor(threads) as pool:
         errors = pool.map(pair_error, x, y, repeat(settings), track.pairs, repeat(track.camera), repeat(moves))
-        return summarize(track.name, tuple(errors), settings.gap)
-
-
-def measure_video(frames: np.ndarray, settings: SampsonSettings) -> VideoResult:
-    """All errors of a video, uint8 (T, H, W, 3) RGB, whose tiles are laid out as `sampson.layout` says.
-
-    Raises:
-        UserError: a layout, view name or pair does not fit the video.
-    """
-    views, notes = views_of(frames, settings)
-    return measure_views(views, settings, notes=notes)
+        return summarize(track.name, tuple(errors), settings)
 
 
 def temporal_sampson(frames: np.ndarray, settings: SampsonSettings, threads: int = 1) -> ViewResult:
@@ -158,20 +148,20 @@ def measure_sampson(videos: Sequence[ScoredVideo], config: Config, workers: int)
     """
     if not config.sampson.enabled:
         return None
-    return _measure_sampson(videos, with_data_views(config.sampson, config.data), workers)
-
-
-def _measure_sampson(videos: Sequence[ScoredVideo], settings: SampsonSettings, workers: int) -> Iterator[Measured]:
     sources = []
     for video in videos:
         span = video.span
         if span:  # of a chunk, the pairs before its last conditioning frame are those of the chunk before
             span = (span[0] + video.conditioning - 1, span[1])
         sources.append(Source(str(video.path), (video.path,), span))
-    for video, result in zip(videos, measure_sources(sources, settings, workers), strict=True):
-        if isinstance(result, str):
-            raise RunError(result)
-        yield Measured(result.measures(), result.detail(), result.curves(video.conditioning))
+    results = measure_sources(sources, with_data_views(config.sampson, config.data), workers)
+    return map(_measured, results, videos)
+
+
+def _measured(result: VideoResult | str, video: ScoredVideo) -> Measured:
+    if isinstance(result, str):
+        raise RunError(result)
+    return Measured(result.measures(), result.detail(), result.curves(video.conditioning))
 
 
 def with_data_views(settings: SampsonSettings, data: Data) -> SampsonSettings:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from cosmos_exp.config.schema import Sampson as SampsonSettings
-from cosmos_exp.metrics.geometry.epipolar import NO_FIT, RobustFit, cookbook_errors, cookbook_repeats, robust_fit
+from cosmos_exp.metrics.geometry.epipolar import NO_FIT, cookbook_errors, cookbook_repeats, robust_fit
 from cosmos_exp.metrics.geometry.matching import Features, Matcher, Matches
 from cosmos_exp.metrics.geometry.results import (
     TEMPORAL,
     FrameError,
     ViewResult,
     column,
+    count_lost,
     lower_median,
     mean,
     median,
@@ -102,7 +102,6 @@ def pair_error(
         error.lost = dict.fromkeys(TEMPORAL, f"{FEWER} {settings.min_matches} matches")
         return error
     error.static_share = 1 - error.moving_matches / len(x)
-    error.moves = error.moving_matches >= settings.min_matches
     plain = cookbook_errors(x, y)
     if plain is None:
         error.lost["tse"] = NO_FIT
@@ -111,40 +110,25 @@ def pair_error(
     if not robust_too:
         error.lost |= dict.fromkeys(TEMPORAL[1:], STILL)
         return error
-    repeats = cookbook_repeats(x, y, settings.repeats, frames[0])
-    if repeats:
-        error.repeats["tse"] = tuple(lower_median(r) for r in repeats)
-    _add_robust(error, x, y, moves, settings, camera)
-    return error
-
-
-def _add_robust(
-    error: FrameError,
-    x: np.ndarray,
-    y: np.ndarray,
-    moves: np.ndarray,
-    settings: SampsonSettings,
-    camera: ViewCalibration | None,
-) -> None:
-    """Set the errors of all and of the moving matches under a robust F, or why there is none."""
+    error.repeats["tse"] = list(map(lower_median, cookbook_repeats(x, y, settings.repeats, frames[0])))
     intrinsics = camera.intrinsics if camera else None
-    fits: dict[str, RobustFit | None] = {}
-    fits["tse_robust"] = robust_fit(x, y, settings, error.frames[0], intrinsics)
-    if moves.all():
-        fits["tse_moving"] = fits["tse_robust"]
-    elif error.moves:
-        # Any F fits static matches. They would pull the estimate to one that is wrong for the moving ones.
-        fits["tse_moving"] = robust_fit(x[moves], y[moves], settings, error.frames[0], intrinsics)
+    fit = robust_fit(x, y, settings, frames[0], intrinsics)
+    if fit is None:
+        error.lost["tse_robust"] = NO_FIT
     else:
+        error.robust, error.repeats["tse_robust"] = fit.median, fit.medians
+    if error.moving_matches < settings.min_matches:
         error.lost["tse_moving"] = f"{FEWER} {settings.min_matches} moving matches"
-    for measure, fit in fits.items():
-        if fit is None:
-            error.lost[measure] = NO_FIT
-        elif measure == "tse_robust":
-            error.robust, error.repeats[measure] = fit.median, fit.medians
-        else:
-            error.moving, error.repeats[measure] = fit.median, fit.medians
-            error.inlier_share = float((fit.errors < settings.threshold).mean())
+        return error
+    if not moves.all():
+        # Any F fits static matches. They would pull the estimate to one that is wrong for the moving ones.
+        fit = robust_fit(x[moves], y[moves], settings, frames[0], intrinsics)
+    if fit is None:
+        error.lost["tse_moving"] = NO_FIT
+    else:
+        error.moving, error.repeats["tse_moving"] = fit.median, fit.medians
+        error.inlier_share = float((fit.errors < settings.threshold).mean())
+    return error
 
 
 def moving_matches(x: np.ndarray, y: np.ndarray, settings: SampsonSettings) -> np.ndarray:
@@ -153,23 +137,26 @@ def moving_matches(x: np.ndarray, y: np.ndarray, settings: SampsonSettings) -> n
     return moves
 
 
-def summarize(view: str, pairs: tuple[FrameError, ...], gap: int = 1) -> ViewResult:
+def summarize(view: str, pairs: tuple[FrameError, ...], settings: SampsonSettings) -> ViewResult:
     """Medians over the frame pairs that could be measured; the others are counted, never averaged."""
-    share = median(column(pairs, "static_share"))
-    values = {
-        "tse": median(column(pairs, "cookbook")),
-        "tse_mean": mean(column(pairs, "mean")),
-        "tse_robust": median(column(pairs, "robust")),
-    }
-    moves = any(column(pairs, "moves"))
-    reason, note = _reason_and_note(values["tse"], moves, share, len(pairs), gap)
-    if not moves:  # any F fits a static scene: 0.000 would be meaningless
-        values = dict.fromkeys(values)
-    lost, repeatability = {}, dict.fromkeys(TEMPORAL)
-    for measure in TEMPORAL:
-        lost[measure] = dict(Counter(p.lost[measure] for p in pairs if measure in p.lost))
-        if moves:
-            repeatability[measure] = repeated(pairs, measure)
+    share, errors, means = median(column(pairs, "static_share")), column(pairs, "cookbook"), column(pairs, "mean")
+    moves = max(column(pairs, "moving_matches"), default=0) >= settings.min_matches
+    values, repeatability = dict.fromkeys(("tse", "tse_mean", "tse_robust")), dict.fromkeys(TEMPORAL)
+    if moves:  # any F fits a static scene: 0.000 would be meaningless
+        values = {"tse": median(errors), "tse_mean": mean(means), "tse_robust": median(column(pairs, "robust"))}
+        repeatability = {measure: repeated(pairs, measure) for measure in TEMPORAL}
+    reason = note = None
+    if not pairs:
+        reason = "a single frame has no motion" if settings.gap == 1 else f"no two frames {settings.gap} apart"
+    elif not errors:
+        reason = "no frame pair has enough matches: no texture, or no two frames alike"
+    elif not moves:
+        reason = STILL
+    elif share is not None and share > MOSTLY_STATIC:
+        note = (
+            f"the camera stands still or nearly so: {share:.0%} of the matches do not move, so tse and tse_robust are near 0 "
+            "whatever the video; tse_moving speaks of the rest"
+        )
     return ViewResult(
         view=view,
         **values,
@@ -179,29 +166,11 @@ def summarize(view: str, pairs: tuple[FrameError, ...], gap: int = 1) -> ViewRes
         matches=median(column(pairs, "matches")),
         moving_matches=median(column(pairs, "moving_matches")),
         pairs=len(pairs),
-        pairs_measured=len(column(pairs, "cookbook")),
+        pairs_measured=len(errors),
         pairs_moving=len(column(pairs, "moving")),
-        pairs_lost=lost,
+        pairs_lost=count_lost(pairs),
         repeatability=repeatability,
         reason=reason,
         note=note,
-        per_pair=pairs,
+        errors=pairs,
     )
-
-
-def _reason_and_note(
-    tse: float | None, moves: bool, share: float | None, pairs: int, gap: int
-) -> tuple[str | None, str | None]:
-    """Why the errors are undefined, and a warning where they mean little."""
-    if not pairs:
-        return ("a single frame has no motion" if gap == 1 else f"no two frames {gap} apart"), None
-    if tse is None:
-        return "no frame pair has enough matches: no texture, or no two frames alike", None
-    if not moves:
-        return STILL, None
-    if share is not None and share > MOSTLY_STATIC:
-        return None, (
-            f"the camera stands still or nearly so: {share:.0%} of the matches do not move, so tse and tse_robust are near 0 "
-            "whatever the video; tse_moving speaks of the rest"
-        )
-    return None, None

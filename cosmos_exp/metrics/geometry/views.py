@@ -27,18 +27,6 @@ class View:
     frames: np.ndarray
 
 
-def parse_layout(text: str) -> tuple[int, int]:
-    """Rows and columns of `2x3`.
-
-    Raises:
-        UserError: not ROWSxCOLUMNS.
-    """
-    found = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", text.strip().lower())
-    if not found:
-        raise UserError(f"sampson.layout={text}: expected ROWSxCOLUMNS, e.g. 2x2")
-    return int(found[1]), int(found[2])
-
-
 def split_views(frames: np.ndarray, layout: tuple[int, int], names: list[str]) -> tuple[list[View], list[str]]:
     """The tiles of a grid, row by row, and a note on each tile that was left out because it is empty.
 
@@ -76,13 +64,15 @@ def views_of(frames: np.ndarray, settings: SampsonSettings) -> tuple[list[View],
     """The views in the frames as `sampson.layout` and `sampson.views` describe them; without a layout one view, `video`.
 
     Raises:
-        UserError: as `split_views`.
+        UserError: the layout is not ROWSxCOLUMNS, or as `split_views`.
     """
-    layout = parse_layout(settings.layout or "1x1")
     names = list(settings.views)
-    if not names and layout == (1, 1):
-        names = ["video"]
-    return split_views(frames, layout, names)
+    if not settings.layout:
+        return split_views(frames, (1, 1), names or ["video"])
+    numbers = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", settings.layout.strip().lower())
+    if not numbers:
+        raise UserError(f"sampson.layout={settings.layout}: expected ROWSxCOLUMNS, e.g. 2x2")
+    return split_views(frames, (int(numbers[1]), int(numbers[2])), names)
 
 
 def parse_pairs(text: str | None, names: list[str], empty: list[str]) -> list[tuple[str, str]]:
@@ -166,31 +156,21 @@ def camera_of(
 def fundamental_of_views(
     names: tuple[str, str], a: ViewCalibration | None, b: ViewCalibration | None
 ) -> np.ndarray | None:
-    """F (3, 3) of two views whose cameras have poses; None if one has none.
+    """F = K_b^-T [t]_x R K_a^-1 with the motion from camera a to camera b (Hartley and Zisserman, eq. 9.12), (3, 3).
+
+    None if one of the two has no pose.
 
     Raises:
         UserError: both cameras are at the same place.
     """
-    if a is None or b is None or a.rotation is None or b.rotation is None:
+    if a is None or b is None:
         return None
-    try:
-        return fundamental_from_calibration(a, b)
-    except ValueError as error:
-        raise UserError(f"sampson.calibration, views {' and '.join(names)}: {error}") from error
-
-
-def fundamental_from_calibration(a: ViewCalibration, b: ViewCalibration) -> np.ndarray:
-    """F = K_b^-T [t]_x R K_a^-1 with the motion from camera a to camera b (Hartley and Zisserman, eq. 9.12).
-
-    Raises:
-        ValueError: a camera has no rotation or translation, or both cameras are at the same place.
-    """
     if a.rotation is None or a.translation is None or b.rotation is None or b.translation is None:
-        raise ValueError("F between views needs rotation and translation of both")
+        return None
     rotation = b.rotation @ a.rotation.T
     t = b.translation - rotation @ a.translation
     if np.linalg.norm(t) < 1e-12:
-        raise ValueError("both cameras are at the same place: F is undefined")
+        raise UserError(f"sampson.calibration: {' and '.join(names)} are at the same place: F is undefined")
     cross = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
     fundamental: np.ndarray = np.linalg.inv(b.intrinsics).T @ cross @ rotation @ np.linalg.inv(a.intrinsics)
     return fundamental

@@ -6,8 +6,9 @@ import csv
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,28 +38,6 @@ class Pair:
     judge: float | None
     prompt: str | None
     measure: str
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How well a judge agrees with people.
-
-    n: rows with both scores. missing: rows without a judge's score, left out.
-    figures: by the keys of LABELS: the value and its 95 % percentile bootstrap interval over videos, as value, ci_low and
-        ci_high; None if constant scores leave the figure undefined.
-    confusion: counts; a row per score of the person, a column per score of the judge.
-    """
-
-    n: int
-    videos: int
-    missing: int
-    figures: dict[str, dict[str, float] | None]
-    confusion: list[list[int]]
-
-    def to_json(self) -> dict[str, object]:
-        """As plain JSON, the figures at the top level."""
-        content = asdict(self)
-        return {**content, **content.pop("figures")}
 
 
 def read_pairs(path: Path) -> list[Pair]:
@@ -151,11 +130,16 @@ def figures_of(person: np.ndarray, judge: np.ndarray) -> dict[str, float]:
         }
 
 
-def agreement(rows: list[Pair], seed: int, resamples: int = RESAMPLES) -> Agreement:
-    """Every figure with its interval. The bootstrap draws videos with replacement; the rows of a video stay together.
+def agreement(rows: list[Pair], seed: int) -> dict[str, Any]:
+    """How well a judge agrees with people. The bootstrap draws videos with replacement; the rows of a video stay together.
 
     Args:
         seed: of the bootstrap.
+
+    Returns:
+        plain JSON. n: rows with both scores. missing: rows without a judge's score, left out. confusion: as `confusion`. And by
+        the keys of LABELS: the value and its 95 % percentile bootstrap interval over videos, as value, ci_low and ci_high; None
+        if constant scores leave the figure undefined.
 
     Raises:
         UserError: fewer than two rows have both scores.
@@ -170,32 +154,38 @@ def agreement(rows: list[Pair], seed: int, resamples: int = RESAMPLES) -> Agreem
     person, judge = table["person"].to_numpy(float), table["judge"].to_numpy(float)
     videos = list(table.groupby(table["video"].astype(str)).indices.values())
     rng, draws = np.random.default_rng(seed), []
-    for _ in range(resamples):
+    for _ in range(RESAMPLES):
         chosen = np.concatenate([videos[k] for k in rng.integers(0, len(videos), len(videos))])
         draws.append(figures_of(person[chosen], judge[chosen]))
     limits = pd.DataFrame(draws).quantile([0.025, 0.975])
-    figures: dict[str, dict[str, float] | None] = {}
+    counts = confusion(person, judge).tolist()
+    result: dict[str, Any] = {
+        "n": len(table),
+        "videos": len(videos),
+        "missing": len(rows) - len(table),
+        "confusion": counts,
+    }
     for name, value in figures_of(person, judge).items():
         low, high = limits[name]
-        figures[name] = None
+        result[name] = None
         if not np.isnan(value):
-            figures[name] = {"value": value, "ci_low": float(low), "ci_high": float(high)}
-    counts = confusion(person, judge).tolist()
-    return Agreement(len(table), len(videos), len(rows) - len(table), figures, counts)
+            result[name] = {"value": value, "ci_low": float(low), "ci_high": float(high)}
+    return result
 
 
-def format_agreement(result: Agreement) -> str:
+def format_agreement(result: Mapping[str, Any]) -> str:
     """The result as text: counts, figures, and the confusion table."""
-    missing = f", {result.missing} without a judge's score (left out)" if result.missing else ""
-    lines = [f"{result.n} scores of {result.videos} videos{missing}"]
+    lines = [f"{result['n']} scores of {result['videos']} videos"]
+    if result["missing"]:
+        lines[0] += f", {result['missing']} without a judge's score (left out)"
     for name, label in LABELS.items():
-        figure = result.figures[name]
+        figure = result[name]
         text = "- (undefined: constant scores)"
         if figure:
             text = f"{figure['value']:6.2f}  [{figure['ci_low']:.2f}, {figure['ci_high']:.2f}]"
         lines.append(f"  {label:26} {text}")
     row = "{:6d}" * 5
     lines += ["", "person  judge:  " + row.format(1, 2, 3, 4, 5)]
-    for score, counts in enumerate(result.confusion, 1):
+    for score, counts in enumerate(result["confusion"], 1):
         lines.append(f"{score:6d}          " + row.format(*counts))
     return "\n".join(lines)

@@ -63,11 +63,14 @@ def judge_all(
     for first in range(0, len(pending), judge.batch):
         batch = pending[first : first + judge.batch]
         failure = None
-        verdicts: list[Verdict | None]
+        verdicts: list[Verdict | None] = []
         try:
-            verdicts = [*ask_samples(judge, [q for q, _ in batch], settings, seed, retry=identity is not None)]
+            verdicts += ask_samples(judge, [q for q, _ in batch], settings, seed, retry=identity is not None)
         except BatchError as error:
-            failure, verdicts = error, _complete(error, settings)
+            failure = error
+            for answer in error.answers:  # one with a score is a verdict where one sample is asked for
+                complete = settings.samples == 1 and answer is not None and answer.score is not None
+                verdicts.append(_verdict([answer]) if complete else None)
         for (question, file), verdict in zip(batch, verdicts, strict=False):
             if verdict is None:
                 continue
@@ -76,17 +79,6 @@ def judge_all(
             yield question, verdict
         if failure:
             raise failure
-
-
-def _complete(error: BatchError, settings: JudgeSettings) -> list[Verdict | None]:
-    """The verdicts of a batch that failed in part: one answer with a score is a verdict where one is asked for."""
-    verdicts: list[Verdict | None] = []
-    for answer in error.answers:
-        if settings.samples > 1 or answer is None or answer.score is None:
-            verdicts.append(None)
-        else:
-            verdicts.append(_verdict([answer]))
-    return verdicts
 
 
 def ask_samples(

@@ -128,20 +128,16 @@ class ServerJudge:
         """The reply, with token probabilities if the server gives them."""
         if self.logprobs:
             try:
-                reply = self.client.chat.completions.create(**request, logprobs=True, top_logprobs=20).choices[0]
-                if reply.logprobs is None:
-                    self._no_probabilities()
-                return reply
+                choice = self.client.chat.completions.create(**request, logprobs=True, top_logprobs=20).choices[0]
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 if "logprobs" not in str(error):
                     raise
-                self._no_probabilities()
+                choice = self.client.chat.completions.create(**request).choices[0]
+            if choice.logprobs is None and self.logprobs:  # another thread may have said so
+                print(f"{self.url} returns no token probabilities: scores have no expected value", file=sys.stderr)
+                self.logprobs = False
+            return choice
         return self.client.chat.completions.create(**request).choices[0]
-
-    def _no_probabilities(self) -> None:
-        if self.logprobs:
-            print(f"{self.url} returns no token probabilities: scores have no expected value", file=sys.stderr)
-        self.logprobs = False
 
     def _explained(self, error: Exception) -> str:
         """What is wrong and what to do."""

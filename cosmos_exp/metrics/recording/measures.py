@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 import cv2
 import numpy as np
@@ -119,16 +119,13 @@ def _compared_motion(frames: np.ndarray, recorded: np.ndarray) -> Measured:
     masks, recorded_masks = motion_masks(frames), motion_masks(recorded)
     if not recorded_masks.any():
         return _undefined(MASKED, "nothing moves in the recording")
-    overlap = mask_overlap(masks[1:], recorded_masks[1:])
     moved = accumulate(motion_magnitudes(grey_images(frames)[0], masks))
     recorded_moved = accumulate(motion_magnitudes(grey_images(recorded)[0], recorded_masks))
     # Motion of the video up to each frame by that of the recording; None until the recording moves.
     ratio = [a / b if b else None for a, b in zip(moved, recorded_moved, strict=True)]
     curves: dict[str, Curve] = {
         "psnr_moving": psnr(frames[1:], recorded[1:], recorded_masks[1:]),
-        "mask_iou_space": overlap.space,
-        "mask_iou_spacetime": overlap.spacetime,
-        "mask_iou_weighted": overlap.weighted,
+        **mask_overlap(masks[1:], recorded_masks[1:]),
         "motion_ratio": ratio,
     }
     values = {}
@@ -155,25 +152,21 @@ def motion_of(video: ScoredVideo) -> Measured:
     images, factor = grey_images(video.frames()[max(video.conditioning - 1, 0) :])
     if len(images) < 2:
         return _undefined(MOTION, _NO_FRAMES)
-    errors, inconsistent = [], []
-    for a, b in pairwise(images):
-        check = check_flow(a, b)
-        errors.append(check.error)
-        inconsistent.append(check.inconsistent)
+    errors, inconsistent = zip(*map(check_flow, images, images[1:]), strict=True)
     tracks = follow(images)
-    roughness, started = tracks.roughness(), int(tracks.alive[0].sum())
+    (roughness, curve), started = tracks.roughness(), int(tracks.alive[0].sum())
     curves: dict[str, Curve] = {
-        "flow_error": errors,
-        "flow_inconsistency": inconsistent,
+        "flow_error": list(errors),
+        "flow_inconsistency": list(inconsistent),
         "track_survival": tracks.survival()[1:],
-        "track_roughness": roughness.curve[1:],
+        "track_roughness": curve[1:],
     }
     not_found = "no pixel of any frame is found again"
     values = {name: _mean(curve, not_found) for name, curve in curves.items()}
     if started < MIN_TRACKS:
         values["track_survival"] = None, f"{started} corners in the first frame, {MIN_TRACKS} needed"
-    values["track_roughness"] = roughness.value, None
-    if roughness.value is None:
+    values["track_roughness"] = roughness, None
+    if roughness is None:
         values["track_roughness"] = None, "no track moves"
     defined = {}
     for name, curve in curves.items():

@@ -29,23 +29,6 @@ _FOLLOW = {"winSize": (15, 15), "maxLevel": 3}
 _FORWARD_BACKWARD = 1.0  # px
 
 
-@dataclass(frozen=True)
-class MaskOverlap:
-    """Intersection over union of two videos' motion masks, 0 to 1, after each frame.
-
-    Where neither video has moved, it is 1.
-
-    Attributes:
-        space: of the places that moved at any time up to this frame.
-        spacetime: of the places that move in this frame.
-        weighted: of how often each place moved up to this frame: sum of the minima by sum of the maxima.
-    """
-
-    space: list[float | None]
-    spacetime: list[float | None]
-    weighted: list[float | None]
-
-
 def motion_masks(frames: np.ndarray) -> np.ndarray:
     """The pixels that move, for each frame: bool (T, H, W). None moves in the first frame.
 
@@ -67,44 +50,36 @@ def motion_masks(frames: np.ndarray) -> np.ndarray:
     return np.stack(masks)
 
 
-def mask_overlap(a: np.ndarray, b: np.ndarray) -> MaskOverlap:
-    """How far two videos move at the same places and times.
+def mask_overlap(a: np.ndarray, b: np.ndarray) -> dict[str, list[float | None]]:
+    """How far two videos move at the same places and times: intersection over union of their masks, 0 to 1, after each frame.
 
-    Physics-IQ's three values of a whole clip are the last of `space`, the mean of `spacetime`, and the last of `weighted`.
+    Where neither video has moved, it is 1. Physics-IQ's three values of a whole clip are the last of `mask_iou_space`, the mean
+    of `mask_iou_spacetime`, and the last of `mask_iou_weighted`.
 
     Args:
         a, b: bool (T, H, W), from `motion_masks`.
+
+    Returns:
+        mask_iou_space: of the places that moved at any time up to this frame. mask_iou_spacetime: of the places that move in
+        this frame. mask_iou_weighted: of how often each place moved up to this frame: sum of the minima by sum of the maxima.
     """
     counts_a, counts_b = np.zeros(a.shape[1:], np.int32), np.zeros(b.shape[1:], np.int32)
-    overlap = MaskOverlap([], [], [])
+    space: list[float | None] = []
+    spacetime: list[float | None] = []
+    weighted: list[float | None] = []
     for mask_a, mask_b in zip(a, b, strict=True):
         counts_a += mask_a
         counts_b += mask_b
-        overlap.space.append(_iou(counts_a > 0, counts_b > 0))
-        overlap.spacetime.append(_iou(mask_a, mask_b))
-        overlap.weighted.append(_iou(counts_a, counts_b))
-    return overlap
+        space.append(_iou(counts_a > 0, counts_b > 0))
+        spacetime.append(_iou(mask_a, mask_b))
+        weighted.append(_iou(counts_a, counts_b))
+    return {"mask_iou_space": space, "mask_iou_spacetime": spacetime, "mask_iou_weighted": weighted}
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> float:
     """Sum of the minima by sum of the maxima; for masks, intersection over union. 1 if both are empty."""
     union = int(np.maximum(a, b).sum())
     return int(np.minimum(a, b).sum()) / union if union else 1.0
-
-
-@dataclass(frozen=True)
-class FlowCheck:
-    """One step from a frame to the next.
-
-    Attributes:
-        error: mean absolute difference in grey levels between the frame and the next one warped back to it, over the
-            consistent pixels; None without any.
-        inconsistent: share of the pixels, of those whose target is inside the image, that fail the forward-backward check;
-            None if all leave the image.
-    """
-
-    error: float | None
-    inconsistent: float | None
 
 
 def grey_images(frames: np.ndarray) -> tuple[np.ndarray, int]:
@@ -155,7 +130,7 @@ def motion_magnitudes(images: np.ndarray, masks: np.ndarray) -> list[float]:
     return magnitudes
 
 
-def check_flow(a: np.ndarray, b: np.ndarray) -> FlowCheck:
+def check_flow(a: np.ndarray, b: np.ndarray) -> tuple[float | None, float | None]:
     """How well the flow from image a to b explains b.
 
     Warping error as in Lai et al. 2018 (ECCV, "Learning blind video temporal consistency"), with absolute differences, so that
@@ -163,6 +138,12 @@ def check_flow(a: np.ndarray, b: np.ndarray) -> FlowCheck:
 
     Args:
         a, b: uint8 (h, w).
+
+    Returns:
+        error: mean absolute difference in grey levels between a and b warped back to it, over the consistent pixels; None
+            without any.
+        inconsistent: share of the pixels, of those whose target is inside the image, that fail the forward-backward check; None
+            if all leave the image.
     """
     forward, backward = flow_between(a, b), flow_between(b, a)
     height, width = a.shape
@@ -174,27 +155,12 @@ def check_flow(a: np.ndarray, b: np.ndarray) -> FlowCheck:
     consistent = inside & (np.square(forward + returned).sum(-1) < _RELATIVE * lengths + _ABSOLUTE)
     warped = cv2.remap(b.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     errors = np.abs(warped - a)[consistent]
-    return FlowCheck(
-        error=float(errors.mean()) if errors.size else None,
-        inconsistent=1 - int(consistent.sum()) / int(inside.sum()) if inside.any() else None,
-    )
-
-
-@dataclass(frozen=True)
-class Roughness:
-    """Change of velocity of moving tracks by its largest possible value, 0 to 1.
-
-    With the steps v and w of a track before and after an image: sum of |w - v| / sum of (|v| + |w|), over the tracks that live and of
-    which one step is at least `MOVING`. 0: constant velocity; 1: each track reverses, starts or stops at each image; 0.87 is expected
-    of white noise (sqrt(6) / (2 sqrt(2))). It does not depend on the size of the picture or on how much of it moves.
-
-    Attributes:
-        value: over all images; None with fewer than `MIN_TRACKS` moving steps.
-        curve: at each image; None for the first two, and where no track moves.
-    """
-
-    value: float | None
-    curve: list[float | None]
+    error = inconsistent = None
+    if errors.size:
+        error = float(errors.mean())
+    if inside.any():
+        inconsistent = 1 - int(consistent.sum()) / int(inside.sum())
+    return error, inconsistent
 
 
 @dataclass(frozen=True)
@@ -215,16 +181,26 @@ class Tracks:
         """Share of the tracks that live at each image, of those that did not leave the image; None if all left."""
         return _shares(self.alive.sum(axis=1), (~self.left).sum(axis=1))
 
-    def roughness(self) -> Roughness:
-        """How unevenly the tracks move."""
+    def roughness(self) -> tuple[float | None, list[float | None]]:
+        """Change of velocity of moving tracks by its largest possible value, 0 to 1.
+
+        With the steps v and w of a track before and after an image: sum of |w - v| / sum of (|v| + |w|), over the tracks that live
+        and of which one step is at least `MOVING`. 0: constant velocity; 1: each track reverses, starts or stops at each image; 0.87
+        is expected of white noise (sqrt(6) / (2 sqrt(2))). It does not depend on the size of the picture or on how much of it moves.
+
+        Returns:
+            value: over all images; None with fewer than `MIN_TRACKS` moving steps.
+            curve: at each image; None for the first two, and where no track moves.
+        """
         steps = np.diff(self.positions, axis=0)
         lengths = np.linalg.norm(steps, axis=-1)
         counted = self.alive[2:] & (np.maximum(lengths[1:], lengths[:-1]) >= MOVING)
         changes = (np.linalg.norm(np.diff(steps, axis=0), axis=-1) * counted).sum(axis=1, dtype=np.float64)
         most = ((lengths[1:] + lengths[:-1]) * counted).sum(axis=1, dtype=np.float64)
         curve = [*[None] * min(2, len(self.alive)), *_shares(changes, most)]
-        enough = int(counted.sum()) >= MIN_TRACKS
-        return Roughness(float(changes.sum() / most.sum()) if enough else None, curve)
+        if counted.sum() < MIN_TRACKS:
+            return None, curve
+        return float(changes.sum() / most.sum()), curve
 
 
 def _shares(parts: np.ndarray, wholes: np.ndarray) -> list[float | None]:
