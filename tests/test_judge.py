@@ -230,7 +230,7 @@ def questions_of(clip, count):
 
 def test_an_answer_without_a_score_is_asked_for_once_more_then_missing(clip):
     judge = Scripted("hm", "4", "3", "still nothing", "2")
-    settings = Judge(name="reason2")
+    settings = Judge(name="reason2", source="m")
     verdicts = [v for _, v in judge_all(judge, questions_of(clip, 3), settings, 0)]
     # Two at once: "hm" and "4"; "hm" again: "3". Then "still nothing" alone, and again: "2".
     assert [v.score for v in verdicts] == [3, 4, 2]
@@ -243,14 +243,14 @@ def test_an_answer_without_a_score_is_asked_for_once_more_then_missing(clip):
 
 def test_several_samples_are_averaged_and_have_their_own_seeds(clip):
     judge = Scripted("4", "5", "3")
-    verdict = next(iter(judge_all(judge, questions_of(clip, 1), Judge(name="reason2", samples=3), 10)))[1]
+    verdict = next(iter(judge_all(judge, questions_of(clip, 1), Judge(name="reason2", source="m", samples=3), 10)))[1]
     assert verdict.score == 4
     assert [seed for _, _, seed in judge.asked] == [10, 11, 12]
     assert all(temperature > 0 for _, temperature, _ in judge.asked)
 
 
 def test_scores_are_cached_and_a_failure_loses_none(clip, tmp_path):
-    judge, settings = Scripted("1", "2", "3", "4", fail_at=2), Judge(name="reason2")
+    judge, settings = Scripted("1", "2", "3", "4", fail_at=2), Judge(name="reason2", source="m")
     verdicts = judge_all(judge, questions_of(clip, 4), settings, 0, tmp_path)
     assert [next(verdicts)[1].score, next(verdicts)[1].score] == [1, 2]
     with pytest.raises(RunError, match="gone"):
