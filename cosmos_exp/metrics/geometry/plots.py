@@ -67,7 +67,8 @@ def plot_errors(path: Path, name: str, result: VideoResult) -> None:
     """One row per view and view pair: the errors over time, the worst pairs marked, frames without a value shaded."""
     rows: list[ViewResult | CrossResult] = []
     undefined = []
-    for row in (*result.views, *result.crosses):
+    every: list[ViewResult | CrossResult] = [*result.views, *result.crosses]
+    for row in every:
         if column(row.errors, "cookbook") or column(row.errors, "robust"):
             rows.append(row)
         else:

@@ -69,8 +69,10 @@ def judge_all(
         except BatchError as error:
             failure = error
             for answer in error.answers:  # one with a score is a verdict where one sample is asked for
-                complete = settings.samples == 1 and answer is not None and answer.score is not None
-                verdicts.append(_verdict([answer]) if complete else None)
+                verdict = None
+                if settings.samples == 1 and answer is not None and answer.score is not None:
+                    verdict = _verdict([answer])
+                verdicts.append(verdict)
         for (question, file), verdict in zip(batch, verdicts, strict=False):
             if verdict is None:
                 continue
