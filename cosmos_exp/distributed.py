@@ -50,7 +50,8 @@ class Processes:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", expected))
         threads = num_threads or max(1, available_cores() // here)
         self._state = PartialState(cpu=device == "cpu")
-        self.rank, self.size = self._state.process_index, self._state.num_processes
+        self.rank: int = self._state.process_index
+        self.size: int = self._state.num_processes
         if self.size != expected:
             raise RunError(f"{self.size} processes are running, but the configuration asks for {expected}")
         self.device = self._state.device

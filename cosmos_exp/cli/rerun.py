@@ -154,7 +154,7 @@ def why_bits_may_differ(old: RunFolder, new: RunFolder) -> list[str]:
         return ["a record does not say under which conditions it was trained"]
     if max(map(len, parts)) > 1:
         return ["a run was trained in parts under different conditions (manifest.json, exactness)"]
-    return differences(parts[0][0], parts[1][0]) + differences(*inputs)
+    return differences(parts[0][0], parts[1][0]) + differences(inputs[0], inputs[1])
 
 
 def _unused(path: Path) -> Path:

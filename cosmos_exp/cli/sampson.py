@@ -71,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_of(args)
     sources = sources_of(existing_files(args.videos), settings)
     measured = measure_sources(sources, settings, args.workers)
-    rows, results, code = [], [], 0
+    rows: list[dict[str, object]] = []
+    results, code = [], 0
     for source, result in zip(sources, with_progress(measured, "measuring", len(sources), "video"), strict=True):
         results.append(result)
         if isinstance(result, str):

@@ -65,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
     if not is_dry_run:
         configs = {run.name: run.config for run in runs}
         starting = {run.name for run in missing}
-        for arm in plan.arms if plan and now else ():
-            if arm.name in now.waiting:  # its test, which needs what the tuning does not
+        for arm in plan.arms if plan else ():
+            if now and arm.name in now.waiting:  # its test, which needs what the tuning does not
                 configs[arm.name] = arm.config
                 starting.add(arm.name)
         if code := check_sweep(configs, starting, here):

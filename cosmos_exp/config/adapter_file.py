@@ -181,7 +181,7 @@ def _read(file: Path) -> tuple[dict[str, Array], tuple[str, ...], JsonObject]:
     """The tensors by name, bfloat16, which numpy does not know, as float32; their types; the header's metadata."""
     try:
         content = file.read_bytes()
-        entries = deserialize(content)
+        entries = deserialize(content)  # type: ignore[no-untyped-call]  # safetensors gives it no types
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     except (OSError, SafetensorError, ValueError) as error:
         raise UserError(
@@ -264,7 +264,7 @@ def parts_by_layer(file: Path, tensors: Mapping[str, Array]) -> dict[str, dict[s
     if not parts:
         raise UserError(f"{file}: has no lora_A tensors; is it an adapter in diffusers format?")
     for layer, found in parts.items():
-        a, b = np.shape(found.get("a")), np.shape(found.get("b"))
+        a, b = (found[part].shape if part in found else () for part in ("a", "b"))
         if len(a) != 2 or len(b) != 2 or a[0] != b[1] or 0 in (*a, *b):
             raise UserError(
                 f"{file}: {one_line(layer)} has lora_A {a} and lora_B {b}; expected (rank, in) and (out, rank). Make the "
@@ -288,7 +288,7 @@ def shown_settings(parts: Mapping[str, Mapping[str, Array]], alpha: float | None
         parts: from `parts_by_layer`.
         alpha: of all layers; None: the rank of each.
     """
-    settings = {"peft_type": "LORA", "target_modules": sorted(parts), "use_dora": False, "lora_bias": False}
+    settings: JsonObject = {"peft_type": "LORA", "target_modules": sorted(parts), "use_dora": False, "lora_bias": False}
     ranks, alphas = {}, {}
     for layer, found in parts.items():
         ranks[layer] = len(found["a"])

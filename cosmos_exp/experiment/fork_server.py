@@ -239,7 +239,7 @@ def exit_with(asked: Request) -> None:
 
 def _set_up(asked: Request) -> None:
     if forkserver.get_inherited_fds() is not None:  # a child of the server, which Python 3.11 would not use again
-        forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]
+        forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]  # in this child alone
     gc.freeze()  # what the fork server imported stays: collecting garbage need not visit its million objects each time
     os.setsid()  # Ctrl-C reaches the parent alone, which passes it on
     for number, descriptor in zip((1, 2), asked.output, strict=False):

@@ -13,6 +13,7 @@ from cosmos_exp.config.paths import group_choices
 from cosmos_exp.config.registry import WEIGHT_FOLDERS
 from cosmos_exp.config.schema import Model
 from cosmos_exp.errors import UserError
+from cosmos_exp.files import JsonObject
 from cosmos_exp.publish.neutral import private_names, recorded_paths
 from cosmos_exp.report.comparisons import check_comparable
 from cosmos_exp.report.runs import Run, read_runs
@@ -78,7 +79,7 @@ class Base:
         return (self.repository or "").lower().startswith("nvidia/cosmos")
 
     @property
-    def licence(self) -> dict[str, str]:
+    def licence(self) -> JsonObject:
         """The licence of the base, which an adapter is a derivative of, as the card's header says it."""
         if self.is_cosmos:
             return NVIDIA_LICENCE
@@ -160,7 +161,8 @@ def load_source(path: Path) -> Source:
 
 
 def _private_names(runs: list[Run]) -> tuple[str, ...]:
-    records, paths = [], []
+    records = []
+    paths: list[str] = []
     for run in runs:
         records += [run.manifest, run.config]
         paths += recorded_paths(run.config, comes_from_hub(run)).values()
@@ -263,7 +265,8 @@ def base_of(run: Run, adapter: AdapterFile) -> Base:
     if model.source == "embedded":
         return Base(None, None, False, model.builder or "", random, fingerprint)
     local = not comes_from_hub(run)
-    repository, revision = model.source, model.revision
+    repository: str | None = model.source
+    revision: str | None = model.revision
     if local:
         repository, revision = known_repository(model)
     if random:

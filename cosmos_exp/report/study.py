@@ -158,7 +158,7 @@ def load_study(
     shown = scores[(scores["phase"] == phase) | scores["arm"].isin(REFERENCES)]
     tested = shown[~shown["arm"].isin(REFERENCES)]
     counted = [records[name] for name in runs.index[(runs["phase"] == phase) & runs["counts"]]]
-    first_runs = {}
+    first_runs: dict[str, Run] = {}
     for run in counted:
         first_runs.setdefault(run.arm, run)
     measures = comparisons.measures_in_order(tested)

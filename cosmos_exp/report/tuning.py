@@ -50,7 +50,8 @@ def point_score(runs: Sequence[Run], by: str) -> PointScore:
         known = losses[losses.map(math.isfinite)]
         mean = float(known.mean()) if len(known) and len(known) == len(runs) else None
         return PointScore(mean, None, None, len(known), 0, {})
-    rows, scenes = [], {}
+    rows = []
+    scenes: dict[str, str] = {}
     for number, run in enumerate(runs):
         scenes |= run.scenes
         for row in run.scores:

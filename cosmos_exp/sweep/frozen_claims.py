@@ -211,10 +211,10 @@ def freeze_claims(sweep_folder: Path, plan: FrozenPlan) -> str | None:
         history, word = old.versions, "changed"
     commit = environment()["git"]["commit"]
     record = {"frozen": now(), "commit": commit, "after_scores": scored, "content": content, "history": history}
-    record["sha256"] = json_sha256(record)
+    digest = record["sha256"] = json_sha256(record)
     write_json(file, record)
     late = ", after the first score; the report shows this with its date" if scored else ""
-    return f"{len(plan.claims)} claims {word}: {file} (sha256 {record['sha256'][:12]}){late}"
+    return f"{len(plan.claims)} claims {word}: {file} (sha256 {digest[:12]}){late}"
 
 
 def has_test_scores(sweep_folder: Path) -> bool:

@@ -90,7 +90,7 @@ class SweepPlan:
             source = arm.source or arm.name
             if self.sweep.tune.grid and not arm.is_base and source not in chosen:
                 continue
-            seeds = [] if arm.is_base else self.sweep.seeds
+            seeds: Sequence[int | None] = [] if arm.is_base else self.sweep.seeds
             runs[arm.name] = [self._test_run(arm, chosen.get(source, {}), seed) for seed in seeds or [None]]
         return runs
 
@@ -114,7 +114,8 @@ def read_plan(file: Path, overrides: Sequence[str], root: Path) -> SweepPlan | N
     Raises:
         UserError: an arm, the grid or the measure of the choice is wrong. It names the key.
     """
-    common, several = [], []
+    common: list[str] = []
+    several: list[str] = []
     for override in overrides:
         if not is_of_hydra(override):
             is_several = is_sweep(quoted([override])[0])

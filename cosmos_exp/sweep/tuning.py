@@ -69,9 +69,9 @@ def planned_runs(plan: SweepPlan) -> PlannedRuns:
     for arm in plan.arms:
         runs = [tuning for tuning in plan.tuning if tuning.arm == arm.name]
         if runs:
-            choices[arm.name] = _choose(plan, arm.name, runs)
-            if choices[arm.name].chosen is not None:
-                chosen[arm.name] = choices[arm.name].chosen
+            choice = choices[arm.name] = _choose(plan, arm.name, runs)
+            if choice.chosen is not None:
+                chosen[arm.name] = choice.chosen
     tests = plan.test_runs(chosen)
     waiting = [arm.name for arm in plan.arms if arm.name not in tests]
     return PlannedRuns(choices, [tuning.run for tuning in plan.tuning], tests, waiting)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
@@ -43,7 +44,7 @@ NUMBERS = {
 QUANTILES = {"min": 0, "max": 1, "q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 LEVELS = np.arange(256) / 255  # of 8-bit pictures
 COLUMN_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-Statistics = dict[str, list[object]]  # of one feature
+Statistics = dict[str, Sequence[object]]  # of one feature
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,7 @@ def feature_statistics(values: np.ndarray, counts: np.ndarray | None = None) -> 
         values: (A, T).
         counts: how often each value occurs, (A, T); None: once. With counts, quantiles are values that occur.
     """
-    method = "linear"
+    method: Literal["linear", "inverted_cdf"] = "linear"
     if counts is not None:
         method = "inverted_cdf"
     mean = np.average(values, axis=1, weights=counts)
