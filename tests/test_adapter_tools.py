@@ -282,7 +282,7 @@ def test_videos_of_a_runs_truncated_adapters_have_folders_of_their_own(base, tmp
             r"adapter\.rank_pattern: to_z matches no adapted layer; did you mean to_\w\?",
         ),
         ("adapter.alpha_pattern={proj_out:4}", "matches no adapted layer"),  # a layer, but not an adapted one
-        ("adapter.rank_pattern={to_q:0}", "to_q: 0; must be greater than 0"),
+        ("adapter.rank_pattern={to_q:0}", "adapter.rank_pattern.to_q=0: Input should be greater than 0"),
         (
             "adapter.rank_pattern={to_q:4,attn1.to_q:8}",
             "attn1.to_q and to_q both match transformer_blocks.0.attn1.to_q",

@@ -61,7 +61,7 @@ def test_a_failed_run_or_one_without_a_value_is_an_error_and_never_a_number(tmp_
     with pytest.raises(RunError, match="has no value"):
         objective_value(folder, "tse")
     finished(folder, measures={"tse": {"mean": None, "n": 0, "reason": "the camera is static"}})
-    with pytest.raises(RunError, match=r"no value \(the camera is static\)"):
+    with pytest.raises(RunError, match=r"no value. the camera is static"):
         objective_value(folder, "tse")
     write_json(folder.path / "status.json", {"state": "failed", "error": "the loss is not finite\nat step 3"})
     with pytest.raises(RunError, match=r"did not finish \(the loss is not finite\)"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,6 +85,8 @@ def run_one(config: Config, overrides: list[str]) -> int:
         if Path(folder).exists():  # else nothing was written
             print(f"run folder: {folder}", file=sys.stderr)
         raise
+    if os.environ.get("RANK", "0") != "0":  # of torchrun: the first process speaks for all
+        return 0
     print_runs([RunFolder(str(config.run_dir))])
     print(f"run folder: {folder}\nnext: cosmos-exp report {folder}")
     return 0

@@ -253,7 +253,7 @@ def all_scores(records: Mapping[str, Run]) -> pd.DataFrame:
             )
     frames = [frame for frame in frames if len(frame)]
     scores = pd.concat(frames or [score_frame([])], ignore_index=True).reindex(columns=[*SCORE_COLUMNS, "folder"])
-    scores["video"] = scores.pop("folder") + "/" + scores["video"]
+    scores["video"] = scores.pop("folder").astype(object) + "/" + scores["video"].astype(object)
     scores["text"] = scores["text"].fillna(scores["prompt"])
     again = scores["arm"].isin(REFERENCES) & scores.duplicated(["arm", "prompt", "measure"])
     return scores[~again].reset_index(drop=True)
