@@ -52,7 +52,7 @@ def test_tracks_are_on_the_masks():
             x, y = np.round(clip.tracks[name][0]).astype(int)
             hits += int(visible and clip.labels[0, y, x] in (names[name], *LABELS.values()))
             total += 1
-    assert hits >= total - 1  # one may be hidden behind another thing
+    assert hits >= total - 1  # one may be hidden behind another object
 
 
 def test_poses_agree_with_the_picture():
@@ -100,7 +100,7 @@ def test_two_views_are_side_by_side_and_calibrated(tmp_path):
 
 
 def test_both_views_satisfy_the_epipolar_geometry_of_their_poses():
-    """Tracks of the things in both views against F from the poses, whose error is 0 for two pinhole cameras."""
+    """Tracks of the objects in both views against F from the poses, whose error is 0 for two pinhole cameras."""
     scene = Scene.sample(5, "robot", num_frames=5)
     a, b = scene.clip("left"), scene.clip("right")
     rotation = b.rotations[0] @ a.rotations[0].T

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.certificate.tabletop_faults import FAULTS, plant
+from cosmos_exp.tabletop.observation import aligned, observe
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.seeing import aligned, probe_video
 
 SCENE = Scene.sample(73_000_001, "robot")
 # The others begin after the first frame. The hands' grip has the width of the object to move.
@@ -56,20 +56,20 @@ def test_a_camera_jump_shifts_the_picture_by_its_dose(clean):
 def test_the_measured_growth_is_the_planted_one():
     """An object of 1.5 times the size: ln 1.5 = 0.41; the resting object (an odd half of the seed) is seen whole."""
     scene = Scene.sample(73_000_002, "robot")
-    things = probe_video(plant(scene, "growing object", 1.5)[0]).watched
-    assert things[scene.objects[1].color].size == pytest.approx(np.log(1.5), abs=0.12)
-    assert abs(probe_video(scene.clip().frames).watched[scene.objects[1].color].size) < 0.1
+    objects = observe(plant(scene, "growing object", 1.5)[0]).watched
+    assert objects[scene.objects[1].color].size == pytest.approx(np.log(1.5), abs=0.12)
+    assert abs(observe(scene.clip().frames).watched[scene.objects[1].color].size) < 0.1
 
 
 def test_a_sliding_object_has_moved_and_a_resting_one_has_not():
     scene = Scene.sample(73_000_002, "robot")
     color = scene.objects[1].color
     frames, _ = plant(scene, "sliding object", 0.08)
-    assert probe_video(frames).watched[color].shift > 6
-    assert probe_video(scene.clip().frames).watched[color].shift < 2
+    assert observe(frames).watched[color].shift > 6
+    assert observe(scene.clip().frames).watched[color].shift < 2
 
 
 def test_a_third_arm_leaves_pixels_that_no_arm_explains(clean):
     frames, _ = plant(SCENE, "third arm", 0.3)
-    assert np.median(probe_video(clean.frames).still.excess) < 10
-    assert np.median(probe_video(frames).still.excess) > 100
+    assert np.median(observe(clean.frames).still.excess) < 10
+    assert np.median(observe(frames).still.excess) > 100

@@ -2,7 +2,7 @@
 
 `plant(scene, fault, dose)` returns the frames and the prompt by which they are judged. `FAULTS` gives the rubric that
 must detect each fault, and its doses. Three kinds: another action or clip (`plant`), faults of the scene (`FaultyScene`, one
-function of `EDITS` each: things, hands or the camera do what the physical world does not do), and faults of the picture
+function of `EDITS` each: objects, hands or the camera do what the physical world does not do), and faults of the picture
 (`PICTURE_FAULTS`: pixels change in a way that no camera and no light explains).
 """
 
@@ -16,8 +16,18 @@ import numpy as np
 
 from cosmos_exp.tabletop.geometry import Camera, Shape, Triple, aimed_camera
 from cosmos_exp.tabletop.render import make_room
-from cosmos_exp.tabletop.scene import Scene, human_hand, robot_hand, thing_shapes
-from cosmos_exp.tabletop.world import APPEARANCES, HANDS, LABELS, OBJECTS, PHASES, TABLE_TONE, State, Thing, other_hand
+from cosmos_exp.tabletop.scene import Scene, human_hand, object_shapes, robot_hand
+from cosmos_exp.tabletop.world import (
+    APPEARANCES,
+    HANDS,
+    LABELS,
+    OBJECTS,
+    PHASES,
+    TABLE_TONE,
+    SceneObject,
+    State,
+    other_hand,
+)
 
 
 @dataclass(frozen=True)
@@ -117,7 +127,7 @@ ARM_PARTS = {"robot": ((0.0, 1.0),), "human": ((0.0, 0.66), (0.66, 1.0))}
 class Staged(State):
     """A state with what a fault changes besides it.
 
-    scale: thing -> factor about the centre of its base. kind, color: thing -> another kind, or another colour and its
+    scale: object -> factor about the centre of its base. kind, color: object -> another kind, or another colour and its
     share. extra: further shapes. hidden: hands that are not drawn. cut: the fraction of each arm, nearest the palm,
     that is missing; swell: factor of the acting hand about its grasp point.
     """
@@ -172,8 +182,8 @@ class FaultyScene(Scene):
     def _shapes(self, state: State) -> list[Shape]:
         assert isinstance(state, Staged)
         shapes: list[Shape] = []
-        for thing in self.containers + self.objects:
-            shapes += staged_shapes(thing, state)
+        for obj in self.containers + self.objects:
+            shapes += staged_shapes(obj, state)
         for hand in HANDS:
             if hand not in state.hidden:
                 shapes += self.arm_shapes(hand, state)
@@ -196,16 +206,16 @@ class FaultyScene(Scene):
         return arm + palm
 
 
-def staged_shapes(thing: Thing, state: Staged) -> list[Shape]:
-    """The shapes of a thing in this frame."""
-    spot = state.spots[thing.name]
-    shapes = thing_shapes(replace(thing, kind=state.kind.get(thing.name, thing.kind)), spot)
-    if thing.name in state.color:
-        name, share = state.color[thing.name]
-        other = thing_shapes(replace(thing, color=name), spot)
+def staged_shapes(obj: SceneObject, state: Staged) -> list[Shape]:
+    """The shapes of an object in this frame."""
+    spot = state.spots[obj.name]
+    shapes = object_shapes(replace(obj, kind=state.kind.get(obj.name, obj.kind)), spot)
+    if obj.name in state.color:
+        name, share = state.color[obj.name]
+        other = object_shapes(replace(obj, color=name), spot)
         for number, shape in enumerate(other):
             shapes[number] = replace(shapes[number], color=_between(shapes[number].color, shape.color, share))
-    return scaled(shapes, spot, state.scale.get(thing.name, 1.0))
+    return scaled(shapes, spot, state.scale.get(obj.name, 1.0))
 
 
 def scaled(shapes: list[Shape], origin: Triple, factor: float) -> list[Shape]:
@@ -247,21 +257,21 @@ def rise(fraction: float, start: float, end: float) -> float:
     return min(max((fraction - start) / (end - start), 0.0), 1.0)
 
 
-def victim(scene: Scene) -> Thing:
+def victim(scene: Scene) -> SceneObject:
     """The object that a fault of one object changes: the moved one and a resting one in alternation of seeds."""
     return scene.objects[(scene.seed // 2) % 2]
 
 
-def free_direction(scene: Scene, thing: Thing, distance: float) -> Triple:
-    """The displacement by `distance` metres that leads `thing` farthest from everything else on the table."""
+def free_direction(scene: Scene, obj: SceneObject, distance: float) -> Triple:
+    """The displacement by `distance` metres that leads `obj` farthest from everything else on the table."""
     ways = ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0), (0.6, 0.8), (0.6, -0.8), (-0.6, 0.8), (-0.6, -0.8))
     best, most = (0.0, 0.0, 0.0), -np.inf
     for along, across in ways:
         by = (distance * along, distance * across, 0.0)
-        x, y = thing.place[0] + by[0], thing.place[1] + by[1]
+        x, y = obj.place[0] + by[0], obj.place[1] + by[1]
         room = min(0.27 - abs(x), y + 0.10, 0.23 - y)
         for other in scene.objects + scene.containers:
-            if other.name != thing.name:
+            if other.name != obj.name:
                 gap = ((x - other.place[0]) ** 2 + (y - other.place[1]) ** 2) ** 0.5 - other.radius
                 room = min(room, gap)
         if room > most:
@@ -297,21 +307,21 @@ def _changing_size(scene: FaultyScene, state: Staged, fraction: float) -> None:
 
 
 def _sliding_object(scene: FaultyScene, state: Staged, fraction: float) -> None:
-    thing = scene.objects[1]
-    way = free_direction(scene, thing, scene.dose)
-    state.spots[thing.name] = _between((*thing.place, 0.0), _plus((*thing.place, 0.0), way), rise(fraction, 0.25, 0.75))
+    obj = scene.objects[1]
+    way = free_direction(scene, obj, scene.dose)
+    state.spots[obj.name] = _between((*obj.place, 0.0), _plus((*obj.place, 0.0), way), rise(fraction, 0.25, 0.75))
 
 
 def _sliding_container(scene: FaultyScene, state: Staged, fraction: float) -> None:
     """The goal slides during the carry; the hand puts the object where the container will be."""
-    thing = scene.containers[0]
-    start = (*thing.place, 0.0)
-    end = _plus(start, free_direction(scene, thing, scene.dose))
-    shifted = replace(thing, place=end[:2])
+    obj = scene.containers[0]
+    start = (*obj.place, 0.0)
+    end = _plus(start, free_direction(scene, obj, scene.dose))
+    shifted = replace(obj, place=end[:2])
     index = round(fraction * (scene.num_frames - 1))
     later = replace(scene, containers=(shifted, *scene.containers[1:])).clean(index)
     state.hands, state.spots, state.centers = later.hands, later.spots, later.centers
-    state.spots[thing.name] = _between(start, end, rise(fraction, 0.2, 0.65))
+    state.spots[obj.name] = _between(start, end, rise(fraction, 0.2, 0.65))
 
 
 def _third_arm(scene: FaultyScene, state: Staged, fraction: float) -> None:
@@ -324,31 +334,31 @@ def _third_arm(scene: FaultyScene, state: Staged, fraction: float) -> None:
 
 
 def _floating_object(scene: FaultyScene, state: Staged, fraction: float) -> None:
-    thing = scene.objects[1]
-    state.spots[thing.name] = (*thing.place, scene.dose * rise(fraction, 0.25, 0.6))
+    obj = scene.objects[1]
+    state.spots[obj.name] = (*obj.place, scene.dose * rise(fraction, 0.25, 0.6))
 
 
 def _gliding_object(scene: FaultyScene, state: Staged, fraction: float) -> None:
     """The object glides `dose` of the way to the goal along the table, and both hands rest."""
-    thing, goal = scene.objects[0], scene.containers[0].place
+    obj, goal = scene.objects[0], scene.containers[0].place
     index = round(fraction * (scene.num_frames - 1))
     resting = replace(scene, hand=other_hand(scene.hand)).clean(index).hands[scene.hand]
     state.hands[scene.hand] = resting
     share = scene.dose * rise(fraction, PHASES[1], PHASES[2])
-    state.spots[thing.name] = _between((*thing.place, 0.0), (*goal, 0.012), share)
+    state.spots[obj.name] = _between((*obj.place, 0.0), (*goal, 0.012), share)
 
 
 def _splitting_object(scene: FaultyScene, state: Staged, fraction: float) -> None:
     """An object becomes two of half its volume, which drift `dose` metres apart."""
-    thing, apart = victim(scene), rise(fraction, 0.3, 0.7)
+    obj, apart = victim(scene), rise(fraction, 0.3, 0.7)
     if apart == 0:
         return
-    x, y, z = state.spots[thing.name]
-    state.scale[thing.name] = 0.5 ** (1 / 3)
+    x, y, z = state.spots[obj.name]
+    state.scale[obj.name] = 0.5 ** (1 / 3)
     half = 0.5 * scene.dose * apart
-    state.spots[thing.name] = (x + half, y, z)
-    state.extra += staged_shapes(thing, state)
-    state.spots[thing.name] = (x - half, y, z)
+    state.spots[obj.name] = (x + half, y, z)
+    state.extra += staged_shapes(obj, state)
+    state.spots[obj.name] = (x - half, y, z)
 
 
 def _detached_arm(scene: FaultyScene, state: Staged, fraction: float) -> None:
@@ -372,8 +382,8 @@ def _color_swap(scene: FaultyScene, state: Staged, fraction: float) -> None:
 
 
 def _sinking_object(scene: FaultyScene, state: Staged, fraction: float) -> None:
-    thing = scene.objects[1]
-    state.spots[thing.name] = (*thing.place, -scene.dose * rise(fraction, 0.25, 0.75))
+    obj = scene.objects[1]
+    state.spots[obj.name] = (*obj.place, -scene.dose * rise(fraction, 0.25, 0.75))
 
 
 def _doubled_hand(scene: FaultyScene, state: Staged, fraction: float) -> None:
@@ -392,8 +402,8 @@ def _levitating_object(scene: FaultyScene, state: Staged, fraction: float) -> No
 
 def _shape_change(scene: FaultyScene, state: Staged, fraction: float) -> None:
     if fraction > 0.5:
-        thing = victim(scene)
-        state.kind[thing.name] = OBJECTS[(OBJECTS.index(thing.kind) + 1) % len(OBJECTS)]
+        obj = victim(scene)
+        state.kind[obj.name] = OBJECTS[(OBJECTS.index(obj.kind) + 1) % len(OBJECTS)]
 
 
 def _absent_arm(scene: FaultyScene, state: Staged, fraction: float) -> None:
@@ -457,26 +467,26 @@ def fade(scene: Scene, dose: float) -> np.ndarray:
     """The colour of the moved object drifts towards the wood's over the first half, up to the share `dose` of it."""
     clip = scene.clip()
     frames, wood = clip.frames.astype(np.float32), np.array(TABLE_TONE, np.float32)
-    thing = clip.labels == scene.objects[0].label
+    visible = clip.labels == scene.objects[0].label
     for t, frame in enumerate(frames):
         part = dose * min(2 * t / max(len(frames) - 1, 1), 1.0)
-        frame[thing[t]] = (1 - part) * frame[thing[t]] + part * wood
+        frame[visible[t]] = (1 - part) * frame[visible[t]] + part * wood
     return frames.round().astype(np.uint8)
 
 
 def melting(scene: Scene, dose: float) -> np.ndarray:
-    """A region of 40 pixels about a thing flows: a smooth random displacement grows to `dose` pixels at its maximum.
+    """A region of 40 pixels about an object flows: a smooth random displacement grows to `dose` pixels at its maximum.
 
     The region is about the resting object or about the container in alternation of seeds. It moves with the picture.
     """
     clip = scene.clip()
     height, width = scene.size
-    thing = scene.objects[1] if (scene.seed // 2) % 2 else scene.containers[0]
+    obj = scene.objects[1] if (scene.seed // 2) % 2 else scene.containers[0]
     field = np.random.RandomState(scene.seed % 2**32).standard_normal((2, height, width)).astype(np.float32)
     field = np.stack([cv2.GaussianBlur(f, (0, 0), 5.0) for f in field])
     y, x = np.mgrid[:height, :width].astype(np.float32)
     out = []
-    for frame, center, share in zip(clip.frames, clip.tracks[thing.name], _rises(scene, 0.1, 0.8), strict=True):
+    for frame, center, share in zip(clip.frames, clip.tracks[obj.name], _rises(scene, 0.1, 0.8), strict=True):
         near = np.clip(1.5 - np.hypot(x - center[0], y - center[1]) / 20, 0, 1).astype(np.float32)
         shift = field * near
         shift *= np.float32(dose * share / max(float(np.hypot(*shift).max()), 1e-6))
@@ -495,7 +505,7 @@ def background_change(scene: Scene, dose: float) -> np.ndarray:
 
 
 def growing_stain(scene: Scene, dose: float) -> np.ndarray:
-    """A dark stain on the free table grows to a radius of `dose` pixels. Things and hands cover it."""
+    """A dark stain on the free table grows to a radius of `dose` pixels. Objects and hands cover it."""
     clip = scene.clip()
     height, width = scene.size
     table = np.all(clip.labels == LABELS["table"], axis=0).astype(np.uint8)

@@ -15,7 +15,7 @@ import numpy as np
 
 from cosmos_exp.tabletop.geometry import Triple
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.world import HANDS, Thing
+from cosmos_exp.tabletop.world import HANDS, SceneObject
 
 SUBSTEPS = 8  # between two frames; positions and openings are interpolated linearly
 SHUT = 0.5  # opening at which a closing hand grips, and an opening one lets go
@@ -69,7 +69,7 @@ class _Table:
     """The changing state: where objects are, what each hand holds with which offset, and what has happened."""
 
     spots: dict[str, Triple] = field(default_factory=dict)
-    held: dict[str, tuple[Thing, Triple]] = field(default_factory=dict)
+    held: dict[str, tuple[SceneObject, Triple]] = field(default_factory=dict)
     grasped: list[tuple[str, str]] = field(default_factory=list)
     drops: dict[str, float] = field(default_factory=dict)  # object -> height from which it was last let go
     carriers: dict[str, str] = field(default_factory=dict)
@@ -80,8 +80,8 @@ def roll_out(scene: Scene, actions: np.ndarray) -> Outcome:
     fine = _interpolated(np.asarray(actions, np.float64).reshape(len(actions), len(HANDS), 4))
     fine[..., 2] = np.maximum(fine[..., 2], LOWEST_HAND)
     table, named = _Table(), scene.objects[0]
-    for thing in scene.objects:
-        table.spots[thing.name] = (*thing.place, 0.0)
+    for obj in scene.objects:
+        table.spots[obj.name] = (*obj.place, 0.0)
     shut = dict(zip(HANDS, (fine[0, :, 3] < SHUT).tolist(), strict=True))
     misses = dict.fromkeys(HANDS, float("nan"))
     for step in fine:
@@ -108,7 +108,7 @@ def roll_out(scene: Scene, actions: np.ndarray) -> Outcome:
     )
 
 
-def inside(place: tuple[float, float], container: Thing) -> bool:
+def inside(place: tuple[float, float], container: SceneObject) -> bool:
     """Whether the centre of an object's base is within a container's outline: a circle, or the tray's turned rectangle."""
     dx, dy = place[0] - container.place[0], place[1] - container.place[1]
     if container.kind != "tray":
@@ -134,10 +134,10 @@ def _grasp(table: _Table, scene: Scene, hand: str, tip: Triple) -> None:
     if hand in table.held:
         return
     nearest, least = None, np.inf
-    for thing in scene.objects:
-        distance = _apart(tip, table.spots[thing.name])
-        if distance < least and _between_fingers(tip, table.spots[thing.name]) and not _is_held(table, thing.name):
-            nearest, least = thing, distance
+    for obj in scene.objects:
+        distance = _apart(tip, table.spots[obj.name])
+        if distance < least and _between_fingers(tip, table.spots[obj.name]) and not _is_held(table, obj.name):
+            nearest, least = obj, distance
     if nearest is not None:
         spot = table.spots[nearest.name]
         table.held[hand] = (nearest, (0.0, spot[1] - tip[1], spot[2] - tip[2]))
@@ -145,7 +145,7 @@ def _grasp(table: _Table, scene: Scene, hand: str, tip: Triple) -> None:
 
 
 def _is_held(table: _Table, name: str) -> bool:
-    return any(thing.name == name for thing, _ in table.held.values())
+    return any(obj.name == name for obj, _ in table.held.values())
 
 
 def _between_fingers(tip: Triple, spot: Triple) -> bool:
@@ -156,12 +156,12 @@ def _carry(table: _Table, hand: str, tip: Triple, shut: bool) -> None:
     """What the hand holds follows it; what an open hand holds falls straight down."""
     if hand not in table.held:
         return
-    thing, offset = table.held[hand]
+    obj, offset = table.held[hand]
     x, y, z = tip[0] + offset[0], tip[1] + offset[1], tip[2] + offset[2]
-    table.carriers[thing.name] = hand
+    table.carriers[obj.name] = hand
     if shut:
-        table.spots[thing.name] = (x, y, max(z, 0.0))
+        table.spots[obj.name] = (x, y, max(z, 0.0))
         return
-    table.drops[thing.name] = z
-    table.spots[thing.name] = (x, y, 0.0)
+    table.drops[obj.name] = z
+    table.spots[obj.name] = (x, y, 0.0)
     del table.held[hand]

@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from cosmos_exp.tabletop.idm import mirrored
 from cosmos_exp.tabletop.judge import parse_instruction
+from cosmos_exp.tabletop.observation import MAX_REACH, color_masks, horizon, largest, rest_masks
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.seeing import MAX_REACH, color_masks, horizon, largest, rest_masks
 
 INPUTS = 5  # column and row of the object and of the container, and the hand
 
@@ -71,7 +71,7 @@ class Demonstrations:
 def look(frame: np.ndarray, prompt: str) -> list[float]:
     """The front end: where the named colours are, columns and rows in [-1, 1], and -1 for the left or 1 for the right hand.
 
-    A thing that is not visible is taken to be at the middle of the picture.
+    An object that is not visible is taken to be at the middle of the picture.
 
     Args:
         frame: the first frame, uint8 (H, W, 3).

@@ -31,8 +31,8 @@ from cosmos_exp.statistics.intervals import mean_interval
 from cosmos_exp.tabletop.arms import first_camera
 from cosmos_exp.tabletop.geometry import Camera
 from cosmos_exp.tabletop.idm import IDM_FILE, read_actions, true_actions
+from cosmos_exp.tabletop.observation import observe
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.seeing import probe_video
 from cosmos_exp.tabletop.world import HANDS
 
 COUNTED = ("replay", "same hand moved")  # 0 or 1 per clip
@@ -96,7 +96,7 @@ def apart(frames: np.ndarray) -> dict[str, float]:
     positions, _ = split(read_actions(frames))
     camera = first_camera((frames.shape[1], frames.shape[2]))
     read = pixels(positions, [camera] * len(frames))
-    seen = probe_video(frames)
+    seen = observe(frames)
     gap = np.linalg.norm(read - seen.outlines.tips, axis=-1)
     away = np.linalg.norm(read - read[:1], axis=-1) > AWAY
     outlined = np.linalg.norm(seen.outlines.tips - read[:1], axis=-1) > AWAY  # nan is no outline: False

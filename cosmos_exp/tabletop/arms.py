@@ -119,7 +119,7 @@ class Outlines:
     a margin. shadows: bool (T, H, W), where their shadows fall, with a margin. missing: (T,), fraction of the outlines
     that has not changed although an arm would show there. unlike: (T,), fraction of the arms' pixels whose colour the
     resting hands do not have; nan without an arm. extended: (T,), largest distance of a grasp point from its rest
-    position, pixels; 0 without an arm. loose: bool (T, H, W), changed pixels that are no thing's.
+    position, pixels; 0 without an arm. loose: bool (T, H, W), changed pixels that are no object's.
     veiled: whether hands may have the colour of the table, so that their grasp point is uncertain.
     """
 
@@ -168,7 +168,7 @@ def fit_arms(
     Args:
         flat: uint8 (T, H, W, 3), aligned frames.
         changes: bool (T, H, W), pixels that differ from the first frame.
-        places: bool (T, H, W), pixels of things, which no arm has to explain.
+        places: bool (T, H, W), pixels of objects, which no arm has to explain.
         rest: hand -> bool (H, W), where it rests.
         top: row of the table's far edge.
     """
@@ -225,7 +225,7 @@ def _rest_shadow(known: Poses, home: np.ndarray) -> np.ndarray:
 
 def _fit(
     change: np.ndarray,
-    things: np.ndarray,
+    objects: np.ndarray,
     rest: dict[str, np.ndarray],
     like: np.ndarray,
     known: dict[str, Poses],
@@ -243,7 +243,7 @@ def _fit(
         for hand in HANDS:
             if out and hand == out[0].hand:
                 continue
-            cost = (1 - np.minimum(free + _small(rest[hand]) + _small(things), 1)) * open_cost
+            cost = (1 - np.minimum(free + _small(rest[hand]) + _small(objects), 1)) * open_cost
             # The place that a hand has left changes wherever the hand is; of a veiled one there may be no more to see.
             new = free if veiled else free * (1 - _small(rest[hand]))
             gains = known[hand].coarse @ (new - UNSEEN_COST * cost)

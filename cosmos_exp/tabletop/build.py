@@ -176,8 +176,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with 480 tokens, trained on the prompts of the world. It can encode any text."""
     starts = ("Use the left hand to pick up", "Use the right hand to pick up", "Pick up")
     prompts = []
-    for start, color, goal_color, thing, goal in itertools.product(starts, COLORS, COLORS, OBJECTS, CONTAINERS):
-        prompts.append(f"{start} the {color} {thing} and place it in the {goal_color} {goal}.")
+    for start, color, goal_color, obj, goal in itertools.product(starts, COLORS, COLORS, OBJECTS, CONTAINERS):
+        prompts.append(f"{start} the {color} {obj} and place it in the {goal_color} {goal}.")
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()

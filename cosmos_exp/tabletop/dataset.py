@@ -166,7 +166,7 @@ def truth(clips: dict[str, Clip]) -> JsonObject:
             "intrinsics": clip.intrinsics.tolist(),
             "rotations": np.round(clip.rotations, 9).tolist(),
             "translations": np.round(clip.translations, 9).tolist(),
-            "tracks": {thing: np.round(track, 3).tolist() for thing, track in clip.tracks.items()},
+            "tracks": {name: np.round(track, 3).tolist() for name, track in clip.tracks.items()},
         }
     return {
         "seed": clip.seed,

@@ -19,11 +19,11 @@ from cosmos_exp.data.video import probe, read_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.judges.interface import Answer, Question
 from cosmos_exp.metrics.judges.rubric import Rubric
+from cosmos_exp.tabletop.observation import Observation, observe
 from cosmos_exp.tabletop.physics import MOVED, OUT, Findings, judge_physics, ramp, tail
-from cosmos_exp.tabletop.seeing import Seen, probe_video
 from cosmos_exp.tabletop.world import COLORS, CONTAINERS, HANDS, OBJECTS, other_hand
 
-# Things, containers and resting hands are read from the first frame; docs/guides/rollout.md has the scores of later ones.
+# Objects, containers and resting hands are read from the first frame; docs/guides/rollout.md has the scores of later ones.
 LATER_CHUNKS = (
     "judge=rules reads the scene from a first frame with both hands at rest, and a later chunk begins in motion"
 )
@@ -59,14 +59,14 @@ def parse_instruction(prompt: str) -> Instruction | None:
     return Instruction(found["object"].lower(), found["container"].lower(), hand)
 
 
-def _last(seen: Seen, color: str) -> np.ndarray | None:
-    """The last known centre (2,) of a thing in the last quarter of the video; None if it is not visible there."""
-    end = tail(seen.faded_centers[color])
+def _last(observation: Observation, color: str) -> np.ndarray | None:
+    """The last known centre (2,) of an object in the last quarter of the video; None if it is not visible there."""
+    end = tail(observation.faded_centers[color])
     visible = end[~np.isnan(end[:, 0])]
     return visible[-1] if len(visible) else None
 
 
-def judge_instruction(seen: Seen, wanted: Instruction) -> Findings | str:
+def judge_instruction(observation: Observation, wanted: Instruction) -> Findings | str:
     """Judge hand, object and container against the instruction, with two points for each.
 
     Returns:
@@ -74,40 +74,40 @@ def judge_instruction(seen: Seen, wanted: Instruction) -> Findings | str:
     """
     hidden = []
     for color in (wanted.object, wanted.container):
-        if color not in seen.things:
+        if color not in observation.objects:
             hidden.append(color)
     if hidden:
         return f"the first frame shows no {' and no '.join(hidden)} thing"
     findings = Findings()
-    _judge_hand(seen, wanted, findings)
-    start, end = np.array(seen.things[wanted.object][1]), _last(seen, wanted.object)
+    _judge_hand(observation, wanted, findings)
+    start, end = np.array(observation.objects[wanted.object][1]), _last(observation, wanted.object)
     distance = 0.0 if end is None else float(np.linalg.norm(end - start))
     findings.deduct(2 * (1 - ramp(distance, MOVED / 2, MOVED)), f"the {wanted.object} object was not moved")
-    for color in seen.things:
-        last = _last(seen, color)
+    for color in observation.objects:
+        last = _last(observation, color)
         if color in (wanted.object, wanted.container) or last is None:
             continue
-        shift = float(np.linalg.norm(last - np.array(seen.things[color][1])))
+        shift = float(np.linalg.norm(last - np.array(observation.objects[color][1])))
         findings.deduct(ramp(shift, MOVED, 2 * MOVED), f"the {color} thing was moved, too")
-    missed = _missed_container(seen, wanted.container, end)
+    missed = _missed_container(observation, wanted.container, end)
     findings.deduct(2 * missed, f"the {wanted.object} object did not end in the {wanted.container} container")
     return findings
 
 
-def _missed_container(seen: Seen, container: str, end: np.ndarray | None) -> float:
+def _missed_container(observation: Observation, container: str, end: np.ndarray | None) -> float:
     """Return 0 if the object's last centre `end` is inside the container, 1 if it is outside or unknown."""
     if end is None:
         return 1.0
-    area, place = seen.things[container]
-    last = _last(seen, container)
+    area, place = observation.objects[container]
+    last = _last(observation, container)
     goal = np.array(place) if last is None else last
     radius = (area / np.pi) ** 0.5
     gap = min(np.linalg.norm(end - goal), np.linalg.norm(end - np.array(place)))
     return ramp(float(gap), 0.75 * radius + 1, 1.2 * radius + 2)
 
 
-def _judge_hand(seen: Seen, wanted: Instruction, findings: Findings) -> None:
-    out = {hand: ramp(seen.side_frames[hand], OUT / 2, OUT) for hand in HANDS}
+def _judge_hand(observation: Observation, wanted: Instruction, findings: Findings) -> None:
+    out = {hand: ramp(observation.side_frames[hand], OUT / 2, OUT) for hand in HANDS}
     if max(out.values()) == 0:
         findings.deduct(2, "no hand reached out")
     elif wanted.hand is None:
@@ -135,7 +135,7 @@ class RulesJudge:
         precision: str = "no",
         seed: int = 0,
     ):
-        self._last: tuple[np.ndarray, Seen] | None = None
+        self._last: tuple[np.ndarray, Observation] | None = None
         self._file: tuple[Path, tuple[int, int] | None, np.ndarray] | None = None
 
     @staticmethod
@@ -186,14 +186,16 @@ class RulesJudge:
         if len(frames) < 2:
             return Answer(None, None, "one frame shows nothing happening")
         if self._last is None or self._last[0] is not frames:
-            self._last = (frames, probe_video(frames))
-        seen = self._last[1]
+            self._last = (frames, observe(frames))
+        observation = self._last[1]
         if rubric.measure == "physics":
-            found: Findings | str = judge_physics(seen)
+            found: Findings | str = judge_physics(observation)
         else:
             wanted = parse_instruction(instruction or "")
             found = (
-                judge_instruction(seen, wanted) if wanted else f"no instruction of the tabletop world: {instruction!r}"
+                judge_instruction(observation, wanted)
+                if wanted
+                else f"no instruction of the tabletop world: {instruction!r}"
             )
         if isinstance(found, str):
             return Answer(None, None, found)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cosmos_exp.tabletop.arms import Outlines
-from cosmos_exp.tabletop.seeing import Seen
-from cosmos_exp.tabletop.things import ThingSeen
+from cosmos_exp.tabletop.objects import ObjectChange
+from cosmos_exp.tabletop.observation import Observation
 
 OUT = 4  # an arm that reaches out for this many frames has moved; half as many frames are ignored
-MOVED = 7.0  # pixels; after the sway is removed, static things stay within 3
+MOVED = 7.0  # pixels; after the sway is removed, static objects stay within 3
 
 
 @dataclass
@@ -55,110 +55,110 @@ SHARP, BLURRED, CLEAN, GRAINY = 54.0, 42.0, 7.0, 8.3
 EXTENDED, HOME = 35.0, 25.0  # pixels between a grasp point and its rest position: an arm that works, and one that rests
 
 
-def judge_physics(seen: Seen) -> Findings:
+def judge_physics(observation: Observation) -> Findings:
     """Judge physical plausibility.
 
-    Deductions are for things that vanish, appear, change size or colour, move without contact or end in the air; for
+    Deductions are for objects that vanish, appear, change size or colour, move without contact or end in the air; for
     arms that change their appearance, are too many, torn or missing; for a table that changes; for jumps of the camera;
     and for blur and grain.
     """
     findings = Findings()
-    for color in seen.things:
-        _judge_presence(seen, color, findings)
-        _judge_shape(seen.watched[color], color, findings)
-    _judge_contact(seen, findings)
-    for color, count in seen.appeared.items():
+    for color in observation.objects:
+        _judge_presence(observation, color, findings)
+        _judge_shape(observation.watched[color], color, findings)
+    _judge_contact(observation, findings)
+    for color, count in observation.appeared.items():
         findings.deduct(ramp(count, 6, 10) * 1.5, f"a {color} thing came from nowhere")
-    _judge_arms(seen, findings)
-    _judge_table(seen, findings)
-    findings.deduct(2 * ramp(seen.camera_step, 2.0, 3.5), "the camera jumps")
-    findings.deduct(1.5 * ramp(seen.unaligned, 0.05, 0.3), "the picture cannot be aligned with the first frame")
-    findings.deduct(2.5 * ramp(-seen.sharpness, -SHARP, -BLURRED), "the picture blurs")
-    findings.deduct(2.5 * ramp(seen.grain, CLEAN, GRAINY), "the picture is grainy")
+    _judge_arms(observation, findings)
+    _judge_table(observation, findings)
+    findings.deduct(2 * ramp(observation.camera_step, 2.0, 3.5), "the camera jumps")
+    findings.deduct(1.5 * ramp(observation.unaligned, 0.05, 0.3), "the picture cannot be aligned with the first frame")
+    findings.deduct(2.5 * ramp(-observation.sharpness, -SHARP, -BLURRED), "the picture blurs")
+    findings.deduct(2.5 * ramp(observation.grain, CLEAN, GRAINY), "the picture is grainy")
     return findings
 
 
-def _judge_presence(seen: Seen, color: str, findings: Findings) -> None:
-    area = seen.things[color][0]
-    end, faded = tail(seen.areas[color]), tail(seen.faded_areas[color])
+def _judge_presence(observation: Observation, color: str, findings: Findings) -> None:
+    area = observation.objects[color][0]
+    end, faded = tail(observation.areas[color]), tail(observation.faded_areas[color])
     gone, pale = 1 - ramp(float(faded.max()) / area, 0.15, 0.28), 1 - ramp(float(end.max()) / area, 0.02, 0.2)
     findings.deduct(2 * gone, f"the {color} thing vanished")
     # The autoencoder fades what moves: less than the other faults.
     findings.deduct(0.75 * max(pale - gone, 0), f"the {color} thing lost its colour")
-    findings.deduct(2 * min(_untouched_jumps(seen, color), 2), f"the {color} thing jumped untouched")
+    findings.deduct(2 * min(_untouched_jumps(observation, color), 2), f"the {color} thing jumped untouched")
 
 
-def _judge_shape(thing: ThingSeen, color: str, findings: Findings) -> None:
+def _judge_shape(obj: ObjectChange, color: str, findings: Findings) -> None:
     """Size and outline, apart from what a container or an object in front may hide."""
-    # A hand that uncovers a thing makes it wider or higher, seldom both.
+    # A hand that uncovers an object makes it wider or higher, seldom both.
     larger = (0.1, 0.2)
-    if thing.container:
+    if obj.container:
         larger = (0.03, 0.08)
-    elif thing.shift < MOVED + 1:
+    elif obj.shift < MOVED + 1:
         larger = (0.045, 0.08)
-    findings.deduct(2 * ramp(min(thing.width, thing.height), *larger), f"the {color} thing grew")
-    if thing.container or thing.partly:
+    findings.deduct(2 * ramp(min(obj.width, obj.height), *larger), f"the {color} thing grew")
+    if obj.container or obj.partly:
         return
-    if thing.shift < MOVED + 1:
-        findings.deduct(2 * ramp(-max(thing.width, thing.height), 0.16, 0.24), f"the {color} thing shrank")
-        sunk = min(thing.down / 10, -thing.height)
+    if obj.shift < MOVED + 1:
+        findings.deduct(2 * ramp(-max(obj.width, obj.height), 0.16, 0.24), f"the {color} thing shrank")
+        sunk = min(obj.down / 10, -obj.height)
         findings.deduct(2 * ramp(sunk, 0.08, 0.13), f"the {color} thing sank")
-    findings.deduct(ramp(thing.second, 0.45, 0.62), f"the {color} thing became two")
-    findings.deduct(2 * ramp(thing.hue, 0.125, 0.2), f"the {color} thing changed its colour")
+    findings.deduct(ramp(obj.second, 0.45, 0.62), f"the {color} thing became two")
+    findings.deduct(2 * ramp(obj.hue, 0.125, 0.2), f"the {color} thing changed its colour")
 
 
-def _judge_contact(seen: Seen, findings: Findings) -> None:
-    """Motion without a hand. One hand carries one thing in a clip; the others rest."""
-    things, moved = {}, []
-    for color, thing in seen.watched.items():
-        if _same_size(thing):
-            things[color] = thing
-            if thing.shift > 2:
+def _judge_contact(observation: Observation, findings: Findings) -> None:
+    """Motion without a hand. One hand carries one object in a clip; the others rest."""
+    objects, moved = {}, []
+    for color, obj in observation.watched.items():
+        if _same_size(obj):
+            objects[color] = obj
+            if obj.shift > 2:
                 moved.append(color)
-    moved.sort(key=lambda color: _far_from_hand(things[color]))
+    moved.sort(key=lambda color: _far_from_hand(objects[color]))
     for place, color in enumerate(moved):
-        thing = things[color]
+        obj = objects[color]
         if place:
-            findings.deduct(2 * ramp(thing.shift, 3.5, 7.0), f"the {color} thing slid beside the one that was carried")
-        elif thing.reach > 32:
-            findings.deduct(2 * ramp(thing.shift, 3.0, 7.0), f"the {color} thing moved and no hand was at it")
-        if not thing.container and thing.shift > MOVED:
-            findings.deduct(2 * ramp(thing.lift, 5.0, 7.5), f"the {color} thing ended above the hand that held it")
-    for color, thing in seen.watched.items():
-        late = (26.0, 42.0) if seen.outlines.veiled else (14.0, 22.0)
-        if not thing.container:
-            findings.deduct(2 * ramp(thing.early, *late), f"the {color} thing was at its new place before a hand")
-    for color, thing in things.items():
-        bounds = (2.6, 4.2) if thing.container else (2.1, 3.5)
-        findings.deduct(2 * ramp(thing.drift, *bounds), f"the {color} thing moved while no hand was near")
+            findings.deduct(2 * ramp(obj.shift, 3.5, 7.0), f"the {color} thing slid beside the one that was carried")
+        elif obj.reach > 32:
+            findings.deduct(2 * ramp(obj.shift, 3.0, 7.0), f"the {color} thing moved and no hand was at it")
+        if not obj.container and obj.shift > MOVED:
+            findings.deduct(2 * ramp(obj.lift, 5.0, 7.5), f"the {color} thing ended above the hand that held it")
+    for color, obj in observation.watched.items():
+        late = (26.0, 42.0) if observation.outlines.veiled else (14.0, 22.0)
+        if not obj.container:
+            findings.deduct(2 * ramp(obj.early, *late), f"the {color} thing was at its new place before a hand")
+    for color, obj in objects.items():
+        bounds = (2.6, 4.2) if obj.container else (2.1, 3.5)
+        findings.deduct(2 * ramp(obj.drift, *bounds), f"the {color} thing moved while no hand was near")
 
 
-def _same_size(thing: ThingSeen) -> bool:
-    """Whether the thing at the end is the one of the first frame, not a part of another of the same colour."""
-    if thing.partly:
-        return abs(thing.width) < 0.25 and abs(thing.height) < 0.25
-    return not (abs(thing.size) > 0.35 or abs(thing.width) > 0.5)
+def _same_size(obj: ObjectChange) -> bool:
+    """Whether the object at the end is the one of the first frame, not a part of another of the same colour."""
+    if obj.partly:
+        return abs(obj.width) < 0.25 and abs(obj.height) < 0.25
+    return not (abs(obj.size) > 0.35 or abs(obj.width) > 0.5)
 
 
-def _far_from_hand(thing: ThingSeen) -> float:
-    """Smallest for the thing that a hand most probably carried: near a grasp point, and moved far."""
-    return thing.reach - 2 * min(thing.shift, 15.0)
+def _far_from_hand(obj: ObjectChange) -> float:
+    """Smallest for the object that a hand most probably carried: near a grasp point, and moved far."""
+    return obj.reach - 2 * min(obj.shift, 15.0)
 
 
-def _judge_arms(seen: Seen, findings: Findings) -> None:
-    found = seen.outlines
+def _judge_arms(observation: Observation, findings: Findings) -> None:
+    found = observation.outlines
     # Near its rest position an arm shows few pixels of its own.
-    black = seen.robot_fraction[~np.isnan(seen.robot_fraction) & (found.extended > HOME)]
+    black = observation.robot_fraction[~np.isnan(observation.robot_fraction) & (found.extended > HOME)]
     if len(black) > 2:
         wrong, what = black < 0.2, "gripper turned into a hand"
-        if seen.appearance == "human":
+        if observation.appearance == "human":
             wrong, what = black > 0.4, "hand turned into a gripper"
         findings.deduct(3 * ramp(float(wrong.mean()), 0.085, 0.135), f"a {what} in {wrong.mean():.0%} of its frames")
     working = np.flatnonzero(found.extended > EXTENDED)
     absent = _absent_frames(found, working) if len(working) and not found.veiled else 0
     findings.deduct(2 * ramp(absent, 0.0, 2.0), f"the working arm is missing in {absent} frames")
     # Skin can have the colour of wood; black arms cannot.
-    torn = seen.appearance == "robot" and float(np.sort(found.missing)[-min(6, len(found.missing))])
+    torn = observation.appearance == "robot" and float(np.sort(found.missing)[-min(6, len(found.missing))])
     findings.deduct(2 * ramp(torn, 0.3, 0.36), f"{torn:.0%} of an arm is missing")
     strange = found.unlike[~np.isnan(found.unlike)]
     if len(strange) > 2:
@@ -173,8 +173,8 @@ def _absent_frames(found: Outlines, working: np.ndarray) -> int:
     return int(((found.extended < HOME) & quiet)[between].sum())
 
 
-def _judge_table(seen: Seen, findings: Findings) -> None:
-    still = seen.still
+def _judge_table(observation: Observation, findings: Findings) -> None:
+    still = observation.still
     often = float(np.sort(still.excess)[-min(6, len(still.excess))])
     usual, end = float(np.median(still.excess)), float(np.median(tail(still.excess)))
     change = max(ramp(often, 30, 70), ramp(usual, 9, 25), ramp(end, 20, 45))
@@ -187,21 +187,21 @@ def _judge_table(seen: Seen, findings: Findings) -> None:
         findings.deduct(2 * ramp(float(np.sort(np.abs(gain - 1))[-3]), 0.012, 0.025), "the light flickers")
 
 
-def _untouched_jumps(seen: Seen, color: str) -> int:
-    """Number of times that a thing moves without contact.
+def _untouched_jumps(observation: Observation, color: str) -> int:
+    """Number of times that an object moves without contact.
 
     A move counts when no arm was near both positions, or when it is faster than any arm. Only frames that show at least
-    half of the thing are compared: the centre of a partly occluded thing shifts. A thing that disappears from one frame
+    half of the object are compared: the centre of a partly occluded object shifts. An object that disappears from one frame
     to the next with no arm near it counts, too (a forearm of the table's tone may be missed, its sleeve is not).
     """
-    centers, areas, whole = seen.centers[color], seen.areas[color], seen.things[color][0]
+    centers, areas, whole = observation.centers[color], observation.areas[color], observation.objects[color][0]
     jumps = 0
     # A hand with the colour of the table may be near unseen; it is missed all the way only if none comes close at all.
-    certain = not seen.outlines.veiled or seen.watched[color].reach > 32
+    certain = not observation.outlines.veiled or observation.watched[color].reach > 32
     before: int | None = None
     for t in np.flatnonzero(areas >= 0.5 * whole).tolist():
         if before is not None and np.linalg.norm(centers[t] - centers[before]) > MOVED:
-            arms = np.any(seen.arms[before : t + 1], axis=0)
+            arms = np.any(observation.arms[before : t + 1], axis=0)
             carried = _arm_near(arms, centers[before]) and _arm_near(arms, centers[t])
             fastest = FAST if t - before == 1 else FAST_ON
             fast = np.linalg.norm(centers[t] - centers[before]) > fastest * (t - before)
@@ -209,7 +209,7 @@ def _untouched_jumps(seen: Seen, color: str) -> int:
         before = t
     for t in range(1, len(areas) - 1):
         gone = areas[t - 1] >= 0.5 * whole and max(areas[t], areas[t + 1]) < 0.25 * whole
-        covered: np.ndarray = seen.arms[t - 1 : t + 2].any(0) | seen.hands
+        covered: np.ndarray = observation.arms[t - 1 : t + 2].any(0) | observation.hands
         near = _arm_near(covered, centers[t - 1], 42.0)
         jumps += int(gone and certain and not near)
     return jumps

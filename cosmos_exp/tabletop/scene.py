@@ -24,9 +24,9 @@ from cosmos_exp.tabletop.world import (
     LABELS,
     SKIN,
     SLEEVES,
+    SceneObject,
     State,
-    Thing,
-    place_things,
+    place_objects,
     state_at,
 )
 
@@ -66,8 +66,8 @@ class Scene:
     seed: int
     appearance: str
     hand: str
-    objects: tuple[Thing, ...]
-    containers: tuple[Thing, ...]
+    objects: tuple[SceneObject, ...]
+    containers: tuple[SceneObject, ...]
     skin: Triple
     sleeve: Triple
     sway: tuple[float, ...]
@@ -104,7 +104,7 @@ class Scene:
             _check_hand(hand)
         rng = np.random.RandomState(np.random.MT19937(np.random.SeedSequence((seed, 0x7AB1E))))
         drawn_hand = HANDS[rng.randint(2)]
-        objects, containers = place_things(rng)
+        objects, containers = place_objects(rng)
         skin, sleeve = SKIN[rng.randint(len(SKIN))], SLEEVES[rng.randint(len(SLEEVES))]
         sway = tuple(round(float(x), 6) for x in rng.uniform(-1, 1, size=6))
         texture_seed = int(rng.randint(2**31 - 1))
@@ -137,9 +137,9 @@ class Scene:
 
     def clip(self, camera: str = "head") -> Clip:
         """Render all frames seen by `camera` (head, left or right) with their ground truth."""
-        things = self.objects + self.containers
+        objects = self.objects + self.containers
         frames, labels, rotations, translations, tracks = [], [], [], [], []
-        names = (*HANDS, *(thing.name for thing in things))
+        names = (*HANDS, *(obj.name for obj in objects))
         for index in range(self.num_frames):
             view, state = self.camera(index, camera), self.state(index)
             picture = render(self.room, self._shapes(state), view)
@@ -149,8 +149,8 @@ class Scene:
             translations.append(view.translation)
             tracks.append([view.project(state.centers[name])[:2] for name in names])
         label_names = {label: name for name, label in LABELS.items()}
-        for thing in things:
-            label_names[thing.label] = thing.name
+        for obj in objects:
+            label_names[obj.label] = obj.name
         return Clip(
             frames=np.stack(frames),
             labels=np.stack(labels),
@@ -192,8 +192,8 @@ class Scene:
 
     def _shapes(self, state: State) -> list[Shape]:
         shapes: list[Shape] = []
-        for thing in self.containers + self.objects:
-            shapes += thing_shapes(thing, state.spots[thing.name])
+        for obj in self.containers + self.objects:
+            shapes += object_shapes(obj, state.spots[obj.name])
         # Both hands have the grip width of the object: the first frame must not reveal which hand will move.
         grip = self.objects[0].radius
         for hand in HANDS:
@@ -210,41 +210,41 @@ def _check_hand(hand: str) -> None:
         raise ValueError(f"hand={hand!r}: choose one of {', '.join(HANDS)}")
 
 
-def thing_shapes(thing: Thing, spot: Triple) -> list[Shape]:
+def object_shapes(obj: SceneObject, spot: Triple) -> list[Shape]:
     """The shapes of an object or container whose base is centred at `spot` (metres)."""
-    color, r, label = COLORS[thing.color], thing.radius, thing.label
+    color, r, label = COLORS[obj.color], obj.radius, obj.label
     x, y, z = spot
-    if thing.kind == "block":
-        return [Shape("box", (x, y, z + r * 0.9), (r * 0.9, r * 0.9, r * 0.9), color, label, turn=thing.turn)]
-    if thing.kind == "ball":
+    if obj.kind == "block":
+        return [Shape("box", (x, y, z + r * 0.9), (r * 0.9, r * 0.9, r * 0.9), color, label, turn=obj.turn)]
+    if obj.kind == "ball":
         return [Shape("sphere", (x, y, z + r), (r, 0, 0), color, label)]
-    if thing.kind == "can":
+    if obj.kind == "can":
         return [
             Shape("cylinder", (x, y, z), (r * 0.85, 0.07, 0), color, label),
             Shape("cylinder", (x, y, z + 0.025), (r * 0.86, 0.02, 0), _darker(color, 0.72), label),
         ]
-    if thing.kind == "plate":
+    if obj.kind == "plate":
         light = (min(color[0] * 1.12 + 8, 255), min(color[1] * 1.12 + 8, 255), min(color[2] * 1.12 + 8, 255))
         return [
             Shape("cylinder", (x, y, z), (r, 0.008, 0), color, label),
             Shape("cylinder", (x, y, z), (r * 0.7, 0.0095, 0), light, label),
         ]
-    if thing.kind == "bowl":
+    if obj.kind == "bowl":
         return [Shape("tube", (x, y, z), (r, 0.036, 0.008), color, label)]
-    return _tray_shapes(thing, spot)
+    return _tray_shapes(obj, spot)
 
 
-def _tray_shapes(thing: Thing, spot: Triple) -> list[Shape]:
+def _tray_shapes(obj: SceneObject, spot: Triple) -> list[Shape]:
     """A flat box with four low walls."""
-    color, r, label = COLORS[thing.color], thing.radius, thing.label
+    color, r, label = COLORS[obj.color], obj.radius, obj.label
     x, y, z = spot
-    cos, sin = thing.turn
-    shapes = [Shape("box", (x, y, z + 0.004), (r, r * 0.8, 0.004), color, label, turn=thing.turn)]
+    cos, sin = obj.turn
+    shapes = [Shape("box", (x, y, z + 0.004), (r, r * 0.8, 0.004), color, label, turn=obj.turn)]
     for i, j in ((0.0, 1), (0.0, -1), (1, 0.0), (-1, 0.0)):
         dx, dy = i * r, j * r * 0.8
         half = (0.005, r * 0.8, 0.013) if i else (r, 0.005, 0.013)
         at = (x + cos * dx - sin * dy, y + sin * dx + cos * dy, z + 0.013)
-        shapes.append(Shape("box", at, half, _darker(color, 0.86), label, turn=thing.turn))
+        shapes.append(Shape("box", at, half, _darker(color, 0.86), label, turn=obj.turn))
     return shapes
 
 

@@ -39,7 +39,7 @@ def other_hand(hand: str) -> str:
 
 
 @dataclass(frozen=True)
-class Thing:
+class SceneObject:
     """An object or container on the table."""
 
     kind: str
@@ -55,7 +55,7 @@ class Thing:
         return f"{self.color} {self.kind}"
 
 
-def place_things(rng: np.random.RandomState) -> tuple[tuple[Thing, ...], tuple[Thing, ...]]:
+def place_objects(rng: np.random.RandomState) -> tuple[tuple[SceneObject, ...], tuple[SceneObject, ...]]:
     """Draw two or three objects and one or two containers, all of different colours and without overlap.
 
     Returns:
@@ -63,7 +63,7 @@ def place_things(rng: np.random.RandomState) -> tuple[tuple[Thing, ...], tuple[T
     """
     num_objects, num_containers = 2 + int(rng.uniform() < 0.25), 1 + int(rng.uniform() < 0.3)
     colors = [list(COLORS)[i] for i in rng.permutation(len(COLORS))]
-    placed: list[Thing] = []
+    placed: list[SceneObject] = []
     for index in range(num_containers + num_objects):
         if index < num_containers:
             kinds, radii, label = CONTAINERS, (0.066, 0.078), FIRST_CONTAINER_LABEL + index
@@ -77,7 +77,7 @@ def place_things(rng: np.random.RandomState) -> tuple[tuple[Thing, ...], tuple[T
             if all((x - t.place[0]) ** 2 + (y - t.place[1]) ** 2 > (radius + t.radius + 0.03) ** 2 for t in placed):
                 break
         turn = (round(math.cos(angle), 9), round(math.sin(angle), 9))
-        placed.append(Thing(kind, colors[index], (round(x, 6), round(y, 6)), radius, turn, label))
+        placed.append(SceneObject(kind, colors[index], (round(x, 6), round(y, 6)), radius, turn, label))
     return tuple(placed[num_containers:]), tuple(placed[:num_containers])
 
 
@@ -90,8 +90,8 @@ PHASES = (0.30, 0.36, 0.74, 0.80)
 class State:
     """Where everything is in one frame, in metres.
 
-    hands: hand -> grasp point and opening (1 open, 0 closed). spots: thing -> centre of its base.
-    centers: thing or hand -> the point that is tracked. appearance: human or robot hands.
+    hands: hand -> grasp point and opening (1 open, 0 closed). spots: object -> centre of its base.
+    centers: object or hand -> the point that is tracked. appearance: human or robot hands.
     """
 
     hands: dict[str, tuple[Triple, float]]
@@ -104,8 +104,8 @@ def state_at(
     fraction: float,
     *,
     hand: str,
-    objects: tuple[Thing, ...],
-    containers: tuple[Thing, ...],
+    objects: tuple[SceneObject, ...],
+    containers: tuple[SceneObject, ...],
     sway: tuple[float, ...],
     appearance: str,
 ) -> State:
@@ -114,21 +114,21 @@ def state_at(
     Args:
         sway: the first two numbers are the phases of the left and the right hand at rest.
     """
-    thing, goal, other = objects[0], containers[0], other_hand(hand)
+    obj, goal, other = objects[0], containers[0], other_hand(hand)
     rest = {"left": _rest_point("left", fraction, sway[0]), "right": _rest_point("right", fraction, sway[1])}
-    tip, opening, held = _moving_hand(fraction, rest[hand], thing.place, goal.place)
+    tip, opening, held = _moving_hand(fraction, rest[hand], obj.place, goal.place)
     if held:
         spot = (tip[0], tip[1], tip[2] - GRASP_HEIGHT)
     elif fraction > PHASES[2]:
         spot = (*goal.place, 0.012)
     else:
-        spot = (*thing.place, 0.0)
+        spot = (*obj.place, 0.0)
     hands = {hand: (tip, opening), other: (rest[other], 1.0)}
     spots: dict[str, Triple] = {}
     centers: dict[str, Triple] = {}
-    for things, middle in ((objects, 0.03), (containers, 0.015)):  # height of their middle in metres
-        for placed in things:
-            x, y, z = spot if placed is thing else (*placed.place, 0.0)
+    for group, middle in ((objects, 0.03), (containers, 0.015)):  # height of their middle in metres
+        for placed in group:
+            x, y, z = spot if placed is obj else (*placed.place, 0.0)
             spots[placed.name] = (x, y, z)
             centers[placed.name] = (x, y, z + middle)
     centers[hand], centers[other] = tip, rest[other]

@@ -1,5 +1,5 @@
-"""Follows each thing of the first frame through a video (its place, size and colour, and whether a hand is at it), and asks
-whether the table stays as it is where no arm, no thing and no shadow is."""
+"""Follows each object of the first frame through a video (its place, size and colour, and whether a hand is at it), and asks
+whether the table stays as it is where no arm, no object and no shadow is."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from cosmos_exp.tabletop.arms import Outlines, first_camera, grown
 from cosmos_exp.tabletop.geometry import Camera
 
-NEAR = 24  # pixels between grasp point and centre of a thing: a hand that may hold it
+NEAR = 24  # pixels between grasp point and centre of an object: a hand that may hold it
 CONTAINER = 0.0056  # square metres across the line of sight; objects have at most 0.0050, containers at least 0.0070
-FASTEST = 17.0  # pixels per frame; a larger step is a jump or a confusion of two things, no drift
+FASTEST = 17.0  # pixels per frame; a larger step is a jump or a confusion of two objects, no drift
 Part = tuple[int, tuple[float, float]]  # area in pixels and centre of a connected part
 _CUBE = np.ones((3, 3), np.uint8)
 
@@ -39,8 +39,8 @@ class Track:
 
 
 @dataclass(frozen=True)
-class ThingSeen:
-    """How a thing differs at the end, in the last frames in which no arm touches it, from the first frame.
+class ObjectChange:
+    """How an object differs at the end, in the last frames in which no arm touches it, from the first frame.
 
     container: from its size. partly: a resting hand touches it in the first frame and may hide a part. drift: largest
     displacement over frames in which no hand is near, pixels. reach: smallest distance to a grasp point, pixels, inf
@@ -66,32 +66,32 @@ class ThingSeen:
     early: float = np.nan
 
 
-def watch_things(
+def watch_objects(
     flat: np.ndarray,
-    things: dict[str, Part],
+    objects: dict[str, Part],
     before: dict[str, np.ndarray],
     hands: np.ndarray,
     arms: Outlines,
     top: int,
-) -> dict[str, ThingSeen]:
-    """Follow all things.
+) -> dict[str, ObjectChange]:
+    """Follow all objects.
 
     Args:
         flat: uint8 (T, H, W, 3), aligned frames.
-        things: colour -> area and centre in the first frame.
+        objects: colour -> area and centre in the first frame.
         before: colour -> bool (H, W), its pixels in the first frame.
         hands: bool (H, W), where hands rest.
         top: row of the table's far edge.
     """
     taken = hands.copy()
-    for color in things:
+    for color in objects:
         taken |= grown(before[color], 5)
     taken[: top + 2] = True
     rgb = flat.astype(np.float32)
     chromaticity = rgb[..., :2] / (rgb.sum(-1, keepdims=True) + 1e-3)
     table = np.median(chromaticity[0][~taken], axis=0) if (~taken).any() else np.full(2, 1 / 3)
     out = {}
-    for color, (_, center) in things.items():
+    for color, (_, center) in objects.items():
         part = _part_at(before[color] & ~hands, center)
         inner = cv2.erode(part.astype(np.uint8), _CUBE) > 0
         own = np.median(chromaticity[0][inner if inner.sum() >= 6 else part], axis=0)
@@ -112,7 +112,7 @@ def _part_at(mask: np.ndarray, center: tuple[float, float]) -> np.ndarray:
 
 
 def _masks(chromaticity: np.ndarray, table: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Return bool (T, H, W): pixels whose chromaticity is nearer to a thing's than to the table's, without specks."""
+    """Return bool (T, H, W): pixels whose chromaticity is nearer to an object's than to the table's, without specks."""
     way = own - table
     along = ((chromaticity - table) @ way) / max(float(way @ way), 1e-6)
     beside = np.abs((chromaticity - table) @ np.array([-way[1], way[0]])) / max(float(way @ way) ** 0.5, 1e-3)
@@ -120,15 +120,15 @@ def _masks(chromaticity: np.ndarray, table: np.ndarray, own: np.ndarray) -> np.n
     return np.stack([cv2.morphologyEx(m, cv2.MORPH_OPEN, _CUBE) for m in raw]) > 0
 
 
-def summary(track: Track, container: bool, tips: np.ndarray, camera: Camera) -> ThingSeen:
-    """How a thing differs at the end from the first frame.
+def summary(track: Track, container: bool, tips: np.ndarray, camera: Camera) -> ObjectChange:
+    """How an object differs at the end from the first frame.
 
     Args:
         tips: (T, 2, 2), pixel positions of the grasp points, nan at rest.
     """
     distance = np.linalg.norm(track.centers[:, None] - tips, axis=-1)
     reach = float(np.nanmin(distance, initial=np.inf))
-    seen = ThingSeen(container, not track.clear[0], _drift(track, container), reach)
+    seen = ObjectChange(container, not track.clear[0], _drift(track, container), reach)
     count = len(track.areas)
     whole = track.clear & (track.areas > 0.25 * track.areas[0])
     whole[: max(count - 5, 1)] = False
@@ -155,7 +155,7 @@ def summary(track: Track, container: bool, tips: np.ndarray, camera: Camera) -> 
 def _early(track: Track, end: np.ndarray, tips: np.ndarray) -> float:
     """Smallest distance, pixels, of a grasp point to the place `end` up to the frame after the thing came there to stay.
 
-    Inf if no hand had come by then; nan if the thing has not moved, or no two frames in a row show it there.
+    Inf if no hand had come by then; nan if the object has not moved, or no two frames in a row show it there.
     """
     if np.linalg.norm(end - track.centers[0]) < 9:
         return float("nan")
@@ -186,7 +186,7 @@ def follow(
     hands: np.ndarray,
     camera: Camera,
 ) -> tuple[Track, bool]:
-    """The track of a thing (of a container: of its convex hull), and whether it is a container."""
+    """The track of an object (of a container: of its convex hull), and whether it is a container."""
     count, container, place = len(masks), False, np.array(start)
     centers, hues = np.full((count, 2), np.nan), np.full((count, 2), np.nan)
     bottoms, widths, heights = np.full((3, count), np.nan)
@@ -225,9 +225,9 @@ def _changed_near(loose: np.ndarray, center: np.ndarray) -> int:
 
 
 def _choose(mask: np.ndarray, place: np.ndarray, whole: float, arms: np.ndarray) -> tuple[np.ndarray | None, float]:
-    """The part of `mask` that is the thing last seen at `place`, and the area of the next largest part beside arms.
+    """The part of `mask` that is the object last seen at `place`, and the area of the next largest part beside arms.
 
-    Parts that are much larger than the thing are sleeves. Among the others size counts, less with the distance.
+    Parts that are much larger than the object are sleeves. Among the others size counts, less with the distance.
     """
     count, labels, stats, centers = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     areas, gaps = stats[1:, cv2.CC_STAT_AREA].astype(float), np.linalg.norm(centers[1:] - place, axis=1)
@@ -258,7 +258,7 @@ def _depth(camera: Camera, x: float, y: float) -> float:
 
 
 def _drift(track: Track, container: bool) -> float:
-    """Largest displacement, pixels, within a span of frames in which no hand is near the thing and it is visible."""
+    """Largest displacement, pixels, within a span of frames in which no hand is near the object and it is visible."""
     large = np.where(track.clear, 0.7, 0.9 if container else 0.85)
     visible = (track.areas >= large * track.areas[0]) & (track.areas < 1.6 * track.areas[0])
     if not track.clear[0]:  # the resting hand in front of it, or its absence, shifts its centre
@@ -290,8 +290,8 @@ _CUBE = np.ones((3, 3), np.uint8)
 
 
 @dataclass(frozen=True)
-class StillSeen:
-    """Changes that no arm, thing or shadow explains.
+class TableChange:
+    """Changes that no arm, object or shadow explains.
 
     excess (T,): changed pixels of the table. shade (T,): the same, pixels that became darker or brighter without a new
     hue, where no shadow falls. lasting: pixels that belong to either in two fifths of the frames. tone (T,): mean
@@ -306,13 +306,13 @@ class StillSeen:
     gain: np.ndarray
 
 
-def watch_still(flat: np.ndarray, changes: np.ndarray, places: np.ndarray, arms: Outlines, top: int) -> StillSeen:
+def watch_table(flat: np.ndarray, changes: np.ndarray, places: np.ndarray, arms: Outlines, top: int) -> TableChange:
     """Compare the still part of all frames with the first one.
 
     Args:
         flat: uint8 (T, H, W, 3), aligned frames.
         changes: bool (T, H, W), pixels that differ from the first frame, without shadows.
-        places: bool (T, H, W), where things are and where they were in the first frame.
+        places: bool (T, H, W), where objects are and where they were in the first frame.
         top: row of the table's far edge.
     """
     table = np.zeros(changes.shape[1:], bool)
@@ -326,7 +326,7 @@ def watch_still(flat: np.ndarray, changes: np.ndarray, places: np.ndarray, arms:
         seen += odd | dark
     tone, gain = _tone_and_gain(flat, table & ~arms.covered.any(0) & ~places.any(0), arms.shadows)
     lasting = int((seen >= 0.4 * len(flat)).sum())
-    return StillSeen(excess, shade, lasting, tone, gain)
+    return TableChange(excess, shade, lasting, tone, gain)
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:

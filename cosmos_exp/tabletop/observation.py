@@ -1,4 +1,4 @@
-"""Observations from a video of the tabletop world: the camera's motion, where each coloured thing is, which side moved.
+"""Observations from a video of the tabletop world: the camera's motion, where each coloured object is, which side moved.
 
 Only pixels and general knowledge of the world are used (its seven colours, where hands rest), not the ground truth of
 the clip.
@@ -15,8 +15,8 @@ import numpy as np
 
 from cosmos_exp.tabletop.arms import Outlines, fit_arms
 from cosmos_exp.tabletop.geometry import Triple
+from cosmos_exp.tabletop.objects import ObjectChange, TableChange, watch_objects, watch_table
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.things import StillSeen, ThingSeen, watch_still, watch_things
 from cosmos_exp.tabletop.world import COLORS, HANDS, LABELS, SKIN, SLEEVES, TABLE_TONE
 
 Point = tuple[float, float]  # x, y in pixels
@@ -32,7 +32,7 @@ _REFERENCES: list[Triple] = [*(COLORS[name] for name in HUES), *WOOD, *SKIN, *SL
 NEUTRAL, WHITE_FROM, DARK = 0.024, 178, 48  # chromaticity distance from grey; grey levels
 SMALLEST = 10  # pixels; smaller parts are ignored
 MAX_REACH = 0.055  # largest chromaticity distance from a reference at which a pixel has that colour
-FADED_REACH = 0.11  # the same for a thing known from the first frame whose colour may have faded
+FADED_REACH = 0.11  # the same for an object known from the first frame whose colour may have faded
 
 
 def color_masks(frame: np.ndarray, reaches: tuple[float, ...]) -> list[Masks]:
@@ -93,7 +93,7 @@ def rest_masks(appearance: str, size: tuple[int, int]) -> Masks:
     return {hand: np.mean(np.stack(labels) == LABELS[hand], axis=0) > 0.6 for hand in HANDS}
 
 
-def seen_appearance(first: np.ndarray) -> str:
+def observed_appearance(first: np.ndarray) -> str:
     """Return robot or human, by the fraction of neutral pixels where hands rest in uint8 (H, W, 3)."""
     size = first.shape[:2]
     place = rest_masks("robot", size)["left"] | rest_masks("robot", size)["right"]
@@ -109,22 +109,22 @@ def horizon(first: np.ndarray) -> int:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Observations of `probe_video`. T frames; coordinates are pixels of the first frame.
+class Observation:
+    """Observations of `observe`. T frames; coordinates are pixels of the first frame.
 
-    things: colour -> area and centre in the first frame. areas (T,) and centers (T, 2; nan when not visible) by colour.
+    objects: colour -> area and centre in the first frame. areas (T,) and centers (T, 2; nan when not visible) by colour.
     faded_areas, faded_centers: the same with the wider colour tolerance FADED_REACH.
     hands: bool (H, W), where hands rest. arms: bool (T, H, W), pixels of arms outside their rest position. side_frames: number of frames in which a left or
     right arm reaches out. robot_fraction (T,): fraction of the pixels reaching out that are as black as the robot's
     arm; nan when nothing reaches out.
     appeared: colour -> number of frames, for colours that the first frame does not show.
     camera_step: largest shift of the picture from one frame to the next, pixels; unaligned: fraction of the frames
-    without a homography. outlines, watched, still: see `arms.Outlines`, `things.ThingSeen`, `still.StillSeen`.
+    without a homography. outlines, watched, still: see `arms.Outlines`, `objects.ObjectChange`, `objects.TableChange`.
     sharpness, grain: see `_sharpness_and_grain`. change: mean absolute difference to the first frame, grey levels.
     """
 
     appearance: str
-    things: dict[str, Part]
+    objects: dict[str, Part]
     areas: dict[str, np.ndarray]
     centers: dict[str, np.ndarray]
     faded_areas: dict[str, np.ndarray]
@@ -137,8 +137,8 @@ class Seen:
     camera_step: float
     unaligned: float
     outlines: Outlines
-    watched: dict[str, ThingSeen]
-    still: StillSeen
+    watched: dict[str, ObjectChange]
+    still: TableChange
     sharpness: float
     grain: float
     change: float
@@ -159,11 +159,11 @@ def changed(frame: np.ndarray, first: np.ndarray) -> np.ndarray:
     return far & ~(shade & (shift < 0.025))
 
 
-def probe_video(frames: np.ndarray) -> Seen:
+def observe(frames: np.ndarray) -> Observation:
     """Collect all observations from uint8 (T, H, W, 3), T >= 2."""
     flat, shifts = aligned(frames)
     first, top = flat[0], horizon(flat[0])
-    appearance = seen_appearance(first)
+    appearance = observed_appearance(first)
     rest = rest_masks(appearance, first.shape[:2])
     masks: list[Masks] = []
     faded: list[Masks] = []
@@ -175,30 +175,30 @@ def probe_video(frames: np.ndarray) -> Seen:
         for mask in of_frame.values():
             mask[:top] = False
     hands = cv2.dilate((rest["left"] | rest["right"]).astype(np.uint8), np.ones((5, 5))) > 0
-    things = {}
+    objects = {}
     for color, mask in masks[0].items():
         part = largest(mask & ~hands)
         if part is not None:
-            things[color] = part
+            objects[color] = part
     changes, arms, places = np.zeros((3, *flat.shape[:3]), bool)
     sides: list[str | None] = []
     robot = np.full(len(flat), np.nan)
     for t, frame in enumerate(flat):
         changes[t] = changed(frame, first)
-        arms[t] = _arm_mask(changes[t], masks[t], masks[0], things)
-        places[t] = _places(faded[t], faded[0], things)
+        arms[t] = _arm_mask(changes[t], masks[t], masks[0], objects)
+        places[t] = _places(faded[t], faded[0], objects)
         sides.append(_side(arms[t]))
         if sides[t] is not None:
             robot[t] = black(frame)[arms[t]].mean()
     outlines = fit_arms(flat, changes, places, rest, appearance, top)
-    watched = watch_things(flat, things, faded[0], hands, outlines, top)
-    still = watch_still(flat, changes, places, outlines, top)
-    areas, centers = _tracks(masks, things)
-    faded_areas, faded_centers = _tracks(faded, things)
+    watched = watch_objects(flat, objects, faded[0], hands, outlines, top)
+    still = watch_table(flat, changes, places, outlines, top)
+    areas, centers = _tracks(masks, objects)
+    faded_areas, faded_centers = _tracks(faded, objects)
     sharpness, grain = _sharpness_and_grain(frames)
-    return Seen(
+    return Observation(
         appearance=appearance,
-        things=things,
+        objects=objects,
         areas=areas,
         centers=centers,
         faded_areas=faded_areas,
@@ -207,7 +207,7 @@ def probe_video(frames: np.ndarray) -> Seen:
         arms=arms,
         side_frames={hand: sides.count(hand) for hand in HANDS},
         robot_fraction=robot,
-        appeared=_appeared(masks, things, hands, arms),
+        appeared=_appeared(masks, objects, hands, arms),
         camera_step=float(np.nanmax(shifts)) if np.isfinite(shifts).any() else np.nan,
         unaligned=float(np.isnan(shifts).mean()),
         outlines=outlines,
@@ -219,10 +219,10 @@ def probe_video(frames: np.ndarray) -> Seen:
     )
 
 
-def _tracks(masks: list[Masks], things: dict[str, Part]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Area (T,) and centre (T, 2) of the largest part of each thing's colour, by colour."""
+def _tracks(masks: list[Masks], objects: dict[str, Part]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Area (T,) and centre (T, 2) of the largest part of each object's colour, by colour."""
     areas, centers = {}, {}
-    for color in things:
+    for color in objects:
         areas[color], centers[color] = np.zeros(len(masks)), np.full((len(masks), 2), np.nan)
         for t, mask in enumerate(masks):
             found = largest(mask[color])
@@ -231,10 +231,10 @@ def _tracks(masks: list[Masks], things: dict[str, Part]) -> tuple[dict[str, np.n
     return areas, centers
 
 
-def _places(masks: Masks, before: Masks, things: dict[str, Part]) -> np.ndarray:
-    """Return bool (H, W): where things are in a frame and where they were in the first one, with their edges."""
+def _places(masks: Masks, before: Masks, objects: dict[str, Part]) -> np.ndarray:
+    """Return bool (H, W): where objects are in a frame and where they were in the first one, with their edges."""
     now, start = np.zeros((2, *masks["white"].shape), bool)
-    for color in things:
+    for color in objects:
         now |= masks[color]
         start |= before[color]
     near = cv2.dilate(now.astype(np.uint8), np.ones((3, 3), np.uint8))
@@ -242,15 +242,15 @@ def _places(masks: Masks, before: Masks, things: dict[str, Part]) -> np.ndarray:
     return (near > 0) | (edges > 0)
 
 
-def _arm_mask(change: np.ndarray, masks: Masks, before: Masks, things: dict[str, Part]) -> np.ndarray:
-    """Return bool (H, W): changed parts of 30 pixels or more that are no thing.
+def _arm_mask(change: np.ndarray, masks: Masks, before: Masks, objects: dict[str, Part]) -> np.ndarray:
+    """Return bool (H, W): changed parts of 30 pixels or more that are no object.
 
     Args:
         change: bool (H, W), see `changed`.
         masks, before: colour masks of `frame` and of the first frame.
     """
     arm = change.copy()
-    for color in things:  # neither a thing nor the place that it left is an arm
+    for color in objects:  # neither an object nor the place that it left is an arm
         arm &= ~masks[color] & ~(cv2.dilate(before[color].astype(np.uint8), np.ones((3, 3))) > 0)
     arm = cv2.morphologyEx(arm.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(arm, connectivity=8)
@@ -273,14 +273,14 @@ def _side(arm: np.ndarray) -> str | None:
     return "left" if x[y >= y.max() - 3].mean() < arm.shape[1] / 2 else "right"
 
 
-def _appeared(masks: list[Masks], things: dict[str, Part], hands: np.ndarray, arms: np.ndarray) -> dict[str, int]:
+def _appeared(masks: list[Masks], objects: dict[str, Part], hands: np.ndarray, arms: np.ndarray) -> dict[str, int]:
     """Number of frames by colour, for colours that form a part in at least three frames but not in the first."""
     counts = {}
     for color in COLORS:
         count = 0
         for mask, arm in zip(masks, arms, strict=True):
             count += largest(mask[color] & ~hands & ~arm) is not None
-        if color not in things and count >= 3:
+        if color not in objects and count >= 3:
             counts[color] = count
     return counts
 

@@ -1,18 +1,18 @@
-"""What the judge concludes from the track of a thing: closed forms on hand-made tracks."""
+"""What the judge concludes from the track of an object: closed forms on hand-made tracks."""
 
 import numpy as np
 import pytest
 
 from cosmos_exp.tabletop.arms import first_camera
-from cosmos_exp.tabletop.seeing import without_outliers
-from cosmos_exp.tabletop.things import Track, summary
+from cosmos_exp.tabletop.objects import Track, summary
+from cosmos_exp.tabletop.observation import without_outliers
 
 CAMERA = first_camera((96, 160))
 COUNT = 12
 
 
 def track(centers, factor=None):
-    """A thing of 100 pixels that stays whole; `factor` (T,) multiplies its width and height."""
+    """An object of 100 pixels that stays whole; `factor` (T,) multiplies its width and height."""
     size = np.ones(COUNT) if factor is None else factor
     return Track(
         centers=centers,
