@@ -1,7 +1,8 @@
 """In how many videos of a sweep by arms only the named hand reached out, by arm and learning rate (tuning) and by training run.
 
-    python benchmarks/ablation_hands.py docs/ablation           # two tables: tuning and test
-    python benchmarks/ablation_hands.py docs/ablation_cross     # tuning runs alone: rank, scaling rule and initialisation
+    tar -xf docs/ablation.tar.xz -C outputs && tar -xf docs/ablation_cross.tar.xz -C outputs
+    python benchmarks/ablation_hands.py outputs/ablation        # two tables: tuning and test
+    python benchmarks/ablation_hands.py outputs/ablation_cross  # tuning runs alone: rank, scaling rule and initialisation
 
 Reads scores.jsonl and config.yaml of every run below the folder: judge=rules gives its reasons in `detail`. Prints Markdown tables.
 """

@@ -1,9 +1,10 @@
-"""Copy a sweep's records without its videos, adapters and checkpoints, so that anybody can recompute its report.
+"""Pack a sweep's records without its videos, adapters and checkpoints, so that anybody can recompute its report.
 
-    python benchmarks/publish_records.py outputs/sweeps/ablation docs/ablation
-    cosmos-exp report docs/ablation && cosmos-exp report docs/ablation --verify --without-videos
+    python benchmarks/publish_records.py outputs/sweeps/ablation docs/ablation.tar.xz
+    python benchmarks/publish_records.py docs/ablation.tar.xz docs/ablation.tar.xz     # the same records, the report written again
+    cosmos-exp report docs/ablation.tar.xz --verify --without-videos
 
-Kept: sweep.json, claims.json, and of each run (tuning runs too) configuration, manifest, status, metrics, scores and logs.
+Kept: sweep.json, claims.json, and of each run (tuning runs too) configuration, manifest, status, metrics, scores and logs, and the report.
 Names of hosts and users, paths and addresses are hidden in the records; files whose hash was recorded are copied as they are, and
 those of them that hold private text are listed.
 """
@@ -12,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import tarfile
+import tempfile
 from pathlib import Path
 
 import yaml
@@ -21,6 +24,7 @@ from cosmos_exp.files import JsonObject, read_json, write_json, write_text
 from cosmos_exp.publish.neutral import neutral, neutral_config, neutral_text, private_names, recorded_paths
 from cosmos_exp.publish.source import comes_from_hub
 from cosmos_exp.report.runs import Run
+from cosmos_exp.report.tables import write_report
 from cosmos_exp.run_folder import RunFolder
 
 RECORDS = ("config.yaml", "manifest.json", "status.json", "metrics.json")
@@ -77,16 +81,33 @@ def _write_record(run: Run, file: Path, target: Path, names: tuple[str, ...]) ->
     write_json(target, json.loads(json.dumps(record)))
 
 
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """The member without date and owner, so that equal records are equal archives; None for what `cosmos-exp report` draws from them."""
+    if Path(member.name).name.startswith(("page", "figures")):
+        return None
+    member.mtime = member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
+
+
 def main() -> None:
-    """Copy and say how much."""
+    """Pack and print how much."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sweep", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("sweep", type=Path, help="folder of the sweep, or an archive that this program wrote")
+    parser.add_argument("archive", type=Path, help="NAME.tar.xz")
     args = parser.parse_args()
-    written, private = publish(args.sweep, args.out)
-    print(f"{len(written)} files, {sum(f.stat().st_size for f in written) / 2**20:.1f} MiB: {args.out}")
-    for file in private:
-        print(f"holds private text, and is as it was because its hash is recorded: {file}")
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place, args.archive.name.removesuffix(".tar.xz"))
+        if args.sweep.is_file():
+            with tarfile.open(args.sweep) as old:
+                old.extractall(place, filter="data")
+        else:
+            for file in publish(args.sweep, folder)[1]:
+                print(f"holds private text, and is as it was because its hash is recorded: {file.relative_to(place)}")
+        write_report(folder)
+        with tarfile.open(args.archive, "w:xz", preset=9) as archive:
+            archive.add(folder, folder.name, filter=_anonymous)
+    print(f"{args.archive}: {args.archive.stat().st_size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def judge_picture() -> None:
             answer = judge.answer(frames, 8.0, load_rubric(measure), prompt)
             lines += [f"{measure} {answer.score:g}", *(f"    {r}" for r in answer.text.split("; "))]
         pen.multiline_text((3 * (cell[0] + 4) + 8, top + 6), "\n".join(_fold(lines)), "black", spacing=3)
-    sheet.save(OUT / "judge.png")
+    sheet.save(OUT / "judge.jpg", quality=90)
 
 
 def hands_picture(sweep: Path, runs: tuple[str, ...] = ("base", "lora-r8-shared", "lora-r8"), scenes: int = 3) -> None:
@@ -96,7 +96,7 @@ def hands_picture(sweep: Path, runs: tuple[str, ...] = ("base", "lora-r8-shared"
             for m, fraction in enumerate(moments):
                 picture = Image.fromarray(frames[round(fraction * (len(frames) - 1))]).resize(cell)
                 sheet.paste(picture, (left + m * cell[0], top))
-    sheet.save(OUT / "hands.png")
+    sheet.save(OUT / "hands.jpg", quality=90)
 
 
 def _fold(lines: list[str], width: int = 72) -> list[str]:

@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+import tarfile
 import time
 from multiprocessing import forkserver
 from pathlib import Path
@@ -71,6 +72,15 @@ def long_lived():
     """What is imported stays: a run collects garbage between its stages, and would visit a million objects each time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def demo_records(tmp_path_factory):
+    """The published records of `make demo`, unpacked: a sweep without videos and adapters. Copy it to change it."""
+    folder = tmp_path_factory.mktemp("records")
+    with tarfile.open(ROOT / "docs" / "demo.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "demo"
 
 
 @pytest.fixture

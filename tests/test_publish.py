@@ -1,6 +1,6 @@
 """Published folders: the snippet in plain diffusers, the card, private text, refusals; the upload to a stand-in of the hub.
 
-The runs are the records of docs/demo with adapters and videos made here, so that nothing is trained.
+The runs are the records of docs/demo.tar.xz with adapters and videos made here, so that nothing is trained.
 """
 
 import contextlib
@@ -95,11 +95,11 @@ def make_run(folder, kind):
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory):
+def original(tmp_path_factory, demo_records):
     """The folder of a sweep: base, LoRA and DoRA."""
     sweep = tmp_path_factory.mktemp("outputs") / "sweeps" / "mine"
     for name in ("base", *ARMS):
-        shutil.copytree(ROOT / "docs" / "demo" / name, sweep / name)
+        shutil.copytree(demo_records / name, sweep / name)
         make_run(sweep / name, ARMS.get(name))
     return sweep
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from claimed_sweep import config_of, plan, write_run, write_sweep
+from conftest import ROOT
 
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.record import load_config
@@ -63,6 +64,16 @@ def test_an_intact_sweep_passes_also_under_another_name(sweep, cli, capsys):
     assert out.split() == [
         w for name in ("claims", "runs", "hashes", "metrics", "tuning", "report") for w in ("ok", name)
     ]
+
+
+def test_a_published_archive_is_verified_as_its_folder(cli, capsys):
+    archive = ROOT / "docs" / "demo.tar.xz"
+    assert cli("report", archive, "--verify", "--without-videos") == 0, (
+        f"write its report again: python benchmarks/publish_records.py {archive} {archive}"
+    )
+    assert "ok      report" in capsys.readouterr().out
+    assert cli("report", archive) == 2
+    assert "add --verify" in capsys.readouterr().err
 
 
 def test_a_relative_folder_is_read_too(original, monkeypatch):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tarfile
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,7 @@ EPILOG = """examples:
   cosmos-exp report outputs/sweeps/rank --out /tmp/rank        write it elsewhere
   cosmos-exp report outputs/sweeps/rank --margin tse=0.1       another margin of equivalence
   cosmos-exp report outputs/sweeps/rank --verify               check the report, its claims, scores and videos
-  cosmos-exp report docs/ablation --verify --without-videos    the same for records published without their videos
+  cosmos-exp report docs/ablation.tar.xz --verify --without-videos    the same for a published archive of records
 
 A run folder with a damaged record is listed with its reason; the others are reported, and the exit code is 1.
 
@@ -35,7 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "report", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("dir", metavar="DIR", help="folder with runs")
+    parser.add_argument("dir", metavar="DIR", help="folder with runs; with --verify also an archive of one, NAME.tar.xz")
     parser.add_argument("--out", metavar="DIR", help="folder of the report (default: the folder with runs)")
     parser.add_argument(
         "--margin",
@@ -52,6 +54,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Write the report and print what it says; exit code 1 if a run failed or cannot be read. With --verify check it instead."""
     folder, out = Path(args.dir), Path(args.out).expanduser() if args.out else None
+    if folder.is_file():
+        return verify_archive(folder, args)
     if args.verify:
         if args.margin:
             raise UserError("--margin: a report is verified with the margins that it was written with. Leave it out.")
@@ -65,6 +69,17 @@ def run(args: argparse.Namespace) -> int:
     report = write_report(folder, out, args.margin)
     print_report(report)
     return int(report.any_failed)
+
+
+def verify_archive(archive: Path, args: argparse.Namespace) -> int:
+    """Check a published record, one folder packed as .tar.xz: unpack it into a temporary folder, then verify that."""
+    if not args.verify or args.out or not tarfile.is_tarfile(archive):
+        raise UserError(f"{archive}: not a folder. An archive of records can be verified: add --verify and leave --out out.")
+    with tempfile.TemporaryDirectory() as place:
+        with tarfile.open(archive) as records:
+            records.extractall(place, filter="data")
+        args.dir = str(next(Path(place).iterdir()))
+        return run(args)
 
 
 def verify(folder: Path, out: Path | None, videos: bool) -> int:
