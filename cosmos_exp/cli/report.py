@@ -37,7 +37,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "report", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("dir", metavar="DIR", help="folder with runs; with --verify also an archive of one, NAME.tar.xz")
+    parser.add_argument(
+        "dir", metavar="DIR", help="folder with runs; with --verify also an archive of one, NAME.tar.xz"
+    )
     parser.add_argument("--out", metavar="DIR", help="folder of the report (default: the folder with runs)")
     parser.add_argument(
         "--margin",
@@ -74,7 +76,9 @@ def run(args: argparse.Namespace) -> int:
 def verify_archive(archive: Path, args: argparse.Namespace) -> int:
     """Check a published record, one folder packed as .tar.xz: unpack it into a temporary folder, then verify that."""
     if not args.verify or args.out or not tarfile.is_tarfile(archive):
-        raise UserError(f"{archive}: not a folder. An archive of records can be verified: add --verify and leave --out out.")
+        raise UserError(
+            f"{archive}: not a folder. An archive of records can be verified: add --verify and leave --out out."
+        )
     with tempfile.TemporaryDirectory() as place:
         with tarfile.open(archive) as records:
             records.extractall(place, filter="data")
