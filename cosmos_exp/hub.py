@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
 
 from cosmos_exp.errors import UserError
+from cosmos_exp.files import as_disk_error
+from cosmos_exp.text import one_line
 
 
 @dataclass(frozen=True)
@@ -19,6 +29,20 @@ class Location:
 
     path: Path | None
     text: str
+
+
+class Repository(NamedTuple):
+    """What a run reads from the hub.
+
+    key: the setting that names it.
+    files: patterns of the files that count; None: all.
+    """
+
+    repo_id: str
+    revision: str | None
+    repo_type: str
+    key: str
+    files: list[str] | None = None
 
 
 def find(repo_id: str, revision: str | None, repo_type: str, patterns: list[str] | None = None) -> Path | None:
@@ -53,19 +77,23 @@ def fetch(
     Raises:
         UserError: offline, no access, or no such repository. It names the repository and the ways to fix it.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.utils import disable_progress_bars
 
     if not sys.stderr.isatty():
         disable_progress_bars()
         print(f"downloading {repo_id}", file=sys.stderr, flush=True)
     try:
-        folder = snapshot_download(
-            repo_id, revision=revision, repo_type=repo_type, allow_patterns=patterns, etag_timeout=5
-        )
+        with _ending_at_once():
+            folder = snapshot_download(
+                repo_id, revision=revision, repo_type=repo_type, allow_patterns=patterns, etag_timeout=5
+            )
     except Exception as error:
         where = f" at revision {revision}" if revision else ""
-        reason = str(error).strip().splitlines()[0][:160]
+        full = as_disk_error(error, Path(constants.HF_HUB_CACHE))
+        if full:
+            raise full from error
+        reason = str(error).strip().partition("\n")[0][:160]
         raise UserError(
             f"could not download {repo_id}{where} from the hub ({type(error).__name__}: {reason}).\n"
             "To fix this, do one of: accept its licence on the hub and run `hf auth login` (or set HF_TOKEN); or, on a "
@@ -73,6 +101,47 @@ def fetch(
             f"{alternative}."
         ) from error
     return Path(folder)
+
+
+@contextlib.contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """Ctrl-C ends the process. An exception would wait for each file that is being downloaded, which takes minutes."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        os.write(2, b"\ncosmos-exp: interrupted; the same command resumes the download\n")
+        os._exit(1)
+
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # a run that is recorded has its own
+    if usual and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is end:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@functools.cache
+def access_problem(repo_id: str, repo_type: str, key: str) -> str | None:
+    """What keeps a repository that is not on this machine from being downloaded, or None. Asks the hub, once a process."""
+    from huggingface_hub import auth_check, constants
+    from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    link = f"{constants.ENDPOINT}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
+    try:
+        auth_check(repo_id, repo_type=repo_type)
+    except GatedRepoError:
+        return f"{key}: {repo_id}: its licence is not accepted. Accept it at {link}, then run `hf auth login`."
+    except RepositoryNotFoundError:
+        return f"{key}: {repo_id}: the hub has no such repository, or not for this login ({link}). Run `hf auth login`."
+    except OfflineModeIsEnabled:
+        return (
+            f"{key}: {repo_id}: not on this machine, and HF_HUB_OFFLINE is set. Unset it, or copy the cache of the hub."
+        )
+    except Exception as error:  # of the connection, by one of several libraries
+        reason = f"{type(error).__name__}: {one_line(error)[:160]}"
+        return f"{key}: {repo_id}: not on this machine, and the hub does not give it ({reason}). See {link}."
+    return None
 
 
 def download_command(repo_id: str, revision: str | None, repo_type: str) -> str:

@@ -41,6 +41,17 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def opencv_fault() -> str | None:
+    """What to do if OpenCV is here twice: both packages write the same files, and opencv-python needs libGL."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        importlib.metadata.version("opencv-python")
+        return (
+            "opencv-python is installed beside opencv-python-headless; without libGL `import cv2` fails. Run `pip uninstall "
+            "-y opencv-python opencv-python-headless && pip install opencv-python-headless`."
+        )
+    return None
+
+
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

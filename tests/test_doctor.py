@@ -28,7 +28,19 @@ def test_the_default_run_passes_every_check_and_nothing_is_written(cli, tmp_path
     cache = tmp_path / "cache"
     assert cli("doctor", f"cache_dir={cache}", "tracking=none") == 0
     lines = capsys.readouterr().out.splitlines()
-    names = ["versions", "memory", "weights", "guardrail", "judge", "sampson", "data", "device", "sizes", "disk"]
+    names = [
+        "versions",
+        "memory",
+        "weights",
+        "guardrail",
+        "judge",
+        "sampson",
+        "access",
+        "data",
+        "device",
+        "sizes",
+        "disk",
+    ]
     names += ["records", "wandb", "videos"]
     assert [line.split()[1] for line in lines if line.startswith("ok")] == names
     assert not cache.exists()
@@ -43,19 +55,19 @@ def test_what_the_2b_model_lacks_here_is_listed_without_a_download(cli, tmp_path
     assert cli("doctor", *words) == 1
     said = capsys.readouterr().out
     failed = [line.split()[1] for line in said.splitlines() if line.startswith("FAIL")]
-    assert failed == ["guardrail", "device"]
+    assert failed == ["guardrail", "access", "device"]
     assert "nvidia/Cosmos-Predict2.5-2B: not on this machine; the run downloads it" in said
 
     assert cli("run", *words, "dry_run=true") == 1
     plan, said = capsys.readouterr()
-    assert plan.count("MISSING") == 2
+    assert plan.count("MISSING") == 3
     assert "45.875 M" in plan
-    assert said == "cosmos-exp: dry run: missing here: guardrail, device. The plan says how to get it.\n"
+    assert said == "cosmos-exp: dry run: missing here: guardrail, access, device. The plan says how to get it.\n"
 
     run = tmp_path / "run"
     assert cli("run", *words, f"run_dir={run}") == 2
     said = capsys.readouterr().err
-    assert "pip install cosmos_guardrail" in said
+    assert "pip install --no-deps cosmos_guardrail" in said
     assert "num_processes=64" in said
     assert not run.exists()
 
@@ -73,7 +85,7 @@ def test_more_memory_than_there_is_fails_with_both_numbers(cli, monkeypatch, cap
     assert "MAY NOT FIT 0.01 GB. Choose" in capsys.readouterr().out
 
 
-def test_doctor_never_reaches_for_the_network(monkeypatch, tmp_path):
+def test_without_the_hub_doctor_never_reaches_for_the_network(monkeypatch, tmp_path):
     from cosmos_exp.config.composing import compose_config
     from cosmos_exp.experiment.checks import findings
 

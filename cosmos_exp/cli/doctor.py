@@ -9,7 +9,7 @@ EPILOG = """examples:
   cosmos-exp doctor model=cosmos_predict25_2b hardware=8xh100        a run of the real model
   cosmos-exp doctor model=cosmos_predict25_2b hardware=1xh100 judge=reason2_8b data=folder data.path=DIR
 
-Uses no network but for judge.url. A line that begins with FAIL says what is missing and how to get it; the exit code is then 1."""
+Asks the network for judge.url, and whether the hub gives what is not on this machine. A line that begins with FAIL says what is missing and how to get it; the exit code is then 1."""
 HELP = "check whether this machine can do a run; downloads nothing"
 
 

@@ -26,7 +26,7 @@ from cosmos_exp.cli import (
 from cosmos_exp.config.registry import PLUGINS, load_plugins
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import as_disk_error
-from cosmos_exp.provenance import variables
+from cosmos_exp.provenance import opencv_fault, variables
 from cosmos_exp.text import printable, redact
 
 _RUNS, _RESULTS = (run, sweep, rerun), (report, dashboard, sampson, judge)
@@ -97,6 +97,11 @@ def main(argv: list[str] | None = None) -> int:
         print("cosmos-exp: interrupted", file=sys.stderr)
         return 1
     except BrokenPipeError:
+        return 1
+    except ImportError as error:
+        if options.debug or opencv_fault() is None or "libGL" not in str(error):
+            raise
+        print(f"cosmos-exp: {error}: {opencv_fault()}", file=sys.stderr)
         return 1
     except (UserError, OSError) as error:
         known = as_disk_error(error) if isinstance(error, OSError) else error

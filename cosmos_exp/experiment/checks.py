@@ -1,6 +1,6 @@
 """Can this machine do this run? One list of findings for `run`, `dry_run=true`, `doctor` and `sweep`.
 
-The checks download, render and write nothing. `ensure_inputs` gets what is missing; only a run calls it.
+The checks download, render and write nothing; `access` asks the hub. `check_inputs` gets what is missing; only a run calls it.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from cosmos_exp.data.pairs import has_recording, recorded_length, single_frame
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.experiment.cost import check_memory, check_sizes, count_parameters, estimate_cost, positions
-from cosmos_exp.hub import ensure_folder, find_folder
-from cosmos_exp.metrics.geometry.sampson import check_run_settings, ensure_matcher
+from cosmos_exp.hub import Repository, access_problem, ensure_folder, find, find_folder, is_path
+from cosmos_exp.metrics.geometry.sampson import LIGHTGLUE, check_run_settings, ensure_matcher
 from cosmos_exp.metrics.judges.asking import server_warning
 from cosmos_exp.metrics.judges.rubric import load_rubrics
-from cosmos_exp.provenance import environment
+from cosmos_exp.provenance import environment, opencv_fault
 from cosmos_exp.run_folder import RunFolder, in_use
+from cosmos_exp.text import one_line
 from cosmos_exp.tracking.wandb import check_login, chosen_mode
 from cosmos_exp.training.plan import learning_rates, sample_order
-from cosmos_exp.world.guardrail import check_guardrail
-from cosmos_exp.world.hardware import check_gpus
-from cosmos_exp.world.model_folder import ensure_model, find_model
+from cosmos_exp.world.guardrail import WEIGHTS, check_guardrail, ensure_guardrail
+from cosmos_exp.world.hardware import check_gpus, driver_fault
+from cosmos_exp.world.model_folder import PATTERNS, ensure_model, find_model
 
 MIN_FREE_GIB = 2.0
 ANY_RUBRIC = ("none", "reason2", "server")  # judges that take every rubric; their modules import torch
@@ -68,9 +69,12 @@ def findings(config: Config, names: Iterable[str] | None = None) -> list[Finding
 
 
 def server_findings(config: Config) -> list[Finding]:
-    """A warning if the judge's server does not answer. Asks the network for it."""
-    warning = server_warning(config.judge)
-    return [Finding("server", "warn", warning)] if warning else []
+    """Warnings: the judge's server does not answer (asks the network), OpenCV is installed twice."""
+    results = []
+    for what, warning in (("server", server_warning(config.judge)), ("opencv", opencv_fault())):
+        if warning:
+            results.append(Finding(what, "warn", warning))
+    return results
 
 
 def check_inputs(config: Config) -> None:
@@ -90,7 +94,7 @@ def check_making(config: Config) -> None:
     Raises:
         UserError: it lists everything that is missing.
     """
-    _refuse(findings(config, ("weights", "guardrail", "judge", "sampson", "device")))
+    _refuse(findings(config, ("weights", "guardrail", "judge", "sampson", "access", "device")))
     _ensure_making(config)
 
 
@@ -101,8 +105,9 @@ def _refuse(results: Sequence[Finding]) -> None:
 
 
 def _ensure_making(config: Config) -> None:
-    """Download or build the model, the judge and the matcher."""
+    """Download or build the model, the guardrail, the judge and the matcher."""
     ensure_model(config.model, cache_root(config))
+    ensure_guardrail(config.model.guardrail)
     if config.judge.name == "reason2":
         ensure_folder(config.judge.source, config.judge.revision, "judge.source")
     if config.sampson.enabled:
@@ -130,6 +135,42 @@ def _weights(config: Config) -> str:
 
 def _guardrail(config: Config) -> str:
     return check_guardrail(config.model.guardrail)
+
+
+def _access(config: Config) -> str:
+    """Ask the hub for every repository that is not on this machine: all licences that lack are said at once, before a run."""
+    absent, problems = [], []
+    for repository in repositories(config):
+        repo_id, revision, repo_type, key, files = repository
+        if find(repo_id, revision, repo_type, files) is None:
+            absent.append(repo_id)
+            problem = access_problem(repo_id, repo_type, key)
+            if problem:
+                problems.append(problem)
+    if problems:
+        raise UserError("\n".join(problems))
+    return f"the hub gives {', '.join(absent)}" if absent else "nothing is to be downloaded"
+
+
+def repositories(config: Config) -> list[Repository]:
+    """The repositories of the hub that a run reads."""
+    model, judge, sampson, data = config.model, config.judge, config.sampson, config.data
+    wanted = []
+    if model.source != "embedded":
+        wanted.append(Repository(model.source, model.revision, "model", "model.source", PATTERNS))
+    if model.guardrail != "off":
+        for name, files in WEIGHTS.items():
+            wanted.append(Repository(name, None, "model", "model.guardrail", files))
+    if judge.name == "reason2":
+        wanted.append(Repository(str(judge.source), judge.revision, "model", "judge.source"))
+    if sampson.enabled and sampson.matcher == LIGHTGLUE:
+        matcher = sampson.matcher_source
+        wanted.append(Repository(matcher, sampson.matcher_revision, "model", "sampson.matcher_source"))
+    if not (data.path or data.builder):
+        wanted.append(Repository(str(data.repo_id), None, "dataset", "data.repo_id"))
+        if not data.test_path:
+            wanted.append(Repository(str(data.test_repo_id), None, "dataset", "data.test_repo_id"))
+    return [repository for repository in wanted if not is_path(repository.repo_id)]
 
 
 def _rubrics(config: Config) -> str:
@@ -171,7 +212,10 @@ def _device(config: Config) -> str:
     count = check_gpus(config.hardware)
     import torch
 
-    return f"{count} x {', '.join({torch.cuda.get_device_name(i) for i in range(count)})}"
+    try:
+        return f"{count} x {', '.join({torch.cuda.get_device_name(i) for i in range(count)})}"
+    except RuntimeError as error:  # GPUs are counted without CUDA, which a driver may be too old for
+        raise UserError(f"hardware.device=cuda: {driver_fault(one_line(error))}") from error
 
 
 def _sizes(config: Config) -> str:
@@ -220,6 +264,7 @@ CHECKS: dict[str, Callable[[Config], str]] = {
     "memory": _memory,
     "weights": _weights,
     "guardrail": _guardrail,
+    "access": _access,
     "judge": _judge,
     "rubrics": _rubrics,
     "sampson": _sampson,
@@ -233,7 +278,7 @@ CHECKS: dict[str, Callable[[Config], str]] = {
     "videos": _videos,
 }
 # What a run needs. `memory` is an estimate, and a run inspects its videos in its first stage.
-REQUIRED = ("weights", "guardrail", "judge", "sampson", "data", "device", "sizes", "disk", "records", "wandb")
+REQUIRED = ("weights", "guardrail", "judge", "sampson", "access", "data", "device", "sizes", "disk", "records", "wandb")
 DOCTOR = ("versions", "memory", *REQUIRED, "videos")
 # Of the required checks those whose result is the same on every machine, and those that concern one run folder.
 ANYWHERE = ("rubrics", "views")

@@ -72,6 +72,8 @@ def generate(context: RunContext, inputs: Inputs) -> None:
         generator = Generator(config, pipe.to(processes.device), inputs.cache.prompt, processes.device)
         negative = negative_prompt(config.generation.negative_prompt)
         generator.make(processes.shard(tasks), negative, show=processes.is_main)
+        if processes.is_main:
+            folder.update_manifest(guardrail=pipe.safety_checker.record())
         del transformer, vae, pipe, generator
         free_memory()
 

@@ -170,7 +170,6 @@ def _open_manifest(context: RunContext) -> None:
         name=config.name,
         config_hash=stage_hash(config),
         seeds={"run": config.seed, "generation": list(config.generation.seeds)},
-        guardrail=config.model.guardrail,
         hardware=config.hardware.model_dump(),
         processes=context.processes.size,
         labels={"adapter": label},

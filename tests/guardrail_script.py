@@ -1,0 +1,80 @@
+"""For tests/test_guardrail.py, in a process of its own: the package's classes with random weights in diffusers' pipeline. Prints JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from hub_standin import serve_downloads
+
+
+def video(checker: object, decoded: object) -> object:
+    """One video of the stock pipeline around random parts, float (T, H, W, 3)."""
+    import torch
+    from diffusers import Cosmos2_5_PredictBasePipeline
+
+    transformer, vae, scheduler = decoded
+    torch.manual_seed(0)
+    pipe = Cosmos2_5_PredictBasePipeline(None, None, transformer, vae, scheduler, safety_checker=checker)
+    pipe.set_progress_bar_config(disable=True)
+    embeds = torch.zeros(1, 8, 128)
+    latents = torch.randn(1, 16, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    sizes = {"height": 64, "width": 64, "num_frames": 5, "num_inference_steps": 2, "output_type": "np"}
+    return pipe(prompt_embeds=embeds, negative_prompt_embeds=embeds, latents=latents, **sizes).frames[0]
+
+
+def main(root: Path) -> None:
+    import hub_repositories
+    import numpy as np
+    from cosmos_guardrail import CosmosSafetyChecker
+    from diffusers import AutoencoderKLWan, CosmosTransformer3DModel, UniPCMultistepScheduler
+
+    from cosmos_exp.errors import RunError
+    from cosmos_exp.world.guardrail import GuardrailOff, ensure_guardrail, load_guardrail
+
+    hub_repositories.guardrail(root, sees_faces=True)
+    hub_repositories.model_2b(root)
+    folder = root / "models/nvidia/Cosmos-Predict2.5-2B" / hub_repositories.REAL_BRANCHES[0]
+    parts = (
+        CosmosTransformer3DModel.from_pretrained(folder / "transformer").float(),
+        AutoencoderKLWan.from_pretrained(folder / "vae"),
+        UniPCMultistepScheduler.from_pretrained(folder / "scheduler"),
+    )
+    ensure_guardrail("cosmos_guardrail")
+    plain, ours = CosmosSafetyChecker(), load_guardrail("cosmos_guardrail")
+    found = {"is_an_instance": isinstance(ours, CosmosSafetyChecker), "record": ours.record()}
+    try:
+        video(plain, parts)
+    except AttributeError as error:
+        found["plain"] = str(error)
+    unchecked, checked = video(GuardrailOff(), parts), video(ours, parts)
+    found["shape"] = checked.shape
+    # A blurred face is at most 5 x 5 pixels that are scaled up: fewer colours than there were.
+    found["colours"] = [len(np.unique((v[0] * 255).round().reshape(-1, 3), axis=0)) for v in (unchecked, checked)]
+    found["safe"] = ours.check_text_safety("Lift the red cup.")
+    found["blocked"] = [ours.check_text_safety(f"Throw the {word}.") for word in ("bomb", "grenade")]
+
+    def broken(*words: object, **options: object) -> None:
+        raise ValueError("no memory")
+
+    found["failing"] = []
+    for checker in (plain, ours):
+        checker.text_guardrail.models[1].model.generate = broken
+        try:
+            found["failing"].append(checker.check_text_safety("Lift the red cup."))
+        except RunError as error:
+            found["failing"].append(str(error))
+    ours.video_guardrail.run_safety_check = lambda frames: (False, "not safe")
+    try:
+        video(ours, parts)
+    except RunError as error:
+        found["refused"] = str(error)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    with serve_downloads(Path(sys.argv[1]) / "hub") as hub:
+        os.environ |= {"HF_ENDPOINT": hub.endpoint, "HF_HOME": f"{sys.argv[1]}/home", "HF_HUB_OFFLINE": "0"}
+        main(hub.root)
