@@ -138,7 +138,9 @@ def _closed_checker() -> type[Any]:
             try:
                 return bool(super().check_text_safety(prompt))
             except Exception as error:
-                raise RunError(f"the guardrail failed on the prompt {prompt!r}: {type(error).__name__}: {error}") from error
+                raise RunError(
+                    f"the guardrail failed on the prompt {prompt!r}: {type(error).__name__}: {error}"
+                ) from error
 
         def check_video_safety(self, video: np.ndarray) -> np.ndarray:
             """The video with blurred faces. Raises RunError if it is not safe."""
