@@ -134,7 +134,7 @@ def save_adapter(transformer: CosmosTransformer3DModel, directory: Path, record:
         the file.
     """
     # `_collate_lora_metadata` is private: diffusers' own training scripts use it, and `save_lora_weights` does not
-    # collect the metadata itself. Checked with diffusers 0.37 to 0.42.
+    # collect the metadata itself. Checked with diffusers 0.39 to 0.42.
     from diffusers.training_utils import _collate_lora_metadata
 
     state = {k: v.detach().float().cpu().contiguous() for k, v in get_peft_model_state_dict(transformer).items()}

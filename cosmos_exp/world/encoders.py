@@ -71,7 +71,7 @@ def embed_prompt(
     """The pipeline's embedding of a prompt before the projection, (1, tokens, channels), on the encoder's device."""
     parts = SimpleNamespace(tokenizer=tokenizer, text_encoder=text_encoder)
     # `_get_prompt_embeds` is private: the public `encode_prompt` requires a whole pipeline and returns the negative
-    # prompt too. It uses these two attributes of the pipeline only. Checked with diffusers 0.37 to 0.42.
+    # prompt too. It uses these two attributes of the pipeline only. Checked with diffusers 0.39 to 0.42.
     embeds: torch.Tensor = Cosmos2_5_PredictBasePipeline._get_prompt_embeds(
         parts, prompt, max_sequence_length=tokens, device=text_encoder.device, dtype=dtype
     )

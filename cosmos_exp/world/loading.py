@@ -38,7 +38,7 @@ def check_loaded(what: str, module: nn.Module, info: Mapping[str, Collection[obj
         RunError: it lists the first tensors for which this fails.
     """
     # `_tied_weights_keys` is private: transformers reports tied weights as missing and has no public list of them.
-    # Checked with transformers 4.57 to 5.23.
+    # Checked with transformers 5.0 to 5.24.
     tied = set(getattr(module, "_tied_weights_keys", None) or [])
     missing = sorted(str(k) for k in info.get("missing_keys", []) if k not in tied)
     # Buffers that are computed at load time and the records of NVIDIA's layers are not weights.
