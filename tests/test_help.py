@@ -1,26 +1,28 @@
-"""Every command's --help has examples that the command line takes; nothing is cut in a narrow terminal."""
+"""Every command's --help has examples that the command line takes, and the TAB key completes; nothing heavy is imported."""
 
 import argparse
-import io
+import os
 import re
 import shlex
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
 
-import pandas as pd
 import pytest
-from rich.console import Console
+from conftest import ROOT
 
+from cosmos_exp.cli.arguments import candidates
 from cosmos_exp.cli.entry import parse, parser
-from cosmos_exp.config.composing import compose_config
-from cosmos_exp.report.tables import rich_table
-from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep.live import states_table
-from cosmos_exp.sweep.runs import SweepRun
 
-NAME = "lora-r32-a16-rslora-seed100-learning_rate0.0026122937099604315-sigma_shift20"
+BASH = """
+eval "$(register-python-argcomplete cosmos-exp)"
+ask() { COMP_LINE="$1" COMP_POINT=${#1} COMP_TYPE=9; COMPREPLY=(); _python_argcomplete cosmos-exp; echo "${COMPREPLY[@]}"; }
+ask "cosmos-exp run adapter="; ask "cosmos-exp run -m rank=8,1"; ask "cosmos-exp run training.learning_r"; ask "cosmos-exp ad"
+"""
 
 
-def all_parsers(node=None, words=()):
-    node = node or parser()
+def all_parsers(node, words=()):
     yield " ".join(words), node
     for action in node._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -28,16 +30,13 @@ def all_parsers(node=None, words=()):
                 yield from all_parsers(child, (*words, name))
 
 
-@pytest.mark.parametrize(("name", "node"), [p for p in all_parsers() if p[0] != "run"])  # run's help is Hydra's
+@pytest.mark.parametrize(("name", "node"), [p for p in all_parsers(parser()) if p[0] != "run"])  # run's help is Hydra's
 def test_the_help_of_each_command_has_examples_that_it_takes(name, node):
-    assert "examples:" in (node.epilog or ""), f"{name}: no examples"
-    lines = re.findall(r"^  (?:eval \"\$\()?(cosmos-exp [^)\n]*)", node.epilog, re.MULTILINE)
-    assert lines
+    lines = re.findall(r"^  (cosmos-exp .*)", node.epilog, re.MULTILINE)
+    assert lines, f"{name}: no examples"
     for line in lines:
-        line = re.split(r" > |\s{2,}", line)[0]  # what it does, or where the output goes, follows
-        parse(shlex.split(line.replace("…", "x"))[1:])  # SystemExit where it does not know an option
-    helps = [a.help for a in node._actions if not isinstance(a, argparse._SubParsersAction)]
-    assert all(helps), f"{name}: an argument has no help"
+        parse(shlex.split(re.split(r"\s{2,}", line)[0].replace("…", "x"))[1:])  # SystemExit for an unknown option
+    assert all(action.help for action in node._actions if not isinstance(action, argparse._SubParsersAction))
 
 
 def test_the_help_of_run_has_examples(cli, capsys):
@@ -45,15 +44,23 @@ def test_the_help_of_run_has_examples(cli, capsys):
     assert "cosmos-exp run -m rank=8,16,32" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("width", [60, 80, 200])
-def test_a_long_run_name_is_shown_whole(width, tmp_path):
-    config = compose_config([])
-    screen = io.StringIO()
-    console = Console(file=screen, width=width)
-    console.print(states_table([SweepRun(NAME, RunFolder(tmp_path / NAME), (), config)]))
-    console.print(rich_table(pd.DataFrame({"adapter": [NAME], NAME: ["0.25"]})))
-    said = screen.getvalue()
-    assert "…" not in said
-    first_cells = "".join(line.split("│")[1].strip() for line in said.splitlines() if line.startswith("│"))
-    assert first_cells == 2 * NAME
-    assert max(map(len, said.splitlines())) <= width
+def test_bash_completes_and_imports_nothing_from_the_current_folder(tmp_path):
+    for name in ("torch", "hydra", "numpy", "yaml", "argparse"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the current folder')")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "--norc", "-c", BASH], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    said = [set(line.split()) for line in done.stdout.splitlines()]
+    assert said == [{"dora", "lora", "none"}, {"8,16"}, {"training.learning_rate="}, {"adapter"}]
+
+
+def test_the_candidates_of_an_override(tmp_path):
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "mine.yaml").touch()
+    own = Namespace(config_dir=str(tmp_path))
+    assert "training=mine" in candidates("training=m", own)
+    assert f"data.path={tmp_path}/training/" in candidates(f"data.path={tmp_path}/tr", own)
+    assert {"rank=", "adapter.rank="} <= set(candidates("", own))
+    assert candidates("nonsense=", own) == []

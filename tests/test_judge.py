@@ -1,7 +1,6 @@
 """The judge: reading scores from hostile answers, the real classes at a tiny size, a real server, retries, cache, agreement."""
 
 import contextlib
-import json
 import socket
 import subprocess
 import sys
@@ -361,41 +360,6 @@ def test_expected_score_from_a_servers_token_probabilities():
     assert expected_in_reply(reply, "The score is 4") == pytest.approx(0.6 * 4 + 0.2 * 5 + 0.2 * 2)
     assert expected_in_reply(Bag(logprobs=None), "4") is None
     assert expected_in_reply(reply, "no idea") is None
-
-
-def test_agreement_by_hand(tmp_path, cli, capsys):
-    # Two raters, by hand: 4 of 6 exact, all within one. Quadratic kappa = 1 - sum(w O) / sum(w E) = 1 - 2 / 13.
-    person, judge = [1, 2, 3, 4, 5, 5], [1, 2, 4, 4, 5, 4]
-    rows = "\n".join(f"v{k}.mp4,{p},{j}" for k, (p, j) in enumerate(zip(person, judge, strict=True)))
-    (tmp_path / "people.csv").write_text("video,score,judge\n" + rows)
-    assert cli("judge", "agree", tmp_path / "people.csv", "--json") == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["exact"]["value"] == pytest.approx(4 / 6)
-    assert result["within_one"]["value"] == 1
-    a, b = np.array(person), np.array(judge)
-    chance = ((a[:, None] - b[None]) ** 2).mean()
-    assert result["kappa"]["value"] == pytest.approx(1 - ((a - b) ** 2).mean() / chance)
-    assert result["pearson"]["value"] == pytest.approx(np.corrcoef(a, b)[0, 1])
-    assert result["spearman"]["ci_low"] <= result["spearman"]["value"] <= result["spearman"]["ci_high"]
-    assert np.array(result["confusion"]).sum() == 6
-    assert result["confusion"][4][3] == 1  # the person said 5, the judge 4
-    (tmp_path / "flat.csv").write_text("video,score,judge\na,3,3\nb,3,3\n")
-    assert cli("judge", "agree", tmp_path / "flat.csv") == 0
-    assert "constant" in capsys.readouterr().out
-    (tmp_path / "bad.csv").write_text("video,score\na,7\n")
-    assert cli("judge", "agree", tmp_path / "bad.csv") == 2
-    assert "row 1" in capsys.readouterr().err
-
-
-def test_agreement_asks_the_judge_for_missing_scores(tmp_path, cli, capsys):
-    lines = []
-    for k in range(2):
-        scene = Scene.sample(k, "robot")
-        write_video(tmp_path / f"{k}.mp4", scene.clip().frames, 8)
-        lines.append(json.dumps({"video": f"{k}.mp4", "score": 5, "prompt": scene.prompt, "measure": "instruction"}))
-    (tmp_path / "people.jsonl").write_text("\n".join(lines))
-    assert cli("judge", "agree", tmp_path / "people.jsonl", "--judge", "rules", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["exact"]["value"] == 1
 
 
 def test_the_command_judges_by_the_rules(tmp_path, cli, capsys):

@@ -8,7 +8,7 @@ import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from cosmos_exp.config.composing import compose_config, quoted, register
+from cosmos_exp.config.composing import compose_config, register
 from cosmos_exp.config.paths import conf_dir
 from cosmos_exp.errors import UserError
 from cosmos_exp.run_folder import RunFolder
@@ -114,9 +114,3 @@ def test_a_job_that_ends_without_a_status_is_recorded(end, state, said, tmp_path
     assert slurm.how_job_ended(folder) == f"Slurm job 7_0 ended: {end}"
     if said:
         assert folder.status["error"].startswith(said)
-
-
-def test_options_of_ray_need_no_plus():
-    words = ["hydra/launcher=ray_cpu", "hydra.launcher.ray.init.num_cpus=2", "rank=8"]
-    assert quoted(words) == [words[0], f"++{words[1]}", "rank='8'"]
-    assert quoted(words[1:2]) == words[1:2]  # without Ray it stays an error

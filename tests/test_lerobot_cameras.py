@@ -216,14 +216,14 @@ def test_tiling_of_names_every_tile():
     ("overrides", "said"),
     [
         (["data.tiling=2by2"], r"data\.tiling=2by2: expected ROWSxCOLUMNS"),
-        (["data.tiling=1x1"], r"1 tiles for 2 cameras; set 1x2 or auto"),
+        (["data.tiling=1x1"], r"1 tiles for 2 cameras; set more or auto"),
         (
             ["data.tiling=1x3"],
-            r"data\.width=160: 3 tiles of data\.tiling=1x3 need a whole, even width each; e\.g\. data\.width=144",
+            r"data\.width=160: 3 tiles of data\.tiling=1x3 need a whole, even width each; set a multiple of 48",
         ),
         (["data.tiling=64x1"], r"data\.height=96"),
-        ([f"data.camera={LEFT}"], r"set either data\.camera or data\.cameras"),
-        (["data.views=[left,right]"], r"set either data\.views"),
+        ([f"data.camera={LEFT}"], r"data\.cameras: set it without data\.camera and data\.views"),
+        (["data.views=[left,right]"], r"data\.cameras: set it without data\.camera and data\.views"),
         ([f"data.cameras=[{LEFT},{LEFT}]"], r"a camera appears twice"),
         (["data.reader=folder"], r"data\.reader=folder has one camera per video"),
         (["data.cameras=[]", "data.tiling=1x2"], r"data\.tiling=1x2: needs several cameras"),
@@ -263,7 +263,7 @@ def test_data_check_states_the_tiles(tmp_path, cli, capsys):
     words = [f"data.cameras=[{LEFT},{RIGHT}]", "data.fps=null"]
     assert cli("data", "check", tmp_path, *words) == 0
     shown = capsys.readouterr().out
-    assert "episode_000000: 20 frames, 160x96 + 160x96, 10 fps: task 0" in shown
+    assert "episode_000000: 20 frames, 160x96, 10 fps: task 0" in shown
     assert "note: 2 cameras tiled 1x2 in a frame of 96x160 (height x width): left, right; 96x80 pixels each" in shown
     assert "pictures of 96x160 are stretched to tiles of 96x80; data.width=320 nearly keeps their shape" in shown
     assert cli("data", "check", tmp_path, *words, "data.tiling=2x2") == 0

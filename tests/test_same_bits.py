@@ -1,14 +1,12 @@
 """The number of processes changes the time, not one bit of the result: losses, adapter file, resumed runs."""
 
 import itertools
-import json
 import os
 import queue
 import subprocess
 import sys
 import threading
 import time
-from typing import ClassVar
 
 import numpy as np
 import psutil
@@ -16,7 +14,6 @@ import pytest
 import torch
 from conftest import ROOT, server_pid, wait_until
 
-from cosmos_exp.cli.rerun import why_bits_may_differ
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.errors import RunError
 from cosmos_exp.files import read_json_lines
@@ -122,42 +119,7 @@ def test_another_order_gives_other_bits():
 
 
 class TestConditions:
-    """What two records say about equality before anything is compared."""
-
-    MADE: ClassVar = {"arithmetic": 2, "processor": "A", "threads": 1}
-
-    def reasons(self, tmp_path, one, other):
-        folders = [RunFolder(tmp_path / name) for name in "ab"]
-        for folder, manifest in zip(folders, (one, other), strict=True):
-            folder.path.mkdir()
-            folder.manifest_file.write_text(json.dumps({"name": "run", **manifest}))
-        return why_bits_may_differ(*folders)
-
-    def test_the_number_of_processes_is_no_reason(self, tmp_path):
-        one = {"exactness": [self.MADE], "processes": 1, "data_fingerprint": "x"}
-        assert self.reasons(tmp_path, one, one | {"processes": 8}) == []
-
-    def test_each_condition_and_input_is_named(self, tmp_path):
-        one = {"exactness": [self.MADE], "data_fingerprint": "x", "model": {"fingerprints": {"vae": "y"}}}
-        other = {
-            "exactness": [{**self.MADE, "processor": "B", "threads": 2}],
-            "data_fingerprint": "z",
-            "model": {"fingerprints": {"vae": "w"}},
-        }
-        assert self.reasons(tmp_path, one, other) == [
-            "processor: A -> B",
-            "threads: 1 -> 2",
-            "data_fingerprint: x -> z",
-            "model fingerprints.vae: y -> w",
-        ]
-
-    def test_records_without_conditions_and_of_two_machines_promise_nothing(self, tmp_path):
-        (tmp_path / "1").mkdir()
-        (tmp_path / "2").mkdir()
-        one = {"exactness": [self.MADE]}
-        assert "does not say" in self.reasons(tmp_path / "1", {}, one)[0]
-        parts = {"exactness": [{"arithmetic": 1}, self.MADE]}
-        assert "in parts" in self.reasons(tmp_path / "2", parts, one)[0]
+    """What decides the bits on one machine."""
 
     def test_deterministic_kernels_are_asked_for_inside_the_block_alone(self, monkeypatch):
         monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)

@@ -1,14 +1,57 @@
-"""Arguments that several commands share."""
+"""Arguments that several commands share, and what the TAB key of a shell offers for them."""
 
 from __future__ import annotations
 
-import errno
+import argparse
+import contextlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import LONGEST_NAME, TEMPORARY
+from cosmos_exp.files import TEMPORARY
+
+
+def add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], int] | None,
+    help: str,
+    epilog: str | None,
+    **more: bool,
+) -> argparse.ArgumentParser:
+    """Add a command, or an action of one: `run` takes its arguments and returns the exit code."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser(
+        name, help=help, description=help, epilog=epilog, formatter_class=raw, allow_abbrev=False, **more
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_overrides(parser: argparse.ArgumentParser, help: str) -> None:
+    """Add `overrides`: words of the configuration, GROUP=CHOICE and KEY=VALUE."""
+    parser.add_argument("overrides", nargs="*", help=help).completer = candidates  # type: ignore[attr-defined]  # argcomplete reads it
+
+
+def candidates(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """The groups and keys of the configuration; behind `=` the group's choices, or files. Imports no Hydra and no torch."""
+    from argcomplete.completers import FilesCompleter
+
+    from cosmos_exp.config.paths import PATH_KEYS, group_choices
+    from cosmos_exp.config.schema import all_keys
+
+    own = getattr(parsed_args, "config_dir", None)
+    groups = group_choices([own] if own else [])
+    name, equals, value = prefix.partition("=")
+    if not equals:
+        return [f"{key}=" for key in (*groups, *all_keys())]
+    before, comma, last = value.rpartition(",")
+    choices = groups.get(name, [])
+    if name in PATH_KEYS:
+        choices = FilesCompleter()(last)
+    return [f"{name}={before}{comma}{choice}" for choice in choices]
 
 
 def existing_files(names: list[str]) -> list[Path]:
@@ -17,8 +60,8 @@ def existing_files(names: list[str]) -> list[Path]:
     Raises:
         UserError: some do not exist; it lists them.
     """
-    paths = [Path(n).expanduser() for n in names]
-    missing = [str(p) for p in paths if not p.is_file()]
+    paths = [Path(name).expanduser() for name in names]
+    missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         raise UserError(f"{', '.join(missing)}: no such file. Check the path.")
     return paths
@@ -37,10 +80,9 @@ def writable_folder(name: str, option: str = "--out") -> Path:
     if not place.is_dir():
         raise UserError(f"{option} {path}: {place} is a file. Choose a folder.")
     try:
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(path)  # fails on a name that is too long
         tempfile.TemporaryDirectory(dir=place, prefix=TEMPORARY).cleanup()
-        longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
-        if longest > LONGEST_NAME:
-            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     except OSError as error:
         raise UserError(f"{option} {path}: cannot be written ({error.strerror}). Choose another folder.") from error
     return path

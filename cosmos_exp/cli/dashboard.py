@@ -17,16 +17,12 @@ Offline runs carry their artifacts with them, in RUN/wandb. --sync also works af
 HELP = "save a wandb workspace and a wandb report of a sweep; without a login, write the workspace's definition"
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to `cosmos-exp`."""
-    parser = commands.add_parser(
-        "dashboard", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
     parser.add_argument("sweep", metavar="SWEEP", help="name of a sweep in outputs/sweeps, its folder, or a run folder")
     parser.add_argument("--sync", action="store_true", help="first send the offline runs (wandb sync)")
     parser.add_argument("--entity", help="wandb entity (default: the sweep's, else yours)")
     parser.add_argument("--project", help="wandb project (default: the sweep's)")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,199 +3,106 @@
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cosmos_exp.cli.arguments import writable_folder
+from cosmos_exp.cli.arguments import add_command, add_overrides, writable_folder
 from cosmos_exp.config.registry import DATA_MAKERS
 from cosmos_exp.errors import UserError
 from cosmos_exp.text import one_line, printable
 
 if TYPE_CHECKING:
-    from cosmos_exp.config.schema import Config
+    from cosmos_exp.config.schema import Data
     from cosmos_exp.data.inspection import Inspection
-    from cosmos_exp.data.readers.records import Clip
 
 SHOWN = 3  # clips that are described
-
-DATA_EPILOG = """examples:
-  cosmos-exp data check my_videos                         every bad file; what each model needs
+HELP = "check a folder of training data, or render a data set"
+EPILOG = """examples:
+  cosmos-exp data check my_videos                         every bad file
   cosmos-exp data make tabletop --out clips               32 clips of the embedded world"""
+CHECK_HELP = "report what a run would train on and list every bad file; exit code 1 if there is one"
+CHECK_EPILOG = """examples:
+  cosmos-exp data check my_videos                                      every file decoded whole
+  cosmos-exp data check my_videos model=cosmos_predict25_2b            is it enough for this model?
+  cosmos-exp data check my_videos data.prompt="pick up the cup"        one prompt for all videos without a caption
+
+A file SHA256SUMS in the folder is checked, too: (cd my_videos && sha256sum videos/* metas/* > SHA256SUMS)"""
+MAKE_HELP = "render a data set of an embedded world"
 MAKE_EPILOG = """examples:
   cosmos-exp data make tabletop --out clips --count 200                    clips with their ground truth
   cosmos-exp data make tabletop --out pairs --split test --count 8         first frames with prompts, for generate --prompts
   cosmos-exp data make tabletop --out views --views left,right             two cameras side by side"""
-EPILOG = """examples:
-  cosmos-exp data check my_videos                                      every file decoded whole; what each model needs
-  cosmos-exp data check my_videos --for model=cosmos_predict25_2b      is it enough for this model?
-  cosmos-exp data check my_videos data.prompt="pick up the cup"        one prompt for all videos without a caption
-  cosmos-exp data check my_videos --write-hashes                       record SHA256SUMS, which later checks compare
-"""
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command with its two actions."""
-    help = "check a folder of training data, or render a data set"
-    data = commands.add_parser(
-        "data", help=help, description=help, epilog=DATA_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    actions = data.add_subparsers(dest="action", metavar="ACTION", required=True)
-
-    help = "report what a run would train on and list every bad file; exit code 1 if there is one"
-    checker = actions.add_parser(
-        "check", help=help, description=help, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the two actions and their arguments."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    checker = add_command(actions, "check", check, CHECK_HELP, CHECK_EPILOG)
     checker.add_argument("dir", help="LeRobot (meta/info.json), GR1-100 (metadata.csv), or videos/ with captions")
-    checker.add_argument("overrides", nargs="*", help="configuration, e.g. data.camera=… data.num_frames=93")
-    # argparse refuses positional words after an option: both options also take the overrides that follow them.
-    checker.add_argument(
-        "--for",
-        dest="model",
-        nargs="+",
-        metavar=("model=NAME", "KEY=VALUE"),
-        help="check for this model; default: a table of every model's needs",
-    )
-    checker.add_argument(
-        "--write-hashes",
-        nargs="*",
-        metavar="KEY=VALUE",
-        help="if all is good, write SHA256SUMS; later damage is then always found",
-    )
-    checker.set_defaults(run=run)
+    add_overrides(checker, "configuration, e.g. model=cosmos_predict25_2b data.camera=… data.num_frames=93")
 
-    help = "render a data set of an embedded world"
-    maker = actions.add_parser(
-        "make", help=help, description=help, epilog=MAKE_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    maker.add_argument("world", choices=DATA_MAKERS.names, help="the embedded world")
-    maker.add_argument("--out", required=True, metavar="DIR", help="the new folder")
-    maker.add_argument(
-        "--split", default="train", choices=["train", "test"], help="clips, or first frames with prompts"
-    )
-    maker.add_argument("--look", default="robot", choices=["robot", "human"], help="appearance of the hands")
-    maker.add_argument("--views", default="head", metavar="NAME,…", help="cameras side by side: head, left, right")
-    maker.add_argument("--count", type=int, default=32, help="number of clips or test scenes")
-    maker.add_argument("--seed", type=int, default=0, help="number of the first clip or scene")
-    maker.set_defaults(run=run)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Run the chosen action. Returns the exit code."""
-    return make(args) if args.action == "make" else check(args)
+    maker = add_command(actions, "make", make, MAKE_HELP, MAKE_EPILOG)
+    add = maker.add_argument
+    add("world", choices=DATA_MAKERS.names, help="the embedded world")
+    add("--out", required=True, metavar="DIR", help="the new folder")
+    add("--split", default="train", choices=["train", "test"], help="clips, or first frames with prompts")
+    add("--look", default="robot", choices=["robot", "human"], help="appearance of the hands")
+    add("--views", default="head", metavar="NAME,…", help="cameras side by side: head, left, right")
+    add("--count", type=int, default=32, help="number of clips or test scenes")
+    add("--seed", type=int, default=0, help="number of the first clip or scene")
 
 
 def check(args: argparse.Namespace) -> int:
     """Report the good clips and every problem. Returns 1 if there is a problem or no clip."""
     from cosmos_exp.config.composing import compose_config
-    from cosmos_exp.data.inspection import inspect_data, needs_of
+    from cosmos_exp.data.inspection import inspect_data
     from cosmos_exp.data.readers.records import guess_reader
     from cosmos_exp.tracking.progress import with_progress
 
     folder = Path(args.dir).expanduser()
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder. Give the folder of your videos.")
-    model, *after = args.model or [""]
-    model = model.removeprefix("model=")
-    overrides = [*args.overrides, *after, *(args.write_hashes or [])]
-    words = [f"data={guess_reader(folder)}", f"data.path='{folder.absolute()}'", *overrides]
-    if any(word.startswith("data=") for word in overrides):
-        words.pop(0)
-    config = compose_config([*words, f"model={model}"] if model else words)
-    tests = Path(config.data.test_path) if config.data.test_path else None
-
-    def show(clips: list[Clip]) -> Iterable[Clip]:
-        return with_progress(clips, "decoding", len(clips), "video", keep=False)
-
-    inspection = inspect_data(config.data, folder, tests, show, whole=True)
-    _print_clips(folder, config, inspection)
-    if inspection.lengths:
-        print("what a model needs of each video: frames (seconds that they show), frame rate, size")
-        for name in [model] if model else _models():
-            for line in needs_of(compose_config([*words, f"model={name}"]), name, inspection.lengths):
-                print(line)
+    words = [f"data.path='{folder.absolute()}'", *args.overrides]
+    if not any(word.startswith("data=") for word in words):
+        words.append(f"data={guess_reader(folder)}")
+    config, tests = compose_config(words), None
+    if config.data.test_path:
+        tests = Path(config.data.test_path)
+    inspection = inspect_data(
+        config.data,
+        folder,
+        tests,
+        lambda clips: with_progress(clips, "decoding", len(clips), "video", keep=False),
+        True,
+    )
+    _print_clips(folder, config.data, inspection)
     for note in inspection.notes:
         print(printable(f"note: {note}"))
+    if not inspection.clips and not inspection.problems:
+        inspection.problems.append("no videos found")
     for problem in inspection.problems:
         print(printable(f"BAD  {problem}"))
-    if not inspection.clips and not inspection.problems:
-        print("BAD  no videos found")
-    if inspection.problems or not inspection.clips:
-        return 1
-    _print_split(config, inspection, tests)
-    if args.write_hashes is not None:
-        _write_hashes(folder, inspection)
-    return 0
+    return int(bool(inspection.problems))
 
 
-def _models() -> list[str]:
-    from cosmos_exp.config.paths import conf_dir
-
-    return sorted(p.stem for p in (conf_dir() / "model").glob("*.yaml"))
-
-
-def _print_clips(folder: Path, config: Config, inspection: Inspection) -> None:
-    clips = inspection.clips
-    frames = sum(c.stop - c.start for c in clips)
-    pairs = len(inspection.pairs)
-    print(f"{folder}: {config.data.reader}, {len(clips)} good videos, {frames} frames, {pairs} test pairs")
-    for c in clips[:SHOWN]:
-        sizes = []
-        for info in (c.info, *(other.info for other in c.others)):
-            width, height = info.shown_size
-            sizes.append(f"{width}x{height}")
-        text = f"{c.stop - c.start} frames, {' + '.join(sizes)}, {c.info.fps:g} fps: {c.clip.prompt[:90]}"
-        print(f"  {one_line(f'{c.clip.name}: {text}')}")
-    if len(clips) > SHOWN:
-        print(f"  … and {len(clips) - SHOWN} more")
-
-
-def _print_split(config: Config, inspection: Inspection, tests: Path | None) -> None:
-    """What a run holds out. Too few videos are reported here, and stop the run."""
-    from cosmos_exp.data.dataset import hold_out
-
-    try:
-        counts = hold_out(config.data, len(inspection.clips), tests is not None, "the folder")
-    except UserError as error:
-        print(printable(f"note: {error}"))
-        return
-    prompts = len(inspection.pairs) if tests else counts.test
-    print(f"a run would use {counts.train} for training, {counts.validation} for validation, {prompts} for the test")
-
-
-def _write_hashes(folder: Path, inspection: Inspection) -> None:
-    from cosmos_exp.data.hashes import hashed_files, write_hashes
-
-    videos = []
-    for c in inspection.clips:
-        videos += [c.clip.path, *(other.path for other in c.others)]
-    for pair in inspection.pairs + inspection.selection:
-        if pair.recording:
-            videos.append(pair.recording)
-    files = hashed_files(folder, videos)
-    print(f"{write_hashes(folder, files)}: hashes of {len(files)} files; every later check and run compares them")
+def _print_clips(folder: Path, data: Data, inspection: Inspection) -> None:
+    clips, pairs = inspection.clips, len(inspection.pairs)
+    frames = sum(clip.stop - clip.start for clip in clips)
+    print(f"{folder}: {data.reader}, {len(clips)} good videos, {frames} frames, {pairs} test pairs")
+    for checked in clips[:SHOWN]:
+        width, height = checked.info.shown_size
+        text = f"{checked.stop - checked.start} frames, {width}x{height}, {checked.info.fps:g} fps"
+        print(one_line(f"  {checked.clip.name}: {text}: {checked.clip.prompt[:90]}"))
 
 
 def make(args: argparse.Namespace) -> int:
-    """Render a data set of an embedded world. Existing files are kept. Returns the exit code."""
-    _refuse_others(Path(args.out))
-    make_dataset, views = DATA_MAKERS.get(args.world), tuple(args.views.split(","))
-    files = make_dataset(
-        writable_folder(args.out), split=args.split, look=args.look, views=views, count=args.count, seed=args.seed
+    """Render a data set of an embedded world into a new folder: a run would train on whatever else is there. Returns the exit code."""
+    out = writable_folder(args.out)
+    if out.is_dir() and any(out.iterdir()):
+        raise UserError(f"--out {out}: is not empty. Choose a new folder.")
+    views = tuple(args.views.split(","))
+    files = DATA_MAKERS.get(args.world)(
+        out, split=args.split, look=args.look, views=views, count=args.count, seed=args.seed
     )
-    print(f"{len(files)} {'clips' if args.split == 'train' else 'first frames'} in {args.out}")
+    print(f"{len(files)} files of the split {args.split} in {out}")
     return 0
-
-
-def _refuse_others(out: Path) -> None:
-    """Refuse a folder with videos or pictures that this command did not make: a run would train on both.
-
-    Raises:
-        UserError: there are some.
-    """
-    own = re.compile(r"(robot|human)_\d+(_left|_right)?\.(mp4|png)")
-    found = [*out.glob("*.mp4"), *out.glob("videos/*.mp4"), *out.glob("*.png")]
-    others = sorted(p.name for p in found if not own.fullmatch(p.name))
-    if others:
-        raise UserError(f"--out {out}: holds other files, e.g. {one_line(others[0])}. Choose a new folder.")

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import argparse
 
+from cosmos_exp.cli.arguments import add_overrides
+
+HELP = "check whether this machine can do a run; downloads nothing"
 EPILOG = """examples:
   cosmos-exp doctor                                                  the default run on this machine
   cosmos-exp doctor model=cosmos_predict25_2b hardware=8xh100        a run of the real model
   cosmos-exp doctor model=cosmos_predict25_2b hardware=1xh100 judge=reason2_8b data=folder data.path=DIR
 
-Asks the network for judge.url, and whether the hub gives what is not on this machine. A line that begins with FAIL says what is missing and how to get it; the exit code is then 1."""
-HELP = "check whether this machine can do a run; downloads nothing"
+Asks the network for judge.url, and whether the hub gives what is not on this machine. A line that begins with FAIL says what is
+missing and how to get it; the exit code is then 1."""
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to `cosmos-exp`."""
-    parser = commands.add_parser(
-        "doctor", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("overrides", nargs="*", help="the run, e.g. model=cosmos_predict25_2b hardware=8xh100")
-    parser.set_defaults(run=run)
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add_overrides(parser, "the run, e.g. model=cosmos_predict25_2b hardware=8xh100")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,7 @@
-"""`cosmos-exp`: the commands. A command's modules are imported when it runs, so that `--help` answers at once."""
+"""`cosmos-exp`: the commands. A command's modules are imported when it runs, so that `--help` answers at once.
+
+A command is a module with HELP, EPILOG, `options(parser)`, which adds its arguments, and `run(args)`, which returns the exit code.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import sys
 from cosmos_exp import __version__
 from cosmos_exp.cli import (
     adapter,
-    completion,
     dashboard,
     data,
     doctor,
@@ -23,6 +25,7 @@ from cosmos_exp.cli import (
     sweep,
     trajectories,
 )
+from cosmos_exp.cli.arguments import add_command
 from cosmos_exp.config.registry import PLUGINS, load_plugins
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import as_disk_error
@@ -30,7 +33,7 @@ from cosmos_exp.provenance import opencv_fault, variables
 from cosmos_exp.text import printable, redact
 
 _RUNS, _RESULTS = (run, sweep, rerun), (report, dashboard, sampson, judge)
-COMMANDS = (*_RUNS, *_RESULTS, generate, trajectories, adapter, publish, data, doctor, completion)
+COMMANDS = (*_RUNS, *_RESULTS, generate, trajectories, adapter, publish, data, doctor)
 EPILOG = """examples:
   cosmos-exp run                                      train, generate and score the embedded world (minutes, no GPU)
   cosmos-exp run data=folder data.path=DIR rank=8 alpha=16 adapter=dora
@@ -42,6 +45,7 @@ EPILOG = """examples:
   cosmos-exp report outputs/sweeps/rank               table, figures and a page with the videos side by side
   cosmos-exp publish RUN                              a folder for the Hugging Face hub: adapter, model card, examples
 
+TAB completion in this shell: eval "$(register-python-argcomplete cosmos-exp)"
 exit codes: 0 done, 1 the run or the check failed, 2 the request was wrong"""
 
 
@@ -49,29 +53,23 @@ def everywhere() -> argparse.ArgumentParser:
     """The options that may be anywhere on the command line."""
     options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     options.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    options.add_argument(
-        "--plugin",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="import a module of yours, which adds judges, readers, measures … to the registries",
-    )
+    help = "import a module of yours, which adds judges, readers, measures … to the registries"
+    options.add_argument("--plugin", action="append", default=[], metavar="MODULE", help=help)
     return options
 
 
 def parser() -> argparse.ArgumentParser:
     """All commands with their options."""
+    description = "Fine-tune a video world model with LoRA or DoRA, and measure what each choice did."
+    raw = argparse.RawDescriptionHelpFormatter
     root = argparse.ArgumentParser(
-        prog="cosmos-exp",
-        description="Fine-tune a video world model with LoRA or DoRA, and measure what each choice did.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[everywhere()],
+        prog="cosmos-exp", description=description, epilog=EPILOG, formatter_class=raw, parents=[everywhere()]
     )
     root.add_argument("--version", action="version", version=f"cosmos-exp {__version__}")
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_parser(commands)
+    for module in COMMANDS:
+        name, run_it = module.__name__.rpartition(".")[2], getattr(module, "run", None)  # None: each action has its own
+        module.options(add_command(commands, name, run_it, module.HELP, module.EPILOG, add_help=module is not run))
     return root
 
 
@@ -80,8 +78,10 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8
-    if completion.asked_by_shell():
-        completion.answer_shell(parser())
+    if "_ARGCOMPLETE" in os.environ:  # the TAB key of a shell asks
+        import argcomplete
+
+        argcomplete.autocomplete(parser(), always_complete_options=False)
     options, words = everywhere().parse_known_args(sys.argv[1:] if argv is None else argv)
     inherited = {
         "MPLBACKEND": "agg",  # figures are files, whatever a notebook has set
@@ -117,8 +117,6 @@ def parse(words: list[str]) -> argparse.Namespace:
     Raises:
         UserError: an option that the command does not have.
     """
-    if words[:2] == ["judge", "agree"]:
-        words = ["judge-agree", *words[2:]]
     args, rest = parser().parse_known_args(words)
     for word in rest:  # argparse takes no override after an option that follows an override
         if word.startswith("-") or not hasattr(args, "overrides"):

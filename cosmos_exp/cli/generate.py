@@ -5,36 +5,29 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cosmos_exp.cli.arguments import writable_folder
+from cosmos_exp.cli.arguments import add_overrides, writable_folder
 from cosmos_exp.errors import RunError, UserError
 
-PAIRS = "Give a folder with NAME.png (the first frame) and NAME.txt (the prompt)."
-
-
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command and its options."""
-    epilog = """examples:
+HELP = "videos from adapter files, one adapter after another in one process"
+EPILOG = """examples:
   cosmos-exp generate --adapter base outputs/sweeps/rank/lora-r8 --prompts pairs --out videos
   cosmos-exp generate --adapter a.safetensors b.safetensors --prompts pairs --out videos generation.seeds=[0,1]
   cosmos-exp generate --adapter RUN --prompts pairs --out videos model=cosmos_predict25_2b hardware=1xh100
 
 pairs/ holds NAME.png (the first frame) with NAME.txt (the prompt). Videos that exist are not made again."""
-    help = "videos from adapter files, one adapter after another in one process"
-    parser = commands.add_parser(
-        "generate", help=help, description=help, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--adapter",
-        nargs="+",
-        required=True,
-        metavar="FILE_OR_DIR",
-        help="adapter files, adapter folders or run folders; `base`: no adapter",
-    )
-    parser.add_argument("--prompts", required=True, metavar="DIR", help="test pairs: NAME.png with NAME.txt")
-    parser.add_argument("--out", required=True, metavar="DIR", help="write the videos to DIR/<adapter>/")
-    parser.add_argument("--alpha", type=float, help="alpha of adapter files that do not record it")
-    parser.add_argument("overrides", nargs="*", help="configuration, e.g. model=cosmos_predict25_2b hardware=1xh100")
-    parser.set_defaults(run=run)
+
+PAIRS = "Give a folder with NAME.png (the first frame) and NAME.txt (the prompt)."
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add = parser.add_argument
+    help = "adapter files, adapter folders or run folders; `base`: no adapter"
+    add("--adapter", nargs="+", required=True, metavar="FILE_OR_DIR", help=help)
+    add("--prompts", required=True, metavar="DIR", help="test pairs: NAME.png with NAME.txt")
+    add("--out", required=True, metavar="DIR", help="write the videos to DIR/<adapter>/")
+    add("--alpha", type=float, help="alpha of adapter files that do not record it")
+    add_overrides(parser, "configuration, e.g. model=cosmos_predict25_2b hardware=1xh100")
 
 
 def run(args: argparse.Namespace) -> int:

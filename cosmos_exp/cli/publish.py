@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from cosmos_exp.cli.arguments import writable_folder
+from cosmos_exp.errors import UserError
 from cosmos_exp.text import printable
 
 HELP = "write a folder for the Hugging Face hub: adapter, model card, records without private text; upload it with --to"
@@ -20,21 +21,16 @@ Look at the folder before you upload it: prompts, videos, and names of samples, 
 exit codes: 0 done, 1 the upload failed, 2 not a finished run with an adapter, or the hub refuses the token or the name"""
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to `cosmos-exp`."""
-    parser = commands.add_parser(
-        "publish", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
     parser.add_argument("dir", metavar="RUN_OR_SWEEP", help="a finished run with an adapter, or a folder of such runs")
     parser.add_argument("--out", metavar="DIR", help="the new folder (default: published/ in RUN_OR_SWEEP)")
     parser.add_argument("--to", metavar="USER/NAME", help="create this repository on the hub, and upload the folder")
     parser.add_argument("--private", action="store_true", help="with --to: a new repository is private")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the folder, and upload it if asked to. Returns the exit code."""
-    from cosmos_exp.errors import UserError
     from cosmos_exp.publish.folder import check_new, check_target, upload, write_folder
     from cosmos_exp.publish.source import load_source
 

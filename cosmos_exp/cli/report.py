@@ -32,11 +32,8 @@ A run folder with a damaged record is listed with its reason; the others are rep
 that was recorded, or a number of the report cannot be recomputed from the run folders. See docs/claims.md."""
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to `cosmos-exp`."""
-    parser = commands.add_parser(
-        "report", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
     parser.add_argument(
         "dir", metavar="DIR", help="folder with runs; with --verify also an archive of one, NAME.tar.xz"
     )
@@ -50,7 +47,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--verify", action="store_true", help="write nothing; check the report that is there")
     parser.add_argument("--without-videos", action="store_true", help="with --verify: do not look at the videos")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

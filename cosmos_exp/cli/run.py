@@ -8,28 +8,27 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cosmos_exp.cli.arguments import add_overrides
 from cosmos_exp.errors import Interrupted, RunError, UserError
 
 if TYPE_CHECKING:
     from cosmos_exp.config.schema import Config
 
 HELP = "one run: prepare, train, generate, evaluate, record"
+EPILOG = None  # --help is Hydra's, with the groups and keys
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command. Its options are those of Hydra that make sense here."""
-    parser = commands.add_parser("run", help=HELP, description=HELP, add_help=False, allow_abbrev=False)
-    parser.add_argument("overrides", nargs="*", help="GROUP=CHOICE and KEY=VALUE; --help lists them")
-    parser.add_argument("-h", "--help", action="store_true", help="groups and keys")
-    parser.add_argument("-m", "--multirun", action="store_true", help="several runs, one after another")
-    parser.add_argument("-c", "--cfg", choices=("job", "hydra", "all"), help="print the configuration")
-    parser.add_argument("--resolve", action="store_true", help="with --cfg: resolve interpolations")
-    parser.add_argument("-p", "--package", help="with --cfg: only this part")
-    parser.add_argument("-cd", "--config-dir", help="your folder of groups")
-    parser.add_argument("-cn", "--config-name", default="config", help="another primary configuration")
-    parser.add_argument("-i", "--info", choices=("all", "config", "defaults", "plugins", "searchpath"), help="of Hydra")
-    parser.add_argument("--hydra-help", action="store_true", help="flags of Hydra")
-    parser.set_defaults(run=run)
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of Hydra that make sense here."""
+    add_overrides(parser, "GROUP=CHOICE and KEY=VALUE; --help lists them")
+    add = parser.add_argument
+    add("-h", "--help", action="store_true", help="groups and keys")
+    add("-m", "--multirun", action="store_true", help="several runs, one after another")
+    add("-c", "--cfg", choices=("job", "hydra", "all"), help="print the configuration")
+    add("--resolve", action="store_true", help="with --cfg: resolve interpolations")
+    add("-p", "--package", help="with --cfg: only this part")
+    add("-cd", "--config-dir", help="your folder of groups")
+    add("-cn", "--config-name", default="config", help="another primary configuration")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,31 +37,30 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: the request was wrong, or the run failed.
     """
-    from cosmos_exp.config.composing import compose_config, each_value, quoted
+    from cosmos_exp.cli.runs import run_several, start_hydra
+    from cosmos_exp.config.composing import compose_all, compose_config, each_value, is_sweep, quoted, to_config
 
-    if args.help or args.hydra_help or args.info:
-        return ask_hydra(args)
-    dirs = (args.config_dir,) if args.config_dir else ()
-    several = args.multirun or study_of_several(args)
-    runs = each_value(quoted(args.overrides)) if several else [args.overrides]
-    configs = [compose_config(words, args.config_name, dirs) for words in runs]
+    if args.multirun and (args.help or args.cfg):
+        raise UserError("--cfg and --help show one run, so they do not go with -m. `-m dry_run=true` prints the plans.")
+    words = quoted(args.overrides)
+    if args.help:
+        return start_hydra(args, words)
+    where = (args.config_name, [args.config_dir] if args.config_dir else [])
+    runs = each_value(words)
+    composed = compose_all(runs[0], *where)
+    several = args.multirun or str(composed.hydra.mode).endswith(
+        "MULTIRUN"
+    )  # a study of the user's own asks for several
+    if not several and any(map(is_sweep, words)):
+        compose_all(words, *where)  # refuses it
+    config = to_config(composed)
+    for further in runs[1:]:  # each value is checked before the first run starts
+        compose_config(further, *where)
     if args.cfg:
-        return ask_hydra(args)
+        return start_hydra(args, words)
     if several:
-        from cosmos_exp.cli.runs import run_several
-
-        return run_several(args, configs[0])
-    return run_one(configs[0], args.overrides)
-
-
-def study_of_several(args: argparse.Namespace) -> bool:
-    """Whether a primary configuration of the user's own asks for several runs itself."""
-    from cosmos_exp.config.composing import compose_all, each_value, quoted
-
-    if not args.config_dir:
-        return False
-    first = each_value(quoted(args.overrides))[0]
-    return str(compose_all(first, args.config_name, (args.config_dir,)).hydra.mode).endswith("MULTIRUN")
+        return run_several(args, config)
+    return run_one(config, args.overrides)
 
 
 def run_one(config: Config, overrides: list[str]) -> int:
@@ -85,10 +83,9 @@ def run_one(config: Config, overrides: list[str]) -> int:
         if Path(folder).exists():  # else nothing was written
             print(f"run folder: {folder}", file=sys.stderr)
         raise
-    if os.environ.get("RANK", "0") != "0":  # of torchrun: the first process speaks for all
-        return 0
-    print_runs([RunFolder(str(config.run_dir))])
-    print(f"run folder: {folder}\nnext: cosmos-exp report {folder}")
+    if os.environ.get("RANK", "0") == "0":  # of torchrun: the first process speaks for all
+        print_runs([RunFolder(str(config.run_dir))])
+        print(f"run folder: {folder}\nnext: cosmos-exp report {folder}")
     return 0
 
 
@@ -105,19 +102,6 @@ def plan(config: Config) -> int:
     return 0
 
 
-def ask_hydra(args: argparse.Namespace) -> int:
-    """Let Hydra print its help, the configuration or information about itself."""
-    from cosmos_exp.cli.runs import start_hydra
-
-    if args.multirun:
-        raise UserError(
-            "--cfg, --info and --help show one run, so they do not go with -m. `-m dry_run=true` prints the plans."
-        )
-    start_hydra(args, args.overrides, lambda composed: None)
-    return 0
-
-
 def shown_path(run_dir: str) -> str:
     """A run folder as the user would type it."""
-    path = Path(run_dir)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    return run_dir.removeprefix(f"{Path.cwd()}/")

@@ -11,7 +11,7 @@ import yaml
 from omegaconf import DictConfig
 
 from cosmos_exp.cli.run import plan, shown_path
-from cosmos_exp.config.composing import NO_SEARCH, compose_all, is_sweep, quoted, register, to_config
+from cosmos_exp.config.composing import NO_SEARCH, quoted, register, to_config
 from cosmos_exp.config.paths import conf_dir
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import RunError, UserError
@@ -49,7 +49,7 @@ class Runs:
             self.failures.append(error)
             return None
         self.folders.append(Path(str(config.run_dir)))
-        self.exit_codes.append(0 if run_isolated(config) else 1)
+        self.exit_codes.append(int(not run_isolated(config)))
         print(f"run folder: {shown_path(str(config.run_dir))}", flush=True)
         return self.objective(config) if self.searching else None
 
@@ -68,23 +68,6 @@ class Runs:
         self.values.append(value)
         return value
 
-    def end(self) -> int:
-        """Say what to do next, and return the exit code.
-
-        Raises:
-            UserError: the first failure.
-        """
-        from cosmos_exp.sweep.slurm import wait_for_submitted
-
-        if self.failures:
-            raise self.failures[0]
-        self.exit_codes.append(wait_for_submitted())
-        if self.folders:
-            sweep = self.folders[0].parent
-            _print_best(sweep / "optimization_results.yaml")
-            print(f"next: cosmos-exp report {shown_path(str(sweep))}")
-        return max(self.exit_codes)
-
 
 def run_several(args: argparse.Namespace, config: Config) -> int:
     """Run the product of the values on the command line, or let a sweeper such as Optuna search. Returns the worst exit code.
@@ -95,74 +78,69 @@ def run_several(args: argparse.Namespace, config: Config) -> int:
     Raises:
         UserError: the objective cannot be had, or the first run that was refused.
     """
+    from cosmos_exp.sweep.slurm import wait_for_submitted
+
     overrides = quoted(args.overrides)
-    sweeper = [word for word in overrides if word.startswith("hydra/sweeper=") and word != "hydra/sweeper=basic"]
-    runs = Runs(overrides, searching=bool(sweeper))
-    if sweeper:
-        search(args, [*overrides, *_direction(args, config)], runs)
+    searching = any(word.startswith("hydra/sweeper=") and word != "hydra/sweeper=basic" for word in overrides)
+    runs = Runs(overrides, searching)
+    if searching:
+        search(args, config, runs)
     else:
         start_hydra(args, overrides, runs)
-    return runs.end()
+    if runs.failures:
+        raise runs.failures[0]
+    runs.exit_codes.append(wait_for_submitted())
+    if runs.folders:
+        sweep = runs.folders[0].parent
+        best = sweep / "optimization_results.yaml"
+        if best.is_file():
+            content = yaml.safe_load(best.read_text(encoding="utf-8"))
+            values = ", ".join(f"{key}={value}" for key, value in content["best_params"].items())
+            print(f"best: {values} ({content['best_value']:.5g})")
+        print(f"next: cosmos-exp report {shown_path(str(sweep))}")
+    return max(runs.exit_codes)
 
 
-def search(args: argparse.Namespace, overrides: list[str], runs: Runs) -> None:
-    """Let a sweeper search. An error of its own counts only if runs have values: without one it cannot name a best run.
+def search(args: argparse.Namespace, config: Config, runs: Runs) -> None:
+    """Let Optuna search in the better direction of the objective. It fails at the end if no run has a value: no run is the best.
 
     Raises:
+        UserError: the objective cannot be had, or the command line sets the direction.
         RunError: no run has a value.
     """
+    from cosmos_exp.experiment.objective import check_objective, direction
     from cosmos_exp.provenance import variables
 
+    check_objective(config)
+    key, better = "hydra.sweeper.direction", direction(config.objective)
+    for word in runs.overrides:
+        if word.startswith(key):
+            raise UserError(
+                f"{word}: objective={config.objective} is to {better}. Leave the direction out: it follows."
+            )
     try:
         with variables({"HYDRA_FULL_ERROR": "1"}):  # else Hydra prints a traceback and ends the process
-            start_hydra(args, overrides, runs)
+            start_hydra(args, [*runs.overrides, f"{key}={better}"], runs)
     except ValueError as error:
         if runs.values or runs.failures:
             raise
         raise RunError("no run has a value of the objective; the reasons are above.") from error
 
 
-def _direction(args: argparse.Namespace, config: Config) -> list[str]:
-    """The override that tells a sweeper whether to minimise or maximise the objective.
-
-    Raises:
-        UserError: the objective cannot be had, or the direction on the command line is the wrong one.
-    """
-    from cosmos_exp.experiment.objective import check_objective, direction
-
-    check_objective(config)
-    single = [word for word in quoted(args.overrides) if not is_sweep(word)]
-    dirs = (args.config_dir,) if args.config_dir else ()
-    if "direction" not in compose_all(single, args.config_name, dirs).hydra.sweeper:
-        return []
-    better = direction(config.objective)
-    for word in args.overrides:
-        if word.startswith("hydra.sweeper.direction=") and word != f"hydra.sweeper.direction={better}":
-            raise UserError(
-                f"{word}: objective={config.objective} is to {better}. Leave the direction out: it follows."
-            )
-    return [f"hydra.sweeper.direction={better}"]
-
-
-def start_hydra(args: argparse.Namespace, overrides: Sequence[str], task: Callable[[DictConfig], object]) -> None:
+def start_hydra(
+    args: argparse.Namespace, overrides: Sequence[str], task: Callable[[DictConfig], object] = lambda composed: None
+) -> int:
     """`hydra.main` with the options and overrides of a command line that has been checked."""
     import hydra
 
     words = []
-    for name in ("config_dir", "config_name", "cfg", "package", "info"):
-        if getattr(args, name):
-            words += [f"--{name.replace('_', '-')}", getattr(args, name)]
-    for name in ("multirun", "resolve", "help", "hydra_help"):
-        if getattr(args, name):
+    for name in ("config_dir", "config_name", "cfg", "package", "multirun", "resolve", "help"):
+        value = getattr(args, name)
+        if value:
             words.append(f"--{name.replace('_', '-')}")
+        if isinstance(value, str):
+            words.append(value)
     register()
-    sys.argv = ["cosmos-exp", *words, NO_SEARCH, *quoted(overrides)]
+    sys.argv = ["cosmos-exp", *words, NO_SEARCH, *overrides]
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
-
-
-def _print_best(file: Path) -> None:
-    """Print what Optuna found, from the file that it writes."""
-    if file.is_file():
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        best = ", ".join(f"{key}={value}" for key, value in content.get("best_params", {}).items())
-        print(f"best: {best} ({content.get('best_value'):.5g})" if best else f"results: {file}")
+    return 0

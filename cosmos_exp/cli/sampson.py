@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,52 +14,40 @@ from cosmos_exp.text import one_line, printable
 
 if TYPE_CHECKING:
     from cosmos_exp.config.schema import Sampson as SampsonSettings
-    from cosmos_exp.metrics.geometry.results import CrossResult, VideoResult, ViewResult
+    from cosmos_exp.metrics.geometry.results import VideoResult
     from cosmos_exp.metrics.geometry.sampson import Source
 
 HELP = "Sampson error of any videos, over time and across views"
 EPILOG = """examples:
-  cosmos-exp sampson outputs/*/*/videos/*.mp4 --plot figures
+  cosmos-exp sampson outputs/*/*/videos/*.mp4
   cosmos-exp sampson grid.mp4 --layout 2x2 --views left,right,wrist,- --pairs left:right
   cosmos-exp sampson left.mp4 right.mp4 --views left,right --calibration rig.yaml     one file per view
+  cosmos-exp sampson clip.mp4 --set sampson.matcher=superpoint_lightglue sampson.gap=2
 
 A - in the table: the error is undefined here; the reason is below the table.
 
 exit codes: 0 measured, 1 a video could not be read, 2 wrong arguments"""
+LEGEND = """Sampson error in pixels; lower is better. Over time (tse) and across views (cse):
+tse, cse: all matches, F exactly as in the Cosmos cookbook, for comparison with published values.
+tse_robust, cse_robust: all matches, F by MAGSAC++ and least squares or from the calibration, to compare videos.
+tse_moving, cse_moving: only matches that move. pairs, frames: all of them, and those that could be measured.
+Compare only videos of the same size and frame rate. --json has the repeatability of each value, and each frame's."""
+COLUMNS = (
+    *("video", "view", "tse", "tse_robust", "tse_moving", "cse", "cse_robust", "cse_moving", "static_share"),
+    *("inlier_share", "matches", "pairs_measured", "pairs", "frames_measured", "frames", "geometry"),
+)
 
-# Options with the name and meaning of a key of conf/sampson.
-OPTIONS = ("layout", "pairs", "calibration", "matcher", "matcher_source", "gap", "estimator")
-HEADS = ("video", "view", "cookbook", "robust", "moving", "static", "inliers", "matches", "measured")
-LEGEND = """Sampson error in pixels; lower is better; +- is how far a value moves when the estimate of F is repeated.
-cookbook (tse, cse): all matches, F exactly as in the Cosmos cookbook, for comparison with published values.
-robust (tse_robust, cse_robust): all matches, F by MAGSAC++ and least squares or from the calibration, to compare videos.
-moving (tse_moving, cse_moving): only matches that move. measured: frame pairs of all, in brackets those with moving matches.
-Compare only videos of the same size and frame rate."""
 
-
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser(
-        "sampson", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
     add = parser.add_argument
     add("videos", nargs="+", metavar="VIDEO", help="video files")
     add("--layout", metavar="RxC", help="each frame is a grid of views with R rows and C columns")
     add("--views", metavar="NAME,…", help="names of the tiles, row by row, - skips a tile; or one name per file")
     add("--pairs", metavar="A:B,…", help="views to compare with each other (default: all pairs)")
     add("--calibration", metavar="FILE", help="JSON or YAML with each view's camera (docs/measures.md)")
-    add("--matcher", metavar="NAME", help="sift (default, needs no weights) or superpoint_lightglue")
-    add("--matcher-source", metavar="DIR", help="superpoint_lightglue: folder of the weights")
-    add("--estimator", metavar="NAME", help="F of robust and moving: magsac (default), ransac, five_point (calibrated)")
-    add("--gap", metavar="K", help="compare frames that are K apart (default: 1)")
-    add("--workers", type=int, default=0, metavar="N", help="processes that share the videos (default: one per core)")
-    add(
-        "--plot",
-        metavar="DIR",
-        help="write figures: error over frames, and the matches of each view's worst frame pair",
-    )
+    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="other keys of conf/sampson, e.g. sampson.gap=2")
     add("--json", action="store_true", help="print all figures as JSON")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,20 +57,17 @@ def run(args: argparse.Namespace) -> int:
 
     settings = settings_of(args)
     sources = sources_of(existing_files(args.videos), settings)
-    measured = measure_sources(sources, settings, args.workers)
+    measured = measure_sources(sources, settings)
     rows: list[dict[str, object]] = []
-    results, code = [], 0
+    results = []
     for source, result in zip(sources, with_progress(measured, "measuring", len(sources), "video"), strict=True):
-        results.append(result)
+        results.append((source.name, result))
         if isinstance(result, str):
-            code = 1
             rows.append({"video": source.name, "error": result})
             continue
         rows.append({"video": source.name, **result.detail()})
-        if args.plot:
-            _plot(Path(args.plot), source, result, settings)
-    print(json.dumps(rows, indent=2) if args.json else results_table(sources, results))
-    return code
+    print(json.dumps(rows, indent=2) if args.json else results_table(results))
+    return int(any("error" in row for row in rows))
 
 
 def settings_of(args: argparse.Namespace) -> SampsonSettings:
@@ -94,13 +78,12 @@ def settings_of(args: argparse.Namespace) -> SampsonSettings:
     """
     from cosmos_exp.config.composing import compose_config
 
-    overrides = []
-    for name in OPTIONS:
-        value = getattr(args, name)
-        if value is not None:
-            overrides.append(f"sampson.{name}={value}" if name == "gap" else f"sampson.{name}='{value}'")
+    overrides = list(args.set)
+    for name in ("layout", "pairs", "calibration"):
+        if getattr(args, name) is not None:
+            overrides.append(f"sampson.{name}='{getattr(args, name)}'")
     if args.views:
-        overrides.append("sampson.views=" + str([name.strip() for name in args.views.split(",")]))
+        overrides.append(f"sampson.views={args.views.split(',')}")
     return compose_config(overrides).sampson
 
 
@@ -112,86 +95,32 @@ def sources_of(paths: list[Path], settings: SampsonSettings) -> list[Source]:
     """
     from cosmos_exp.metrics.geometry.sampson import Source
 
-    if len(settings.views) == len(paths) > 1 and not settings.layout:
-        return [Source("+".join(p.stem for p in paths), tuple(paths))]
     if len(settings.views) > 1 and not settings.layout:
-        raise UserError(
-            f"--views: {len(settings.views)} names for {len(paths)} files. Add --layout RxC if the views are tiles of each "
-            "frame, or give one file per view."
-        )
-    return [Source(str(p), (p,)) for p in paths]
+        if len(settings.views) != len(paths):
+            raise UserError(
+                f"--views: {len(settings.views)} names for {len(paths)} files. Add --layout RxC if the views are tiles of each "
+                "frame, or give one file per view."
+            )
+        return [Source("+".join(path.stem for path in paths), tuple(paths))]
+    return [Source(str(path), (path,)) for path in paths]
 
 
-def _plot(out: Path, source: Source, result: VideoResult, settings: SampsonSettings) -> None:
-    from cosmos_exp.metrics.geometry.plots import draw_figures
-    from cosmos_exp.metrics.geometry.sampson import read_views
-
-    views, _ = read_views(source, settings)
-    name = source.files[0].stem if len(source.files) == 1 else source.name
-    for path in draw_figures(out, name, views, result, settings):
-        print(printable(path))
-
-
-def results_table(sources: Sequence[Source], results: Sequence[VideoResult | str]) -> str:
+def results_table(results: Iterable[tuple[str, VideoResult | str]]) -> str:
     """One row per view and view pair; below the table the legend, the reasons of undefined errors, and notes."""
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    import pandas
 
-    table = Table(*HEADS, box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in table.columns:
-        column.overflow = "fold"
-        column.justify = "left" if column.header in HEADS[:2] else "right"
-    below: list[str] = []
-    for source, result in zip(sources, results, strict=True):
-        name = escape(one_line(Path(source.name).name))  # rich reads [ ] as markup
+    rows, below = [], [LEGEND]
+    for source, result in results:
         if isinstance(result, str):
             below.append(result)
-            table.add_row(name, *["-"] * (len(HEADS) - 1))
             continue
-        for view in result.views:
-            measured = f"{view.pairs_measured}/{view.pairs} ({view.pairs_moving})"
-            table.add_row(name, view.name, *_cells(view, "tse"), measured)
-            for text in (view.reason, view.note, *_lost(view)):
+        name = Path(source).name
+        for part in (*result.views, *result.crosses):
+            rows.append({**vars(part), "video": one_line(name), "view": part.name})
+            for text in (part.reason, getattr(part, "note", None)):
                 if text:
-                    below.append(f"{name}, {view.name}: {text}")
-        for cross in result.crosses:
-            table.add_row(name, cross.name, *_cells(cross, "cse"), f"{cross.frames_measured}/{cross.frames}")
-            below.append(f"{name}, {cross.name}: {cross.reason or f'F of robust and moving: {cross.geometry}'}")
+                    below.append(f"{name}, {part.name}: {text}")
         for note in result.notes:
             below.append(f"{name}: {note}")
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    with console.capture() as shown:
-        console.print(table)
-        for line in (LEGEND, "", *below):
-            console.print(printable(line), markup=False)
-    return shown.get().rstrip()
-
-
-def _lost(view: ViewResult) -> list[str]:
-    """The errors that pairs with enough matches lack, and why."""
-    from cosmos_exp.metrics.geometry.temporal import FEWER
-
-    lines = []
-    for measure, reasons in view.pairs_lost.items():
-        failed = [f"{count}: {why}" for why, count in reasons.items() if not why.startswith(FEWER)]
-        if failed and view.tse is not None:
-            lines.append(f"{measure} rests on {view.used(measure)} of {view.pairs} pairs ({'; '.join(failed)})")
-    return lines
-
-
-def _cells(result: ViewResult | CrossResult, measure: str) -> list[str]:
-    """The errors with their repeatability, and the shares of static matches and of inliers."""
-    cells = []
-    for name in (measure, f"{measure}_robust", f"{measure}_moving"):
-        value, repeatability = getattr(result, name), result.repeatability.get(name)
-        cell = "-" if value is None else f"{value:.3f}"
-        if value is not None and repeatability is not None:
-            cell += f" +-{repeatability:.3f}"
-        cells.append(cell)
-    shares = {"static_share": ".0%", "inlier_share": ".0%", "matches": ".0f"}
-    for name, form in shares.items():
-        value = getattr(result, name, "")  # a view pair has no share of static matches
-        cells.append("-" if value is None else format(value, form if value != "" else ""))
-    return cells
+    table = pandas.DataFrame(rows, columns=COLUMNS).dropna(axis="columns", how="all")
+    return printable("\n".join([table.to_string(index=False, na_rep="-", float_format="%.3f"), "", *below]))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cosmos_exp.cli.arguments import add_overrides
 from cosmos_exp.errors import RunError
 
 if TYPE_CHECKING:
@@ -31,15 +32,11 @@ of the grid, the best value is chosen on selection prompts or validation clips (
 arm is trained at its own value with each of `sweep.seeds` and tested. See docs/sweeps.md."""
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to `cosmos-exp`."""
-    parser = commands.add_parser(
-        "sweep", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
     parser.add_argument("name", help="rank, lora_vs_dora, alpha, tuned, paper, demo, or the path of your own YAML file")
-    parser.add_argument("overrides", nargs="*", help="configuration of all runs, e.g. model=… hydra/launcher=ray")
+    add_overrides(parser, "configuration of all runs, e.g. model=… hydra/launcher=ray")
     parser.add_argument("--list", action="store_true", help="print the state of each run and stop")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -28,33 +28,26 @@ you upload the set.
 exit codes: 0 done, 1 nothing or less than the target was kept, or it was interrupted, 2 the request was wrong"""
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser(
-        "trajectories", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of finished runs of one base model")
-    parser.add_argument("--out", required=True, metavar="DATASET", help="folder of the data set")
-    parser.add_argument(
-        "--prompts", metavar="DIR", help="NAME.png with NAME.txt (default: the test prompts of the run)"
-    )
-    parser.add_argument("--keep", metavar="CONDITION", help="e.g. 'instruction>=4 and physics>=3' (default: keep all)")
-    parser.add_argument("--best", type=int, metavar="N", help="keep the N best videos of each prompt; with --by")
-    parser.add_argument("--by", metavar="MEASURE", help="the measure that ranks them")
-    parser.add_argument(
-        "--seeds", metavar="LIST", help="seeds of the start noise: 0..9 or 0,3,7 (default: the run's own)"
-    )
-    parser.add_argument("--target", type=int, metavar="N", help="stop as soon as N videos are kept")
-    parser.add_argument("--with-real", action="store_true", help="add the run's training clips, marked as real")
-    parser.add_argument(
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="RUN", help="folders of finished runs of one base model")
+    add("--out", required=True, metavar="DATASET", help="folder of the data set")
+    add("--prompts", metavar="DIR", help="NAME.png with NAME.txt (default: the test prompts of the run)")
+    add("--keep", metavar="CONDITION", help="e.g. 'instruction>=4 and physics>=3' (default: keep all)")
+    add("--best", type=int, metavar="N", help="keep the N best videos of each prompt; with --by")
+    add("--by", metavar="MEASURE", help="the measure that ranks them")
+    add("--seeds", metavar="LIST", help="seeds of the start noise: 0..9 or 0,3,7 (default: the run's own)")
+    add("--target", type=int, metavar="N", help="stop as soon as N videos are kept")
+    add("--with-real", action="store_true", help="add the run's training clips, marked as real")
+    add(
         "--actions",
         metavar="idm:FILE",
         help="inverse dynamics model that infers actions: TorchScript or ONNX, or the name of a registered one",
     )
-    parser.add_argument(
+    add(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of making and scoring, e.g. hardware=1xh100"
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

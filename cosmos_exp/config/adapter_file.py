@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
-from pydantic.types import PositiveFloat
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save_file
 
@@ -33,14 +31,13 @@ from cosmos_exp.config.layers import (
     pattern_value,
     transformer_config,
 )
-from cosmos_exp.config.schema import Model
+from cosmos_exp.config.schema import Model, Pattern
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, atomic_path
 from cosmos_exp.run_folder import ADAPTER_FILE
 from cosmos_exp.text import one_line
 
 Array = NDArray[np.floating[Any]]  # Any: of any precision
-Number = TypeVar("Number", int, float)
 
 # Keys of the metadata.
 LORA_METADATA_KEY = "lora_adapter_metadata"  # diffusers' name for peft's configuration
@@ -159,19 +156,15 @@ def read_adapter(file: Path, alpha: float | None = None, model: Model | None = N
             is no usable number, or layers are missing or of another model.
     """
     tensors, types, metadata = _read(file)
-    peft, record = _settings(file, metadata)
-    recorded = peft is not None
-    if peft is not None and alpha not in (None, peft["lora_alpha"]):
+    recorded, record = _settings(file, metadata)
+    if recorded and alpha not in (None, recorded["lora_alpha"]):
         raise UserError(
-            f"--alpha {alpha:g}: {file} records alpha {peft['lora_alpha']}. Leave --alpha out for this file."
+            f"--alpha {alpha:g}: {file} records alpha {recorded['lora_alpha']}. Leave --alpha out for this file."
         )
     parts = parts_by_layer(file, tensors)
-    if peft is None:
-        peft = shown_settings(parts, alpha)
-    layers = {}
-    for name in sorted(parts):
-        layers[name] = _layer(file, name, parts[name], peft)
-    adapter = AdapterFile(file, layers, peft, record, types, recorded)
+    peft = recorded or shown_settings(parts, alpha)
+    layers = {name: _layer(file, name, parts[name], peft) for name in sorted(parts)}
+    adapter = AdapterFile(file, layers, peft, record, types, bool(recorded))
     if model is not None:
         _check_model(adapter, model)
     return adapter
@@ -201,14 +194,17 @@ def _read(file: Path) -> tuple[dict[str, Array], tuple[str, ...], JsonObject]:
     return tensors, tuple(sorted(types)), header.get("__metadata__") or {}
 
 
+_JSON_OBJECT = TypeAdapter(JsonObject)
+
+
 class _Peft(BaseModel):
     """What is read of peft's configuration. `init_lora_weights`: others (pissa, olora, eva …) change the base."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
     r: PositiveInt
     lora_alpha: PositiveFloat
-    rank_pattern: dict[str, PositiveInt] | None = None
-    alpha_pattern: dict[str, PositiveFloat] | None = None
+    rank_pattern: dict[Pattern, PositiveInt] | None = None
+    alpha_pattern: dict[Pattern, PositiveFloat] | None = None
     use_dora: bool | None = None
     use_rslora: bool | None = None
     lora_bias: bool | None = None
@@ -216,29 +212,23 @@ class _Peft(BaseModel):
     init_lora_weights: Literal[True, False, "gaussian", "orthogonal"] | None = None
 
 
-def _settings(file: Path, metadata: JsonObject) -> tuple[JsonObject | None, JsonObject]:
-    """peft's configuration (None if the file has none), and our record of the training.
+def _settings(file: Path, metadata: JsonObject) -> tuple[JsonObject, JsonObject]:
+    """peft's configuration (empty if the file has none), and our record of the training.
 
     Raises:
         UserError: it names the key: alpha is no positive number, a rank no whole number …
     """
     try:
-        packed = json.loads(metadata.get(LORA_METADATA_KEY, "null"))
-        record = json.loads(metadata.get(OWN_METADATA_KEY, "{}"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: its metadata is not valid JSON ({error}). Make the file again.") from error
-    if not isinstance(record, dict) or not isinstance(packed, dict | None):
-        raise UserError(f"{file}: its metadata is no JSON object. Make the file again.")
-    if packed is None:
-        return None, record
-    peft = {key.removeprefix(PREFIX): value for key, value in packed.items()}
-    try:
-        _Peft.model_validate(peft)
+        packed = _JSON_OBJECT.validate_json(metadata.get(LORA_METADATA_KEY, "{}"))
+        record = _JSON_OBJECT.validate_json(metadata.get(OWN_METADATA_KEY, "{}"))
+        peft = {key.removeprefix(PREFIX): value for key, value in packed.items()}
+        if peft:
+            _Peft.model_validate(peft)
     except ValidationError as error:
         first = error.errors()[0]
         key = one_line(".".join(map(str, first["loc"])))
         raise UserError(
-            f"{file}: {key}={one_line(first['input'])[:40]} in peft's configuration: {first['msg']}. Make the file again."
+            f"{file}: {key}={one_line(first['input'])[:40]} in its metadata: {first['msg']}. Make the file again."
         ) from error
     return peft, record
 
@@ -288,58 +278,37 @@ def shown_settings(parts: Mapping[str, Mapping[str, Array]], alpha: float | None
         parts: from `parts_by_layer`.
         alpha: of all layers; None: the rank of each.
     """
-    settings: JsonObject = {"peft_type": "LORA", "target_modules": sorted(parts), "use_dora": False, "lora_bias": False}
-    ranks, alphas = {}, {}
-    for layer, found in parts.items():
-        ranks[layer] = len(found["a"])
-        alphas[layer] = float(ranks[layer])
-        settings["use_dora"] |= "magnitude" in found
-        settings["lora_bias"] |= "bias" in found
-    if alpha is not None:
-        alphas = dict.fromkeys(ranks, float(alpha))
-    return settings | rank_settings(ranks, alphas)
+    kinds: set[str] = set().union(*parts.values())
+    settings = {
+        "peft_type": "LORA",
+        "target_modules": sorted(parts),
+        "use_dora": "magnitude" in kinds,
+        "lora_bias": "bias" in kinds,
+    }
+    ranks = {layer: len(tensors["a"]) for layer, tensors in parts.items()}
+    return settings | rank_settings(ranks, ranks if alpha is None else dict.fromkeys(ranks, alpha))
 
 
 def rank_settings(ranks: Mapping[str, int], alphas: Mapping[str, float]) -> JsonObject:
     """The entries of peft's configuration for a rank and an alpha of each layer: the most frequent, and patterns."""
-    rank, rank_pattern = _usual(ranks)
-    rounded = {}
-    for layer, value in alphas.items():
-        rounded[layer] = _rounded(value)
-    alpha, alpha_pattern = _usual(rounded)
-    return {"r": rank, "rank_pattern": rank_pattern, "lora_alpha": alpha, "alpha_pattern": alpha_pattern}
-
-
-def _usual(values: Mapping[str, Number]) -> tuple[Number, dict[str, Number]]:
-    """The most frequent value, and a pattern for the layers that differ: `^` and the layer's whole name."""
-    counts = Counter(values.values())
-    usual = min(counts, key=lambda value: (-counts[value], value))
-    patterns = {}
-    for name, value in values.items():
-        if value != usual:
-            patterns[f"^{name}"] = value
-    return usual, patterns
-
-
-def _rounded(alpha: float) -> float:
-    """Without the rounding of a product: 15.999999999999998 is 16; an integer where it is one."""
-    rounded = float(f"{alpha:.12g}")
-    return int(rounded) if rounded.is_integer() else rounded
+    settings: JsonObject = {}
+    # Alphas without the rounding of a product: 15.999999999999998 is 16.
+    rounded = {layer: float(f"{alpha:.12g}") for layer, alpha in alphas.items()}
+    for key, pattern, values in (("r", "rank_pattern", ranks), ("lora_alpha", "alpha_pattern", rounded)):
+        counts = Counter(values.values())
+        usual = min(counts, key=lambda value: (-counts[value], value))
+        settings[key] = usual
+        settings[pattern] = {f"^{name}": value for name, value in values.items() if value != usual}
+    return settings
 
 
 def _layer(file: Path, name: str, parts: Mapping[str, Array], peft: JsonObject) -> LayerAdapter:
     """A layer with its alpha and scale.
 
     Raises:
-        UserError: its scale is not between 0 and `MOST_SCALE`, or a pattern is no regular expression.
+        UserError: its scale is not between 0 and `MOST_SCALE`.
     """
-    try:
-        alpha = float(pattern_value(peft.get("alpha_pattern") or {}, name, peft["lora_alpha"]))
-    except re.error as error:
-        raise UserError(
-            f"{file}: a key of alpha_pattern is no regular expression ({error}). Make the file again."
-        ) from error
-    rank = len(parts["a"])
+    rank, alpha = len(parts["a"]), float(pattern_value(peft.get("alpha_pattern") or {}, name, peft["lora_alpha"]))
     scale = alpha / (math.sqrt(rank) if peft.get("use_rslora") else rank)
     if not 0 < scale <= MOST_SCALE:
         raise UserError(

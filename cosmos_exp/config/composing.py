@@ -16,51 +16,40 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ValidationError
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from pydantic import ValidationError
 
 from cosmos_exp.config.checks import check
+from cosmos_exp.config.hashing import differences
 from cosmos_exp.config.paths import conf_dir, group_choices
+from cosmos_exp.config.registry import unknown_name
 from cosmos_exp.config.schema import Config, all_keys
 from cosmos_exp.errors import UserError
 from cosmos_exp.text import one_line
 
-Plain = Mapping[str, Any]  # Any: YAML values
-
-# Keys of free text. Without quotes Hydra would take a comma in one for two values.
-_TEXTS = ("data.prompt", "data.prompt_prefix", "generation.negative_prompt")
 NO_SEARCH = "hydra.searchpath=[]"  # overrides a study's: Hydra imports the packages in it while it composes
-_ANY_NUMBER = ("rank", "alpha")  # groups whose choices are numbers
-# Mappings of the configuration whose keys are names of layers, arms or keys, so that an override may add some.
-_OPEN: tuple[str, ...] = ("adapter.rank_pattern", "adapter.alpha_pattern", "training.condition_frames", "margins")
-_OPEN += ("sweep.arms", "sweep.tune.grid", "sweep.tune.overrides")
-# What a study may set of Hydra's own part, and of a launcher of conf/: single words, which hold no command.
-_FREE_OF_HYDRA: tuple[str, ...] = (
-    "mode",
-    "sweeper.params",
-    "overrides",
-    "runtime",
-    "searchpath",
-    "job.name",
-    "job.id",
-    "job.num",
+_TEXTS = ("data.prompt", "data.prompt_prefix", "generation.negative_prompt")  # a comma separates no values
+_NUMBERS = ("rank", "alpha")  # groups whose choices are numbers
+# Mappings whose keys are names of layers, arms or keys, so that an override may add some.
+_OPEN = (
+    "adapter.rank_pattern",
+    "adapter.alpha_pattern",
+    "training.condition_frames",
+    "margins",
+    "sweep.arms",
+    "sweep.tune.grid",
+    "sweep.tune.overrides",
 )
-_FREE_OF_HYDRA += ("job.override_dirname", "job.config_name")
-_LAUNCHER_KEYS: tuple[str, ...] = (
-    "partition",
-    "account",
-    "qos",
-    "nodes",
-    "gpus_per_node",
-    "cpus_per_task",
-    "mem_gb",
-    "timeout_min",
+# What a study may change of Hydra's own part; of a launcher single words, which hold no command.
+_FREE_OF_HYDRA = re.compile(
+    r"(mode|sweeper\.params|overrides|runtime|searchpath|job\.(name|id|num|override_dirname|config_name))\b.*|launcher\.(partition"
+    r"|account|qos|nodes|gpus_per_node|cpus_per_task|mem_gb|timeout_min|tasks_per_node|array_parallelism|constraint): \S+ -> [\w.:-]+",
+    re.DOTALL,
 )
-_LAUNCHER_KEYS += ("tasks_per_node", "array_parallelism", "constraint")
 
 
 def compose_config(overrides: Sequence[str], config_name: str = "config", config_dirs: Sequence[str] = ()) -> Config:
@@ -72,16 +61,7 @@ def compose_config(overrides: Sequence[str], config_name: str = "config", config
     Raises:
         UserError: an unknown key, group or choice, a wrong type, or an invalid value. The message begins with the key.
     """
-    config = to_config(compose_all(overrides, config_name, config_dirs))
-    for group in _ANY_NUMBER:
-        for word in overrides:
-            value = word.removeprefix(f"{group}=").strip("'")
-            actual = getattr(config.adapter, group)
-            if value != word and value != str(actual) and re.fullmatch(r"[\d.]+", value) and float(value) != actual:
-                raise UserError(
-                    f"{group}={value}: another group sets adapter.{group}={actual:g}. Set adapter.{group}={value} instead."
-                )
-    return config
+    return to_config(compose_all(overrides, config_name, config_dirs))
 
 
 def compose_all(overrides: Sequence[str], config_name: str = "config", config_dirs: Sequence[str] = ()) -> DictConfig:
@@ -92,20 +72,12 @@ def compose_all(overrides: Sequence[str], config_name: str = "config", config_di
     """
     register()
     words = quoted(overrides)
+    groups = group_choices(config_dirs)
     for word in words:
-        if word.startswith("~"):
-            raise UserError(
-                f"{word}: a run needs every group and key. Leave it out to keep its default, or set another value."
-            )
+        _check_word(parsed(word), word, groups)
     composed = _compose(words, config_name, config_dirs)
     if config_dirs:
-        shipped = {"hydra/launcher", "hydra/sweeper"}
-        typed = [word for word in words if is_of_hydra(word)]
-        for group, choice in composed.hydra.runtime.choices.items():
-            is_ours = (conf_dir() / group / f"{choice}.yaml").is_file() or choice in ("basic", "slurm", "ray", "optuna")
-            if group in shipped and is_ours and not any(word.startswith(f"{group}=") for word in typed):
-                typed.append(f"{group}={choice}")
-        _check_study(composed.hydra, _compose(typed, "config", ()).hydra, f"{config_dirs[0]}/{config_name}.yaml")
+        _check_study(composed.hydra, words, f"{config_dirs[0]}/{config_name}.yaml")
     return composed
 
 
@@ -122,6 +94,7 @@ def register() -> None:
 @functools.cache
 def _defaults() -> DictConfig:
     defaults = OmegaConf.create(Config().model_dump())
+    defaults.adapter.alpha = "${adapter.rank}"  # the scale alpha / rank is 1 at every rank
     for key in _OPEN:
         OmegaConf.set_struct(OmegaConf.select(defaults, key), False)
     return defaults
@@ -136,10 +109,10 @@ def _compose(overrides: Sequence[str], config_name: str, config_dirs: Sequence[s
     try:
         hydra = Hydra.create_main_hydra2("cosmos-exp", search_path)
         return hydra.compose_config(config_name, [*overrides, NO_SEARCH], run_mode=RunMode.RUN, from_shell=False)
-    except (HydraException, OmegaConfBaseException, ValueError, OverflowError) as error:
+    except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error)) from error
     except Exception as error:  # Hydra expects more of a file's shape than it checks: AttributeError, TypeError …
-        where = f"{config_dirs[0]}/{config_name}.yaml" if config_dirs else " ".join(overrides)
+        where = " ".join([*config_dirs, *overrides])
         raise UserError(f"{where}: cannot be composed ({type(error).__name__}: {one_line(error)[:160]}).") from error
     finally:
         GlobalHydra.instance().clear()
@@ -159,7 +132,7 @@ def to_config(composed: DictConfig) -> Config:
         raise UserError(_explain(error)) from error
 
 
-def validated(content: Plain) -> Config:
+def validated(content: Mapping[str, Any]) -> Config:  # Any: YAML values
     """The checked Config of plain keys and values.
 
     Raises:
@@ -168,60 +141,75 @@ def validated(content: Plain) -> Config:
     try:
         config = Config.model_validate(content)
     except ValidationError as error:
-        raise UserError("\n".join(_lines(error))) from error
+        lines = []
+        for problem in error.errors():
+            key = ".".join(map(str, problem["loc"]))
+            line = f"{key}={one_line(problem['input'])[:80]}: {problem['msg'].removeprefix('Value error, ')}"
+            if problem["type"] == "extra_forbidden":
+                line = _unknown_key(key)
+            lines.append(line)
+        raise UserError("\n".join(lines)) from error
     check(config)
     return config
 
 
-def _lines(error: ValidationError) -> list[str]:
-    lines = []
-    for problem in error.errors():
-        key, kind, value = ".".join(map(str, problem["loc"])), problem["type"], problem["input"]
-        if kind == "extra_forbidden":
-            lines.append(unknown_key(key))
-        elif (
-            kind == "value_error"
-            and isinstance(value, (BaseModel, dict))
-            and problem["loc"][-1:] != ("condition_frames",)
-        ):
-            lines.append(str(problem["ctx"]["error"]))  # of several keys: it names them itself
-        else:
-            lines.append(f"{key}={one_line(value)[:80]}: {problem['msg'].removeprefix('Value error, ')}")
-    return lines
+# --- overrides ---
 
 
 def quoted(words: Iterable[str]) -> list[str]:
     """The overrides as Hydra's grammar takes them.
 
-    A group's choice that is a number gets quotes (`rank=8`), and so does free text that Hydra cannot parse, such as a prompt with
-    a comma, `#` or CJK characters. With Ray any option of ray.init and ray.remote is allowed.
+    A group's choice that is a number gets quotes (`rank=8`), and so does text that Hydra cannot parse, such as a prompt with a
+    comma, `#` or CJK characters.
     """
-    words = list(words)
-    on_ray = any(word.startswith("hydra/launcher=ray") for word in words)
-    found = []
+    result = []
     for word in words:
         key, _, value = word.partition("=")
-        if key in _ANY_NUMBER:
-            word = f"{key}=" + ",".join(f"'{v}'" if re.fullmatch(r"[-+.\w]+", v) else v for v in value.split(","))
-        elif on_ray and re.match(r"hydra\.launcher\.ray\.(init|remote)\.\w+=", word):
-            word = f"++{word}"
-        elif not _can_be_parsed(word) or (key in _TEXTS and "," in value and value[0] not in "'\"[{"):
-            if not value or value[0] in "'\"[{":
-                raise UserError(
-                    f"{word}: cannot be parsed. Write KEY=VALUE, and quote a text twice: \"KEY='some text'\""
-                )
-            escaped = re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"(\\+)$", r"\1\1", value))  # Hydra's rule for backslashes
-            word = f"{key}='{escaped}'"
-        found.append(word)
-    return found
+        if key in _NUMBERS:
+            word = re.sub(r"(?<=[=,])[-+.\w]+", r"'\g<0>'", word)
+        elif value and value[0] not in "'\"[{" and not _is_plain(key, word):
+            word = f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+        result.append(word)
+    return result
 
 
-def _can_be_parsed(word: str) -> bool:
+def _is_plain(key: str, word: str) -> bool:
     try:
-        OverridesParser.create().parse_override(word)
-    except (HydraException, RecursionError):
+        parsed(word)
+    except UserError:
         return False
-    return True
+    return key not in _TEXTS or "," not in word
+
+
+def each_value(overrides: Sequence[str]) -> list[list[str]]:
+    """Of the product of all values: as many runs as it takes to check each value once. Intervals of a sweeper are left out."""
+    words = [word for word in overrides if not is_sweep(word) or parsed(word).is_discrete_sweep()]
+    seen: set[str] = set()
+    runs: list[list[str]] = []
+    for job in expand(words):
+        if not runs or not seen.issuperset(job):
+            runs.append(job)
+            seen.update(job)
+    return runs
+
+
+def parsed(override: str) -> Override:
+    """An override as Hydra reads it: `.value()`, `.is_sweep_override()`.
+
+    Raises:
+        UserError: it cannot be parsed.
+    """
+    try:
+        return OverridesParser.create().parse_override(override)
+    except (HydraException, RecursionError) as error:
+        raise UserError(
+            f"{override}: cannot be parsed. Write KEY=VALUE, and quote a text twice: \"KEY='some text'\""
+        ) from error
+
+
+def is_sweep(override: str) -> bool:
+    """Whether an override has several values."""
+    return bool(parsed(override).is_sweep_override())
 
 
 def is_of_hydra(override: str) -> bool:
@@ -239,122 +227,80 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     return batches[0]
 
 
-def each_value(overrides: Sequence[str]) -> list[list[str]]:
-    """Of several runs: the first one, and one for each further value, so that each value can be checked once.
-
-    Values that a sweeper draws from an interval are left out.
-    """
-    first, others = [], []
-    for word in overrides:
-        if not is_sweep(word):
-            first.append(word)
-        elif parsed(word).is_discrete_sweep():
-            values = [job[0] for job in expand([word])]
-            first.append(values[0])
-            others += values[1:]
-    runs = [first]
-    for value in others:
-        key = value.partition("=")[0]
-        runs.append([value if word.partition("=")[0] == key else word for word in first])
-    return runs
-
-
-def parsed(override: str) -> Override:
-    """An override as Hydra reads it: `.value()`, `.is_sweep_override()`.
-
-    Raises:
-        UserError: it cannot be parsed.
-    """
-    try:
-        return OverridesParser.create().parse_override(override)
-    except (HydraException, RecursionError) as error:
-        raise UserError(_explain(error)) from error
-
-
-def is_sweep(override: str) -> bool:
-    """Whether an override has several values."""
-    return bool(parsed(override).is_sweep_override())
-
-
 # --- errors ---
 
 
-def unknown_key(key: str) -> str:
-    """What to say of a key that does not exist: the nearest ones."""
-    known = sorted({*all_keys(), *group_choices()})
-    parent, _, name = key.rpartition(".")
-    siblings = [k for k in known if k.rpartition(".")[0] == parent]
-    namesakes = [k for k in known if k.rpartition(".")[2] == name]  # the right name in a wrong group
-    near = difflib.get_close_matches(key, siblings, n=1) or namesakes[:1] or difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(siblings or known)}"
+def _check_word(override: Override, word: str, groups: Mapping[str, list[str]]) -> None:
+    """Refuse an unknown key or choice with the nearest one, and several values."""
+    key, value = override.key_or_group, word.partition("=")[2]
+    if override.is_delete():
+        raise UserError(
+            f"{word}: a run needs every group and key. Leave it out to keep its default, or set another value."
+        )
+    if override.is_sweep_override():
+        text = value.replace("'", "")
+        raise UserError(
+            f"{key}={text}: several values. Add -m to run one after another, or quote a text that holds a comma: \"{key}='{text}'\""
+        )
+    if is_of_hydra(key):
+        return
+    if key in groups and value != "null":
+        choice = value.strip("'\"")
+        if choice not in groups[key]:
+            other = f", or set adapter.{key}={choice}" if key in _NUMBERS else ""
+            raise UserError(f"{key}={choice}: {unknown_name(choice, groups[key])}{other}")
+    elif key not in all_keys() and not key.startswith(_OPEN):
+        raise UserError(_unknown_key(key))
+
+
+def _unknown_key(key: str) -> str:
+    """What to say of a key that does not exist: the nearest one."""
+    near = difflib.get_close_matches(key, [*all_keys(), *group_choices()], n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else "`cosmos-exp run --help` lists them."
     return f"{key}: no such key; {hint}"
 
 
 def _explain(error: BaseException) -> str:
-    """Hydra's or OmegaConf's message in a line or two that begin with the key."""
-    messages, cause = [str(error)], error.__cause__
-    while cause is not None:
-        messages.append(str(cause))
+    """Hydra's or OmegaConf's message in a line that begins with the key."""
+    cause = error
+    while cause.__cause__ is not None:
         cause = cause.__cause__
-    text = "\n".join(messages)
-    if found := re.search(r"Could not (?:find|load) '?([\w/]+)/([^/'\s]*)'", text):
-        return _unknown_choice(*found.groups())
-    if found := re.search(r"Could not override '([^']+)'", text):
-        return unknown_key(found.group(1))
-    if found := re.search(r"Ambiguous value for argument '([^=]+)=(.*)'", text):
-        key, value = found.group(1), found.group(2).replace("'", "")
-        return (
-            f"{key}={value}: several values. Add -m to run one after another, or quote a text that holds a comma: "
-            f"\"{key}='{value}'\""
-        )
-    full_key = re.search(r"full_key: (\S+)", text)
-    first = next((line for line in messages[-1].splitlines() if line.strip()), type(error).__name__)[:300]
-    return f"{full_key.group(1)}: {first}" if full_key else first
+    key = getattr(cause, "full_key", None)
+    if key and isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and not is_of_hydra(key):
+        return _unknown_key(key)
+    text = re.split("full_key|Config search path", str(error if not key else cause))[0]
+    message = one_line(" ".join(text.split()))[:300]
+    extra = " Ray and Optuna: `pip install 'cosmos-exp[ray]'`, `[optuna]`." if "'hydra/" in message else ""
+    return (f"{key}: " if key else "") + message + extra
 
 
-def _unknown_choice(group: str, name: str) -> str:
-    choices = group_choices().get(group, [])
-    if group.startswith("hydra/") and (name in choices or name.startswith("submitit")):
-        extra = "slurm" if name.startswith("submitit") else name
-        return f"{group}={name}: not installed. Run `pip install 'cosmos-exp[{extra}]'`."
-    near = difflib.get_close_matches(name, choices, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    other = f", or any other number by adapter.{group}=NUMBER" if group in _ANY_NUMBER else ""
-    return f"{group}={name}: no such choice; {hint}choose one of {', '.join(choices)}{other}"
-
-
-# --- studies of somebody else ---
-
-
-def _check_study(own: DictConfig, shipped: DictConfig, where: str) -> None:
+def _check_study(own: DictConfig, words: Sequence[str], where: str) -> None:
     """Refuse a study that changes Hydra's own part: it names classes, callbacks, log handlers and commands, so it can run code.
 
     Args:
-        own, shipped: `hydra` of the study, and of conf/ with what the command line sets of Hydra.
+        own: `hydra` of the study.
+        words: of the command line. What it sets of Hydra is free.
         where: the study, for the error.
 
     Raises:
         UserError: it names the first key that differs.
     """
-    params = OmegaConf.to_container(own.sweeper.get("params") or OmegaConf.create({}), resolve=False)
-    keys = [str(key) for key in params or {} if is_of_hydra(str(key))]
-    keys += _differing(OmegaConf.to_container(own, resolve=False), OmegaConf.to_container(shipped, resolve=False))
-    for key in keys:
-        name = key if key.startswith("hydra") else f"hydra.{key}"
+    typed = []
+    for word in words:
+        if is_of_hydra(word) and not word.startswith(("hydra/launcher=", "hydra/sweeper=")):
+            typed.append(word)
+    for group in ("hydra/launcher", "hydra/sweeper"):
+        typed.append(f"{group}={own.runtime.choices[group]}")
+    shipped = _compose(typed, "config", ()).hydra
+    lines: list[str] = []
+    for key in own.sweeper.get("params") or {}:
+        if is_of_hydra(str(key)):
+            lines.append(str(key))
+    for line in differences(OmegaConf.to_container(shipped), OmegaConf.to_container(own)):  # type: ignore[arg-type]  # dicts
+        if not _FREE_OF_HYDRA.fullmatch(line):
+            lines.append(f"hydra.{line}")
+    for line in lines:
         raise UserError(
-            f"{name}: refused, {where} sets it. It can run code or commands. A study may set hydra.sweeper.params, and a launcher "
-            f"of conf/hydra/launcher by name. If you want it, give {name}=… on the command line."
+            f"{line.partition(':')[0]}: refused, {where} sets it. It can run code or commands. A study may set hydra.sweeper.params, "
+            "and a launcher of conf/hydra/launcher by name. If you want it, give it on the command line."
         )
-
-
-def _differing(own: object, shipped: object, where: str = "") -> list[str]:
-    if own == shipped or where in _FREE_OF_HYDRA:
-        return []
-    if isinstance(own, Mapping) and isinstance(shipped, Mapping):
-        keys: list[str] = []
-        for key in sorted({*own, *shipped}, key=str):
-            keys += _differing(own.get(key), shipped.get(key), f"{where}.{key}".lstrip("."))
-        return keys
-    group, _, key = where.partition(".")
-    is_resource = group == "launcher" and key in _LAUNCHER_KEYS and re.fullmatch(r"[\w.:-]+", str(own))
-    return [] if is_resource else [where]

@@ -6,7 +6,6 @@ compares names and shapes with the real class on the meta device.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -30,13 +29,13 @@ def transformer_config(model: Model) -> TransformerConfig:
     """
     keys = dict(vars(model.transformer))
     path = Path(model.source).expanduser() / "transformer" / "config.json"
-    if model.source != "embedded" and path.is_file():
-        try:
-            own = json.loads(path.read_text())
-        except ValueError as error:
-            raise UserError(f"{path}: not valid JSON ({error}); Is the download complete?") from error
-        keys.update({k: own[k] for k in keys if k in own})
-    return keys
+    if model.source == "embedded" or not path.is_file():
+        return keys
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); Is the download complete?") from error
+    return {key: content.get(key, value) for key, value in keys.items()}
 
 
 def linear_layers(config: TransformerConfig) -> Layers:
@@ -47,36 +46,40 @@ def linear_layers(config: TransformerConfig) -> Layers:
     """
     hidden = config["num_attention_heads"] * config["attention_head_dim"]
     inner, adaln, text = int(hidden * config["mlp_ratio"]), config["adaln_lora_dim"], config["text_embed_dim"]
-    layers = {"patch_embed.proj": ((config["in_channels"] + 1) * 4, hidden)}
-    layers |= {"time_embed.t_embedder.linear_1": (hidden, hidden)}
-    layers |= {"time_embed.t_embedder.linear_2": (hidden, 3 * hidden)}
-    for block in range(config["num_layers"]):
-        at = f"transformer_blocks.{block}."
-        for norm in ("norm1", "norm2", "norm3"):
-            layers |= {f"{at}{norm}.linear_1": (hidden, adaln), f"{at}{norm}.linear_2": (adaln, 3 * hidden)}
-        for name, source in (("attn1", hidden), ("attn2", text)):
-            layers |= {f"{at}{name}.to_q": (hidden, hidden), f"{at}{name}.to_k": (source, hidden)}
-            layers |= {f"{at}{name}.to_v": (source, hidden), f"{at}{name}.to_out.0": (hidden, hidden)}
-        layers |= {f"{at}ff.net.0.proj": (hidden, inner), f"{at}ff.net.2": (inner, hidden)}
-    layers |= {"norm_out.linear_1": (hidden, adaln), "norm_out.linear_2": (adaln, 2 * hidden)}
-    return layers | {"proj_out": (hidden, 4 * config["out_channels"])}
+    block = {}
+    for norm in ("norm1", "norm2", "norm3"):
+        block[f"{norm}.linear_1"] = (hidden, adaln)
+        block[f"{norm}.linear_2"] = (adaln, 3 * hidden)
+    for attention, source in (("attn1", hidden), ("attn2", text)):
+        for name, width in (("to_q", hidden), ("to_k", source), ("to_v", source), ("to_out.0", hidden)):
+            block[f"{attention}.{name}"] = (width, hidden)
+    block["ff.net.0.proj"] = (hidden, inner)
+    block["ff.net.2"] = (inner, hidden)
+    layers = {
+        "patch_embed.proj": ((config["in_channels"] + 1) * 4, hidden),
+        "time_embed.t_embedder.linear_1": (hidden, hidden),
+        "time_embed.t_embedder.linear_2": (hidden, 3 * hidden),
+    }
+    for number in range(config["num_layers"]):
+        for name, size in block.items():
+            layers[f"transformer_blocks.{number}.{name}"] = size
+    layers["norm_out.linear_1"] = (hidden, adaln)
+    layers["norm_out.linear_2"] = (adaln, 2 * hidden)
+    layers["proj_out"] = (hidden, 4 * config["out_channels"])
+    return layers
 
 
 def layer_type(layer: str) -> str:
     """`attn1.to_q` for transformer_blocks.3.attn1.to_q; a name without a block's number is returned whole."""
-    parts = layer.split(".")
-    for place, part in enumerate(parts):
-        if part.isdigit():
-            return ".".join(parts[place + 1 :])
-    return layer
+    return re.sub(r"^.*?\.\d+\.", "", layer)
 
 
 def by_type(layers: Iterable[str]) -> dict[str, list[str]]:
     """The layers of each type, both sorted."""
     types: dict[str, list[str]] = {}
-    for layer in sorted(layers):
+    for layer in sorted(layers, key=lambda name: (layer_type(name), name)):
         types.setdefault(layer_type(layer), []).append(layer)
-    return dict(sorted(types.items()))
+    return types
 
 
 def matching(names: Iterable[str], target: str) -> list[str]:
@@ -91,52 +94,6 @@ def adapted_layers(config: TransformerConfig, targets: list[str]) -> Layers:
     for target in targets:
         chosen |= set(matching(layers, target))
     return {name: size for name, size in layers.items() if name in chosen}
-
-
-def unmatched_targets(model: Model, targets: list[str]) -> list[str]:
-    """One message per target that matches no layer."""
-    layers = linear_layers(transformer_config(model))
-    choices = f"the layers are: {', '.join(by_type(layers))}"
-    if not targets:
-        return [f"the list is empty; {choices}"]
-    problems = []
-    for target in targets:
-        if not matching(layers, target):
-            problems.append(f"{target!r} matches no linear layer; {choices}")
-    return problems
-
-
-def pattern_problems(model: Model, adapter: Adapter) -> list[str]:
-    """One message per key of rank_pattern and alpha_pattern that is wrong: no number, no layer, or a layer twice."""
-    names = list(adapted_layers(transformer_config(model), adapter.target_modules))
-    types = list(by_type(names))
-    problems: list[str] = []
-    patterns: dict[str, Mapping[str, float]] = {
-        "rank_pattern": adapter.rank_pattern,
-        "alpha_pattern": adapter.alpha_pattern,
-    }
-    for key, values in patterns.items():
-        owners: dict[str, str] = {}
-        for pattern, value in values.items():
-            at = f"adapter.{key}: {pattern}"
-            if not value > 0:
-                problems.append(f"{at}: {value:g}; must be greater than 0")
-            try:
-                found = [n for n in names if pattern_matches(pattern, n)]
-            except re.error as error:
-                problems.append(f"{at} is no regular expression ({error})")
-                continue
-            if not found:
-                near = difflib.get_close_matches(pattern, [*adapter.target_modules, *types, *names], n=1, cutoff=0.6)
-                hint = f"did you mean {near[0]}?" if near else f"the adapted layers are: {', '.join(types)}"
-                problems.append(f"{at} matches no adapted layer; {hint}")
-            # peft takes the first of several keys, and an adapter file stores them in another order.
-            for name in found:
-                if name in owners:
-                    problems.append(f"{at} and {owners[name]} both match {name}. Write keys that exclude each other.")
-                    break
-            owners.update(dict.fromkeys(found, pattern))
-    return problems
 
 
 def pattern_matches(pattern: str, layer: str) -> bool:
@@ -161,9 +118,15 @@ def layer_ranks(layers: Iterable[str], adapter: Adapter) -> dict[str, int]:
 
 
 def layer_scale(adapter: Adapter, layer: str) -> float:
-    """The factor of a layer's update B A, with the patterns of rank and alpha."""
+    """The factor of a layer's update B A: alpha / rank, or alpha / sqrt(rank) with `scaling: rslora` (Kalajdzievski 2023)."""
     rank = pattern_value(adapter.rank_pattern, layer, adapter.rank)
-    return _scale(pattern_value(adapter.alpha_pattern, layer, adapter.alpha), rank, adapter.scaling)
+    alpha = pattern_value(adapter.alpha_pattern, layer, adapter.alpha)
+    return alpha / (rank if adapter.scaling == "standard" else rank**0.5)
+
+
+def update_scale(adapter: Adapter) -> float:
+    """`layer_scale` of the layers that no pattern selects."""
+    return layer_scale(adapter.updated({"rank_pattern": {}, "alpha_pattern": {}}), "")
 
 
 def pattern_labels(adapter: Adapter) -> list[str]:
@@ -191,18 +154,6 @@ def adapter_label(adapter: Adapter) -> str:
     for label in pattern_labels(adapter):
         words.append(label.replace(" ", "-"))
     return "-".join(words)
-
-
-def update_scale(adapter: Adapter) -> float:
-    """The factor of the update B A: alpha / rank, or alpha / sqrt(rank) with `scaling: rslora` (Kalajdzievski 2023).
-
-    It holds for the layers that no pattern selects; `layer_scale` is that of one layer.
-    """
-    return _scale(adapter.alpha, adapter.rank, adapter.scaling)
-
-
-def _scale(alpha: float, rank: int, scaling: str) -> float:
-    return alpha / (rank if scaling == "standard" else rank**0.5)
 
 
 def trainable_parameters(layers: Layers, kind: str, rank: int | Mapping[str, int], bias: bool = False) -> int:

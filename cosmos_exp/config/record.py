@@ -14,9 +14,6 @@ from cosmos_exp.files import atomic_path
 from cosmos_exp.run_folder.records import WAYS_OUT
 from cosmos_exp.text import one_line, redacted
 
-# Without one of these a file was cut short: its defaults are not those of the run.
-_GROUPS = ("adapter", "hardware", "model", "data", "training", "generation", "sampson", "judge", "tracking")
-
 
 def load_config(path: Path) -> Config:
     """The configuration that a run folder's config.yaml holds. It holds names and values only, whoever wrote it.
@@ -28,10 +25,9 @@ def load_config(path: Path) -> Config:
     if not path.is_file():
         raise UserError(f"{path}: no such file. Is this a run folder?")
     content = plain_config(path)
-    missing = [name for name in _GROUPS if not isinstance(content.get(name), dict)]
-    if missing or not path.read_bytes().endswith(b"\n"):
-        what = f"{', '.join(missing)} is missing" if missing else "its last line is cut short"
-        raise DamagedError(f"{path}: not a whole configuration ({what}). {WAYS_OUT['config.yaml']}")
+    missing = sorted(Config.model_fields.keys() - content.keys() - {"sweep"})
+    if missing or not path.read_bytes().endswith(b"\n"):  # cut short: the defaults are not those of the run
+        raise DamagedError(f"{path}: not a whole configuration (missing: {missing}). {WAYS_OUT['config.yaml']}")
     try:
         return validated(content)
     except UserError as error:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cosmos_exp.config.schema import OVERLAP as OVERLAP
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
+
+OVERLAP = 5  # frames in two latent frames: what a chunk is conditioned on, the last ones of the chunk before it
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,16 @@ def chunk_prompts(config: Config, prompt: str, name: str) -> list[str]:
     Raises:
         UserError: the number of lines is not that of the chunks.
     """
-    count = config.generation.chunks
+    count, prefix = config.generation.chunks, config.data.prompt_prefix
     if config.generation.chunk_prompts == "same":
         return [prompt] * count
-    lines = [line.strip() for line in prompt.splitlines() if line.strip()]
+    body = prompt.removeprefix(prefix)
+    lines = [line.strip() for line in body.splitlines() if line.strip()]
     if len(lines) != count:
         raise UserError(
-            f"generation.chunk_prompts=lines: the prompt of {name} has {len(lines)} line{'s' * (len(lines) != 1)}, generation.chunks={count}. "
+            f"generation.chunk_prompts=lines: the prompt of {name} has {len(lines)} lines, generation.chunks={count}. "
             "Write one line per chunk, or set generation.chunk_prompts=same."
         )
-    prefix = config.data.prompt_prefix
-    if prefix and prompt.startswith(prefix):
-        lines = [lines[0], *(prefix + line for line in lines[1:])]
-    return lines
+    if body == prompt:
+        return lines
+    return [prefix + line for line in lines]

@@ -39,13 +39,16 @@ def tiling_of(data: Data) -> Tiling:
     if not data.cameras:
         names = tuple(data.views) or ("video",)
         return Tiling(1, len(names), names)
-    rows, columns = _grid(data.tiling, len(data.cameras))
     names = short_names(data.cameras)
+    columns = math.isqrt(len(names) - 1) + 1  # auto: the smallest grid whose columns exceed its rows by one at most
+    rows = -(-len(names) // columns)
+    if data.tiling != "auto":
+        numbers = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", data.tiling.strip().lower())
+        if not numbers:
+            raise UserError(f"data.tiling={data.tiling}: expected ROWSxCOLUMNS, e.g. 1x2 or 2x2, or auto")
+        rows, columns = int(numbers[1]), int(numbers[2])
     if rows * columns < len(names):
-        near = f"{_most_square(len(names))[0]}x{_most_square(len(names))[1]}"
-        raise UserError(
-            f"data.tiling={data.tiling}: {rows * columns} tiles for {len(names)} cameras; set {near} or auto"
-        )
+        raise UserError(f"data.tiling={data.tiling}: {rows * columns} tiles for {len(names)} cameras; set more or auto")
     return Tiling(rows, columns, names + (EMPTY,) * (rows * columns - len(names)))
 
 
@@ -55,31 +58,22 @@ def tile_size(data: Data) -> tuple[int, int]:
     Raises:
         UserError: as `tiling_of`, or a tile's height or width is not whole and even.
     """
-    tiling, sizes = tiling_of(data), []
+    tiling = tiling_of(data)
     for key, pixels, parts in (("height", data.height, tiling.rows), ("width", data.width, tiling.columns)):
         if pixels % (2 * parts):
-            step = math.lcm(16, 2 * parts)
-            near = max(step, round(pixels / step) * step)
             raise UserError(
-                f"data.{key}={pixels}: {parts} tiles of data.tiling={tiling} need a whole, even {key} each; "
-                f"e.g. data.{key}={near}"
+                f"data.{key}={pixels}: {parts} tiles of data.tiling={tiling} need a whole, even {key} each; set a multiple of "
+                f"{math.lcm(16, 2 * parts)}"
             )
-        sizes.append(pixels // parts)
-    return sizes[0], sizes[1]
+    return data.height // tiling.rows, data.width // tiling.columns
 
 
 def short_names(cameras: Sequence[str]) -> tuple[str, ...]:
-    """Names for tables: the last part (`observation.images.left`: left), or what differs if that part is the same."""
-    last = [camera.rpartition(".")[2] for camera in cameras]
-    if len(set(last)) == len(last):
-        return tuple(last)
+    """Names for tables: what follows the part that all share, `left` and `right` for `observation.images.left` and `….right`."""
     parts = [camera.split(".") for camera in cameras]
-    shared = 0
-    for level, names in enumerate(zip(*parts, strict=False)):
-        if len(set(names)) > 1:
-            shared = level
-            break
-    return tuple(".".join(part[shared:]) for part in parts)
+    while len(parts[0]) > 1 and len({name[0] for name in parts}) == 1 and min(map(len, parts)) > 1:
+        parts = [name[1:] for name in parts]
+    return tuple(".".join(name) for name in parts)
 
 
 def describe_tiles(data: Data) -> list[str]:
@@ -87,30 +81,14 @@ def describe_tiles(data: Data) -> list[str]:
     if not data.cameras:
         return []
     tiling, (height, width) = tiling_of(data), tile_size(data)
-    empty = tiling.tiles - len(data.cameras)
+    empty = tiling.names.count(EMPTY)
     black = f", {empty} black" if empty else ""
     lines = [
         f"{len(data.cameras)} cameras tiled {tiling} in a frame of {data.height}x{data.width} (height x width): "
-        f"{', '.join(tiling.names[: len(data.cameras)])}; {height}x{width} pixels each{black}"
+        f"{', '.join(short_names(data.cameras))}; {height}x{width} pixels each{black}"
     ]
     if height % PATCH or width % PATCH:
         lines.append(
             f"tiles of {height}x{width} are not a multiple of {PATCH} pixels: tokens on a border mix two cameras"
         )
     return lines
-
-
-def _grid(text: str, count: int) -> tuple[int, int]:
-    """Rows and columns that data.tiling asks for."""
-    if text == "auto":
-        return _most_square(count)
-    found = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", text.strip().lower())
-    if not found:
-        raise UserError(f"data.tiling={text}: expected ROWSxCOLUMNS, e.g. 1x2 or 2x2, or auto")
-    return int(found[1]), int(found[2])
-
-
-def _most_square(count: int) -> tuple[int, int]:
-    """1x1, 1x2, 2x2, 2x2, 2x3, 2x3, 3x3 …: the smallest grid whose columns exceed its rows by one at most."""
-    columns = math.isqrt(count - 1) + 1
-    return -(-count // columns), columns

@@ -1,0 +1,119 @@
+"""Adapter files of anybody, through `adapter info` and `generate`: refused by name before anything is computed."""
+
+import json
+
+import numpy as np
+import pytest
+from bad_inputs import answered
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from cosmos_exp.config.adapter_file import read_adapter, write_adapter
+from cosmos_exp.config.composing import compose_config
+from cosmos_exp.config.layers import adapted_layers, transformer_config
+
+TARGETS = ["to_q", "to_v"]
+
+
+@pytest.fixture
+def good(tmp_path):
+    """An adapter of the embedded model, as a run writes it."""
+    tensors = {}
+    for name, (inside, outside) in adapted_layers(transformer_config(compose_config([]).model), TARGETS).items():
+        tensors[f"{name}.lora_A.weight"] = np.ones((2, inside), np.float32)
+        tensors[f"{name}.lora_B.weight"] = np.ones((outside, 2), np.float32)
+    peft = {"peft_type": "LORA", "r": 2, "lora_alpha": 4.0, "target_modules": TARGETS, "use_dora": False}
+    return write_adapter(tmp_path, tensors, peft, {"base_model": "[/red]\x1b[2J"})
+
+
+def peft(**entries):
+    """Other entries in peft's configuration."""
+
+    def change(tensors, metadata):
+        packed = json.loads(metadata["lora_adapter_metadata"])
+        packed |= {f"transformer.{key}": value for key, value in entries.items()}
+        metadata["lora_adapter_metadata"] = json.dumps(packed)
+
+    return change
+
+
+def text_for_metadata(tensors, metadata):
+    metadata["lora_adapter_metadata"] = "{"
+
+
+def nan(tensors, metadata):
+    tensors[next(name for name in tensors if "lora_B" in name)][0, 0] = np.nan
+
+
+def renamed(old, new):
+    """Other names of tensors."""
+
+    def change(tensors, metadata):
+        for name in list(tensors):
+            tensors[name.replace(old, new)] = tensors.pop(name)
+
+    return change
+
+
+def fewer(tensors, metadata):
+    for name in list(tensors)[6:]:
+        del tensors[name]
+
+
+def empty(tensors, metadata):
+    tensors.clear()
+    tensors |= {"x.lora_A.weight": np.zeros((0, 4), np.float32), "x.lora_B.weight": np.zeros((4, 0), np.float32)}
+
+
+CASES = [
+    (nan, "NaN or infinite"),
+    (peft(lora_alpha=0), "lora_alpha=0"),
+    (peft(lora_alpha="abc"), "lora_alpha=abc"),
+    (peft(lora_alpha=float("nan")), "lora_alpha=nan"),
+    (peft(lora_alpha=1e30), "the scale 5e+29; it must be above 0 and at most 10000"),
+    (peft(alpha_pattern={"to_q": -1}), "alpha_pattern.to_q=-1"),
+    (peft(alpha_pattern={"(": 4}), "not a regular expression"),
+    (peft(r="\x1b[2J"), "r=\\x1b[2J"),
+    (peft(init_lora_weights="pissa"), "init_lora_weights=pissa"),
+    (text_for_metadata, "in its metadata: Invalid JSON"),
+    (fewer, "of 20 layers that it says it adapts"),
+    (renamed("transformer_blocks.0.", "transformer_blocks.99."), "was trained on another model"),
+    (renamed("lora_A", "lora_C"), "lora_C.weight is no tensor of a LoRA or DoRA"),
+    (renamed("lora_B", "lora_A.default"), "lora_B ()"),
+    (empty, "x has lora_A (0, 4)"),
+    (lambda tensors, metadata: tensors.clear(), "has no lora_A tensors"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), CASES, ids=[case[1][:40] for case in CASES])
+def test_a_bad_adapter_is_refused_before_a_video_is_made(change, said, good, tmp_path, cli, capfd):
+    tensors = load_file(good)
+    with safe_open(good, "np") as file:
+        metadata = file.metadata()
+    change(tensors, metadata)
+    save_file(tensors, tmp_path / "bad.safetensors", metadata)
+    (tmp_path / "a.txt").write_text("Lift the cup.")
+    (tmp_path / "a.png").touch()
+    words = ["generate", "--adapter", good, tmp_path / "bad.safetensors", "--prompts", tmp_path]
+    answered(cli, capfd, [*words, "--out", tmp_path / "out"], 2, "bad.safetensors", said)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("change", [lambda raw: raw[:-100], lambda raw: b"", lambda raw: b"x" * 500])
+def test_a_damaged_file_is_refused_by_every_command(change, good, tmp_path, cli, capfd):
+    good.write_bytes(change(good.read_bytes()))
+    for words in (["info"], ["truncate", "--rank", "1"], ["merge", "--out", tmp_path / "out"]):
+        answered(cli, capfd, ["adapter", *words, good], 2, str(good), "cannot be read as an adapter", "Copy it again")
+
+
+def test_the_record_of_a_good_adapter_is_shown_without_escapes(good, cli, capfd):
+    answered(cli, capfd, ["adapter", "info", good], 0, "[/red]\\u001b[2J")
+    assert set(read_adapter(good, model=compose_config([]).model).ranks.values()) == {2}
+
+
+@pytest.mark.parametrize("alpha", ["nan", "0", "-1", "1e30"])
+def test_alpha_of_the_command_line(alpha, good, tmp_path, cli, capfd):
+    """--alpha is for files without metadata."""
+    save_file(load_file(good), tmp_path / "bare.safetensors")
+    words = ["adapter", "truncate", tmp_path / "bare.safetensors", "--rank", "1", f"--alpha={alpha}"]
+    answered(cli, capfd, words, 2, "bare.safetensors", "scale")

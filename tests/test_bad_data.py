@@ -1,0 +1,155 @@
+"""Bad data through `data check`: LeRobot and GR1 metadata, captions, damaged videos, unusual containers and pictures.
+
+Each case is a clear error that names the file and the fix, or is handled.
+"""
+
+import shutil
+
+import av
+import numpy as np
+import pandas
+import pytest
+from bad_inputs import answered
+from lerobot_sets import grey, write_set
+from PIL import Image
+
+from cosmos_exp.data.video import write_video
+
+CAMERA = "observation.images.top"
+CHECK = ("model=tabletop", "data.fps=null", "data.height=32", "data.width=48")
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """Good data sets of two videos: v2 and v3 (LeRobot), folder, gr1; and pairs (of test, beside a folder)."""
+    top = tmp_path_factory.mktemp("sets")
+    for name, version in (("v2", "v2.1"), ("v3", "v3.0")):
+        write_set(top / name, {CAMERA: [grey(20, 30, 32, 48), grey(20, 100, 32, 48)]}, version)
+    noise = np.random.RandomState(0).randint(0, 255, (20, 8, 12, 3)).astype(np.uint8).repeat(4, 1).repeat(4, 2)
+    (top / "folder" / "metas").mkdir(parents=True)
+    for name in ("a", "b"):
+        write_video(top / "folder" / "videos" / f"{name}.mp4", noise, 8)
+        (top / "folder" / "metas" / f"{name}.txt").write_text(f"prompt of {name}")
+    shutil.copytree(top / "folder" / "videos", top / "gr1" / "videos")
+    (top / "gr1" / "metadata.csv").write_text("file_name,prompt\na.mp4,wave\nb.mp4,point\n")
+    return top
+
+
+def replace(name, old, new):
+    """One file with another text at one place."""
+
+    def change(folder):
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new))
+
+    return change
+
+
+def second_episode(**entries):
+    """The second row of the parquet table of episodes with other entries."""
+
+    def change(folder):
+        path = next(folder.rglob("*.parquet"))
+        table = pandas.read_parquet(path)
+        for key, value in entries.items():
+            table.loc[1, f"videos/{CAMERA}/{key}"] = value
+        table.to_parquet(path)
+
+    return change
+
+
+def write(name, content):
+    """One file with other content: text or bytes."""
+
+    def change(folder):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+    return change
+
+
+def damage(folder):
+    """The middle of a video overwritten: header, first and last frame are whole."""
+    path = folder / "videos" / "a.mp4"
+    raw = bytearray(path.read_bytes())
+    middle = (raw.find(b"mdat") + len(raw)) // 2
+    raw[middle : middle + 200] = np.random.RandomState(1).bytes(200)
+    path.write_bytes(raw)
+
+
+def remux(rotation=0, stretched=False):
+    """The video a.mp4 encoded again with a rotation in its container, or with gaps between its frames."""
+
+    def change(folder):
+        with av.open(str(folder / "videos" / "a.mp4"), "w") as container:
+            stream = container.add_stream("libx264", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+            if rotation:
+                stream.set_display_rotation(rotation)
+            for k in range(24):
+                frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 8 * k, np.uint8), format="rgb24")
+                frame.pts = k + (5 * (k // 4) if stretched else 0)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+
+    return change
+
+
+def pair(save):
+    """A test pair beside the set, whose picture `save(path)` writes."""
+
+    def change(folder):
+        (folder.parent / "pairs").mkdir()
+        (folder.parent / "pairs" / "p.txt").write_text("a prompt")
+        save(folder.parent / "pairs" / "p.png")
+
+    return change
+
+
+EPISODES, INFO = "meta/episodes.jsonl", "meta/info.json"
+CASES = [  # set, change, exit code, what is said
+    ("v2", replace(EPISODES, '["task 1"]', '"hello"'), 1, "line 2: tasks: Input should be a valid list, found 'hello'"),
+    ("v2", replace(EPISODES, '"episode_index": 1', '"episode_index": 0'), 1, "episode 0 is listed twice"),
+    ("v2", replace(EPISODES, "20", "200"), 1, "episode_000001 has 20 frames, its metadata says 200"),
+    ("v2", replace(INFO, "v2.1", "v9.0"), 2, "info.json: codebase_version is v9.0"),
+    ("v2", replace(INFO, "features", "feature"), 2, "info.json: features: Field required"),
+    ("v2", replace(INFO, '"fps": 10', '"fps": NaN'), 2, "info.json: fps: Input should be"),
+    ("v2", replace(INFO, '{"code', '{"video_path": "../../{episode_index}.mp4", "code'), 2, "leaves"),
+    ("v2", write(INFO, '{"codebase'), 2, "info.json: not a JSON object"),
+    ("v3", second_episode(from_timestamp=8.0, to_timestamp=10.0), 1, "is at 8 to 10 s, the file has 4 s"),
+    ("v3", second_episode(from_timestamp=1.0), 1, "share frames"),
+    ("v3", write("meta/episodes/chunk-000/file-000.parquet", "text"), 2, "file-000.parquet: cannot be read as parquet"),
+    ("gr1", write("metadata.csv", b"f,p\na.mp4,T\xfcr\n"), 2, "metadata.csv: not UTF-8"),
+    ("gr1", replace("metadata.csv", "b.mp4", "a.mp4"), 1, "metadata.csv, line 3: a has two lines"),
+    ("gr1", replace("metadata.csv", "file_name,prompt\n", ""), 1, "header"),
+    ("folder", write("captions.csv", "file,caption\nq.mp4,x\n"), 1, "captions.csv: lists q"),
+    ("folder", write("captions.csv", 'file,caption\na.mp4,one\nb.mp4,"two\n'), 2, "captions.csv, line 3: not a CSV"),
+    ("folder", lambda folder: (folder / "metas" / "a.txt").unlink(), 1, "a.mp4: has no caption"),
+    ("folder", write("captions/a.json", "[5]"), 1, "a.json: no caption of model"),
+    ("folder", write("metas/a.txt", "pick\x1b[2Jit"), 1, "a.txt: the caption holds the control character \\x1b (at 4)"),
+    ("folder", write("metas/a.txt", b"\xef\xbb\xbfpick"), 0, " fps: pick"),
+    ("folder", damage, 1, "a.mp4: is damaged"),
+    ("folder", write("videos/a.mp4", "text"), 1, "a.mp4: cannot be read as a video"),
+    ("folder", write("SHA256SUMS", f"{'0' * 64}  videos/a.mp4\n"), 1, "a.mp4: is damaged or was changed"),
+    ("folder", remux(rotation=-90), 0, "turned by 270 degrees to 32x48"),
+    ("folder", remux(stretched=True), 0, "variable frame rate, 100 to 600 ms"),
+    ("pairs", pair(lambda p: Image.fromarray(np.full((48, 64), 40_000, np.uint16)).save(p)), 0, "1 test pairs"),
+    ("pairs", pair(lambda p: Image.new("CMYK", (64, 48)).save(p, "tiff")), 1, "p.png: CMYK"),
+    ("pairs", pair(lambda p: Image.new("RGBA", (64, 48)).save(p)), 1, "p.png: has transparent pixels"),
+    ("pairs", pair(lambda p: p.write_text("text")), 1, "p.png: cannot be read as an image"),
+]
+
+
+@pytest.mark.parametrize(("kind", "change", "code", "said"), CASES, ids=[case[3][:40] for case in CASES])
+def test_bad_data(kind, change, code, said, sets, tmp_path, cli, capsys):
+    shutil.copytree(sets / kind.replace("pairs", "folder"), tmp_path / "set")
+    change(tmp_path / "set")
+    words = [f"data.test_path={tmp_path / 'pairs'}"] if kind == "pairs" else []
+    answered(cli, capsys, ["data", "check", tmp_path / "set", *CHECK, *words], code, said)
+
+
+def test_a_variable_frame_rate_is_not_converted(sets, tmp_path, cli, capsys):
+    shutil.copytree(sets / "folder", tmp_path / "set")
+    remux(stretched=True)(tmp_path / "set")
+    answered(cli, capsys, ["data", "check", tmp_path / "set", *CHECK, "data.fps=5"], 1, "-fps_mode cfr")
