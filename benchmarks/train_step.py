@@ -173,7 +173,7 @@ class Ours:
         parameters = adapters.inject(model, config.adapter, config.seed)
         model.to(device).train()
         trainable = sum(p.numel() for p in parameters.values())
-        cost = estimate_cost(config, model.num_parameters() - trainable, trainable, dict(model.config))
+        cost = estimate_cost(config, model.num_parameters() - trainable, dict(model.config))
         self.policies, self.flops = cost.checkpointing, cost.sample_flops
         source = SampleSource(config, prepared.dataset.train, prepared.cache, latent_statistics(prepared.model))
         order = sample_order(len(prepared.dataset.train), config.training, config.seed)

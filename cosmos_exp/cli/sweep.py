@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cosmos_exp.cli.arguments import add_overrides
-from cosmos_exp.errors import RunError
 
 if TYPE_CHECKING:
     from cosmos_exp.sweep.runs import SweepRun
@@ -83,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
             now = run_phases(plan, start)
             runs = now.runs
         else:
-            run_unfinished(lambda: runs, start)
+            run_unfinished(runs, start)
     except KeyboardInterrupt:
         return interrupted(planned_runs(plan).runs if plan else runs)
     say_choices(now)
@@ -97,17 +96,17 @@ def print_plans(runs: list[SweepRun], here: bool) -> int:
         here: the runs are processes of this machine, so that what is missing here is missing.
 
     Raises:
-        RunError: something is missing.
+        UserError: something is missing.
     """
-    from cosmos_exp.experiment.dry_run import print_plan
-    from cosmos_exp.sweep.running import missing_inputs
+    from cosmos_exp.experiment.plan import print_plan
+    from cosmos_exp.sweep.running import check_runs
 
     for one in runs:
         print(f"\n{one.name}")
         print_plan(one.config)
-    print(f"dry run: {len(runs)} run{'s' * (len(runs) != 1)} would start now", flush=True)
-    if missing := missing_inputs({run.name: run.config for run in runs}, here):
-        raise RunError("dry run: missing here:\n" + "\n".join(missing))
+    print(f"dry run: {len(runs)} runs would start now", flush=True)
+    if here:
+        check_runs({run.name: run.config for run in runs}, {run.name for run in runs})
     return 0
 
 
@@ -119,8 +118,8 @@ def show(runs: list[SweepRun]) -> None:
 
 
 def interrupted(runs: list[SweepRun]) -> int:
-    """Say how to resume. Slurm jobs continue: offer to cancel them."""
-    from cosmos_exp.sweep.slurm import continuing, offer_to_cancel
+    """Say how to resume. Slurm jobs continue."""
+    from cosmos_exp.sweep.slurm import continuing
 
     folders = [run.folder for run in runs]
     jobs = continuing(folders)
@@ -129,7 +128,6 @@ def interrupted(runs: list[SweepRun]) -> int:
         return 1
     show(runs)
     print(f"{jobs} The same command again waits for them and runs what is missing.", file=sys.stderr)
-    offer_to_cancel(folders)
     return 1
 
 
@@ -138,7 +136,7 @@ def say_choices(now: PlannedRuns | None) -> int:
     if now is None:
         return 0
     for arm, choice in now.choices.items():
-        scored = [point for point in choice.points if point.scored.score is not None]
+        scored = [point for point in choice.points if point["score"] is not None]
         words = [f"{key}={value}" for key, value in (choice.chosen or {}).items()]
         edge = f" (at the edge of the grid: extend {', '.join(choice.edges)})" if choice.edges else ""
         chosen = ", ".join(words) or "not chosen yet"

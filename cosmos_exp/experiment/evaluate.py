@@ -5,6 +5,7 @@ The references are the recorded continuation of a test pair (real) and its first
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cosmos_exp.config.context import RunContext
@@ -50,11 +51,11 @@ def evaluate(context: RunContext, inputs: Inputs) -> None:
             cut_half_line(file)
     set_aside(context, "evaluate", *files)
     with recorded_stage("evaluate", context):
-        videos = {folder.scores: _generated(context, inputs)}
+        videos = {folder.scores: _generated(context, inputs, inputs.dataset.tested)}
         if config.measures.references:
             for kind in REFERENCES:
                 videos[folder.reference_scores(kind)] = _references(context, inputs, kind)
-        probes = _probes(context, inputs)
+        probes = _generated(context, inputs, inputs.dataset.probes)  # which only word_effect reads
         judge = None
         if any(videos.values()):
             load = JUDGES.get(config.judge.name)
@@ -82,22 +83,13 @@ def evaluate(context: RunContext, inputs: Inputs) -> None:
 # --- what is scored ---
 
 
-def _generated(context: RunContext, inputs: Inputs) -> list[ScoredVideo]:
-    """The generated videos of the test pairs."""
-    dataset, videos = inputs.dataset, []
-    recordings = {pair.name: _recording_of(context, pair) for pair in dataset.tested}
-    for task in video_tasks(context.config, dataset.tested, dataset.held_out, context.folder.video):
-        recording = recordings[task.sample]
-        videos.append(_video(context, task.sample, task.seed, task.prompt, task.path, recording))
+def _generated(context: RunContext, inputs: Inputs, pairs: Sequence[TestPair]) -> list[ScoredVideo]:
+    """The generated videos of test pairs."""
+    recordings = {pair.name: _recording_of(context, pair) for pair in pairs}
+    videos = []
+    for task in video_tasks(context.config, pairs, inputs.dataset.held_out, context.folder.video):
+        videos.append(_video(context, task.sample, task.seed, task.prompt, task.path, recordings[task.sample]))
     return videos
-
-
-def _probes(context: RunContext, inputs: Inputs) -> list[ScoredVideo]:
-    """The generated videos that only word_effect reads, as a whole."""
-    config, dataset = context.config, inputs.dataset
-    conditioning = num_conditioning_frames(config.generation.mode)
-    tasks = video_tasks(config, dataset.probes, dataset.held_out, context.folder.video)
-    return [ScoredVideo(task.sample, task.seed, task.prompt, task.path, None, conditioning) for task in tasks]
 
 
 def _references(context: RunContext, inputs: Inputs, kind: str) -> list[ScoredVideo]:
@@ -128,13 +120,12 @@ def write_references(context: RunContext, inputs: Inputs) -> None:
 
     The processes divide them. `real` exists for test pairs with a recording, `frozen` for all.
     """
-    measures, every = context.config.measures, []
+    measures, every, missing = context.config.measures, [], []
     for pair in inputs.dataset.tested:
         if has_recording(pair) and (measures.references or measures.recording):
             every.append(("real", pair))
         if measures.references:
             every.append(("frozen", pair))
-    missing = []
     # Divided before a look at the disk: a process that has begun must not change the others' parts.
     for kind, pair in context.processes.shard(every):
         if not context.folder.reference_video(kind, pair.name).is_file():
@@ -148,11 +139,11 @@ def write_references(context: RunContext, inputs: Inputs) -> None:
 def write_reference(context: RunContext, inputs: Inputs, kind: str, pair: TestPair) -> None:
     """Write the reference video of a test pair."""
     config, held_out = context.config, inputs.dataset.held_out
+    length, count = rollout_frames(config), num_conditioning_frames(config.generation.mode)
     if kind == "real":
-        frames = recorded_frames(pair, held_out, config.data, rollout_frames(config))
+        frames = recorded_frames(pair, held_out, config.data, length)
     else:
-        count = num_conditioning_frames(config.generation.mode)
-        frames = frozen_frames(pair_frames(pair, held_out, config.data, count), rollout_frames(config))
+        frames = frozen_frames(pair_frames(pair, held_out, config.data, count), length)
     path = context.folder.reference_video(kind, pair.name)
     write_video(path, frames, config.generation.fps, config.generation.crf)
 
