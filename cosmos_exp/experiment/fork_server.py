@@ -47,7 +47,6 @@ START_METHOD = "COSMOS_EXP_START_METHOD"
 SECONDS_TO_CHECKPOINT = 60.0
 """Seconds between SIGTERM and SIGKILL in a child whose parent ended."""
 
-_LONGEST_FOLDER = 60  # characters; the path of a socket has at most 107, of which multiprocessing adds some 30
 _ROOT = str(Path(__file__).parents[2])
 
 
@@ -75,9 +74,7 @@ def start_server(preload: Sequence[str] | None = None) -> None:
         preload = (*PRELOAD, *PRELOADED)
     forkserver.set_forkserver_preload(list(preload))
     resource_tracker.ensure_running()  # first, as it unblocks both signals at its end
-    folder = tempfile.tempdir
-    if len(tempfile.gettempdir()) > _LONGEST_FOLDER:
-        tempfile.tempdir = "/tmp"  # of the server's socket
+    folder, tempfile.tempdir = tempfile.tempdir, "/tmp"  # the path of the server's socket has at most 107 characters
     # A process inherits the signal mask. The server has to outlive Ctrl-C, and a scheduler's SIGTERM to all processes, in
     # order to report its children's exit codes. It ends when this process and its children have.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
@@ -149,20 +146,6 @@ def exit_with(
     function: str, args: tuple[Any, ...], environment: dict[str, str], cwd: str, out: Connection, err: Connection
 ) -> None:
     """Call a function and exit with its code. The target of a started process, and of each process of torch elastic."""
-    _set_up(environment, out, err)
-    os.chdir(cwd)
-    try:
-        code = pkgutil.resolve_name(function)(*args)
-    except KeyboardInterrupt:  # before the function has begun, or after it
-        print("interrupted", file=sys.stderr)
-        code = 1
-    finally:  # a forked child leaves through os._exit, which skips them; wandb and temporary folders rely on them
-        atexit._run_exitfuncs()
-    if code:
-        sys.exit(code)
-
-
-def _set_up(environment: dict[str, str], out: Connection, err: Connection) -> None:
     if forkserver.get_inherited_fds() is not None:  # a child of the server, which Python 3.11 would not use again
         forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]  # in this child alone
     gc.freeze()  # what the fork server imported stays: collecting garbage need not visit its million objects each time
@@ -173,10 +156,20 @@ def _set_up(environment: dict[str, str], out: Connection, err: Connection) -> No
         text.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a killed child has written what it printed
     os.environ.pop("PYTHONPATH", None)  # of the server
     os.environ.update(environment)
+    os.chdir(cwd)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})  # the server blocks both for itself
     threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
+    try:
+        code = pkgutil.resolve_name(function)(*args)
+    except KeyboardInterrupt:  # before the function has begun, or after it
+        print("interrupted", file=sys.stderr)
+        code = 1
+    finally:  # a forked child leaves through os._exit, which skips them; wandb and temporary folders rely on them
+        atexit._run_exitfuncs()
+    if code:
+        sys.exit(code)
 
 
 def _end_with_parent() -> None:

@@ -80,19 +80,18 @@ def launch(config: Config) -> None:
         return
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        words, stage = how_it_ended(failure.exitcode), str(folder.status.get("stage", "prepare"))
+        words = f"process {rank + 1} of {count} {how_it_ended(failure.exitcode)}"
         if failure.exitcode < 0:  # it could not record this itself; the others recorded that they lost it
             resume = f"Resume with `cosmos-exp run run_dir={folder.path}`."
-            folder.set_status("failed", stage, f"process {rank + 1} of {count} {words}\n{resume}")
-        folder.record_failure(f"a process {words}")
+            folder.set_status("failed", str(folder.status.get("stage", "prepare")), f"{words}\n{resume}")
+        folder.record_failure(words)
     except SignalException as error:
-        if folder.status.get("state") not in ("done", "interrupted") and not folder.is_locked():
-            folder.set_status("interrupted", "prepare", f"stopped by {error.sigval.name}")
+        words = f"stopped by {error.sigval.name}"
     status = folder.status
-    if status["state"] == "interrupted":
-        raise Interrupted(status["error"])
-    if status["state"] != "done":
+    if status.get("state") == "failed":
         raise RunError(status["error"])
+    if status.get("state") != "done":
+        raise Interrupted(status.get("error") or words)
 
 
 def run_isolated(config: Config, stop: Callable[[], bool] | None = None) -> bool:
