@@ -184,11 +184,11 @@ class Ours:
         self.losses: list[float] = []
 
     def step(self) -> None:
-        trainer, unread = self.trainer, self.trainer.log.unread
-        unread.append(trainer.train_step(StopRequest()))
+        trainer, pending = self.trainer, self.trainer.log.pending
+        pending.append(trainer.train_step(StopRequest()))
         trainer.step += 1
-        while len(unread) > trainer.log.lag:
-            self.losses.append(unread.popleft().read(str)[0])
+        while len(pending) > trainer.log.lag:
+            self.losses.append(pending.popleft().read(str)[0])
 
 
 def variants(model: str, kind: str, args: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Any]:

@@ -60,8 +60,8 @@ class Processes:
         self.device = self._state.device
         if self.device.type == "cuda":
             self.device = torch.device("cuda", torch.cuda.current_device())
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", expected))
-        torch.set_num_threads(num_threads or max(1, available_cores() // here))
+        neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", expected))
+        torch.set_num_threads(num_threads or max(1, available_cores() // neighbours))
 
     def all_reduce_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Sum a tensor over all processes, in place.

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Run what is missing or failed. Exit code 1 if a run has failed or is unfinished."""
     from cosmos_exp.sweep.frozen_claims import freeze_arms, freeze_product
     from cosmos_exp.sweep.plan import read_plan
-    from cosmos_exp.sweep.running import check_sweep, is_here, run_missing, run_unfinished
+    from cosmos_exp.sweep.running import check_sweep, is_local, run_missing, run_unfinished
     from cosmos_exp.sweep.runs import expand_sweep, find_sweep, missing_runs
     from cosmos_exp.sweep.tuning import planned_runs, run_phases
 
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         show(runs)
         return say_choices(now)
-    here = is_here(name, folder, args.overrides)
+    local = is_local(name, folder, args.overrides)
     is_dry_run = (plan.arms[0] if plan else runs[0]).config.dry_run
     if not is_dry_run:
         configs = {run.name: run.config for run in runs}
@@ -65,12 +65,12 @@ def run(args: argparse.Namespace) -> int:
             if now and arm.name in now.waiting:  # its test, which needs what the tuning does not
                 configs[arm.name] = arm.config
                 starting.add(arm.name)
-        if code := check_sweep(configs, starting, here):
+        if code := check_sweep(configs, starting, local):
             return code
     if frozen := freeze_arms(plan) if plan else freeze_product(runs):
         print(frozen)
     if is_dry_run:
-        return print_plans(missing, here)
+        return print_plans(missing, local)
 
     def start(runs: list[SweepRun], missing: list[SweepRun]) -> None:
         run_missing(name, folder, args.overrides, runs, missing)
@@ -89,11 +89,11 @@ def run(args: argparse.Namespace) -> int:
     return report(runs, plan.folder if plan else runs[0].folder.path.parent, now.waiting if now else [])
 
 
-def print_plans(runs: list[SweepRun], here: bool) -> int:
+def print_plans(runs: list[SweepRun], local: bool) -> int:
     """The plan of each run that would start now (`dry_run=true`). Nothing is run, downloaded or frozen.
 
     Args:
-        here: the runs are processes of this machine, so that what is missing here is missing.
+        local: the runs are processes of this machine, so that what is missing is missing.
 
     Raises:
         UserError: something is missing.
@@ -105,7 +105,7 @@ def print_plans(runs: list[SweepRun], here: bool) -> int:
         print(f"\n{one.name}")
         print_plan(one.config)
     print(f"dry run: {len(runs)} runs would start now", flush=True)
-    if here:
+    if local:
         check_runs({run.name: run.config for run in runs}, {run.name for run in runs})
     return 0
 

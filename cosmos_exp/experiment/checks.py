@@ -118,9 +118,9 @@ def _ensure_making(config: Config) -> None:
 
 
 def _versions(config: Config) -> str:
-    here = environment()
-    packages = ", ".join(f"{name} {version}" for name, version in here["packages"].items())
-    return f"Python {here['python']}, {packages}"
+    surroundings = environment()
+    packages = ", ".join(f"{name} {version}" for name, version in surroundings["packages"].items())
+    return f"Python {surroundings['python']}, {packages}"
 
 
 def _memory(config: Config) -> str:

@@ -23,7 +23,7 @@ from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.prepare import Inputs, encode_missing
 from cosmos_exp.experiment.record import dtype_of, free_memory, recorded_stage, set_aside
-from cosmos_exp.experiment.scored import drop_damaged
+from cosmos_exp.experiment.scored import drop_stale
 from cosmos_exp.generation.videos import Generator, VideoTask, num_conditioning_frames
 from cosmos_exp.run_folder import ADAPTER_FILE
 from cosmos_exp.run_folder.records import damaged
@@ -46,7 +46,7 @@ def generate(context: RunContext, inputs: Inputs) -> None:
     config, folder, processes = context.config, context.folder, context.processes
     dataset = inputs.dataset
     tasks = video_tasks(config, dataset.tested + dataset.probes, dataset.held_out, folder.video)
-    drop_damaged(context)
+    drop_stale(context)
     if folder.stage_done("generate", stage_hash(config, "generate")) and all(t.path.is_file() for t in tasks):
         return
     set_aside(context, "generate", folder.videos, folder.references)

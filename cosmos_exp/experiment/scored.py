@@ -57,7 +57,7 @@ def record_scores(context: RunContext) -> None:
     folder.update_manifest(evaluated={"scores": folder.hashes(score_files(folder))})
 
 
-def drop_damaged(context: RunContext) -> None:
+def drop_stale(context: RunContext) -> None:
     """Remove the videos and references whose hash is not the one in the manifest, and all scores made from them.
 
     The stages that follow make what is missing.
@@ -65,14 +65,14 @@ def drop_damaged(context: RunContext) -> None:
     folder = context.folder
     same = folder.manifest.get("generate_begun") == stage_hash(context.config, "generate")
     if context.processes.is_main and same:  # else set_aside keeps them as they are
-        names = _damaged(folder)
+        names = _stale(folder)
         if names:
             print(f"{len(names)} videos, e.g. {names[0]}: missing or not as scored; made again with their scores")
             _drop(context, names)
     context.processes.barrier()
 
 
-def _damaged(folder: RunFolder) -> list[str]:
+def _stale(folder: RunFolder) -> list[str]:
     """Names inside the run folder, of the manifest, whose file is missing or has another hash."""
     names = []
     for name, known in folder.manifest.get("evaluated", {}).get("videos", {}).items():

@@ -27,12 +27,12 @@ from cosmos_exp.text import printable, redact
 SWEEPER = "hydra_plugins.cosmos_exp_sweep.MissingRunsSweeper"
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra raises a launcher's exception instead of printing a traceback and leaving
 STOP_FILE = ".fail_fast"  # in the folder of the runs: the run that failed, so that all others stop
-HERE = ("basic", "submitit_local", "joblib")  # launchers whose runs are processes of this machine
+LOCAL = ("basic", "submitit_local", "joblib")  # launchers whose runs are processes of this machine
 PATIENCE = SECONDS_TO_CHECKPOINT + 15.0  # a run whose sweep was killed gets SIGTERM, writes a checkpoint, then SIGKILL
 Start = Callable[[list[SweepRun], list[SweepRun]], None]
 
 
-def is_here(name: str, folder: Path, overrides: Sequence[str]) -> bool:
+def is_local(name: str, folder: Path, overrides: Sequence[str]) -> bool:
     """Whether the runs of folder/name.yaml are processes of this machine.
 
     Raises:
@@ -41,10 +41,10 @@ def is_here(name: str, folder: Path, overrides: Sequence[str]) -> bool:
     hydra = compose_all(list(filter(is_of_hydra, overrides)), name, (str(folder),)).hydra
     launcher = str(hydra.runtime.choices.get("hydra/launcher"))
     address = OmegaConf.select(hydra, "launcher.ray.init.address") or os.environ.get("RAY_ADDRESS")
-    return launcher in HERE or (launcher.startswith("ray") and not address)
+    return launcher in LOCAL or (launcher.startswith("ray") and not address)
 
 
-def check_sweep(configs: Mapping[str, Config], starting: set[str], here: bool) -> int:
+def check_sweep(configs: Mapping[str, Config], starting: set[str], local: bool) -> int:
     """Check what the runs that would start need, as `cosmos-exp run` does, and print what is missing. Writes nothing.
 
     The checks run in a process of their own: counting GPUs takes GPU memory, which this process would keep for hours.
@@ -52,20 +52,20 @@ def check_sweep(configs: Mapping[str, Config], starting: set[str], here: bool) -
     Args:
         configs: of all runs of the sweep by name.
         starting: names of those that would start.
-        here: the runs are processes of this machine; those of a cluster check for themselves.
+        local: the runs are processes of this machine; those of a cluster check for themselves.
 
     Returns:
         the exit code: 0, or that of a `run` which lacks the same.
     """
     if not starting:
         return 0
-    return start("cosmos_exp.sweep.running:report_missing", (dict(configs), starting, here)).wait() or 0
+    return start("cosmos_exp.sweep.running:report_missing", (dict(configs), starting, local)).wait() or 0
 
 
-def report_missing(configs: Mapping[str, Config], starting: set[str], here: bool) -> int:
+def report_missing(configs: Mapping[str, Config], starting: set[str], local: bool) -> int:
     """Print what the runs lack. Returns the exit code. The arguments are those of `check_sweep`."""
     try:
-        if here:
+        if local:
             check_runs(configs, starting)
         check_same_samples(configs)
     except UserError as error:

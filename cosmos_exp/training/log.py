@@ -151,7 +151,7 @@ class TrainingLog:
         self.folder, self.processes, self.order = folder, processes, order
         self.path_of, self.mirror, self.meter = path_of, mirror, meter
         self.lag = 1 if processes.device.type == "cuda" else 0
-        self.unread: deque[StepFigures] = deque()
+        self.pending: deque[StepFigures] = deque()
         self.bar: Progress | None = None
 
     @contextlib.contextmanager
@@ -167,8 +167,8 @@ class TrainingLog:
             RunError: a loss or gradient is not finite.
         """
         stop = False
-        while len(self.unread) > leave:
-            stop = self._read_one(self.unread.popleft()) or stop
+        while len(self.pending) > leave:
+            stop = self._read_one(self.pending.popleft()) or stop
         return stop
 
     def _read_one(self, figures: StepFigures) -> bool:
