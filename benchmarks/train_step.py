@@ -173,7 +173,7 @@ class Ours:
         parameters = adapters.inject(model, config.adapter, config.seed)
         model.to(device).train()
         trainable = sum(p.numel() for p in parameters.values())
-        cost = estimate_cost(config, model.num_parameters() - trainable, trainable, dict(model.config))
+        cost = estimate_cost(config, model.num_parameters() - trainable, dict(model.config))
         self.policies, self.flops = cost.checkpointing, cost.sample_flops
         source = SampleSource(config, prepared.dataset.train, prepared.cache, latent_statistics(prepared.model))
         order = sample_order(len(prepared.dataset.train), config.training, config.seed)
@@ -184,11 +184,11 @@ class Ours:
         self.losses: list[float] = []
 
     def step(self) -> None:
-        trainer, unread = self.trainer, self.trainer.log.unread
-        unread.append(trainer.train_step(StopRequest()))
+        trainer, pending = self.trainer, self.trainer.log.pending
+        pending.append(trainer.train_step(StopRequest()))
         trainer.step += 1
-        while len(unread) > trainer.log.lag:
-            self.losses.append(unread.popleft().read(str)[0])
+        while len(pending) > trainer.log.lag:
+            self.losses.append(pending.popleft().read(str)[0])
 
 
 def variants(model: str, kind: str, args: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Any]:

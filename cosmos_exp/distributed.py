@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from accelerate import PartialState
 
-from cosmos_exp.errors import RunError
+from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.provenance import available_cores
 
 Item = TypeVar("Item")
@@ -43,26 +43,25 @@ class Processes:
         num_threads: CPU threads of this process; None divides all cores evenly.
 
     Raises:
-        RunError: another number of processes is running.
+        UserError: another number of processes is running.
     """
 
     def __init__(self, device: str, expected: int, num_threads: int | None = None):
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", expected))
-        threads = num_threads or max(1, available_cores() // here)
+        running = int(os.environ.get("WORLD_SIZE", 1))
+        if running != expected:
+            raise UserError(
+                f"the launcher started {running} processes, but hardware.num_processes times hardware.num_machines is "
+                f"{expected}. Set hardware.num_processes to the launcher's processes per machine."
+            )
         self._state = PartialState(cpu=device == "cpu")
         self.rank: int = self._state.process_index
         self.size: int = self._state.num_processes
-        if self.size != expected:
-            raise RunError(f"{self.size} processes are running, but the configuration asks for {expected}")
+        self.is_main: bool = self._state.is_main_process  # which writes the records
         self.device = self._state.device
         if self.device.type == "cuda":
             self.device = torch.device("cuda", torch.cuda.current_device())
-        torch.set_num_threads(threads)
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this is the process that writes records."""
-        return self.rank == 0
+        neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", expected))
+        torch.set_num_threads(num_threads or max(1, available_cores() // neighbours))
 
     def all_reduce_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Sum a tensor over all processes, in place.
@@ -76,37 +75,23 @@ class Processes:
         return tensor
 
     @_together()
-    def swap(self, tensor: torch.Tensor, partner: int, received: torch.Tensor) -> torch.Tensor:
-        """Send a tensor to a process that does the same. Returns `received`, filled with the partner's tensor."""
-        both = [dist.P2POp(dist.isend, tensor, partner), dist.P2POp(dist.irecv, received, partner)]
-        for request in dist.batch_isend_irecv(both):
+    def exchange(self, partner: int, sent: torch.Tensor | None, received: torch.Tensor | None) -> None:
+        """Send a tensor to a process, and fill another with the one that it sends; None: nothing in this direction."""
+        operations = []
+        if sent is not None:
+            operations.append(dist.P2POp(dist.isend, sent, partner))
+        if received is not None:
+            operations.append(dist.P2POp(dist.irecv, received, partner))
+        if not operations:
+            return
+        for request in dist.batch_isend_irecv(operations):
             request.wait()
-        return received
-
-    @_together()
-    def send(self, tensor: torch.Tensor, partner: int) -> None:
-        """Send a tensor to a process, which calls `receive`."""
-        dist.send(tensor, partner)
-
-    @_together()
-    def receive(self, received: torch.Tensor, partner: int) -> torch.Tensor:
-        """Fill a tensor with the one that a process sends."""
-        dist.recv(received, partner)
-        return received
 
     @_together()
     def broadcast_(self, tensor: torch.Tensor, source: int) -> torch.Tensor:
         """Copy the tensor of one process to all, in place."""
         dist.broadcast(tensor, source)
         return tensor
-
-    @_together()
-    def same(self, text: str) -> str:
-        """The text of the first process, in all of them."""
-        texts = [text]
-        if self.size > 1:
-            dist.broadcast_object_list(texts, 0)
-        return texts[0]
 
     @_together()
     def barrier(self) -> None:

@@ -59,8 +59,11 @@ def as_disk_error(error: BaseException, path: Path | None = None) -> DiskError |
     """
     step: BaseException | None = error
     while step is not None:
-        text = re.search(r"\(os error (\d+)\)", str(step))  # a library in Rust
-        number = step.errno if isinstance(step, OSError) else int(text[1]) if text else None
+        number = None
+        if isinstance(step, OSError):
+            number = step.errno
+        elif text := re.search(r"\(os error (\d+)\)", str(step)):  # a library in Rust
+            number = int(text[1])
         if number in _FIXES:
             name = path or getattr(step, "filename", None) or "a file"
             return DiskError(

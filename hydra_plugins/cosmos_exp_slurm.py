@@ -28,8 +28,6 @@ class SlurmQueue:
     constraint: str | None = None
     exclude: str | None = None
     comment: str | None = None
-    nodes: int = 1  # machines per run, as hardware.num_machines
-    tasks_per_node: int = 1  # always 1: a run starts its processes itself
     gpus_per_node: int | None = None
     cpus_per_task: int | None = None
     mem_gb: float | None = None  # GB of memory per node
@@ -71,7 +69,7 @@ class SlurmLauncher(Launcher):
 
         configs = [self._run(list(overrides)) for overrides in job_overrides]
         if any(c.dry_run for c in configs):
-            from cosmos_exp.experiment.dry_run import print_plan
+            from cosmos_exp.experiment.plan import print_plan
 
             for config in configs:
                 print_plan(config)

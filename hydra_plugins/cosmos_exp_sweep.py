@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 # Not through cosmos_exp.config.composing: Hydra executes its core plugins again as it finds this one, and only the
 # class made then is a base that works.
@@ -12,8 +13,8 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 class MissingRunsSweeper(BasicSweeper):
     """Hydra's sweeper over the runs of a sweep that are missing or failed (`cosmos-exp sweep`)."""
 
-    wanted: tuple[tuple[str, ...], ...] = ()
+    wanted: ClassVar[list[list[str]]] = []
 
     def split_arguments(self, overrides: object, max_batch_size: int | None) -> Sequence[list[list[str]]]:
         """One batch with all wanted runs; a launcher that runs several at once gets them all."""
-        return [[list(run) for run in type(self).wanted]] if type(self).wanted else []
+        return [self.wanted] if self.wanted else []

@@ -62,7 +62,6 @@ def write_run(folder, arm, seed, scenes=8, shift=0.0):
     evaluated = {
         "scores": {"scores.jsonl": file_sha256(run.scores)},
         "videos": {f"videos/{n}__seed0.mp4": file_sha256(run.video(n, 0)) for n in names},
-        "edited": {},
         "run": {"config_hash": stage_hash(config_of(arm, seed), "evaluate"), "adapter": None},
     }
     run.update_manifest(

@@ -130,9 +130,12 @@ def start():
     from cosmos_exp.experiment import fork_server
 
     def call(*words, log, threads=1, cwd=ROOT):
-        environment = {"OMP_NUM_THREADS": str(threads)}
-        argv = settled(words)
-        return fork_server.start("cosmos_exp.cli:main", (argv,), environment=environment, log=log, cwd=cwd)
+        code = f"""import os, sys
+os.environ["OMP_NUM_THREADS"] = "{threads}"
+os.chdir({str(cwd)!r})
+from cosmos_exp.cli import main
+sys.exit(main({settled(words)!r}))"""
+        return fork_server.start("builtins:exec", (code, {}), log=log)
 
     return call
 

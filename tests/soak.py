@@ -59,7 +59,9 @@ def start(scenario: str, at: Path) -> fork_server.Child:
     """Start the command of a scenario in a folder."""
     argv = settled([*SCENARIOS[scenario][0], *TINY])
     environment = {"OMP_NUM_THREADS": "1", "COSMOS_EXP_CACHE": str(at.parent / "cache")}
-    return fork_server.start("cosmos_exp.cli:main", (argv,), environment=environment, log=at / "log.txt", cwd=at)
+    code = f"import os, sys\nos.environ.update({environment!r})\nos.chdir({str(at)!r})\n"
+    code += f"from cosmos_exp.cli import main\nsys.exit(main({argv!r}))"
+    return fork_server.start("builtins:exec", (code, {}), log=at / "log.txt")
 
 
 def outcome(scenario: str, at: Path) -> dict[str, str]:

@@ -19,8 +19,8 @@ from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.cost import estimate_cost
-from cosmos_exp.experiment.dry_run import rows as plan_rows
 from cosmos_exp.experiment.generate import check_lengths
+from cosmos_exp.experiment.plan import plan_rows
 from cosmos_exp.files import read_json_lines, write_json
 from cosmos_exp.generation.videos import Generator, VideoTask, start_noise
 from cosmos_exp.metrics.interface import Measured, ScoredVideo
@@ -79,12 +79,11 @@ class TestArithmetic:
 
     def test_the_plan_says_length_and_cost(self, three, small_config):
         plan = dict(plan_rows(three))
-        assert "41 frames, 5.1 s at 8 fps" in plan["rollout"]
-        one = estimate_cost(small_config("adapter=none"), 0, 0).video_flops
-        assert plan["cost per video"].startswith(f"3 x 4 forward passes, {3 * one:.3g} floating-point operations")
+        one = estimate_cost(small_config("adapter=none")).video_flops
+        assert f"41 frames, 5.1 s at 8 fps, {3 * one:.3g} floating-point operations each" in plan["test videos"]
         assert "rollout" not in dict(plan_rows(small_config()))
         trained = small_config("generation.chunks=2", "training.condition_frames={1:1.0}")
-        assert "never shows the adapter two" in dict(plan_rows(trained))["rollout"]
+        assert "NEVER SHOWS the adapter" in dict(plan_rows(trained))["rollout"]
 
     def test_existing_videos_of_another_length_are_not_taken(self, three, tmp_path):
         path = tmp_path / "a__seed0.mp4"

@@ -28,14 +28,9 @@ def no_network(monkeypatch, tmp_path):
 
 def test_the_default_run_passes_every_check_and_nothing_is_written(cli, tmp_path, capsys):
     lines = answered(cli, capsys, ["doctor", f"cache_dir={tmp_path / 'cache'}", "tracking=none"], 0).splitlines()
-    names = ["versions", "memory", "weights", "guardrail", "judge", "sampson", "access", "data", "device", "sizes"]
-    assert [line.split()[1] for line in lines if line.startswith("ok")] == [
-        *names,
-        "disk",
-        "records",
-        "wandb",
-        "videos",
-    ]
+    names = ["versions", "weights", "guardrail", "access", "judge", "sampson", "data", "device", "memory"]
+    names += ["records", "wandb", "videos", "server", "opencv"]
+    assert [line.split()[1] for line in lines if line.startswith("ok")] == names
     assert list(tmp_path.iterdir()) == []
 
 
@@ -62,11 +57,14 @@ def test_what_the_2b_model_lacks_here_is_the_same_for_doctor_plan_and_run(cli, t
 
 
 def test_more_memory_than_there_is_fails_with_both_numbers(cli, monkeypatch, capsys):
-    from cosmos_exp.experiment import checks
+    from cosmos_exp.experiment import cost
 
-    answered(cli, capsys, ["doctor", "hardware.memory_gb=0.01"], 1, "MAY NOT FIT 0.01 GB. Choose")
-    monkeypatch.setattr(checks.psutil, "virtual_memory", lambda: SimpleNamespace(available=0.01 * 2**30, total=2**35))
-    answered(cli, capsys, ["doctor", "tracking=none"], 1, "FAIL  memory", "and 0.0 GiB are free. Choose")
+    doctor = ["doctor", "tracking=none"]
+    answered(
+        cli, capsys, [*doctor, "hardware.memory_gb=0.01", "hardware.device=cuda"], 1, "; a device has 0.01 GB. Lower"
+    )
+    monkeypatch.setattr(cost.psutil, "virtual_memory", lambda: SimpleNamespace(available=0.01 * 2**30))
+    answered(cli, capsys, doctor, 1, "FAIL  memory", "training needs about", "; 0.0 GiB are free. Lower")
 
 
 def test_an_incomplete_model_folder_is_named_and_leaves_nothing_behind(cli, tmp_path, monkeypatch, capsys):
@@ -98,7 +96,7 @@ def test_made_data_is_what_check_and_doctor_accept(cli, tmp_path, capsys):
     answered(cli, capsys, check, 0, "3 good videos, 51 frames, 2 test pairs")
     answered(cli, capsys, ["data", "make", "tabletop", "--out", tmp_path / "test"], 2, "is not empty")
     doctor = ["doctor", "data=folder", f"data.path={tmp_path / 'train'}", test, f"cache_dir={tmp_path / 'cache'}"]
-    answered(cli, capsys, [*doctor, "tracking=none"], 0, "(3 in")
+    answered(cli, capsys, [*doctor, "tracking=none"], 0, "1 of 3 in")
     video = next((tmp_path / "train" / "videos").iterdir())
     video.write_bytes(b"no video")
     answered(cli, capsys, [*doctor, "tracking=none"], 1, "FAIL  videos", video.name)

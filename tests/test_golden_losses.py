@@ -1,7 +1,7 @@
 """Golden losses: a short LoRA and a short DoRA training whose loss curves are stored, so that a change of arithmetic is seen.
 
-A refactoring must leave the curves as they are. When a change of arithmetic is intended, record again, and show both
-curves (the script prints them) in the change's description:
+A refactoring must leave the curves as they are. When a change of arithmetic is intended, record again, and show the
+difference of the file in the change's description:
 
     python tests/test_golden_losses.py --write tests/golden/losses_cpu.json
     python tests/test_golden_losses.py --write tests/golden/losses_cuda.json --device cuda
@@ -60,13 +60,12 @@ def machine(device):
     """What decides which kernels run: the processor with its instruction set, or the GPU; and the torch version."""
     import torch
 
-    if device == "cuda":
-        name = torch.cuda.get_device_name()
-    else:
-        info = Path("/proc/cpuinfo")
-        lines = [line.split(":", 1) for line in info.read_text().splitlines() if ":" in line] if info.is_file() else []
-        found = {key.strip(): value.strip() for key, value in reversed(lines)}
-        parts = [found.get("model name", "unknown"), *(f"{k} {found.get(k)}" for k in ("cpu family", "model"))]
+    name = torch.cuda.get_device_name() if device == "cuda" else ""
+    if not name:
+        keys = ("model name", "cpu family", "model")
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        found = {line.partition("\t")[0]: line.partition(": ")[2] for line in reversed(lines)}
+        parts = [found["model name"], *(f"{key} {found[key]}" for key in keys[1:])]
         name = ", ".join([*parts, torch.backends.cpu.get_cpu_capability()])
     return {"processor": name, "torch": importlib.metadata.version("torch")}
 
@@ -138,8 +137,7 @@ def test_a_change_of_arithmetic_is_seen_and_the_step_is_named():
 
 
 def record(file, device, program):
-    """Train both adapters with `program` and write their curves to `file`; print them beside the old ones."""
-    old = json.loads(file.read_text()) if file.is_file() else None
+    """Train both adapters with `program` and write their curves to `file`."""
     new = {"command": f"cosmos-exp {' '.join(words('KIND', device))}", "recorded": datetime.date.today().isoformat()}
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"COSMOS_EXP_CACHE": f"{folder}/cache", "HF_HUB_OFFLINE": "1"}
@@ -151,10 +149,6 @@ def record(file, device, program):
             new[kind] = curve(run_dir)
         new["commit"] = json.loads((Path(run_dir) / "manifest.json").read_text())["git"]["commit"]
     new["machine"] = machine(device)
-    for kind in KINDS:
-        for number, row in enumerate(new[kind]):
-            before = f"{old[kind][number]['loss']!r:>22} -> " if old else ""
-            print(f"{kind} step {row['step']}: {before}{row['loss']!r}")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(new, indent=1, sort_keys=True) + "\n")
 

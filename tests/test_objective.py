@@ -3,10 +3,9 @@
 import pytest
 
 from cosmos_exp.config.composing import compose_config
-from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.experiment import launching
-from cosmos_exp.experiment.objective import check_objective, direction, objective_value
+from cosmos_exp.experiment.objective import check_objective, objective_value
 from cosmos_exp.files import write_json
 from cosmos_exp.run_folder import RunFolder
 
@@ -23,17 +22,8 @@ OPTUNA = [
 
 
 @pytest.mark.parametrize(
-    ("objective", "better"),
-    [("validation_loss", "minimize"), ("instruction", "maximize"), ("tse_robust", "minimize"), ("ssim", "maximize")],
-)
-def test_the_direction_follows_the_measure(objective, better):
-    assert direction(objective) == better
-
-
-@pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["objective=speed"], "objective=speed: no such choice"),
         (["objective=static_share"], "nothing to optimise"),
         (["objective=instruction"], "judge=rules"),
         (["adapter=none"], "adapter=none trains nothing"),
@@ -42,8 +32,9 @@ def test_the_direction_follows_the_measure(objective, better):
     ],
 )
 def test_an_objective_that_no_run_can_have_is_refused_before_the_first(words, said):
+    config = compose_config(words)
     with pytest.raises(UserError, match=said):
-        check_objective(compose_config(words))
+        check_objective(config, config.objective)
 
 
 def finished(folder, **metrics):
@@ -53,23 +44,16 @@ def finished(folder, **metrics):
 
 
 def test_a_failed_run_or_one_without_a_value_is_an_error_and_never_a_number(tmp_path):
-    folder = finished(
-        RunFolder(tmp_path / "a"), training={"validation_loss": 0.25}, measures={"instruction": {"mean": 4, "n": 1}}
-    )
+    scored = {"instruction": {"mean": 4, "n": 1}, "tse": {"mean": None, "n": 0, "reason": "the camera is static"}}
+    folder = finished(RunFolder(tmp_path / "a"), training={"validation_loss": 0.25}, measures=scored)
     assert objective_value(folder, "validation_loss") == 0.25
     assert objective_value(folder, "instruction") == 4.0
-    with pytest.raises(RunError, match="has no value"):
-        objective_value(folder, "tse")
-    finished(folder, measures={"tse": {"mean": None, "n": 0, "reason": "the camera is static"}})
-    with pytest.raises(RunError, match=r"no value. the camera is static"):
-        objective_value(folder, "tse")
-    write_json(folder.path / "status.json", {"state": "failed", "error": "the loss is not finite\nat step 3"})
+    for measure, reason in (("psnr", "has no value"), ("tse", "no value. the camera is static")):
+        with pytest.raises(RunError, match=reason):
+            objective_value(folder, measure)
+    folder.set_status("failed", "train", "the loss is not finite\nat step 3")
     with pytest.raises(RunError, match=r"did not finish \(the loss is not finite\)"):
         objective_value(folder, "validation_loss")
-
-
-def test_the_objective_changes_no_hash():
-    assert stage_hash(compose_config(["objective=tse"])) == stage_hash(compose_config([]))
 
 
 @pytest.fixture
@@ -96,15 +80,13 @@ def optuna(monkeypatch, tmp_path):
     return prepare
 
 
-def test_optuna_minimises_the_validation_loss_in_two_trials(optuna, cli, capsys, tmp_path):
+def test_optuna_minimises_the_validation_loss_in_two_trials(optuna, cli, capsys):
     rates = optuna({"training": {"validation_loss": 0.3}}, {"training": {"validation_loss": 0.2}})
     assert cli(*OPTUNA, "hydra.sweeper.n_trials=2") == 0
     said = capsys.readouterr().out
-    assert len(set(rates)) == 2
-    assert all(0.001 <= r <= 0.01 for r in rates)
+    assert 0.001 <= rates[0] != rates[1] <= 0.01
     assert f"best: training.learning_rate={rates[1]} (0.2)" in said
     assert "next: cosmos-exp report outputs/sweeps/tune" in said
-    assert len(list((tmp_path / "outputs" / "sweeps" / "tune").glob("lora-r32-*"))) == 2
 
 
 def test_optuna_maximises_the_instruction_score_and_survives_a_failed_run(optuna, cli, capsys):
@@ -123,14 +105,6 @@ def test_without_any_value_the_search_is_one_error(optuna, cli, capsys):
     said = capsys.readouterr().err
     assert "best_trial" not in said  # Optuna's own traceback
     assert said.splitlines()[-1] == "cosmos-exp: no run has a value of the objective; the reasons are above."
-
-
-def test_a_direction_against_the_objective_is_refused(optuna, cli, capsys):
-    optuna()
-    assert cli(*OPTUNA, "hydra.sweeper.direction=maximize") == 2
-    assert "Leave the direction out" in capsys.readouterr().err
-    assert cli(*OPTUNA, "objective=instruction") == 2
-    assert "judge=rules" in capsys.readouterr().err
 
 
 def test_the_run_folder_is_printed_once_at_the_end_with_the_next_command(cli, capsys, monkeypatch, tmp_path):

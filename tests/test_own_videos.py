@@ -13,7 +13,7 @@ from cosmos_exp.data.dataset import hold_out, load_dataset
 from cosmos_exp.data.readers.records import Clip, read_episodes
 from cosmos_exp.data.video import check_whole, decode, probe, read_image, rotation, write_video
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.experiment.checks import plan_data
+from cosmos_exp.experiment.plan import plan_data
 from cosmos_exp.rng import generator
 from cosmos_exp.tabletop.scene import Scene
 
@@ -99,15 +99,15 @@ def test_the_check_knows_the_model_and_what_differs(videos, cli, capsys):
 
 def test_the_plan_counts_each_part_and_stops_a_run_without_a_score(videos):
     words = ["data=folder", f"data.path={videos}", "data.prompt=go", *SIZE]
-    rows = plan_data(compose_config(words)).rows()
+    _, rows = plan_data(compose_config(words))
     assert [value.split()[0] for name, value in rows if name != "data"] == ["10", "1", "1", "0"]
     assert any("held out of training: 1 for validation, 1 for the test" in value for _, value in rows)
     with pytest.raises(RunError, match=r"would make and score no video.*data\.test_videos"):
         plan_data(compose_config([*words, "data.test_videos=0"]))
     with pytest.raises(RunError, match=r"no selection prompts.*data\.selection_pairs"):
         plan_data(compose_config([*words, "generation.split=selection"]))
-    train_only = plan_data(compose_config([*words, "data.test_videos=0", "generation.split=none"]))
-    assert (train_only.train, train_only.test) == (11, "0")
+    count, rows = plan_data(compose_config([*words, "data.test_videos=0", "generation.split=none"]))
+    assert (count, dict(rows)["test prompts"]) == (11, "0")
     (videos / "bad.mp4").write_text("text")
     with pytest.raises(RunError, match=r"1 problems in [\s\S]*bad\.mp4: cannot be read as a video"):
         plan_data(compose_config(words))

@@ -11,7 +11,7 @@ from conftest import SMALL, wait_until
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.paths import sweeps_dir
-from cosmos_exp.config.record import load_config, save_config
+from cosmos_exp.config.record import save_config
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import file_sha256, read_json_lines, write_json_lines
 from cosmos_exp.report.comparisons import pairs_of
@@ -51,31 +51,24 @@ def plan_of(tmp_path):
     return plan
 
 
+def finish(run):
+    """What a finished run leaves of its configuration and state."""
+    run.folder.path.mkdir(parents=True, exist_ok=True)
+    save_config(run.config, run.folder.config)
+    run.folder.update_manifest(stages={"evaluate": {"config_hash": stage_hash(run.config, "evaluate")}})
+    run.folder.set_status("done", "record")
+
+
 def fake_tuning(plan, scores):
     """Finished tuning runs with the given mean word_side score on two scenes."""
     for tuning in plan.tuning:
-        folder, config = tuning.run.folder, tuning.run.config
-        folder.path.mkdir(parents=True, exist_ok=True)
-        save_config(config, folder.config)
-        score = scores[tuning.arm, tuning.values["training.learning_rate"]]
-        rows = [
-            {
-                "sample": f"s{i}",
-                "seed": 0,
-                "measure": "word_side",
-                "value": score + d,
-                "prompt": "p",
-                "video": f"s{i}__seed0.mp4",
-                "detail": {},
-            }
-            for i, d in ((0, -0.1), (1, 0.1))
-        ]
-        folder.scores.write_text("".join(json.dumps(r) + "\n" for r in rows))
-        folder.update_manifest(
-            stages={"evaluate": {"config_hash": stage_hash(config, "evaluate")}},
-            data={"scenes": {"s0": "a", "s1": "b"}},
-        )
-        folder.set_status("done", "record")
+        finish(tuning.run)
+        score, rows = scores[tuning.arm, tuning.values["training.learning_rate"]], []
+        for name, offset in (("s0", -0.1), ("s1", 0.1)):
+            row = {"sample": name, "seed": 0, "prompt": "p", "video": f"{name}__seed0.mp4", "detail": {}}
+            rows.append(row | {"measure": "word_side", "value": score + offset})
+        write_json_lines(tuning.run.folder.scores, rows)
+        tuning.run.folder.update_manifest(data={"scenes": {"s0": "a", "s1": "b"}})
 
 
 def test_the_plan_tunes_each_trained_arm_on_selection_prompts_with_other_seeds(plan_of):
@@ -88,11 +81,9 @@ def test_the_plan_tunes_each_trained_arm_on_selection_prompts_with_other_seeds(p
         assert (config.generation.split, config.seed, config.training.max_steps) == ("selection", 100, 3)
         assert config.data.split_seed == 0  # both phases hold out the same data
     now = planned_runs(plan)
-    assert list(now.tests) == ["base"]
-    assert now.waiting == ["lora-r4", "lora-r8", "cut-r2", "cut-r4"]
-    assert plan_of("sweep.tune.by=validation_loss", "data.validation_videos=1").tuning[
-        0
-    ].run.config.generation.split == ("none")
+    assert (list(now.tests), now.waiting) == (["base"], ["lora-r4", "lora-r8", "cut-r2", "cut-r4"])
+    by_loss = plan_of("sweep.tune.by=validation_loss", "data.validation_videos=1").tuning[0].run.config
+    assert by_loss.generation.split == "none"
     assert plan_of(text="defaults: [config, _self_]\nname: plain\n") is None
 
 
@@ -104,14 +95,11 @@ def test_each_arm_is_tested_at_its_own_best_value(plan_of):
     assert {a: c.chosen for a, c in now.choices.items()} == {a: {"training.learning_rate": r} for a, r in best.items()}
     assert now.choices["lora-r4"].edges == ["training.learning_rate"]  # the largest that was tried
     assert now.choices["lora-r8"].edges == []
-    names = {arm: [r.name for r in runs] for arm, runs in now.tests.items()}
-    assert names == {
-        "base": ["base"],
-        "lora-r4": ["lora-r4-learning_rate0.004", "lora-r4-learning_rate0.004-seed1"],
-        "lora-r8": ["lora-r8-learning_rate0.002", "lora-r8-learning_rate0.002-seed1"],
-        "cut-r2": ["cut-r2-learning_rate0.002", "cut-r2-learning_rate0.002-seed1"],
-        "cut-r4": ["cut-r4-learning_rate0.002", "cut-r4-learning_rate0.002-seed1"],
-    }
+    stems = ["lora-r4-learning_rate0.004"] + [f"{arm}-learning_rate0.002" for arm in ("lora-r8", "cut-r2", "cut-r4")]
+    assert [r.name for r in now.runs if not r.name.startswith("tune/")] == [
+        "base",
+        *(stem + end for stem in stems for end in ("", "-seed1")),
+    ]
     cut = now.tests["cut-r2"][1].config
     assert (cut.adapter.rank, cut.adapter.alpha) == (2, 2.0)
     assert cut.adapter.truncate_from == "../lora-r8-learning_rate0.002-seed1"
@@ -130,9 +118,7 @@ def test_the_report_knows_arms_and_choices_and_leaves_tuning_runs_out(plan_of):
     write_record(plan, now)
     for runs in now.tests.values():
         for run in runs:
-            run.folder.path.mkdir(parents=True)
-            save_config(run.config, run.folder.config)
-            run.folder.set_status("done", "record")
+            finish(run)
     (plan.folder / "lora-r4-learning_rate0.001").mkdir()  # tested before another rate was added to the grid
     old = plan.folder / "lora-r4-learning_rate0.001"
     for name in ("config.yaml", "status.json"):
@@ -169,16 +155,12 @@ def test_the_most_cautious_value_within_a_standard_error_of_the_best_is_chosen()
 
 
 def test_untuned_arms_are_labelled(plan_of):
-    text = TEXT.replace("    grid: {training.learning_rate: [0.001, 0.002, 0.004]}\n", "    grid: {}\n")
-    plan = plan_of(text=text)
-    assert not plan.tuning
+    plan = plan_of(text=TEXT.replace("    grid: {training.learning_rate: [0.001, 0.002, 0.004]}\n", "    grid: {}\n"))
     now = planned_runs(plan)
+    assert not now.tuning
     write_record(plan, now)
     for run in now.runs:
-        run.folder.path.mkdir(parents=True)
-        save_config(run.config, run.folder.config)
-        run.folder.set_status("done", "record")
-    for run in now.runs:
+        finish(run)
         row = {"sample": "p", "seed": 0, "prompt": "", "video": "p.mp4", "measure": "tse", "value": 1.0}
         write_json_lines(run.folder.scores, [row])
     assert any("were trained at the learning rate 0.003" in note for note in load_study(plan.folder).notes)
@@ -187,23 +169,20 @@ def test_untuned_arms_are_labelled(plan_of):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("by: word_side", "by: beauty", "sweep.tune.by=beauty: choose validation_loss or a measure"),
+        ("by: word_side", "by: beauty", "sweep.tune.by=beauty: nothing to optimise. Choose one of"),
         ("seeds: [0, 1]", "seeds: [0, 100]", "that is not a test seed"),
-        ("adapter.rank: 4}", "training.learning_rate: 1.0}", "the arm lora-r4 sets this key itself"),
-        ("from: lora-r8", "from: base", "name a trained arm that is listed above it: lora-r4, lora-r8"),
+        ("from: lora-r8", "from: base", "name a trained arm that is listed above it"),
         ("rank: [2, 4]}", "rank: [16]}", "truncate.rank=16: must be a number from 1 to 8"),
-        ("lora-r4:", "tune:", "sweep.arms.tune: not a name for an arm"),
-        ("[0.001, 0.002, 0.004]", "0.001", "expected a list of values"),
-        ("{adapter: none}", "5", "sweep.arms.base: expected keys with values"),
+        ("lora-r4:", "tune:", "the name tune is taken"),
+        ("[0.001, 0.002, 0.004]", "0.001", "sweep.tune.grid.training.learning_rate"),
+        ("{adapter: none}", "5", "sweep.arms.base"),
         (
             "{training.max_steps: 3}",
             "{data.split_seed: 1}",
-            "overrides.data.split_seed: data, prompts, seeds and judge",
+            "sweep.tune: data.split_seed: data, prompts, seeds and judge",
         ),
-        ("lora-r4: {", "lora-r4: {generation.split: selection, ", "generation.split: the arm lora-r4"),
         ("seeds: [0, 1]", "seeds: [0, 0]", "a seed appears twice"),
-        ("[0.001, 0.002, 0.004]", "[0.001, 1e-3]", "a value appears twice"),
-        ("lora-r8: {", "cut-r2: {adapter: lora, rank: 8}\n    lora-r8: {", "two arms are called cut-r2"),
+        ("lora-r8: {", "cut-r2: {adapter: lora, rank: 8}\n    lora-r8: {", "the name cut-r2 is taken"),
     ],
 )
 def test_a_wrong_plan_is_refused_by_its_key(plan_of, old, new, said):
@@ -213,16 +192,13 @@ def test_a_wrong_plan_is_refused_by_its_key(plan_of, old, new, said):
     assert said in str(error.value)
 
 
-def test_a_product_of_values_can_be_tuned_too(tmp_path):
+def test_a_product_of_values_can_be_tuned_too(tmp_path, plan_of):
+    with pytest.raises(UserError, match="several values"):
+        plan_of("seed=0,1")
     words = ["sweep.tune.grid={training.learning_rate:[0.001,0.002]}", "sweep.seeds=[0,1]"]
     plan = read_plan(sweeps_dir() / "lora_vs_dora.yaml", words, tmp_path)
     assert [a.name for a in plan.arms] == ["base", "lora-r8", "lora-r32", "dora-r8", "dora-r32"]
     assert len(plan.tuning) == 8
-
-
-def test_several_values_on_the_command_line_are_refused(plan_of):
-    with pytest.raises(UserError, match="several values"):
-        plan_of("seed=0,1")
 
 
 def test_truncation_keeps_the_scale():
@@ -241,13 +217,6 @@ def test_words_survive_hydra():
     assert config.generation.seeds == [0, 3]
     assert config.model.revision is None
     assert config.hardware.compile is True
-
-
-def test_the_record_of_a_run_has_no_sweep(plan_of, tmp_path):
-    config = compose_config(["sweep.seeds=[0,1]"])
-    save_config(config, tmp_path / "config.yaml")
-    assert "sweep:" not in (tmp_path / "config.yaml").read_text()
-    assert load_config(tmp_path / "config.yaml").sweep.seeds == []
 
 
 RUNNING = """
@@ -281,10 +250,10 @@ def test_a_run_that_a_killed_sweep_still_holds_is_resumed_by_the_same_command(pl
 
     assert held.state() == "running"
     monkeypatch.setattr("cosmos_exp.sweep.running.time.sleep", lambda seconds: lock.release())
-    run_unfinished(lambda: runs, start)
+    run_unfinished(runs, start)
     assert started == [[other.name], [held.name]]
     assert f"{held.name}: held by another process" in capsys.readouterr().out
-    run_unfinished(lambda: runs, start)
+    run_unfinished(runs, start)
     assert len(started) == 2
 
 
@@ -299,7 +268,6 @@ def test_both_phases_of_a_killed_sweep_are_finished_by_the_same_command(start, c
     wait_until(lambda: len(read_json_lines(second.train_log)) >= 3 or child.poll() is not None)
     child.kill()
     assert child.wait(60) == -signal.SIGKILL
-    assert not (sweep / "base").exists()  # tested after the tuning only
 
     monkeypatch.chdir(tmp_path)
     assert cli(*words) == 0, capsys.readouterr().err

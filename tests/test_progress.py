@@ -13,17 +13,6 @@ from cosmos_exp.tracking import progress as module
 from cosmos_exp.tracking.progress import progress, with_progress
 
 
-class Terminal(io.StringIO):
-    """A stderr that is a terminal, or not."""
-
-    def __init__(self, terminal):
-        super().__init__()
-        self.terminal = terminal
-
-    def isatty(self):
-        return self.terminal
-
-
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that moves ten seconds at each look."""
@@ -68,7 +57,7 @@ def read(descriptor):
 
 
 def test_without_a_terminal_there_is_a_line_every_so_often_and_no_carriage_return(monkeypatch, clock):
-    monkeypatch.setattr(sys, "stderr", Terminal(False))
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
     for _ in with_progress(range(10), "measuring tse", 10, "video"):
         pass
     said = sys.stderr.getvalue()
@@ -82,7 +71,7 @@ def test_without_a_terminal_there_is_a_line_every_so_often_and_no_carriage_retur
 
 
 def test_a_short_stage_and_the_other_processes_print_nothing(monkeypatch, clock):
-    monkeypatch.setattr(sys, "stderr", Terminal(False))
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
     assert list(with_progress([1, 2], "encoding prompts", 2, "prompt")) == [1, 2]
     assert list(with_progress(range(50), "measuring", 50, "video", show=False)) == list(range(50))
     assert sys.stderr.getvalue() == ""

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 
-import numpy as np
 import psutil
 import pytest
 import torch
@@ -22,26 +21,17 @@ from cosmos_exp.training.gradients import TreeSum, cut_into_slots, is_power_of_t
 from cosmos_exp.world.kernels import choose_kernels, deterministic_kernels
 
 
-class TestSlots:
-    """Arithmetic of the tree."""
-
-    def test_the_cut_depends_on_the_batch_alone(self):
-        assert cut_into_slots(range(7), 3) == [range(3), range(3, 6), range(6, 7)]
-        assert cut_into_slots([], 3) == []
-
-    @pytest.mark.parametrize("size", range(1, 18))
-    def test_the_processes_divide_the_slots_in_order_and_evenly(self, size):
-        for slots in range(1, 40):
-            parts = [share(rank, size, slots) for rank in range(size)]
-            assert [slot for part in parts for slot in range(*part)] == list(range(slots))
-            assert max(stop - start for start, stop in parts) == -(-slots // size)
-            for part in parts:
-                nodes = subtrees(part, (0, slots))
-                assert [slot for node in nodes for slot in range(*node)] == list(range(*part))
-                assert len(nodes) <= 1 or not is_power_of_two(size)
-
-    def test_a_tree_over_eight_slots_needs_two_waiting_sums(self):
-        assert [num_buffers(slots) for slots in (1, 2, 3, 4, 5, 8, 9, 64)] == [2, 2, 3, 3, 4, 4, 5, 7]
+def test_the_processes_divide_the_slots_in_order_and_evenly():
+    assert cut_into_slots(range(7), 3) == [range(3), range(3, 6), range(6, 7)]  # whatever the number of processes
+    for size, slots in itertools.product(range(1, 18), range(1, 40)):
+        parts = [share(rank, size, slots) for rank in range(size)]
+        assert [slot for part in parts for slot in range(*part)] == list(range(slots))
+        assert max(stop - start for start, stop in parts) == -(-slots // size)
+        for part in parts:
+            nodes = subtrees(part, (0, slots))
+            assert [slot for node in nodes for slot in range(*node)] == list(range(*part))
+            assert len(nodes) <= 1 or not is_power_of_two(size)
+    assert [num_buffers(slots) for slots in (1, 2, 3, 4, 5, 8, 9, 64)] == [2, 2, 3, 3, 4, 4, 5, 7]
 
 
 class Partner:
@@ -50,22 +40,19 @@ class Partner:
     def __init__(self, rank, size, lines):
         self.rank, self.size, self.lines = rank, size, lines
 
-    def send(self, tensor, partner):
-        self.lines[self.rank, partner].put(tensor.clone())
-
-    def receive(self, received, partner):
-        return received.copy_(self.lines[partner, self.rank].get(timeout=10))
-
-    def swap(self, tensor, partner, received):
-        self.send(tensor, partner)
-        return self.receive(received, partner)
+    def exchange(self, partner, sent, received):
+        if sent is not None:
+            self.lines[self.rank, partner].put(sent.clone())
+        if received is not None:
+            received.copy_(self.lines[partner, self.rank].get(timeout=10))
 
     def broadcast_(self, tensor, source):
         if self.rank != source:
-            return self.receive(tensor, source)
+            self.exchange(source, None, tensor)
+            return tensor
         for other in range(self.size):
             if other != self.rank:
-                self.send(tensor, other)
+                self.exchange(other, tensor, None)
         return tensor
 
 
@@ -108,38 +95,17 @@ def test_every_number_of_processes_adds_along_the_same_tree(slots):
             assert got.numpy().tobytes() == expected.tobytes(), f"{size} processes"
 
 
-def test_another_order_gives_other_bits():
-    """What the tests of this file can see: the sum in sequence, as it was before the tree, rounds differently."""
-    gradients = torch.randn(8, 50, generator=torch.Generator().manual_seed(0))
-    in_sequence = np.zeros(50, dtype=np.float32)
-    for row in gradients.numpy():
-        in_sequence += row
-    assert in_sequence.tobytes() != summed(gradients, 1)[0].numpy().tobytes()
-    assert np.allclose(in_sequence, summed(gradients, 1)[0], atol=1e-5)
-
-
-class TestConditions:
-    """What decides the bits on one machine."""
-
-    def test_deterministic_kernels_are_asked_for_inside_the_block_alone(self, monkeypatch):
-        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-        choose_kernels("auto", tf32=False, deterministic=True)
-        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-        with deterministic_kernels():
-            assert torch.are_deterministic_algorithms_enabled()
-            assert not torch.is_deterministic_algorithms_warn_only_enabled()  # else flash attention would ignore it
-        assert not torch.are_deterministic_algorithms_enabled()
-        with deterministic_kernels(False):
-            assert not torch.are_deterministic_algorithms_enabled()
-        with (
-            pytest.raises(RunError, match=r"x does not have .* Set training\.deterministic=false"),
-            deterministic_kernels(),
-        ):
-            raise RuntimeError("x does not have a deterministic implementation.\nSee the documentation")
-
-    def test_the_key_changes_no_hash_at_its_default(self, small_config):
-        assert stage_hash(small_config("training.deterministic=true")) == stage_hash(small_config())
-        assert stage_hash(small_config("training.deterministic=false")) != stage_hash(small_config())
+def test_deterministic_kernels_are_asked_for_inside_the_block_alone(monkeypatch, small_config):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    choose_kernels("auto", tf32=False, deterministic=True)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    with deterministic_kernels():
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()  # else flash attention would ignore it
+    assert not torch.are_deterministic_algorithms_enabled()
+    with pytest.raises(RunError, match=r"Set training\.deterministic=false"), deterministic_kernels():
+        raise RuntimeError("x does not have a deterministic implementation.\nSee the documentation")
+    assert stage_hash(small_config("training.deterministic=false")) != stage_hash(small_config())
 
 
 # A whole run of a transformer of one block: 11 training videos, so that every second step has 3 samples instead of 8.
@@ -206,16 +172,8 @@ def test_any_number_of_processes_gives_the_same_bytes(count, trained, cli, tmp_p
 
 
 LAUNCHERS = {
-    "torchrun": [
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--rdzv-backend",
-        "c10d",
-        "--rdzv-endpoint",
-        "localhost:0",
-    ],
-    "accelerate": ["accelerate.commands.launch", "--cpu", "--num_processes", "2"],
+    "torchrun": "torch.distributed.run --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint localhost:0",
+    "accelerate": "accelerate.commands.launch --cpu --num_processes 2",
 }
 
 
@@ -224,16 +182,8 @@ LAUNCHERS = {
 def test_the_launchers_of_torch_and_accelerate_give_the_same_bytes(launcher, trained, tmp_path):
     """Without run_dir: all processes use the folder that the first one chose."""
     words, expected = trained
-    command = [
-        sys.executable,
-        "-m",
-        *LAUNCHERS[launcher],
-        "-m",
-        "cosmos_exp",
-        "run",
-        *words,
-        "hardware.num_processes=2",
-    ]
+    command = [sys.executable, "-m", *LAUNCHERS[launcher].split(), "-m", "cosmos_exp", "run", *words]
+    command.append("hardware.num_processes=2")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -243,24 +193,21 @@ def test_the_launchers_of_torch_and_accelerate_give_the_same_bytes(launcher, tra
     assert done.stdout.count("run folder: ") == 1
 
 
-class TestVariables:
-    """Variables of a launcher in the environment."""
-
-    def said(self, cli, capsys, monkeypatch, **values):
-        for name, value in values.items():
-            monkeypatch.setenv(name, value)
-        assert cli("run", *MICRO) == 2
-        return capsys.readouterr().err
-
-    def test_what_a_shell_has_left_is_named(self, cli, capsys, monkeypatch):
-        said = self.said(cli, capsys, monkeypatch, RANK="0", WORLD_SIZE="2")
-        assert "RANK=0, WORLD_SIZE=2: set in the environment, but no launcher" in said
-        assert "`unset RANK WORLD_SIZE`" in said
-
-    def test_another_number_of_processes_is_named(self, cli, capsys, monkeypatch):
-        meet = {"MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
-        said = self.said(cli, capsys, monkeypatch, RANK="0", LOCAL_RANK="0", WORLD_SIZE="2", **meet)
-        assert "the launcher started 2 processes, but hardware.num_processes times hardware.num_machines is 1" in said
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "RANK=0, WORLD_SIZE=2: set in the environment, but no launcher"),
+        (
+            {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"},
+            "the launcher started 2 processes, but hardware.num_processes times hardware.num_machines is 1",
+        ),
+    ],
+)
+def test_what_a_shell_has_left_and_another_number_of_processes_are_named(values, said, cli, capsys, monkeypatch):
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    assert cli("run", *MICRO) == 2
+    assert said in capsys.readouterr().err
 
 
 def preempt(cli, folder, words, count, rank, when):
@@ -284,21 +231,16 @@ def preempt(cli, folder, words, count, rank, when):
     assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in ranks)
 
 
-def preempt_in_training(cli, folder, words, count, rank, step):
-    """`preempt` after a step; there must be a checkpoint of the last step in the log."""
-    preempt(cli, folder, words, count, rank, lambda: len(read_json_lines(folder.train_log)) >= step)
-    steps = len(read_json_lines(folder.train_log))
-    assert step <= steps < 30
-    assert (folder.checkpoints / f"step_{steps:08d}").is_dir()
-
-
 @pytest.mark.parametrize("trained", ["lora", "dora"], indirect=True)
 def test_begun_on_two_resumed_on_four_finished_on_one(trained, cli, start, tmp_path):
     """Preempted twice by SIGTERM to one worker: the state is `interrupted`, and the bytes are the same in the end."""
     words, expected = trained
     folder, log = RunFolder(tmp_path / "run"), tmp_path / "log.txt"
-    preempt_in_training(cli, folder, words, count=2, rank=1, step=5)
-    preempt_in_training(cli, folder, words, count=4, rank=2, step=14)
+    for count, rank, step in ((2, 1, 5), (4, 2, 14)):
+        preempt(cli, folder, words, count, rank, lambda step=step: len(read_json_lines(folder.train_log)) >= step)
+        steps = len(read_json_lines(folder.train_log))
+        assert step <= steps < 30
+        assert (folder.checkpoints / f"step_{steps:08d}").is_dir()
     assert start("run", *words, f"run_dir={folder.path}", log=log).wait(600) == 0, log.read_text()[-3000:]
     assert_same(folder, expected)
 

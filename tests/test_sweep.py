@@ -1,8 +1,6 @@
 """Sweeps: runs and names, isolation, failure, resuming, launchers."""
 
-import json
 import signal
-import sys
 
 import pytest
 from conftest import SMALL, wait_until
@@ -11,7 +9,7 @@ from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.paths import sweeps_dir
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.launching import run_isolated
-from cosmos_exp.files import read_json_lines
+from cosmos_exp.files import read_json_lines, write_json_lines
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.running import check_same_samples
 from cosmos_exp.sweep.runs import expand_sweep, run_name
@@ -24,18 +22,8 @@ def planned(name, tmp_path, *overrides):
 
 
 def test_runs_are_named_by_what_differs_and_the_base_is_one_run(tmp_path):
-    names = [r.name for r in planned("lora_vs_dora", tmp_path, "seed=0,1")]
-    assert names == [
-        "base",
-        "lora-r8",
-        "lora-r8-seed1",
-        "lora-r32",
-        "lora-r32-seed1",
-        "dora-r8",
-        "dora-r8-seed1",
-        "dora-r32",
-        "dora-r32-seed1",
-    ]
+    names = " ".join(r.name for r in planned("lora_vs_dora", tmp_path, "seed=0,1", "rank=8,32"))
+    assert names == "base lora-r8 lora-r8-seed1 lora-r32 lora-r32-seed1 dora-r8 dora-r8-seed1 dora-r32 dora-r32-seed1"
     names = [r.name for r in planned("rank", tmp_path, "training.learning_rate=0.001,0.002", "rank=8")]
     assert names == ["lora-r8-learning_rate0.001", "lora-r8-learning_rate0.002"]
     assert len(planned("alpha", tmp_path)) == 10  # alpha = rank and alpha = 16 are one at rank 16
@@ -50,8 +38,8 @@ def test_a_sweep_isolates_its_runs_and_again_does_only_the_rest(cli, tmp_path, m
     sweep = tmp_path / "outputs" / "sweeps" / "rank"
     broken, good = "lora-r8-learning_rate1e+30", "lora-r8-learning_rate0.001"
 
-    def manifest(name):
-        return json.loads((sweep / name / "manifest.json").read_text())
+    def starts(name):
+        return RunFolder(sweep / name).manifest["starts"]
 
     assert cli("sweep", "rank", *words, rates, "fail_fast=true") == 1
     said = capsys.readouterr()
@@ -67,10 +55,10 @@ def test_a_sweep_isolates_its_runs_and_again_does_only_the_rest(cli, tmp_path, m
     assert "1 of 2 runs are done" in said.err
     assert (sweep / good / "log.txt").stat().st_size > 0
     assert (sweep / "page.html").is_file()
-    before = manifest(good)["starts"]
+    before = starts(good)
     assert cli("sweep", "rank", *words, rates) == 1  # only the failed one is tried again
-    assert manifest(good)["starts"] == before
-    assert len(manifest(broken)["starts"]) == 3
+    assert starts(good) == before
+    assert len(starts(broken)) == 3
     capsys.readouterr()
     assert cli("sweep", "rank", *words, "training.learning_rate=0.001,0.002", "--list") == 0
     out = capsys.readouterr().out
@@ -85,15 +73,10 @@ def test_runs_with_other_test_samples_are_refused_by_name(tmp_path):
         return {run.name: run.config for run in planned("rank", tmp_path, "rank=8", *overrides)}
 
     own = ["data=folder", f"data.path={tmp_path}", "data.test_videos=2"]
-    check_same_samples(configs("seed=0,1"))
     check_same_samples(configs("seed=0,1", *own))
     check_same_samples(configs("training.learning_rate=0.001,0.002", "data.train_clips=5,6"))
-    with pytest.raises(
-        UserError, match="lora-r8-split_seed0 and lora-r8-split_seed1 would be tested on different samples"
-    ):
+    with pytest.raises(UserError, match="lora-r8-split_seed0 and lora-r8-split_seed1 would be tested on different"):
         check_same_samples(configs("data.split_seed=0,1", *own))
-    with pytest.raises(UserError, match="lora-r8-test_pairs1 and lora-r8-test_pairs2"):
-        check_same_samples(configs("data.test_pairs=1,2"))
 
 
 def test_a_running_run_stops_when_it_is_asked_to(small_config, tmp_path):
@@ -134,28 +117,11 @@ def test_a_killed_sweep_leaves_no_run_behind_and_is_finished_by_the_same_command
     assert len(second.manifest["starts"]) == 1
 
 
-def test_two_processes_do_not_share_a_run_folder(cli, tmp_path, capsys):
-    folder = RunFolder(tmp_path / "run")
-    folder.path.mkdir()
-    held = folder.lock()
-    assert cli("run", *QUICK, f"run_dir={folder.path}") == 2
-    assert "another process" in capsys.readouterr().err
-    held.release()
-    assert not folder.is_locked()
-
-
-def test_an_unknown_sweep_lists_those_there_are(cli, capsys):
-    assert cli("sweep", "everything") == 2
-    assert "lora_vs_dora" in capsys.readouterr().err
-
-
 def test_a_rerun_is_the_same_to_the_byte_and_says_what_differs(cli, tmp_path, capsys):
     """Same config and seed twice on CPU: identical losses, adapter, videos and scores."""
     words = [*SMALL, "judge=rules", f"run_dir={tmp_path / 'run'}"]
     assert cli("run", *words) == 0
-    manifest = RunFolder(tmp_path / "run").read(tmp_path / "run" / "manifest.json")
-    manifest["packages"]["torch"] = "1.0"
-    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    RunFolder(tmp_path / "run").update_manifest(packages={"torch": "1.0"})
     capsys.readouterr()
     assert cli("rerun", tmp_path / "run", "--strict") == 0
     said = capsys.readouterr()
@@ -165,12 +131,10 @@ def test_a_rerun_is_the_same_to_the_byte_and_says_what_differs(cli, tmp_path, ca
     assert {line.split()[1] for line in lines} >= {"training", "adapter", "videos", "instruction", "physics", "tse"}
     assert all(line.startswith("same") for line in lines)
     assert (tmp_path / "run-rerun" / "adapter").is_dir()
-    scores = tmp_path / "run" / "scores.jsonl"
-    rows = [json.loads(line) for line in scores.read_text().splitlines()]
+    rows = read_json_lines(tmp_path / "run" / "scores.jsonl")
     for row in rows:
-        if row["measure"] == "physics":
-            row["value"] += 0.5
-    scores.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        row["value"] += row["measure"] == "physics"
+    write_json_lines(tmp_path / "run" / "scores.jsonl", rows)
     assert cli("rerun", tmp_path / "run", "--strict", "--out", tmp_path / "again") == 1
     assert "DIFFERENT  physics" in capsys.readouterr().out
     assert cli("rerun", tmp_path / "nothing") == 2
@@ -188,26 +152,10 @@ def test_the_dashboards_definition_is_written_without_a_login(cli, tmp_path, mon
     assert cli("dashboard", tmp_path / "empty") == 2
 
 
-def test_submitit_runs_a_sweep_as_jobs(cli, tmp_path, monkeypatch):
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'cosmos-exp[slurm]'")
-    monkeypatch.chdir(tmp_path)
-    words = [*QUICK, "rank=16", "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"]
-    assert cli("sweep", "rank", *words) == 0
-    sweep = tmp_path / "outputs" / "sweeps" / "rank"
-    states = {p.parent.name: json.loads(p.read_text())["state"] for p in sweep.glob("*/status.json")}
-    assert states == {"lora-r16": "done"}
-    assert list(sweep.glob(".submitit/*"))
-
-
-def test_a_launcher_that_is_not_installed_says_how_to_get_it(cli, capsys):
-    if "ray" in sys.modules or __import__("importlib.util").util.find_spec("hydra_plugins.hydra_ray_launcher"):
-        pytest.skip("the Ray launcher is installed")
-    assert cli("sweep", "rank", "hydra/launcher=ray_1xh100") == 2
-    assert "cosmos-exp[ray]" in capsys.readouterr().err
-
-
 def test_a_dry_run_of_a_sweep_prints_plans_and_starts_nothing(cli, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    assert cli("sweep", "everything") == 2
+    assert "lora_vs_dora" in capsys.readouterr().err  # the sweeps there are
     assert cli("sweep", "rank", "dry_run=true", "rank=8,16", *SMALL) == 0
     said = capsys.readouterr().out
     assert "lora-r8" in said

@@ -24,10 +24,10 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print one line per check. Exit code 1 if one fails."""
     from cosmos_exp.config.composing import compose_config
-    from cosmos_exp.experiment.checks import DOCTOR, findings, server_findings
+    from cosmos_exp.experiment.checks import DOCTOR, findings
 
     config, code = compose_config(args.overrides), 0
-    for finding in [*findings(config, DOCTOR), *server_findings(config)]:
+    for finding in findings(config, DOCTOR):
         print(f"{finding.level:4}  {finding.what:10} {finding.text}")
         if finding.level == "FAIL":
             code = 1

@@ -46,6 +46,6 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("\n".join([*problems, f"--prompts {args.prompts}: {PAIRS}"]))
     if problems:
         raise RunError("\n".join(problems))
-    for done in generate_adapters(config, files, pairs, out, args.alpha):
-        print(f"{done.name}: {done.made} videos generated, {done.kept} already existed, in {done.folder}")
+    for name, made, kept in generate_adapters(config, files, pairs, out, args.alpha):
+        print(f"{name}: {made} videos generated, {kept} already existed, in {out / name}")
     return 0

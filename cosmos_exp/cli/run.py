@@ -95,7 +95,7 @@ def plan(config: Config) -> int:
     Raises:
         RunError: this machine lacks something that it needs.
     """
-    from cosmos_exp.experiment.dry_run import print_plan
+    from cosmos_exp.experiment.plan import print_plan
 
     if missing := print_plan(config):
         raise RunError(f"dry run: missing here: {', '.join(missing)}. The plan says how to get it.")

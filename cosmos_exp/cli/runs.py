@@ -111,7 +111,7 @@ def search(args: argparse.Namespace, config: Config, runs: Runs) -> None:
     from cosmos_exp.experiment.objective import check_objective, direction
     from cosmos_exp.provenance import variables
 
-    check_objective(config)
+    check_objective(config, config.objective)
     key, better = "hydra.sweeper.direction", direction(config.objective)
     for word in runs.overrides:
         if word.startswith(key):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cosmos_exp.cli.arguments import add_overrides
-from cosmos_exp.errors import RunError
 
 if TYPE_CHECKING:
     from cosmos_exp.sweep.runs import SweepRun
@@ -43,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Run what is missing or failed. Exit code 1 if a run has failed or is unfinished."""
     from cosmos_exp.sweep.frozen_claims import freeze_arms, freeze_product
     from cosmos_exp.sweep.plan import read_plan
-    from cosmos_exp.sweep.running import check_sweep, is_here, run_missing, run_unfinished
+    from cosmos_exp.sweep.running import check_sweep, is_local, run_missing, run_unfinished
     from cosmos_exp.sweep.runs import expand_sweep, find_sweep, missing_runs
     from cosmos_exp.sweep.tuning import planned_runs, run_phases
 
@@ -57,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         show(runs)
         return say_choices(now)
-    here = is_here(name, folder, args.overrides)
+    local = is_local(name, folder, args.overrides)
     is_dry_run = (plan.arms[0] if plan else runs[0]).config.dry_run
     if not is_dry_run:
         configs = {run.name: run.config for run in runs}
@@ -66,12 +65,12 @@ def run(args: argparse.Namespace) -> int:
             if now and arm.name in now.waiting:  # its test, which needs what the tuning does not
                 configs[arm.name] = arm.config
                 starting.add(arm.name)
-        if code := check_sweep(configs, starting, here):
+        if code := check_sweep(configs, starting, local):
             return code
     if frozen := freeze_arms(plan) if plan else freeze_product(runs):
         print(frozen)
     if is_dry_run:
-        return print_plans(missing, here)
+        return print_plans(missing, local)
 
     def start(runs: list[SweepRun], missing: list[SweepRun]) -> None:
         run_missing(name, folder, args.overrides, runs, missing)
@@ -83,31 +82,31 @@ def run(args: argparse.Namespace) -> int:
             now = run_phases(plan, start)
             runs = now.runs
         else:
-            run_unfinished(lambda: runs, start)
+            run_unfinished(runs, start)
     except KeyboardInterrupt:
         return interrupted(planned_runs(plan).runs if plan else runs)
     say_choices(now)
     return report(runs, plan.folder if plan else runs[0].folder.path.parent, now.waiting if now else [])
 
 
-def print_plans(runs: list[SweepRun], here: bool) -> int:
+def print_plans(runs: list[SweepRun], local: bool) -> int:
     """The plan of each run that would start now (`dry_run=true`). Nothing is run, downloaded or frozen.
 
     Args:
-        here: the runs are processes of this machine, so that what is missing here is missing.
+        local: the runs are processes of this machine, so that what is missing is missing.
 
     Raises:
-        RunError: something is missing.
+        UserError: something is missing.
     """
-    from cosmos_exp.experiment.dry_run import print_plan
-    from cosmos_exp.sweep.running import missing_inputs
+    from cosmos_exp.experiment.plan import print_plan
+    from cosmos_exp.sweep.running import check_runs
 
     for one in runs:
         print(f"\n{one.name}")
         print_plan(one.config)
-    print(f"dry run: {len(runs)} run{'s' * (len(runs) != 1)} would start now", flush=True)
-    if missing := missing_inputs({run.name: run.config for run in runs}, here):
-        raise RunError("dry run: missing here:\n" + "\n".join(missing))
+    print(f"dry run: {len(runs)} runs would start now", flush=True)
+    if local:
+        check_runs({run.name: run.config for run in runs}, {run.name for run in runs})
     return 0
 
 
@@ -119,8 +118,8 @@ def show(runs: list[SweepRun]) -> None:
 
 
 def interrupted(runs: list[SweepRun]) -> int:
-    """Say how to resume. Slurm jobs continue: offer to cancel them."""
-    from cosmos_exp.sweep.slurm import continuing, offer_to_cancel
+    """Say how to resume. Slurm jobs continue."""
+    from cosmos_exp.sweep.slurm import continuing
 
     folders = [run.folder for run in runs]
     jobs = continuing(folders)
@@ -129,7 +128,6 @@ def interrupted(runs: list[SweepRun]) -> int:
         return 1
     show(runs)
     print(f"{jobs} The same command again waits for them and runs what is missing.", file=sys.stderr)
-    offer_to_cancel(folders)
     return 1
 
 
@@ -138,7 +136,7 @@ def say_choices(now: PlannedRuns | None) -> int:
     if now is None:
         return 0
     for arm, choice in now.choices.items():
-        scored = [point for point in choice.points if point.scored.score is not None]
+        scored = [point for point in choice.points if point["score"] is not None]
         words = [f"{key}={value}" for key, value in (choice.chosen or {}).items()]
         edge = f" (at the edge of the grid: extend {', '.join(choice.edges)})" if choice.edges else ""
         chosen = ", ".join(words) or "not chosen yet"

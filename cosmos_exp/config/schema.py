@@ -137,7 +137,7 @@ class Hardware(Group):
     memory_gb: PositiveFloat | None = None
     """memory of one device in GB; the dry run warns by it, and checkpointing=auto needs it"""
     num_machines: PositiveInt = 1
-    """machines, each with num_processes; the same command starts on each of them"""
+    """machines, each with num_processes; torchrun starts the run on each of them"""
 
     @property
     def all_processes(self) -> int:
@@ -508,7 +508,7 @@ class Tracking(Group):
 class Tune(Group):
     """First phase of a sweep: each arm's own values of some keys, chosen on selection prompts or validation clips."""
 
-    grid: dict[str, Any] = {}
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     """values to try per key, e.g. {training.learning_rate: [0.001, 0.003, 0.01]}"""
     by: str = "validation_loss"
     """what the best value has the best of: validation_loss, or a measure on the selection prompts"""
@@ -524,7 +524,7 @@ class Tune(Group):
 class Sweep(Group):
     """A sweep by arms (`cosmos-exp sweep`). It is kept in the sweep's folder, not in its runs."""
 
-    arms: dict[str, Any] = {}
+    arms: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$")], dict[str, Any]] = {}
     """name: {key: value, …} of each arm, or {truncate: {from: arm, rank: [2, 4]}}; empty: the sweeper's product"""
     seeds: list[Seed] = []
     """training seeds of each arm; empty: the value of seed"""

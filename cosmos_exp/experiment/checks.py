@@ -6,8 +6,7 @@ The checks download, render and write nothing; `access` asks the hub. `check_inp
 from __future__ import annotations
 
 import math
-import os
-import shutil
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,12 @@ import psutil
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.registry import JUDGES
 from cosmos_exp.config.rollout import chunk_prompts, rollout_frames
-from cosmos_exp.config.schema import Config, Sampson
-from cosmos_exp.data.dataset import Dataset, ensure_data, find_data, hold_out, load_dataset
+from cosmos_exp.config.schema import Config
+from cosmos_exp.data.dataset import Dataset, ensure_data, find_data
 from cosmos_exp.data.pairs import has_recording, recorded_length, single_frame
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.experiment.cost import check_memory, check_sizes, count_parameters, estimate_cost, positions
+from cosmos_exp.experiment.cost import memory_verdict
 from cosmos_exp.hub import Repository, access_problem, ensure_folder, find, find_folder, is_path
 from cosmos_exp.metrics.geometry.sampson import LIGHTGLUE, check_run_settings, ensure_matcher
 from cosmos_exp.metrics.judges.asking import server_warning
@@ -36,8 +35,7 @@ from cosmos_exp.world.guardrail import WEIGHTS, check_guardrail, ensure_guardrai
 from cosmos_exp.world.hardware import check_gpus, driver_fault
 from cosmos_exp.world.model_folder import PATTERNS, ensure_model, find_model
 
-MIN_FREE_GIB = 2.0
-ANY_RUBRIC = ("none", "reason2", "server")  # judges that take every rubric; their modules import torch
+TOO_MUCH = 2.0  # times the device's memory: an estimate is not that wrong
 MORE_PROMPTS = {
     "test": "Set data.test_videos (null: a tenth of the videos) or data.test_path",
     "selection": "Set data.selection_pairs",
@@ -48,7 +46,7 @@ MORE_PROMPTS = {
 class Finding:
     """The result of one check.
 
-    level: "ok", "warn", or "FAIL": it is missing.
+    level: "ok", "warn": it may fail, or "FAIL": it is missing.
     text: what was found; or what is missing, where, and how to get it.
     """
 
@@ -57,33 +55,30 @@ class Finding:
     text: str
 
 
+class Doubt(UserError):
+    """What may fail, and does not stop a run."""
+
+
 def findings(config: Config, names: Iterable[str] | None = None) -> list[Finding]:
     """The result of each check; by default of those that a run needs (REQUIRED)."""
     results = []
     for name in REQUIRED if names is None else names:
         try:
             results.append(Finding(name, "ok", CHECKS[name](config)))
+        except Doubt as doubt:
+            results.append(Finding(name, "warn", str(doubt)))
         except UserError as error:
             results.append(Finding(name, "FAIL", str(error)))
     return results
 
 
-def server_findings(config: Config) -> list[Finding]:
-    """Warnings: the judge's server does not answer (asks the network), OpenCV is installed twice."""
-    results = []
-    for what, warning in (("server", server_warning(config.judge)), ("opencv", opencv_fault())):
-        if warning:
-            results.append(Finding(what, "warn", warning))
-    return results
-
-
 def check_inputs(config: Config) -> None:
-    """Run the required checks, then download or render what is missing.
+    """Run the required checks and print warnings, then download or render what is missing.
 
     Raises:
         UserError: it lists everything that is missing, before anything is written.
     """
-    _refuse(findings(config))
+    _refuse([*findings(config), *findings(config, WARNINGS)])
     _ensure_making(config)
     ensure_data(config)
 
@@ -99,7 +94,12 @@ def check_making(config: Config) -> None:
 
 
 def _refuse(results: Sequence[Finding]) -> None:
-    missing = [finding.text for finding in results if finding.level == "FAIL"]
+    missing = []
+    for finding in results:
+        if finding.level == "FAIL":
+            missing.append(finding.text)
+        elif finding.level == "warn":
+            print(f"warning: {finding.text}", file=sys.stderr, flush=True)
     if missing:
         raise UserError("\n".join(missing))
 
@@ -118,15 +118,17 @@ def _ensure_making(config: Config) -> None:
 
 
 def _versions(config: Config) -> str:
-    here = environment()
-    packages = ", ".join(f"{name} {version}" for name, version in here["packages"].items())
-    return f"Python {here['python']}, {packages}"
+    surroundings = environment()
+    packages = ", ".join(f"{name} {version}" for name, version in surroundings["packages"].items())
+    return f"Python {surroundings['python']}, {packages}"
 
 
 def _memory(config: Config) -> str:
-    counts = count_parameters(config)
-    cost = estimate_cost(config, counts.base, counts.trainable)
-    return check_memory(config, cost, psutil.virtual_memory().available / 2**30)
+    words, ratio = memory_verdict(config)
+    if config.adapter.kind != "none" and not config.adapter.truncate_from and ratio > 1:
+        words += ". Lower data.num_frames, data.height or data.width, or set hardware.checkpointing=full."
+        raise UserError(words) if ratio > TOO_MUCH else Doubt(words)
+    return words
 
 
 def _weights(config: Config) -> str:
@@ -173,19 +175,14 @@ def repositories(config: Config) -> list[Repository]:
     return [repository for repository in wanted if not is_path(repository.repo_id)]
 
 
-def _rubrics(config: Config) -> str:
-    name = config.judge.name
+def _judge(config: Config) -> str:
+    name, judge = config.judge.name, config.judge
     if name == "none":
         return name
-    rubrics = load_rubrics(config.judge.rubrics)
-    if name not in ANY_RUBRIC and hasattr(JUDGES.get(name), "check_rubric"):
-        for rubric in rubrics:
-            JUDGES.get(name).check_rubric(rubric)
-    return name
-
-
-def _judge(config: Config) -> str:
-    name, judge = _rubrics(config), config.judge
+    check_rubric = getattr(JUDGES.get(name), "check_rubric", None)  # of a judge that takes some rubrics alone
+    for rubric in load_rubrics(judge.rubrics):
+        if check_rubric:
+            check_rubric(rubric)
     return find_folder(judge.source, judge.revision, "judge.source").text if name == "reason2" else name
 
 
@@ -196,19 +193,13 @@ def _sampson(config: Config) -> str:
     return f"matcher {config.sampson.matcher}"
 
 
-def _views(config: Config) -> str:
-    """`_sampson` without the folder of the matcher's weights."""
-    return _sampson(config.updated({"sampson.matcher_source": Sampson.model_fields["matcher_source"].default}))
-
-
 def _data(config: Config) -> str:
     return find_data(config).text
 
 
 def _device(config: Config) -> str:
     if config.hardware.device == "cpu":
-        free = psutil.virtual_memory().available / 2**30
-        return f"cpu, {psutil.cpu_count()} cores, {free:.1f} GiB of memory free"
+        return f"cpu, {psutil.cpu_count()} cores"
     count = check_gpus(config.hardware)
     import torch
 
@@ -216,28 +207,6 @@ def _device(config: Config) -> str:
         return f"{count} x {', '.join({torch.cuda.get_device_name(i) for i in range(count)})}"
     except RuntimeError as error:  # GPUs are counted without CUDA, which a driver may be too old for
         raise UserError(f"hardware.device=cuda: {driver_fault(one_line(error))}") from error
-
-
-def _sizes(config: Config) -> str:
-    folder = find_model(config.model, cache_root(config)).path
-    return check_sizes(config, psutil.virtual_memory().total / 2**30, positions(folder))
-
-
-def _disk(config: Config) -> str:
-    spaces = []
-    for key, path in (("run_dir", Path(config.run_dir or "outputs").absolute()), ("cache_dir", cache_root(config))):
-        existing = path.absolute()
-        while not existing.exists():
-            existing = existing.parent
-        if not existing.is_dir():
-            raise UserError(f"{key}: {path}: {existing} is a file. Set {key} to a folder.")
-        if not os.access(existing, os.W_OK | os.X_OK):
-            raise UserError(f"{key}: {path}: you may not write in {existing}. Set {key} to another folder.")
-        free = shutil.disk_usage(existing).free / 2**30
-        if free < MIN_FREE_GIB:
-            raise UserError(f"{key}: {path}: {free:.1f} GiB free. Free some space, or set {key} elsewhere.")
-        spaces.append(f"{path}: {free:.0f} GiB free")
-    return "; ".join(spaces)
 
 
 def _records(config: Config) -> str:
@@ -256,91 +225,50 @@ def _wandb(config: Config) -> str:
 
 
 def _videos(config: Config) -> str:
-    return "; ".join(f"{value} {name}" for name, value in plan_data(config).rows())
+    from cosmos_exp.experiment.plan import plan_data
+
+    return "; ".join(f"{value} {name}" for name, value in plan_data(config)[1])
+
+
+def _server(config: Config) -> str:
+    """Asks the network for judge.url."""
+    warning = server_warning(config.judge)
+    if warning:
+        raise Doubt(warning)
+    return config.judge.name
+
+
+def _opencv(config: Config) -> str:
+    """OpenCV may be installed twice."""
+    warning = opencv_fault()
+    if warning:
+        raise Doubt(warning)
+    return "installed once"
 
 
 CHECKS: dict[str, Callable[[Config], str]] = {
     "versions": _versions,
-    "memory": _memory,
     "weights": _weights,
     "guardrail": _guardrail,
     "access": _access,
     "judge": _judge,
-    "rubrics": _rubrics,
     "sampson": _sampson,
-    "views": _views,
     "data": _data,
     "device": _device,
-    "sizes": _sizes,
-    "disk": _disk,
+    "memory": _memory,
     "records": _records,
     "wandb": _wandb,
     "videos": _videos,
+    "server": _server,
+    "opencv": _opencv,
 }
-# What a run needs. `memory` is an estimate, and a run inspects its videos in its first stage.
-REQUIRED = ("weights", "guardrail", "judge", "sampson", "access", "data", "device", "sizes", "disk", "records", "wandb")
-DOCTOR = ("versions", "memory", *REQUIRED, "videos")
-# Of the required checks those whose result is the same on every machine, and those that concern one run folder.
-ANYWHERE = ("rubrics", "views")
-OF_ONE_FOLDER = ("records",)
+WARNINGS = ("server", "opencv")
+DOCTOR = tuple(CHECKS)
+# What a run needs; its first stage inspects the videos.
+REQUIRED = tuple(name for name in CHECKS if name not in ("versions", "videos", *WARNINGS))
 
 
 # --- the data of a run ---
-
-
-@dataclass(frozen=True)
-class DataPlan:
-    """Training videos, and what the plan says about each part."""
-
-    train: int
-    source: str
-    validation: int
-    test: str
-    selection: str
-    notes: tuple[str, ...] = ()
-
-    def rows(self) -> list[tuple[str, str]]:
-        """(what, value) for the plan."""
-        rows = [
-            ("training videos", f"{self.train} ({self.source})"),
-            ("validation videos", str(self.validation)),
-            ("test prompts", self.test),
-            ("selection prompts", self.selection),
-        ]
-        for note in self.notes:
-            rows.append(("data", note))
-        return rows
-
-
-def plan_data(config: Config) -> DataPlan:
-    """Count what a run would use. A local folder is inspected as a run does at its start; nothing is rendered or downloaded.
-
-    Raises:
-        RunError: the data has problems, or the run would score nothing.
-        UserError: no data is set, or nothing is left to train on.
-    """
-    data = config.data
-    if data.path:
-        dataset = load_dataset(config)
-        notes = check_dataset(config, dataset)
-        train, validation, held_out = len(dataset.train), len(dataset.validation), len(dataset.held_out)
-        source = f"{train + validation + held_out} in {data.path}, {validation + held_out} held out"
-        test, selection = str(len(dataset.test)), str(len(dataset.selection))
-        return DataPlan(train, source, validation, test, selection, (*dataset.notes, *notes))
-    if data.builder:
-        counts = hold_out(data, data.train_clips, True, "the rendered clips")
-        if not (data.test_pairs or data.test_path):
-            check_scored(config, 0, data.selection_pairs)
-        tests = "those of data.test_path" if data.test_path else f"of {data.test_pairs} scenes, to be rendered"
-        selection = f"of {data.selection_pairs} scenes" if data.selection_pairs else "0"
-        source = f"{data.train_clips} to be rendered, {data.train_clips - counts.train} held out"
-        return DataPlan(counts.train, source, counts.validation, tests, selection)
-    if data.expected_videos:
-        counts = hold_out(data, data.expected_videos, True, data.repo_id or "the data")
-        tests = f"those of {data.test_path or data.test_repo_id}, not inspected yet"
-        source = f"{data.expected_videos} expected from {data.repo_id}, not inspected yet"
-        return DataPlan(counts.train, source, counts.validation, tests, str(data.selection_pairs))
-    raise UserError("data.path: not set. Give the folder of your data: data.path=DIR")
 
 
 def check_dataset(config: Config, dataset: Dataset) -> list[str]:

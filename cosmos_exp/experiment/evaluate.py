@@ -5,6 +5,7 @@ The references are the recorded continuation of a test pair (real) and its first
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cosmos_exp.config.context import RunContext
@@ -18,7 +19,6 @@ from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.scenes import word_pairs
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError
-from cosmos_exp.experiment.generate import video_tasks
 from cosmos_exp.experiment.prepare import Inputs
 from cosmos_exp.experiment.record import recorded_stage, set_aside
 from cosmos_exp.experiment.scored import record_scores, record_videos, score_files
@@ -50,11 +50,11 @@ def evaluate(context: RunContext, inputs: Inputs) -> None:
             cut_half_line(file)
     set_aside(context, "evaluate", *files)
     with recorded_stage("evaluate", context):
-        videos = {folder.scores: _generated(context, inputs)}
+        videos = {folder.scores: videos_to_score(context, inputs.dataset.tested)}
         if config.measures.references:
             for kind in REFERENCES:
-                videos[folder.reference_scores(kind)] = _references(context, inputs, kind)
-        probes = _probes(context, inputs)
+                videos[folder.reference_scores(kind)] = videos_to_score(context, inputs.dataset.tested, kind)
+        probes = videos_to_score(context, inputs.dataset.probes)  # which only word_effect reads
         judge = None
         if any(videos.values()):
             load = JUDGES.get(config.judge.name)
@@ -82,45 +82,28 @@ def evaluate(context: RunContext, inputs: Inputs) -> None:
 # --- what is scored ---
 
 
-def _generated(context: RunContext, inputs: Inputs) -> list[ScoredVideo]:
-    """The generated videos of the test pairs."""
-    dataset, videos = inputs.dataset, []
-    recordings = {pair.name: _recording_of(context, pair) for pair in dataset.tested}
-    for task in video_tasks(context.config, dataset.tested, dataset.held_out, context.folder.video):
-        recording = recordings[task.sample]
-        videos.append(_video(context, task.sample, task.seed, task.prompt, task.path, recording))
-    return videos
+def videos_to_score(context: RunContext, pairs: Sequence[TestPair], kind: str = "generated") -> list[ScoredVideo]:
+    """The generated videos of test pairs, or their references of a kind: `real` or `frozen`.
 
-
-def _probes(context: RunContext, inputs: Inputs) -> list[ScoredVideo]:
-    """The generated videos that only word_effect reads, as a whole."""
-    config, dataset = context.config, inputs.dataset
+    `real` has no recording to be compared with: it is the recording.
+    """
+    config, folder, videos = context.config, context.folder, []
     conditioning = num_conditioning_frames(config.generation.mode)
-    tasks = video_tasks(config, dataset.probes, dataset.held_out, context.folder.video)
-    return [ScoredVideo(task.sample, task.seed, task.prompt, task.path, None, conditioning) for task in tasks]
-
-
-def _references(context: RunContext, inputs: Inputs, kind: str) -> list[ScoredVideo]:
-    """The reference videos of a kind. `real` has no recording to be compared with: it is the recording."""
-    videos = []
-    for pair in inputs.dataset.tested:
-        path, recording = context.folder.reference_video(kind, pair.name), _recording_of(context, pair)
-        if kind == "frozen":
-            videos.append(_video(context, pair.name, 0, pair.prompt, path, recording))
-        elif recording:
-            videos.append(_video(context, pair.name, 0, pair.prompt, path, None))
+    for pair in pairs:
+        recording = None
+        if has_recording(pair):
+            recording = folder.reference_video("real", pair.name)
+        elif kind == "real":
+            continue
+        chunks = chunks_of(config, pair.prompt, pair.name)
+        for seed in config.generation.seeds if kind == "generated" else [0]:
+            path, compared = folder.video(pair.name, seed), recording
+            if kind != "generated":
+                path = folder.reference_video(kind, pair.name)
+            if kind == "real":
+                compared = None
+            videos.append(ScoredVideo(pair.name, seed, pair.prompt, path, compared, conditioning, chunks))
     return videos
-
-
-def _video(context: RunContext, sample: str, seed: int, prompt: str, path: Path, recording: Path | None) -> ScoredVideo:
-    conditioning = num_conditioning_frames(context.config.generation.mode)
-    chunks = chunks_of(context.config, prompt, sample)
-    return ScoredVideo(sample, seed, prompt, path, recording, conditioning, chunks)
-
-
-def _recording_of(context: RunContext, pair: TestPair) -> Path | None:
-    """The file with which the videos of a test pair are compared; None without a recording."""
-    return context.folder.reference_video("real", pair.name) if has_recording(pair) else None
 
 
 def write_references(context: RunContext, inputs: Inputs) -> None:
@@ -128,13 +111,12 @@ def write_references(context: RunContext, inputs: Inputs) -> None:
 
     The processes divide them. `real` exists for test pairs with a recording, `frozen` for all.
     """
-    measures, every = context.config.measures, []
+    measures, every, missing = context.config.measures, [], []
     for pair in inputs.dataset.tested:
         if has_recording(pair) and (measures.references or measures.recording):
             every.append(("real", pair))
         if measures.references:
             every.append(("frozen", pair))
-    missing = []
     # Divided before a look at the disk: a process that has begun must not change the others' parts.
     for kind, pair in context.processes.shard(every):
         if not context.folder.reference_video(kind, pair.name).is_file():
@@ -148,11 +130,11 @@ def write_references(context: RunContext, inputs: Inputs) -> None:
 def write_reference(context: RunContext, inputs: Inputs, kind: str, pair: TestPair) -> None:
     """Write the reference video of a test pair."""
     config, held_out = context.config, inputs.dataset.held_out
+    length, count = rollout_frames(config), num_conditioning_frames(config.generation.mode)
     if kind == "real":
-        frames = recorded_frames(pair, held_out, config.data, rollout_frames(config))
+        frames = recorded_frames(pair, held_out, config.data, length)
     else:
-        count = num_conditioning_frames(config.generation.mode)
-        frames = frozen_frames(pair_frames(pair, held_out, config.data, count), rollout_frames(config))
+        frames = frozen_frames(pair_frames(pair, held_out, config.data, count), length)
     path = context.folder.reference_video(kind, pair.name)
     write_video(path, frames, config.generation.fps, config.generation.crf)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.prepare import Inputs, encode_missing
 from cosmos_exp.experiment.record import dtype_of, free_memory, recorded_stage, set_aside
-from cosmos_exp.experiment.scored import drop_damaged
+from cosmos_exp.experiment.scored import drop_stale
 from cosmos_exp.generation.videos import Generator, VideoTask, num_conditioning_frames
 from cosmos_exp.run_folder import ADAPTER_FILE
 from cosmos_exp.run_folder.records import damaged
@@ -32,7 +31,7 @@ from cosmos_exp.text import one_line
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.guardrail import load_guardrail
 from cosmos_exp.world.loading import load_transformer, load_vae
-from cosmos_exp.world.model_folder import ensure_model
+from cosmos_exp.world.model_folder import ModelFolder, ensure_model
 from cosmos_exp.world.pipeline import load_pipeline, negative_prompt
 
 BASE = "base"  # name of the model without an adapter
@@ -47,7 +46,7 @@ def generate(context: RunContext, inputs: Inputs) -> None:
     config, folder, processes = context.config, context.folder, context.processes
     dataset = inputs.dataset
     tasks = video_tasks(config, dataset.tested + dataset.probes, dataset.held_out, folder.video)
-    drop_damaged(context)
+    drop_stale(context)
     if folder.stage_done("generate", stage_hash(config, "generate")) and all(t.path.is_file() for t in tasks):
         return
     set_aside(context, "generate", folder.videos, folder.references)
@@ -58,23 +57,15 @@ def generate(context: RunContext, inputs: Inputs) -> None:
                     "no test pairs: nothing to generate. Set data.test_path, or hold clips out with data.test_videos."
                 )
             return
-        transformer, _ = load_transformer(inputs.model, dtype_of(config))
-        if config.adapter.kind != "none":
-            try:
-                adapters.load_adapter(transformer, folder.adapter_file)
-            except UserError as error:
-                raise damaged(folder.adapter_file, error) from error
-            if config.generation.merge_adapter:
-                adapters.merge(transformer)
-                transformer.unload_lora()  # the merged weights stay
-        vae = load_vae(inputs.model, dtype_of(config))
-        pipe = load_pipeline(inputs.model, transformer, vae, load_guardrail(config.model.guardrail))
-        generator = Generator(config, pipe.to(processes.device), inputs.cache.prompt, processes.device)
-        negative = negative_prompt(config.generation.negative_prompt)
-        generator.make(processes.shard(tasks), negative, show=processes.is_main)
+        file = None if config.adapter.kind == "none" else folder.adapter_file
+        try:
+            pipeline = AdaptedPipeline(config, {config.name: file}, inputs.model, inputs.cache, processes.device)
+        except UserError as error:
+            raise damaged(folder.adapter_file, error) from error
+        pipeline.make(config.name, processes.shard(tasks), show=processes.is_main)
         if processes.is_main:
-            folder.update_manifest(guardrail=pipe.safety_checker.record())
-        del transformer, vae, pipe, generator
+            folder.update_manifest(guardrail=pipeline.generator.pipe.safety_checker.record())
+        del pipeline
         free_memory()
 
 
@@ -97,19 +88,6 @@ def video_tasks(
 
 
 # --- `cosmos-exp generate`: videos from adapter files ---
-
-
-@dataclass(frozen=True)
-class AdapterVideos:
-    """The videos of one adapter.
-
-    made, kept: number of videos generated now, and of those that existed.
-    """
-
-    name: str
-    folder: Path
-    made: int
-    kept: int
 
 
 def find_adapters(words: list[str]) -> dict[str, Path | None]:
@@ -142,7 +120,7 @@ def _name_of(file: Path) -> str:
 
 def generate_adapters(
     config: Config, files: Mapping[str, Path | None], pairs: list[TestPair], out: Path, alpha: float | None
-) -> Iterator[AdapterVideos]:
+) -> Iterator[tuple[str, int, int]]:
     """Generate out/NAME/SAMPLE__seedK.mp4 for every adapter, test pair and seed. Existing videos are kept.
 
     Args:
@@ -150,7 +128,7 @@ def generate_adapters(
         alpha: for adapter files without metadata.
 
     Yields:
-        one result per adapter, as soon as its videos are complete.
+        (name, number of videos generated now, number of those that existed), as soon as an adapter's videos are complete.
 
     Raises:
         UserError: an adapter does not fit the model, a prompt lacks a line of a chunk, or a video exists with another length.
@@ -164,10 +142,10 @@ def generate_adapters(
         check_lengths(config, tasks[name])
         for task in tasks[name]:
             prompts += task.prompts
-    pipeline = AdaptedPipeline(config, files, prompts, alpha)
+    pipeline = load_pipeline_for(config, files, prompts, alpha)
     for name in files:
         made = pipeline.make(name, tasks[name])
-        yield AdapterVideos(name, out / name, made, len(tasks[name]) - made)
+        yield name, made, len(tasks[name]) - made
 
 
 def _video_path(folder: Path, sample: str, seed: int) -> Path:
@@ -189,12 +167,27 @@ def check_lengths(config: Config, tasks: Sequence[VideoTask]) -> None:
             )
 
 
+def load_pipeline_for(
+    config: Config, files: Mapping[str, Path | None], prompts: list[str], alpha: float | None = None
+) -> AdaptedPipeline:
+    """`AdaptedPipeline` outside of a run.
+
+    Args:
+        prompts: all prompts that it will be asked for.
+    """
+    model = ensure_model(config.model, cache_root(config))
+    device = Processes(config.hardware.device, 1, config.hardware.num_threads).device
+    cache = RunCache(cache_root(config) / "encoded", config, model.fingerprints())
+    encode_missing(config, model, cache, device, [], [*prompts, negative_prompt(config.generation.negative_prompt)])
+    return AdaptedPipeline(config, files, model, cache, device, alpha)
+
+
 class AdaptedPipeline:
     """One loaded base model that generates with one adapter after another.
 
     Args:
         files: the adapter files by name; None is the model without an adapter.
-        prompts: all prompts that it will be asked for.
+        cache: with all prompts that it will be asked for.
         alpha: for adapter files without metadata.
 
     Raises:
@@ -202,21 +195,22 @@ class AdaptedPipeline:
     """
 
     def __init__(
-        self, config: Config, files: Mapping[str, Path | None], prompts: list[str], alpha: float | None = None
+        self,
+        config: Config,
+        files: Mapping[str, Path | None],
+        model: ModelFolder,
+        cache: RunCache,
+        device: torch.device,
+        alpha: float | None = None,
     ):
         for file in files.values():  # all of them before the first video
             if file:
                 read_adapter(file, alpha, config.model)
         self.config, self.files, self.alpha = config, files, alpha
-        model = ensure_model(config.model, cache_root(config))
-        device = Processes(config.hardware.device, 1, config.hardware.num_threads).device
-        fingerprints = model.fingerprints()
-        guardrail = load_guardrail(config.model.guardrail)
         self.negative = negative_prompt(config.generation.negative_prompt)
-        cache = RunCache(cache_root(config) / "encoded", config, fingerprints)
-        encode_missing(config, model, cache, device, [], [*prompts, self.negative])
+        self.fingerprint = cache.fingerprints["transformer"]
+        guardrail = load_guardrail(config.model.guardrail)
         self.transformer, _ = load_transformer(model, dtype_of(config))
-        self.fingerprint = fingerprints["transformer"]
         pipe = load_pipeline(model, self.transformer, load_vae(model, dtype_of(config)), guardrail).to(device)
         self.generator = Generator(config, pipe, cache.prompt, device)
         self._name: str | None = None  # of the adapter that is in the model
@@ -244,7 +238,7 @@ class AdaptedPipeline:
         if file:
             self._add(file)
             if self.config.generation.merge_adapter:
-                self._original = adapters.merge(self.transformer, keep_original=True)
+                self._original = adapters.merge(self.transformer, keep_original=len(self.files) > 1)
 
     def _add(self, file: Path) -> None:
         """Add an adapter. Warn if it was trained on a transformer with another fingerprint."""

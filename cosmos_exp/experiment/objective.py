@@ -10,36 +10,41 @@ from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.run_folder import RunFolder
 
 
-def direction(objective: str) -> str:
+def direction(name: str, key: str = "objective") -> str:
     """`minimize` or `maximize`: the better direction of a loss or measure.
 
     Raises:
         UserError: there is no such measure, or none of its directions is better.
     """
-    if objective in LOSSES:
+    if name in LOSSES:
         return "minimize"
-    choices = [*LOSSES, *(name for name, info in MEASURES.items() if info.better)]
-    if objective not in choices:
-        raise UserError(f"objective={objective}: nothing to optimise. Choose one of {', '.join(choices)}.")
-    return "maximize" if MEASURES[objective].better > 0 else "minimize"
+    choices = [*LOSSES, *(measure for measure, info in MEASURES.items() if info.better)]
+    if name not in choices:
+        raise UserError(f"{key}={name}: nothing to optimise. Choose one of {', '.join(choices)}.")
+    return "maximize" if MEASURES[name].better > 0 else "minimize"
 
 
-def check_objective(config: Config) -> None:
+def check_objective(config: Config, name: str, key: str = "objective") -> None:
     """Refuse an objective that no run of this configuration can have, before the first one starts.
+
+    Args:
+        name: of the loss or measure. key: that sets it.
 
     Raises:
         UserError: it says what is missing.
     """
-    name = config.objective
-    direction(name)
-    if name in LOSSES and config.adapter.kind == "none":
-        raise UserError(f"objective={name}: adapter=none trains nothing. Choose a measure, e.g. objective=tse_robust.")
+    direction(name, key)
+    missing = ""
+    if name in LOSSES and config.adapter.kind == "none" and key == "objective":
+        missing = "adapter=none trains nothing. Choose a measure, e.g. tse_robust"
     if name == "validation_loss" and config.data.validation_videos == 0:
-        raise UserError("objective=validation_loss: no clips are held out. Set data.validation_videos to at least 1.")
+        missing = "no clips are held out. Set data.validation_videos to at least 1"
     if name in ("physics", "instruction") and config.judge.name == "none":
-        raise UserError(f"objective={name}: judge=none scores no video. Choose a judge, e.g. judge=rules.")
+        missing = "judge=none scores no video. Choose a judge, e.g. judge=rules"
     if name.startswith(("tse", "cse")) and not config.sampson.enabled:
-        raise UserError(f"objective={name}: sampson.enabled=false. Leave it out, or choose another objective.")
+        missing = "sampson.enabled=false. Leave it out, or choose another measure"
+    if missing:
+        raise UserError(f"{key}={name}: {missing}.")
 
 
 def objective_value(folder: RunFolder, objective: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,6 @@ from cosmos_exp.data.readers.records import Clip
 from cosmos_exp.data.scenes import scenes
 from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.checks import check_dataset
-from cosmos_exp.experiment.cost import check_sizes, positions
 from cosmos_exp.experiment.record import dtype_of, free_memory, recorded_stage
 from cosmos_exp.files import json_sha256
 from cosmos_exp.text import printable
@@ -53,7 +51,6 @@ def prepare(context: RunContext) -> Inputs:
         model = ensure_model(config.model, cache_root(config))
         dataset = load_dataset(config, partial(_inspecting, show=processes.is_main))
         short_recordings = check_dataset(config, dataset)
-        check_sizes(config, math.inf, positions(model.path))
         fingerprints = model.fingerprints()
         if processes.is_main:
             _record_inputs(context, dataset, model, fingerprints, short_recordings)

@@ -19,17 +19,18 @@ from filelock import FileLock
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.layers import pattern_labels, update_scale
+from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.record import save_config
 from cosmos_exp.config.schema import Config
 from cosmos_exp.distributed import PeerLost, Processes
 from cosmos_exp.errors import DamagedError, DiskError, Interrupted, RunError, UserError
-from cosmos_exp.experiment.machines import check_shared
-from cosmos_exp.files import as_disk_error, remove_leftovers, writing
+from cosmos_exp.files import as_disk_error, remove_leftovers, write_text, writing
 from cosmos_exp.provenance import environment, now
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tracking.wandb import Tracker
 from cosmos_exp.training.log import peak_memory_gib, reset_peak_memory
 
+PATIENCE = 30.0  # seconds until a network file system must show what another machine has written
 OUT_OF_MEMORY = (
     "out of GPU memory. To fix this, do one of: set hardware.samples_per_forward=1; set hardware.checkpointing=full; "
     "lower data.height, data.width or data.num_frames. dry_run=true estimates what a run needs."
@@ -77,6 +78,26 @@ def recorded_run(config: Config) -> Iterator[tuple[RunContext, Tracker]]:
         processes.close()
         if lock:
             lock.release()
+
+
+def check_shared(context: RunContext) -> None:
+    """Check that all machines see the run folder and the cache of the first one. All processes call it.
+
+    Raises:
+        RunError: one of them does not.
+    """
+    processes, seen = context.processes, cache_root(context.config) / ".seen" / context.folder.path.name
+    if context.config.hardware.num_machines == 1:
+        return
+    if processes.is_main:
+        write_text(seen, "a run on several machines checks that all of them see this file\n")
+    processes.barrier()
+    deadline = time.monotonic() + PATIENCE
+    for key, path in (("run_dir", context.folder.config), ("cache_dir", seen)):
+        while not path.is_file():
+            if time.monotonic() > deadline:
+                raise RunError(f"{key}: a machine does not see {path}. Set {key} to a folder that all machines share.")
+            time.sleep(0.2)
 
 
 def _hold(folder: RunFolder) -> FileLock:

@@ -6,10 +6,10 @@ Each stage leaves its output in the run folder and is skipped if that output is 
 from __future__ import annotations
 
 import os
-import sys
 
 from cosmos_exp.config.schema import Config
-from cosmos_exp.experiment.checks import check_inputs, server_findings
+from cosmos_exp.errors import UserError
+from cosmos_exp.experiment.checks import check_inputs
 from cosmos_exp.experiment.evaluate import evaluate
 from cosmos_exp.experiment.generate import generate
 from cosmos_exp.experiment.launching import launch, launched
@@ -22,20 +22,24 @@ from cosmos_exp.world.kernels import choose_kernels
 def run(config: Config) -> None:
     """Run a configuration whose `run_dir` is set; an existing folder is resumed.
 
-    With `hardware.num_processes` or `num_machines` > 1 it starts this machine's processes, each of which calls `run_stages`,
-    unless `torchrun` or `accelerate launch` started them.
+    With `hardware.num_processes` > 1 it starts the processes, each of which calls `run_stages`, unless `torchrun` or
+    `accelerate launch` started them. On several machines one of these does.
 
     Raises:
         UserError: the request was wrong. The message says how to fix it.
         RunError: the run failed. status.json in the run folder has the same message.
         Interrupted: the run was asked to stop and can be resumed.
     """
-    by_launcher = launched(config.hardware.all_processes)
+    by_launcher, hardware = launched(), config.hardware
+    if hardware.num_machines > 1 and not by_launcher:
+        raise UserError(
+            f"hardware.num_machines={hardware.num_machines}: start this command on each machine with `torchrun "
+            f"--nnodes={hardware.num_machines} --nproc-per-node={hardware.num_processes} --rdzv-backend=c10d "
+            "--rdzv-endpoint=HOST:29500 -m cosmos_exp run …`, HOST being the first of them."
+        )
     if not by_launcher or os.environ["RANK"] == "0":  # the others wait for it before the first stage
         check_inputs(config)
-        for warning in server_findings(config):
-            print(f"warning: {warning.text}", file=sys.stderr, flush=True)
-    if config.hardware.all_processes > 1 and not by_launcher:
+    if hardware.num_processes > 1 and not by_launcher:
         launch(config)
     else:
         run_stages(config)

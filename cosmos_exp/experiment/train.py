@@ -9,7 +9,6 @@ from diffusers import CosmosTransformer3DModel
 from cosmos_exp.config.adapter_file import find_adapter
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.hashing import stage_hash
-from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.cost import estimate_cost
 from cosmos_exp.experiment.prepare import Inputs
 from cosmos_exp.experiment.record import dtype_of, free_memory, recorded_stage
@@ -34,7 +33,6 @@ def train(context: RunContext, inputs: Inputs, mirror: Mirror) -> None:
     config, folder = context.config, context.folder
     if config.adapter.kind == "none" or _is_trained(context):
         return
-    _check_begun(context)
     with recorded_stage("train", context):
         if config.adapter.truncate_from:
             summary = _truncate(context, inputs) if context.processes.is_main else {}
@@ -60,22 +58,6 @@ def _is_trained(context: RunContext) -> bool:
     return done and ("training" in folder.read(folder.metrics) or not any(folder.checkpoints.glob("step_*")))
 
 
-def _check_begun(context: RunContext) -> None:
-    """Refuse checkpoints of another training: config.yaml may have been deleted.
-
-    Raises:
-        UserError: the training that was begun here has another configuration.
-    """
-    folder, current = context.folder, stage_hash(context.config, "train")
-    if folder.manifest.get("train_begun", current) != current:
-        raise UserError(
-            f"{folder.checkpoints}: belongs to a training with another configuration. Give the overrides of that run, or "
-            "delete checkpoints/ and manifest.json to train this one here."
-        )
-    if context.processes.is_main:
-        folder.update_manifest(train_begun=current)
-
-
 def _truncate(context: RunContext, inputs: Inputs) -> JsonObject:
     """Cut the adapter of another run to this run's rank. Returns the summary."""
     from cosmos_exp.world.adapter_truncation import truncate_adapter
@@ -96,7 +78,7 @@ def _trainer(context: RunContext, inputs: Inputs, mirror: Mirror) -> Trainer:
 
     trainable = sum(p.numel() for p in parameters.values())
     base = transformer.num_parameters() - trainable
-    cost = estimate_cost(config, base, trainable, dict(transformer.config))
+    cost = estimate_cost(config, base, dict(transformer.config))
     _record_speed_choices(context, transformer, cost.checkpointing)
     statistics = latent_statistics(inputs.model)
     source = SampleSource(config, dataset.train, inputs.cache, statistics, inputs.encoders)

@@ -454,12 +454,3 @@ def _margin_notes(runs: Sequence[Run], margins: Sequence[str], margins_at: str) 
     for word in margins:
         was = configured.get(word.partition("=")[0])
         yield f"The margin {word} was given on {minute(margins_at)}, after the scores; the runs have {was}."
-    for run in runs:
-        first = run.manifest.get("evaluated", {}).get("margins") or {"values": {}}
-        current = run.config.get("margins") or {}
-        for measure, margin in first["values"].items():
-            if current.get(measure, margin) != margin:
-                yield (
-                    f"{run.folder.path.name}: the margin of {measure} was {margin:g} at the first score ({minute(first['time'])}) and is "
-                    f"{current[measure]:g} now."
-                )

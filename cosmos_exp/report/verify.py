@@ -158,8 +158,6 @@ def _evaluated(run: Run, videos: bool) -> Iterator[str]:
             yield f"{name}: missing"
         elif file_sha256(file) != digest:
             yield f"{name}: changed since the evaluation"
-    for name, when in evaluated.get("edited", {}).items():
-        yield f"{name}: changed by hand, noticed {when}"
 
 
 def metric_findings(study: Study) -> Iterator[str]:

@@ -80,7 +80,6 @@ class _DataRecord(TypedDict, total=False):
 class _Evaluated(TypedDict, total=False):
     videos: dict[str, str]
     scores: dict[str, str]
-    edited: dict[str, str]
 
 
 class _ModelRecord(TypedDict, total=False):

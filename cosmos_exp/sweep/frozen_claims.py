@@ -213,7 +213,9 @@ def freeze_claims(sweep_folder: Path, plan: FrozenPlan) -> str | None:
     record = {"frozen": now(), "commit": commit, "after_scores": scored, "content": content, "history": history}
     digest = record["sha256"] = json_sha256(record)
     write_json(file, record)
-    late = ", after the first score; the report shows this with its date" if scored else ""
+    late = ""
+    if scored:
+        late = ", after the first score; the report shows this with its date"
     return f"{len(plan.claims)} claims {word}: {file} (sha256 {digest[:12]}){late}"
 
 

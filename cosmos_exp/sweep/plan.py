@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_exp.config.composing import expand, is_of_hydra, is_sweep, parsed, quoted
-from cosmos_exp.config.measures import MEASURES
 from cosmos_exp.config.schema import Adapter, Config, Sweep
 from cosmos_exp.errors import UserError
+from cosmos_exp.experiment.objective import check_objective
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep.runs import SweepRun, composed, file_name, run_name, sweeper_params
+from cosmos_exp.sweep.runs import SweepRun, composed, file_name, run_name, sweeper_words
 
 Values = Mapping[str, Any]  # configuration keys with their values
-NAME = r"[A-Za-z0-9][\w.+-]*"
 RANK_KEYS = ("rank", "alpha", "rank_pattern", "alpha_pattern")  # of which a truncated arm has its own
 TUNING = "tune"  # folder of the tuning runs inside the sweep's folder
 VALIDATION = "validation_loss"
@@ -75,8 +74,7 @@ class SweepPlan:
 
     def run(self, values: Values, name: str) -> SweepRun:
         """A run with `values` added to the overrides of the sweep; `name` is its folder inside the sweep's."""
-        own = [word(key, value) for key, value in values.items()]
-        words = tuple(dict.fromkeys([*self.common, *own]))
+        words = tuple(dict.fromkeys([*self.common, *itertools.starmap(word, values.items())]))
         folder = self.folder / name
         if words not in self.configs:
             self.configs[words] = composed(words, self.file.stem, self.file.parent)
@@ -90,15 +88,18 @@ class SweepPlan:
             source = arm.source or arm.name
             if self.sweep.tune.grid and not arm.is_base and source not in chosen:
                 continue
-            seeds: Sequence[int | None] = [] if arm.is_base else self.sweep.seeds
-            runs[arm.name] = [self._test_run(arm, chosen.get(source, {}), seed) for seed in seeds or [None]]
+            seeds: Sequence[int | None] = [None]
+            if self.sweep.seeds and not arm.is_base:
+                seeds = self.sweep.seeds
+            runs[arm.name] = [self._test_run(arm, chosen.get(source, {}), seed) for seed in seeds]
         return runs
 
     def _test_run(self, arm: Arm, tuned: Values, seed: int | None) -> SweepRun:
-        values = {**arm.values, **tuned}
+        values, end = {**arm.values, **tuned}, ""
         if seed is not None:
             values["seed"] = seed
-        end = f"-seed{seed}" if seed else ""
+        if seed:
+            end = f"-seed{seed}"
         if arm.source:
             values["adapter.truncate_from"] = f"../{run_folder_name(arm.source, tuned)}{end}"
         return self.run(values, run_folder_name(arm.name, tuned) + end)
@@ -114,13 +115,17 @@ def read_plan(file: Path, overrides: Sequence[str], root: Path) -> SweepPlan | N
     Raises:
         UserError: an arm, the grid or the measure of the choice is wrong. It names the key.
     """
-    common: list[str] = []
-    several: list[str] = []
+    settings, common, several = [], [], []  # of the sweep itself, of all runs, of several values
     for override in overrides:
-        if not is_of_hydra(override):
-            is_several = is_sweep(quoted([override])[0])
-            (several if is_several else common).append(override)
-    first = composed(common, file.stem, file.parent)
+        if is_of_hydra(override):
+            continue
+        if override.lstrip("+").startswith("sweep."):
+            settings.append(override)
+        elif is_sweep(quoted([override])[0]):
+            several.append(override)
+        else:
+            common.append(override)
+    first = composed([*common, *settings], file.stem, file.parent)
     sweep = first.sweep
     if not sweep.arms and not sweep.tune.grid and not sweep.seeds:
         return None
@@ -129,12 +134,9 @@ def read_plan(file: Path, overrides: Sequence[str], root: Path) -> SweepPlan | N
             f"{several[0]}: several values. This sweep has arms: add arms (sweep.arms), tune the key for each arm "
             "(sweep.tune.grid), or give the training seeds as sweep.seeds=[0,1,2]."
         )
-    common = [override for override in common if not override.lstrip("+").startswith("sweep.")]
     plan = SweepPlan(file, root / "outputs" / "sweeps" / first.name, sweep, tuple(common), [])
+    _check(plan, first)
     plan = replace(plan, arms=_arms(plan))
-    _check_arms(plan)
-    if sweep.tune.grid:
-        _check_tuning(plan, first)
     return replace(plan, tuning=_tuning(plan))
 
 
@@ -142,31 +144,32 @@ def _arms(plan: SweepPlan) -> list[Arm]:
     trained: dict[str, Arm] = {}
     truncated: list[Arm] = []
     for name, values in (plan.sweep.arms or _product(plan)).items():
-        if not re.fullmatch(NAME, name) or name == TUNING:
-            raise UserError(
-                f"sweep.arms.{name}: not a name for an arm; use letters, digits and -_.+ (and not {TUNING})"
-            )
-        if not isinstance(values, Mapping):
-            raise UserError(
-                f"sweep.arms.{name}: expected keys with values, e.g. {{adapter: lora, rank: 8}}, not {values!r}"
-            )
         if "truncate" in values:
             truncated += _truncated_arms(plan, name, values, trained)
         else:
             trained[name] = Arm(name, dict(values), plan.run(values, name).config)
-    return [*trained.values(), *truncated]
+    arms, taken = [*trained.values(), *truncated], {TUNING}
+    for arm in arms:
+        if arm.name in taken:
+            raise UserError(
+                f"sweep.arms: the name {arm.name} is taken. Rename an arm (truncated ones are called NAME-rRANK)."
+            )
+        taken.add(arm.name)
+    return arms
 
 
 def _product(plan: SweepPlan) -> dict[str, Values]:
     """Without sweep.arms: an arm for each combination of the values that hydra.sweeper.params lists."""
-    jobs = expand([f"{key}={values}" for key, values in sweeper_params(plan.file).items()])
+    jobs = expand(sweeper_words(plan.file))
     if not jobs or not jobs[0]:
         raise UserError(
             f"{plan.file}: no arms. Name them, e.g. sweep: {{arms: {{lora-r8: {{adapter: lora, rank: 8}}}}}}."
         )
     arms: dict[str, Values] = {}
     for job in jobs:
-        values = {override.split("=", 1)[0]: parsed(override).value() for override in job}
+        values = {}
+        for override in job:
+            values[override.split("=", 1)[0]] = parsed(override).value()
         arms.setdefault(run_name(plan.run(values, "").config, values), values)  # the base is one arm, whatever its rank
     return arms
 
@@ -174,18 +177,19 @@ def _product(plan: SweepPlan) -> dict[str, Values]:
 def _truncated_arms(plan: SweepPlan, name: str, values: Values, trained: Mapping[str, Arm]) -> list[Arm]:
     """`{truncate: {from: lora-r32, rank: [2, 4]}}`: one arm per rank, NAME-r2, NAME-r4."""
     where, truncate = f"sweep.arms.{name}.truncate", values["truncate"]
-    if len(values) > 1 or not isinstance(truncate, Mapping) or set(truncate) != {"from", "rank"}:
-        raise UserError(f"{where}: expected {{from: ARM, rank: [2, 4, 8]}} and nothing else in this arm")
+    if not isinstance(truncate, Mapping) or set(truncate) != {"from", "rank"}:
+        raise UserError(f"{where}: expected {{from: ARM, rank: [2, 4, 8]}}")
     source = trained.get(str(truncate["from"]))
     if source is None or source.is_base:
-        known = ", ".join(arm.name for arm in trained.values() if not arm.is_base) or "none"
-        raise UserError(f"{where}.from={truncate['from']}: name a trained arm that is listed above it: {known}")
+        raise UserError(
+            f"{where}.from={truncate['from']}: name a trained arm that is listed above it: {', '.join(trained)}"
+        )
     adapter = source.config.adapter
     most = min([adapter.rank, *adapter.rank_pattern.values()])  # a layer of lower rank cannot be cut to a higher one
     shared = {key: value for key, value in source.values.items() if key.removeprefix("adapter.") not in RANK_KEYS}
     arms = []
-    for rank in truncate["rank"] if isinstance(truncate["rank"], (list, tuple)) else [truncate["rank"]]:
-        if not isinstance(rank, int) or isinstance(rank, bool) or not 0 < rank <= most:
+    for rank in truncate["rank"]:
+        if rank not in range(1, most + 1):
             raise UserError(f"{where}.rank={rank}: must be a number from 1 to {most}")
         own = {**shared, "adapter.rank": rank, "adapter.alpha": truncated_alpha(adapter, rank)}
         arms.append(Arm(f"{name}-r{rank}", own, plan.run(own, name).config, source.name))
@@ -198,48 +202,23 @@ def truncated_alpha(adapter: Adapter, rank: int) -> float:
     return adapter.alpha * (ratio**0.5 if adapter.scaling == "rslora" else ratio)
 
 
-def _check_arms(plan: SweepPlan) -> None:
-    names = set()
-    for arm in plan.arms:
-        if arm.name in names:
+def _check(plan: SweepPlan, first: Config) -> None:
+    """Refuse a tuning that could see the test, and seeds that would count twice."""
+    tune, seeds = plan.sweep.tune, plan.sweep.seeds
+    for key, numbers in (("sweep.seeds", seeds), ("sweep.tune.seeds", tune.seeds)):
+        if len(set(numbers)) < len(numbers):
+            raise UserError(f"{key}={numbers}: a seed appears twice. Remove one.")
+    if not tune.grid:
+        return
+    for key in (*tune.grid, *tune.overrides):
+        if key.split(".")[0] in SHARED and key != MEASURED:
             raise UserError(
-                f"sweep.arms: two arms are called {arm.name}. Rename one (truncated arms are called NAME-rRANK)."
+                f"sweep.tune: {key}: data, prompts, seeds and judge are the same in both phases. Set it for the whole sweep instead."
             )
-        names.add(arm.name)
-        if arm.config.generation.split != "test":
-            raise UserError(
-                f"generation.split: the arm {arm.name} is not tested on the test prompts. Leave the key out: the sweep sets it."
-            )
-    for one, other in itertools.combinations(plan.arms, 2):
-        if one.source == other.source and one.config.updated({"run_dir": other.config.run_dir}) == other.config:
-            raise UserError(
-                f"sweep.arms: {one.name} and {other.name} have the same configuration. Remove one, or give it another value."
-            )
-    for key, seeds in (("sweep.seeds", plan.sweep.seeds), ("sweep.tune.seeds", plan.sweep.tune.seeds)):
-        if len(set(seeds)) < len(seeds):
-            raise UserError(f"{key}={seeds}: a seed appears twice. Remove one.")
-
-
-def _check_tuning(plan: SweepPlan, first: Config) -> None:
-    tune = plan.sweep.tune
-    for where, keys in (("grid", set(tune.grid)), ("overrides", set(tune.overrides) - {MEASURED})):
-        for key in sorted(keys):
-            if key.split(".")[0] in SHARED:
-                raise UserError(
-                    f"sweep.tune.{where}.{key}: data, prompts, seeds and judge are the same in both phases. Set it for the whole sweep instead."
-                )
-    for key, values in tune.grid.items():
-        if not isinstance(values, (list, tuple)) or not values:
-            raise UserError(f"sweep.tune.grid.{key}={values!r}: expected a list of values, e.g. [0.001, 0.003]")
-        if len(set(map(repr, values))) < len(values):
-            raise UserError(f"sweep.tune.grid.{key}={list(values)}: a value appears twice. Remove one.")
-        for arm in plan.arms:
-            if arm.is_tuned and key in arm.values:
-                raise UserError(
-                    f"sweep.tune.grid.{key}: the arm {arm.name} sets this key itself. Leave it out of one of them."
-                )
-    _check_choice(plan, first)
-    tested = plan.sweep.seeds or [first.seed]
+    check_objective(first, tune.by, "sweep.tune.by")
+    if tune.by == VALIDATION and tune.rule != "best":
+        raise UserError(f"sweep.tune.rule={tune.rule}: needs a measure of videos in sweep.tune.by, which has scenes")
+    tested = seeds or [first.seed]
     if not tune.seeds or set(tune.seeds) & set(tested):
         raise UserError(
             f"sweep.tune.seeds={tune.seeds}: give at least one training seed that is not a test seed "
@@ -247,34 +226,20 @@ def _check_tuning(plan: SweepPlan, first: Config) -> None:
         )
 
 
-def _check_choice(plan: SweepPlan, first: Config) -> None:
-    tune = plan.sweep.tune
-    if tune.by == VALIDATION:
-        if first.data.validation_videos == 0:
-            raise UserError("sweep.tune.by=validation_loss: needs data.validation_videos of at least 1")
-        if tune.rule != "best":
-            raise UserError(
-                f"sweep.tune.rule={tune.rule}: needs a measure of videos in sweep.tune.by, which has scenes"
-            )
-        return
-    known = [measure for measure, info in MEASURES.items() if info.better]
-    if tune.by not in known:
-        raise UserError(f"sweep.tune.by={tune.by}: choose {VALIDATION} or a measure: {', '.join(known)}")
-    if tune.by in ("physics", "instruction") and first.judge.name == "none":
-        raise UserError(f"sweep.tune.by={tune.by}: needs a judge, e.g. judge=rules or judge=reason2_2b")
-
-
 def _tuning(plan: SweepPlan) -> list[TuningRun]:
     tune, runs = plan.sweep.tune, []
     if not tune.grid:
         return []
     split = "none" if tune.by == VALIDATION else "selection"
-    tuned = [arm for arm in plan.arms if arm.is_tuned]
-    for arm, point, seed in itertools.product(tuned, itertools.product(*tune.grid.values()), tune.seeds):
-        own = dict(zip(tune.grid, point, strict=True))
-        values = {**arm.values, **tune.overrides, **own, "seed": seed, "generation.split": split}
-        end = f"-seed{seed}" if len(tune.seeds) > 1 else ""
-        runs.append(TuningRun(arm.name, own, plan.run(values, f"{TUNING}/{run_folder_name(arm.name, own)}{end}")))
+    points = list(itertools.product(*tune.grid.values()))
+    for arm in plan.arms:
+        for point, seed in itertools.product(points, tune.seeds if arm.is_tuned else ()):
+            own = dict(zip(tune.grid, point, strict=True))
+            values = {**arm.values, **tune.overrides, **own, "seed": seed, "generation.split": split}
+            name = f"{TUNING}/{run_folder_name(arm.name, own)}"
+            if len(tune.seeds) > 1:
+                name += f"-seed{seed}"
+            runs.append(TuningRun(arm.name, own, plan.run(values, name)))
     return runs
 
 

@@ -21,31 +21,30 @@ from cosmos_exp.provenance import variables
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.live import watch
 from cosmos_exp.sweep.runs import SweepRun, missing_runs
-from cosmos_exp.sweep.slurm import compact, live_job, wait_for_jobs
+from cosmos_exp.sweep.slurm import compact, live_job, live_jobs, wait_for_jobs
 from cosmos_exp.text import printable, redact
 
 SWEEPER = "hydra_plugins.cosmos_exp_sweep.MissingRunsSweeper"
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra raises a launcher's exception instead of printing a traceback and leaving
 STOP_FILE = ".fail_fast"  # in the folder of the runs: the run that failed, so that all others stop
-HERE = ("basic", "submitit_local", "joblib")  # launchers whose runs are processes of this machine
+LOCAL = ("basic", "submitit_local", "joblib")  # launchers whose runs are processes of this machine
 PATIENCE = SECONDS_TO_CHECKPOINT + 15.0  # a run whose sweep was killed gets SIGTERM, writes a checkpoint, then SIGKILL
 Start = Callable[[list[SweepRun], list[SweepRun]], None]
 
 
-def is_here(name: str, folder: Path, overrides: Sequence[str]) -> bool:
+def is_local(name: str, folder: Path, overrides: Sequence[str]) -> bool:
     """Whether the runs of folder/name.yaml are processes of this machine.
 
     Raises:
         UserError: the launcher is not installed.
     """
-    hydra = compose_all([word for word in overrides if is_of_hydra(word)], name, (str(folder),)).hydra
+    hydra = compose_all(list(filter(is_of_hydra, overrides)), name, (str(folder),)).hydra
     launcher = str(hydra.runtime.choices.get("hydra/launcher"))
-    address = OmegaConf.select(hydra, "launcher.ray.init.address")
-    on_ray = launcher.startswith("ray") and not (address or os.environ.get("RAY_ADDRESS"))
-    return launcher in HERE or on_ray
+    address = OmegaConf.select(hydra, "launcher.ray.init.address") or os.environ.get("RAY_ADDRESS")
+    return launcher in LOCAL or (launcher.startswith("ray") and not address)
 
 
-def check_sweep(configs: Mapping[str, Config], starting: set[str], here: bool) -> int:
+def check_sweep(configs: Mapping[str, Config], starting: set[str], local: bool) -> int:
     """Check what the runs that would start need, as `cosmos-exp run` does, and print what is missing. Writes nothing.
 
     The checks run in a process of their own: counting GPUs takes GPU memory, which this process would keep for hours.
@@ -53,22 +52,21 @@ def check_sweep(configs: Mapping[str, Config], starting: set[str], here: bool) -
     Args:
         configs: of all runs of the sweep by name.
         starting: names of those that would start.
-        here: the runs are processes of this machine.
+        local: the runs are processes of this machine; those of a cluster check for themselves.
 
     Returns:
         the exit code: 0, or that of a `run` which lacks the same.
     """
     if not starting:
         return 0
-    return start("cosmos_exp.sweep.running:report_missing", (dict(configs), starting, here)).wait() or 0
+    return start("cosmos_exp.sweep.running:report_missing", (dict(configs), starting, local)).wait() or 0
 
 
-def report_missing(configs: Mapping[str, Config], starting: set[str], here: bool) -> int:
+def report_missing(configs: Mapping[str, Config], starting: set[str], local: bool) -> int:
     """Print what the runs lack. Returns the exit code. The arguments are those of `check_sweep`."""
     try:
-        missing = missing_inputs({name: config for name, config in configs.items() if name in starting}, here)
-        if missing:
-            raise UserError("\n".join(missing))
+        if local:
+            check_runs(configs, starting)
         check_same_samples(configs)
     except UserError as error:
         print(f"cosmos-exp: {redact(printable(error))}", file=sys.stderr)
@@ -76,24 +74,27 @@ def report_missing(configs: Mapping[str, Config], starting: set[str], here: bool
     return 0
 
 
-def missing_inputs(configs: Mapping[str, Config], here: bool) -> list[str]:
-    """What the runs lack, each once; what only some of them lack begins with their names."""
-    from cosmos_exp.experiment.checks import ANYWHERE, OF_ONE_FOLDER, REQUIRED, findings
+def check_runs(configs: Mapping[str, Config], starting: set[str]) -> None:
+    """Check what the runs need.
 
-    # Jobs of a cluster run on other machines: the submitting one often has neither their GPUs and memory nor their
-    # guardrail, weights, scratch disk and logins. Only what the configuration itself decides is the same on both.
-    # The records of one folder concern that run alone: it fails by itself, and the others do their work.
-    checks = [name for name in REQUIRED if name not in OF_ONE_FOLDER] if here else ANYWHERE
+    Raises:
+        UserError: what they lack, each once; what only some of them lack begins with the name of the first.
+    """
+    from cosmos_exp.experiment.checks import REQUIRED, findings
+
     lacking: dict[str, list[str]] = {}
-    for name, config in configs.items():
-        for finding in findings(config, checks):
-            if finding.level == "FAIL":
+    for name in sorted(starting):
+        for finding in findings(configs[name], REQUIRED):
+            # The records of one folder concern that run alone: it fails by itself, and the others do their work.
+            if finding.level == "FAIL" and finding.what != "records":
                 lacking.setdefault(finding.text, []).append(name)
     lines = []
     for text, names in lacking.items():
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        lines.append(text if len(names) == len(configs) else f"{', '.join(names[:3])}{more}: {text}")
-    return lines
+        if len(names) < len(starting):
+            text = f"{', '.join(names)}: {text}"
+        lines.append(text)
+    if lines:
+        raise UserError("\n".join(lines))
 
 
 def check_same_samples(configs: Mapping[str, Config]) -> None:
@@ -102,19 +103,18 @@ def check_same_samples(configs: Mapping[str, Config]) -> None:
     Raises:
         UserError: it names two of the runs.
     """
-    first, known = "", {}
+    first, samples = "", {}
     for name, config in configs.items():
-        if config.generation.split != "test":
-            continue
         key = repr((config.data, config.generation.max_prompts))
-        if key not in known:
-            known[key] = _test_samples(config)
-            first = first or name
-            if known[key] != next(iter(known.values())):
-                raise UserError(
-                    f"{first} and {name} would be tested on different samples, so that they cannot be compared. Give all runs "
-                    "of the sweep the same test data, data.split_seed and generation.max_prompts."
-                )
+        if config.generation.split != "test" or key in samples:
+            continue
+        samples[key] = _test_samples(config)
+        first = first or name
+        if samples[key] != next(iter(samples.values())):
+            raise UserError(
+                f"{first} and {name} would be tested on different samples, so that they cannot be compared. Give all runs "
+                "of the sweep the same test data, data.split_seed and generation.max_prompts."
+            )
 
 
 def _test_samples(config: Config) -> object:
@@ -128,35 +128,30 @@ def _test_samples(config: Config) -> object:
     return [data.path, data.repo_id, data.test_repo_id, data.episodes, data.test_videos, data.split_seed]
 
 
-def run_unfinished(runs_now: Callable[[], list[SweepRun]], start: Start) -> None:
+def run_unfinished(runs: list[SweepRun], start: Start) -> None:
     """Start each run once that is missing, failed or interrupted, also one that another process gives up within PATIENCE.
 
     A run that another process holds for longer belongs to a sweep that is still at work: it is left alone.
 
     Args:
-        runs_now: The runs as they are now.
         start: Runs the missing ones (second argument) of all runs.
     """
-    tried = _start_missing(runs_now(), start, set())
-    runs = runs_now()
-    held = [run.name for run in runs if run.state() == "running"]
-    stopped = [run for run in runs if run.config.fail_fast and run.state() == "failed"]
-    if not held or stopped:
+    _start_missing(runs, runs, start)
+    held = [run for run in runs if run.state() == "running"]
+    if not held or any(run.config.fail_fast and run.state() == "failed" for run in runs):
         return
-    names = ", ".join(held)
+    names = ", ".join(run.name for run in held)
     print(f"{names}: held by another process, e.g. of a sweep that was killed; waiting up to {PATIENCE:.0f} s")
     deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and any(run.name in held and run.state() == "running" for run in runs):
+    while time.monotonic() < deadline and any(run.state() == "running" for run in held):
         time.sleep(0.2)
-    _start_missing(runs_now(), start, tried - set(held))
+    _start_missing(runs, held, start)
 
 
-def _start_missing(runs: list[SweepRun], start: Start, tried: set[str]) -> set[str]:
-    """Start what is missing but for the runs that were tried; returns all that were."""
-    missing = [run for run in missing_runs(runs) if run.name not in tried]
+def _start_missing(runs: list[SweepRun], candidates: list[SweepRun], start: Start) -> None:
+    missing = missing_runs(candidates)
     if missing or any(live_job(run.folder) for run in runs):  # it also waits for Slurm jobs
         start(runs, missing)
-    return tried | {run.name for run in missing}
 
 
 def run_missing(
@@ -173,26 +168,19 @@ def run_missing(
     Raises:
         UserError: the launcher is not installed, or it refuses the request.
     """
-    own = quoted([word for word in overrides if is_of_hydra(word)])
+    own = quoted(list(filter(is_of_hydra, overrides)))
     sweep_dir = (missing or runs)[0].folder.path.parent
-    words = [
-        "--config-dir",
-        str(folder),
-        "--config-name",
-        name,
-        "-m",
-        NO_SEARCH,
-        *own,
-        f"hydra.sweep.dir='{sweep_dir}'",
-    ]
+    words = ["--config-dir", str(folder), "--config-name", name, "-m", NO_SEARCH, *own]
+    words.append(f"hydra.sweep.dir='{sweep_dir}'")
     (sweep_dir / STOP_FILE).unlink(missing_ok=True)
-    if jobs := [job.id for run in runs if (job := live_job(run.folder))]:
+    folders = [run.folder for run in runs]
+    if jobs := live_jobs(folders):
         print(f"Slurm jobs of an earlier command: {compact(jobs)}", flush=True)
     try:
         with watch(runs):
             if missing:
                 _launch(words, missing)
-            wait_for_jobs([run.folder for run in runs], runs[0].config.fail_fast)
+            wait_for_jobs(folders, runs[0].config.fail_fast)
     except UserError:
         raise
     except Exception as error:  # whatever a launcher raises; the runs' own records say how each ended
@@ -212,14 +200,15 @@ def _launch(words: list[str], missing: list[SweepRun]) -> None:
     from hydra_plugins.cosmos_exp_sweep import MissingRunsSweeper
 
     start_server()  # it imports torch while Hydra starts
-    MissingRunsSweeper.wanted = tuple((*run.overrides, f"run_dir='{run.folder.path}'") for run in missing)
+    for run in missing:
+        MissingRunsSweeper.wanted.append([*run.overrides, f"run_dir='{run.folder.path}'"])
     argv, sys.argv = sys.argv, ["cosmos-exp", *words, f"hydra.sweeper._target_={SWEEPER}"]
     register()
     try:
         with variables({LOG_TO_FILE: "1", FULL_ERROR: "1"}):
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_run_one)()
     finally:
-        MissingRunsSweeper.wanted = ()
+        MissingRunsSweeper.wanted.clear()
         sys.argv = argv
 
 

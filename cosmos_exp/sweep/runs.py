@@ -6,12 +6,14 @@ import datetime
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import filterfalse
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from cosmos_exp.config.composing import compose_config, expand, is_of_hydra, is_sweep, quoted
 from cosmos_exp.config.hashing import check_same_training, stage_hash
@@ -84,7 +86,7 @@ def missing_runs(runs: Iterable[SweepRun]) -> list[SweepRun]:
     return [run for run in runs if run.state() not in TAKEN]
 
 
-def run_name(config: Config, swept: Mapping[str, object]) -> str:
+def run_name(config: Config, swept: Mapping[Any, object]) -> str:
     """The name of a run: `base`, `lora-r8`, `dora-r32-seed1`, `lora-r8-a16-rslora`, then other swept keys.
 
     Args:
@@ -121,19 +123,10 @@ def find_sweep(name: str) -> tuple[str, Path]:
     return name, sweeps_dir()
 
 
-def sweeper_params(file: Path) -> dict[str, str]:
-    """The values that the sweep lists for each key, as Hydra's sweeper reads them.
-
-    Raises:
-        UserError: they are no keys with values.
-    """
-    try:
-        params = OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params") or {}
-    except (OmegaConfBaseException, RecursionError) as error:
-        raise UserError(f"{file}: hydra.sweeper.params: {error}. Fix the file.") from error
-    if not isinstance(params, Mapping):
-        raise UserError(f"{file}: hydra.sweeper.params={params}: expected keys with values, e.g. {{rank: '8,16'}}")
-    return {str(key): str(values) for key, values in params.items()}
+def sweeper_words(file: Path) -> list[str]:
+    """KEY=VALUES for each key of which the sweep lists values, as Hydra's sweeper reads them."""
+    params = OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params") or {}
+    return [f"{key}={values}" for key, values in params.items()]
 
 
 def composed(words: Sequence[str], name: str, folder: Path) -> Config:
@@ -160,14 +153,14 @@ def expand_sweep(name: str, folder: Path, overrides: Sequence[str], root: Path) 
     Raises:
         UserError: an invalid configuration, or two different runs with the same name.
     """
-    words = [f"{key}={values}" for key, values in sweeper_params(folder / f"{name}.yaml").items()]
-    jobs = expand(words + quoted([word for word in overrides if not is_of_hydra(word)]))
-    values = [_values(job) for job in jobs]
-    swept = {key for key in values[0] if len({each[key] for each in values}) > 1}
+    own_words = quoted(list(filterfalse(is_of_hydra, overrides)))
+    jobs = expand(sweeper_words(folder / f"{name}.yaml") + own_words)
+    values = pd.DataFrame(map(_values, jobs))  # a row per job
+    swept = values.loc[:, values.nunique() > 1].to_dict("records")
     runs: dict[str, SweepRun] = {}
-    for job, own in zip(jobs, values, strict=True):
+    for job, own in zip(jobs, swept, strict=True):
         config = composed(job, name, folder)
-        run = run_name(config, {key: own[key] for key in swept})
+        run = run_name(config, own)
         path = root / "outputs" / "sweeps" / config.name / run
         config = config.updated({"run_dir": str(path)})
         if run not in runs:
@@ -201,9 +194,7 @@ def with_run_dir(config: Config, overrides: list[str]) -> Config:
     if not file.is_file():
         return config
     old = load_config(file).updated({"run_dir": config.run_dir})
-    if all(re.match(r"\+*(run_dir|judge\.url)=", word) for word in overrides):
-        if any(word.lstrip("+").startswith("judge.url=") for word in overrides):  # a record holds no password
-            old = old.updated({"judge.url": config.judge.url})
+    if all(word.lstrip("+").startswith("run_dir=") for word in overrides):
         return old
     fix = "Set another run_dir (or none) for a new run, or give only run_dir=… to resume the old one."
     check_same_training(old, config, Path(config.run_dir), fix)
@@ -218,18 +209,15 @@ def is_multirun() -> bool:
 def _new_folder(config: Config) -> Path:
     """outputs/<name>/<timestamp>, the same in all processes that a launcher has started."""
     hardware = config.hardware
-    if hardware.num_machines > 1:
-        raise UserError(
-            f"hardware.num_machines={hardware.num_machines}: run_dir is not set. Give one folder that all machines "
-            "share, by its absolute path: run_dir=/shared/outputs/my_run"
-        )
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = _unused(Path("outputs") / config.name / stamp)
-    if launched(hardware.all_processes):
+    if launched():
+        from accelerate.utils import broadcast_object_list
+
         from cosmos_exp.distributed import Processes
 
-        processes = Processes(hardware.device, hardware.all_processes, hardware.num_threads)
-        return Path(processes.same(str(folder)))
+        Processes(hardware.device, hardware.all_processes, hardware.num_threads)
+        return Path(broadcast_object_list([str(folder)])[0])
     return folder
 
 

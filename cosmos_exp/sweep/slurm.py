@@ -17,9 +17,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from cosmos_exp.config.record import load_config, save_config
-from cosmos_exp.config.schema import Config, Sweep
+from cosmos_exp.config.record import save_config
+from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.launching import last_lines
 from cosmos_exp.files import write_json
@@ -27,33 +28,35 @@ from cosmos_exp.provenance import now
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.text import printable
 
-Settings = Mapping[str, object]  # of hydra.launcher
+Settings = Mapping[str, Any]  # of hydra.launcher: strings, numbers, and the lists and mappings of a few keys
 
 QUEUED = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT")
 RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
 GONE = "GONE"  # Slurm has forgotten the job
 _UNKNOWN = "Invalid job id"  # what squeue says if it has forgotten the only job it is asked for
-_SECONDS = (1.0, 15.0)  # between two calls of squeue: at first, and at most
+_NOT_FOUND = 127  # the exit code where there is no Slurm
+_SECONDS_BETWEEN_CALLS = 5.0  # of squeue
 _SECONDS_BETWEEN_LOOKS = 0.5
 _PATIENCE = 60.0  # seconds for a command of Slurm
 _submitted: list[RunFolder] = []
 """Runs that this process has submitted."""
 
-# Keys of hydra.launcher that sbatch has under another name, or not at all.
-_OPTIONS = {"name": "job-name", "timeout_min": "time", "mem_gb": "mem"}
+# Keys of hydra.launcher that are not options of sbatch, and those that sbatch has under another name.
 _OURS = ("_target_", "signal_delay_s", "max_num_timeout", "array_parallelism", "additional_parameters", "setup")
+_OPTIONS = {"name": "job-name", "timeout_min": "time", "mem_gb": "mem"}
 
 _SCRIPT = """\
 run=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {runs})
 exec >>"$run/log.txt" 2>&1
 job="${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"  # SLURM_JOB_ID of the last task is the id of the whole array
+host=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 {setup}
 # USR1: the time limit is near. TERM: preempted or canceled; Slurm sends it to every process of the job. SIGCONT, which comes
 # with both, is not trapped: of two signals at once, bash may forget the second while it waits.
 stop() {{ {stop}; }}
 trap 'echo "the time limit is near: a checkpoint is written"; stop' USR1
 trap : TERM
-{command} "run_dir='$run'" &
+{command} -m cosmos_exp run "run_dir='$run'" &
 pid=$!
 while kill -0 $pid 2>/dev/null; do wait $pid; done
 wait $pid
@@ -69,6 +72,12 @@ if grep -q '"state": "interrupted"' "$run/status.json" && [ "${{SLURM_RESTART_CO
 fi
 exit $code
 """
+# On several nodes torchrun starts the processes of each, which meet at a port of the first.
+_TORCHRUN = (
+    'srun --ntasks-per-node=1 --kill-on-bad-exit=1 --cpus-per-task="${{SLURM_CPUS_PER_TASK:-1}}" {python} -m '
+    'torch.distributed.run --nnodes={nodes} --nproc-per-node={processes} --rdzv-backend=c10d --rdzv-id="$job" '
+    '--rdzv-endpoint="$host:$((20000 + SLURM_JOB_ID % 20000))"'
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,6 @@ class Queue:
         self._arrays: set[str] = set()
         self._jobs: dict[str, Job] = {}
         self._asked_at = float("-inf")
-        self._began = time.monotonic()
         self._lock = threading.Lock()
 
     def job(self, job_id: str) -> Job | None:
@@ -109,32 +117,29 @@ class Queue:
         """
         array = job_id.split("_")[0]
         with self._lock:
-            is_new, first, most = array not in self._arrays, *_SECONDS
+            is_new = array not in self._arrays
             self._arrays.add(array)
-            interval = min(most, first + (time.monotonic() - self._began) / 30)
-            if is_new or time.monotonic() - self._asked_at > interval:
-                try:
-                    self._ask(is_new)
-                except FileNotFoundError:
+            if is_new or time.monotonic() - self._asked_at > _SECONDS_BETWEEN_CALLS:
+                done = self._ask()
+                if done.returncode == _NOT_FOUND:
                     return None
+                if is_new and done.returncode and _UNKNOWN not in done.stderr:
+                    raise UserError(f"squeue: {_said(done)}. Try again when Slurm answers; no job was submitted.")
             # An array whose last waiting task was canceled is listed as one job without a task.
             return self._jobs.get(job_id) or Job(job_id, self._jobs.get(array, Job(array, GONE)).state)
 
-    def _ask(self, must_answer: bool) -> None:
+    def _ask(self) -> subprocess.CompletedProcess[str]:
+        """Without an answer, what was known stays."""
         words = ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%r"]
-        try:
-            done = _call([*words, "--jobs=" + ",".join(sorted(self._arrays))])
-        except subprocess.TimeoutExpired:
-            done = subprocess.CompletedProcess(words, 1, "", f"no answer in {_PATIENCE:g} s")
+        done = _call([*words, "--jobs=" + ",".join(sorted(self._arrays))])
         self._asked_at = time.monotonic()
         if done.returncode == 0 or _UNKNOWN in done.stderr:
             self._jobs = {}
             for line in done.stdout.splitlines():
-                if line.count("|") >= 2:
-                    job = Job(*line.strip().split("|", 2))
-                    self._jobs[job.id] = job
-        elif must_answer:
-            raise UserError(f"squeue: {_said(done)}. Try again when Slurm answers; no job was submitted.")
+                job_id, _, rest = line.strip().partition("|")
+                state, _, reason = rest.partition("|")
+                self._jobs[job_id] = Job(job_id, state, reason)
+        return done
 
 
 QUEUE = Queue()
@@ -155,19 +160,30 @@ def start_jobs(configs: Sequence[Config], settings: Settings) -> list[str]:
     """Submit runs whose `run_dir` is set as one array, and record each job in its run's folder. Returns the job ids.
 
     Raises:
-        UserError: Slurm refuses, or a configuration cannot be written down.
+        UserError: Slurm refuses, or the runs need different numbers of machines.
     """
-    nodes = _nodes(configs, settings)
-    folders = [RunFolder(str(config.run_dir)) for config in configs]
-    for config, folder in zip(configs, folders, strict=True):
-        _write_config(config, folder)
+    folders, shapes = [], set()
+    for config in configs:
+        shapes.add((config.hardware.num_machines, config.hardware.num_processes))
+        folders.append(RunFolder(str(config.run_dir)))
+    if len(shapes) > 1:
+        raise UserError("hardware.num_machines, hardware.num_processes: give all runs of a sweep the same numbers")
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S_")
     parent = folders[0].path.parent / ".slurm"
     parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=stamp, dir=parent))
-    (work / "runs.txt").write_text("".join(f"{folder.path}\n" for folder in folders))
-    (work / "job.sh").write_text(batch_script(work, len(folders), {**settings, "nodes": nodes}))
-    array = _submit(work / "job.sh")
+    with open(work / "runs.txt", "w") as file:
+        for config, folder in zip(configs, folders, strict=True):
+            folder.path.mkdir(parents=True, exist_ok=True)
+            save_config(config, folder.config)
+            print(folder.path, file=file)
+    (work / "job.sh").write_text(batch_script(work, len(folders), settings, *shapes.pop()))
+    done = _call(["sbatch", "--parsable", str(work / "job.sh")])
+    if done.returncode:
+        raise UserError(
+            f"sbatch refused the jobs: {_said(done)}.\nChange hydra.launcher.*; the script is {work / 'job.sh'}"
+        )
+    array = done.stdout.strip().split(";")[0]
     ids = []
     for number, folder in enumerate(folders):
         ids.append(f"{array}_{number}")
@@ -181,81 +197,48 @@ def record_job(folder: RunFolder, job_id: str) -> None:
     write_json(folder.job, {"scheduler": "slurm", "id": job_id, "submitted": now()})
 
 
-def _nodes(configs: Sequence[Config], settings: Settings) -> int:
-    """Nodes of each job: hardware.num_machines."""
-    machines = {config.hardware.num_machines for config in configs}
-    asked = _whole(settings, "nodes", 1)
-    if len(machines) > 1 or (asked != 1 and {asked} != machines):
-        raise UserError(
-            f"hydra.launcher.nodes={asked}, but hardware.num_machines is {', '.join(map(str, sorted(machines)))}. Give all "
-            "runs of a sweep one hardware.num_machines and leave hydra.launcher.nodes out."
-        )
-    return machines.pop()
+def batch_script(work: Path, count: int, settings: Settings, nodes: int = 1, processes: int = 1) -> str:
+    """The text of the batch script for `count` runs, listed in work/runs.txt.
 
-
-def _write_config(config: Config, folder: RunFolder) -> None:
-    """Write the configuration that the job reads. A secret would be missing from it."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    save_config(config, folder.config)
-    if load_config(folder.config) != config.updated({"sweep": Sweep()}):
-        raise UserError(
-            f"{folder.config}: a value of this configuration looks like a secret and is not written to disk, so a Slurm "
-            "job cannot read it. Put a judge's key into OPENAI_API_KEY."
-        )
-
-
-def _submit(script: Path) -> str:
-    """Submit a batch script. Returns the id of its array."""
-    try:
-        done = _call(["sbatch", "--parsable", str(script)])
-    except FileNotFoundError:
-        raise UserError(
-            "sbatch: not found. Run the command where Slurm's commands are (a login node), or leave hydra/launcher out."
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise UserError(f"sbatch: no answer in {_PATIENCE:g} s. See `squeue --me` before you try again.") from None
-    if done.returncode:
-        raise UserError(f"sbatch refused the jobs: {_said(done)}.\nChange hydra.launcher.*; the script is {script}")
-    return done.stdout.strip().split(";")[0]
-
-
-def batch_script(work: Path, count: int, settings: Settings) -> str:
-    """The text of the batch script for `count` runs, listed in work/runs.txt."""
-    options = {_OPTIONS.get(key, key): value for key, value in settings.items() if key not in _OURS}
-    options["array"] = f"0-{count - 1}%{min(count, _whole(settings, 'array_parallelism', 256))}"
-    options["output"] = str(work / "%a.txt").replace(" ", "\\ ")
-    options["open-mode"] = "append"
-    options["chdir"] = str(Path.cwd())
-    options["signal"] = f"B:USR1@{_whole(settings, 'signal_delay_s', 120)}"
-    options["requeue"] = True
+    Args:
+        nodes: machines of each run. processes: of the run on each of them.
+    """
+    options = {}
+    for key, value in settings.items():
+        if key not in _OURS:
+            options[_OPTIONS.get(key, key.replace("_", "-"))] = value
     if options.get("mem") is not None:
-        options["mem"] = f"{round(float(str(options['mem'])) * 1024)}M"
-    further, setup = settings.get("additional_parameters") or {}, settings.get("setup") or []
-    assert isinstance(further, Mapping)
-    assert isinstance(setup, Sequence)
-    options |= further
-    command, stop = f"{shlex.quote(sys.executable)} -m cosmos_exp run", "kill -TERM $pid"
-    if _whole(settings, "nodes", 1) > 1:  # one `cosmos-exp run` per node; each starts the processes of its node
-        srun = 'srun --ntasks-per-node=1 --kill-on-bad-exit=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}"'
-        command, stop = f"{srun} {command}", 'scancel --signal=TERM "$job"'
+        options["mem"] = f"{round(options['mem'] * 1024)}M"
+    options |= {
+        "nodes": nodes,
+        "array": f"0-{count - 1}%{settings.get('array_parallelism', count)}",
+        "output": str(work / "%a.txt").replace(" ", "\\ "),
+        "open-mode": "append",
+        "chdir": str(Path.cwd()),
+        "signal": f"B:USR1@{settings.get('signal_delay_s', 120)}",
+        "requeue": True,
+        **(settings.get("additional_parameters") or {}),
+    }
     lines = ["#!/bin/bash"]
     for key, value in options.items():
-        if value is not None and value is not False:
-            text = "" if value is True else f"={shlex.quote(str(value))}"
-            lines.append(f"#SBATCH --{key.replace('_', '-')}{text}")
+        if value is True:
+            lines.append(f"#SBATCH --{key}")
+        elif value is not None and value is not False:
+            lines.append(f"#SBATCH --{key}={shlex.quote(str(value))}")
+    command, stop = shlex.quote(sys.executable), "kill -TERM $pid"
+    if nodes > 1:
+        command, stop = (
+            _TORCHRUN.format(python=command, nodes=nodes, processes=processes),
+            'scancel --signal=TERM "$job"',
+        )
     body = _SCRIPT.format(
         runs=shlex.quote(str(work / "runs.txt")),
-        setup="\n".join(map(str, setup)),
+        setup="\n".join(settings.get("setup") or []),
         stop=stop,
         command=command,
-        restarts=_whole(settings, "max_num_timeout", 0),
+        restarts=settings.get("max_num_timeout", 0),
     )
     return "\n".join([*lines, body])
-
-
-def _whole(settings: Settings, key: str, default: int) -> int:
-    value = settings.get(key)
-    return default if value is None else int(str(value))
 
 
 def wait_for_jobs(folders: Sequence[RunFolder], fail_fast: bool = False) -> None:
@@ -264,18 +247,17 @@ def wait_for_jobs(folders: Sequence[RunFolder], fail_fast: bool = False) -> None
     Args:
         fail_fast: cancel the others when one fails.
     """
-    waiting = [folder for folder in folders if live_job(folder)]
-    canceled = False
-    while jobs := _live(waiting):
-        if fail_fast and not canceled and any(map(_failed, folders)):
-            canceled = True
-            cancel(jobs)
+    waiting = list(filter(live_job, folders))
+    while jobs := live_jobs(waiting):
+        if fail_fast and any(map(_failed, folders)):
+            _call(["scancel", *jobs])
+            fail_fast = False
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     for folder in waiting:
         _settle(folder)
 
 
-def _live(folders: Iterable[RunFolder]) -> list[str]:
+def live_jobs(folders: Iterable[RunFolder]) -> list[str]:
     """The ids of the jobs that wait or run."""
     return [job.id for folder in folders if (job := live_job(folder))]
 
@@ -319,33 +301,10 @@ def wait_for_submitted() -> int:
 
 def continuing(folders: Iterable[RunFolder]) -> str:
     """The jobs that continue and how to cancel them; empty without any."""
-    ids = _live(folders)
-    count = "1 Slurm job continues" if len(ids) == 1 else f"{len(ids)} Slurm jobs continue"
-    return f"{count}. Cancel with `scancel {compact(ids)}`." if ids else ""
-
-
-def offer_to_cancel(folders: Sequence[RunFolder]) -> None:
-    """Ask on a terminal whether to cancel the jobs that continue."""
-    if not sys.stdin.isatty():
-        return
-    try:
-        answer = input("Cancel them now? [y/N] ")
-    except (EOFError, KeyboardInterrupt):
-        answer = ""
-    if answer.strip().lower() in ("y", "yes"):
-        cancel(_live(folders))
-        print("canceled; running ones write a checkpoint first", file=sys.stderr)
-
-
-def cancel(job_ids: Sequence[str]) -> None:
-    """Cancel jobs. Running ones write a checkpoint first.
-
-    Raises:
-        UserError: Slurm refuses.
-    """
-    done = _call(["scancel", *job_ids])
-    if done.returncode:
-        raise UserError(f"scancel: {_said(done)}")
+    ids = live_jobs(folders)
+    if not ids:
+        return ""
+    return f"{len(ids)} Slurm jobs continue. Cancel with `scancel {compact(ids)}`."
 
 
 def how_job_ended(folder: RunFolder) -> str | None:
@@ -353,31 +312,31 @@ def how_job_ended(folder: RunFolder) -> str | None:
     recorded = folder.read(folder.job)
     if "id" not in recorded:
         return None
-    ended = recorded.get("ended", GONE)
-    how = "was canceled, or Slurm has forgotten it" if ended == GONE else f"ended: {ended}"
-    return f"Slurm job {recorded['id']} {how}"
+    return f"Slurm job {recorded['id']} ended: {recorded.get('ended', GONE)}"
 
 
 def compact(job_ids: Iterable[str]) -> str:
-    """Job ids as scancel takes them: `12_[0,1] 13_0`."""
+    """Job ids as scancel takes them: `12_[0,1] 13_[0]`."""
     tasks: dict[str, list[str]] = {}
     for job_id in job_ids:
         array, _, task = job_id.partition("_")
         tasks.setdefault(array, []).append(task)
-    words = []
-    for array, own in tasks.items():
-        words.append(f"{array}_{own[0]}" if len(own) == 1 else f"{array}_[{','.join(own)}]")
-    return " ".join(words)
+    return " ".join(f"{array}_[{','.join(numbers)}]" for array, numbers in tasks.items())
 
 
 def _call(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+    except FileNotFoundError:
+        said = "not found. Run the command where Slurm's commands are (a login node), or leave hydra/launcher out"
+        return subprocess.CompletedProcess(words, _NOT_FOUND, "", said)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(words, 1, "", f"no answer in {_PATIENCE:g} s; see `squeue --me`")
 
 
 def _said(done: subprocess.CompletedProcess[str]) -> str:
     """An error of Slurm in one line, without the command's name in front of each."""
     lines = []
     for line in done.stderr.splitlines():
-        if line.strip():
-            lines.append(line.split("error: ", 1)[-1].strip().rstrip("."))
+        lines.append(line.split("error: ", 1)[-1].strip().rstrip("."))
     return printable("; ".join(lines)) or "no reason given"

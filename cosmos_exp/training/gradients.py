@@ -48,7 +48,10 @@ def share(rank: int, size: int, slots: int) -> Node:
     while size > 1:
         size //= 2
         cut = middle(start, stop)
-        start, stop = (cut, stop) if rank & size else (start, cut)
+        if rank & size:
+            start = cut
+        else:
+            stop = cut
     return start, stop
 
 
@@ -153,13 +156,12 @@ class TreeSum:
         distance = 1
         while distance < size:
             start, stop = share(rank // distance ^ 1, size // distance, slots)
-            theirs, partner = stop > start, rank ^ distance
-            if mine is not None and theirs:
-                mine.add_(self.processes.swap(mine, partner, self._empty()))
-            elif mine is not None:
-                self.processes.send(mine, partner)
-            elif theirs:
-                mine = self.processes.receive(self._empty(), partner)
+            partners = self._empty() if stop > start else None
+            self.processes.exchange(rank ^ distance, mine, partners)
+            if mine is None:
+                mine = partners
+            elif partners is not None:
+                mine.add_(partners)
             distance *= 2
         assert mine is not None  # a batch has at least one slot
         return mine

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 import torch
 
 from cosmos_exp.distributed import Processes
@@ -128,12 +127,10 @@ def peak_memory_gib(device: torch.device) -> float:
     """Peak memory in GiB since `reset_peak_memory`: of the allocator on a GPU, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    if sys.platform == "win32":
-        return float(psutil.Process().memory_info().peak_wset) / 2**30
     import resource
 
-    # ru_maxrss is in KiB on Linux and in bytes on macOS.
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / (2**30 if sys.platform == "darwin" else 2**20)
+    peak = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)  # bytes on macOS, KiB on Linux
 
 
 class TrainingLog:
@@ -154,7 +151,7 @@ class TrainingLog:
         self.folder, self.processes, self.order = folder, processes, order
         self.path_of, self.mirror, self.meter = path_of, mirror, meter
         self.lag = 1 if processes.device.type == "cuda" else 0
-        self.unread: deque[StepFigures] = deque()
+        self.pending: deque[StepFigures] = deque()
         self.bar: Progress | None = None
 
     @contextlib.contextmanager
@@ -170,8 +167,8 @@ class TrainingLog:
             RunError: a loss or gradient is not finite.
         """
         stop = False
-        while len(self.unread) > leave:
-            stop = self._read_one(self.unread.popleft()) or stop
+        while len(self.pending) > leave:
+            stop = self._read_one(self.pending.popleft()) or stop
         return stop
 
     def _read_one(self, figures: StepFigures) -> bool:
@@ -211,21 +208,17 @@ class TrainingLog:
     def summary(self) -> JsonObject:
         """Loss (mean of the last tenth of the steps), seconds and rates of the whole training; empty off the main process.
 
-        If the log was deleted, they are those of the steps since then, and `first_logged_step` says so.
+        If the log was deleted, they are those of the steps since then.
         """
         rows = read_rows(self.folder.train_log) if self.processes.is_main else []
         if not rows:
             return {}
         tail = rows[-max(1, len(rows) // 10) :]
         seconds = sum(r["seconds"] for r in rows)
-        first = rows[0]["step"]
-        samples = self.order.samples_before(self.order.num_steps) - self.order.samples_before(first - 1)
-        summary: JsonObject = {
+        samples = self.order.samples_before(self.order.num_steps) - self.order.samples_before(rows[0]["step"] - 1)
+        return {
             "train_loss": sum(r["loss"] for r in tail) / len(tail),
             "train_seconds": seconds,
             "samples_per_second": samples / max(seconds, 1e-9),
             **self.meter.summary(rows),
         }
-        if first > 1:
-            summary["first_logged_step"] = first
-        return summary

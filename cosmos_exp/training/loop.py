@@ -79,7 +79,7 @@ class Trainer:
             self.start_batches()
             try:
                 while self.step < self.order.num_steps:
-                    self.log.unread.append(self.train_step(stop))
+                    self.log.pending.append(self.train_step(stop))
                     self.step += 1
                     self._after_step()
             finally:

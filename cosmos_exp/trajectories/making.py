@@ -22,7 +22,7 @@ from cosmos_exp.data.pairs import has_recording, recorded_frames
 from cosmos_exp.data.video import write_video
 from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.experiment.generate import AdaptedPipeline, video_tasks
+from cosmos_exp.experiment.generate import AdaptedPipeline, load_pipeline_for, video_tasks
 from cosmos_exp.experiment.record import interruptible
 from cosmos_exp.files import cut_half_line, inside_by_name, json_sha256, remove_leftovers, write_json
 from cosmos_exp.generation.videos import VideoTask, num_conditioning_frames
@@ -149,7 +149,7 @@ class Maker:
     @cached_property
     def _model(self) -> AdaptedPipeline:
         prompts = [start.pair.prompt for start in self.prompts.starts.values()]
-        return AdaptedPipeline(self.config, self.adapters, prompts)
+        return load_pipeline_for(self.config, self.adapters, prompts)
 
     @cached_property
     def _judge(self) -> Judge:

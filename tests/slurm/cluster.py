@@ -60,27 +60,21 @@ class Cluster:
         for name in ("state", "spool"):
             (folder / name).mkdir(parents=True)
         host = socket.gethostname().split(".")[0]
-        ctld, slurmd = _free_ports(2)
+        ctld, slurmd = _free_port(), _free_port()
         self.conf = folder / "slurm.conf"
         self.conf.write_text(CONF.format(host=host, ctld=ctld, slurmd=slurmd, folder=folder, cpus=cpus))
         self.environment = {**os.environ, "SLURM_CONF": str(self.conf), "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
         self.daemons: list[subprocess.Popen[bytes]] = []
 
-    def __enter__(self) -> Cluster:
-        try:
-            self._start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the daemons and wait until the node is idle."""
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
-        own = {"socket": "munge.socket", "pid-file": "munge.pid", "seed-file": "munge.seed", "log-file": "munge.log"}
-        words = [f"--{option}={self.folder / name}" for option, name in own.items()]
-        self._run("munged", "--foreground", "--force", f"--key-file={key}", *words)
+        words = [f"--key-file={key}"]
+        for option, name in (("socket", "socket"), ("pid-file", "pid"), ("seed-file", "seed"), ("log-file", "log")):
+            words.append(f"--{option}={self.folder / f'munge.{name}'}")
+        self._run("munged", "--foreground", "--force", *words)
         self._wait(lambda: (self.folder / "munge.socket").exists(), "munged")
         self._run("slurmctld", "-D", "-c")
         self._run("slurmd", "-D")
@@ -97,19 +91,15 @@ class Cluster:
         end = time.monotonic() + 30
         while not holds():
             if time.monotonic() > end or any(d.poll() is not None for d in self.daemons):
-                logs = "\n".join(
-                    f"{p.name}: {p.read_text(errors='replace')[-1500:]}"
-                    for p in sorted(self.folder.glob("*.*o*g"))
-                    if p.is_file()
-                )
-                raise RuntimeError(f"{what} did not start\n{logs}")
+                raise RuntimeError(f"{what} did not start; see the logs in {self.folder}")
             time.sleep(0.1)
 
     def call(self, *words: str) -> str:
         """The output of a Slurm command; empty if it fails."""
         return subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False).stdout
 
-    def __exit__(self, *error: object) -> None:
+    def stop(self) -> None:
+        """End the daemons."""
         self.call("scancel", "--user=root")
         for daemon in reversed(self.daemons):
             daemon.send_signal(signal.SIGTERM)
@@ -121,11 +111,7 @@ class Cluster:
                 daemon.wait()
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
+def _free_port() -> int:
+    with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+        return int(one.getsockname()[1])

@@ -27,8 +27,12 @@ HELD = [*CPU, "hydra.launcher.additional_parameters={hold: true}"]
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    with Cluster(tmp_path_factory.mktemp("slurm")) as running:
-        yield running
+    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +42,7 @@ def in_the_cluster(cluster, tmp_path, monkeypatch):
         monkeypatch.setenv(name, cluster.environment[name])
     monkeypatch.setattr(slurm, "_submitted", [])  # no later test of this process asks Slurm for these jobs
     monkeypatch.setattr(slurm, "QUEUE", slurm.Queue())
-    monkeypatch.setattr(slurm, "_SECONDS", (0.3, 1.0))
+    monkeypatch.setattr(slurm, "_SECONDS_BETWEEN_CALLS", 0.5)
     monkeypatch.chdir(tmp_path)
     yield
     subprocess.run(["scancel", "--user=root"], check=True)
@@ -118,7 +122,7 @@ def test_a_sweep_survives_preemption_and_the_time_limit_and_reports_a_canceled_r
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["outputs"]
 
 
-def test_queued_runs_are_taken_and_ctrl_c_names_their_jobs(cluster, start, cli, tmp_path, capsys, monkeypatch):
+def test_queued_runs_are_taken_and_ctrl_c_names_their_jobs(cluster, start, cli, tmp_path, capsys):
     words = ["sweep", "rank", *QUICK, "rank=8,16", *HELD]
     logs = [tmp_path / "first.txt", tmp_path / "second.txt"]
     folders = [RunFolder(tmp_path / "outputs" / "sweeps" / "rank" / f"lora-r{r}") for r in (8, 16)]
@@ -141,11 +145,9 @@ def test_queued_runs_are_taken_and_ctrl_c_names_their_jobs(cluster, start, cli, 
     assert [job_id(f) for f in folders] == ids
     assert len(cluster.call("squeue", "-hr").splitlines()) == 2
 
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("builtins.input", lambda words: "y")
-    slurm.offer_to_cancel(folders)
+    subprocess.run(["scancel", *slurm.compact(ids).split()], check=True)
     wait_until(lambda: not cluster.call("squeue", "-hr"))
-    time.sleep(0.4)
+    time.sleep(0.6)
     assert cli(*words, "--list") == 0
     assert capsys.readouterr().out.count("missing") == 2
 
@@ -163,7 +165,7 @@ def test_fail_fast_cancels_the_other_jobs(small_config, tmp_path):
     """No run starts: the jobs are held, and one of them has a status as a failed run writes it."""
     folders = [RunFolder(tmp_path / name) for name in ("a", "b")]
     configs = [small_config(f"run_dir={f.path}") for f in folders]
-    settings = {"nodes": 1, "cpus_per_task": 1, "additional_parameters": {"hold": True}}
+    settings = {"cpus_per_task": 1, "additional_parameters": {"hold": True}}
     ids = start_jobs(configs, settings)
     assert [slurm._job_of(f).run_state for f in folders] == ["queued", "queued"]
     folders[0].set_status("failed", "train", "the loss is not finite")
