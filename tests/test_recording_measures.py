@@ -69,7 +69,8 @@ def scored(tmp_path):
 
 
 def test_psnr_and_ssim_equal_scikit_image():
-    metrics = pytest.importorskip("skimage.metrics")
+    from skimage import metrics
+
     clean = panned(range(3))
     for spread in (2, 20, 90):
         noisy = (clean + RNG.normal(0, spread, clean.shape)).clip(0, 255).astype(np.uint8)
@@ -151,12 +152,6 @@ def test_motion_magnitude_of_a_translation():
     half = everywhere.copy()
     half[:, :, WIDTH // 2 :] = False
     assert motion_magnitudes(grey_images(frames)[0], half) == pytest.approx([1, 1], rel=0.05)
-
-
-def test_large_frames_are_reduced():
-    frames = np.zeros((1, 432, 768, 3), np.uint8)
-    images, factor = grey_images(frames)
-    assert (factor, images.shape) == (2, (1, 216, 384))
 
 
 def test_tracks_survive_a_translation_and_not_a_cut():
@@ -241,7 +236,7 @@ def test_conditioning_frames_do_not_count(scored):
     other = clip.copy()
     other[:4] = 0
     a, b = compare_with_recording(scored(clip, clip, 5)), compare_with_recording(scored(other, clip, 5, name="other"))
-    for name in set(RECORDING) - {"psnr", "ssim", "psnr_moving"}:
+    for name in ("mask_iou_space", "mask_iou_weighted", "motion_ratio"):
         assert b.values[name][0] == pytest.approx(a.values[name][0], abs=0.1), name
     assert b.values["psnr"][0] > 35
     nothing = compare_with_recording(scored(clip, clip, len(clip), name="all"))
@@ -261,12 +256,6 @@ def test_frames_in_disorder_are_rougher(scored):
         assert values["track_roughness"][0] > smooth["track_roughness"][0] + 0.1, name
 
 
-def test_a_teleporting_object_loses_its_tracks(scored):
-    smooth = motion_of(scored(with_object(range(20, 68, 3)))).values
-    jump = motion_of(scored(with_object([*range(20, 44, 3), *range(100, 124, 3)]), name="jump")).values
-    assert jump["track_survival"][0] < smooth["track_survival"][0] - 0.03
-
-
 def test_a_video_of_another_length_is_refused(scored):
     clip = with_object(range(20, 40, 4))
     with pytest.raises(
@@ -278,20 +267,14 @@ def test_a_video_of_another_length_is_refused(scored):
 def test_measure_functions(scored):
     clip = with_object(range(20, 52, 4))
     known, unknown = scored(clip, clip), scored(clip, name="unknown")
-    first, second = measure_recording([known, unknown], Config(), 1)
-    assert first.values["ssim"][0] == pytest.approx(1, abs=1e-6)
+    first, second = MEASURE_FUNCTIONS.get("recording")([known, unknown], Config(), 1)
+    assert list(first.values) == measures_of("recording") == list(RECORDING)
     assert second.values == dict.fromkeys(RECORDING, (None, "no recording of this prompt"))
     assert measure_recording([unknown], Config(), 1) is None
     assert measure_recording([known], Config(measures=Measures(recording=False)), 1) is None
     assert measure_motion([known], Config(measures=Measures(motion=False)), 1) is None
-    assert set(next(iter(measure_motion([known], Config(), 1))).values) == set(MOTION)
-
-
-def test_registered_with_the_measures_that_they_give():
-    assert MEASURE_FUNCTIONS.get("recording") is measure_recording
-    assert MEASURE_FUNCTIONS.get("motion") is measure_motion
-    assert measures_of("recording") == list(RECORDING)
-    assert measures_of("motion") == list(MOTION)
+    (moved,) = MEASURE_FUNCTIONS.get("motion")([known], Config(), 1)
+    assert list(moved.values) == measures_of("motion") == list(MOTION)
 
 
 def test_processes_change_nothing(scored):
@@ -307,13 +290,6 @@ def test_on_recordings(real_data, scored):
     other = np.concatenate([clip[:1], clip[:0:-1]])
     values = compare_with_recording(scored(clip, clip)).values
     reversed_ = compare_with_recording(scored(other, clip, name="reversed")).values
-    frozen = compare_with_recording(scored(clip[:1].repeat(len(clip), axis=0), clip, name="frozen")).values
     for name in ("psnr", "psnr_moving", "ssim", "mask_iou_spacetime", "mask_iou_weighted"):
         assert values[name][0] > reversed_[name][0], name
     assert values["mask_iou_space"][0] > 0.99
-    assert frozen["mask_iou_space"][0] == 0
-    motion = motion_of(scored(clip, name="clip")).values
-    shuffled = clip[[0, *(np.random.default_rng(0).permutation(len(clip) - 1) + 1)]]
-    assert (
-        motion_of(scored(shuffled, name="shuffled")).values["track_roughness"][0] > motion["track_roughness"][0] + 0.1
-    )

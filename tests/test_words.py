@@ -6,11 +6,11 @@ import pytest
 from cosmos_exp.config.schema import Data
 from cosmos_exp.config.tiling import tiling_of
 from cosmos_exp.data.readers.records import TestPair
-from cosmos_exp.data.scenes import different_word, probes, word_pairs
+from cosmos_exp.data.scenes import different_word, one_word_apart, probes
 from cosmos_exp.data.video import write_image, write_video
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.metrics.interface import ScoredVideo
-from cosmos_exp.metrics.words import (
+from cosmos_exp.metrics.prompt_sensitivity import (
     GRAIN,
     measure_side,
     motion_map,
@@ -60,8 +60,7 @@ def test_pairs_are_found_by_the_content_of_the_first_frame(tmp_path):
     for name, level in (("x_left", 10), ("x_right", 10), ("y_right", 20)):
         write_image(tmp_path / f"{name}.png", np.full((32, 32, 3), level, np.uint8))
     pairs = [TestPair(p.stem, f"use the {p.stem[2:]} hand", p) for p in sorted(tmp_path.glob("*.png"))]
-    (found,) = word_pairs(pairs, {})
-    assert (found.a.name, found.b.name, found.words) == ("x_left", "x_right", ("left", "right"))
+    assert one_word_apart(pairs, {}) == [("x_left", "x_right", ("left", "right"))]
 
 
 def test_the_motion_map_shows_what_moves_and_not_the_camera():

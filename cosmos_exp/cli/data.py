@@ -21,17 +21,16 @@ if TYPE_CHECKING:
 SHOWN = 3  # clips that are described
 
 DATA_EPILOG = """examples:
-  cosmos-exp data check my_videos                         every bad file; what each model needs
+  cosmos-exp data check my_videos                         every bad file
   cosmos-exp data make tabletop --out clips               32 clips of the embedded world"""
 MAKE_EPILOG = """examples:
   cosmos-exp data make tabletop --out clips --count 200                    clips with their ground truth
   cosmos-exp data make tabletop --out pairs --split test --count 8         first frames with prompts, for generate --prompts
   cosmos-exp data make tabletop --out views --views left,right             two cameras side by side"""
 EPILOG = """examples:
-  cosmos-exp data check my_videos                                      every file decoded whole; what each model needs
+  cosmos-exp data check my_videos                                      every file decoded whole
   cosmos-exp data check my_videos --for model=cosmos_predict25_2b      is it enough for this model?
   cosmos-exp data check my_videos data.prompt="pick up the cup"        one prompt for all videos without a caption
-  cosmos-exp data check my_videos --write-hashes                       record SHA256SUMS, which later checks compare
 """
 
 
@@ -49,19 +48,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     checker.add_argument("dir", help="LeRobot (meta/info.json), GR1-100 (metadata.csv), or videos/ with captions")
     checker.add_argument("overrides", nargs="*", help="configuration, e.g. data.camera=… data.num_frames=93")
-    # argparse refuses positional words after an option: both options also take the overrides that follow them.
+    # argparse refuses positional words after an option: it also takes the overrides that follow.
     checker.add_argument(
         "--for",
         dest="model",
         nargs="+",
         metavar=("model=NAME", "KEY=VALUE"),
-        help="check for this model; default: a table of every model's needs",
-    )
-    checker.add_argument(
-        "--write-hashes",
-        nargs="*",
-        metavar="KEY=VALUE",
-        help="if all is good, write SHA256SUMS; later damage is then always found",
+        help="check for this model; default: tabletop",
     )
     checker.set_defaults(run=run)
 
@@ -89,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 def check(args: argparse.Namespace) -> int:
     """Report the good clips and every problem. Returns 1 if there is a problem or no clip."""
     from cosmos_exp.config.composing import compose_config
-    from cosmos_exp.data.inspection import inspect_data, needs_of
+    from cosmos_exp.data.inspection import inspect_data
     from cosmos_exp.data.readers.records import guess_reader
     from cosmos_exp.tracking.progress import with_progress
 
@@ -98,7 +91,7 @@ def check(args: argparse.Namespace) -> int:
         raise UserError(f"{folder}: no such folder. Give the folder of your videos.")
     model, *after = args.model or [""]
     model = model.removeprefix("model=")
-    overrides = [*args.overrides, *after, *(args.write_hashes or [])]
+    overrides = [*args.overrides, *after]
     words = [f"data={guess_reader(folder)}", f"data.path='{folder.absolute()}'", *overrides]
     if any(word.startswith("data=") for word in overrides):
         words.pop(0)
@@ -110,11 +103,6 @@ def check(args: argparse.Namespace) -> int:
 
     inspection = inspect_data(config.data, folder, tests, show, whole=True)
     _print_clips(folder, config, inspection)
-    if inspection.lengths:
-        print("what a model needs of each video: frames (seconds that they show), frame rate, size")
-        for name in [model] if model else _models():
-            for line in needs_of(compose_config([*words, f"model={name}"]), name, inspection.lengths):
-                print(line)
     for note in inspection.notes:
         print(printable(f"note: {note}"))
     for problem in inspection.problems:
@@ -124,15 +112,7 @@ def check(args: argparse.Namespace) -> int:
     if inspection.problems or not inspection.clips:
         return 1
     _print_split(config, inspection, tests)
-    if args.write_hashes is not None:
-        _write_hashes(folder, inspection)
     return 0
-
-
-def _models() -> list[str]:
-    from cosmos_exp.config.paths import conf_dir
-
-    return sorted(p.stem for p in (conf_dir() / "model").glob("*.yaml"))
 
 
 def _print_clips(folder: Path, config: Config, inspection: Inspection) -> None:
@@ -162,19 +142,6 @@ def _print_split(config: Config, inspection: Inspection, tests: Path | None) -> 
         return
     prompts = len(inspection.pairs) if tests else counts.test
     print(f"a run would use {counts.train} for training, {counts.validation} for validation, {prompts} for the test")
-
-
-def _write_hashes(folder: Path, inspection: Inspection) -> None:
-    from cosmos_exp.data.hashes import hashed_files, write_hashes
-
-    videos = []
-    for c in inspection.clips:
-        videos += [c.clip.path, *(other.path for other in c.others)]
-    for pair in inspection.pairs + inspection.selection:
-        if pair.recording:
-            videos.append(pair.recording)
-    files = hashed_files(folder, videos)
-    print(f"{write_hashes(folder, files)}: hashes of {len(files)} files; every later check and run compares them")
 
 
 def make(args: argparse.Namespace) -> int:

@@ -117,8 +117,6 @@ def parse(words: list[str]) -> argparse.Namespace:
     Raises:
         UserError: an option that the command does not have.
     """
-    if words[:2] == ["judge", "agree"]:
-        words = ["judge-agree", *words[2:]]
     args, rest = parser().parse_known_args(words)
     for word in rest:  # argparse takes no override after an option that follows an override
         if word.startswith("-") or not hasattr(args, "overrides"):

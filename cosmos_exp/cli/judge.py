@@ -1,10 +1,9 @@
-"""`cosmos-exp judge`: a judge's scores of any videos. `cosmos-exp judge agree`: how well they agree with people's."""
+"""`cosmos-exp judge`: a judge's scores of any videos."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cosmos_exp.cli.arguments import existing_files
@@ -17,18 +16,11 @@ if TYPE_CHECKING:
     from cosmos_exp.metrics.judges.interface import Judge, Question
 
 HELP = "score videos from 1 to 5 by Cosmos-Reason2, a server, or the embedded world's rules"
-AGREE_EPILOG = """examples:
-  cosmos-exp judge agree people.csv --judge reason2_2b
-  cosmos-exp judge agree people.jsonl --judge server --url http://localhost:8000/v1 --json
-
-people.csv has the columns video and score (a person's, 1 to 5), and optionally prompt, measure and judge."""
-AGREE_HELP = "agreement of a judge's scores with people's; also `judge agree FILE`"
 EPILOG = """examples:
   cosmos-exp judge out/*.mp4 --judge reason2_8b --prompt "Use the left hand to pick up the cup."
   cosmos-exp judge out/*.mp4 --judge server --url http://localhost:8000/v1 --set judge.samples=5 judge.reasoning=true
   cosmos-exp judge clip.mp4 --rubric my_rubric.yaml --json
   cosmos-exp --plugin my_module judge clip.mp4 --judge rules --set judge.name=mine   a judge of your own
-  cosmos-exp judge agree people.csv --judge reason2_2b      exact and within-one agreement, correlations, kappa
 
 Scores are cached by video content, prompt, rubric, judge and settings. The same question is not asked twice.
 
@@ -36,26 +28,20 @@ exit codes: 0 all scored, 1 an answer held no score or the judge failed, 2 wrong
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Add `judge` and `judge-agree` and their options."""
+    """Add the command and its options."""
     raw = argparse.RawDescriptionHelpFormatter
     judge = commands.add_parser("judge", help=HELP, description=HELP, epilog=EPILOG, formatter_class=raw)
-    judge.add_argument("videos", nargs="+", metavar="VIDEO", help="video files; or `agree FILE`, see judge-agree")
+    judge.add_argument("videos", nargs="+", metavar="VIDEO", help="video files")
     judge.add_argument("--prompt", help="the instruction that the videos show; without it only rubrics that need none")
     judge.add_argument("--no-cache", action="store_true", help="ask again, even if the score is cached")
     judge.set_defaults(run=run)
-    agree = commands.add_parser(
-        "judge-agree", help=AGREE_HELP, description=AGREE_HELP, epilog=AGREE_EPILOG, formatter_class=raw
-    )
-    agree.add_argument("file", metavar="FILE", help="CSV or JSON lines: video, score; optional prompt, measure, judge")
-    agree.set_defaults(run=run_agree)
-    for parser in (judge, agree):
-        add = parser.add_argument
-        add("--judge", default="reason2_2b", metavar="NAME", help="a file of conf/judge (default: reason2_2b)")
-        add("--source", help="hub repository or folder of the weights; server: the model's name")
-        add("--url", help="server: address of the endpoint, up to /v1")
-        add("--rubric", action="append", metavar="NAME", help="physics, instruction or a YAML file; can be repeated")
-        add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="configuration keys, e.g. judge.samples=5")
-        add("--json", action="store_true", help="print everything, raw answers included, as JSON")
+    add = judge.add_argument
+    add("--judge", default="reason2_2b", metavar="NAME", help="a file of conf/judge (default: reason2_2b)")
+    add("--source", help="hub repository or folder of the weights; server: the model's name")
+    add("--url", help="server: address of the endpoint, up to /v1")
+    add("--rubric", action="append", metavar="NAME", help="physics, instruction or a YAML file; can be repeated")
+    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="configuration keys, e.g. judge.samples=5")
+    add("--json", action="store_true", help="print everything, raw answers included, as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,20 +68,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(rows, indent=2))
     return int(any(r["score"] is None for r in rows))
-
-
-def run_agree(args: argparse.Namespace) -> int:
-    """Print how well a judge's scores agree with people's. Exit code 1 if a row has no judge's score."""
-    from cosmos_exp.config.paths import cache_root
-    from cosmos_exp.metrics.judges.agreement import agreement, format_agreement, read_pairs, with_scores
-
-    rows = read_pairs(Path(args.file))
-    if any(r.judge is None for r in rows):
-        config = config_of(args)
-        rows = with_scores(rows, load(config), config, cache_root(config) / "judged")
-    result = agreement(rows, seed=0)
-    print(json.dumps(result, indent=2) if args.json else printable(format_agreement(result)))
-    return int(result["missing"] > 0)
 
 
 def config_of(args: argparse.Namespace) -> Config:

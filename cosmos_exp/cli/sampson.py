@@ -15,12 +15,12 @@ from cosmos_exp.text import one_line, printable
 
 if TYPE_CHECKING:
     from cosmos_exp.config.schema import Sampson as SampsonSettings
-    from cosmos_exp.metrics.geometry.results import CrossResult, VideoResult, ViewResult
+    from cosmos_exp.metrics.geometry.results import Result, VideoResult
     from cosmos_exp.metrics.geometry.sampson import Source
 
 HELP = "Sampson error of any videos, over time and across views"
 EPILOG = """examples:
-  cosmos-exp sampson outputs/*/*/videos/*.mp4 --plot figures
+  cosmos-exp sampson outputs/*/*/videos/*.mp4
   cosmos-exp sampson grid.mp4 --layout 2x2 --views left,right,wrist,- --pairs left:right
   cosmos-exp sampson left.mp4 right.mp4 --views left,right --calibration rig.yaml     one file per view
 
@@ -51,14 +51,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add("--calibration", metavar="FILE", help="JSON or YAML with each view's camera (docs/measures.md)")
     add("--matcher", metavar="NAME", help="sift (default, needs no weights) or superpoint_lightglue")
     add("--matcher-source", metavar="DIR", help="superpoint_lightglue: folder of the weights")
-    add("--estimator", metavar="NAME", help="F of robust and moving: magsac (default), ransac, five_point (calibrated)")
+    add("--estimator", metavar="NAME", help="F of robust and moving: magsac (default) or ransac")
     add("--gap", metavar="K", help="compare frames that are K apart (default: 1)")
     add("--workers", type=int, default=0, metavar="N", help="processes that share the videos (default: one per core)")
-    add(
-        "--plot",
-        metavar="DIR",
-        help="write figures: error over frames, and the matches of each view's worst frame pair",
-    )
     add("--json", action="store_true", help="print all figures as JSON")
     parser.set_defaults(run=run)
 
@@ -80,8 +75,6 @@ def run(args: argparse.Namespace) -> int:
             rows.append({"video": source.name, "error": result})
             continue
         rows.append({"video": source.name, **result.detail()})
-        if args.plot:
-            _plot(Path(args.plot), source, result, settings)
     print(json.dumps(rows, indent=2) if args.json else results_table(sources, results))
     return code
 
@@ -122,16 +115,6 @@ def sources_of(paths: list[Path], settings: SampsonSettings) -> list[Source]:
     return [Source(str(p), (p,)) for p in paths]
 
 
-def _plot(out: Path, source: Source, result: VideoResult, settings: SampsonSettings) -> None:
-    from cosmos_exp.metrics.geometry.plots import draw_figures
-    from cosmos_exp.metrics.geometry.sampson import read_views
-
-    views, _ = read_views(source, settings)
-    name = source.files[0].stem if len(source.files) == 1 else source.name
-    for path in draw_figures(out, name, views, result, settings):
-        print(printable(path))
-
-
 def results_table(sources: Sequence[Source], results: Sequence[VideoResult | str]) -> str:
     """One row per view and view pair; below the table the legend, the reasons of undefined errors, and notes."""
     from rich import box
@@ -150,15 +133,14 @@ def results_table(sources: Sequence[Source], results: Sequence[VideoResult | str
             below.append(result)
             table.add_row(name, *["-"] * (len(HEADS) - 1))
             continue
-        for view in result.views:
-            measured = f"{view.pairs_measured}/{view.pairs} ({view.pairs_moving})"
-            table.add_row(name, view.name, *_cells(view, "tse"), measured)
-            for text in (view.reason, view.note, *_lost(view)):
+        for part in result.views + result.crosses:
+            table.add_row(name, part.name, *_cells(part))
+            for text in (part.reason, part.note, part.geometry and f"F of robust and moving: {part.geometry}"):
                 if text:
-                    below.append(f"{name}, {view.name}: {text}")
-        for cross in result.crosses:
-            table.add_row(name, cross.name, *_cells(cross, "cse"), f"{cross.frames_measured}/{cross.frames}")
-            below.append(f"{name}, {cross.name}: {cross.reason or f'F of robust and moving: {cross.geometry}'}")
+                    below.append(f"{name}, {part.name}: {text}")
+        for measure, (value, reason) in result.measures().items():
+            if reason and value is not None:
+                below.append(f"{name}: {measure} {reason}")
         for note in result.notes:
             below.append(f"{name}: {note}")
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
@@ -169,29 +151,17 @@ def results_table(sources: Sequence[Source], results: Sequence[VideoResult | str
     return shown.get().rstrip()
 
 
-def _lost(view: ViewResult) -> list[str]:
-    """The errors that pairs with enough matches lack, and why."""
-    from cosmos_exp.metrics.geometry.temporal import FEWER
-
-    lines = []
-    for measure, reasons in view.pairs_lost.items():
-        failed = [f"{count}: {why}" for why, count in reasons.items() if not why.startswith(FEWER)]
-        if failed and view.tse is not None:
-            lines.append(f"{measure} rests on {view.used(measure)} of {view.pairs} pairs ({'; '.join(failed)})")
-    return lines
-
-
-def _cells(result: ViewResult | CrossResult, measure: str) -> list[str]:
-    """The errors with their repeatability, and the shares of static matches and of inliers."""
+def _cells(result: Result) -> list[str]:
+    """The errors with their repeatability, the shares of static matches and of inliers, and how many pairs were measured."""
     cells = []
-    for name in (measure, f"{measure}_robust", f"{measure}_moving"):
-        value, repeatability = getattr(result, name), result.repeatability.get(name)
+    for measure, repeatability in result.repeatability.items():
+        value = result.values[measure]
         cell = "-" if value is None else f"{value:.3f}"
         if value is not None and repeatability is not None:
             cell += f" +-{repeatability:.3f}"
         cells.append(cell)
-    shares = {"static_share": ".0%", "inlier_share": ".0%", "matches": ".0f"}
-    for name, form in shares.items():
-        value = getattr(result, name, "")  # a view pair has no share of static matches
-        cells.append("-" if value is None else format(value, form if value != "" else ""))
-    return cells
+    for name, form in (("static_share", ".0%"), ("inlier_share", ".0%"), ("matches", ".0f")):
+        value = result.values.get(name)
+        cells.append("-" if value is None else format(value, form))
+    measured, moving = result.count(next(iter(result.repeatability))), result.count(list(result.repeatability)[-1])
+    return [*cells, f"{measured}/{len(result.errors)} ({moving})"]

@@ -441,7 +441,7 @@ class Sampson(Group):
     pairs: str | None = Field(None, description="views to compare, A:B,A:C; null: all pairs")
     calibration: str | None = Field(None, description="file with each view's camera; null: unknown")
     gap: int = Field(1, gt=0, description="distance in frames between the two frames of a pair")
-    estimator: Literal["magsac", "ransac", "five_point"] = Field(
+    estimator: Literal["magsac", "ransac"] = Field(
         "magsac", description="estimator of the fundamental matrix of the robust measures"
     )
     matcher: str = Field("sift", description="feature matcher: sift, superpoint_lightglue, or a plugin's")

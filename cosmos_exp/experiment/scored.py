@@ -12,7 +12,7 @@ from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.files import JsonObject, file_sha256, write_json_lines
 from cosmos_exp.metrics.interface import ScoredVideo
-from cosmos_exp.metrics.words import WORD_EFFECT
+from cosmos_exp.metrics.prompt_sensitivity import WORD_EFFECT
 from cosmos_exp.provenance import now
 from cosmos_exp.run_folder import REFERENCES, RunFolder
 from cosmos_exp.statistics.scores import ScoreRow, read_scores

@@ -135,11 +135,6 @@ def remux(rotation=0, stretched=False):
     return change
 
 
-def sums(*lines):
-    """SHA256SUMS with these lines."""
-    return write("SHA256SUMS", "".join(f"{line}\n" for line in lines))
-
-
 def picture(save):
     """A folder of one test pair beside the set, whose picture `save(path)` writes."""
 
@@ -191,18 +186,15 @@ METADATA = (
     ),
     Case("tasks is missing", broken("v2", episode(tasks=None)), 1, ("line 2: tasks: Field required",)),
     Case(
-        "an episode twice",
-        broken("v2", write(EPISODES, TWICE)),
-        1,
-        ("line 2: episode 0 is listed twice", "line 1", "Remove one"),
+        "an episode twice", broken("v2", write(EPISODES, TWICE)), 1, ("line 2: episode 0 is listed twice", "Remove one")
     ),
     Case(
         "codebase v9",
         broken("v2", info(codebase_version="v9.0")),
         2,
-        ("info.json: codebase_version is v9.0", "convert it"),
+        ("info.json: codebase_version: Input should be 'v2.0', 'v2.1', 'v3.0' or 'v3.1', found 'v9.0'", "convert"),
     ),
-    Case("no codebase version", broken("v2", info(codebase_version=None)), 2, ("codebase_version is missing",)),
+    Case("no codebase version", broken("v2", info(codebase_version=None)), 2, ("codebase_version: Field required",)),
     Case("features is missing", broken("v2", info(features=None)), 2, ("info.json: features: Field required",)),
     Case(
         "features is a list",
@@ -217,16 +209,10 @@ METADATA = (
         (f"features.{CAMERA}: Input should be a valid dictionary, found 'video'",),
     ),
     Case(
-        "negative shape",
-        broken("v2", info(features={CAMERA: {"dtype": "video", "shape": [-1, 2, 3]}})),
-        2,
-        (f"features: {CAMERA}.shape.0: Input should be greater than 0, found -1",),
-    ),
-    Case(
         "unknown field in video_path",
         broken("v2", info(video_path="v/{episode}.mp4")),
         2,
-        ("video_path: has the field episode", "episode_index"),
+        ("video_path: KeyError: 'episode'",),
     ),
     Case("broken video_path", broken("v2", info(video_path="v/{episode_index.mp4")), 2, ("info.json: video_path: ",)),
     Case(
@@ -245,40 +231,26 @@ METADATA = (
         ("info.json: chunks_size: Input should be greater than 0, found 0",),
     ),
     Case(
-        "negative frame rate",
-        broken("v2", info(fps=-10)),
-        2,
-        ("info.json: fps: Input should be greater than 0, found -10",),
-    ),
-    Case("frame rate NaN", broken("v2", info(fps=NAN)), 2, ("info.json: fps: Input should be", "found nan")),
-    Case(
-        "frame rate beyond a float",
-        broken("v2", info(fps=10**400)),
-        2,
-        ("info.json: fps: Input should be", "found 1000"),
-    ),
-    Case(
-        "names are no texts",
-        broken("v2", info(features={CAMERA: {"dtype": "video", "shape": [1, 2, 3], "names": [[1]]}})),
-        2,
-        (f"features: {CAMERA}.names.0: Input should be a valid string, found [1]",),
-    ),
-    Case(
         "a name too long for a disk",
         broken("v2", info(video_path="{episode_index:09999d}.mp4")),
         2,
         ("more than 255 bytes", "Shorten it"),
     ),
-    Case("info is a list", broken("v2", write(INFO, "[1, 2]")), 2, ("info.json: not a JSON object",)),
-    Case("info is cut", broken("v2", write(INFO, '{"codebase')), 2, ("info.json: not a JSON object", "copy it again")),
-    Case("info is deep", broken("v2", write(INFO, "[" * 100_000)), 2, ("info.json: not a JSON object",)),
+    Case("info is a list", broken("v2", write(INFO, "[1, 2]")), 2, ("info.json: record: Input should be",)),
+    Case("info is cut", broken("v2", write(INFO, '{"codebase')), 2, ("info.json: it is not JSON", "copy it again")),
+    Case("info is deep", broken("v2", write(INFO, "[" * 100_000)), 2, ("info.json: ", "copy it again")),
     Case(
         "episodes are cut",
         broken("v2", write(EPISODES, '{"episode_index": 0,')),
         2,
-        ("episodes.jsonl, line 1: not JSON",),
+        ("episodes.jsonl, line 1: it is not JSON",),
     ),
-    Case("episodes are binary", broken("v2", write(EPISODES, b"\xff\xfe\x00")), 2, ("episodes.jsonl: not UTF-8",)),
+    Case(
+        "episodes are binary",
+        broken("v2", write(EPISODES, b"\xff\xfe\x00")),
+        2,
+        ("episodes.jsonl, line 1: it is not text",),
+    ),
     Case(
         "an episode is a list",
         broken("v2", write(EPISODES, "[0]\n")),
@@ -304,7 +276,7 @@ METADATA = (
         1,
         ("line 2: length: Input should be greater than 0, found -5",),
     ),
-    Case("length NaN", broken("v2", episode(length=NAN)), 1, ("line 2: length: Input should be", "found nan")),
+    Case("length NaN", broken("v2", episode(length=NAN)), 2, ("line 2: it holds NaN",)),
     Case(
         "longer than its file",
         broken("v2", episode(length=200)),
@@ -367,7 +339,7 @@ METADATA = (
         "GR1 without a prompt",
         broken("gr1", write("metadata.csv", "f,p\na.mp4,\nb.mp4,z\n")),
         1,
-        ("line 2: expected file name and caption",),
+        ("line 2: the caption is empty",),
     ),
     Case("GR1 without a header", broken("gr1", write("metadata.csv", "a.mp4,x\nb.mp4,y\n")), 1, ("line 1", "header")),
     Case(
@@ -389,43 +361,17 @@ METADATA = (
         ("a.json: no caption of model", "data.caption_model"),
     ),
     Case(
-        "half a character",
-        broken("folder", captions('{"m": {"long": "\\ud83d"}}')),
-        1,
-        ("a.json: the caption holds half a character",),
-    ),
-    Case(
         "empty data.prompt",
         broken("folder", lambda f: (f / "metas" / "a.txt").unlink(), "data.prompt=''"),
         2,
-        ("data.prompt: is empty",),
+        ("data.prompt: the caption is empty",),
     ),
 )
 
 FILES = (
     Case("damage in the middle", broken("folder", damage), 1, ("a.mp4: is damaged", "copy it again")),
     Case("text as a video", broken("folder", write("videos/a.mp4", "text")), 1, ("a.mp4: cannot be read as a video",)),
-    Case(
-        "another file than recorded",
-        broken("folder", sums(f"{'0' * 64}  videos/a.mp4")),
-        1,
-        ("a.mp4: is damaged or was changed", "SHA256SUMS"),
-    ),
-    Case(
-        "a recorded caption was changed",
-        broken("folder", sums(f"{'0' * 64}  metas/a.txt")),
-        1,
-        ("a.txt: is damaged or was changed",),
-    ),
-    Case(
-        "a recorded file is missing",
-        broken("folder", sums(f"{'0' * 64}  videos/q.mp4")),
-        1,
-        ("q.mp4: is missing, SHA256SUMS lists it",),
-    ),
-    Case("hashes are garbage", broken("folder", sums("hello")), 2, ("SHA256SUMS, line 1: expected HASH  PATH",)),
-    Case("a hash of a file outside", broken("folder", sums(f"{'0' * 64}  ../../etc/passwd")), 2, ("leaves",)),
-    Case("rotated container", broken("folder", remux(rotation=-90)), 0, ("turned by 270 degrees to 32x48",)),
+    Case("rotated container", broken("folder", remux(rotation=-90)), 0, ("24 frames, 32x48",)),
     Case("crooked container", broken("folder", remux(rotation=30)), 1, ("a.mp4: is shown turned by", "re-encode it")),
     Case(
         "variable frame rate",
@@ -484,9 +430,11 @@ FILES = (
         "CMYK picture",
         picture(lambda p: Image.fromarray(SCENE).convert("CMYK").save(p / "p.jpg")),
         1,
-        ("p.jpg: CMYK", "save it as RGB"),
+        ("p.jpg: has no defined colours (CMYK)", "RGB"),
     ),
-    Case("transparent picture", picture(transparent), 1, ("p.png: has transparent pixels", "flatten")),
+    Case(
+        "transparent picture", picture(transparent), 1, ("p.png: has no defined colours (transparent pixels)", "opaque")
+    ),
     Case(
         "1x1 picture",
         picture(lambda p: Image.new("RGB", (1, 1)).save(p / "p.png")),

@@ -85,9 +85,9 @@ LATER = (
     ),
     Case(
         "a rubric that the rules do not know",
-        rubric(ASKED, "judge=rules", "sampson.estimator=five_point"),
+        rubric(ASKED, "judge=rules", "sampson.layout=1x7"),
         2,
-        ("judge=rules has the rubrics physics and instruction, not 'mine'", "set sampson.calibration"),
+        ("judge=rules has the rubrics physics and instruction, not 'mine'", "does not divide frames"),
     ),
     Case(
         "the name of a rubric",
