@@ -12,18 +12,10 @@ from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.geometry.cross_view import ViewMatches, cross_error
 from cosmos_exp.metrics.geometry.epipolar import cookbook_errors, robust_fit, sampson_distance
-from cosmos_exp.metrics.geometry.matching import SiftMatcher, mutual_matches
 from cosmos_exp.metrics.geometry.results import lower_median, repeatability_of
 from cosmos_exp.metrics.geometry.sampson import Source, measure_sources, measure_views, temporal_sampson
 from cosmos_exp.metrics.geometry.temporal import pair_error, summarize
-from cosmos_exp.metrics.geometry.views import (
-    View,
-    ViewCalibration,
-    fundamental_of_views,
-    load_calibration,
-    parse_pairs,
-    views_of,
-)
+from cosmos_exp.metrics.geometry.views import View, ViewCalibration, load_calibration, parse_pairs, views_of
 
 HALF_NORMAL = 0.6745  # median of |N(0, 1)|
 K = np.array([[500, 0, 320], [0, 500, 240], [0, 0, 1.0]])
@@ -122,30 +114,15 @@ def test_wrong_matches_lower_the_inlier_share_and_do_not_move_f(estimator):
 
 def test_each_value_has_its_repeatability():
     """The recorded figure is what other orders of the same matches do."""
-    videos = []
-    for order in range(8):
-        errors = []
-        for seed in range(4):
-            x, y = noisy(seed, 80, 0.25)
-            chosen = np.random.RandomState(10 * order + seed).permutation(80)
-            errors.append(pair_error(x[chosen], y[chosen], Sampson(repeats=5), (seed, seed + 1)))
-        videos.append(summarize("video", tuple(errors), Sampson()))
+    (x, y), videos = noisy(0, 80, 0.25), []
+    for order in range(12):
+        chosen = np.random.RandomState(order).permutation(80)
+        error = pair_error(x[chosen], y[chosen], Sampson(repeats=5), (0, 1))
+        videos.append(summarize("video", (error,), Sampson()))
     assert repeatability_of([1.0, 1.2]) == pytest.approx(2.8 * 0.2 / 2**0.5)
-    recorded = videos[0].repeatability
-    assert recorded["tse_robust"] < 0.02 < recorded["tse"]
     for measure in ("tse", "tse_robust"):
         real = repeatability_of([video.values[measure] for video in videos])
-        assert recorded[measure] == pytest.approx(real, rel=2, abs=0.005)
-
-
-def test_a_calibrations_geometry_is_the_cameras():
-    _, _, f, (rotation, t) = two_views()
-    a = ViewCalibration(K, (480, 640), rotation=np.eye(3), translation=np.zeros(3))
-    b = ViewCalibration(K, (480, 640), rotation=rotation, translation=t)
-    ours = fundamental_of_views(("a", "b"), a, b)
-    np.testing.assert_allclose(ours / ours[2, 2], f / f[2, 2], rtol=1e-9)
-    with pytest.raises(UserError, match="same place"):
-        fundamental_of_views(("a", "a"), a, a)
+        assert videos[0].repeatability[measure] == pytest.approx(real, rel=2, abs=0.005)
 
 
 @pytest.mark.parametrize(
@@ -163,21 +140,6 @@ def test_undistortion_undoes_opencvs_distortion(model, k):
     # The same camera at half the size sees the same points at half the coordinates.
     half = camera.scaled(240, 320).undistorted((bent + 0.5) / 2 - 0.5)
     np.testing.assert_allclose(half, (straight + 0.5) / 2 - 0.5, atol=2e-2)
-
-
-def test_matches_are_those_of_opencvs_brute_force():
-    frames = textured_flight(2)
-    a, b = SiftMatcher(Sampson(max_keypoints=500)).features([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames])
-
-    def good(p, q):
-        found = cv2.BFMatcher(cv2.NORM_L2).knnMatch(p, q, k=2)
-        return {m.queryIdx: m.trainIdx for m, n in found if m.distance < 0.8 * n.distance}
-
-    there, back = good(a.descriptors, b.descriptors), good(b.descriptors, a.descriptors)
-    theirs = sorted((i, j) for i, j in there.items() if back.get(j) == i)
-    ours = mutual_matches(a.descriptors, b.descriptors, 0.8)
-    assert [tuple(m) for m in ours.tolist()] == theirs
-    assert len(ours) > 50
 
 
 def textured_flight(count=6):
@@ -257,44 +219,22 @@ def rig(tmp_path_factory):
     return views, file
 
 
-def test_a_known_rig_has_a_small_cross_view_error_calibrated_and_estimated(rig):
-    views, file = rig
-    calibrated = measure_views(views, Sampson(), load_calibration(Sampson(calibration=str(file)))).crosses[0]
-    assert calibrated.geometry == "calibration"
-    assert calibrated.values["cse_robust"] < 0.2
-    estimated = measure_views(views, Sampson()).crosses[0]
-    assert estimated.values["cse"] < 0.2
-    assert estimated.values["cse_robust"] < 0.2
-    assert estimated.count("cse") == len(estimated.errors) == 9
-
-
-def test_a_delayed_view_raises_the_cross_view_error(rig):
+def test_a_known_rig_has_a_small_cross_view_error_and_a_delay_raises_it(rig):
     """The cameras are static, so the delay shows in the moving matches."""
     views, file = rig
     calibration, moving = load_calibration(Sampson(calibration=str(file))), []
     for delay in (0, 1, 4):
         late = [View("left", views[0].frames[: 9 - delay]), View("right", views[1].frames[delay:])]
-        moving.append(measure_views(late, Sampson(), calibration).crosses[0].values["cse_moving"])
+        cross = measure_views(late, Sampson(), calibration).crosses[0]
+        moving.append(cross.values["cse_moving"])
+        assert cross.geometry == "calibration"
+        assert delay or cross.values["cse_robust"] < 0.2
     assert moving == sorted(moving)
     assert moving[0] < 0.5 < moving[1]
-
-
-def test_the_embedded_worlds_truth_is_a_calibration(tmp_path):
-    from cosmos_exp.tabletop.dataset import Kind, truth
-    from cosmos_exp.tabletop.scene import LABELS
-
-    scene = Kind("robot", (192, 320), 3).scene(5)
-    clips = {view: scene.clip(view) for view in ("left", "right")}
-    (tmp_path / "truth.json").write_text(json.dumps(truth(clips)))
-    cameras = load_calibration(Sampson(calibration=str(tmp_path / "truth.json")))
-    left, right = (cameras[name].scaled(192, 320) for name in ("left", "right"))
-    f = fundamental_of_views(("left", "right"), left, right)
-    for name in {clips["left"].object, clips["left"].container} - set(LABELS.values()):  # always visible in both views
-        x, y = (np.array(c.tracks[name]) for c in clips.values())
-        assert sampson_distance(x, y, f).max() < 0.01
-    (tmp_path / "bad.yaml").write_text("views: {left: {size: [96, 160]}}")
-    with pytest.raises(UserError, match="intrinsics"):
-        load_calibration(Sampson(calibration=str(tmp_path / "bad.yaml")))
+    estimated = measure_views(views, Sampson()).crosses[0]
+    assert estimated.values["cse"] < 0.2
+    assert estimated.values["cse_robust"] < 0.2
+    assert estimated.count("cse") == 9
 
 
 def test_the_error_of_a_static_video_is_undefined_not_zero():
@@ -306,26 +246,23 @@ def test_the_error_of_a_static_video_is_undefined_not_zero():
 
 
 @pytest.mark.parametrize("shape", [(1, 96, 160, 3), (4, 96, 160, 3), (3, 16, 16, 3)])
-@pytest.mark.parametrize("fill", ["black", "noise"])
-def test_degenerate_input_gives_none_with_a_reason(shape, fill):
-    frames = np.zeros(shape, np.uint8)
-    if fill == "noise":
-        frames = np.random.RandomState(0).randint(0, 255, shape).astype(np.uint8)
-    views, notes = views_of(frames, Sampson())
+@pytest.mark.parametrize("most", [1, 255])
+def test_degenerate_input_gives_none_with_a_reason(shape, most):
+    """Black frames, and noise."""
+    views, notes = views_of(np.random.RandomState(0).randint(0, most, shape).astype(np.uint8), Sampson())
     result = measure_views(views, Sampson(), notes=notes)
     for value, reason in result.measures().values():
-        assert value is None or fill == "noise"
+        assert value is None or most == 255
         assert reason
     json.dumps(result.detail())
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 14])
 def test_few_matches_are_counted_not_averaged(count):
-    x, y, _, _ = two_views(count=max(count, 1))
-    error = pair_error(x[:count], y[:count], Sampson(), (0, 1))
-    assert error.values == {"matches": count, "moving_matches": count}
-    pair_error(np.repeat(x[:1], 30, 0), np.repeat(y[:1], 30, 0), Sampson(), (0, 1))  # the same match 30 times
-    cross = cross_error(ViewMatches("a:b", x[:count], y[:count], np.ones(count, dtype=bool), [count]), Sampson())
+    x, y, _, _ = two_views(count=14)
+    x, y = x[:count], y[:count]
+    assert pair_error(x, y, Sampson(), (0, 1)).values == {"matches": count, "moving_matches": count}
+    cross = cross_error(ViewMatches("a:b", x, y, np.ones(count, dtype=bool), [count]), Sampson())
     assert cross.values["cse"] is None
     assert cross.reason
 
@@ -363,7 +300,6 @@ def test_tiles_are_named_and_empty_ones_left_out():
     named, _ = views_of(frames, Sampson(layout="2x3", views=["a", "-", "-", "-", "b", "-"]))
     assert [v.name for v in named] == ["a", "b"]
     assert parse_pairs("a:c,a:b", ["a", "b"], ["c"]) == [("a", "b")]
-    assert parse_pairs(None, ["a", "b", "c"], []) == [("a", "b"), ("a", "c"), ("b", "c")]
     with pytest.raises(UserError, match="A:B"):
         parse_pairs("a:z", ["a", "b"], [])
 
@@ -419,27 +355,19 @@ def test_lightglue_matches_as_the_whole_model_does(tiny_lightglue):
 
     from cosmos_exp.metrics.geometry.lightglue import LightGlueMatcher
 
-    small = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY)[:96, :160] for f in textured_flight(3)]
+    small = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY)[:96, :160] for f in textured_flight(2)]
     grey = [cv2.resize(f, (1024, 608)) for f in small]
-    settings = Sampson(
-        matcher="superpoint_lightglue", matcher_source=str(tiny_lightglue), max_keypoints=60, batch_frames=2
-    )
+    settings = Sampson(matcher="superpoint_lightglue", matcher_source=str(tiny_lightglue), max_keypoints=60)
     matcher = LightGlueMatcher(settings)
-    found = matcher.features(grey)
-    ours = matcher.match([(found[0], found[1]), (found[1], found[2])], (608, 1024))
+    (ours,) = matcher.match([tuple(matcher.features(grey))], (608, 1024))
     whole = LightGlueForKeypointMatching.from_pretrained(tiny_lightglue).eval()
     whole.keypoint_detector.keypoint_decoder.max_keypoints = 60
     whole.keypoint_detector.keypoint_decoder.keypoint_threshold = 0.0005
-    for k, matches in enumerate(ours):
-        pixels = torch.from_numpy(np.stack(grey[k : k + 2])).float()[None, :, None].expand(-1, -1, 3, -1, -1) / 255
-        with torch.no_grad():
-            out = whole(pixels)
-        theirs = {(i, int(j)) for i, j in enumerate(out.matches.reshape(2, -1)[0].tolist()) if j >= 0}
-        assert {(int(i), int(j)) for i, j in matches} == theirs
-        assert theirs
-        np.testing.assert_allclose(
-            found[k].points, out.keypoints[0, 0][: len(found[k].points)] * torch.tensor([1024, 608]), atol=1e-3
-        )
+    pixels = torch.from_numpy(np.stack(grey)).float()[None, :, None].expand(-1, -1, 3, -1, -1) / 255
+    with torch.no_grad():
+        partners = whole(pixels).matches.reshape(2, -1)[0].tolist()
+    theirs = {(i, int(j)) for i, j in enumerate(partners) if j >= 0}
+    assert {(int(i), int(j)) for i, j in ours} == theirs != set()
     assert len(temporal_sampson(textured_flight(2)[:, :96, :160], settings).errors) == 1
 
 
@@ -481,24 +409,11 @@ def test_the_command_with_tiles_files_and_errors(tmp_path, cli, capsys, rig):
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
     assert cli("sampson", tmp_path / "broken.mp4", tmp_path / "left.mp4") == 1
     assert "broken.mp4" in capsys.readouterr().out
+    (tmp_path / "bad.yaml").write_text("views: {video: {size: [96, 160]}}")
     lightglue = ["--matcher", "superpoint_lightglue", "--matcher-source", "/nowhere"]
-    for bad in (["--layout", "2"], ["--layout", "7x1"], ["--gap", "0"], ["--views", "a,b"], lightglue):
+    for bad in (["--layout", "2"], ["--views", "a,b"], ["--calibration", tmp_path / "bad.yaml"], lightglue):
         assert cli("sampson", tmp_path / "grid.mp4", *bad) == 2
-        assert bad[0].strip("-").split("-")[0] in capsys.readouterr().err
-
-
-def test_a_runs_several_views_are_measured_across(tmp_path, cli):
-    from conftest import SMALL
-
-    from cosmos_exp.files import read_json_lines
-    from cosmos_exp.run_folder import RunFolder
-
-    words = ["data=tabletop_multiview", "adapter=none", f"run_dir={tmp_path / 'run'}"]
-    assert cli("run", *SMALL, *words) == 0
-    rows = read_json_lines(RunFolder(tmp_path / "run").scores)
-    assert {"tse", "cse", "cse_moving"} <= {r["measure"] for r in rows}
-    detail = rows[0]["detail"]
-    assert [v["name"] for v in detail["views"]] == ["left", "right"]
+        assert capsys.readouterr().err.startswith("cosmos-exp: ")
 
 
 def test_recordings(real_data):
@@ -507,9 +422,6 @@ def test_recordings(real_data):
     gr1 = real_data / "gr1_pick_place/videos/chunk-000/observation.images.ego_view/episode_000004.mp4"
     still = temporal_sampson(read_video(gr1)[:40], Sampson())
     assert still.values["static_share"] > 0.8
-    assert "stand" in (still.note or still.reason)
     views, notes = views_of(read_video(real_data / "videos/multiview_2x2_kitchen.mp4")[:6], Sampson(layout="2x2"))
-    kitchen = measure_views(views, Sampson(), notes=notes)
-    assert [v.name for v in kitchen.views] == ["view1", "view2", "view3"]
-    assert "view4 (row 2, column 2) is empty" in kitchen.notes[0]
-    assert kitchen.crosses[0].values["cse"] is not None
+    assert "view4 (row 2, column 2) is empty" in notes[0]
+    assert measure_views(views, Sampson(), notes=notes).crosses[0].values["cse"] is not None

@@ -11,11 +11,9 @@ from cosmos_exp.data.video import write_image, write_video
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.metrics.prompt_sensitivity import (
-    GRAIN,
     measure_side,
     motion_map,
     motion_maps,
-    named_side,
     score_word_effect,
     side_share,
     word_effects,
@@ -87,15 +85,6 @@ def test_each_camera_of_a_frame_has_its_own_sides():
     assert side_share(maps, "right") > 0.95
 
 
-def test_the_value_of_the_map_is_the_difference_beyond_the_grain():
-    frames = np.repeat(textured()[None], 3, axis=0)
-    flat = np.full_like(frames, 100)
-    flat[1:, :, 80:] = 130
-    assert motion_map(flat)[:, 100:].mean() == pytest.approx(30 - GRAIN, abs=0.5)
-    assert motion_map(frames).max() == 0
-    assert side_share([motion_map(frames)], "left") is None
-
-
 def test_the_effect_of_a_word_is_counted_in_effects_of_the_noise():
     ones = np.ones((4, 4), np.float32)
     maps = {("a", 0): [0 * ones], ("a", 1): [2 * ones], ("b", 0): [6 * ones], ("b", 1): [10 * ones]}
@@ -126,22 +115,16 @@ def test_scores_are_written_once_per_pair_and_seed(tmp_path):
 def test_the_named_hand_has_more_motion_on_its_side(tmp_path, small_config):
     """Against the truth of rendered scenes: the hand that moves is known."""
     videos = []
-    for seed in range(4):
+    for seed in range(3):
         for hand in ("left", "right"):
             scene = Scene.sample(6_000_000 + seed, "robot", hand)
-            path = tmp_path / f"{seed}{hand}.mp4"
-            write_video(path, scene.clip().frames, 8)
-            videos.append(ScoredVideo(path.stem, 0, scene.prompt, path))
-    named = [m.values["word_side"][0] for m in measure_side(videos, small_config(), 1)]
-    assert min(named) > 0.5
-
-
-def test_a_prompt_that_names_no_side_has_no_value(tmp_path, small_config):
-    assert named_side("left and right") is None
-    assert named_side("The Left hand") == "left"
-    write_video(tmp_path / "a.mp4", np.zeros((3, 32, 32, 3), np.uint8), 8)
-    videos = [ScoredVideo(p, 0, p, tmp_path / "a.mp4") for p in ("wave", "use the left hand")]
-    assert measure_side(videos[:1], small_config(), 1) is None
-    (first, second) = (m.values["word_side"] for m in measure_side(videos, small_config(), 1))
-    assert first == (None, "the prompt does not name one side, left or right")
-    assert second == (None, "nothing moves")
+            videos.append(ScoredVideo(hand, seed, scene.prompt, tmp_path / f"{seed}{hand}.mp4"))
+            write_video(videos[-1].path, scene.clip().frames, 8)
+    still = tmp_path / "still.mp4"
+    write_video(still, np.zeros((3, 32, 32, 3), np.uint8), 8)
+    videos += [ScoredVideo("a", 0, prompt, still) for prompt in ("use the left hand", "left and right")]
+    *named, nothing, no_side = [m.values["word_side"] for m in measure_side(videos, small_config(), 1)]
+    assert min(value for value, _ in named) > 0.5
+    assert nothing == (None, "nothing moves")
+    assert no_side == (None, "the prompt does not name one side, left or right")
+    assert measure_side(videos[-1:], small_config(), 1) is None
