@@ -22,7 +22,7 @@ from common import device_name, write
 from scipy.stats import bootstrap, mannwhitneyu
 
 from cosmos_exp.files import JsonObject, read_json_lines
-from cosmos_exp.metrics.words import motion_map, side_share
+from cosmos_exp.metrics.prompt_sensitivity import motion_map, side_share
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import HANDS, other_hand
 

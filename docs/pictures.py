@@ -14,13 +14,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from benchmarks.certificate.tabletop_faults import plant
 from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import read_video
 from cosmos_exp.files import read_json_lines
-from cosmos_exp.metrics.geometry.plots import draw_matches, plot_errors, worst_pairs
 from cosmos_exp.metrics.geometry.sampson import measure_views
 from cosmos_exp.metrics.geometry.views import View
 from cosmos_exp.metrics.judges.rubric import load_rubric
@@ -43,14 +43,22 @@ def torn(frames: np.ndarray) -> np.ndarray:
     return out
 
 
-def sampson_pictures() -> None:
-    """Draw the error over frames of two simultaneous views, one of them torn, and the matches of its worst pair."""
+def sampson_picture() -> None:
+    """Draw the error over frames of two simultaneous views, one of them torn."""
     scene = Kind("robot", (192, 320), 17, ("left", "right")).scene(SEED)
     views = [View("left", scene.clip("left").frames), View("right, torn", torn(scene.clip("right").frames))]
-    result = measure_views(views, Sampson())
-    plot_errors(OUT / "sampson_error.png", "a clip of the tabletop world", result)
-    frames = worst_pairs(result.views[1])[0]
-    Image.fromarray(draw_matches(views[1].frames, frames, Sampson())).save(OUT / "sampson_worst_pair.png")
+    figure = Figure(figsize=(9, 5), layout="constrained", dpi=110)
+    figure.suptitle("a clip of the tabletop world: Sampson error in pixels")
+    axes = figure.subplots(2, 1, sharex=True)
+    for ax, view in zip(axes, measure_views(views, Sampson()).views, strict=True):
+        for measure, color in (("tse", "0.55"), ("tse_robust", "tab:orange"), ("tse_moving", "tab:blue")):
+            values = [error.values.get(measure, np.nan) for error in view.errors]
+            ax.plot(values, color=color, marker=".", label=measure)
+        ax.set_title(f"{view.name}: frame to frame", loc="left", fontsize=9)
+        ax.set_ylim(bottom=0)
+        ax.legend(loc="upper right", fontsize=7)
+    axes[-1].set_xlabel("frame")
+    figure.savefig(OUT / "sampson_error.png")
 
 
 def judge_picture() -> None:
@@ -131,5 +139,5 @@ if __name__ == "__main__":
     elif len(sys.argv) > 1:
         hands_picture(Path(sys.argv[1]))
     else:
-        sampson_pictures()
+        sampson_picture()
         judge_picture()

@@ -1,4 +1,4 @@
-"""The judge: reading scores from hostile answers, the real classes at a tiny size, a real server, retries, cache, agreement."""
+"""The judge: reading scores from hostile answers, the real classes at a tiny size, a real server, retries, cache."""
 
 import contextlib
 import socket
@@ -10,41 +10,36 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import SMALL
 
 from cosmos_exp.config.schema import Judge
 from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.files import read_json_lines
 from cosmos_exp.metrics.judges.asking import judge_all
-from cosmos_exp.metrics.judges.interface import Answer, Question, expected_score, parse_score, sample_frames
+from cosmos_exp.metrics.judges.interface import Answer, Question, parse_score, sample_frames
 from cosmos_exp.metrics.judges.rubric import load_rubric
+from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tabletop.scene import Scene
 
 
 @pytest.mark.parametrize(
     ("text", "score"),
     [
-        ("4", 4),
         ("4\nbecause", 4),
         ("Let me see.\n 2.\n", 2),
         ("**5**", 5),
-        ("I give it a score of 3 because", None),
-        ("Score: 3", 3),
         ("The score is 2.", 2),
-        ("10/5", None),
-        ("10", None),
-        ("", None),
-        ("3.5", None),
-        ("0", None),
-        ("Score: 3.5", None),
-        ("Score: five", None),
-        ("6", None),
-        ("好的视频", None),
-        ("1 2 3 4 5", None),
-        ("I give it a 4 because 3 things are wrong", None),
-        ("score: 4/5", None),
         ("<think>\n2\n</think>\n4", 4),
         ("<think>2\n3\n", None),
-        ("Note 4: 5 things", None),
+        ("I give it a 4 because 3 things are wrong", None),
+        ("score: 4/5", None),
+        ("Score: five", None),
+        ("Score: 3.5", None),
+        ("10", None),
+        ("6", None),
+        ("", None),
+        ("1 2 3 4 5", None),
     ],
 )
 def test_scores_are_read_or_missing_never_invented(text, score):
@@ -64,31 +59,14 @@ def test_built_in_rubrics_and_rubrics_of_the_user(tmp_path):
 
 
 def test_frames_respect_the_judges_rate_number_and_pixel_budget():
-    frames = np.zeros((48, 432, 768, 3), np.uint8)
-    plenty = Judge(max_total_pixels=10**9)
+    frames, plenty = np.zeros((48, 432, 768, 3), np.uint8), Judge(max_total_pixels=10**9)
     few, rate = sample_frames(frames, 16, plenty.updated({"fps": 4}))
     assert (few.shape, rate) == ((12, 432, 768, 3), 4)
-    assert sample_frames(frames, 8, plenty)[0].shape[0] == 48
     capped, rate = sample_frames(frames, 16, plenty.updated({"max_frames": 10}))
     assert (len(capped), rate) == (10, pytest.approx(16 / 4.8))
-    assert sample_frames(frames, 16, Judge())[0].shape == (
-        48,
-        384,
-        672,
-        3,
-    )  # at most 6,422,528 / 48 * 2 = 267,605 pixels
-
-
-def test_a_clip_of_93_frames_is_shown_as_qwen_vl_utils_shows_it():
-    """qwen_vl_utils 0.0.14: each frame may have total_pixels / frames * 2 = 138,119 pixels, as two share a temporal patch."""
+    # qwen_vl_utils 0.0.14: each frame may have total_pixels / frames * 2 = 138,119 pixels, as two share a temporal patch.
     shown, rate = sample_frames(np.zeros((93, 432, 768, 3), np.uint8), 16, Judge())
     assert (shown.shape, rate) == ((93, 256, 480, 3), 16)
-
-
-def test_expected_score_by_hand():
-    table = np.array([0.1, 0.2, 0.3, 0.25, 0.15])
-    assert expected_score(np.log(table)) == pytest.approx(0.1 + 0.4 + 0.9 + 1.0 + 0.75)
-    assert expected_score(np.array([-50.0, -50, -50, -50, 900])) == pytest.approx(5)
 
 
 @pytest.fixture(scope="module")
@@ -228,24 +206,16 @@ def questions_of(clip, count):
 
 
 def test_an_answer_without_a_score_is_asked_for_once_more_then_missing(clip):
-    judge = Scripted("hm", "4", "3", "still nothing", "2")
-    settings = Judge(name="reason2", source="m")
+    judge, settings = Scripted("hm", "4", "3", "no", "never"), Judge(name="reason2", source="m")
     verdicts = [v for _, v in judge_all(judge, questions_of(clip, 3), settings, 0)]
-    # Two at once: "hm" and "4"; "hm" again: "3". Then "still nothing" alone, and again: "2".
-    assert [v.score for v in verdicts] == [3, 4, 2]
-    assert [v.unread for v in verdicts] == [1, 0, 1]
+    # Two at once: "hm" and "4"; "hm" again: "3". Then "no" alone, and again: "never".
+    assert [v.score for v in verdicts] == [3, 4, None]
+    assert [v.unparsed for v in verdicts] == [1, 0, 2]
     assert judge.asked[1][1] > 0 == judge.asked[0][1]
-    silent = Scripted("no", "never")
-    verdict = next(iter(judge_all(silent, questions_of(clip, 1), settings, 0)))[1]
-    assert (verdict.score, verdict.answers) == (None, ("no", "never"))
-
-
-def test_several_samples_are_averaged_and_have_their_own_seeds(clip):
-    judge = Scripted("4", "5", "3")
-    verdict = next(iter(judge_all(judge, questions_of(clip, 1), Judge(name="reason2", source="m", samples=3), 10)))[1]
+    judge = Scripted("4", "5", "3")  # several samples have their own seeds and are averaged
+    ((_, verdict),) = judge_all(judge, questions_of(clip, 1), settings.updated({"samples": 3}), 10)
     assert verdict.score == 4
     assert [seed for _, _, seed in judge.asked] == [10, 11, 12]
-    assert all(temperature > 0 for _, temperature, _ in judge.asked)
 
 
 def test_scores_are_cached_and_a_failure_loses_none(clip, tmp_path):
@@ -263,10 +233,8 @@ def test_scores_are_cached_and_a_failure_loses_none(clip, tmp_path):
     assert never.asked == []
     next(tmp_path.glob("*.json")).write_text("{")  # cut short by a crash
     assert len([1 for _ in judge_all(Scripted("5"), questions_of(clip, 4), settings, 0, tmp_path)]) == 4
-    other = Scripted(*"5555")  # other settings: other answers
-    assert {
-        v.score for _, v in judge_all(other, questions_of(clip, 4), settings.updated({"samples": 1}), 1, tmp_path)
-    } == {5}
+    other = judge_all(Scripted(*"5555"), questions_of(clip, 4), settings, 1, tmp_path)  # another seed: other answers
+    assert {verdict.score for _, verdict in other} == {5}
 
 
 @pytest.fixture(scope="module")
@@ -308,13 +276,11 @@ def test_a_real_server_gives_the_same_answers_as_the_model(server, tiny_reason2,
     assert judge.logprobs is False  # this server returns none
     local, _ = loaded(tiny_reason2)
     for question, answer in zip(questions, answers, strict=True):
-        pictures = [{"type": "image", "image": Image.fromarray(f)} for f in read_video(clip)]
+        content = [{"type": "image", "image": Image.fromarray(f)} for f in read_video(clip)]
+        content.append({"type": "text", "text": question.rubric.text(question.instruction)})
         messages = [
             {"role": "system", "content": [{"type": "text", "text": question.rubric.system_prompt}]},
-            {
-                "role": "user",
-                "content": [*pictures, {"type": "text", "text": question.rubric.text(question.instruction)}],
-            },
+            {"role": "user", "content": content},
         ]
         inputs = local.processor.apply_chat_template(
             messages, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
@@ -322,8 +288,7 @@ def test_a_real_server_gives_the_same_answers_as_the_model(server, tiny_reason2,
         with torch.no_grad():
             out = local.model.generate(**inputs, max_new_tokens=6, do_sample=False)
         text = local.processor.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        assert answer.text == text
-        assert answer.score == parse_score(text)
+        assert (answer.text, answer.score) == (text, parse_score(text))
     with pytest.raises(RunError, match=r"answers [45]"):
         ServerJudge(settings.updated({"media": "video"})).ask(
             questions[:1], 0.0, 0
@@ -331,11 +296,6 @@ def test_a_real_server_gives_the_same_answers_as_the_model(server, tiny_reason2,
 
 
 def test_an_unreachable_server_is_reported_and_earlier_scores_are_kept(cli, tmp_path, capsys):
-    from conftest import SMALL
-
-    from cosmos_exp.files import read_json_lines
-    from cosmos_exp.run_folder import RunFolder
-
     words = ["judge=server", "judge.url=http://127.0.0.1:9/v1", "judge.source=m", "judge.retries=1", "adapter=none"]
     assert cli("run", *SMALL, *words, f"run_dir={tmp_path / 'run'}") == 1
     assert "Check that the server runs there" in capsys.readouterr().err
@@ -343,8 +303,6 @@ def test_an_unreachable_server_is_reported_and_earlier_scores_are_kept(cli, tmp_
     assert {"tse", "tse_robust", "tse_moving", "static_share"} <= {r["measure"] for r in read_json_lines(folder.scores)}
     share = folder.read(folder.metrics)["measures"]["static_share"]
     assert (share["n"], share["videos"]) == (1, 2)  # both prompts share a first frame
-    assert cli("run", "judge=server", "judge.url=null", f"run_dir={tmp_path / 'other'}") == 2
-    assert "judge.url" in capsys.readouterr().err
 
 
 def test_expected_score_from_a_servers_token_probabilities():
@@ -355,9 +313,8 @@ def test_expected_score_from_a_servers_token_probabilities():
     def token(text, **listed):
         return Bag(token=text, top_logprobs=[Bag(token=k[1:], logprob=float(np.log(p))) for k, p in listed.items()])
 
-    content = [token("The"), token(" score"), token(" is"), token(" "), token("4", _4=0.6, _5=0.2, _2=0.2)]
-    reply = Bag(logprobs=Bag(content=content))
-    assert expected_in_reply(reply, "The score is 4") == pytest.approx(0.6 * 4 + 0.2 * 5 + 0.2 * 2)
+    reply = Bag(logprobs=Bag(content=[token("Score"), token(": "), token("4", _4=0.6, _5=0.2, _2=0.2)]))
+    assert expected_in_reply(reply, "Score: 4") == pytest.approx(0.6 * 4 + 0.2 * 5 + 0.2 * 2)
     assert expected_in_reply(Bag(logprobs=None), "4") is None
     assert expected_in_reply(reply, "no idea") is None
 
@@ -375,11 +332,6 @@ def test_the_command_judges_by_the_rules(tmp_path, cli, capsys):
 
 def test_a_run_is_judged_and_answers_without_a_score_are_missing(tiny_reason2, cli, tmp_path):
     """The judge in the evaluate stage of a run. The answers of a random judge hold no score: it is missing, not filled in."""
-    from conftest import SMALL
-
-    from cosmos_exp.files import read_json_lines
-    from cosmos_exp.run_folder import RunFolder
-
     words = ["judge=reason2_2b", f"judge.source={tiny_reason2}", "judge.max_new_tokens=4", "adapter=none"]
     assert cli("run", *SMALL, *words, f"run_dir={tmp_path / 'run'}") == 0
     folder = RunFolder(tmp_path / "run")
@@ -393,8 +345,6 @@ def test_a_run_is_judged_and_answers_without_a_score_are_missing(tiny_reason2, c
 
 
 def test_a_missing_judge_is_an_error_before_training(cli, tmp_path, capsys):
-    from conftest import SMALL
-
     words = ["judge=reason2_2b", "judge.source=/nowhere/reason2", f"run_dir={tmp_path / 'run'}"]
     assert cli("run", *SMALL, *words) == 2
     assert "judge.source=/nowhere/reason2" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import pytest
 from cosmos_exp.config.measures import measures_of
 from cosmos_exp.config.registry import MEASURE_FUNCTIONS
 from cosmos_exp.config.schema import Config, Measures
-from cosmos_exp.data.video import decode, write_video
+from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError
 from cosmos_exp.metrics.interface import ScoredVideo, video_pool
 from cosmos_exp.metrics.recording.measures import (
@@ -17,15 +17,7 @@ from cosmos_exp.metrics.recording.measures import (
     measure_recording,
     motion_of,
 )
-from cosmos_exp.metrics.recording.motion import (
-    Tracks,
-    check_flow,
-    follow,
-    grey_images,
-    mask_overlap,
-    motion_magnitudes,
-    motion_masks,
-)
+from cosmos_exp.metrics.recording.motion import Tracks, follow, grey_images, mask_overlap, motion_masks
 from cosmos_exp.metrics.recording.pixels import cosmos_dynamic_psnr, psnr, ssim
 
 RNG = np.random.default_rng(0)
@@ -69,7 +61,8 @@ def scored(tmp_path):
 
 
 def test_psnr_and_ssim_equal_scikit_image():
-    metrics = pytest.importorskip("skimage.metrics")
+    from skimage import metrics
+
     clean = panned(range(3))
     for spread in (2, 20, 90):
         noisy = (clean + RNG.normal(0, spread, clean.shape)).clip(0, 255).astype(np.uint8)
@@ -84,9 +77,8 @@ def test_psnr_and_ssim_equal_scikit_image():
     assert ssim(clean, clean) == pytest.approx([1, 1, 1], abs=1e-6)
 
 
-def test_psnr_in_closed_form():
-    black, grey = np.zeros((2, 16, 16, 3), np.uint8), np.full((2, 16, 16, 3), 10, np.uint8)
-    assert psnr(grey, black) == pytest.approx([20 * np.log10(25.5)] * 2)
+def test_psnr_of_masks_and_of_equal_frames_in_closed_form():
+    black = np.zeros((2, 16, 16, 3), np.uint8)
     assert psnr(black, black) == pytest.approx([10 * np.log10(12 * 255**2)] * 2)  # the rounding error of 8 bits
     masks = np.zeros((2, 16, 16), bool)
     masks[0, :4] = True
@@ -133,32 +125,6 @@ def test_overlaps_in_closed_form():
     assert overlap["mask_iou_weighted"] == [1, pytest.approx(20 / 60), pytest.approx(6 / 10), pytest.approx(wanted)]
 
 
-def test_flow_explains_a_translation_but_no_new_picture():
-    images, factor = grey_images(panned([0, 3]))
-    still, moved = check_flow(images[0], images[0]), check_flow(*images)
-    assert factor == 1
-    assert still == (pytest.approx(0, abs=1e-3), 0)
-    unexplained = np.abs(images[0].astype(float) - images[1]).mean()
-    assert moved[0] < 0.05 * unexplained
-    assert moved[1] < 0.05
-    assert check_flow(images[0], grey_images(texture(HEIGHT, WIDTH, seed=5)[None])[0][0])[1] > 0.3
-
-
-def test_motion_magnitude_of_a_translation():
-    frames = panned([0, 2, 4])
-    everywhere = np.ones(frames.shape[:3], bool)
-    assert motion_magnitudes(grey_images(frames)[0], everywhere) == pytest.approx([2, 2], rel=0.03)
-    half = everywhere.copy()
-    half[:, :, WIDTH // 2 :] = False
-    assert motion_magnitudes(grey_images(frames)[0], half) == pytest.approx([1, 1], rel=0.05)
-
-
-def test_large_frames_are_reduced():
-    frames = np.zeros((1, 432, 768, 3), np.uint8)
-    images, factor = grey_images(frames)
-    assert (factor, images.shape) == (2, (1, 216, 384))
-
-
 def test_tracks_survive_a_translation_and_not_a_cut():
     pan = follow(grey_images(panned(range(0, 24, 2)))[0])
     assert pan.alive.shape[1] > 50
@@ -183,32 +149,21 @@ def test_roughness_in_closed_form():
     assert held[0] == pytest.approx(8 / 16)
     assert held[1] == [None, None, 0, 1, 1, pytest.approx(1 / 3)]
     assert of([0, 0.1, 0, 0.1])[0] is None
-    steps = np.random.default_rng(1).normal(0, 5, (400, 12, 2)).astype(np.float32)
-    white = Tracks(steps, np.ones((400, 12), bool), np.zeros((400, 12), bool)).roughness()
-    assert white[0] == pytest.approx(np.sqrt(6) / (2 * np.sqrt(2)), abs=0.01)
-
-
-def test_a_video_equal_to_its_recording(scored):
-    clip = with_object(range(20, 88, 4))
-    result = compare_with_recording(scored(clip, clip))
-    assert set(result.values) == set(RECORDING)
-    values = {name: value for name, (value, _) in result.values.items()}
-    assert values == pytest.approx(
-        {"psnr": 58.92, "ssim": 1, "psnr_moving": 58.92, "motion_ratio": 1}
-        | dict.fromkeys(("mask_iou_space", "mask_iou_spacetime", "mask_iou_weighted"), 1),
-        abs=0.01,
-    )
-    assert all(len(curve) == len(clip) - 1 for curve in result.curves.values())
 
 
 def test_a_frozen_video_loses_where_its_recording_moves(scored):
     clip = with_object(range(20, 88, 4))
+    same = {name: value for name, (value, _) in compare_with_recording(scored(clip, clip)).values.items()}
+    assert same == pytest.approx(
+        {"psnr": 58.92, "ssim": 1, "psnr_moving": 58.92, "motion_ratio": 1}
+        | dict.fromkeys(("mask_iou_space", "mask_iou_spacetime", "mask_iou_weighted"), 1),
+        abs=0.01,
+    )
     frozen = scored(clip[:1].repeat(len(clip), axis=0), clip, name="frozen")
     late = scored(with_object([20, 20, *range(20, 80, 4)]), clip, name="late")
     a, b = compare_with_recording(frozen).values, compare_with_recording(late).values
     assert a["mask_iou_space"][0] == a["mask_iou_spacetime"][0] == a["mask_iou_weighted"][0] == 0
     assert a["motion_ratio"][0] == 0
-    assert a["psnr"][0] > a["psnr_moving"][0] + 3
     for name in ("mask_iou_space", "mask_iou_spacetime", "mask_iou_weighted", "psnr", "ssim", "psnr_moving"):
         assert b[name][0] > a[name][0], name
     assert 0.6 < b["motion_ratio"][0] < 1
@@ -241,7 +196,7 @@ def test_conditioning_frames_do_not_count(scored):
     other = clip.copy()
     other[:4] = 0
     a, b = compare_with_recording(scored(clip, clip, 5)), compare_with_recording(scored(other, clip, 5, name="other"))
-    for name in set(RECORDING) - {"psnr", "ssim", "psnr_moving"}:
+    for name in ("mask_iou_space", "mask_iou_weighted", "motion_ratio"):
         assert b.values[name][0] == pytest.approx(a.values[name][0], abs=0.1), name
     assert b.values["psnr"][0] > 35
     nothing = compare_with_recording(scored(clip, clip, len(clip), name="all"))
@@ -261,12 +216,6 @@ def test_frames_in_disorder_are_rougher(scored):
         assert values["track_roughness"][0] > smooth["track_roughness"][0] + 0.1, name
 
 
-def test_a_teleporting_object_loses_its_tracks(scored):
-    smooth = motion_of(scored(with_object(range(20, 68, 3)))).values
-    jump = motion_of(scored(with_object([*range(20, 44, 3), *range(100, 124, 3)]), name="jump")).values
-    assert jump["track_survival"][0] < smooth["track_survival"][0] - 0.03
-
-
 def test_a_video_of_another_length_is_refused(scored):
     clip = with_object(range(20, 40, 4))
     with pytest.raises(
@@ -278,20 +227,14 @@ def test_a_video_of_another_length_is_refused(scored):
 def test_measure_functions(scored):
     clip = with_object(range(20, 52, 4))
     known, unknown = scored(clip, clip), scored(clip, name="unknown")
-    first, second = measure_recording([known, unknown], Config(), 1)
-    assert first.values["ssim"][0] == pytest.approx(1, abs=1e-6)
+    first, second = MEASURE_FUNCTIONS.get("recording")([known, unknown], Config(), 1)
+    assert list(first.values) == measures_of("recording") == list(RECORDING)
     assert second.values == dict.fromkeys(RECORDING, (None, "no recording of this prompt"))
     assert measure_recording([unknown], Config(), 1) is None
     assert measure_recording([known], Config(measures=Measures(recording=False)), 1) is None
     assert measure_motion([known], Config(measures=Measures(motion=False)), 1) is None
-    assert set(next(iter(measure_motion([known], Config(), 1))).values) == set(MOTION)
-
-
-def test_registered_with_the_measures_that_they_give():
-    assert MEASURE_FUNCTIONS.get("recording") is measure_recording
-    assert MEASURE_FUNCTIONS.get("motion") is measure_motion
-    assert measures_of("recording") == list(RECORDING)
-    assert measures_of("motion") == list(MOTION)
+    (moved,) = MEASURE_FUNCTIONS.get("motion")([known], Config(), 1)
+    assert list(moved.values) == measures_of("motion") == list(MOTION)
 
 
 def test_processes_change_nothing(scored):
@@ -299,21 +242,3 @@ def test_processes_change_nothing(scored):
     with video_pool(16, 2) as (shared, _):
         results = list(shared(motion_of, [video] * 16))
     assert results == [motion_of(video)] * 16
-
-
-def test_on_recordings(real_data, scored):
-    episode = real_data / "gr1_pick_place/videos/chunk-000/observation.images.ego_view/episode_000000.mp4"
-    clip = decode(episode, list(range(60, 93, 2)))
-    other = np.concatenate([clip[:1], clip[:0:-1]])
-    values = compare_with_recording(scored(clip, clip)).values
-    reversed_ = compare_with_recording(scored(other, clip, name="reversed")).values
-    frozen = compare_with_recording(scored(clip[:1].repeat(len(clip), axis=0), clip, name="frozen")).values
-    for name in ("psnr", "psnr_moving", "ssim", "mask_iou_spacetime", "mask_iou_weighted"):
-        assert values[name][0] > reversed_[name][0], name
-    assert values["mask_iou_space"][0] > 0.99
-    assert frozen["mask_iou_space"][0] == 0
-    motion = motion_of(scored(clip, name="clip")).values
-    shuffled = clip[[0, *(np.random.default_rng(0).permutation(len(clip) - 1) + 1)]]
-    assert (
-        motion_of(scored(shuffled, name="shuffled")).values["track_roughness"][0] > motion["track_roughness"][0] + 0.1
-    )

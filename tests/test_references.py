@@ -43,11 +43,7 @@ def test_a_pair_finds_its_recording_at_the_frame_rate_of_the_data(tmp_path):
     assert np.allclose(pair_frames(a, {}, DATA, 2).mean(axis=(1, 2, 3)), [20, 60], atol=2)
     with pytest.raises(UserError, match=r"b\.mp4"):
         pair_frames(b, {}, DATA, 2)
-
-
-def test_frozen_holds_the_last_conditioning_frame():
-    frames = frozen_frames(grey_frames([1, 2]), 5)
-    assert frames[:, 0, 0, 0].tolist() == [1, 2, 2, 2, 2]
+    assert frozen_frames(grey_frames([1, 2]), 5)[:, 0, 0, 0].tolist() == [1, 2, 2, 2, 2]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from cosmos_exp.data.video import read_video
 from cosmos_exp.files import JsonObject, append_json_line, read_json_lines
 from cosmos_exp.metrics.geometry.sampson import temporal_sampson
 from cosmos_exp.metrics.judges.rubric import load_rubric
-from cosmos_exp.metrics.words import motion_map, side_share
+from cosmos_exp.metrics.prompt_sensitivity import motion_map, side_share
 from cosmos_exp.tabletop.dataset import TEST_SEEDS, Kind, make_pairs
 from cosmos_exp.tabletop.idm import POSITIONS, read_actions, true_actions
 from cosmos_exp.tabletop.judge import RulesJudge
@@ -84,7 +84,7 @@ def scores(frames: np.ndarray, scene: Scene) -> JsonObject:
         "instruction": judge.answer(frames, scene.fps, load_rubric("instruction"), scene.prompt).score,
         "physics": judge.answer(frames, scene.fps, load_rubric("physics"), scene.prompt).score,
         "word_side": side_share([motion_map(frames)], scene.hand),
-        "tse": temporal_sampson(frames, Sampson()).tse,
+        "tse": temporal_sampson(frames, Sampson()).values["tse"],
         "psnr": float(10 * np.log10(255**2 / error)),
     }
 

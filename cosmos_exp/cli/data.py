@@ -24,9 +24,7 @@ CHECK_HELP = "report what a run would train on and list every bad file; exit cod
 CHECK_EPILOG = """examples:
   cosmos-exp data check my_videos                                      every file decoded whole
   cosmos-exp data check my_videos model=cosmos_predict25_2b            is it enough for this model?
-  cosmos-exp data check my_videos data.prompt="pick up the cup"        one prompt for all videos without a caption
-
-A file SHA256SUMS in the folder is checked, too: (cd my_videos && sha256sum videos/* metas/* > SHA256SUMS)"""
+  cosmos-exp data check my_videos data.prompt="pick up the cup"        one prompt for all videos without a caption"""
 MAKE_HELP = "render a data set of an embedded world"
 MAKE_EPILOG = """examples:
   cosmos-exp data make tabletop --out clips --count 200                    clips with their ground truth

@@ -30,11 +30,11 @@ exit codes: 0 measured, 1 a video could not be read, 2 wrong arguments"""
 LEGEND = """Sampson error in pixels; lower is better. Over time (tse) and across views (cse):
 tse, cse: all matches, F exactly as in the Cosmos cookbook, for comparison with published values.
 tse_robust, cse_robust: all matches, F by MAGSAC++ and least squares or from the calibration, to compare videos.
-tse_moving, cse_moving: only matches that move. pairs, frames: all of them, and those that could be measured.
+tse_moving, cse_moving: only matches that move. measured: frame pairs (across views: frames) that have the error, of all.
 Compare only videos of the same size and frame rate. --json has the repeatability of each value, and each frame's."""
 COLUMNS = (
     *("video", "view", "tse", "tse_robust", "tse_moving", "cse", "cse_robust", "cse_moving", "static_share"),
-    *("inlier_share", "matches", "pairs_measured", "pairs", "frames_measured", "frames", "geometry"),
+    *("inlier_share", "matches", "measured", "geometry"),
 )
 
 
@@ -116,8 +116,10 @@ def results_table(results: Iterable[tuple[str, VideoResult | str]]) -> str:
             continue
         name = Path(source).name
         for part in (*result.views, *result.crosses):
-            rows.append({**vars(part), "video": one_line(name), "view": part.name})
-            for text in (part.reason, getattr(part, "note", None)):
+            measured = f"{part.count(next(iter(part.repeatability)))}/{len(part.errors)}"
+            row = {"video": one_line(name), "view": part.name, "measured": measured, "geometry": part.geometry}
+            rows.append({**part.values, **row})
+            for text in (part.reason, part.note):
                 if text:
                     below.append(f"{name}, {part.name}: {text}")
         for note in result.notes:

@@ -145,7 +145,7 @@ MEASURE_FUNCTIONS = Registry(
     "measure",
     {
         "sampson": "cosmos_exp.metrics.geometry.sampson:measure_sampson",
-        "side": "cosmos_exp.metrics.words:measure_side",
+        "side": "cosmos_exp.metrics.prompt_sensitivity:measure_side",
         "recording": "cosmos_exp.metrics.recording.measures:measure_recording",
         "motion": "cosmos_exp.metrics.recording.measures:measure_motion",
         "scene": "cosmos_exp.metrics.recording.measures:measure_scene",

@@ -418,7 +418,7 @@ class Sampson(Group):
     """file with each view's camera; null: unknown"""
     gap: PositiveInt = 1
     """distance in frames between the two frames of a pair"""
-    estimator: Literal["magsac", "ransac", "five_point"] = "magsac"
+    estimator: Literal["magsac", "ransac"] = "magsac"
     """estimator of the fundamental matrix of the robust measures"""
     matcher: str = "sift"
     """feature matcher: sift, superpoint_lightglue, or a plugin's"""

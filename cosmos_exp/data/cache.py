@@ -37,47 +37,39 @@ class Encoder(Protocol):
 
 
 def checksum(tensor: torch.Tensor) -> str:
-    """SHA-256 of a tensor's bytes, 16 hex digits."""
-    raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    """SHA-256 of a contiguous tensor's bytes, 16 hex digits."""
+    raw = tensor.reshape(-1).view(torch.uint8).numpy()
     return hashlib.sha256(raw.data).hexdigest()[:16]
 
 
-class TensorCache:
-    """A folder with one tensor per file."""
+def tensor_path(root: Path, *ingredients: object) -> Path:
+    """The file of a tensor with these ingredients, which their strings identify."""
+    name = hashlib.sha256("\0".join(map(str, ingredients)).encode()).hexdigest()[:40]
+    return root / name[:2] / f"{name}.safetensors"
 
-    def __init__(self, root: Path):
-        self.root = root
 
-    def path(self, *ingredients: object) -> Path:
-        """The file for these ingredients, which their strings identify."""
-        name = hashlib.sha256("\0".join(map(str, ingredients)).encode()).hexdigest()[:40]
-        return self.root / name[:2] / f"{name}.safetensors"
+def write_tensor(path: Path, tensor: torch.Tensor) -> None:
+    """Store a tensor with its checksum."""
+    tensor = tensor.detach().cpu().contiguous()
+    with atomic_path(path) as temporary:
+        save_file({"value": tensor}, temporary, {"checksum": checksum(tensor)})
 
-    def has(self, path: Path) -> bool:
-        """Whether the file exists."""
-        return path.is_file()
 
-    def write(self, path: Path, tensor: torch.Tensor, about: str) -> None:
-        """Store a tensor; `about` describes it for a person who opens the file."""
-        with atomic_path(path) as temporary:
-            tensor = tensor.detach().cpu().contiguous()
-            save_file({"value": tensor}, temporary, {"checksum": checksum(tensor), "about": about[:400]})
+def read_tensor(path: Path) -> torch.Tensor:
+    """Load a tensor and verify its checksum.
 
-    def read(self, path: Path) -> torch.Tensor:
-        """Load a tensor and verify its checksum.
-
-        Raises:
-            RunError: the file is missing or damaged.
-        """
-        fix = "delete it, the next run creates it again"
-        try:
-            with safe_open(path, "pt") as content:
-                tensor, expected = content.get_tensor("value"), content.metadata()["checksum"]
-        except Exception as error:
-            raise RunError(f"{path}: cannot be read from the cache ({error}); {fix}") from error
-        if checksum(tensor) != expected:
-            raise RunError(f"{path}: is damaged (checksum differs); {fix}")
-        return tensor
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    fix = "delete it, the next run creates it again"
+    try:
+        with safe_open(path, "pt") as content:
+            tensor, expected = content.get_tensor("value"), content.metadata()["checksum"]
+    except Exception as error:
+        raise RunError(f"{path}: cannot be read from the cache ({error}); {fix}") from error
+    if checksum(tensor) != expected:
+        raise RunError(f"{path}: is damaged (checksum differs); {fix}")
+    return tensor
 
 
 class RunCache:
@@ -92,12 +84,13 @@ class RunCache:
         self.data, self.dtype = config.data, config.hardware.mixed_precision
         self.prompt_tokens = config.model.prompt_tokens
         self.fingerprints = fingerprints
-        self.latents, self.prompts = TensorCache(root / "latents"), TensorCache(root / "prompts")
+        self.latents, self.prompts = root / "latents", root / "prompts"
 
     def latent_path(self, checked: CheckedClip, start: int) -> Path:
         """The file of a window's latent."""
         data = self.data
-        return self.latents.path(
+        return tensor_path(
+            self.latents,
             checked.sha256,
             window_indices(checked, data, start),
             data.height,
@@ -111,29 +104,28 @@ class RunCache:
         """The file of a projected prompt."""
         fingerprints = [self.fingerprints[c] for c in ("text_encoder", "tokenizer", "transformer")]
         text = "zero" if prompt is None else "text:" + prompt
-        return self.prompts.path(text, self.prompt_tokens, self.dtype, *fingerprints)
+        return tensor_path(self.prompts, text, self.prompt_tokens, self.dtype, *fingerprints)
 
     def missing(
         self, windows: Sequence[Window], prompts: Sequence[str | None]
     ) -> tuple[list[Window], list[str | None]]:
         """The windows and prompts that are not in the cache."""
-        missing_windows = [w for w in windows if not self.latents.has(self.latent_path(*w))]
-        return missing_windows, [p for p in dict.fromkeys(prompts) if not self.prompts.has(self.prompt_path(p))]
+        missing_windows = [w for w in windows if not self.latent_path(*w).is_file()]
+        return missing_windows, [p for p in dict.fromkeys(prompts) if not self.prompt_path(p).is_file()]
 
     def encode_window(self, encoder: Encoder, window: Window) -> None:
         """Decode, encode and store one window."""
         checked, start = window
-        latent = encoder.encode_video(load_window(checked, self.data, start))
-        self.latents.write(self.latent_path(checked, start), latent, f"{checked.clip.name} from frame {start}")
+        write_tensor(self.latent_path(checked, start), encoder.encode_video(load_window(checked, self.data, start)))
 
     def encode_prompt(self, encoder: Encoder, prompt: str | None) -> None:
         """Encode, project and store one prompt (None: the zero embedding)."""
-        self.prompts.write(self.prompt_path(prompt), encoder.encode_prompt(prompt), str(prompt))
+        write_tensor(self.prompt_path(prompt), encoder.encode_prompt(prompt))
 
     def latent(self, checked: CheckedClip, start: int) -> torch.Tensor:
         """Posterior mean (C, T, H, W), not normalised."""
-        return self.latents.read(self.latent_path(checked, start))
+        return read_tensor(self.latent_path(checked, start))
 
     def prompt(self, prompt: str | None) -> torch.Tensor:
         """Projected prompt (tokens, channels)."""
-        return self.prompts.read(self.prompt_path(prompt))
+        return read_tensor(self.prompt_path(prompt))

@@ -6,7 +6,6 @@ Several cameras are one clip: frames are matched by time, and each camera's pict
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,10 +14,10 @@ import numpy as np
 
 from cosmos_exp.config.schema import Data
 from cosmos_exp.config.tiling import tile_size, tiling_of
-from cosmos_exp.data.hashes import check_hash, hash_of
 from cosmos_exp.data.readers.records import Clip, Footage
 from cosmos_exp.data.video import VideoInfo, check_whole, decode, probe, resize, rotation
 from cosmos_exp.errors import RunError
+from cosmos_exp.files import file_sha256
 from cosmos_exp.rng import generator
 
 IRREGULAR = 0.02  # share of irregular frame gaps above which a file has no frame rate that could be converted
@@ -27,13 +26,15 @@ SAME_RATE = 0.01  # cameras whose frame rates differ by less are matched by time
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """An inspected file of a further camera.
+    """An inspected file of one camera.
 
+    sha256: hash of its content, and of how it is turned.
     frames: for each frame of the clip, the frame of this file that was taken at the same time.
     """
 
     path: Path
     info: VideoInfo
+    sha256: str
     frames: tuple[int, ...]
 
 
@@ -56,98 +57,92 @@ class CheckedClip:
     note: str = ""
 
 
-class TooShortError(RunError):
-    """A sound clip that is shorter than a window. `length`: its frames, and its header."""
-
-    def __init__(self, message: str, length: tuple[int, VideoInfo]):
-        super().__init__(message)
-        self.length = length
-
-
 # --- inspection ---
 
 
-def probe_clip(clip: Clip, data: Data, whole: bool = False, recorded: Mapping[Path, str] | None = None) -> CheckedClip:
+def probe_clip(clip: Clip, data: Data, whole: bool = False) -> CheckedClip:
     """Read a clip's frame times, decode its first and last frame, and hash its file; the same for each further camera.
 
     Args:
         whole: decode whole files. A run decodes as strictly, but only the windows that it reads.
-        recorded: known hashes by path.
 
     Raises:
         RunError: what is wrong with the file and how to fix it; cameras that are not synchronous.
     """
-    probed, notes, counts = [], list[str](), []
-    footage = [Footage(clip.path, clip.seconds), *clip.others]
-    for file in footage:
-        check_hash(file.path, (recorded or {}).get(file.path))
-    for file in footage:
-        camera = _probe_footage(file, clip.name, whole)
-        probed.append(camera)
-        counts.append(camera.stop - camera.start)
-    for camera in probed:
-        notes += _rate_notes(camera, clip.name, data)
-    first, frames = probed[0], min(counts)
+    files, notes = [], list[str]()
+    for footage in (Footage(clip.path, clip.seconds), *clip.others):
+        files.append(_probe_footage(footage, clip.name, whole))
+        notes += _time_notes(files[-1], clip.name, data)
+    first, counts = files[0], [len(file.frames) for file in files]
+    frames = min(counts)
     if max(counts) - frames > 1:
-        listed = ", ".join(f"{p.path} {count} frames" for p, count in zip(probed, counts, strict=True))
+        listed = ", ".join(f"{file.path} {len(file.frames)} frames" for file in files)
         raise RunError(
             f"{clip.path}: {clip.name}: the cameras differ in length ({listed}); 1 frame may differ. "
             "Leave out the episode with data.episodes or the camera in data.cameras"
         )
+    if max(counts) > frames:
+        notes.append(f"{clip.name}: the cameras differ in length by 1 frame; the {frames} common frames are used")
     if clip.length is not None and clip.length > frames + 1:
         raise RunError(
             f"{clip.path}: {clip.name} has {frames} frames, its metadata says {clip.length}; copy the video again, or "
             "correct `length` in meta/episodes"
         )
-    needed = frames_needed(data, first.info)
+    check_length(clip.path, clip.name, frames, first.info, data)
+    first = replace(first, frames=first.frames[:frames])
+    others = [_simultaneous(first, file, clip.name) for file in files[1:]]
+    for file in (first, *others):
+        for index in (file.frames[0], file.frames[-1]):
+            decode(file.path, [index], file.info)
+    start, sha256 = first.frames[0], _content_hash(first, others, data)
+    return CheckedClip(clip, first.info, start, start + frames, sha256, tuple(others), "; ".join(notes))
+
+
+def check_length(path: Path, name: str, frames: int, info: VideoInfo, data: Data) -> None:
+    """Refuse a video that is shorter than a window.
+
+    Raises:
+        RunError: it also says which data.num_frames fits.
+    """
+    needed = frames_needed(data, info)
     if frames < needed:
-        raise TooShortError(
-            f"{clip.path}: {clip.name} has {frames} frames, {needed} are needed "
-            f"(data.num_frames={data.num_frames}, data.fps={data.fps}); shorten the window or remove the clip",
-            (frames, first.info),
+        shown = frames if data.fps is None else int((frames - 1) * data.fps / info.fps) + 1
+        raise RunError(
+            f"{path}: {name} has {frames} frames, {needed} are needed (data.num_frames={data.num_frames}, data.fps={data.fps}); "
+            f"data.num_frames={max(1, (shown - 1) // 4 * 4 + 1)} fits. Or remove it"
         )
-    others = []
-    for camera in probed[1:]:
-        others.append(CheckedFile(camera.path, camera.info, _simultaneous(first, camera, frames, clip.name)))
-    for index in (first.start, first.start + frames - 1):
-        decode(first.path, [index], first.info)
-    for other in others:
-        decode(other.path, [other.frames[0]], other.info)
-        decode(other.path, [other.frames[-1]], other.info)
-    if len(set(counts)) > 1:
-        notes.append(f"{clip.name}: the cameras differ in length by 1 frame; the {frames} common frames are used")
-    sha256 = _content_hash(first, others, data)
-    return CheckedClip(clip, first.info, first.start, first.start + frames, sha256, tuple(others), "; ".join(notes))
 
 
-@dataclass(frozen=True)
-class _Probed:
-    """A file and the frames of one episode in it, stop excluded."""
-
-    path: Path
-    info: VideoInfo
-    start: int
-    stop: int
-
-
-def _probe_footage(footage: Footage, name: str, whole: bool) -> _Probed:
+def _probe_footage(footage: Footage, name: str, whole: bool) -> CheckedFile:
+    """A file and the frames of one episode in it."""
     path = footage.path
     stat = path.stat()
-    if stat.st_size == 0:
-        raise RunError(f"{path}: is empty (0 bytes); copy it again")
-    info = _probe_once(path, stat.st_size, stat.st_mtime_ns)
-    if info.declared_frames and info.num_frames < info.declared_frames:
-        raise RunError(
-            f"{path}: is truncated, it has {info.num_frames} of {info.declared_frames} frames; copy it again"
-        )
+    info, sha256 = _examine(path, whole, stat.st_size, stat.st_mtime_ns)
     start, stop = 0, info.num_frames
     if footage.seconds is not None:
         start, stop = _episode_range(footage, info, name)
+    return CheckedFile(path, info, sha256, tuple(range(start, stop)))
+
+
+# A LeRobot v3 file holds many episodes: it is read, decoded and hashed once, not once per episode and camera.
+@lru_cache(maxsize=32)
+def _examine(path: Path, whole: bool, size: int, modified: int) -> tuple[VideoInfo, str]:
+    """Header and frame times of a file, and the hash of its content and of how it is turned."""
+    if size == 0:
+        raise RunError(f"{path}: is empty (0 bytes); copy it again")
+    info = probe(path)
+    if info.num_frames < info.declared_frames:
+        raise RunError(
+            f"{path}: is truncated, it has {info.num_frames} of {info.declared_frames} frames; copy it again"
+        )
     if info.width % 2 or info.height % 2:
         raise RunError(f"{path}: odd size {info.width}x{info.height}; re-encode it with even width and height")
+    info, sha256 = replace(info, rotation=rotation(path)), file_sha256(path)
+    if info.rotation:
+        sha256 = hashlib.sha256(f"turned {info.rotation}\0{sha256}".encode()).hexdigest()
     if whole:
-        _check_whole_once(path, stat.st_size, stat.st_mtime_ns)
-    return _Probed(path, info, start, stop)
+        check_whole(path, info)
+    return info, sha256
 
 
 def _episode_range(footage: Footage, info: VideoInfo, name: str) -> tuple[int, int]:
@@ -163,41 +158,27 @@ def _episode_range(footage: Footage, info: VideoInfo, name: str) -> tuple[int, i
     return start, stop
 
 
-def _rate_notes(probed: _Probed, name: str, data: Data) -> list[str]:
-    """A note on a variable frame rate and on a rotation.
+def _time_notes(file: CheckedFile, name: str, data: Data) -> list[str]:
+    """A note on a variable frame rate.
 
     Raises:
         RunError: the frame rate varies and is to be converted, which takes a constant one.
     """
-    info, notes = probed.info, []
-    count, low, high = info.irregular_gaps
-    gaps = f"variable frame rate, {low * 1000:.0f} to {high * 1000:.0f} ms between frames"
-    if count > IRREGULAR * info.num_frames and data.fps is not None:
+    info, gaps = file.info, np.diff(file.info.seconds)
+    irregular = int(np.sum(np.abs(gaps - np.median(gaps)) > np.median(gaps) / 2)) if len(gaps) else 0
+    if not irregular:
+        return []
+    text = f"variable frame rate, {gaps.min() * 1000:.0f} to {gaps.max() * 1000:.0f} ms between frames"
+    if irregular > IRREGULAR * info.num_frames and data.fps is not None:
         raise RunError(
-            f"{probed.path}: {gaps}: it cannot be converted to data.fps={data.fps:g}. Re-encode it at a constant rate, "
+            f"{file.path}: {text}: it cannot be converted to data.fps={data.fps:g}. Re-encode it at a constant rate, "
             f"ffmpeg -i IN.mp4 -fps_mode cfr -r {info.fps:.0f} OUT.mp4, or set data.fps=null to take the frames in order"
         )
-    if count:
-        notes.append(f"{name}: {gaps} ({count} irregular); frames are taken in order, as if the rate were constant")
-    if info.rotation:
-        width, height = info.shown_size
-        notes.append(f"{name}: turned by {info.rotation} degrees to {width}x{height}, as its container asks")
-    return notes
+    return [f"{name}: {text} ({irregular} irregular); frames are taken in order, as if the rate were constant"]
 
 
-# A LeRobot v3 file holds many episodes: it is read and decoded once, not once per episode and camera.
-@lru_cache(maxsize=32)
-def _probe_once(path: Path, size: int, modified: int) -> VideoInfo:
-    return replace(probe(path), rotation=rotation(path))
-
-
-@lru_cache(maxsize=32)
-def _check_whole_once(path: Path, size: int, modified: int) -> None:
-    check_whole(path, _probe_once(path, size, modified))
-
-
-def _simultaneous(first: _Probed, other: _Probed, frames: int, name: str) -> tuple[int, ...]:
-    """The other camera's frame for each of the first `frames` frames of an episode: the nearest in time.
+def _simultaneous(first: CheckedFile, other: CheckedFile, name: str) -> CheckedFile:
+    """The other camera with its frame for each frame of the first: the nearest in time.
 
     Raises:
         RunError: the frame rates differ, or a frame has no partner within half a frame's time.
@@ -208,7 +189,7 @@ def _simultaneous(first: _Probed, other: _Probed, frames: int, name: str) -> tup
             f"{other.path}: {name}: {files} have {first.info.fps:g} and {other.info.fps:g} frames per second; "
             "re-encode one, or leave the camera out of data.cameras"
         )
-    wanted, offered = _episode_times(first)[:frames], _episode_times(other)
+    wanted, offered = _times(first), _times(other)
     pick = np.searchsorted((offered[:-1] + offered[1:]) / 2, wanted)  # between two midpoints lies the nearest
     gap = np.abs(offered[pick] - wanted)
     worst = int(gap.argmax())
@@ -217,35 +198,27 @@ def _simultaneous(first: _Probed, other: _Probed, frames: int, name: str) -> tup
             f"{other.path}: {name}: {files} are not synchronous: no picture within half a frame of frame {worst} "
             f"(nearest {gap[worst] * 1000:.0f} ms away). Leave out the episode with data.episodes"
         )
-    return tuple((other.start + pick).tolist())
+    return replace(other, frames=tuple((other.frames[0] + pick).tolist()))
 
 
-def _episode_times(probed: _Probed) -> np.ndarray:
+def _times(file: CheckedFile) -> np.ndarray:
     """Seconds of each frame of the episode since its first one, float64 (frames,)."""
-    pts = np.array(probed.info.pts[probed.start : probed.stop], dtype=np.int64)
-    return (pts - pts[0]) * float(probed.info.time_base)
+    pts = np.array(file.info.pts[file.frames[0] : file.frames[-1] + 1], dtype=np.int64)
+    return (pts - pts[0]) * float(file.info.time_base)
 
 
-def _content_hash(first: _Probed, others: list[CheckedFile], data: Data) -> str:
+def _content_hash(first: CheckedFile, others: list[CheckedFile], data: Data) -> str:
     """The file's hash; with several tiles a hash over all files, the frames used of each, and the tiling.
 
     One camera in one tile keeps the hash of its file, and with it the cache entries and the data fingerprint.
     """
     tiling = tiling_of(data)
-    sha256 = _turned_hash(first.path, first.info)
     if not data.cameras or tiling.tiles == 1:
-        return sha256
-    digest = hashlib.sha256(f"tiled {tiling}\0{sha256}".encode())
+        return first.sha256
+    digest = hashlib.sha256(f"tiled {tiling}\0{first.sha256}".encode())
     for other in others:
-        digest.update(f"\0{_turned_hash(other.path, other.info)}\0{other.frames}".encode())
+        digest.update(f"\0{other.sha256}\0{other.frames}".encode())
     return digest.hexdigest()
-
-
-def _turned_hash(path: Path, info: VideoInfo) -> str:
-    sha256 = hash_of(path)
-    if info.rotation:
-        return hashlib.sha256(f"turned {info.rotation}\0{sha256}".encode()).hexdigest()
-    return sha256
 
 
 # --- windows: data.num_frames frames at data.fps, which are one training sample ---
@@ -274,30 +247,21 @@ def window_starts(checked: CheckedClip, data: Data, seed: int) -> list[int]:
 
 
 def load_window(checked: CheckedClip, data: Data, start: int) -> np.ndarray:
-    """Decode one window, all cameras of it: uint8 (num_frames, height, width, 3), RGB."""
-    indices = window_indices(checked, data, start)
-    cameras = [decode(checked.clip.path, indices, checked.info)]
-    if not data.cameras:
-        return resize(cameras[0], data.height, data.width, data.resize)
-    for other in checked.others:
-        cameras.append(decode(other.path, [other.frames[i - checked.start] for i in indices], other.info))
-    return tile_frames(cameras, data)
+    """Decode one window, all cameras of it: uint8 (num_frames, height, width, 3), RGB.
 
-
-def tile_frames(cameras: Sequence[np.ndarray], data: Data) -> np.ndarray:
-    """The frames of several cameras as one, row by row. Tiles without a camera are black.
-
-    Args:
-        cameras: each uint8 (T, H, W, 3) RGB; T is common, sizes may differ. In the order of data.cameras.
-
-    Returns:
-        uint8 (T, data.height, data.width, 3).
+    Several cameras are tiled row by row, in the order of data.cameras; tiles without a camera are black.
     """
+    indices = window_indices(checked, data, start)
+    pictures = decode(checked.clip.path, indices, checked.info)
+    if not data.cameras:
+        return resize(pictures, data.height, data.width, data.resize)
     tiling, (height, width) = tiling_of(data), tile_size(data)
-    frame = np.zeros((len(cameras[0]), data.height, data.width, 3), np.uint8)
-    for index, pictures in enumerate(cameras):
-        row, column = divmod(index, tiling.columns)
-        rows = slice(row * height, (row + 1) * height)
-        columns = slice(column * width, (column + 1) * width)
-        frame[:, rows, columns] = resize(pictures, height, width, data.resize)
-    return frame
+    window = np.zeros((len(indices), data.height, data.width, 3), np.uint8)
+    for number in range(len(data.cameras)):
+        if number:
+            other = checked.others[number - 1]
+            pictures = decode(other.path, [other.frames[i - checked.start] for i in indices], other.info)
+        row, column = divmod(number, tiling.columns)
+        top, left = row * height, column * width
+        window[:, top : top + height, left : left + width] = resize(pictures, height, width, data.resize)
+    return window

@@ -50,7 +50,7 @@ class Dataset:
     probes: list[TestPair] = field(default_factory=list)
 
 
-def load_dataset(config: Config, progress: Progress | None = None) -> Dataset:
+def load_dataset(config: Config, progress: Progress = list) -> Dataset:
     """The run's data, rendered or downloaded if needed, inspected and split.
 
     Raises:
@@ -68,13 +68,12 @@ def load_dataset(config: Config, progress: Progress | None = None) -> Dataset:
         )
     counts = hold_out(data, len(inspection.clips), bool(tests), folder)
     train, validation, test, selection = split_clips(config, inspection.clips, counts)
+    test_pairs, selection_pairs = _pairs_of(test), _pairs_of(selection)
     if tests:
+        test_pairs, selection_pairs = split_pairs(inspection.pairs, inspection.selection, config, tests)
         bad = {problem.split(":")[0] for problem in inspection.problems}
-        pairs, chosen = split_pairs(inspection.pairs, inspection.selection, config, tests)
-        test_pairs = [p for p in pairs if str(p.image) not in bad]
-        selection_pairs = [p for p in chosen if str(p.image) not in bad]
-    else:
-        test_pairs, selection_pairs = _pairs_of(test), _pairs_of(selection)
+        for pairs in (test_pairs, selection_pairs):
+            pairs[:] = [pair for pair in pairs if str(pair.image) not in bad]
     generated = {"test": test_pairs, "selection": selection_pairs, "none": []}[generation.split]
     tested = generated[: generation.max_prompts]
     if counts.note:
@@ -124,9 +123,9 @@ def find_data(config: Config) -> Location:
     if data.builder:
         DATA_BUILDERS.get(data.builder)
         return Location(None, f"rendered by {data.builder} on first use, under {cache_root(config) / 'data'}")
-    location = hub.locate_repository(_repository(data, data.repo_id), None, "dataset")
+    location = hub.locate_repository(str(data.repo_id), None, "dataset")
     if location.path and not data.test_path:
-        tests = hub.locate_repository(_repository(data, data.test_repo_id), None, "dataset")
+        tests = hub.locate_repository(str(data.test_repo_id), None, "dataset")
         return location if tests.path else tests
     return location
 
@@ -148,9 +147,9 @@ def ensure_data(config: Config) -> tuple[Path, Path | None]:
     if data.builder:
         folder, rendered = DATA_BUILDERS.get(data.builder)(config, cache_root(config))
         return folder, tests or rendered
-    folder = hub.fetch(_repository(data, data.repo_id), None, "dataset", "data.path=DIR (and data.test_path=DIR)")
+    folder = hub.fetch(str(data.repo_id), None, "dataset", "data.path=DIR (and data.test_path=DIR)")
     if tests is None:
-        tests = hub.fetch(_repository(data, data.test_repo_id), None, "dataset", "data.test_path=DIR") / GR1_TEST_FOLDER
+        tests = hub.fetch(str(data.test_repo_id), None, "dataset", "data.test_path=DIR") / GR1_TEST_FOLDER
     return folder, tests
 
 
@@ -158,16 +157,10 @@ def _check_settings(data: Data) -> None:
     for key, value in (("data.path", data.path), ("data.test_path", data.test_path)):
         if value and not Path(value).is_dir():
             raise UserError(f"{key}={value}: no such folder. Give one that exists.")
-    if not (data.path or data.builder or data.reader == "gr1_100"):
-        raise UserError("data.path: not set. Set it to the folder of your data.")
-
-
-def _repository(data: Data, repo_id: str | None) -> str:
-    if not repo_id:
+    if not (data.path or data.builder or (data.repo_id and (data.test_path or data.test_repo_id))):
         raise UserError(
-            f"data.repo_id, data.test_repo_id: data.reader={data.reader} downloads them; set both, or set data.path"
+            "data.path: not set. Set it to the folder of your data, or set data.repo_id and data.test_repo_id, which are downloaded."
         )
-    return repo_id
 
 
 # --- which videos are held out of training ---
@@ -200,24 +193,25 @@ def hold_out(data: Data, videos: int, has_pairs: bool, folder: Path | str) -> Ho
     Raises:
         UserError: nothing is left to train on.
     """
-    tenth, selection = max(1, videos // TENTH), 0 if has_pairs else data.selection_pairs
-    test, validation, chosen = data.test_videos, data.validation_videos, []
-    if test is None:
-        test = 0 if has_pairs else tenth
+    tenth, selection, note = max(1, videos // TENTH), data.selection_pairs, ""
+    test, validation = data.test_videos, data.validation_videos
+    if has_pairs:
+        test, selection = test or 0, 0
+    elif test is None:
+        test = tenth
     if validation is None:
         validation = tenth if videos - test - selection > 1 else 0
-        chosen.append(f"{validation} for validation")
-    if data.test_videos is None and not has_pairs:
-        chosen.append(f"{test} for the test")
+    if None in (data.test_videos, data.validation_videos):
+        note = (
+            f"held out of training: {validation} for validation, {test} for the test (a tenth; data.validation_videos, "
+            "data.test_videos)"
+        )
     held = validation + test + selection
     if held >= videos:
         raise UserError(
             f"{folder}: {videos} good videos, {held} of them held out; nothing is left to train on. Add videos, or lower "
             "data.validation_videos, data.test_videos or data.selection_pairs."
         )
-    note = ""
-    if chosen:
-        note = f"held out of training: {', '.join(chosen)} (a tenth; data.validation_videos, data.test_videos)"
     return HoldOut(videos - held, validation, test, selection, note)
 
 

@@ -13,12 +13,13 @@ import numpy as np
 from PIL import Image
 
 from cosmos_exp.config.schema import Data
-from cosmos_exp.data.clips import CheckedClip, frames_needed, load_window
-from cosmos_exp.data.hashes import check_hash
-from cosmos_exp.data.readers.records import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Clip, TestPair, read_caption
+from cosmos_exp.data.clips import CheckedClip, check_length, frames_needed, load_window
+from cosmos_exp.data.readers.captions import read_caption
+from cosmos_exp.data.readers.records import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Clip, TestPair
 from cosmos_exp.data.video import check_whole, decode, probe, read_image, resize
 from cosmos_exp.errors import RunError, UserError
 
+TRANSPARENT = "transparent pixels"
 SMALLEST = 32  # pixels a side of a first frame
 MOST_DIFFERENT = 16.0  # grey levels between an image and the first frame of its recording; compression stays below 5
 
@@ -38,42 +39,26 @@ def read_test_pairs(folder: Path, problems: list[str]) -> list[TestPair]:
         if image.suffix.lower() not in IMAGE_SUFFIXES:
             continue
         images += 1
-        caption = image.with_suffix(".txt")
-        if not caption.exists():
+        caption, recording = image.with_suffix(".txt"), None
+        for suffix in reversed(VIDEO_SUFFIXES):
+            if image.with_suffix(suffix).is_file():
+                recording = image.with_suffix(suffix)
+        try:
+            pairs.append(TestPair(image.stem, read_caption(caption), image, recording))
+        except FileNotFoundError:
             problems.append(f"{image}: has no prompt; expected {caption}")
-            continue
-        text = read_caption(caption, problems)
-        if text is not None:
-            pairs.append(TestPair(image.stem, text, image, _recording_beside(image)))
+        except (RunError, OSError) as error:
+            problems.append(str(error))
     if not images:
         problems.append(f"{folder}: has no test pairs (NAME.png with NAME.txt)")
     return pairs
 
 
-def _recording_beside(image: Path) -> Path | None:
-    for suffix in VIDEO_SUFFIXES:
-        if image.with_suffix(suffix).is_file():
-            return image.with_suffix(suffix)
-    return None
-
-
-def unpaired_note(folder: Path) -> str | None:
-    """A note on the prompts of a folder that have no picture, and so make no video; None: there is none."""
-    files = list(folder.iterdir())
-    pictured = {p.stem for p in files if p.suffix.lower() in IMAGE_SUFFIXES}
-    alone = sorted(p.name for p in files if p.suffix == ".txt" and p.stem not in pictured)
-    if not alone:
-        return None
-    more = " …" if len(alone) > 4 else ""
-    return f"{folder}: {len(alone)} NAME.txt without NAME.png, not used: {', '.join(alone[:4])}{more}"
-
-
-def check_pair(pair: TestPair, data: Data, whole: bool = False, recorded: Mapping[Path, str] | None = None) -> None:
+def check_pair(pair: TestPair, data: Data, whole: bool = False) -> None:
     """Read the image and the recording of a test pair on disk.
 
     Args:
         whole: decode the whole recording.
-        recorded: known hashes by path.
 
     Raises:
         RunError: one of them cannot be read, the recording is too short, or the pair's image is not its first frame.
@@ -83,16 +68,10 @@ def check_pair(pair: TestPair, data: Data, whole: bool = False, recorded: Mappin
     image = read_image(pair.image)
     if pair.recording is None:
         return
-    check_hash(pair.recording, (recorded or {}).get(pair.recording))
     info = probe(pair.recording)
     if whole:
         check_whole(pair.recording, info)
-    needed = frames_needed(data, info)
-    if info.num_frames < needed:
-        raise RunError(
-            f"{pair.recording}: has {info.num_frames} frames, {needed} are needed (data.num_frames={data.num_frames}, "
-            f"data.fps={data.fps}). Record a longer one, or remove it: the test pair then has no recording."
-        )
+    check_length(pair.recording, pair.name, info.num_frames, info, data)
     size = 64, 64
     first = resize(decode(pair.recording, [0], info), *size, "stretch").astype(float)
     difference = float(np.abs(first - resize(image[None], *size, "stretch")).mean())
@@ -107,30 +86,24 @@ def check_image(path: Path) -> None:
     """Refuse a picture that cannot be read as 8-bit RGB without a guess.
 
     Raises:
-        RunError: it cannot be read, is damaged, CMYK, of floating-point values, transparent, animated, or smaller than
-            SMALLEST pixels.
+        RunError: it cannot be read, is damaged, CMYK, of floating-point values, transparent, or smaller than SMALLEST pixels.
     """
     try:
         with Image.open(path) as image:
             image.load()
-            mode, size, pictures = image.mode, image.size, getattr(image, "n_frames", 1)
-            lowest_alpha: object = 255
-            if mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-                lowest_alpha = image.convert("RGBA").getchannel("A").getextrema()[0]
+            mode, (width, height) = image.mode, image.size
+            if image.has_transparency_data and image.convert("RGBA").getextrema()[3] != (255, 255):
+                mode = TRANSPARENT
     except Exception as error:  # Pillow raises many kinds, OSError and SyntaxError among them
         raise RunError(f"{path}: cannot be read as an image ({error}); replace it by a PNG or JPEG") from error
-    if min(size) < SMALLEST:
+    if min(width, height) < SMALLEST:
         raise RunError(
-            f"{path}: {size[0]}x{size[1]} pixels are too small for a first frame; use at least {SMALLEST}x{SMALLEST}"
+            f"{path}: {width}x{height} pixels are too small for a first frame; use {SMALLEST}x{SMALLEST} or more"
         )
-    if mode == "CMYK":
-        raise RunError(f"{path}: CMYK colours depend on a printer's profile; save it as RGB")
-    if mode == "F":
-        raise RunError(f"{path}: floating-point pixels have no known range; save it with 8 bits per channel")
-    if pictures > 1:
-        raise RunError(f"{path}: has {pictures} pictures (animated); save the one to use")
-    if lowest_alpha != 255:
-        raise RunError(f"{path}: has transparent pixels, whose colour is undefined; flatten it onto a background")
+    if mode in ("CMYK", "F", TRANSPARENT):
+        raise RunError(
+            f"{path}: has no defined colours ({mode}); save it as an opaque RGB picture with 8 bits per channel"
+        )
 
 
 # --- the frames of a pair: the conditioning frames, and what really followed them ---
@@ -178,7 +151,7 @@ def recorded_frames(pair: TestPair, held_out: HeldOut, data: Data, most: int | N
     Args:
         most: of a rollout's frames as many as were recorded; None: data.num_frames.
     """
-    frames = data.num_frames if most is None else recorded_length(pair, held_out, data, most)
+    frames = recorded_length(pair, held_out, data, most or data.num_frames)
     return load_window(_recorded_clip(pair, held_out), data.updated({"num_frames": frames}), 0)
 
 

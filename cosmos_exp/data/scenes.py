@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -36,30 +35,24 @@ def scenes(pairs: Sequence[TestPair], held_out: HeldOut, recordings: str | None 
     Args:
         recordings: data.recordings.
     """
-    pictures: list[tuple[bytes, str]] = []  # the small picture of each scene, and its name
+    known: list[tuple[np.ndarray, str]] = []  # the small picture of each first frame, and the name of its scene
     names = {}
     for pair in pairs:
         if isinstance(pair.image, Path):
             stat = pair.image.stat()
-            digest, picture = _picture(pair.image, stat.st_size, stat.st_mtime_ns)
-            names[pair.name] = _scene_of(digest, picture, pictures)
+            name, picture = _picture(pair.image, stat.st_size, stat.st_mtime_ns)
+            for other, scene in known:
+                if scene == name or np.abs(picture - other).max() <= 1:
+                    name = scene
+                    break
+            known.append((picture, name))
+            names[pair.name] = name
         elif recordings is None:
             clip = held_out[pair.image.name]
             names[pair.name] = f"{clip.sha256[:12]}@{clip.start}"
         else:
             names[pair.name] = f"recording {recording_of(pair.image.name, recordings)}"
     return names
-
-
-def _scene_of(digest: str, picture: bytes, pictures: list[tuple[bytes, str]]) -> str:
-    """The name of the first scene with the same picture, or a new one."""
-    for other, name in pictures:
-        if name == digest[:12] or _is_same(picture, other):
-            break
-    else:
-        name = digest[:12]
-    pictures.append((picture, name))
-    return name
 
 
 def recording_of(name: str, recordings: str | None) -> str:
@@ -71,50 +64,31 @@ def recording_of(name: str, recordings: str | None) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _picture(path: Path, size: int, modified: int) -> tuple[str, bytes]:
-    """The file's hash, and the means of the picture's fields; empty for a file that is no picture."""
-    digest = file_sha256(path)
+def _picture(path: Path, size: int, modified: int) -> tuple[str, np.ndarray]:
+    """12 digits of the file's hash, and the means of the picture's fields in units of what may differ; NaN for no picture."""
+    name = file_sha256(path)[:12]
     try:
         image = read_image(path)
     except RunError:  # the inspection of the data reports it
-        return digest, b""
-    return digest, _fields(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), GREYS) + _fields(image, COLOURS)
-
-
-def _fields(image: np.ndarray, count: int) -> bytes:
-    return cv2.resize(image, (count, count), interpolation=cv2.INTER_AREA).tobytes()
-
-
-def _is_same(a: bytes, b: bytes) -> bool:
-    if not a or not b:
-        return False
-    difference = np.abs(np.frombuffer(a, np.uint8).astype(np.int16) - np.frombuffer(b, np.uint8))
-    grey, colour = difference[: GREYS**2], difference[GREYS**2 :]
-    return int(grey.max()) <= SAME_GREY and int(colour.max()) <= SAME_COLOUR
+        return name, np.array([np.nan])
+    greys = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (GREYS, GREYS), interpolation=cv2.INTER_AREA)
+    colours = cv2.resize(image, (COLOURS, COLOURS), interpolation=cv2.INTER_AREA)
+    return name, np.concatenate([greys.ravel() / SAME_GREY, colours.ravel() / SAME_COLOUR])
 
 
 # --- prompts of one scene that differ in one word ---
 
 
-@dataclass(frozen=True)
-class WordPair:
-    """Two test pairs with one first frame. `words` are the words in which their prompts differ, in the same order."""
+def probes(pairs: Sequence[TestPair], word_pairs: Sequence[Sequence[str]]) -> list[TestPair]:
+    """A test pair for each prompt that holds a word of `word_pairs` once, with the other word instead.
 
-    a: TestPair
-    b: TestPair
-    words: tuple[str, str]
-
-
-def probes(pairs: Sequence[TestPair], swaps: Sequence[Sequence[str]]) -> list[TestPair]:
-    """A test pair for each prompt that holds a word of `swaps` once, with the other word instead.
-
-    Prompts that hold both words, or one of them several times, give no probe: the meaning of a swap is unclear there.
+    Prompts that hold both words, or one of them several times, give no probe: the meaning of the other word is unclear there.
 
     Args:
-        swaps: pairs of words, `data.swaps`.
+        word_pairs: `data.swaps`.
     """
-    swapped = []
-    for pair, (a, b) in itertools.product(pairs, swaps):
+    probes = []
+    for pair, (a, b) in itertools.product(pairs, word_pairs):
         for word, other in ((a, b), (b, a)):
             pattern = _pattern(word)
             occurrences = pattern.findall(pair.prompt)
@@ -123,25 +97,26 @@ def probes(pairs: Sequence[TestPair], swaps: Sequence[Sequence[str]]) -> list[Te
                 if occurrences[0][0].isupper():
                     new = other.capitalize()
                 prompt = pattern.sub(new, pair.prompt)
-                swapped.append(replace(pair, name=f"{pair.name}{PROBE}{other}", prompt=prompt, recording=None))
-    return swapped
+                probes.append(replace(pair, name=f"{pair.name}{PROBE}{other}", prompt=prompt, recording=None))
+    return probes
 
 
 def _pattern(word: str) -> re.Pattern[str]:
     return re.compile(rf"\b{re.escape(word)}\b", re.IGNORECASE)
 
 
-def word_pairs(pairs: Sequence[TestPair], held_out: HeldOut) -> list[WordPair]:
-    """All pairs of test pairs with the same first frame whose prompts differ in exactly one word."""
-    names, by_scene, differing = scenes(pairs, held_out), defaultdict(list), []
-    for pair in pairs:
-        by_scene[names[pair.name]].append(pair)
-    for same in by_scene.values():
-        for a, b in itertools.combinations(same, 2):
-            words = different_word(a.prompt, b.prompt)
-            if words:
-                differing.append(WordPair(a, b, words))
-    return differing
+def one_word_apart(pairs: Sequence[TestPair], held_out: HeldOut) -> list[tuple[str, str, tuple[str, str]]]:
+    """All pairs of test pairs with the same first frame whose prompts differ in exactly one word.
+
+    Returns:
+        Their names and the two words, in the same order.
+    """
+    names, apart = scenes(pairs, held_out), []
+    for a, b in itertools.combinations(pairs, 2):
+        words = different_word(a.prompt, b.prompt)
+        if words and names[a.name] == names[b.name]:
+            apart.append((a.name, b.name, words))
+    return apart
 
 
 def different_word(a: str, b: str) -> tuple[str, str] | None:

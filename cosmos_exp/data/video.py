@@ -1,7 +1,7 @@
 """Video and image files, always as RGB, uint8, (frames, height, width, channels). Decoding is strict.
 
 FFmpeg conceals damage by default: it fills in what it cannot decode and reports nothing. H.264, HEVC, AV1 and VP9 have no
-checksums, and some damage decodes as another valid picture. Only a recorded hash finds that (`hashes.py`);
+checksums, and some damage decodes as another valid picture. Only a recorded hash finds that (`sha256sum`);
 benchmarks/results/damaged_videos_2026-11-24.md has how often.
 """
 
@@ -31,12 +31,8 @@ if TYPE_CHECKING:
 ERROR_RECOGNITION = "crccheck+bitstream+buffer+explode"
 
 
-class DamagedError(Exception):
-    """The stream does not decode without concealment."""
-
-
 # What av raises on damaged files: values out of range and text that is not UTF-8 as well.
-UNREADABLE = (OSError, ValueError, IndexError, OverflowError, av.error.FFmpegError, DamagedError)
+UNREADABLE = (OSError, ValueError, IndexError, OverflowError, av.error.FFmpegError)
 
 
 @dataclass(frozen=True)
@@ -73,15 +69,6 @@ class VideoInfo:
         units = np.array(self.pts, dtype=np.int64) - self.pts[0]
         return units * self.time_base.numerator / self.time_base.denominator
 
-    @cached_property
-    def irregular_gaps(self) -> tuple[int, float, float]:
-        """Number of frame gaps beyond half to one and a half times the median; the smallest and largest gap, seconds."""
-        gaps = np.diff(np.array(self.pts, dtype=np.float64) * float(self.time_base))
-        if not len(gaps):
-            return 0, 0.0, 0.0
-        middle = float(np.median(gaps))
-        return int(np.sum((gaps < 0.5 * middle) | (gaps > 1.5 * middle))), float(gaps.min()), float(gaps.max())
-
     def frame_at(self, seconds: float) -> int:
         """Index of the frame shown `seconds` after the first frame."""
         return int(np.searchsorted(self.seconds, seconds + 0.5 / self.fps, side="right") - 1)
@@ -98,13 +85,13 @@ def video_stream(container: InputContainer) -> VideoStream:
     """The first video stream.
 
     Raises:
-        DamagedError: there is none, or it is of no known codec.
+        ValueError: there is none, or it is of no known codec.
     """
     if not container.streams.video:
-        raise DamagedError("it has no video stream")
+        raise ValueError("it has no video stream")
     stream = container.streams.video[0]
     if stream.codec_context is None:
-        raise DamagedError("its codec is unknown")
+        raise ValueError("its codec is unknown")
     return stream
 
 
@@ -149,48 +136,50 @@ def rotation(path: Path) -> int:
     Raises:
         RunError: another angle, or the first frame does not decode.
     """
-    try:
-        with open_video(path) as container:
-            degrees = next(container.decode(video_stream(container))).rotation
-    except (StopIteration, *UNREADABLE) as error:
-        raise RunError(f"{path}: its first frame does not decode ({reason(error)}); copy it again") from error
+    first = next(_frames(path), None)
+    degrees = 0 if first is None else first.rotation
     if degrees % 90:
         raise RunError(f"{path}: is shown turned by {degrees} degrees; re-encode it: ffmpeg -i IN.mp4 OUT.mp4")
     return degrees % 360
 
 
-def strict_frames(container: InputContainer, stream: VideoStream, after_seek: bool = False) -> Iterator[VideoFrame]:
-    """All frames from the current position, in order of presentation.
+def _frames(path: Path, start: int = 0) -> Iterator[VideoFrame]:
+    """All frames, decoded strictly, in order of presentation.
 
     Args:
-        after_seek: the position is a key frame inside the file. Frames shown before that key frame may refer to earlier,
-            undecoded ones (open groups of pictures); they are left out.
+        start: begin at the key frame before this presentation time. Frames shown before that key frame may refer to earlier,
+            undecoded ones (open groups of pictures); they are left out. 0: begin at the first frame.
 
     Raises:
-        DamagedError: a packet or a frame is corrupt.
-        av.error.FFmpegError: a packet cannot be decoded.
+        RunError: a packet or a frame is corrupt or cannot be decoded, or the size of the pictures changes.
     """
-    # One thread: with several, FFmpeg sometimes returns a damaged frame before another thread has reported the damage.
-    stream.thread_type = "NONE"
-    stream.codec_context.thread_count = 1
-    stream.codec_context.options = {"err_detect": ERROR_RECOGNITION}
-    key_frame: int | None = None
-    size: tuple[int, int] | None = None
-    for packet in container.demux(stream):
-        if packet.is_corrupt:
-            raise DamagedError("the container marks a packet as corrupt")
-        if key_frame is None:
-            key_frame = packet.pts
-        for frame in packet.decode():
-            leading = after_seek and frame.pts is not None and key_frame is not None and frame.pts < key_frame
-            if leading and frame.is_corrupt:
-                continue
-            if frame.is_corrupt:
-                raise DamagedError(f"the frame at {frame.time or 0:.2f} s decodes with errors")
-            size = size or (frame.width, frame.height)
-            if size != (frame.width, frame.height):
-                raise DamagedError(f"the picture size changes at {frame.time or 0:.2f} s")
-            yield frame
+    try:
+        with open_video(path) as container:
+            stream = video_stream(container)
+            if start:
+                container.seek(start, stream=stream, backward=True)
+            # One thread: with several, FFmpeg sometimes returns a damaged frame before another thread has reported the damage.
+            stream.thread_type = "NONE"
+            stream.codec_context.thread_count = 1
+            stream.codec_context.options = {"err_detect": ERROR_RECOGNITION}
+            key_frame: int | None = None
+            size: tuple[int, int] | None = None
+            for packet in container.demux(stream):
+                if packet.is_corrupt:
+                    raise ValueError("the container marks a packet as corrupt")
+                if key_frame is None:
+                    key_frame = packet.pts
+                for frame in packet.decode():
+                    if frame.is_corrupt:
+                        if start and None not in (frame.pts, key_frame) and frame.pts < key_frame:
+                            continue
+                        raise ValueError(f"the frame at {frame.time or 0:.2f} s decodes with errors")
+                    size = size or (frame.width, frame.height)
+                    if size != (frame.width, frame.height):
+                        raise ValueError(f"the picture size changes at {frame.time or 0:.2f} s")
+                    yield frame
+    except UNREADABLE as error:
+        raise RunError(f"{path}: is damaged, it does not decode ({reason(error)}); copy it again") from error
 
 
 def decode(path: Path, indices: list[int], info: VideoInfo | None = None) -> np.ndarray:
@@ -233,20 +222,13 @@ def decode(path: Path, indices: list[int], info: VideoInfo | None = None) -> np.
 
 def _decode_from(path: Path, wanted: set[int], start: int, info: VideoInfo) -> dict[int, np.ndarray]:
     """The frames with these presentation times that decode after a seek to frame `start`."""
-    last, decoded = max(wanted), {}
-    try:
-        with open_video(path) as container:
-            stream = video_stream(container)
-            if start:
-                container.seek(info.pts[start], stream=stream, backward=True)
-            for frame in strict_frames(container, stream, after_seek=start > 0):
-                if frame.pts in wanted:
-                    turns = round(frame.rotation / 90) % 4
-                    decoded[frame.pts] = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
-                if frame.pts is not None and frame.pts >= last:
-                    break
-    except UNREADABLE as error:
-        raise RunError(f"{path}: is damaged, it does not decode ({reason(error)}); copy it again") from error
+    begin, last, decoded = start and info.pts[start], max(wanted), {}
+    for frame in _frames(path, begin):
+        if frame.pts in wanted:
+            turns = round(frame.rotation / 90) % 4
+            decoded[frame.pts] = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+        if frame.pts is not None and frame.pts >= last:
+            break
     return decoded
 
 
@@ -256,15 +238,9 @@ def check_whole(path: Path, info: VideoInfo) -> None:
     Raises:
         RunError: it is damaged.
     """
-    seen = set()
-    try:
-        with open_video(path) as container:
-            for frame in strict_frames(container, video_stream(container)):
-                seen.add(frame.pts)
-    except UNREADABLE as error:
-        raise RunError(f"{path}: is damaged, it does not decode ({reason(error)}); copy it again") from error
+    decoded = {frame.pts for frame in _frames(path)}
     for index, pts in enumerate(info.pts):
-        if pts not in seen:
+        if pts not in decoded:
             raise RunError(
                 f"{path}: frame {index} of {info.num_frames} does not decode; the file is damaged, copy it again"
             )

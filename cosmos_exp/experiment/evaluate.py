@@ -16,7 +16,7 @@ from cosmos_exp.config.rollout import chunks_of, rollout_frames
 from cosmos_exp.config.tiling import tiling_of
 from cosmos_exp.data.pairs import frozen_frames, has_recording, pair_frames, recorded_frames
 from cosmos_exp.data.readers.records import TestPair
-from cosmos_exp.data.scenes import word_pairs
+from cosmos_exp.data.scenes import one_word_apart
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.prepare import Inputs
@@ -26,8 +26,8 @@ from cosmos_exp.files import JsonObject, cut_half_line, write_json, write_json_l
 from cosmos_exp.generation.videos import num_conditioning_frames
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.metrics.judges.interface import Judge
+from cosmos_exp.metrics.prompt_sensitivity import score_word_effect
 from cosmos_exp.metrics.score import judge_videos, measure_videos
-from cosmos_exp.metrics.words import score_word_effect
 from cosmos_exp.provenance import available_cores
 from cosmos_exp.run_folder import REFERENCES
 from cosmos_exp.statistics.cells import Scenes
@@ -159,9 +159,8 @@ def _score_words(context: RunContext, inputs: Inputs, videos: list[ScoredVideo])
     config, dataset = context.config, inputs.dataset
     if not config.measures.words or (len(config.generation.seeds) < 2 and not config.data.swaps):
         return  # the effect of a word is measured in units of the effect of another start noise
-    pairs = word_pairs(dataset.tested + dataset.probes, dataset.held_out)
-    words = [(pair.a.name, pair.b.name, pair.words) for pair in pairs]
-    score_word_effect(words, videos, context.folder.scores, tiling_of(config.data))
+    pairs = one_word_apart(dataset.tested + dataset.probes, dataset.held_out)
+    score_word_effect(pairs, videos, context.folder.scores, tiling_of(config.data))
 
 
 def _summarise(context: RunContext) -> None:

@@ -69,6 +69,18 @@ class ScoredVideo:
         return parts
 
 
+def tiles(frames: np.ndarray, rows: int, columns: int) -> list[np.ndarray]:
+    """The tiles of a grid, row by row.
+
+    Args:
+        frames: uint8 (T, H, W, 3).
+    """
+    parts: list[np.ndarray] = []
+    for row in np.array_split(frames, rows, axis=1):
+        parts += np.array_split(row, columns, axis=2)
+    return parts
+
+
 @dataclass(frozen=True)
 class Measured:
     """The measures of one video.

@@ -144,7 +144,7 @@ class _OpenScore:
 
     @property
     def questions(self) -> list[Question]:
-        return [self.question, *(q for q in self.of_chunks if isinstance(q, Question))]
+        return [self.question, *(chunk for chunk in self.of_chunks if isinstance(chunk, Question))]
 
     def detail(self, judge: str) -> JsonObject:
         verdict = self.verdicts[self.question]
@@ -153,7 +153,7 @@ class _OpenScore:
             "expected": verdict.expected,
             "answer": verdict.answers[-1],
             "answers": list(verdict.answers),
-            "unread": verdict.unread,
+            "unparsed": verdict.unparsed,
             "cached": verdict.cached,
         }
         for chunk in self.of_chunks:

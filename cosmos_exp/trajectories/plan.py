@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
@@ -25,7 +24,7 @@ from cosmos_exp.config.record import load_config
 from cosmos_exp.config.rollout import rollout_frames
 from cosmos_exp.config.schema import LARGEST_NOISE_SEED, Config
 from cosmos_exp.data.dataset import Dataset, load_dataset
-from cosmos_exp.data.pairs import HeldOut, pair_frames, read_test_pairs, unpaired_note
+from cosmos_exp.data.pairs import HeldOut, pair_frames, read_test_pairs
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.scenes import scenes
 from cosmos_exp.errors import RunError, UserError
@@ -341,8 +340,6 @@ def _read_folder(folder: Path) -> list[TestPair]:
         problems.append(f"--prompts {folder}: {PAIRS}")
     if problems:
         raise UserError("\n".join(problems))
-    if note := unpaired_note(folder):
-        print(f"note: {note}", file=sys.stderr)
     return pairs
 
 

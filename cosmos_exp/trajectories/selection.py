@@ -24,8 +24,8 @@ from cosmos_exp.config.tiling import Tiling
 from cosmos_exp.data.video import read_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.judges.rubric import load_rubrics
+from cosmos_exp.metrics.prompt_sensitivity import motion_maps
 from cosmos_exp.metrics.score import CHUNK_FUNCTIONS
-from cosmos_exp.metrics.words import motion_maps
 from cosmos_exp.text import one_line
 from cosmos_exp.tracking.progress import with_progress
 

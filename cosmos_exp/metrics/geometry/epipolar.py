@@ -96,9 +96,7 @@ def fixed_fit(x: np.ndarray, y: np.ndarray, fundamental: np.ndarray, starts: int
     return RobustFit(fundamental, errors, np.repeat(errors[None], starts, axis=0))
 
 
-def robust_fit(
-    x: np.ndarray, y: np.ndarray, settings: SampsonSettings, seed: int, intrinsics: np.ndarray | None = None
-) -> RobustFit | None:
+def robust_fit(x: np.ndarray, y: np.ndarray, settings: SampsonSettings, seed: int) -> RobustFit | None:
     """F of matches for the measures that compare videos; None if no start gives one.
 
     `sampson.repeats` starts by MAGSAC++ (Barath 2020), each with the matches in another order and refined by `refine`. The
@@ -107,23 +105,14 @@ def robust_fit(
     Args:
         x, y: matched points, (N, 2), N at least 8.
         seed: of the orders.
-        intrinsics: K (3, 3), required by `sampson.estimator=five_point`. Its F is not refined: that would drop K.
     """
     starts = []
     for start in range(seed * settings.repeats, (seed + 1) * settings.repeats):
-        if settings.estimator == "five_point":
-            assert intrinsics is not None
-            found = fundamental_from_intrinsics(x, y, intrinsics, settings.threshold, start)
-        else:
-            found = estimate_fundamental(x, y, settings.estimator, settings.threshold, start)
-        if found is not None:
-            starts.append(found)
+        fundamental = estimate_fundamental(x, y, settings.estimator, settings.threshold, start)
+        if fundamental is not None:
+            starts.append(fundamental)
     if not starts:
         return None
-    if settings.estimator == "five_point":
-        errors = np.stack([sampson_distance(x, y, f) for f in starts])
-        best = int(np.median(errors, axis=1).argmin())
-        return RobustFit(starts[best], errors[best], errors)
     refined = refine(x, y, np.stack(starts))
     best = int(refined.costs.argmin())
     return RobustFit(refined.fundamentals[best], refined.corrected[best], refined.corrected)
@@ -140,26 +129,6 @@ def estimate_fundamental(x: np.ndarray, y: np.ndarray, method: str, threshold: f
     """
     order = np.random.RandomState(seed).permutation(len(x))
     return _find(x[order], y[order], METHODS[method], threshold, CONFIDENCE, ITERATIONS)
-
-
-def fundamental_from_intrinsics(
-    x: np.ndarray, y: np.ndarray, intrinsics: np.ndarray, threshold: float, seed: int
-) -> np.ndarray | None:
-    """F (3, 3) by the five-point algorithm (Nister 2004) from a known intrinsic matrix K (3, 3).
-
-    Args:
-        x, y, threshold, seed: as in `estimate_fundamental`.
-    """
-    order = np.random.RandomState(seed).permutation(len(x))
-    try:
-        essential, _ = cv2.findEssentialMat(x[order], y[order], intrinsics, cv2.RANSAC, 0.999, threshold)
-    except cv2.error:
-        return None
-    if essential is None or essential.shape[0] < 3:
-        return None
-    inverse = np.linalg.inv(intrinsics)
-    fundamental: np.ndarray = inverse.T @ essential[:3] @ inverse
-    return fundamental
 
 
 def _find(x: np.ndarray, y: np.ndarray, *options: float, **named: int) -> np.ndarray | None:

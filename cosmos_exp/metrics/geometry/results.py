@@ -1,138 +1,109 @@
-"""The errors of a measured video: per frame pair, per view, per view pair, and per video."""
+"""The errors of a measured video: per frame pair, per view or view pair, and per video."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
 import numpy as np
 
+from cosmos_exp.metrics.geometry.epipolar import NO_FIT, RobustFit
+
 TEMPORAL = ("tse", "tse_robust", "tse_moving")
 ACROSS = ("cse", "cse_robust", "cse_moving")
-# Why a measure across views is undefined where neither view pair says so.
-FEW_REASONS = {**dict.fromkeys(ACROSS, "no fundamental matrix fits"), "cse_moving": "too few matches move"}
 FEWEST = 0.5  # share of the frame pairs below which a value is given with the reason why the others are missing
 
 
 @dataclass
 class FrameError:
-    """The errors of one frame pair, or of one frame in two views; in pixels, None if undefined.
+    """The errors of one frame pair, or of one frame in two views.
 
     Attributes:
-        cookbook, mean: median and mean over all matches, under the cookbook's F.
-        robust: median over all matches, under the robust F.
-        moving: median over the matches that move.
+        values: pixels, by measure: median over all matches under the cookbook's F (`tse`, `cse`), under the robust F
+            (`…_robust`), and over the matches that move (`…_moving`); `…_mean`: mean under the cookbook's F. And `matches`,
+            `moving_matches`, and the shares `static_share` and `inlier_share`. An undefined value is absent.
         lost: measure -> why it is undefined for this pair.
         repeats: measure -> the value of this pair in each repetition of the estimate of F.
     """
 
     frames: tuple[int, int]
-    matches: int
-    cookbook: float | None = None
-    mean: float | None = None
-    robust: float | None = None
-    moving: float | None = None
-    static_share: float | None = None
-    inlier_share: float | None = None
-    moving_matches: int = 0
+    values: dict[str, float]
     lost: dict[str, str] = field(default_factory=dict, repr=False)
     repeats: dict[str, list[float]] = field(default_factory=dict, repr=False)
 
+    def add_fit(self, measure: str, fit: RobustFit | None) -> None:
+        """Record the value of a measure and its repetitions, or that no F fits."""
+        if fit is None:
+            self.lost[measure] = NO_FIT
+        else:
+            self.values[measure], self.repeats[measure] = fit.median, fit.medians
 
-class _Result:
-    """What the results of views and of view pairs share."""
 
-    errors: tuple[FrameError, ...]
+@dataclass(frozen=True)
+class Result:
+    """The errors of a view, or of two simultaneous views.
 
-    def used(self, measure: str) -> int:
-        """The number of frame pairs (of frames, across views) behind a measure."""
+    Attributes:
+        name: of the view, or A:B.
+        values: those of `FrameError`, each the median over the frame pairs that have it, or their mean (`…_mean`).
+        repeatability: measure -> how far two repetitions of the estimate of F are apart in 95 % of cases, pixels.
+        errors: of each frame pair; across views, of each frame.
+        reason: why the measures are undefined.
+        geometry: source of F for `cse_robust` and `cse_moving`. `cse` uses the cookbook's F for all frames.
+    """
+
+    name: str
+    values: dict[str, float | None]
+    repeatability: dict[str, float | None]
+    errors: tuple[FrameError, ...] = field(repr=False)
+    reason: str | None = None
+    note: str | None = None
+    geometry: str | None = None
+
+    def count(self, measure: str) -> int:
+        """Number of frame pairs (of frames, across views) behind a measure."""
         return sum(measure not in error.lost for error in self.errors)
 
     def detail(self) -> dict[str, object]:
         """All values as plain JSON; of the single frame pairs the cookbook's medians and means."""
-        detail = {**vars(self), "frame_medians": [], "frame_means": []}
-        for error in detail.pop("errors"):
-            for key, value in (("frame_medians", error.cookbook), ("frame_means", error.mean)):
+        detail = {**vars(self), **self.values}
+        del detail["errors"], detail["values"]
+        measure = next(iter(self.repeatability))
+        for key, name in (("frame_medians", measure), ("frame_means", f"{measure}_mean")):
+            detail[key] = []
+            for error in self.errors:
+                value = error.values.get(name)
                 # Four digits: a hundredth of what differs between two repetitions.
                 detail[key].append(None if value is None else float(f"{value:.4g}"))
         return detail
 
 
 @dataclass(frozen=True)
-class ViewResult(_Result):
-    """The temporal errors of a view.
-
-    Of `pairs` frame pairs, `pairs_measured` have a `tse` and `pairs_moving` a `tse_moving`. A measure is the median over the
-    pairs that have it.
-
-    Attributes:
-        pairs_lost: measure -> reason -> number of pairs without it.
-        tse_mean: the cookbook's second value: mean over frames of each frame's mean error, pixels.
-        matches, moving_matches: median over the pairs.
-        repeatability: measure -> how far two repetitions of the estimate of F are apart in 95 % of cases, pixels.
-        errors: of each frame pair.
-    """
-
-    view: str
-    tse: float | None
-    tse_mean: float | None
-    tse_robust: float | None
-    tse_moving: float | None
-    static_share: float | None
-    inlier_share: float | None
-    matches: float | None
-    moving_matches: float | None
-    pairs: int
-    pairs_measured: int
-    pairs_moving: int
-    pairs_lost: Mapping[str, Mapping[str, int]]
-    repeatability: Mapping[str, float | None]
-    reason: str | None
-    note: str | None
-    errors: tuple[FrameError, ...] = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        """The name of the view."""
-        return self.view
-
-
-@dataclass(frozen=True)
-class CrossResult(_Result):
-    """The errors of two simultaneous views.
-
-    `geometry` names the source of F for `cse_robust` and `cse_moving`. `cse` uses the cookbook's F for all frames. `errors` are
-    those of each frame.
-    """
-
-    views: tuple[str, str]
-    geometry: str
-    matches: float | None
-    frames: int
-    frames_measured: int
-    repeatability: Mapping[str, float | None]
-    cse: float | None
-    cse_mean: float | None
-    cse_robust: float | None
-    cse_moving: float | None
-    inlier_share: float | None
-    reason: str | None
-    errors: tuple[FrameError, ...] = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        """The names of the views."""
-        return ":".join(self.views)
-
-
-@dataclass(frozen=True)
 class VideoResult:
     """The views and view pairs of a video, and notes on tiles that were left out."""
 
-    views: tuple[ViewResult, ...]
-    crosses: tuple[CrossResult, ...]
+    views: tuple[Result, ...]
+    crosses: tuple[Result, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def errors(self) -> list[FrameError]:
+        """The temporal errors of all views."""
+        errors: list[FrameError] = []
+        for view in self.views:
+            errors += view.errors
+        return errors
+
+    def pairs_lost(self) -> dict[str, dict[str, int]]:
+        """Temporal measure -> reason -> number of frame pairs without it, over all views."""
+        lost: dict[str, dict[str, int]] = {}
+        for measure in TEMPORAL:
+            lost[measure] = Counter()
+            for error in self.errors:
+                if measure in error.lost:
+                    lost[measure][error.lost[measure]] += 1
+        return lost
 
     def measures(self) -> dict[str, tuple[float | None, str | None]]:
         """Each measure of a run: the mean over the views that could be measured, and a reason.
@@ -142,90 +113,67 @@ class VideoResult:
         of_views = _reasons(self.views, len(self.views) > 1)
         if not self.views:
             of_views = "; ".join(self.notes) or "no view"
-        out: dict[str, tuple[float | None, str | None]] = {}
+        measures: dict[str, tuple[float | None, str | None]] = {}
         for measure in (*TEMPORAL, "static_share"):
-            value, reason = mean(column(self.views, measure)), None
-            if value is None:
-                reason = of_views
-            if reason is None and measure in TEMPORAL:
-                reason = self._few(measure)
-            out[measure] = value, reason
+            value = mean(column(self.views, measure))
+            reason = of_views if value is None else None
+            measures[measure] = value, reason or self._few(measure)
         if self.crosses:
-            of_crosses = _reasons(self.crosses, True)
             for measure in ACROSS:
-                value, reason = mean(column(self.crosses, measure)), None
+                value = mean(column(self.crosses, measure))
+                reason = None
                 if value is None:
-                    reason = of_crosses or FEW_REASONS[measure]
-                out[measure] = value, reason
-        return out
+                    reason = _reasons(self.crosses, True) or "too few matches move"
+                measures[measure] = value, reason
+        return measures
 
     def _few(self, measure: str) -> str | None:
         """That a temporal measure rests on fewer than FEWEST of the frame pairs, and why; None if it rests on more."""
-        total, used = sum(column(self.views, "pairs")), self.pairs()[measure]
+        lost, total = self.pairs_lost().get(measure, {}), len(self.errors)
+        used = total - sum(lost.values())
         if used >= FEWEST * total:
             return None
         start = f"rests on {used} of {total} frame pairs" if used else "no frame pair has a value"
-        why = "; ".join(f"{count}: {reason}" for reason, count in self.pairs_lost()[measure].items())
-        return f"{start} ({why})"
-
-    def _parts(self) -> dict[str, Sequence[ViewResult] | Sequence[CrossResult]]:
-        """The views or view pairs behind each measure."""
-        parts: dict[str, Sequence[ViewResult] | Sequence[CrossResult]] = dict.fromkeys(TEMPORAL, self.views)
-        if self.crosses:
-            parts |= dict.fromkeys(ACROSS, self.crosses)
-        return parts
-
-    def pairs(self) -> dict[str, int]:
-        """The number of frame pairs (of frames, across views) behind each measure, over all views."""
-        out = {}
-        for measure, parts in self._parts().items():
-            out[measure] = sum(part.used(measure) for part in parts)
-        return out
-
-    def pairs_lost(self) -> dict[str, dict[str, int]]:
-        """Measure -> reason -> number of frame pairs without this temporal measure, over all views."""
-        return count_lost(chain.from_iterable(column(self.views, "errors")))
+        return f"{start} ({'; '.join(f'{count}: {reason}' for reason, count in lost.items())})"
 
     def detail(self) -> dict[str, object]:
         """All values as plain JSON; of single frames only the cookbook's medians and means.
 
-        `repeatability`: how far each measure of this video moves when its estimates of F are repeated, pixels (mean over views).
+        `repeatability`: how far each measure of this video moves when its estimates of F are repeated, pixels (mean over
+        views). `pairs`: number of frame pairs (of frames, across views) behind each measure.
         """
-        repeatability = {}
-        for measure, parts in self._parts().items():
-            repeatability[measure] = mean(defined(part.repeatability[measure] for part in parts))
+        repeatability, pairs = {}, {}
+        for results, measures in ((self.views, TEMPORAL), (self.crosses, ACROSS)):
+            for measure in measures if results else ():
+                known, pairs[measure] = [], 0
+                for result in results:
+                    pairs[measure] += result.count(measure)
+                    if result.repeatability[measure] is not None:
+                        known.append(result.repeatability[measure])
+                repeatability[measure] = mean(known)
         return {
             "repeatability": repeatability,
-            "pairs": self.pairs(),
+            "pairs": pairs,
             "pairs_lost": self.pairs_lost(),
-            "views": [v.detail() for v in self.views],
-            "crosses": [c.detail() for c in self.crosses],
+            "views": list(map(Result.detail, self.views)),
+            "crosses": list(map(Result.detail, self.crosses)),
             "notes": list(self.notes),
         }
 
     def curves(self, conditioning: int) -> dict[str, list[float | None]]:
         """Each temporal measure at each frame after the conditioning frames: of the pair that ends there, mean over views."""
-        ending: dict[int, list[FrameError]] = {}
-        for error in chain.from_iterable(column(self.views, "errors")):
-            ending.setdefault(error.frames[1], []).append(error)
+        ending: dict[int, list[FrameError]] = defaultdict(list)
+        for error in self.errors:
+            ending[error.frames[1]].append(error)
         curves: dict[str, list[float | None]] = {}
-        for measure, name in zip(TEMPORAL, ("cookbook", "robust", "moving"), strict=True):
+        for measure in TEMPORAL:
             curves[measure] = []
             for t in range(conditioning, max(ending, default=-1) + 1):
-                curves[measure].append(mean(column(ending.get(t, []), name)))
+                curves[measure].append(mean(column(ending[t], measure)))
         return curves
 
 
-def count_lost(errors: Iterable[FrameError]) -> dict[str, dict[str, int]]:
-    """Temporal measure -> reason -> number of frame pairs without it."""
-    lost: dict[str, dict[str, int]] = {measure: {} for measure in TEMPORAL}
-    for error in errors:
-        for measure, reason in error.lost.items():
-            lost[measure][reason] = lost[measure].get(reason, 0) + 1
-    return lost
-
-
-def _reasons(results: Sequence[ViewResult] | Sequence[CrossResult], named: bool) -> str | None:
+def _reasons(results: Sequence[Result], named: bool) -> str | None:
     """Why views or view pairs have no value, with their names if `named`; None: no reason."""
     reasons = []
     for result in results:
@@ -234,14 +182,19 @@ def _reasons(results: Sequence[ViewResult] | Sequence[CrossResult], named: bool)
     return "; ".join(reasons) or None
 
 
-def repeated(errors: Iterable[FrameError], measure: str) -> float | None:
-    """The repeatability of a video's value, from repetitions; each of them is a median over frame pairs, as the value is."""
-    lists = [e.repeats[measure] for e in errors if e.repeats.get(measure)]
-    values = []
-    for k in range(max(map(len, lists), default=0)):
-        # Where an estimate failed, a pair has fewer repetitions: it cycles through those that it has.
-        values.append(float(np.median([of_pair[k % len(of_pair)] for of_pair in lists])))
-    return repeatability_of(values)
+def repeated(errors: Sequence[FrameError], measures: Iterable[str]) -> dict[str, float | None]:
+    """The repeatability of a video's values, from repetitions; each of them is a median over frame pairs, as the value is."""
+    out = {}
+    for measure in measures:
+        lists, values = [], []
+        for error in errors:
+            if error.repeats.get(measure):
+                lists.append(error.repeats[measure])
+        for k in range(max(map(len, lists), default=0)):
+            # Where an estimate failed, a pair has fewer repetitions: it cycles through those that it has.
+            values.append(float(np.median([of_pair[k % len(of_pair)] for of_pair in lists])))
+        out[measure] = repeatability_of(values)
+    return out
 
 
 def repeatability_of(values: Sequence[float]) -> float | None:
@@ -254,14 +207,14 @@ def repeatability_of(values: Sequence[float]) -> float | None:
     return 2.8 * float(np.std(values, ddof=1))
 
 
-def column(items: Iterable[object], name: str) -> list:
-    """The attribute `name` of each item, where it is defined."""
-    return defined(getattr(item, name) for item in items)
-
-
-def defined(values: Iterable[float | None]) -> list[float]:
-    """The values that are not None."""
-    return [v for v in values if v is not None]
+def column(items: Iterable[FrameError | Result], name: str) -> list[float]:
+    """The value `name` of each item, where it is defined."""
+    values = []
+    for item in items:
+        value = item.values.get(name)
+        if value is not None:
+            values.append(value)
+    return values
 
 
 def mean(values: Sequence[float]) -> float | None:

@@ -7,10 +7,8 @@ measure_sampson(videos, config, workers)                        the videos of a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +20,9 @@ from cosmos_exp.config.tiling import tiling_of
 from cosmos_exp.data.video import read_video
 from cosmos_exp.errors import RunError
 from cosmos_exp.hub import ensure_folder, find_folder
-from cosmos_exp.metrics.geometry.cross_view import cross_error, match_views, view_geometry
-from cosmos_exp.metrics.geometry.results import VideoResult, ViewResult, column
-from cosmos_exp.metrics.geometry.temporal import Track, moving_matches, pair_error, summarize, track_view
+from cosmos_exp.metrics.geometry.cross_view import cross_error, match_views
+from cosmos_exp.metrics.geometry.results import Result, VideoResult
+from cosmos_exp.metrics.geometry.temporal import track_view, view_error
 from cosmos_exp.metrics.geometry.views import (
     View,
     ViewCalibration,
@@ -69,31 +67,20 @@ def measure_views(
     Raises:
         UserError: a pair or the calibration does not fit the views.
     """
-    pairs = parse_pairs(settings.pairs, column(views, "name"), [note.split(" ")[0] for note in notes])
+    pairs = parse_pairs(settings.pairs, [view.name for view in views], [note.split(" ")[0] for note in notes])
     matcher = MATCHERS.get(settings.matcher)(settings, threads)
     tracks, temporal, crosses = {}, [], []
     for view in views:
-        camera = camera_of(view, calibration, settings)
-        tracks[view.name] = track_view(view, matcher, settings.gap, camera)
-        temporal.append(_temporal(tracks[view.name], settings, threads))
+        track = tracks[view.name] = track_view(view, matcher, settings.gap, camera_of(view, calibration))
+        temporal.append(view_error(track, settings, threads))
     for names in pairs:
         a, b = tracks[names[0]], tracks[names[1]]
-        matches = match_views(a, b, matcher, settings)
-        geometry = view_geometry(matches, settings, (a.camera, b.camera))
-        crosses.append(cross_error(matches, geometry, settings))
+        known = fundamental_of_views(names, a.camera, b.camera)
+        crosses.append(cross_error(match_views(a, b, matcher, settings), settings, known))
     return VideoResult(tuple(temporal), tuple(crosses), tuple(notes))
 
 
-def _temporal(track: Track, settings: SampsonSettings, threads: int) -> ViewResult:
-    x, y = track.matched_points()
-    # Where no pair has enough moving matches, every error is undefined: no robust fit is needed.
-    moves = any(moving_matches(a, b, settings).sum() >= settings.min_matches for a, b in zip(x, y, strict=True))
-    with ThreadPoolExecutor(threads) as pool:
-        errors = pool.map(pair_error, x, y, repeat(settings), track.pairs, repeat(track.camera), repeat(moves))
-        return summarize(track.name, tuple(errors), settings)
-
-
-def temporal_sampson(frames: np.ndarray, settings: SampsonSettings, threads: int = 1) -> ViewResult:
+def temporal_sampson(frames: np.ndarray, settings: SampsonSettings, threads: int = 1) -> Result:
     """The temporal errors of one view, uint8 (T, H, W, 3) RGB."""
     return measure_views([View("video", frames)], settings, threads=threads).views[0]
 
@@ -108,7 +95,7 @@ def read_views(source: Source, settings: SampsonSettings) -> tuple[list[View], l
     span = slice(*(source.span or (None,)))
     if len(source.files) == 1:
         return views_of(read_video(source.files[0])[span], settings)
-    names = settings.views or column(source.files, "stem")
+    names = settings.views or [file.stem for file in source.files]
     return [View(name, read_video(f)[span]) for name, f in zip(names, source.files, strict=True)], []
 
 
@@ -188,7 +175,7 @@ def check_run_settings(config: Config) -> None:
     views, _ = views_of(frame, settings)
     cameras = {}
     for view in views:
-        cameras[view.name] = camera_of(view, calibration, settings)
+        cameras[view.name] = camera_of(view, calibration)
     for a, b in parse_pairs(settings.pairs, list(cameras), []):
         fundamental_of_views((a, b), cameras[a], cameras[b])
 

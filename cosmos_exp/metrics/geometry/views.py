@@ -15,6 +15,7 @@ import yaml
 
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.errors import UserError
+from cosmos_exp.metrics.interface import tiles
 
 EMPTY_STD = 2.0  # grey levels: a tile whose standard deviation stays below this in every frame is empty
 
@@ -26,53 +27,48 @@ class View:
     name: str
     frames: np.ndarray
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.frames.shape[1], self.frames.shape[2]
 
-def split_views(frames: np.ndarray, layout: tuple[int, int], names: list[str]) -> tuple[list[View], list[str]]:
-    """The tiles of a grid, row by row, and a note on each tile that was left out because it is empty.
+
+def views_of(frames: np.ndarray, settings: SampsonSettings) -> tuple[list[View], list[str]]:
+    """The tiles that `sampson.layout` and `sampson.views` describe; without a layout one view, `video`.
 
     Args:
         frames: uint8 (T, H, W, 3).
-        layout: rows and columns.
-        names: one per tile, row by row, `-` skips a tile; empty list: view1, view2, …
+
+    Returns:
+        The views, and a note on each tile that was left out because it is empty.
 
     Raises:
-        UserError: the grid does not divide the frame, or the number of names is wrong.
+        UserError: the layout is not ROWSxCOLUMNS or does not divide the frame, or the number of names is wrong.
     """
-    rows, columns = layout
+    layout, names = settings.layout or "1x1", settings.views
+    numbers = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", layout.strip().lower())
+    if not numbers:
+        raise UserError(f"sampson.layout={layout}: expected ROWSxCOLUMNS, e.g. 2x2")
+    rows, columns = int(numbers[1]), int(numbers[2])
     height, width = frames.shape[1:3]
     if height % rows or width % columns:
         raise UserError(
-            f"sampson.layout={rows}x{columns}: does not divide frames of {height}x{width} pixels. Give the rows and columns of the grid of views."
+            f"sampson.layout={layout}: does not divide frames of {height}x{width} pixels. Give the rows and columns of the grid of views."
         )
-    names = names or [f"view{index + 1}" for index in range(rows * columns)]
+    if not names:
+        names = [f"view{index + 1}" for index in range(rows * columns)] if settings.layout else ["video"]
     if len(names) != rows * columns:
         raise UserError(f"sampson.views: {len(names)} names for {rows * columns} tiles; name every tile, `-` skips one")
     views, notes = [], []
-    for index, name in enumerate(names):
+    for index, (name, tile) in enumerate(zip(names, tiles(frames, rows, columns), strict=True)):
         if name == "-":
             continue
-        row, column = divmod(index, columns)
-        tile = np.split(np.split(frames, rows, axis=1)[row], columns, axis=2)[column]
         if float(tile.std(axis=(1, 2)).max()) < EMPTY_STD:
+            row, column = divmod(index, columns)
             notes.append(f"{name} (row {row + 1}, column {column + 1}) is empty: one colour in every frame")
         else:
             views.append(View(name, tile))
     return views, notes
-
-
-def views_of(frames: np.ndarray, settings: SampsonSettings) -> tuple[list[View], list[str]]:
-    """The views in the frames as `sampson.layout` and `sampson.views` describe them; without a layout one view, `video`.
-
-    Raises:
-        UserError: the layout is not ROWSxCOLUMNS, or as `split_views`.
-    """
-    names = list(settings.views)
-    if not settings.layout:
-        return split_views(frames, (1, 1), names or ["video"])
-    numbers = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", settings.layout.strip().lower())
-    if not numbers:
-        raise UserError(f"sampson.layout={settings.layout}: expected ROWSxCOLUMNS, e.g. 2x2")
-    return split_views(frames, (int(numbers[1]), int(numbers[2])), names)
 
 
 def parse_pairs(text: str | None, names: list[str], empty: list[str]) -> list[tuple[str, str]]:
@@ -134,23 +130,17 @@ class ViewCalibration:
         return undo(points[:, None], self.intrinsics, self.distortion, P=self.intrinsics)[:, 0]
 
 
-def camera_of(
-    view: View, calibration: Mapping[str, ViewCalibration] | None, settings: SampsonSettings
-) -> ViewCalibration | None:
+def camera_of(view: View, calibration: Mapping[str, ViewCalibration] | None) -> ViewCalibration | None:
     """The camera of a view at its size; None if there is no calibration.
 
     Raises:
-        UserError: the calibration lacks the view, or `sampson.estimator` needs one.
+        UserError: the calibration lacks the view.
     """
     if not calibration:
-        if settings.estimator == "five_point":
-            raise UserError(
-                "sampson.estimator=five_point needs the intrinsic matrix of each view; set sampson.calibration"
-            )
         return None
     if view.name not in calibration:
         raise UserError(f"sampson.calibration: no view {view.name!r}; the file has {', '.join(calibration)}")
-    return calibration[view.name].scaled(*view.frames.shape[1:3])
+    return calibration[view.name].scaled(*view.size)
 
 
 def fundamental_of_views(
@@ -181,7 +171,7 @@ def load_calibration(settings: SampsonSettings) -> dict[str, ViewCalibration] | 
 
     `views: {NAME: {intrinsics: 3x3, size: [height, width], model: pinhole|fisheye, distortion: […], rotation: 3x3,
     translation: [x, y, z]}}`. Only intrinsics and size are required; F between views needs rotation and translation too.
-    A rig that moves has one pose per frame: `rotations` and `translations`.
+    A rig that moves may have one pose per frame, `rotations` and `translations`: the first is used.
 
     Raises:
         UserError: the file is not readable, or a key is missing or malformed.
@@ -191,7 +181,6 @@ def load_calibration(settings: SampsonSettings) -> dict[str, ViewCalibration] | 
     path = Path(settings.calibration)
     try:
         views = yaml.safe_load(path.read_text(encoding="utf-8"))["views"]
-        _check_rig(views)
         return {name: _view_calibration(view) for name, view in views.items()}
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
@@ -200,23 +189,8 @@ def load_calibration(settings: SampsonSettings) -> dict[str, ViewCalibration] | 
         ) from error
 
 
-def _check_rig(views: dict[str, dict[str, Any]]) -> None:
-    """Moving cameras must move together: only then one F holds between two views in all frames.
-
-    Raises:
-        ValueError: the relative pose of two views changes over time.
-    """
-    moving = [name for name, view in views.items() if view.get("rotations")]
-    for name in moving[1:]:
-        first, view = views[moving[0]], views[name]
-        turn = np.array(view["rotations"]) @ np.array(first["rotations"]).transpose(0, 2, 1)
-        shift = np.array(view["translations"]) - np.einsum("tij,tj->ti", turn, np.array(first["translations"]))
-        if not (np.allclose(turn, turn[0], atol=1e-5) and np.allclose(shift, shift[0], atol=1e-5)):
-            raise ValueError(f"{moving[0]} and {name} do not move as one rig")
-
-
 def _view_calibration(view: dict[str, Any]) -> ViewCalibration:
-    if view.get("rotations"):  # one pose per frame, see _check_rig
+    if view.get("rotations"):  # one pose per frame; F depends on how the cameras stand to each other
         view = {"rotation": view["rotations"][0], "translation": view["translations"][0], **view}
     arrays = {}
     for name, shape in (("distortion", (-1,)), ("rotation", (3, 3)), ("translation", (3,))):

@@ -26,13 +26,13 @@ class Verdict:
     score: mean of the scores that were read; None if no answer holds one.
     expected: mean over the scored answers with known probabilities; None if there is none.
     answers: every raw text in order; a second attempt follows the answer that it replaces.
-    unread: number of answers without a score.
+    unparsed: number of answers without a score.
     """
 
     score: float | None
     expected: float | None
     answers: tuple[str, ...]
-    unread: int
+    unparsed: int
     cached: bool = False
 
 
@@ -98,20 +98,20 @@ def ask_samples(
     answers: list[list[Answer]] = [[] for _ in questions]
     for number in range(settings.samples):
         first = judge.ask(questions, temperature, seed + number)
-        unread = []
+        unparsed = []
         for i, answer in enumerate(first):
             answers[i].append(answer)
             if answer.score is None and retry:
-                unread.append(i)
-        if not unread:
+                unparsed.append(i)
+        if not unparsed:
             continue
         try:
             second = judge.ask(
-                [questions[i] for i in unread], temperature or SAMPLING_TEMPERATURE, seed + 1000 + number
+                [questions[i] for i in unparsed], temperature or SAMPLING_TEMPERATURE, seed + 1000 + number
             )
         except BatchError as error:  # of fewer questions: those of the batch that have a score are complete
             raise BatchError(str(error), first) from error
-        for i, answer in zip(unread, second, strict=True):
+        for i, answer in zip(unparsed, second, strict=True):
             answers[i].append(answer)
     return [_verdict(a) for a in answers]
 
@@ -151,7 +151,7 @@ def _read(file: Path | None) -> Verdict | None:
         return None
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
-        return Verdict(kept["score"], kept["expected"], tuple(kept["answers"]), kept["unread"], cached=True)
+        return Verdict(kept["score"], kept["expected"], tuple(kept["answers"]), kept["unparsed"], cached=True)
     except (OSError, ValueError, KeyError):  # no such file, or one cut short by a crash
         return None
 

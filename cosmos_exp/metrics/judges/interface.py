@@ -102,8 +102,7 @@ def question_text(question: Question, settings: JudgeSettings) -> str:
 
 def shown_settings(settings: JudgeSettings) -> dict[str, object]:
     """The settings of what a model is shown and of how long it answers, for `Judge.identity`."""
-    names = ("fps", "max_frames", "max_total_pixels", "max_new_tokens", "reasoning")
-    return {name: getattr(settings, name) for name in names}
+    return settings.model_dump(include={"fps", "max_frames", "max_total_pixels", "max_new_tokens", "reasoning"})
 
 
 def shown_frames(question: Question, settings: JudgeSettings) -> tuple[np.ndarray, float]:

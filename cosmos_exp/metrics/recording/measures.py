@@ -12,6 +12,7 @@ from cosmos_exp.config.schema import Config
 from cosmos_exp.data.video import read_video
 from cosmos_exp.errors import RunError
 from cosmos_exp.metrics.interface import Measured, ScoredVideo, video_pool
+from cosmos_exp.metrics.prompt_sensitivity import aligned_to, small_grey
 from cosmos_exp.metrics.recording.motion import (
     MIN_TRACKS,
     check_flow,
@@ -22,7 +23,6 @@ from cosmos_exp.metrics.recording.motion import (
     motion_masks,
 )
 from cosmos_exp.metrics.recording.pixels import cosmos_dynamic_psnr, psnr, ssim
-from cosmos_exp.metrics.words import aligned_to, small_grey
 
 Curve = list[float | None]
 
@@ -193,7 +193,7 @@ def scene_drift(first: np.ndarray, frames: np.ndarray) -> float:
 
     Median over pixels of the median over frames of the absolute difference to the first frame. What moves or is moved covers
     less than half of the picture and less than half of the time, so both medians are of the rest. The camera's motion is
-    removed as in `words.motion_map`.
+    removed as in `prompt_sensitivity.motion_map`.
 
     Args:
         first: uint8 (H, W, 3), of the whole video.

@@ -18,7 +18,7 @@ import numpy as np
 from cosmos_exp.config.schema import Config
 from cosmos_exp.config.tiling import EMPTY, Tiling, tiling_of
 from cosmos_exp.files import append_json_line
-from cosmos_exp.metrics.interface import Measured, ScoredVideo
+from cosmos_exp.metrics.interface import Measured, ScoredVideo, tiles
 from cosmos_exp.statistics.chunks import CHUNKS
 from cosmos_exp.statistics.scores import read_scores
 
@@ -31,9 +31,6 @@ _OTHER_FRAMES = (
     "it compares videos with one first frame, and the later chunks of two videos begin with different frames"
 )
 Maps = Mapping[tuple[str, int], list[np.ndarray]]  # motion maps of each camera by sample and seed
-
-# Two samples with the same first frame, and the word in which their prompts differ.
-Words = tuple[str, str, tuple[str, str]]
 
 
 def motion_map(frames: np.ndarray, conditioning: int = 1) -> np.ndarray:
@@ -65,9 +62,7 @@ def motion_maps(frames: np.ndarray, conditioning: int, tiling: Tiling) -> list[n
         frames: uint8 (T, H, W, 3), divided into the tiles of `tiling`.
     """
     maps = []
-    for index, name in enumerate(tiling.names):
-        row, column = divmod(index, tiling.columns)
-        tile = np.array_split(np.array_split(frames, tiling.rows, axis=1)[row], tiling.columns, axis=2)[column]
+    for name, tile in zip(tiling.names, tiles(frames, tiling.rows, tiling.columns), strict=True):
         if name != EMPTY:
             maps.append(motion_map(tile, conditioning))
     return maps
@@ -141,25 +136,17 @@ def map_distance(a: list[np.ndarray], b: list[np.ndarray]) -> float:
     return float(np.mean([np.abs(x - y).mean() for x, y in zip(a, b, strict=True)]))
 
 
-def noise_effect(maps: Maps, samples: tuple[str, str]) -> float | None:
-    """Mean distance of the videos of one prompt with two start noises, over both prompts; None with one seed."""
-    distances = []
-    for sample in samples:
-        keys = sorted(key for key in maps if key[0] == sample)
-        for a, b in combinations(keys, 2):
-            distances.append(map_distance(maps[a], maps[b]))
-    if not distances:
-        return None
-    return float(np.mean(distances))
-
-
 def word_effects(maps: Maps, samples: tuple[str, str]) -> dict[int, tuple[float | None, dict[str, object]]]:
     """The effect of the word at each seed that both prompts have, with its parts.
 
     word_effect = d(prompt a, prompt b; same noise) / mean d(one prompt; two noises), where d is `map_distance`. It is 0
     if the word is ignored, and 1 if the word changes the video as much as another noise does.
     """
-    noise = noise_effect(maps, samples)
+    distances = []  # of the videos of one prompt with two start noises
+    for sample in samples:
+        for a, b in combinations(sorted(key for key in maps if key[0] == sample), 2):
+            distances.append(map_distance(maps[a], maps[b]))
+    noise = float(np.mean(distances)) if distances else None
     reason = None
     if noise is None:
         reason = "one start noise: set at least two in generation.seeds"
@@ -174,36 +161,39 @@ def word_effects(maps: Maps, samples: tuple[str, str]) -> dict[int, tuple[float 
     return effects
 
 
-def score_word_effect(words: Sequence[Words], videos: Sequence[ScoredVideo], scores: Path, tiling: Tiling) -> None:
+def score_word_effect(
+    pairs: Sequence[tuple[str, str, tuple[str, str]]], videos: Sequence[ScoredVideo], scores: Path, tiling: Tiling
+) -> None:
     """Append word_effect to `scores`, once per pair of prompts and seed, under the name of the first prompt.
 
     Args:
-        words: the pairs of samples.
+        pairs: two samples with the same first frame, and the words in which their prompts differ.
         videos: the videos of all these samples.
         tiling: the cameras in a frame.
 
     Raises:
         RunError: a video cannot be read.
     """
-    done = {
-        (r["sample"], r["seed"], r["detail"].get("other")) for r in read_scores(scores) if r["measure"] == WORD_EFFECT
-    }
-    by_key = {(v.sample, v.seed): v for v in videos}
+    done = set()
+    for row in read_scores(scores):
+        if row["measure"] == WORD_EFFECT:
+            done.add((row["sample"], row["seed"], row["detail"].get("other")))
     maps: dict[tuple[str, int], list[np.ndarray]] = {}
-    for a, b, pair in words:
-        if all((a, seed, b) in done for sample, seed in by_key if sample == a):
-            continue
+    for a, b, words in pairs:
         of_pair = {}
-        for key, video in by_key.items():
-            if key[0] in (a, b):
-                if key not in maps:
-                    maps[key] = motion_maps(video.frames(), video.conditioning, tiling)
-                of_pair[key] = maps[key]
-        for seed, (value, detail) in word_effects(of_pair, (a, b)).items():
+        for video in videos:
+            if video.sample in (a, b):
+                of_pair[video.sample, video.seed] = video
+        if all((a, seed, b) in done for sample, seed in of_pair if sample == a):
+            continue
+        for key, video in of_pair.items():
+            if key not in maps:
+                maps[key] = motion_maps(video.frames(), video.conditioning, tiling)
+        for seed, (value, detail) in word_effects({key: maps[key] for key in of_pair}, (a, b)).items():
             if (a, seed, b) in done:
                 continue
-            video = by_key[a, seed]
+            video = of_pair[a, seed]
             row = {"sample": a, "seed": seed, "prompt": video.prompt, "video": video.path.name, "measure": WORD_EFFECT}
             if video.chunks:
                 detail[CHUNKS] = [{"value": None, "reason": _OTHER_FRAMES}] * len(video.chunks)
-            append_json_line(scores, row | {"value": value, "detail": {"other": b, "words": list(pair), **detail}})
+            append_json_line(scores, row | {"value": value, "detail": {"other": b, "words": list(words), **detail}})

@@ -1,0 +1,120 @@
+"""Captions of videos: a text file, a JSON file, a table, or data.prompt for all. An unusable one is an error, never replaced."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+from cosmos_exp.config.schema import Data
+from cosmos_exp.data.readers.records import VIDEO_SUFFIXES
+from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.text import CONTROL, one_line
+
+LONGEST_CAPTION = 20_000  # characters; a longer text is a whole file that landed in a caption
+FILE_NAME = "file_name"  # data.prompt: the file's name is the prompt
+
+
+def caption_fault(text: str) -> str | None:
+    """What is wrong with a caption, and the fix; None: nothing."""
+    if not text:
+        return "the caption is empty; write one or remove the video"
+    if len(text) > LONGEST_CAPTION:
+        return f"the caption has {len(text):,} characters, at most {LONGEST_CAPTION:,}; shorten it"
+    control = CONTROL.search(text.replace("\r\n", "\n"))
+    if control:
+        code, at = one_line(control.group()), control.start()
+        return f"the caption holds the control character {code} (at {at}); write it again as plain text"
+    return None
+
+
+def read_caption(path: Path) -> str:
+    """The caption in a text file, without surrounding space and without the byte order mark of Windows editors.
+
+    Raises:
+        RunError: it is no UTF-8 text, or has a `caption_fault`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    return _usable(path, text)
+
+
+def read_json_caption(path: Path, data: Data) -> str:
+    """The caption that data.caption_model and data.caption_length choose from {model: {length: caption}}.
+
+    Raises:
+        RunError: the file has none, or it has a `caption_fault`.
+    """
+    try:
+        captions = json.loads(path.read_text(encoding="utf-8-sig"))
+        lengths = captions[data.caption_model or next(iter(captions))]
+        length = data.caption_length or next(k for k in ("long", "short", "medium", *lengths) if k in lengths)
+        text = lengths[length].strip()
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration, RecursionError) as error:
+        raise RunError(
+            f"{path}: no caption of model {data.caption_model or '(first)'}, length {data.caption_length or '(first)'}"
+            f" ({type(error).__name__}: {error}); set data.caption_model and data.caption_length to ones in the file"
+        ) from error
+    return _usable(path, text)
+
+
+def _usable(path: Path, text: str) -> str:
+    fault = caption_fault(text)
+    if fault:
+        raise RunError(f"{path}: {fault}")
+    return text
+
+
+def read_table(table: Path, problems: list[str]) -> dict[str, str]:
+    """Caption by file name without folder and suffix, of a CSV file with a header. An unquoted caption may hold commas.
+
+    What is wrong goes to `problems`: lines without a usable caption, and files with two lines, which then have none.
+
+    Raises:
+        UserError: the file is not a CSV table in UTF-8.
+    """
+    captions: dict[str, str] = {}
+    unusable, number = set[str](), 0
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            for number, row in enumerate(csv.reader(file, strict=True), 1):
+                if number == 1 and row and Path(row[0]).suffix.lower() in VIDEO_SUFFIXES:
+                    problems.append(f"{table}, line 1: names a video; put a header above it, e.g. file,caption")
+                if number == 1 or not row:
+                    continue
+                name, caption = Path(row[0].strip()).stem, ",".join(row[1:]).strip()
+                fault = caption_fault(caption)
+                if name in captions:
+                    fault = f"{name} has two lines; remove one"
+                if fault:
+                    problems.append(f"{table}, line {number}: {fault}")
+                    unusable.add(name)
+                captions[name] = caption
+    except UnicodeDecodeError as error:
+        raise UserError(f"{table}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except csv.Error as error:
+        raise UserError(
+            f"{table}, line {number + 1}: not a CSV table ({error}). Close a quote that this line opens, or save the file "
+            "again as CSV with the lines FILE,CAPTION."
+        ) from error
+    for name in unusable:
+        del captions[name]
+    return captions
+
+
+def default_prompt(data: Data, name: str) -> str | None:
+    """The prompt of a video without a caption: data.prompt, or the video's name if it says so. None: there is none.
+
+    Raises:
+        UserError: data.prompt is empty or no caption.
+    """
+    if data.prompt is None:
+        return None
+    prompt = data.prompt.strip()
+    fault = caption_fault(prompt)
+    if fault:
+        raise UserError(f"data.prompt: {fault}.")
+    return re.sub(r"[\s_-]+", " ", name).strip() if prompt == FILE_NAME else prompt
