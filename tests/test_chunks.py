@@ -48,7 +48,7 @@ class TestArithmetic:
         assert rollout_frames(three) == 41
         one = small_config()
         assert (rollout_frames(one), chunks_of(one, "do it", "a")) == (17, ())
-        assert "41 frames, 5.1 s at 8 fps" in dict(plan_rows(three))["rollout"]
+        assert "41 frames, 5.1 s at 8 fps" in dict(plan_rows(three))["test videos"]
 
     def test_a_line_of_the_prompt_for_each_chunk(self, small_config):
         lines = small_config("generation.chunks=2", "generation.chunk_prompts=lines", "data.prompt_prefix='The arm: '")
