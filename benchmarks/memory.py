@@ -26,10 +26,10 @@ from torch.utils._pytree import tree_iter
 
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.layers import adapted_layers, trainable_parameters, transformer_config
-from cosmos_exp.config.schema import Config
+from cosmos_exp.config.schema import Config, Hardware
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.fast_forward import fast_forward
-from cosmos_exp.world.hardware import POLICIES, latent_shape, num_tokens, training_memory_gib
+from cosmos_exp.world.hardware import POLICIES, latent_shape, memory_estimate, num_tokens
 
 
 class LiveBytes(TorchDispatchMode):
@@ -150,20 +150,10 @@ def estimate(config: Config, kind: str, policy: str, compiled: bool) -> float:
     layers = adapted_layers(keys, config.adapter.target_modules)
     base = sum(p.numel() for p in meta_model(config).parameters() if not p.requires_grad)
     data = config.data
-    return training_memory_gib(
-        {
-            "base_parameters": base,
-            "trainable": trainable_parameters(layers, kind, config.adapter.rank),
-            "tokens": num_tokens(latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)),
-            "hidden": keys["num_attention_heads"] * keys["attention_head_dim"],
-            "num_layers": keys["num_layers"],
-            "samples": 1,
-            "bytes_a_weight": 2,
-            "dora": kind == "dora",
-            "compile": compiled,
-            "checkpointing": policy,
-        }
-    )
+    tokens = num_tokens(latent_shape(config.model.z_dim, data.num_frames, data.height, data.width))
+    trainable = trainable_parameters(layers, kind, config.adapter.rank)
+    hardware = Hardware(checkpointing=policy, compile=compiled, mixed_precision="bf16")
+    return memory_estimate(keys, base, trainable, tokens, hardware, 1, kind == "dora")[0]
 
 
 def main() -> int:

@@ -250,7 +250,7 @@ def test_the_embedded_worlds_truth_is_a_calibration_and_a_bent_rig_is_rejected(t
     cameras = load_calibration(Sampson(calibration=str(tmp_path / "truth.json")))
     left, right = (cameras[name].scaled(192, 320) for name in ("left", "right"))
     f = fundamental_of_views(("left", "right"), left, right)
-    for name in {clips["left"].object, clips["left"].container} - set(
+    for name in {scene.objects[0].name, scene.containers[0].name} - set(
         LABELS.values()
     ):  # visible in both views all the time
         x, y = (np.array(c.tracks[name]) for c in clips.values())

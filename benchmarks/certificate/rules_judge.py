@@ -76,7 +76,7 @@ def judge(task: Task) -> dict[str, object]:
         row["psnr"] = 10 * np.log10(255**2 / np.mean((frames.astype(float) - original) ** 2))
     rules = RulesJudge()
     for measure in NOTICED:
-        row[measure] = rules.answer(frames, 8.0, load_rubric(measure), prompt).score
+        row[measure] = rules.answer(frames, load_rubric(measure), prompt).score
     return row
 
 

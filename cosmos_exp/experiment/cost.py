@@ -26,7 +26,6 @@ from cosmos_exp.world.hardware import (
     memory_estimate,
     num_tokens,
     training_flops,
-    training_memory_gib,
 )
 
 MAX_SIZE = (128, 240, 240)  # latent frames, height, width: diffusers' default for the rotary embedding
@@ -73,16 +72,16 @@ def estimate_cost(config: Config, base: int, trainable: int, keys: TransformerCo
     keys, batch = keys or transformer_config(model), config.training.global_batch_size
     shape = latent_shape(model.z_dim, data.num_frames, data.height, data.width)
     tokens, dora = num_tokens(shape), config.adapter.kind == "dora"
-    sizes = memory_estimate(keys, base, trainable, tokens, hardware, batch, dora)
+    memory_gib, checkpointing = memory_estimate(keys, base, trainable, tokens, hardware, batch, dora)
     layers = adapted_layers(keys, config.adapter.target_modules)
     ranks = layer_ranks(layers, config.adapter)
     passes = generation.chunks * generation.num_steps * (2 if generation.guidance_scale > 1 else 1)
     return Cost(
         shape=shape,
         tokens=tokens,
-        memory_gib=training_memory_gib(sizes),
+        memory_gib=memory_gib,
         buffers_gib=num_buffers(-(-batch // hardware.samples_per_forward)) * trainable * 4 / 2**30,
-        checkpointing=list(sizes["checkpointing"]),
+        checkpointing=checkpointing,
         sample_flops=training_flops(keys, shape, model.prompt_tokens, layers, ranks),
         video_flops=passes * forward_flops(keys, shape, model.prompt_tokens),
     )
