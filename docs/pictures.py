@@ -77,7 +77,7 @@ def judge_picture() -> None:
             sheet.paste(picture, (m * (cell[0] + 4), top))
         lines = [f"{name}: {prompt}"]
         for measure in ("physics", "instruction"):
-            answer = judge.answer(frames, 8.0, load_rubric(measure), prompt)
+            answer = judge.answer(frames, load_rubric(measure), prompt)
             lines += [f"{measure} {answer.score:g}", *(f"    {r}" for r in answer.text.split("; "))]
         pen.multiline_text((3 * (cell[0] + 4) + 8, top + 6), "\n".join(_fold(lines)), "black", spacing=3)
     sheet.save(OUT / "judge.jpg", quality=90)

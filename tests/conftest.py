@@ -150,56 +150,9 @@ def stop_server():
     forkserver._forkserver._stop()
 
 
-# Files whose tests train, generate, compile or render for seconds each: `make fast` leaves them out.
-SLOW = {"run", "sweep", "speed_paths", "golden_losses", "pretrain", "tabletop_model", "generation", "adapter", "judge"}
-SLOW |= {
-    "fast_transformer",
-    "extending",
-    "extending_data",
-    "tabletop_judge",
-    "tabletop",
-    "sampson",
-    "report",
-    "page",
-    "tracking",
-    "words",
-    "references",
-    "certificate",
-    "recording_measures",
-    "lerobot_cameras",
-    "tabletop_faults",
-    "tabletop_idm",
-    "adapter_tools",
-    "adapter_exchange",
-    "publish",
-    "planned_sweep",
-    "objective",
-    "verify",
-    "same_bits",
-    "doctor",
-    "launchers",
-    "claims",
-    "docs_commands",
-    "trajectories_run",
-    "slurm",
-    "chunks",
-}
-
-
-# Tables of bad inputs and fuzzing: hundreds of command lines.
-SLOW |= {"bad_adapters", "bad_data", "bad_records", "bad_servers", "security", "fuzz"}
-
-
-SLOW_TESTS = {
-    "test_the_script_runs_without_torch_and_within_seconds",
-    "test_every_choice_of_every_group_composes",
-    "test_every_sweep_composes",
-    "test_two_machines_are_one_run",
-    "test_no_secret_is_written_by_a_run",
-    "test_a_sweep_by_arms_freezes_its_tuning_too",
-    "test_a_wrong_request_is_one_line_that_begins_with_the_key",
-    "test_false_positives_stay_near_the_level",
-}
+# Files whose tests train, generate, compile or render for seconds each, the longest first; tables of hundreds of bad inputs;
+# and long tests of other files. `make fast` leaves them out.
+SLOW = (ROOT / "tests" / "slow.txt").read_text().split()
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -209,18 +162,12 @@ def pytest_ignore_collect(collection_path, config):
     return None
 
 
-# The longest files, longest first: `make test` begins with them, so that no worker is left alone with one at the end.
-LONGEST = (
-    *("run", "sweep", "planned_sweep", "fast_transformer", "sampson", "same_bits", "verify", "chunks", "speed_paths"),
-    *("tabletop_judge", "judge", "report", "lerobot_cameras", "config", "slurm"),
-)
-
-
 def pytest_collection_modifyitems(items):
-    """Order the files, and mark the tests of the slow files and those that use several seconds elsewhere."""
-    items.sort(key=lambda item: LONGEST.index(n) if (n := item.path.stem.removeprefix("test_")) in LONGEST else 99)
+    """Mark slow tests. They come first, so that no worker is left alone with a long file at the end."""
+    places = {name: place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: places.get(item.path.stem.removeprefix("test_"), len(SLOW)))
     for item in items:
-        if item.path.stem.removeprefix("test_") in SLOW or item.name.split("[")[0] in SLOW_TESTS:
+        if item.path.stem.removeprefix("test_") in SLOW or item.name.split("[")[0] in SLOW:
             item.add_marker(pytest.mark.slow)
 
 

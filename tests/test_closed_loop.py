@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.closed_loop.kinematics import GRASP_REACH, inside, roll_out
-from cosmos_exp.tabletop.idm import mirrored, true_actions
+from benchmarks.idm.actions import mirrored, true_actions
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import HANDS, other_hand
 

@@ -6,29 +6,29 @@ from typing import get_args
 
 import pytest
 import torch
+from conftest import REST, TINY
+from diffusers import CosmosTransformer3DModel
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
 from cosmos_exp.config.schema import Adapter, Hardware, Training
 from cosmos_exp.errors import UserError
-from cosmos_exp.tabletop.build import build_transformer, shipped_settings
 from cosmos_exp.training.optimizer import make_adamw
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.adapted_linear import adapted, dora_norm, prepare_adapters
 from cosmos_exp.world.fast_forward import fast_forward
 from cosmos_exp.world.hardware import POLICIES
+from cosmos_exp.world.kernels import shrink_base
 
 ADAPTER = Adapter(rank=4, alpha=6.0)
 
 
 def tiny_model(kind="lora", layers=2):
     """A tiny transformer of the real class with an adapter that is not zero."""
-    sizes = {"num_attention_heads": 2, "attention_head_dim": 16, "text_embed_dim": 24, "adaln_lora_dim": 8}
-    sizes["num_layers"] = layers
-    keys = shipped_settings(4)
-    keys = keys.updated({"text_channels": 16, "transformer": keys.transformer.updated(sizes)})
     torch.manual_seed(0)
-    model = build_transformer(keys).requires_grad_(False)
+    projection = {"use_crossattn_projection": True, "crossattn_proj_in_channels": 16}
+    keys = {**TINY, **REST, **projection, "encoder_hidden_states_channels": 32, "num_layers": layers}
+    model = CosmosTransformer3DModel(**keys).requires_grad_(False)
     parameters = adapters.inject(model, ADAPTER.updated({"kind": kind}), 0)
     for name, parameter in parameters.items():
         if "magnitude" in name:
@@ -38,8 +38,8 @@ def tiny_model(kind="lora", layers=2):
     return model, parameters
 
 
-def tiny_inputs(batch=1, given=1, masked=False):
-    """One batch of inputs; `masked` hides a part of each prompt."""
+def tiny_inputs(batch=1, given=1):
+    """One batch of inputs."""
     torch.manual_seed(1)
     inputs = {
         "hidden_states": torch.randn(batch, 4, 3, 4, 6),
@@ -50,8 +50,6 @@ def tiny_inputs(batch=1, given=1, masked=False):
         "return_dict": False,
     }
     inputs["condition_mask"][:, :, :given] = 1
-    if masked:
-        inputs["attention_mask"] = torch.arange(5)[None] < torch.randint(1, 5, (batch, 1))
     return inputs
 
 
@@ -74,10 +72,12 @@ def assert_same(forward, model, parameters, inputs):
 
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 @pytest.mark.parametrize("checkpointing", [*POLICIES, ["none", "full"]])
-@pytest.mark.parametrize(("batch", "given", "masked"), [(1, 1, False), (3, 2, True)])
-def test_velocity_and_gradients_equal_those_of_diffusers(kind, checkpointing, batch, given, masked):
+@pytest.mark.parametrize(("batch", "given"), [(1, 1), (3, 2)])
+def test_velocity_and_gradients_equal_those_of_diffusers(kind, checkpointing, batch, given):
     model, parameters = tiny_model(kind)
-    assert_same(fast_forward(model, checkpointing=checkpointing), model, parameters, tiny_inputs(batch, given, masked))
+    names = set(model.state_dict())
+    assert_same(fast_forward(model, checkpointing=checkpointing), model, parameters, tiny_inputs(batch, given))
+    assert set(model.state_dict()) == names  # those of the checkpoint
 
 
 # The default backend compiles C++ for half a minute. The other traces, differentiates, decomposes and partitions the
@@ -123,136 +123,116 @@ def test_on_a_gpu_it_gives_the_same(kind, checkpointing):
         assert (ours - exact).abs().max() < 2 * (theirs - exact).abs().max() + 1e-3
 
 
-def test_one_sigma_for_all_frames_is_accepted():
-    model, _ = tiny_model()
-    inputs = tiny_inputs(2) | {"timestep": torch.rand(2)}
-    with torch.no_grad():
-        assert (model(**inputs)[0] - fast_forward(model)(**inputs)[0]).abs().max() < 1e-5
-
-
-def test_a_base_in_training_gets_the_gradient_of_every_parameter():
+def test_a_base_in_training_gets_the_gradient_of_every_parameter_also_with_one_sigma_for_all_frames():
     model, _ = tiny_model()
     model.requires_grad_(True)
-    assert_same(fast_forward(model), model, dict(model.named_parameters()), tiny_inputs(2))
+    inputs = tiny_inputs(2) | {"timestep": torch.rand(2)}
+    assert_same(fast_forward(model), model, dict(model.named_parameters()), inputs)
 
 
 def test_the_schema_offers_every_checkpointing_policy():
     assert get_args(Hardware.model_fields["checkpointing"].annotation) == (*POLICIES, "auto")
 
 
-def test_names_stay_those_of_the_checkpoint():
-    model, _ = tiny_model("dora")
-    before = set(model.state_dict())
-    forward = fast_forward(model)
-    assert set(model.state_dict()) == before
-    assert {n.removeprefix("transformer.") for n in forward.state_dict()} == before
+def layer_of_peft(**words):
+    """A linear layer with an adapter of peft that is not zero."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(24, 40, bias=words.pop("base_bias", True)))
+    words = {"r": 4, "lora_alpha": 6, "target_modules": ["0"], "init_lora_weights": True, **words}
+    layer = inject_adapter_in_model(LoraConfig(**words), model)[0]
+    layer.lora_B["default"].weight.data.normal_(std=0.3)
+    if words.get("use_dora"):
+        layer.lora_magnitude_vector["default"].weight.data *= 1 + torch.rand(40)
+    return layer
 
 
-class TestAdaptedLinear:
-    """One layer against peft's."""
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"base_bias": False},
+        {"use_rslora": True},
+        {"lora_bias": True},
+        {"use_dora": True},
+        {"lora_dropout": 0.5},
+        {"use_dora": True, "lora_dropout": 0.5},
+        {"use_dora": True, "base_bias": False},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_output_and_gradients_of_a_layer_are_pefts(words, training):
+    layer = layer_of_peft(**words).train(training)
+    x = torch.randn(2, 3, 24, requires_grad=True)
+    wanted = [x, *(p for n, p in layer.named_parameters() if "lora_" in n)]
+    results = []
+    for call in (layer, lambda x: adapted(layer, x)):
+        torch.manual_seed(5)  # dropout draws alike
+        y = call(x)
+        results.append([y, *torch.autograd.grad(y.square().mean(), wanted)])
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-5)
 
-    @staticmethod
-    def layer(**words):
+
+@pytest.mark.parametrize("state", ["merged", "disabled"])
+def test_merged_and_disabled_layers_are_pefts(state):
+    layer, x = layer_of_peft(use_dora=True), torch.randn(2, 24)
+    layer.merge() if state == "merged" else layer.enable_adapters(False)
+    assert torch.equal(adapted(layer, x), layer(x))
+
+
+def test_the_norm_of_dora_follows_its_definition():
+    """Against |W + s B A| written out in double precision, also where B A cancels W."""
+    torch.manual_seed(0)
+    weight, down, up = torch.randn(30, 20), torch.randn(4, 20), torch.randn(30, 4)
+    weight[0] = -0.7 * (up @ down)[0]
+    expected = torch.linalg.norm(weight.double() + 0.7 * up.double() @ down.double(), dim=1)
+    found = dora_norm(weight, down, up, 0.7)
+    assert torch.allclose(found[1:].double(), expected[1:], rtol=1e-5)
+    assert found[0] < 1e-2  # not NaN
+    assert torch.equal(found, dora_norm(weight, down, up, 0.7, weight.square().sum(1)))
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_an_adapter_in_fp32_on_a_base_in_bf16_stays_near_the_exact_result(dora):
+    layer, x = layer_of_peft(use_dora=dora), torch.randn(4, 24)
+    exact = layer(x)
+    layer.base_layer.to(torch.bfloat16)
+    prepare_adapters(layer)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = adapted(layer, x)
+    assert y.dtype == torch.bfloat16
+    assert ((y - exact).abs().max() / exact.abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_a_base_in_eight_bits_is_near_and_smaller_and_trains(kind):
+    pytest.importorskip("torchao", reason="the extra [approximate] is not installed")
+    model, parameters = tiny_model(kind)
+    exact, gradients = velocity_and_gradients(fast_forward(model), parameters, tiny_inputs(2))
+    shrink_base(model)
+    near, others = velocity_and_gradients(fast_forward(model), parameters, tiny_inputs(2))
+    assert 0 < (near - exact).abs().max() < 0.1 * exact.abs().max()
+    for name, gradient in gradients.items():
+        assert torch.nn.functional.cosine_similarity(gradient.flatten(), others[name].flatten(), dim=0) > 0.9, name
+    assert model.transformer_blocks[0].ff.net[2].base_layer.weight.qdata.element_size() == 1
+
+
+def test_moments_in_eight_bits_step_nearly_alike():
+    pytest.importorskip("torchao", reason="the extra [approximate] is not installed")
+    steps = []
+    for eight in (False, True):
         torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(24, 40, bias=words.pop("base_bias", True)))
-        words = {"r": 4, "lora_alpha": 6, "target_modules": ["0"], "init_lora_weights": True, **words}
-        layer = inject_adapter_in_model(LoraConfig(**words), model)[0]
-        layer.lora_B["default"].weight.data.normal_(std=0.3)
-        if words.get("use_dora"):
-            layer.lora_magnitude_vector["default"].weight.data *= 1 + torch.rand(40)
-        return layer
-
-    @pytest.mark.parametrize(
-        "words",
-        [
-            {},
-            {"base_bias": False},
-            {"use_rslora": True},
-            {"lora_bias": True},
-            {"use_dora": True},
-            {"lora_dropout": 0.5},
-            {"use_dora": True, "lora_dropout": 0.5},
-            {"use_dora": True, "base_bias": False},
-        ],
-        ids=str,
-    )
-    @pytest.mark.parametrize("training", [True, False])
-    def test_output_and_gradients_are_pefts(self, words, training):
-        layer = self.layer(**words).train(training)
-        x = torch.randn(2, 3, 24, requires_grad=True)
-        wanted = [x, *(p for n, p in layer.named_parameters() if "lora_" in n)]
-        results = []
-        for call in (layer, lambda x: adapted(layer, x)):
-            torch.manual_seed(5)  # dropout draws alike
-            y = call(x)
-            results.append([y, *torch.autograd.grad(y.square().mean(), wanted)])
-        for one, other in zip(*results, strict=True):
-            assert torch.allclose(one, other, rtol=1e-5, atol=1e-5)
-
-    @pytest.mark.parametrize("state", ["merged", "disabled"])
-    def test_merged_and_disabled_layers_are_pefts(self, state):
-        layer, x = self.layer(use_dora=True), torch.randn(2, 24)
-        layer.merge() if state == "merged" else layer.enable_adapters(False)
-        assert torch.equal(adapted(layer, x), layer(x))
-
-    def test_the_norm_of_dora_follows_its_definition(self):
-        """Against |W + s B A| written out in double precision, also where B A cancels W."""
-        torch.manual_seed(0)
-        weight, down, up = torch.randn(30, 20), torch.randn(4, 20), torch.randn(30, 4)
-        weight[0] = -0.7 * (up @ down)[0]
-        expected = torch.linalg.norm(weight.double() + 0.7 * up.double() @ down.double(), dim=1)
-        found = dora_norm(weight, down, up, 0.7)
-        assert torch.allclose(found[1:].double(), expected[1:], rtol=1e-5)
-        assert found[0] < 1e-2  # not NaN
-        assert torch.equal(found, dora_norm(weight, down, up, 0.7, weight.square().sum(1)))
-
-    def test_an_adapter_in_fp32_on_a_base_in_bf16_stays_near_the_exact_result(self):
-        for dora in (False, True):
-            layer = self.layer(use_dora=dora)
-            x = torch.randn(4, 24)
-            exact = layer(x)
-            layer.base_layer.to(torch.bfloat16)
-            prepare_adapters(layer)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                y = adapted(layer, x)
-            assert y.dtype == torch.bfloat16
-            assert ((y - exact).abs().max() / exact.abs().max()) < 0.02
+        parameter = nn.Parameter(torch.randn(64, 128))
+        start = parameter.detach().clone()
+        optimizer = make_adamw([parameter], Training(learning_rate=1e-2, weight_decay=0.0), eight)
+        for _ in range(5):
+            parameter.grad = torch.randn(64, 128)
+            optimizer.step()
+        steps.append(parameter.detach() - start)
+    assert 0 < (steps[0] - steps[1]).abs().mean() < 0.1 * steps[0].abs().mean()
 
 
-class TestApproximate:
-    """Options that change numbers: how far, and that they do what they are named for."""
-
-    def test_a_base_in_eight_bits_is_near_and_smaller_and_trains(self):
-        pytest.importorskip("torchao", reason="the extra [approximate] is not installed")
-        from cosmos_exp.world.kernels import shrink_base
-
-        for kind in ("lora", "dora"):
-            model, parameters = tiny_model(kind)
-            exact, gradients = velocity_and_gradients(fast_forward(model), parameters, tiny_inputs(2))
-            shrink_base(model)
-            near, others = velocity_and_gradients(fast_forward(model), parameters, tiny_inputs(2))
-            assert 0 < (near - exact).abs().max() < 0.1 * exact.abs().max()
-            for name, gradient in gradients.items():
-                similar = torch.nn.functional.cosine_similarity(gradient.flatten(), others[name].flatten(), dim=0)
-                assert similar > 0.9, name
-            weight = model.transformer_blocks[0].ff.net[2].base_layer.weight
-            assert weight.qdata.element_size() == 1
-
-    def test_moments_in_eight_bits_step_nearly_alike(self):
-        pytest.importorskip("torchao", reason="the extra [approximate] is not installed")
-        steps = []
-        for eight in (False, True):
-            torch.manual_seed(0)
-            parameter = nn.Parameter(torch.randn(64, 128))
-            start = parameter.detach().clone()
-            optimizer = make_adamw([parameter], Training(learning_rate=1e-2, weight_decay=0.0), eight)
-            for _ in range(5):
-                parameter.grad = torch.randn(64, 128)
-                optimizer.step()
-            steps.append(parameter.detach() - start)
-        assert 0 < (steps[0] - steps[1]).abs().mean() < 0.1 * steps[0].abs().mean()
-
-    def test_without_torchao_the_error_says_what_to_install(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "torchao.optim", None)
-        with pytest.raises(UserError, match=r"approximate\.adamw_8bit=true: torchao is not installed"):
-            make_adamw([nn.Parameter(torch.zeros(2))], Training(), True)
+def test_without_torchao_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchao.optim", None)
+    with pytest.raises(UserError, match=r"approximate\.adamw_8bit=true: torchao is not installed"):
+        make_adamw([nn.Parameter(torch.zeros(2))], Training(), True)

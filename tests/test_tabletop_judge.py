@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.certificate.tabletop_faults import FAULTS, fade, plant
+from benchmarks.certificate.tabletop_faults import FAULTS, plant
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.judges.rubric import Rubric, load_rubric
 from cosmos_exp.tabletop.judge import Instruction, RulesJudge, parse_instruction
@@ -27,7 +27,7 @@ DETECTED += ["growing stain", "see-through arm"]
 
 
 def judge(frames, prompt, measure):
-    return RulesJudge().answer(frames, 8.0, load_rubric(measure), prompt)
+    return RulesJudge().answer(frames, load_rubric(measure), prompt)
 
 
 @pytest.mark.parametrize("appearance", APPEARANCES)
@@ -36,7 +36,7 @@ def test_clean_clips_score_high(appearance):
     for seed in range(70_000_000, 70_000_004):
         clip = Scene.sample(seed, appearance).clip()
         for measure, values in scores.items():
-            values.append(judge(clip.frames, clip.prompt, measure).score)
+            values.append(judge(clip.frames, clip.scene.prompt, measure).score)
     assert all(np.mean(v) >= CLEAN for v in scores.values()), scores
 
 
@@ -49,25 +49,15 @@ def test_a_planted_fault_is_detected_under_its_rubric(fault):
     assert np.mean(seen) < 3.5, seen
 
 
-def test_a_thing_with_a_drifting_colour_has_not_vanished():
-    """The object is at the goal, in a colour closer to the wood's: the task is done, and only the colour is wrong."""
-    purple = (
-        s for s in (Scene.sample(k, "robot") for k in range(71_000_007, 71_000_099)) if "purple" in s.objects[0].name
-    )
-    scene = next(purple)
-    frames = fade(scene, 0.35)
-    assert "lost its colour" in judge(frames, scene.prompt, "physics").text
-    assert "vanished" not in judge(frames, scene.prompt, "physics").text
-    assert judge(frames, scene.prompt, "instruction").score == 5.0
-
-
 def test_the_hand_counts_only_when_the_prompt_names_it():
     scene = Scene.sample(72_000_000, "human")
     clip = scene.clip()
-    assert judge(clip.frames, clip.prompt, "instruction").score >= CLEAN
-    named = {h: judge(clip.frames, f"Use the {h} hand to p{clip.prompt[1:]}", "instruction") for h in ("left", "right")}
-    other = "left" if clip.hand == "right" else "right"
-    assert named[clip.hand].score >= CLEAN
+    assert judge(clip.frames, clip.scene.prompt, "instruction").score >= CLEAN
+    named = {
+        h: judge(clip.frames, f"Use the {h} hand to p{clip.scene.prompt[1:]}", "instruction") for h in ("left", "right")
+    }
+    other = "left" if clip.scene.hand == "right" else "right"
+    assert named[clip.scene.hand].score >= CLEAN
     assert named[other].score == pytest.approx(3.0, abs=0.2)
     assert f"the {other} hand did not reach out" in named[other].text
 
@@ -82,12 +72,12 @@ def test_prompts_are_parsed():
 
 def test_a_video_that_cannot_be_judged_has_no_score_but_a_reason():
     clip = Scene.sample(3, "robot", num_frames=5).clip()
-    for frames, prompt in ((clip.frames, "Open the drawer."), (clip.frames[:1], clip.prompt)):
+    for frames, prompt in ((clip.frames, "Open the drawer."), (clip.frames[:1], clip.scene.prompt)):
         answer = judge(frames, prompt, "instruction")
         assert answer.score is None
         assert answer.text
-    black = judge(np.zeros((5, 96, 160, 3), np.uint8), clip.prompt, "instruction")
+    black = judge(np.zeros((5, 96, 160, 3), np.uint8), clip.scene.prompt, "instruction")
     assert black.score is None
     assert "first frame shows no" in black.text
     with pytest.raises(UserError, match=r"judge\.rubrics"):
-        RulesJudge().answer(clip.frames, 8.0, Rubric("beauty", "", ""), None)
+        RulesJudge().answer(clip.frames, Rubric("beauty", "", ""), None)

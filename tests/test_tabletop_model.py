@@ -1,7 +1,6 @@
 """The embedded model: its linear code against closed forms, and its shipped weights."""
 
 import copy
-import json
 
 import numpy as np
 import pytest
@@ -43,16 +42,6 @@ class TestLinearCode:
             lost = [model.decode_linear(model.encode(v[None]).latent_dist.mean)[0] - v for v in videos]
         assert np.mean([x[:, 1:].square().mean().item() for x in lost]) == pytest.approx(discarded, rel=1e-3)
 
-    def test_a_static_video_has_equal_first_and_later_latents(self, fitted):
-        """Channels of static content agree, so a generator can copy them from the first frame."""
-        _, model = fitted
-        still = video(7)[:, :1].repeat(1, 5, 1, 1)
-        with torch.no_grad():
-            code = model.encode(still[None]).latent_dist.mean[0]
-        shared = [c for c in range(24) if np.corrcoef(code[c, 0].flatten(), code[c, 1].flatten())[0, 1] > 0.95]
-        assert len(shared) >= 8
-        assert code[shared, 0].square().sum() > 0.9 * code[:, 0].square().sum()
-
     def test_it_is_causal_and_has_the_shapes_of_the_wan_class(self, fitted):
         model = copy.deepcopy(fitted[1])
         torch.nn.init.normal_(model.refiner.out.weight, std=0.1)  # a decoder network that adds something
@@ -66,10 +55,6 @@ class TestLinearCode:
             assert decoded.shape == (1, 3, 9, 96, 160)
             assert torch.allclose(model.decode(start).sample, decoded[:, :, :5], atol=1e-5)
 
-    def test_a_wrong_size_is_an_error(self, fitted):
-        with pytest.raises(ValueError, match="1 \\+ 4k frames"):
-            fitted[1].encode(torch.zeros(1, 3, 6, 96, 160))
-
 
 class TestShippedWeights:
     """The weights in the package."""
@@ -79,12 +64,6 @@ class TestShippedWeights:
         assert sum(f.stat().st_size for f in files) < 16e6
         assert {"README.md", "LICENSE"} <= {f.name for f in files}
         assert not ModelFolder(WEIGHTS, WEIGHTS).random
-
-    def test_the_configuration_has_their_sizes(self, small_config):
-        config = small_config()
-        own = json.loads((WEIGHTS / "transformer" / "config.json").read_text())
-        assert own["in_channels"] == config.model.transformer.in_channels == config.model.z_dim + 1
-        assert json.loads((WEIGHTS / "vae" / "config.json").read_text())["z_dim"] == config.model.z_dim
 
     def test_the_error_for_another_size_proposes_random_weights(self, cli, capsys):
         assert cli("run", "model.transformer.num_layers=2", "tracking=none") == 2
@@ -114,7 +93,7 @@ class TestShippedWeights:
         videos = torch.stack([to_unit_range(c.frames) for c in clips])
         with torch.no_grad():
             clean = normalise(vae, vae.encode(videos).latent_dist.mean)
-            prompts = projection(torch.stack([embed(c.prompt) for c in clips]))
+            prompts = projection(torch.stack([embed(c.scene.prompt) for c in clips]))
             generator = torch.Generator().manual_seed(0)
             noise = torch.randn(clean.shape, generator=generator)
             batch = FlowBatch(clean, noise, torch.full((4,), 0.8), torch.ones(4).long(), prompts)

@@ -9,6 +9,7 @@ from cosmos_exp.tabletop.observation import without_outliers
 
 CAMERA = first_camera((96, 160))
 COUNT = 12
+RESTING, NO_HAND = np.tile([80.0, 50.0], (COUNT, 1)), np.full((COUNT, 2, 2), np.nan)
 
 
 def track(centers, factor=None):
@@ -27,40 +28,24 @@ def track(centers, factor=None):
     )
 
 
-def resting():
-    return np.tile([80.0, 50.0], (COUNT, 1))
-
-
-def no_hand():
-    return np.full((COUNT, 2, 2), np.nan)
-
-
-def test_a_resting_thing_has_not_changed():
-    seen = summary(track(resting()), False, no_hand(), CAMERA)
-    assert seen.reach == np.inf
-    assert np.isnan(seen.early)
-    for value in (seen.shift, seen.down, seen.size, seen.width, seen.height, seen.hue, seen.drift):
+def test_a_resting_object_has_not_changed_and_growth_is_the_logarithm_of_its_factor():
+    change = summary(track(RESTING), False, NO_HAND, CAMERA)
+    assert change.reach == np.inf
+    assert np.isnan(change.early)
+    for value in (change.shift, change.down, change.size, change.width, change.height, change.hue, change.drift):
         assert value == pytest.approx(0, abs=1e-9)
+    change = summary(track(RESTING, np.where(np.arange(COUNT) < 5, 1.0, 1.5)), False, NO_HAND, CAMERA)
+    assert (change.width, change.size) == pytest.approx((np.log(1.5), np.log(1.5)))
 
 
-def test_growth_is_the_logarithm_of_its_factor():
-    factor = np.where(np.arange(COUNT) < 5, 1.0, 1.5)
-    seen = summary(track(resting(), factor), False, no_hand(), CAMERA)
-    assert seen.width == pytest.approx(np.log(1.5))
-    assert seen.size == pytest.approx(np.log(1.5))
-
-
-def test_a_thing_that_arrives_before_its_hand_was_not_carried():
+def test_an_object_that_arrives_before_its_hand_was_not_carried():
     """Moved 20 pixels at frame 3. A hand that is there at frames 3 and 4 carried it, one that comes at frame 9 did not."""
-    centers = resting()
+    centers, hand, late = RESTING.copy(), NO_HAND.copy(), NO_HAND.copy()
     centers[3:, 0] += 20
-    hand = no_hand()
     hand[3:5, 0] = (102.0, 50.0)
-    assert summary(track(centers), False, hand, CAMERA).early == pytest.approx(2)
-    late = no_hand()
     late[1:3, 0], late[9:, 0] = (80.0, 50.0), (100.0, 50.0)
-    assert summary(track(centers), False, late, CAMERA).early == pytest.approx(20)
-    assert summary(track(centers), False, no_hand(), CAMERA).early == np.inf
+    for tips, early in ((hand, 2), (late, 20), (NO_HAND, np.inf)):
+        assert summary(track(centers), False, tips, CAMERA).early == pytest.approx(early)
 
 
 def test_one_wrong_homography_is_no_camera_jump():

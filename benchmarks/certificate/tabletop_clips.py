@@ -51,7 +51,7 @@ def make_material(
 def render(scene: Scene) -> Footage:
     """The clip of a scene. Nothing follows it: its last frame is held where frames are needed."""
     clip = scene.clip()
-    return Footage(clip.frames, clip.frames[:0], float(clip.fps), scene)
+    return Footage(clip.frames, clip.frames[:0], float(scene.fps), scene)
 
 
 def make_faults() -> dict[str, Fault]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from cosmos_exp.tabletop.geometry import Camera, Shape, Triple, aimed_camera
 from cosmos_exp.tabletop.render import make_room
-from cosmos_exp.tabletop.scene import Scene, human_hand, object_shapes, robot_hand
+from cosmos_exp.tabletop.scene import Scene, object_shapes
 from cosmos_exp.tabletop.world import (
     APPEARANCES,
     HANDS,
@@ -127,11 +127,13 @@ ARM_PARTS = {"robot": ((0.0, 1.0),), "human": ((0.0, 0.66), (0.66, 1.0))}
 class Staged(State):
     """A state with what a fault changes besides it.
 
+    appearance: of the hands.
     scale: object -> factor about the centre of its base. kind, color: object -> another kind, or another colour and its
     share. extra: further shapes. hidden: hands that are not drawn. cut: the fraction of each arm, nearest the palm,
     that is missing; swell: factor of the acting hand about its grasp point.
     """
 
+    appearance: str
     scale: dict[str, float] = field(default_factory=dict)
     kind: dict[str, str] = field(default_factory=dict)
     color: dict[str, tuple[str, float]] = field(default_factory=dict)
@@ -156,7 +158,7 @@ class FaultyScene(Scene):
 
     def state(self, index: int) -> Staged:
         """As `Scene.state`, with the fault."""
-        state = Staged(**vars(super().state(index)))
+        state = Staged(**vars(super().state(index)), appearance=self.appearance)
         if self.fault in EDITS:
             before = dict(state.spots)
             EDITS[self.fault](self, state, index / max(self.num_frames - 1, 1))
@@ -191,16 +193,11 @@ class FaultyScene(Scene):
 
     def arm_shapes(self, hand: str, state: Staged) -> list[Shape]:
         """The shapes of an arm with its hand, with a cut or a swelling."""
-        tip, opening = state.hands[hand]
-        grip = self.objects[0].radius
-        if state.appearance == "robot":
-            shapes = robot_hand(hand, tip, opening, grip)
-        else:
-            shapes = human_hand(hand, tip, opening, grip, self.skin, self.sleeve)
+        shapes = self.hand_shapes(hand, state, state.appearance)
         parts = ARM_PARTS[state.appearance]
         arm, palm = shapes[: len(parts)], shapes[len(parts) :]
         if hand == self.hand and state.swell != 1:
-            palm = scaled(palm, tip, state.swell)
+            palm = scaled(palm, state.hands[hand][0], state.swell)
         if hand == self.hand and state.cut:
             arm = _shortened(arm, parts, 1 - state.cut)
         return arm + palm

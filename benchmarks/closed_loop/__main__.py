@@ -27,13 +27,13 @@ from benchmarks.closed_loop.kinematics import roll_out
 from benchmarks.closed_loop.policy import Demonstrations, act, demonstrations, train_policy
 from benchmarks.closed_loop.videos import MEASURES, generate, kept, means, new_scenes, read_videos
 from benchmarks.common import device_name, write
+from benchmarks.idm.actions import IDM_FILE, read_actions, true_actions
 from benchmarks.idm.clips import decoded
 from cosmos_exp.files import JsonObject, file_sha256
 from cosmos_exp.statistics.comparisons import holm_values
 from cosmos_exp.statistics.crossed import estimate
 from cosmos_exp.statistics.intervals import mean_interval
 from cosmos_exp.tabletop.dataset import TRAIN_SEEDS, Kind
-from cosmos_exp.tabletop.idm import IDM_FILE, read_actions, true_actions
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import HANDS
 

@@ -3,7 +3,7 @@
     outcome = roll_out(scene, actions)      # actions (T, 8) as in tabletop.idm
     outcome.success                         # the named hand has put the named object into the named container
 
-The rules are those of `scene.state_at`, read as physics, and the sizes are those of the gripper in `scene.robot_hand`. Not
+The rules are those of `world.state_at`, read as physics, and the sizes are those of the gripper in `scene.robot_hand`. Not
 modelled: a hand or a carried object that knocks against something, bouncing, rolling, and joint limits.
 """
 

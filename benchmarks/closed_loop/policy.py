@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cosmos_exp.tabletop.idm import mirrored
+from benchmarks.idm.actions import mirrored
 from cosmos_exp.tabletop.judge import parse_instruction
 from cosmos_exp.tabletop.observation import MAX_REACH, color_masks, horizon, largest, rest_masks
 from cosmos_exp.tabletop.scene import Scene

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.closed_loop.kinematics import roll_out
+from benchmarks.idm.actions import POSITIONS, read_actions, true_actions
 from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import read_video
 from cosmos_exp.files import JsonObject, append_json_line, read_json_lines
@@ -18,7 +19,6 @@ from cosmos_exp.metrics.geometry.sampson import temporal_sampson
 from cosmos_exp.metrics.judges.rubric import load_rubric
 from cosmos_exp.metrics.prompt_sensitivity import motion_map, side_share
 from cosmos_exp.tabletop.dataset import TEST_SEEDS, Kind, make_pairs
-from cosmos_exp.tabletop.idm import POSITIONS, read_actions, true_actions
 from cosmos_exp.tabletop.judge import RulesJudge
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import HANDS
@@ -81,8 +81,8 @@ def scores(frames: np.ndarray, scene: Scene) -> JsonObject:
     judge = RulesJudge()
     error = float(np.mean((frames.astype(np.float64) - scene.clip().frames) ** 2))
     return {
-        "instruction": judge.answer(frames, scene.fps, load_rubric("instruction"), scene.prompt).score,
-        "physics": judge.answer(frames, scene.fps, load_rubric("physics"), scene.prompt).score,
+        "instruction": judge.answer(frames, load_rubric("instruction"), scene.prompt).score,
+        "physics": judge.answer(frames, load_rubric("physics"), scene.prompt).score,
         "word_side": side_share([motion_map(frames)], scene.hand),
         "tse": temporal_sampson(frames, Sampson()).values["tse"],
         "psnr": float(10 * np.log10(255**2 / error)),

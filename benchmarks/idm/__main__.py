@@ -18,10 +18,10 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
+from benchmarks.idm.actions import ACTIONS, IDM_FILE, mirrored
 from benchmarks.idm.clips import Clips, blurred, mirrored_marks, rendered_clips
 from benchmarks.idm.network import KEYPOINTS, MARKS, InverseDynamics
 from cosmos_exp.files import append_json_line, atomic_path
-from cosmos_exp.tabletop.idm import ACTIONS, IDM_FILE, mirrored
 from cosmos_exp.tabletop.scene import Scene
 
 LR, BATCH, WARMUP_STEPS = 3e-3, 8, 50

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.idm.actions import true_actions
 from benchmarks.idm.network import MARKS
 from benchmarks.pretraining.latents import denormalise, unit_latents
 from cosmos_exp.files import atomic_path
 from cosmos_exp.tabletop.build import WEIGHTS
-from cosmos_exp.tabletop.idm import true_actions
 from cosmos_exp.tabletop.linear_autoencoder import LinearVideoAutoencoder
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.world import HANDS, State, state_at
+from cosmos_exp.tabletop.world import HANDS, State
 from cosmos_exp.world.loading import load_vae
 from cosmos_exp.world.model_folder import ModelFolder
 
@@ -46,14 +46,7 @@ class TimedScene(Scene):
 
     def state(self, index: int) -> State:
         """Where everything is at frame `index`."""
-        return state_at(
-            self.moments[index],
-            hand=self.hand,
-            objects=self.objects,
-            containers=self.containers,
-            sway=self.sway,
-            appearance=self.appearance,
-        )
+        return self.moment(self.moments[index])
 
 
 def training_scene(seed: int, appearance: str, rng: np.random.Generator) -> Scene:

@@ -21,11 +21,11 @@ from scipy.stats import binomtest
 
 from benchmarks.closed_loop.kinematics import roll_out
 from benchmarks.common import device_name, write
+from benchmarks.idm.actions import IDM_FILE, read_actions, true_actions
 from benchmarks.idm.clips import HELD_OUT_SEEDS, TimedScene, decoded
 from cosmos_exp.files import JsonObject, file_sha256
 from cosmos_exp.statistics.intervals import mean_interval
 from cosmos_exp.tabletop.geometry import Camera
-from cosmos_exp.tabletop.idm import IDM_FILE, read_actions, true_actions
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import HANDS
 

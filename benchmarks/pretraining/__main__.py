@@ -29,9 +29,9 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from benchmarks.pretraining.decoder import decoder_stage
 from benchmarks.pretraining.latents import clips_stage, code_stage
-from benchmarks.pretraining.recipe import Recipe, parser
+from benchmarks.pretraining.recipe import Recipe, parser, shipped_settings
 from benchmarks.pretraining.transformer import transformer_stage
-from cosmos_exp.tabletop.build import build, shipped_settings, transformer_config
+from cosmos_exp.tabletop.build import build, build_transformer
 from cosmos_exp.tabletop.linear_autoencoder import LinearVideoAutoencoder
 
 MAX_SHARD_SIZE = "7MB"  # git hosts reject or warn about large files
@@ -70,7 +70,7 @@ def export(recipe: Recipe) -> None:
 def _trained_transformer(checkpoint: Path) -> CosmosTransformer3DModel:
     """The transformer with the averaged weights of the checkpoint."""
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    transformer = CosmosTransformer3DModel.from_config(transformer_config(shipped_settings()))
+    transformer = build_transformer(shipped_settings())
     missing, unexpected = transformer.load_state_dict(state["ema"], strict=False)
     missing_parameters = set(missing) & set(dict(transformer.named_parameters()))
     if unexpected or missing_parameters:

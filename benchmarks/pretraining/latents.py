@@ -133,7 +133,7 @@ def render_shard(task: tuple[Path, int, Path, int]) -> None:
         clip = Scene.sample(seed, "human").clip()
         with torch.no_grad():
             latents.append(unit_latents(vae, clip.frames).half().numpy())
-        prompts.append(clip.prompt)
+        prompts.append(clip.scene.prompt)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, latents=np.stack(latents), prompts=np.array(prompts))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from cosmos_exp.config.schema import Model, Transformer
 from cosmos_exp.files import atomic_path
 from cosmos_exp.tabletop.build import WEIGHTS
 
@@ -15,6 +16,21 @@ from cosmos_exp.tabletop.build import WEIGHTS
 CODE_SEEDS, CLIP_SEEDS, VALIDATION_SEEDS, DECODER_SEEDS = 10_000_000, 20_000_000, 30_000_000, 40_000_000
 PIXELS = (96, 160)  # height and width of a clip
 CONDITION_TIMESTEP = 0.0001  # timestep of conditioning frames
+
+
+def shipped_settings(z_dim: int = 32) -> Model:
+    """The sizes of the trained model, as in conf/model/tabletop.yaml."""
+    transformer = Transformer(
+        in_channels=z_dim + 1,
+        out_channels=z_dim,
+        num_attention_heads=4,
+        attention_head_dim=64,
+        num_layers=5,
+        mlp_ratio=4.0,
+        text_embed_dim=256,
+        adaln_lora_dim=64,
+    )
+    return Model(transformer=transformer, z_dim=z_dim, text_channels=128)
 
 
 def _option(default: object, text: str) -> object:

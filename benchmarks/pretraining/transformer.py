@@ -13,9 +13,9 @@ from tqdm import tqdm
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from benchmarks.pretraining.latents import Embed, LatentClips, training_shards
-from benchmarks.pretraining.recipe import CONDITION_TIMESTEP, PIXELS, Recipe, save_state
+from benchmarks.pretraining.recipe import CONDITION_TIMESTEP, PIXELS, Recipe, save_state, shipped_settings
 from cosmos_exp.files import append_json_line
-from cosmos_exp.tabletop.build import build_transformer, shipped_settings
+from cosmos_exp.tabletop.build import build_transformer
 from cosmos_exp.world.encoders import embed_prompt
 from cosmos_exp.world.fast_forward import PerFrameForward, run_block
 from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss

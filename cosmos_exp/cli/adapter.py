@@ -14,6 +14,7 @@ from cosmos_exp.text import one_line
 
 if TYPE_CHECKING:
     from cosmos_exp.config.adapter_file import AdapterFile
+    from cosmos_exp.files import JsonObject
     from cosmos_exp.world.model_folder import ModelFolder
 
 HELP = "describe an adapter, cut it to a lower rank, merge it into its base model, or exchange it with other code"
@@ -129,7 +130,7 @@ def truncate(args: argparse.Namespace) -> int:
     """Write one folder per rank and energy. Returns the exit code."""
     from cosmos_exp.config.adapter_file import read_adapter
     from cosmos_exp.run_folder import ADAPTER_FILE
-    from cosmos_exp.world.adapter_truncation import check_energy, check_rank, truncate_adapter, truncate_to_energy
+    from cosmos_exp.world.adapter_truncation import check_cut, truncate_adapter
 
     if not args.rank and not args.energy:
         raise UserError(
@@ -137,22 +138,21 @@ def truncate(args: argparse.Namespace) -> int:
         )
     file = _file(args)
     adapter = read_adapter(file, args.alpha)
-    for rank in args.rank:  # all before the first is written
-        check_rank(adapter, rank)
+    cuts: list[tuple[str, JsonObject]] = []
+    for rank in args.rank:
+        cuts.append((f"r{rank}", {"rank": rank}))
     for energy in args.energy:
-        check_energy(energy)
+        cuts.append((f"e{energy:g}", {"energy": energy}))
+    for _, cut in cuts:  # all before the first is written
+        check_cut(adapter, **cut)
     if not adapter.alpha_recorded and args.alpha is None:
         print(ASSUMED)
     source = file.absolute().with_suffix("")
     if file.name == ADAPTER_FILE:  # the name that diffusers expects: the folder's says more
         source = source.parent
     folder = writable_folder(args.out) if args.out else source.parent
-    written = []
-    for rank in args.rank:
-        written.append(truncate_adapter(file, folder / f"{source.name}-r{rank}", rank, alpha=args.alpha))
-    for energy in args.energy:
-        written.append(truncate_to_energy(file, folder / f"{source.name}-e{energy:g}", energy, alpha=args.alpha))
-    for new in written:
+    for ending, cut in cuts:
+        new = truncate_adapter(file, folder / f"{source.name}-{ending}", **cut, alpha=args.alpha)
         adapter = read_adapter(new)
         kept, size = adapter.record["truncated"]["kept_energy"], new.stat().st_size / 2**20
         print(f"{new.parent}: rank {span(adapter.ranks.values())}, {kept:.2%} of the energy, {size:.2f} MiB")
@@ -171,11 +171,13 @@ def merge(args: argparse.Namespace) -> int:
     base = _base_model(adapter, args.model)
     dtype = getattr(torch, args.dtype) if args.dtype else None
     merged = merge_adapter(file, base, out, dtype, args.link, args.alpha)
-    print(f"{out}: {base.path} with {merged.layers} layers merged, {' and '.join(merged.dtypes)}")
+    print(f"{out}: {base.path} with {merged['layers']} layers merged, {merged['dtype']}")
     if not adapter.record.get("fingerprints"):
         print(f"note: {file} does not record its base model, so that it was not checked")
-    if merged.rounding > 0:
-        print(f"note: rounding the merged weights costs {merged.rounding:.1%} of the update; --dtype float32 is exact")
+    if merged["rounding"] > 0:
+        print(
+            f"note: rounding the merged weights costs {merged['rounding']:.1%} of the update; --dtype float32 is exact"
+        )
     if not (out / "model_index.json").is_file():
         print("note: the base has no model_index.json; plain diffusers loads OUT/transformer, not OUT as a pipeline")
     return 0
@@ -189,8 +191,8 @@ def export_file(args: argparse.Namespace) -> int:
     if out.exists():
         raise UserError(f"--out {out}: exists already. Choose a new file.")
     writable_folder(str(out.parent))
-    exported = export_adapter(_file(args), out, args.alpha)
-    print("\n  ".join([f"{out}: load it with these keys of the configuration:", *exported.options]))
+    options = export_adapter(_file(args), out, args.alpha)
+    print("\n  ".join([f"{out}: load it with these keys of the configuration:", *options]))
     return 0
 
 

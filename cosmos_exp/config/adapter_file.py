@@ -359,7 +359,7 @@ def tensors_of(layers: Mapping[str, LayerAdapter]) -> dict[str, Array]:
 
 
 def write_adapter(directory: Path, tensors: Mapping[str, Array], peft: JsonObject, record: JsonObject) -> Path:
-    """Write an adapter file atomically, as `world.adapter.save_adapter` writes it.
+    """Write an adapter file atomically, in the format of diffusers' `save_lora_weights`.
 
     Args:
         directory: gets the file `ADAPTER_FILE`.
@@ -375,7 +375,7 @@ def write_adapter(directory: Path, tensors: Mapping[str, Array], peft: JsonObjec
     packed = {f"{PREFIX}{key}": value for key, value in peft.items()}
     metadata = {
         "format": "pt",
-        LORA_METADATA_KEY: json.dumps(packed),
+        LORA_METADATA_KEY: json.dumps(packed, default=sorted),  # target_modules may be a set
         OWN_METADATA_KEY: json.dumps(record, default=str),
     }
     with atomic_path(target) as temporary:

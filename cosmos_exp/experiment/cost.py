@@ -25,7 +25,6 @@ from cosmos_exp.world.hardware import (
     memory_estimate,
     num_tokens,
     training_flops,
-    training_memory_gib,
 )
 
 FITS = 0.92  # of a device's memory: above it, the rest is too little for fragments and workspaces
@@ -67,15 +66,15 @@ def estimate_cost(config: Config, base: int | None = None, keys: TransformerConf
     trainable = trainable_parameters(layers, adapter.kind, ranks, adapter.bias)
     shape = latent_shape(model.z_dim, data.num_frames, data.height, data.width)
     tokens = num_tokens(shape)
-    sizes = memory_estimate(keys, base, trainable, tokens, hardware, batch, adapter.kind == "dora")
+    memory_gib, checkpointing = memory_estimate(keys, base, trainable, tokens, hardware, batch, adapter.kind == "dora")
     gradients = num_buffers(-(-batch // hardware.samples_per_forward)) * trainable * 4 / 2**30
     passes = generation.chunks * generation.num_steps * (2 if generation.guidance_scale > 1 else 1)
     return Cost(
         shape=shape,
         tokens=tokens,
         trainable=trainable,
-        memory_gib=training_memory_gib(sizes) + gradients,
-        checkpointing=list(sizes["checkpointing"]),
+        memory_gib=memory_gib + gradients,
+        checkpointing=checkpointing,
         sample_flops=training_flops(keys, shape, model.prompt_tokens, layers, ranks),
         video_flops=passes * forward_flops(keys, shape, model.prompt_tokens),
     )

@@ -64,7 +64,7 @@ def _truncate(context: RunContext, inputs: Inputs) -> JsonObject:
 
     config, folder = context.config, context.folder
     source = find_adapter(folder.path / str(config.adapter.truncate_from))
-    truncate_adapter(source, folder.adapter, config.adapter.rank, _trained_on(context, inputs))
+    truncate_adapter(source, folder.adapter, config.adapter.rank, record_extra=_trained_on(context, inputs))
     return {"truncated_from": file_sha256(source)}
 
 

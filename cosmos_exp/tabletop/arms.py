@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from cosmos_exp.tabletop.geometry import Camera, Shape, Triple
+from cosmos_exp.tabletop.masks import grown, shrunk
 from cosmos_exp.tabletop.render import LIGHT
 from cosmos_exp.tabletop.scene import Scene, human_hand, robot_hand
 from cosmos_exp.tabletop.world import HANDS, SKIN, SLEEVES
@@ -36,15 +37,6 @@ class Poses:
     outlines: np.ndarray
     shadows: np.ndarray
     coarse: np.ndarray
-
-
-@dataclass(frozen=True)
-class ArmPose:
-    """An arm that has left its rest position. index: number of its pose in `Poses`. gain: coarse pixels explained."""
-
-    hand: str
-    index: int
-    gain: float
 
 
 @cache
@@ -114,7 +106,7 @@ def _drawn(shapes: list[Shape], camera: Camera) -> np.ndarray:
 class Outlines:
     """Where arms have been found. T frames.
 
-    count: (T,), arms out of their rest position. tips: (T, 2, 2), pixel position of the left and the right grasp point,
+    tips: (T, 2, 2), pixel position of the left and the right grasp point,
     nan at rest. arms: bool (T, H, W), their outlines. covered: the outlines and the rest positions that they left, with
     a margin. shadows: bool (T, H, W), where their shadows fall, with a margin. missing: (T,), fraction of the outlines
     that has not changed although an arm would show there. unlike: (T,), fraction of the arms' pixels whose colour the
@@ -123,7 +115,6 @@ class Outlines:
     veiled: whether hands may have the colour of the table, so that their grasp point is uncertain.
     """
 
-    count: np.ndarray
     tips: np.ndarray
     arms: np.ndarray
     covered: np.ndarray
@@ -141,23 +132,13 @@ def hand_colors(first: np.ndarray, rest: dict[str, np.ndarray], least: float) ->
     Args:
         least: smallest fraction of the hands' pixels in a cell.
     """
-    place = cv2.erode((rest["left"] | rest["right"]).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    cells = first[place].astype(np.int32) // 24
+    cells = first[shrunk(rest["left"] | rest["right"])].astype(np.int32) // 24
     count = np.zeros((11, 11, 11))
     np.add.at(count, tuple(cells.T), 1)
-    return _with_neighbours(count >= max(least * len(cells), 1))
-
-
-def _with_neighbours(cells: np.ndarray) -> np.ndarray:
-    """Cells and their neighbours along each axis, in turn."""
+    known = count >= max(least * len(cells), 1)
     for axis in range(3):
-        cells = cells | np.roll(cells, 1, axis) | np.roll(cells, -1, axis)
-    return cells
-
-
-def grown(mask: np.ndarray, size: int) -> np.ndarray:
-    """Return bool (H, W): `mask` dilated by a square of `size` pixels."""
-    return cv2.dilate(mask.astype(np.uint8), np.ones((size, size), np.uint8)) > 0
+        known = known | np.roll(known, 1, axis) | np.roll(known, -1, axis)
+    return known
 
 
 def fit_arms(
@@ -175,41 +156,37 @@ def fit_arms(
     known, colors = poses(appearance, flat.shape[1:3]), hand_colors(flat[0], rest, 0.004)
     common = hand_colors(flat[0], rest, 0.04)
     like = common[tuple(np.moveaxis(flat[0].astype(np.int32) // 24, -1, 0))]
-    camera = first_camera((flat.shape[1], flat.shape[2]))
-    left_home, right_home = (-REST[0], REST[1], REST[2]), REST
-    home = np.array([camera.project(left_home)[:2], camera.project(right_home)[:2]])
+    camera = first_camera(flat.shape[1:3])
+    home = np.array([camera.project((side * REST[0], *REST[1:]))[:2] for side in (-1, 1)])
     veiled = appearance == "human"
-    count, length = np.zeros(len(flat), int), len(flat)
-    tips, missing, unlike = np.full((length, 2, 2), np.nan), np.zeros(length), np.full(length, np.nan)
+    length = len(flat)
+    tips, unlike, missing = np.full((length, 2, 2), np.nan), np.full(length, np.nan), np.zeros(length)
     arms, covered, shadows = np.zeros((3, *changes.shape), bool)
     left = {}  # where the shadow of each hand was at rest
     for hand, place in zip(HANDS, home, strict=True):
         left[hand] = grown(_rest_shadow(known[hand], place), 11)
     for t in range(length):
         found = _fit(changes[t] & ~places[t], places[t], rest, like, known, veiled)
-        count[t] = len(found)
-        for arm in found:
-            tips[t, HANDS.index(arm.hand)] = known[arm.hand].tips[arm.index]
-            arms[t] |= known[arm.hand].outlines[arm.index]
-            covered[t] |= grown(rest[arm.hand], 5) | left[arm.hand]
-            shadows[t] |= left[arm.hand]
-            shadows[t] |= grown(known[arm.hand].shadows[arm.index], 15)
+        for hand, index in found.items():
+            tips[t, HANDS.index(hand)] = known[hand].tips[index]
+            arms[t] |= known[hand].outlines[index]
+            covered[t] |= grown(rest[hand], 5) | left[hand]
+            shadows[t] |= left[hand] | grown(known[hand].shadows[index], 15)
         if not found:
             continue
         covered[t] |= grown(arms[t], 7)
         shown = arms[t] & ~places[t] & ~like
-        for arm in found:
-            shown &= ~grown(rest[arm.hand], 3)
+        for hand in found:
+            shown &= ~grown(rest[hand], 3)
         shown[:top] = False
         if shown.sum() > 40:
             missing[t] = float((shown & ~changes[t]).sum() / shown.sum())
-        inner = cv2.erode((arms[t] & ~places[t]).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        inner &= changes[t]
+        inner = shrunk(arms[t] & ~places[t]) & changes[t]
         if inner.sum() >= 60:
             unlike[t] = 1 - float(colors[tuple((flat[t][inner].astype(np.int32) // 24).T)].mean())
     away = np.linalg.norm(tips - home, axis=-1)
     extended = _steady(np.where(np.isnan(away), 0, away).max(1))
-    return Outlines(count, tips, arms, covered, shadows, missing, unlike, extended, changes & ~places, veiled)
+    return Outlines(tips, arms, covered, shadows, missing, unlike, extended, changes & ~places, veiled)
 
 
 def _steady(values: np.ndarray) -> np.ndarray:
@@ -230,31 +207,28 @@ def _fit(
     like: np.ndarray,
     known: dict[str, Poses],
     veiled: bool,
-) -> list[ArmPose]:
-    """The poses, at most one per hand, that explain `change`; the better one first.
+) -> dict[str, int]:
+    """The number of the pose in `Poses` of each hand whose arm explains a part of `change`.
 
     A pose gains the changed pixels that it covers and pays for the others, but less for those whose colour in the first
     frame is a hand's: an arm in front of them may be no change.
     """
     free, open_cost = _small(change), 1 - 0.7 * _small(like)
-    out: list[ArmPose] = []
-    for _ in HANDS:
-        best: ArmPose | None = None
+    out: dict[str, int] = {}
+    for enough in (LEAST, SECOND):
+        gains = {}
         for hand in HANDS:
-            if out and hand == out[0].hand:
+            if hand in out:
                 continue
             cost = (1 - np.minimum(free + _small(rest[hand]) + _small(objects), 1)) * open_cost
             # The place that a hand has left changes wherever the hand is; of a veiled one there may be no more to see.
             new = free if veiled else free * (1 - _small(rest[hand]))
-            gains = known[hand].coarse @ (new - UNSEEN_COST * cost)
-            index = int(gains.argmax())
-            if best is None or gains[index] > best.gain:
-                best = ArmPose(hand, index, float(gains[index]))
-        enough = SECOND if out else LEAST
-        if best is None or best.gain < enough:
+            gains[hand] = known[hand].coarse @ (new - UNSEEN_COST * cost)
+        best = max(gains, key=lambda hand: gains[hand].max())
+        if gains[best].max() < enough:
             break
-        out.append(best)
-        free = free * (1 - np.minimum(known[best.hand].coarse[best.index] * 2, 1))
+        out[best] = int(gains[best].argmax())
+        free = free * (1 - np.minimum(known[best].coarse[out[best]] * 2, 1))
     return out
 
 

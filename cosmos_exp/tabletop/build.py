@@ -9,9 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
@@ -19,8 +16,9 @@ from diffusers import AutoencoderKLWan, CosmosTransformer3DModel, UniPCMultistep
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from cosmos_exp.config.schema import Model, Transformer
+from cosmos_exp.config.schema import Model
 from cosmos_exp.errors import UserError
+from cosmos_exp.files import atomic_folder
 from cosmos_exp.tabletop.world import COLORS, CONTAINERS, OBJECTS
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -53,16 +51,12 @@ def model_folder(model: Model, cache_root: Path) -> Path:
     digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
     target = cache_root / "models" / f"tabletop-random-{digest}"
     if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-"))
         try:
-            build(work, model)
-            os.replace(work, target)
+            with atomic_folder(target) as work:
+                build(work, model)
         except OSError:
             if not target.is_dir():  # no other process has created it meanwhile: a real failure
                 raise
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
     return target
 
 
@@ -87,21 +81,6 @@ def shipped_folder(model: Model) -> Path:
     return WEIGHTS
 
 
-def shipped_settings(z_dim: int = 32) -> Model:
-    """The sizes of the trained model, as in conf/model/tabletop.yaml."""
-    transformer = Transformer(
-        in_channels=z_dim + 1,
-        out_channels=z_dim,
-        num_attention_heads=4,
-        attention_head_dim=64,
-        num_layers=5,
-        mlp_ratio=4.0,
-        text_embed_dim=256,
-        adaln_lora_dim=64,
-    )
-    return Model(transformer=transformer, z_dim=z_dim, text_channels=128)
-
-
 def build(folder: Path, model: Model) -> None:
     """Write a diffusers folder with random weights, drawn from SEED, in the sizes of `model`."""
     with torch.random.fork_rng(devices=[]):
@@ -117,21 +96,17 @@ def build(folder: Path, model: Model) -> None:
 
 def build_transformer(model: Model) -> CosmosTransformer3DModel:
     """A CosmosTransformer3DModel with cross-attention projection, as in the 2B model; weights from torch's RNG."""
-    return CosmosTransformer3DModel(**transformer_config(model))
-
-
-def transformer_config(model: Model) -> dict[str, object]:
-    """The arguments of CosmosTransformer3DModel."""
-    return model.transformer.model_dump() | {
-        "max_size": (32, 64, 64),
-        "patch_size": (1, 2, 2),
-        "rope_scale": (1.0, 3.0, 3.0),
-        "concat_padding_mask": True,
-        "extra_pos_embed_type": None,
-        "use_crossattn_projection": True,
-        "crossattn_proj_in_channels": model.text_channels,
-        "encoder_hidden_states_channels": model.transformer.text_embed_dim,
-    }
+    return CosmosTransformer3DModel(
+        **model.transformer.model_dump(),
+        max_size=(32, 64, 64),
+        patch_size=(1, 2, 2),
+        rope_scale=(1.0, 3.0, 3.0),
+        concat_padding_mask=True,
+        extra_pos_embed_type=None,
+        use_crossattn_projection=True,
+        crossattn_proj_in_channels=model.text_channels,
+        encoder_hidden_states_channels=model.transformer.text_embed_dim,
+    )
 
 
 def build_vae(z_dim: int) -> AutoencoderKLWan:

@@ -36,9 +36,9 @@ class Kind:
         """The clip of a scene by camera."""
         return {view: scene.clip(view) for view in self.views}
 
-    def scene(self, seed: int, num_frames: int | None = None) -> Scene:
-        """The scene of `seed`, by default with the number of frames of this kind."""
-        return Scene.sample(seed, self.appearance, size=self.size, num_frames=num_frames or self.num_frames)
+    def scene(self, seed: int) -> Scene:
+        """The scene of `seed`."""
+        return Scene.sample(seed, self.appearance, size=self.size, num_frames=self.num_frames)
 
 
 def data_folder(config: Config, cache_root: Path) -> tuple[Path, Path]:
@@ -89,9 +89,8 @@ def make_dataset(
     unknown = ", ".join(sorted(set(views) - set(VIEWS)))
     if unknown:
         raise UserError(f"--views: unknown camera {unknown}. Choose from {', '.join(VIEWS)}.")
-    if split == "train":
-        return make_clips(out, Kind(look, views=views), count, seed)
-    return make_pairs(out, Kind(look, views=views), count, seed)
+    make = make_clips if split == "train" else make_pairs
+    return make(out, Kind(look, views=views), count, seed)
 
 
 def make_clips(out: Path, kind: Kind, count: int, seed: int) -> list[Path]:
@@ -121,17 +120,15 @@ def make_pairs(out: Path, kind: Kind, count: int, seed: int) -> list[Path]:
     """
     images = []
     for index in tqdm(range(count), desc=f"rendering {kind.appearance} test frames", unit="scene", disable=None):
-        base = kind.scene(TEST_SEEDS + seed + index, num_frames=1)
+        base = kind.scene(TEST_SEEDS + seed + index)
         for hand in HANDS if kind.appearance == "robot" else HANDS[:1]:
             name = f"{kind.appearance}_{seed + index:04d}" + (f"_{hand}" if kind.appearance == "robot" else "")
             images.append(out / f"{name}.png")
-            scene = base.with_hand(hand)
-            if not (out / f"{name}.mp4").is_file():
-                moving = replace(scene, num_frames=kind.num_frames)
-                write_video(out / f"{name}.mp4", side_by_side(kind.clips(moving)), scene.fps, crf=0)
             if (out / f"{name}.json").is_file():
                 continue
-            clips = kind.clips(scene)
+            scene = base.with_hand(hand)
+            clips = kind.clips(replace(scene, num_frames=1))
+            write_video(out / f"{name}.mp4", side_by_side(kind.clips(scene)), scene.fps, crf=0)
             write_image(images[-1], side_by_side(clips)[0])
             write_text(out / f"{name}.txt", scene.prompt)
             save_truth(out / name, clips)
@@ -168,14 +165,15 @@ def truth(clips: dict[str, Clip]) -> JsonObject:
             "translations": np.round(clip.translations, 9).tolist(),
             "tracks": {name: np.round(track, 3).tolist() for name, track in clip.tracks.items()},
         }
+    scene = clip.scene
     return {
-        "seed": clip.seed,
-        "look": clip.appearance,
-        "hand": clip.hand,
-        "object": clip.object,
-        "container": clip.container,
-        "prompt": clip.prompt,
-        "fps": clip.fps,
+        "seed": scene.seed,
+        "look": scene.appearance,
+        "hand": scene.hand,
+        "object": scene.objects[0].name,
+        "container": scene.containers[0].name,
+        "prompt": scene.prompt,
+        "fps": scene.fps,
         "layout": f"1x{len(clips)}",
         "views": views,
         "mask_labels": {str(label): name for label, name in sorted(clip.label_names.items())},

@@ -12,13 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import reduce
+from typing import TypeVar
 
 import numpy as np
 
 Triple = tuple[float, float, float]
 Component = float | np.floating | np.ndarray  # one value for all rays, or one per ray
 Vector = tuple[Component, Component, Component]
+C = TypeVar("C", float, Component)
 
 
 def dot(a: Vector | Triple, b: Vector | Triple) -> Component:
@@ -26,7 +28,7 @@ def dot(a: Vector | Triple, b: Vector | Triple) -> Component:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-def subtract(a: Triple, b: Triple) -> Triple:
+def subtract(a: tuple[C, C, C], b: Triple) -> tuple[C, C, C]:
     """Return a - b for points in metres."""
     return a[0] - b[0], a[1] - b[1], a[2] - b[2]
 
@@ -112,15 +114,9 @@ class Shape:
         return [((c[0], c[1], c[2] + s[1] / 2), (s[0] ** 2 + s[1] ** 2 / 4) ** 0.5)]
 
 
-class Hit(NamedTuple):
-    """Where rays meet a shape.
-
-    depth: t per ray, FAR where the ray misses. normals: a function from a boolean mask of rays to the outward normals
-    of those rays; few rays hit a shape, so normals are computed for these alone.
-    """
-
-    depth: np.ndarray
-    normals: Callable[[np.ndarray], Vector]
+# Where rays meet a shape: t per ray, FAR where the ray misses, and a function from a boolean mask of rays to the outward
+# normals of those rays; few rays hit a shape, so normals are computed for these alone.
+Hit = tuple[np.ndarray, Callable[[np.ndarray], Vector]]
 
 
 def intersect(shape: Shape, o: Vector, d: Vector) -> Hit:
@@ -130,15 +126,14 @@ def intersect(shape: Shape, o: Vector, d: Vector) -> Hit:
         o: origins of the rays in metres, one for all or one per ray.
         d: directions of the rays, one for all or one per ray.
     """
+    center, size = shape.center, shape.size
     if shape.kind == "sphere":
-        return _sphere(o, d, shape.center, shape.size[0])
+        return _sphere(o, d, center, size[0])
     if shape.kind == "capsule":
-        return _capsule(o, d, shape.center, shape.end, shape.size[0])
-    if shape.kind == "cylinder":
-        return _cylinder(o, d, shape.center, shape.size[0], shape.size[1])
-    if shape.kind == "tube":
-        return _cylinder(o, d, shape.center, shape.size[0], shape.size[1], floor=shape.size[2])
-    return _box(o, d, shape.center, shape.size, shape.turn)
+        return _capsule(o, d, center, shape.end, size[0])
+    if shape.kind == "box":
+        return _box(o, d, center, size, shape.turn)
+    return _cylinder(o, d, center, *size, is_tube=shape.kind == "tube")
 
 
 def _at(values: Component, hit: np.ndarray) -> Component:
@@ -155,7 +150,7 @@ def _points(o: Vector, d: Vector, t: np.ndarray, hit: np.ndarray) -> Vector:
 
 
 def _sphere_entry(o: Vector, d: Vector, dd: Component, center: Triple, radius: float) -> np.ndarray:
-    oc = (o[0] - center[0], o[1] - center[1], o[2] - center[2])
+    oc = subtract(o, center)
     b, c = dot(d, oc), dot(oc, oc) - radius * radius
     h = b * b - dd * c
     return np.where(h > 0, (-b - np.sqrt(np.maximum(h, 0))) / dd, FAR)
@@ -165,15 +160,15 @@ def _sphere(o: Vector, d: Vector, center: Triple, radius: float) -> Hit:
     t = _sphere_entry(o, d, dot(d, d), center, radius)
 
     def normals(hit: np.ndarray) -> Vector:
-        p = _points(o, d, t, hit)
-        return (p[0] - center[0]) / radius, (p[1] - center[1]) / radius, (p[2] - center[2]) / radius
+        x, y, z = subtract(_points(o, d, t, hit), center)
+        return x / radius, y / radius, z / radius
 
-    return Hit(t, normals)
+    return t, normals
 
 
 def _capsule(o: Vector, d: Vector, start: Triple, end: Triple, radius: float) -> Hit:
     ba = subtract(end, start)
-    oa = (o[0] - start[0], o[1] - start[1], o[2] - start[2])
+    oa = subtract(o, start)
     dd, baba, bad, bao, dao, oao = dot(d, d), dot(ba, ba), dot(ba, d), dot(ba, oa), dot(d, oa), dot(oa, oa)
     a = np.maximum(baba * dd - bad * bad, 1e-12)
     b = baba * dao - bao * bad
@@ -185,20 +180,16 @@ def _capsule(o: Vector, d: Vector, start: Triple, end: Triple, radius: float) ->
     t = np.where((h > 0) & (along > 0) & (along < baba), t_body, caps)
 
     def normals(hit: np.ndarray) -> Vector:
-        p = _points(o, d, t, hit)
-        fraction = np.clip(dot((p[0] - start[0], p[1] - start[1], p[2] - start[2]), ba) / baba, 0.0, 1.0)
-        return (
-            (p[0] - start[0] - fraction * ba[0]) / radius,
-            (p[1] - start[1] - fraction * ba[1]) / radius,
-            (p[2] - start[2] - fraction * ba[2]) / radius,
-        )
+        x, y, z = subtract(_points(o, d, t, hit), start)
+        along = np.clip(dot((x, y, z), ba) / baba, 0.0, 1.0)
+        return (x - along * ba[0]) / radius, (y - along * ba[1]) / radius, (z - along * ba[2]) / radius
 
-    return Hit(t, normals)
+    return t, normals
 
 
-def _cylinder(o: Vector, d: Vector, base: Triple, radius: float, height: float, floor: float | None = None) -> Hit:
-    """Upright cylinder; with `floor` (metres above its base) it is open at the top and hollow down to the floor."""
-    ox, oy = o[0] - base[0], o[1] - base[1]
+def _cylinder(o: Vector, d: Vector, base: Triple, radius: float, height: float, floor: float, is_tube: bool) -> Hit:
+    """Upright cylinder; a tube is open at the top and hollow down to the floor, metres above its base."""
+    ox, oy, _ = subtract(o, base)
     a = np.maximum(d[0] * d[0] + d[1] * d[1], 1e-12)
     b = d[0] * ox + d[1] * oy
     h = b * b - a * (ox * ox + oy * oy - radius * radius)
@@ -208,11 +199,11 @@ def _cylinder(o: Vector, d: Vector, base: Triple, radius: float, height: float, 
     side = (h > 0) & (z_side >= 0) & (z_side <= height) & (t_side > 0)
     t = np.where(side, t_side, FAR)
     inner = np.zeros_like(side)
-    if floor is not None:  # the inner side of the far wall, visible over the rim
+    if is_tube:  # the inner side of the far wall, visible over the rim
         z_back = o[2] + t_back * d[2] - base[2]
         inner = (h > 0) & (z_back >= floor) & (z_back <= height) & (t_back < t) & (t_back > 0) & ~side
         t = np.where(inner, t_back, t)
-    lid = height if floor is None else floor
+    lid = floor if is_tube else height
     slope = np.where(np.abs(d[2]) < 1e-9, 1e-9, d[2])
     t_lid = (base[2] + lid - o[2]) / slope
     lx, ly = ox + t_lid * d[0], oy + t_lid * d[1]
@@ -224,13 +215,13 @@ def _cylinder(o: Vector, d: Vector, base: Triple, radius: float, height: float, 
         sign = np.where(top[hit], 0.0, np.where(inner[hit], -1.0, 1.0))
         return sign * (x - base[0]) / radius, sign * (y - base[1]) / radius, np.where(top[hit], 1.0, 0.0)
 
-    return Hit(t, normals)
+    return t, normals
 
 
 def _box(o: Vector, d: Vector, center: Triple, half: Triple, turn: tuple[float, float]) -> Hit:
     cos, sin = turn
-    x, y = o[0] - center[0], o[1] - center[1]
-    local_o = (cos * x + sin * y, cos * y - sin * x, o[2] - center[2])
+    x, y, z = subtract(o, center)
+    local_o = (cos * x + sin * y, cos * y - sin * x, z)
     local_d = (cos * d[0] + sin * d[1], cos * d[1] - sin * d[0], d[2])
     near, far = [], []
     for i in range(3):
@@ -238,12 +229,11 @@ def _box(o: Vector, d: Vector, center: Triple, half: Triple, turn: tuple[float, 
         one, two = (-half[i] - local_o[i]) / slope, (half[i] - local_o[i]) / slope
         near.append(np.minimum(one, two))
         far.append(np.maximum(one, two))
-    enter = np.maximum(np.maximum(near[0], near[1]), near[2])
-    leave = np.minimum(np.minimum(far[0], far[1]), far[2])
+    enter, leave = reduce(np.maximum, near), reduce(np.minimum, far)
     t = np.where((enter < leave) & (leave > 0), enter, FAR)
 
     def normals(hit: np.ndarray) -> Vector:
         n = [np.where(near[i][hit] == enter[hit], np.where(_at(local_d[i], hit) > 0, -1.0, 1.0), 0.0) for i in range(3)]
         return cos * n[0] - sin * n[1], sin * n[0] + cos * n[1], n[2]
 
-    return Hit(t, normals)
+    return t, normals

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosmos_exp.data.video import probe, read_video
+from cosmos_exp.data.video import read_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.judges.interface import Answer, Question
 from cosmos_exp.metrics.judges.rubric import Rubric
@@ -27,11 +27,6 @@ from cosmos_exp.tabletop.world import COLORS, CONTAINERS, HANDS, OBJECTS, other_
 LATER_CHUNKS = (
     "judge=rules reads the scene from a first frame with both hands at rest, and a later chunk begins in motion"
 )
-
-if TYPE_CHECKING:
-    import torch
-
-    from cosmos_exp.config.schema import Judge as JudgeSettings
 
 _COLOR = "|".join(COLORS)
 _PROMPT = re.compile(
@@ -61,21 +56,21 @@ def parse_instruction(prompt: str) -> Instruction | None:
 
 def _last(observation: Observation, color: str) -> np.ndarray | None:
     """The last known centre (2,) of an object in the last quarter of the video; None if it is not visible there."""
-    end = tail(observation.faded_centers[color])
-    visible = end[~np.isnan(end[:, 0])]
-    return visible[-1] if len(visible) else None
+    end = tail(observation.faded[color])
+    visible = end[end[:, 0] > 0]
+    return visible[-1, 1:] if len(visible) else None
 
 
-def judge_instruction(observation: Observation, wanted: Instruction) -> Findings | str:
-    """Judge hand, object and container against the instruction, with two points for each.
+def judge_instruction(observation: Observation, prompt: str | None) -> Findings | str:
+    """Judge hand, object and container against the prompt, with two points for each.
 
     Returns:
         Findings, or a text that says why the video cannot be judged.
     """
-    hidden = []
-    for color in (wanted.object, wanted.container):
-        if color not in observation.objects:
-            hidden.append(color)
+    wanted = parse_instruction(prompt or "")
+    if wanted is None:
+        return f"no instruction of the tabletop world: {prompt!r}"
+    hidden = [color for color in (wanted.object, wanted.container) if color not in observation.objects]
     if hidden:
         return f"the first frame shows no {' and no '.join(hidden)} thing"
     findings = Findings()
@@ -88,7 +83,7 @@ def judge_instruction(observation: Observation, wanted: Instruction) -> Findings
         if color in (wanted.object, wanted.container) or last is None:
             continue
         shift = float(np.linalg.norm(last - np.array(observation.objects[color][1])))
-        findings.deduct(ramp(shift, MOVED, 2 * MOVED), f"the {color} thing was moved, too")
+        findings.rate(1, shift, MOVED, 2 * MOVED, f"the {color} thing was moved, too")
     missed = _missed_container(observation, wanted.container, end)
     findings.deduct(2 * missed, f"the {wanted.object} object did not end in the {wanted.container} container")
     return findings
@@ -121,22 +116,15 @@ def _judge_hand(observation: Observation, wanted: Instruction, findings: Finding
 class RulesJudge:
     """The judge of the tabletop world. It has no weights.
 
-    Args:
-        settings, device, precision, seed: the arguments of every judge. The rules depend on none of them.
+    Takes the arguments of every judge (settings, device, precision, seed); the rules depend on none of them.
     """
 
     name = "rules 2"  # the number of the rules: scores of different ones are not compared
     batch = 1
 
-    def __init__(
-        self,
-        settings: JudgeSettings | None = None,
-        device: torch.device | None = None,
-        precision: str = "no",
-        seed: int = 0,
-    ):
+    def __init__(self, *_: object, **__: object):
+        self._frames = lru_cache(maxsize=1)(_frames)  # all rubrics are asked in turn about one video
         self._last: tuple[np.ndarray, Observation] | None = None
-        self._file: tuple[Path, tuple[int, int] | None, np.ndarray] | None = None
 
     @staticmethod
     def check_rubric(rubric: Rubric) -> None:
@@ -161,20 +149,13 @@ class RulesJudge:
 
     def ask(self, questions: Sequence[Question], temperature: float, seed: int) -> list[Answer]:
         """Judge video files. The answers do not depend on temperature and seed."""
-        return [self._ask(q) for q in questions]
+        return [self.answer(self._frames(q.video, q.span), q.rubric, q.instruction) for q in questions]
 
-    def _ask(self, question: Question) -> Answer:
-        asked = question.video, question.span
-        if self._file is None or self._file[:2] != asked:
-            self._file = (*asked, read_video(question.video)[slice(*(question.span or (None,)))])
-        return self.answer(self._file[2], probe(question.video).fps, question.rubric, question.instruction)
-
-    def answer(self, frames: np.ndarray, fps: float, rubric: Rubric, instruction: str | None) -> Answer:
+    def answer(self, frames: np.ndarray, rubric: Rubric, instruction: str | None) -> Answer:
         """Judge one video under the rubric `physics` or `instruction`.
 
         Args:
             frames: uint8 (T, H, W, 3). Observations are kept between calls with the same array.
-            fps: frames per second; not used by the rules.
 
         Returns:
             Score from 1 to 5, with the reasons as text; score None if the video cannot be judged.
@@ -191,12 +172,12 @@ class RulesJudge:
         if rubric.measure == "physics":
             found: Findings | str = judge_physics(observation)
         else:
-            wanted = parse_instruction(instruction or "")
-            found = (
-                judge_instruction(observation, wanted)
-                if wanted
-                else f"no instruction of the tabletop world: {instruction!r}"
-            )
+            found = judge_instruction(observation, instruction)
         if isinstance(found, str):
             return Answer(None, None, found)
         return Answer(found.score, found.score, "; ".join(found.reasons) or "as it should be")
+
+
+def _frames(video: Path, span: tuple[int, int] | None) -> np.ndarray:
+    """The frames of a video file, or a span of them."""
+    return read_video(video)[slice(*(span or (None,)))]

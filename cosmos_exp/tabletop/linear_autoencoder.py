@@ -64,23 +64,15 @@ class LinearVideoAutoencoder(ModelMixin, ConfigMixin):
         self.frame_mean, self.frame_basis = nn.Parameter(torch.zeros(frame)), nn.Parameter(torch.zeros(frame, z_dim))
         self.frame_decoder = nn.Parameter(torch.zeros(z_dim, frame))
         self.refiner = Refiner(z_dim, hidden, blocks)
-        self.temperal_downsample = [
-            True,
-            True,
-            False,
-        ]  # diffusers' spelling; the pipeline counts 4x in time, 8x in space
+        # diffusers' spelling; the pipeline counts 4x in time, 8x in space.
+        self.temperal_downsample = [True, True, False]
 
     def patches(self, video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The first frame's patches (B, h, w, 192) and the groups' (B, k, h, w, 768)."""
-        batch, _, frames, height, width = video.shape
+        """The first frame's patches (B, 1, h, w, 192) and the groups' (B, k, h, w, 768)."""
+        frames, height, width = video.shape[2:]
         if (frames - 1) % GROUP or height % PATCH or width % PATCH:
             raise ValueError(f"{frames} frames of {height}x{width}: requires 1 + 4k frames, sides divisible by {PATCH}")
-        first = video[:, :, 0].reshape(batch, 3, height // PATCH, PATCH, width // PATCH, PATCH)
-        first = first.permute(0, 2, 4, 3, 5, 1).flatten(3)
-        rest = video[:, :, 1:].reshape(
-            batch, 3, (frames - 1) // GROUP, GROUP, height // PATCH, PATCH, width // PATCH, PATCH
-        )
-        return first, rest.permute(0, 2, 4, 6, 3, 5, 7, 1).flatten(4)
+        return _patches(video[:, :, :1], 1), _patches(video[:, :, 1:], GROUP)
 
     def encode(
         self, video: torch.Tensor, return_dict: bool = True
@@ -89,25 +81,19 @@ class LinearVideoAutoencoder(ModelMixin, ConfigMixin):
         first, rest = self.patches(video)
         a = (first - self.frame_mean) @ self.frame_basis
         b = (rest - self.group_mean) @ self.group_basis
-        code = torch.cat([a[:, None], b], dim=1).permute(0, 4, 1, 2, 3)
+        code = torch.cat([a, b], dim=1).permute(0, 4, 1, 2, 3)
         posterior = DiagonalGaussianDistribution(torch.cat([code, torch.full_like(code, -30.0)], dim=1))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def decode_linear(self, latents: torch.Tensor, correction: torch.Tensor | None = None) -> torch.Tensor:
         """Latents (B, z, T, h, w) to video (B, 3, 1 + 4k, 8h, 8w); `correction` (B, 768, T, h, w) is added to the patches."""
-        batch, _, frames, rows, columns = latents.shape
         code = latents.permute(0, 2, 3, 4, 1)
         rest = code[:, 1:] @ self.group_basis.T + self.group_mean
-        first = code[:, 0] @ self.frame_decoder + self.frame_mean
+        first = code[:, :1] @ self.frame_decoder + self.frame_mean
         if correction is not None:
             extra = correction.permute(0, 2, 3, 4, 1)
-            rest, first = rest + extra[:, 1:], first + extra[:, 0, ..., : first.shape[-1]]
-        first = first.view(batch, rows, columns, PATCH, PATCH, 3).permute(0, 5, 1, 3, 2, 4)
-        rest = rest.view(batch, frames - 1, rows, columns, GROUP, PATCH, PATCH, 3).permute(0, 7, 1, 4, 2, 5, 3, 6)
-        size = (rows * PATCH, columns * PATCH)
-        return torch.cat(
-            [first.reshape(batch, 3, 1, *size), rest.reshape(batch, 3, GROUP * (frames - 1), *size)], dim=2
-        )
+            rest, first = rest + extra[:, 1:], first + extra[:, :1, ..., : first.shape[-1]]
+        return torch.cat([_video(first, 1), _video(rest, GROUP)], dim=2)
 
     def decode_unclamped(self, latents: torch.Tensor) -> torch.Tensor:
         """As `decode`, without clamping: the gradient is non-zero everywhere."""
@@ -130,3 +116,16 @@ class LinearVideoAutoencoder(ModelMixin, ConfigMixin):
         """Latents (B, z, T, h, w) to video (B, 3, 1 + 4k, 8h, 8w) in [-1, 1]."""
         video = self.decode_unclamped(latents).clamp(-1, 1)
         return DecoderOutput(sample=video) if return_dict else (video,)
+
+
+def _patches(video: torch.Tensor, group: int) -> torch.Tensor:
+    """Video (B, 3, k group, 8h, 8w) as patches (B, k, h, w, 3 group 64)."""
+    _, _, frames, height, width = video.shape
+    parts = video.unflatten(4, (width // PATCH, PATCH)).unflatten(3, (height // PATCH, PATCH))
+    return parts.unflatten(2, (frames // group, group)).permute(0, 2, 4, 6, 3, 5, 7, 1).flatten(4)
+
+
+def _video(patches: torch.Tensor, group: int) -> torch.Tensor:
+    """The inverse of `_patches`."""
+    parts = patches.unflatten(4, (group, PATCH, PATCH, 3)).permute(0, 7, 1, 4, 2, 5, 3, 6)
+    return parts.flatten(6).flatten(4, 5).flatten(2, 3)

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from cosmos_exp.tabletop.arms import Outlines, first_camera, grown
+from cosmos_exp.tabletop.arms import Outlines, first_camera
 from cosmos_exp.tabletop.geometry import Camera
+from cosmos_exp.tabletop.masks import grown, parts_of, shrunk, without_specks
 
 NEAR = 24  # pixels between grasp point and centre of an object: a hand that may hold it
 CONTAINER = 0.0056  # square metres across the line of sight; objects have at most 0.0050, containers at least 0.0070
 FASTEST = 17.0  # pixels per frame; a larger step is a jump or a confusion of two objects, no drift
 Part = tuple[int, tuple[float, float]]  # area in pixels and centre of a connected part
-_CUBE = np.ones((3, 3), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -90,16 +90,16 @@ def watch_objects(
     rgb = flat.astype(np.float32)
     chromaticity = rgb[..., :2] / (rgb.sum(-1, keepdims=True) + 1e-3)
     table = np.median(chromaticity[0][~taken], axis=0) if (~taken).any() else np.full(2, 1 / 3)
-    out = {}
+    camera, out = first_camera(flat.shape[1:3]), {}
     for color, (_, center) in objects.items():
         part = _part_at(before[color] & ~hands, center)
-        inner = cv2.erode(part.astype(np.uint8), _CUBE) > 0
-        own = np.median(chromaticity[0][inner if inner.sum() >= 6 else part], axis=0)
-        masks = _masks(chromaticity, table, own)
+        inner = shrunk(part)
+        if inner.sum() < 6:
+            inner = part
+        masks = _masks(chromaticity, table, np.median(chromaticity[0][inner], axis=0))
         if color == "white":
             masks &= flat.min(-1) > 130
         masks[:, :top], masks[0] = False, masks[0] & ~hands
-        camera = first_camera((flat.shape[1], flat.shape[2]))
         track, container = follow(masks, chromaticity, center, arms, hands, camera)
         out[color] = summary(track, container, arms.tips, camera)
     return out
@@ -107,17 +107,18 @@ def watch_objects(
 
 def _part_at(mask: np.ndarray, center: tuple[float, float]) -> np.ndarray:
     """Return bool (H, W): the connected part of `mask` whose centre is nearest to `center`."""
-    count, labels, _, centers = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    return labels == 1 + int(np.linalg.norm(centers[1:] - center, axis=1).argmin()) if count > 1 else mask
+    labels, areas, centers = parts_of(mask)
+    if not len(areas):
+        return mask
+    return labels == 1 + np.linalg.norm(centers - center, axis=1).argmin()
 
 
-def _masks(chromaticity: np.ndarray, table: np.ndarray, own: np.ndarray) -> np.ndarray:
+def _masks(chromaticity: np.ndarray, table: np.ndarray, color: np.ndarray) -> np.ndarray:
     """Return bool (T, H, W): pixels whose chromaticity is nearer to an object's than to the table's, without specks."""
-    way = own - table
+    way = color - table
     along = ((chromaticity - table) @ way) / max(float(way @ way), 1e-6)
     beside = np.abs((chromaticity - table) @ np.array([-way[1], way[0]])) / max(float(way @ way) ** 0.5, 1e-3)
-    raw = ((along > 0.5) & (beside < 0.07)).astype(np.uint8)
-    return np.stack([cv2.morphologyEx(m, cv2.MORPH_OPEN, _CUBE) for m in raw]) > 0
+    return np.stack([without_specks(mask) for mask in (along > 0.5) & (beside < 0.07)])
 
 
 def summary(track: Track, container: bool, tips: np.ndarray, camera: Camera) -> ObjectChange:
@@ -188,9 +189,9 @@ def follow(
 ) -> tuple[Track, bool]:
     """The track of an object (of a container: of its convex hull), and whether it is a container."""
     count, container, place = len(masks), False, np.array(start)
-    centers, hues = np.full((count, 2), np.nan), np.full((count, 2), np.nan)
+    centers, hues = np.full((2, count, 2), np.nan)
     bottoms, widths, heights = np.full((3, count), np.nan)
-    areas, second = np.zeros(count), np.zeros(count)
+    areas, second = np.zeros((2, count))
     clear = np.zeros(count, bool)
     for t, mask in enumerate(masks):
         whole = areas[0] if t else np.inf
@@ -229,25 +230,23 @@ def _choose(mask: np.ndarray, place: np.ndarray, whole: float, arms: np.ndarray)
 
     Parts that are much larger than the object are sleeves. Among the others size counts, less with the distance.
     """
-    count, labels, stats, centers = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    areas, gaps = stats[1:, cv2.CC_STAT_AREA].astype(float), np.linalg.norm(centers[1:] - place, axis=1)
-    worth = np.where((areas >= 10) & (areas < 3 * whole), np.minimum(areas, whole) / (20 + gaps), 0)
+    labels, areas, centers = parts_of(mask)
+    gaps = np.linalg.norm(centers - place, axis=1)
+    worth = np.minimum(areas, whole) / (20 + gaps)
     if not np.isfinite(whole):
-        worth = np.where(areas >= 10, 1 / (1 + gaps), 0)
-    if count < 2 or worth.max() == 0:
+        worth = 1 / (1 + gaps)
+    worth[(areas < 10) | (areas >= 3 * whole)] = 0
+    if worth.max(initial=0) == 0:
         return None, 0.0
-    best = int(worth.argmax())
-    free = ~np.isin(np.arange(1, count), labels[arms])
-    free[best] = False
-    return labels == best + 1, float(areas[free].max(initial=0.0))
+    best = 1 + worth.argmax()
+    taken = np.append(labels[arms], best)
+    return labels == best, float(areas[~np.isin(1 + np.arange(len(areas)), taken)].max(initial=0))
 
 
 def _filled(mask: np.ndarray) -> np.ndarray:
     """The convex hull of bool (H, W): a container keeps it when an object is put in."""
     hull = cv2.convexHull(np.argwhere(mask)[:, ::-1].astype(np.int32))
-    out = np.zeros(mask.shape, np.uint8)
-    cv2.fillConvexPoly(out, hull, 1)
-    return out > 0
+    return cv2.fillConvexPoly(np.zeros(mask.shape, np.uint8), hull, 1) > 0
 
 
 def _depth(camera: Camera, x: float, y: float) -> float:
@@ -286,7 +285,6 @@ def _extent(points: np.ndarray) -> float:
 
 
 EDGE = 2  # pixels at the border that the alignment may invent
-_CUBE = np.ones((3, 3), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -317,20 +315,16 @@ def watch_table(flat: np.ndarray, changes: np.ndarray, places: np.ndarray, arms:
     """
     table = np.zeros(changes.shape[1:], bool)
     table[top + EDGE : -EDGE, EDGE:-EDGE] = True
-    excess, shade, seen = np.zeros(len(flat)), np.zeros(len(flat)), np.zeros(changes.shape[1:])
+    (excess, shade), often = np.zeros((2, len(flat))), np.zeros(changes.shape[1:])
     for t in range(1, len(flat)):
-        odd = _without_specks(changes[t] & ~arms.covered[t] & ~places[t] & table)
+        odd = without_specks(changes[t] & ~arms.covered[t] & ~places[t] & table)
         free = table & ~arms.covered[t] & ~arms.shadows[t] & ~grown(places[t], 13)
-        dark = _without_specks(_shaded(flat[t], flat[0]) & free)
+        dark = without_specks(_shaded(flat[t], flat[0]) & free)
         excess[t], shade[t] = odd.sum(), dark.sum()
-        seen += odd | dark
+        often += odd | dark
     tone, gain = _tone_and_gain(flat, table & ~arms.covered.any(0) & ~places.any(0), arms.shadows)
-    lasting = int((seen >= 0.4 * len(flat)).sum())
+    lasting = int((often >= 0.4 * len(flat)).sum())
     return TableChange(excess, shade, lasting, tone, gain)
-
-
-def _without_specks(mask: np.ndarray) -> np.ndarray:
-    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, _CUBE) > 0
 
 
 def _shaded(frame: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -342,7 +336,7 @@ def _shaded(frame: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 
 def _tone_and_gain(flat: np.ndarray, free: np.ndarray, shadows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    tone, gain = np.full(len(flat), np.nan), np.full(len(flat), np.nan)
+    tone, gain = np.full((2, len(flat)), np.nan)
     first = cv2.GaussianBlur(flat[0], (0, 0), 3).astype(np.float32)
     for t, frame in enumerate(flat):
         lit = free & ~shadows[t]

@@ -15,6 +15,7 @@ import numpy as np
 
 from cosmos_exp.tabletop.arms import Outlines, fit_arms
 from cosmos_exp.tabletop.geometry import Triple
+from cosmos_exp.tabletop.masks import grown, parts_of, without_specks
 from cosmos_exp.tabletop.objects import ObjectChange, TableChange, watch_objects, watch_table
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import COLORS, HANDS, LABELS, SKIN, SLEEVES, TABLE_TONE
@@ -75,13 +76,11 @@ def black(frame: np.ndarray) -> np.ndarray:
 
 def largest(mask: np.ndarray) -> Part | None:
     """Return area and centre of the largest connected part of bool (H, W); None if all are below SMALLEST."""
-    count, _, stats, centers = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    best: Part | None = None
-    for i in range(1, count):
-        area, center = int(stats[i, cv2.CC_STAT_AREA]), (float(centers[i][0]), float(centers[i][1]))
-        if area >= SMALLEST and (best is None or area > best[0]):
-            best = (area, center)
-    return best
+    _, areas, centers = parts_of(mask)
+    if areas.max(initial=0) < SMALLEST:
+        return None
+    x, y = centers[areas.argmax()].tolist()
+    return int(areas.max()), (x, y)
 
 
 @cache
@@ -95,9 +94,8 @@ def rest_masks(appearance: str, size: tuple[int, int]) -> Masks:
 
 def observed_appearance(first: np.ndarray) -> str:
     """Return robot or human, by the fraction of neutral pixels where hands rest in uint8 (H, W, 3)."""
-    size = first.shape[:2]
-    place = rest_masks("robot", size)["left"] | rest_masks("robot", size)["right"]
-    return "robot" if neutral(first)[place].mean() > 0.6 else "human"
+    rest = rest_masks("robot", first.shape[:2])
+    return "robot" if neutral(first)[rest["left"] | rest["right"]].mean() > 0.6 else "human"
 
 
 def horizon(first: np.ndarray) -> int:
@@ -112,23 +110,21 @@ def horizon(first: np.ndarray) -> int:
 class Observation:
     """Observations of `observe`. T frames; coordinates are pixels of the first frame.
 
-    objects: colour -> area and centre in the first frame. areas (T,) and centers (T, 2; nan when not visible) by colour.
-    faded_areas, faded_centers: the same with the wider colour tolerance FADED_REACH.
-    hands: bool (H, W), where hands rest. arms: bool (T, H, W), pixels of arms outside their rest position. side_frames: number of frames in which a left or
-    right arm reaches out. robot_fraction (T,): fraction of the pixels reaching out that are as black as the robot's
-    arm; nan when nothing reaches out.
+    objects: colour -> area and centre in the first frame. tracks: colour -> (T, 3), area and centre of the largest part
+    of the colour; 0 and nan when not visible. faded: the same with the wider colour tolerance FADED_REACH.
+    hands: bool (H, W), where hands rest. arms: bool (T, H, W), pixels of arms outside their rest position. side_frames:
+    number of frames in which a left or right arm reaches out. robot_fraction (T,): fraction of the pixels reaching out
+    that are as black as the robot's arm; nan when nothing reaches out.
     appeared: colour -> number of frames, for colours that the first frame does not show.
     camera_step: largest shift of the picture from one frame to the next, pixels; unaligned: fraction of the frames
     without a homography. outlines, watched, still: see `arms.Outlines`, `objects.ObjectChange`, `objects.TableChange`.
-    sharpness, grain: see `_sharpness_and_grain`. change: mean absolute difference to the first frame, grey levels.
+    sharpness, grain: see `_sharpness_and_grain`.
     """
 
     appearance: str
     objects: dict[str, Part]
-    areas: dict[str, np.ndarray]
-    centers: dict[str, np.ndarray]
-    faded_areas: dict[str, np.ndarray]
-    faded_centers: dict[str, np.ndarray]
+    tracks: dict[str, np.ndarray]
+    faded: dict[str, np.ndarray]
     hands: np.ndarray
     arms: np.ndarray
     side_frames: dict[str, int]
@@ -141,16 +137,13 @@ class Observation:
     still: TableChange
     sharpness: float
     grain: float
-    change: float
 
 
 def changed(frame: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Return bool (H, W): pixels that differ from the first frame by more than a one-pixel shift or a shadow."""
     around = np.ones((5, 5), np.uint8)
-    low, high = cv2.erode(first, around).astype(np.int32), cv2.dilate(first, around).astype(np.int32)
-    value = frame.astype(np.int32)
-    outside = np.maximum(low - value, 0) + np.maximum(value - high, 0)
-    far = outside.sum(-1) > 36
+    low, high = cv2.erode(first, around), cv2.dilate(first, around)
+    far = (cv2.subtract(low, frame).astype(int) + cv2.subtract(frame, high)).sum(-1) > 36  # both saturate at 0
     # A shadow that appears or disappears keeps the chromaticity and takes two fifths of the light.
     a, b = frame.astype(np.float32) + 1, first.astype(np.float32) + 1
     ratio = a.sum(-1) / b.sum(-1)
@@ -169,12 +162,11 @@ def observe(frames: np.ndarray) -> Observation:
     faded: list[Masks] = []
     for frame in flat:
         near, wide = color_masks(frame, (MAX_REACH, FADED_REACH))
+        for mask in [*near.values(), *wide.values()]:
+            mask[:top] = False
         masks.append(near)
         faded.append(wide)
-    for of_frame in masks + faded:
-        for mask in of_frame.values():
-            mask[:top] = False
-    hands = cv2.dilate((rest["left"] | rest["right"]).astype(np.uint8), np.ones((5, 5))) > 0
+    hands = grown(rest["left"] | rest["right"], 5)
     objects = {}
     for color, mask in masks[0].items():
         part = largest(mask & ~hands)
@@ -193,16 +185,12 @@ def observe(frames: np.ndarray) -> Observation:
     outlines = fit_arms(flat, changes, places, rest, appearance, top)
     watched = watch_objects(flat, objects, faded[0], hands, outlines, top)
     still = watch_table(flat, changes, places, outlines, top)
-    areas, centers = _tracks(masks, objects)
-    faded_areas, faded_centers = _tracks(faded, objects)
     sharpness, grain = _sharpness_and_grain(frames)
     return Observation(
         appearance=appearance,
         objects=objects,
-        areas=areas,
-        centers=centers,
-        faded_areas=faded_areas,
-        faded_centers=faded_centers,
+        tracks=_tracks(masks, objects),
+        faded=_tracks(faded, objects),
         hands=hands,
         arms=arms,
         side_frames={hand: sides.count(hand) for hand in HANDS},
@@ -215,31 +203,27 @@ def observe(frames: np.ndarray) -> Observation:
         still=still,
         sharpness=sharpness,
         grain=grain,
-        change=float(np.abs(flat[1:].astype(int) - first).mean()),
     )
 
 
-def _tracks(masks: list[Masks], objects: dict[str, Part]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Area (T,) and centre (T, 2) of the largest part of each object's colour, by colour."""
-    areas, centers = {}, {}
+def _tracks(masks: list[Masks], objects: dict[str, Part]) -> dict[str, np.ndarray]:
+    """`Observation.tracks`."""
+    tracks = {}
     for color in objects:
-        areas[color], centers[color] = np.zeros(len(masks)), np.full((len(masks), 2), np.nan)
-        for t, mask in enumerate(masks):
-            found = largest(mask[color])
-            if found:
-                areas[color][t], centers[color][t] = found[0], found[1]
-    return areas, centers
+        rows = []
+        for of_frame in masks:
+            area, center = largest(of_frame[color]) or (0, (np.nan, np.nan))
+            rows.append((area, *center))
+        tracks[color] = np.array(rows)
+    return tracks
 
 
 def _places(masks: Masks, before: Masks, objects: dict[str, Part]) -> np.ndarray:
     """Return bool (H, W): where objects are in a frame and where they were in the first one, with their edges."""
-    now, start = np.zeros((2, *masks["white"].shape), bool)
+    places = np.zeros(masks["white"].shape, bool)
     for color in objects:
-        now |= masks[color]
-        start |= before[color]
-    near = cv2.dilate(now.astype(np.uint8), np.ones((3, 3), np.uint8))
-    edges = cv2.dilate(start.astype(np.uint8), np.ones((5, 5), np.uint8))
-    return (near > 0) | (edges > 0)
+        places |= grown(masks[color], 3) | grown(before[color], 5)
+    return places
 
 
 def _arm_mask(change: np.ndarray, masks: Masks, before: Masks, objects: dict[str, Part]) -> np.ndarray:
@@ -251,25 +235,17 @@ def _arm_mask(change: np.ndarray, masks: Masks, before: Masks, objects: dict[str
     """
     arm = change.copy()
     for color in objects:  # neither an object nor the place that it left is an arm
-        arm &= ~masks[color] & ~(cv2.dilate(before[color].astype(np.uint8), np.ones((3, 3))) > 0)
-    arm = cv2.morphologyEx(arm.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(arm, connectivity=8)
-    keep = np.zeros_like(arm, bool)
-    for i in range(1, count):
-        if stats[i, cv2.CC_STAT_AREA] >= 30:
-            keep |= labels == i
-    return keep
+        arm &= ~masks[color] & ~grown(before[color], 3)
+    labels, areas, _ = parts_of(without_specks(arm))
+    return np.isin(labels, 1 + np.flatnonzero(areas >= 30))
 
 
 def _side(arm: np.ndarray) -> str | None:
     """The side from which the largest arm reaches in, by its lowest pixels; None without an arm."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(arm.astype(np.uint8), connectivity=8)
-    if count < 2:
+    labels, areas, _ = parts_of(arm)
+    if areas.max(initial=0) < 60:
         return None
-    i = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-    if stats[i, cv2.CC_STAT_AREA] < 60:
-        return None
-    y, x = np.nonzero(labels == i)
+    y, x = np.nonzero(labels == 1 + areas.argmax())
     return "left" if x[y >= y.max() - 3].mean() < arm.shape[1] / 2 else "right"
 
 

@@ -31,6 +31,10 @@ class Findings:
             self.lost += points
             self.reasons.append(f"-{points:.2f} {reason}")
 
+    def rate(self, points: float, value: float, good: float, bad: float, reason: str) -> None:
+        """Deduct `points` if `value` is at `bad` or worse, none if it is at `good` or better; in between in proportion."""
+        self.deduct(points * ramp(value, good, bad), reason)
+
     @property
     def score(self) -> float:
         """5 minus all deductions, from 1 to 5."""
@@ -47,6 +51,11 @@ def ramp(value: float, good: float, bad: float) -> float:
 def tail(track: np.ndarray) -> np.ndarray:
     """The last quarter of a track (T, ...), at least three frames."""
     return track[-max(3, len(track) // 4) :]
+
+
+def sixth_highest(values: np.ndarray) -> float:
+    """The sixth highest of (T,) values, or the lowest of fewer: a fault shows in several frames."""
+    return float(np.sort(values)[-6:][0])
 
 
 FAST, FAST_ON = 17.0, 10.0  # pixels per frame, in one step and over several steps; arms carry at 3 to 8
@@ -68,20 +77,20 @@ def judge_physics(observation: Observation) -> Findings:
         _judge_shape(observation.watched[color], color, findings)
     _judge_contact(observation, findings)
     for color, count in observation.appeared.items():
-        findings.deduct(ramp(count, 6, 10) * 1.5, f"a {color} thing came from nowhere")
+        findings.rate(1.5, count, 6, 10, f"a {color} thing came from nowhere")
     _judge_arms(observation, findings)
     _judge_table(observation, findings)
-    findings.deduct(2 * ramp(observation.camera_step, 2.0, 3.5), "the camera jumps")
-    findings.deduct(1.5 * ramp(observation.unaligned, 0.05, 0.3), "the picture cannot be aligned with the first frame")
-    findings.deduct(2.5 * ramp(-observation.sharpness, -SHARP, -BLURRED), "the picture blurs")
-    findings.deduct(2.5 * ramp(observation.grain, CLEAN, GRAINY), "the picture is grainy")
+    findings.rate(2, observation.camera_step, 2.0, 3.5, "the camera jumps")
+    findings.rate(1.5, observation.unaligned, 0.05, 0.3, "the picture cannot be aligned with the first frame")
+    findings.rate(2.5, -observation.sharpness, -SHARP, -BLURRED, "the picture blurs")
+    findings.rate(2.5, observation.grain, CLEAN, GRAINY, "the picture is grainy")
     return findings
 
 
 def _judge_presence(observation: Observation, color: str, findings: Findings) -> None:
     area = observation.objects[color][0]
-    end, faded = tail(observation.areas[color]), tail(observation.faded_areas[color])
-    gone, pale = 1 - ramp(float(faded.max()) / area, 0.15, 0.28), 1 - ramp(float(end.max()) / area, 0.02, 0.2)
+    faded, end = tail(observation.faded[color])[:, 0].max() / area, tail(observation.tracks[color])[:, 0].max() / area
+    gone, pale = 1 - ramp(faded, 0.15, 0.28), 1 - ramp(end, 0.02, 0.2)
     findings.deduct(2 * gone, f"the {color} thing vanished")
     # The autoencoder fades what moves: less than the other faults.
     findings.deduct(0.75 * max(pale - gone, 0), f"the {color} thing lost its colour")
@@ -96,15 +105,15 @@ def _judge_shape(obj: ObjectChange, color: str, findings: Findings) -> None:
         larger = (0.03, 0.08)
     elif obj.shift < MOVED + 1:
         larger = (0.045, 0.08)
-    findings.deduct(2 * ramp(min(obj.width, obj.height), *larger), f"the {color} thing grew")
+    findings.rate(2, min(obj.width, obj.height), *larger, f"the {color} thing grew")
     if obj.container or obj.partly:
         return
     if obj.shift < MOVED + 1:
-        findings.deduct(2 * ramp(-max(obj.width, obj.height), 0.16, 0.24), f"the {color} thing shrank")
+        findings.rate(2, -max(obj.width, obj.height), 0.16, 0.24, f"the {color} thing shrank")
         sunk = min(obj.down / 10, -obj.height)
-        findings.deduct(2 * ramp(sunk, 0.08, 0.13), f"the {color} thing sank")
-    findings.deduct(ramp(obj.second, 0.45, 0.62), f"the {color} thing became two")
-    findings.deduct(2 * ramp(obj.hue, 0.125, 0.2), f"the {color} thing changed its colour")
+        findings.rate(2, sunk, 0.08, 0.13, f"the {color} thing sank")
+    findings.rate(1, obj.second, 0.45, 0.62, f"the {color} thing became two")
+    findings.rate(2, obj.hue, 0.125, 0.2, f"the {color} thing changed its colour")
 
 
 def _judge_contact(observation: Observation, findings: Findings) -> None:
@@ -115,22 +124,23 @@ def _judge_contact(observation: Observation, findings: Findings) -> None:
             objects[color] = obj
             if obj.shift > 2:
                 moved.append(color)
-    moved.sort(key=lambda color: _far_from_hand(objects[color]))
+    # First the one that a hand most probably carried: near a grasp point, and moved far.
+    moved.sort(key=lambda color: objects[color].reach - 2 * min(objects[color].shift, 15.0))
     for place, color in enumerate(moved):
         obj = objects[color]
         if place:
-            findings.deduct(2 * ramp(obj.shift, 3.5, 7.0), f"the {color} thing slid beside the one that was carried")
+            findings.rate(2, obj.shift, 3.5, 7.0, f"the {color} thing slid beside the one that was carried")
         elif obj.reach > 32:
-            findings.deduct(2 * ramp(obj.shift, 3.0, 7.0), f"the {color} thing moved and no hand was at it")
+            findings.rate(2, obj.shift, 3.0, 7.0, f"the {color} thing moved and no hand was at it")
         if not obj.container and obj.shift > MOVED:
-            findings.deduct(2 * ramp(obj.lift, 5.0, 7.5), f"the {color} thing ended above the hand that held it")
+            findings.rate(2, obj.lift, 5.0, 7.5, f"the {color} thing ended above the hand that held it")
     for color, obj in observation.watched.items():
         late = (26.0, 42.0) if observation.outlines.veiled else (14.0, 22.0)
         if not obj.container:
-            findings.deduct(2 * ramp(obj.early, *late), f"the {color} thing was at its new place before a hand")
+            findings.rate(2, obj.early, *late, f"the {color} thing was at its new place before a hand")
     for color, obj in objects.items():
         bounds = (2.6, 4.2) if obj.container else (2.1, 3.5)
-        findings.deduct(2 * ramp(obj.drift, *bounds), f"the {color} thing moved while no hand was near")
+        findings.rate(2, obj.drift, *bounds, f"the {color} thing moved while no hand was near")
 
 
 def _same_size(obj: ObjectChange) -> bool:
@@ -138,11 +148,6 @@ def _same_size(obj: ObjectChange) -> bool:
     if obj.partly:
         return abs(obj.width) < 0.25 and abs(obj.height) < 0.25
     return not (abs(obj.size) > 0.35 or abs(obj.width) > 0.5)
-
-
-def _far_from_hand(obj: ObjectChange) -> float:
-    """Smallest for the object that a hand most probably carried: near a grasp point, and moved far."""
-    return obj.reach - 2 * min(obj.shift, 15.0)
 
 
 def _judge_arms(observation: Observation, findings: Findings) -> None:
@@ -153,16 +158,16 @@ def _judge_arms(observation: Observation, findings: Findings) -> None:
         wrong, what = black < 0.2, "gripper turned into a hand"
         if observation.appearance == "human":
             wrong, what = black > 0.4, "hand turned into a gripper"
-        findings.deduct(3 * ramp(float(wrong.mean()), 0.085, 0.135), f"a {what} in {wrong.mean():.0%} of its frames")
+        findings.rate(3, wrong.mean(), 0.085, 0.135, f"a {what} in {wrong.mean():.0%} of its frames")
     working = np.flatnonzero(found.extended > EXTENDED)
     absent = _absent_frames(found, working) if len(working) and not found.veiled else 0
-    findings.deduct(2 * ramp(absent, 0.0, 2.0), f"the working arm is missing in {absent} frames")
+    findings.rate(2, absent, 0.0, 2.0, f"the working arm is missing in {absent} frames")
     # Skin can have the colour of wood; black arms cannot.
-    torn = observation.appearance == "robot" and float(np.sort(found.missing)[-min(6, len(found.missing))])
-    findings.deduct(2 * ramp(torn, 0.3, 0.36), f"{torn:.0%} of an arm is missing")
+    torn = observation.appearance == "robot" and sixth_highest(found.missing)
+    findings.rate(2, torn, 0.3, 0.36, f"{torn:.0%} of an arm is missing")
     strange = found.unlike[~np.isnan(found.unlike)]
     if len(strange) > 2:
-        findings.deduct(2 * ramp(float(np.median(strange)), 0.035, 0.12), "an arm has the colours of no hand")
+        findings.rate(2, np.median(strange), 0.035, 0.12, "an arm has the colours of no hand")
 
 
 def _absent_frames(found: Outlines, working: np.ndarray) -> int:
@@ -175,16 +180,15 @@ def _absent_frames(found: Outlines, working: np.ndarray) -> int:
 
 def _judge_table(observation: Observation, findings: Findings) -> None:
     still = observation.still
-    often = float(np.sort(still.excess)[-min(6, len(still.excess))])
-    usual, end = float(np.median(still.excess)), float(np.median(tail(still.excess)))
+    often, usual, end = sixth_highest(still.excess), np.median(still.excess), np.median(tail(still.excess))
     change = max(ramp(often, 30, 70), ramp(usual, 9, 25), ramp(end, 20, 45))
     findings.deduct(2 * change, "pixels of the table change where no arm and no thing is")
-    shade = max(ramp(float(np.median(tail(still.shade))), 36, 66), ramp(still.lasting, 28, 45))
+    shade = max(ramp(np.median(tail(still.shade)), 36, 66), ramp(still.lasting, 28, 45))
     findings.deduct(2 * shade, "a patch of the table stays changed")
     tone, gain = still.tone[~np.isnan(still.tone)], still.gain[~np.isnan(still.gain)]
     if len(tone) > 3:
-        findings.deduct(1.5 * ramp(float(np.sort(tone)[-4]), 4.2, 6.0), "the table changes its tone")
-        findings.deduct(2 * ramp(float(np.sort(np.abs(gain - 1))[-3]), 0.012, 0.025), "the light flickers")
+        findings.rate(1.5, np.sort(tone)[-4], 4.2, 6.0, "the table changes its tone")
+        findings.rate(2, np.sort(np.abs(gain - 1))[-3], 0.012, 0.025, "the light flickers")
 
 
 def _untouched_jumps(observation: Observation, color: str) -> int:
@@ -194,14 +198,15 @@ def _untouched_jumps(observation: Observation, color: str) -> int:
     half of the object are compared: the centre of a partly occluded object shifts. An object that disappears from one frame
     to the next with no arm near it counts, too (a forearm of the table's tone may be missed, its sleeve is not).
     """
-    centers, areas, whole = observation.centers[color], observation.areas[color], observation.objects[color][0]
+    tracks, whole = observation.tracks[color], observation.objects[color][0]
+    areas, centers = tracks[:, 0], tracks[:, 1:]
     jumps = 0
     # A hand with the colour of the table may be near unseen; it is missed all the way only if none comes close at all.
     certain = not observation.outlines.veiled or observation.watched[color].reach > 32
     before: int | None = None
     for t in np.flatnonzero(areas >= 0.5 * whole).tolist():
         if before is not None and np.linalg.norm(centers[t] - centers[before]) > MOVED:
-            arms = np.any(observation.arms[before : t + 1], axis=0)
+            arms = observation.arms[before : t + 1].any(0)
             carried = _arm_near(arms, centers[before]) and _arm_near(arms, centers[t])
             fastest = FAST if t - before == 1 else FAST_ON
             fast = np.linalg.norm(centers[t] - centers[before]) > fastest * (t - before)

@@ -8,46 +8,25 @@ and averaged over 2x2 pixels in integer arithmetic.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from cosmos_exp.tabletop.geometry import FAR, Camera, Shape, Triple, Vector, dot, intersect
+from cosmos_exp.tabletop.geometry import FAR, Camera, Shape, Triple, dot, intersect
 from cosmos_exp.tabletop.world import LABELS, TABLE_TONE
 
 SUPERSAMPLE = 2
 AMBIENT, DIFFUSE, SHADOW = 0.62, 0.45, 0.58
+Table = tuple[np.ndarray, np.ndarray, np.ndarray]  # where rays meet it: bool, whether they do; x, y in metres
 LIGHT = (-0.30, -0.42, 0.857)  # direction towards the light, unit length to three decimals
 
 
-class Picture(NamedTuple):
-    """One rendered picture.
-
-    rgb: uint8 (height, width, 3). label: uint8 (height, width), what each pixel shows. depth: float32 (height, width),
-    metres along the camera's axis, of the upper left of each pixel's four rays.
-    """
-
-    rgb: np.ndarray
-    label: np.ndarray
-    depth: np.ndarray
-
-
-class _Table(NamedTuple):
-    """Where rays meet the table: `visible` bool (rows, columns); x, y in metres."""
-
-    visible: np.ndarray
-    x: np.ndarray
-    y: np.ndarray
-
-
-def render(room: Room, shapes: list[Shape], camera: Camera) -> Picture:
-    """Render one picture."""
-    scale = SUPERSAMPLE
-    d = _rays(camera, scale)
+def render(room: Room, shapes: list[Shape], camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Render one picture: uint8 (height, width, 3), RGB, and uint8 (height, width), what each pixel shows."""
+    d = _rays(camera)
     depth, color, label, table = _background(room, camera.position, d)
-    color *= np.where(table.visible, _shadows(shapes, camera, table, scale), np.float32(1))[..., None]
+    color *= _shadows(shapes, camera, table)[..., None]
     for shape in shapes:
-        bounds = _screen_bounds(camera, shape.balls(), scale)
+        bounds = _screen_bounds(camera, shape.balls())
         if bounds is None:
             continue
         t, normals = intersect(shape, camera.position, (d[0][bounds], d[1][bounds], d[2][bounds]))
@@ -58,24 +37,25 @@ def render(room: Room, shapes: list[Shape], camera: Camera) -> Picture:
         label[bounds][nearer] = shape.label
     large = np.clip(np.floor(color + np.float32(0.5)), 0, 255).astype(np.uint16)
     four = large[0::2, 0::2] + large[0::2, 1::2] + large[1::2, 0::2] + large[1::2, 1::2]
-    rgb = ((four + 2) // 4).astype(np.uint8)
-    return Picture(rgb, label[::scale, ::scale].copy(), depth[::scale, ::scale].copy())
+    return ((four + 2) // 4).astype(np.uint8), label[::SUPERSAMPLE, ::SUPERSAMPLE].copy()
 
 
-def _rays(camera: Camera, scale: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _rays(camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Directions of one ray per enlarged pixel, in world axes: three float32 arrays (rows, columns)."""
-    width, height = camera.width * scale, camera.height * scale
-    # Pixel (0, 0) of the output covers the enlarged pixels 0..scale-1; the mean of their centres is its own centre.
-    column = (np.arange(width) + 0.5) / scale - 0.5 - (camera.width - 1) / 2
-    row = (np.arange(height) + 0.5) / scale - 0.5 - (camera.height - 1) / 2
-    u, v = (column / camera.focal).astype(np.float32)[None, :], (row / camera.focal).astype(np.float32)[:, None]
+
+    def slopes(pixels: int) -> np.ndarray:
+        # Pixel 0 of the output covers the first SUPERSAMPLE enlarged pixels; the mean of their centres is its own centre.
+        place = (np.arange(pixels * SUPERSAMPLE) + 0.5) / SUPERSAMPLE - 0.5 - (pixels - 1) / 2
+        return (place / camera.focal).astype(np.float32)
+
+    u, v = slopes(camera.width)[None, :], slopes(camera.height)[:, None]
     x, y, z = (camera.right[i] * u + camera.down[i] * v + camera.forward[i] for i in range(3))
     return x, y, z
 
 
 def _background(
     room: Room, o: Triple, d: tuple[np.ndarray, np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, _Table]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Table]:
     """Depth, colour and label of table and wall along the rays, and where the rays meet the table."""
     down = np.where(d[2] < -1e-6, d[2], -1e-6)
     t_table = -o[2] / down
@@ -91,7 +71,7 @@ def _background(
     color[beyond] = _texture(room.wall, wall_x[beyond], wall_z[beyond] - 0.1, room.texel)
     t = np.where(on_table, t_table, t_wall)
     label = np.where(on_table, LABELS["table"], LABELS["wall"]).astype(np.uint8)
-    return t, color, label, _Table(on_table, x, y)
+    return t, color, label, (on_table, x, y)
 
 
 def _texture(image: np.ndarray, x: np.ndarray, y: np.ndarray, texel: float) -> np.ndarray:
@@ -102,36 +82,37 @@ def _texture(image: np.ndarray, x: np.ndarray, y: np.ndarray, texel: float) -> n
     return np.take(image.reshape(-1, 3), i * columns + j, axis=0)
 
 
-def _shadows(shapes: list[Shape], camera: Camera, table: _Table, scale: int) -> np.ndarray:
+def _shadows(shapes: list[Shape], camera: Camera, table: Table) -> np.ndarray:
     """Brightness factor of the table, float32 (rows, columns): SHADOW where a shape blocks the light, else 1."""
-    factor = np.ones(table.visible.shape, np.float32)
+    visible, x, y = table
+    factor = np.ones(visible.shape, np.float32)
     for shape in shapes:
         spots: list[tuple[Triple, float]] = []
         for center, radius in shape.balls():
             fall = center[2] / LIGHT[2]
             spots.append(((center[0] - LIGHT[0] * fall, center[1] - LIGHT[1] * fall, 0.0), radius * 1.5))
-        bounds = _screen_bounds(camera, spots, scale)
+        bounds = _screen_bounds(camera, spots)
         if bounds is None:
             continue
-        on_table: Vector = (table.x[bounds], table.y[bounds], np.float32(1e-4))
-        t = intersect(shape, on_table, LIGHT).depth
-        hit = (t < FAR) & (t > -1e-3) & table.visible[bounds]
+        t, _ = intersect(shape, (x[bounds], y[bounds], np.float32(1e-4)), LIGHT)
+        hit = (t < FAR) & (t > -1e-3) & visible[bounds]
         factor[bounds][hit] = SHADOW
     return factor
 
 
-def _screen_bounds(camera: Camera, balls: list[tuple[Triple, float]], scale: int) -> tuple[slice, slice] | None:
+def _screen_bounds(camera: Camera, balls: list[tuple[Triple, float]]) -> tuple[slice, slice] | None:
     """Rows and columns of the enlarged picture that the convex hull of `balls` can touch; None if outside."""
-    boxes = []
+    corners = []
     for center, radius in balls:
         u, v, depth = camera.project(center)
         reach = camera.focal * radius / max(depth - radius, 0.03) * 1.15 + 1.0
-        boxes.append((u - reach, u + reach, v - reach, v + reach))
-    lefts, rights, tops, bottoms = zip(*boxes, strict=True)
-    width, height = camera.width * scale, camera.height * scale
-    left, right = max(int(min(lefts) * scale), 0), min(int(max(rights) * scale) + 2, width)
-    top, bottom = max(int(min(tops) * scale), 0), min(int(max(bottoms) * scale) + 2, height)
-    return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
+        corners += [(u - reach, v - reach), (u + reach, v + reach)]
+    left, top = (np.min(corners, axis=0) * SUPERSAMPLE).astype(int).clip(0)
+    end = (np.max(corners, axis=0) * SUPERSAMPLE).astype(int) + 2
+    right, bottom = np.minimum(end, (camera.width * SUPERSAMPLE, camera.height * SUPERSAMPLE))
+    if left >= right or top >= bottom:
+        return None
+    return slice(top, bottom), slice(left, right)
 
 
 @dataclass
@@ -153,11 +134,7 @@ def make_room(seed: int) -> Room:
     rng = np.random.RandomState(np.random.MT19937(np.random.SeedSequence((seed, 0x300D))))
     table = _table_texture(rng, 480, 640)
     wall = _wall_texture(rng, 240, 640)
-    return Room(_as_texture(table), _as_texture(wall))
-
-
-def _as_texture(image: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(np.clip(image, 0, 255), dtype=np.float32)
+    return Room(np.asarray(table.clip(0, 255), np.float32), np.asarray(wall.clip(0, 255), np.float32))
 
 
 def _table_texture(rng: np.random.RandomState, rows: int, columns: int) -> np.ndarray:

@@ -17,18 +17,7 @@ import numpy as np
 
 from cosmos_exp.tabletop.geometry import Camera, Shape, Triple, aimed_camera
 from cosmos_exp.tabletop.render import Room, make_room, render
-from cosmos_exp.tabletop.world import (
-    APPEARANCES,
-    COLORS,
-    HANDS,
-    LABELS,
-    SKIN,
-    SLEEVES,
-    SceneObject,
-    State,
-    place_objects,
-    state_at,
-)
+from cosmos_exp.tabletop.world import COLORS, HANDS, LABELS, SKIN, SLEEVES, SceneObject, State, place_objects, state_at
 
 # Positions of the cameras in metres.
 VIEWS: dict[str, Triple] = {"head": (0.0, -0.50, 0.56), "left": (-0.30, -0.42, 0.50), "right": (0.30, -0.42, 0.50)}
@@ -41,6 +30,7 @@ class Clip:
     frames: uint8 (T, H, W, 3), RGB. labels: uint8 (T, H, W), what each pixel shows (`label_names`).
     intrinsics: (3, 3). rotations (T, 3, 3), translations (T, 3): world to camera, OpenCV axes, metres.
     tracks: name -> (T, 2), pixel column and row of the centre, also where it is occluded.
+    scene: what is shown.
     """
 
     frames: np.ndarray
@@ -50,13 +40,7 @@ class Clip:
     rotations: np.ndarray
     translations: np.ndarray
     tracks: dict[str, np.ndarray]
-    prompt: str
-    hand: str
-    object: str
-    container: str
-    appearance: str
-    seed: int
-    fps: int
+    scene: Scene
 
 
 @dataclass(frozen=True)
@@ -75,7 +59,7 @@ class Scene:
     size: tuple[int, int] = (96, 160)  # height, width
     num_frames: int = 17
     fps: int = 8
-    room: Room = field(default_factory=lambda: Room(np.zeros((1, 1, 3)), np.zeros((1, 1, 3))), repr=False)
+    room: Room = field(kw_only=True, repr=False)
 
     @classmethod
     def sample(
@@ -86,7 +70,6 @@ class Scene:
         *,
         size: tuple[int, int] = (96, 160),
         num_frames: int = 17,
-        fps: int = 8,
     ) -> Scene:
         """Draw a scene from `seed`.
 
@@ -94,14 +77,7 @@ class Scene:
             appearance: human or robot.
             hand: left or right; None draws it.
             size: height and width of a picture in pixels.
-
-        Raises:
-            ValueError: an appearance or hand that does not exist.
         """
-        if appearance not in APPEARANCES:
-            raise ValueError(f"appearance={appearance!r}: choose one of {', '.join(APPEARANCES)}")
-        if hand is not None:
-            _check_hand(hand)
         rng = np.random.RandomState(np.random.MT19937(np.random.SeedSequence((seed, 0x7AB1E))))
         drawn_hand = HANDS[rng.randint(2)]
         objects, containers = place_objects(rng)
@@ -120,13 +96,11 @@ class Scene:
             texture_seed=texture_seed,
             size=size,
             num_frames=num_frames,
-            fps=fps,
             room=make_room(texture_seed),
         )
 
     def with_hand(self, hand: str) -> Scene:
         """The same scene and first frame, with the action done by `hand`."""
-        _check_hand(hand)
         return replace(self, hand=hand)
 
     @property
@@ -138,15 +112,14 @@ class Scene:
     def clip(self, camera: str = "head") -> Clip:
         """Render all frames seen by `camera` (head, left or right) with their ground truth."""
         objects = self.objects + self.containers
-        frames, labels, rotations, translations, tracks = [], [], [], [], []
+        frames, labels, cameras, tracks = [], [], [], []
         names = (*HANDS, *(obj.name for obj in objects))
         for index in range(self.num_frames):
             view, state = self.camera(index, camera), self.state(index)
-            picture = render(self.room, self._shapes(state), view)
-            frames.append(picture.rgb)
-            labels.append(picture.label)
-            rotations.append(view.rotation)
-            translations.append(view.translation)
+            rgb, label = render(self.room, self._shapes(state), view)
+            frames.append(rgb)
+            labels.append(label)
+            cameras.append(view)
             tracks.append([view.project(state.centers[name])[:2] for name in names])
         label_names = {label: name for name, label in LABELS.items()}
         for obj in objects:
@@ -156,16 +129,10 @@ class Scene:
             labels=np.stack(labels),
             label_names=label_names,
             intrinsics=view.intrinsics,
-            rotations=np.stack(rotations),
-            translations=np.stack(translations),
+            rotations=np.stack([view.rotation for view in cameras]),
+            translations=np.stack([view.translation for view in cameras]),
             tracks=dict(zip(names, np.array(tracks).swapaxes(0, 1), strict=True)),
-            prompt=self.prompt,
-            hand=self.hand,
-            object=self.objects[0].name,
-            container=self.containers[0].name,
-            appearance=self.appearance,
-            seed=self.seed,
-            fps=self.fps,
+            scene=self,
         )
 
     def camera(self, index: int, name: str = "head") -> Camera:
@@ -181,33 +148,28 @@ class Scene:
 
     def state(self, index: int) -> State:
         """Where everything is at frame `index`."""
-        return state_at(
-            index / max(self.num_frames - 1, 1),
-            hand=self.hand,
-            objects=self.objects,
-            containers=self.containers,
-            sway=self.sway,
-            appearance=self.appearance,
-        )
+        return self.moment(index / max(self.num_frames - 1, 1))
+
+    def moment(self, fraction: float) -> State:
+        """Where everything is at a fraction of the action."""
+        return state_at(fraction, self.hand, self.objects, self.containers, self.sway)
 
     def _shapes(self, state: State) -> list[Shape]:
         shapes: list[Shape] = []
         for obj in self.containers + self.objects:
             shapes += object_shapes(obj, state.spots[obj.name])
-        # Both hands have the grip width of the object: the first frame must not reveal which hand will move.
-        grip = self.objects[0].radius
         for hand in HANDS:
-            tip, opening = state.hands[hand]
-            if state.appearance == "robot":
-                shapes += robot_hand(hand, tip, opening, grip)
-            else:
-                shapes += human_hand(hand, tip, opening, grip, self.skin, self.sleeve)
+            shapes += self.hand_shapes(hand, state, self.appearance)
         return shapes
 
-
-def _check_hand(hand: str) -> None:
-    if hand not in HANDS:
-        raise ValueError(f"hand={hand!r}: choose one of {', '.join(HANDS)}")
+    def hand_shapes(self, hand: str, state: State, appearance: str) -> list[Shape]:
+        """The shapes of a hand and its arm."""
+        # Both hands have the grip width of the object: the first frame must not reveal which hand will move.
+        tip, opening = state.hands[hand]
+        grip = self.objects[0].radius
+        if appearance == "robot":
+            return robot_hand(hand, tip, opening, grip)
+        return human_hand(hand, tip, opening, grip, self.skin, self.sleeve)
 
 
 def object_shapes(obj: SceneObject, spot: Triple) -> list[Shape]:

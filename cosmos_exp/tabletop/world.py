@@ -91,23 +91,20 @@ class State:
     """Where everything is in one frame, in metres.
 
     hands: hand -> grasp point and opening (1 open, 0 closed). spots: object -> centre of its base.
-    centers: object or hand -> the point that is tracked. appearance: human or robot hands.
+    centers: object or hand -> the point that is tracked.
     """
 
     hands: dict[str, tuple[Triple, float]]
     spots: dict[str, Triple]
     centers: dict[str, Triple]
-    appearance: str
 
 
 def state_at(
     fraction: float,
-    *,
     hand: str,
     objects: tuple[SceneObject, ...],
     containers: tuple[SceneObject, ...],
     sway: tuple[float, ...],
-    appearance: str,
 ) -> State:
     """The state at `fraction` of a clip in which `hand` moves the first object into the first container.
 
@@ -132,7 +129,7 @@ def state_at(
             spots[placed.name] = (x, y, z)
             centers[placed.name] = (x, y, z + middle)
     centers[hand], centers[other] = tip, rest[other]
-    return State(hands, spots, centers, appearance)
+    return State(hands, spots, centers)
 
 
 def _moving_hand(

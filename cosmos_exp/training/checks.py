@@ -11,7 +11,7 @@ from torch import nn
 from cosmos_exp.config.layers import adapted_layers
 from cosmos_exp.config.schema import Adapter
 from cosmos_exp.errors import RunError
-from cosmos_exp.world.adapter import expected_names, set_enabled
+from cosmos_exp.world.adapter import expected_names
 
 # Relative difference of two velocities that rounding alone explains (DoRA divides by a norm and multiplies by it).
 ROUNDING = {"no": 1e-4, "bf16": 5e-2}
@@ -37,9 +37,9 @@ def velocity_change(transformer: CosmosTransformer3DModel, predict: Callable[[],
     """The largest difference of the velocity with and without the adapter, relative to the velocity's largest value."""
     was_training = transformer.training
     transformer.eval()
-    set_enabled(transformer, False)
+    transformer.disable_adapters()
     base = predict().float()
-    set_enabled(transformer, True)
+    transformer.enable_adapters()
     change = (predict().float() - base).abs().max().item()
     transformer.train(was_training)
     return change / max(base.abs().max().item(), 1e-12)

@@ -15,8 +15,6 @@ from functools import partial
 import torch
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from cosmos_exp.world.hardware import POLICIES
-
 _aten = torch.ops.aten
 
 _PRODUCTS = {_aten.mm.default, _aten.addmm.default, _aten.bmm.default}
@@ -57,16 +55,11 @@ def with_policy(
     """`function`, keeping for its backward pass what the policy says.
 
     Args:
-        policy: one of `POLICIES`.
+        policy: one of `hardware.POLICIES`.
         random: it draws random numbers (dropout); recomputation must draw the same.
-
-    Raises:
-        ValueError: no such policy.
     """
     if policy == "none":
         return function
-    if policy not in POLICIES:
-        raise ValueError(f"checkpointing {policy!r}: choose one of {', '.join(POLICIES)}")
     keep = _KEEP.get(policy)
     if keep is None:  # torch.compile refuses a context function that is no `partial`
         return lambda *args: checkpoint(function, *args, use_reentrant=False, preserve_rng_state=random)

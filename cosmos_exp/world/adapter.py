@@ -6,35 +6,23 @@ DoRA. The file's header also records what the adapter was trained on.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
-from diffusers import Cosmos2_5_PredictBasePipeline, CosmosTransformer3DModel
+from diffusers import CosmosTransformer3DModel
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cosmos_exp.config.adapter_file import (
-    OWN_METADATA_KEY,
-    PREFIX,
-    AdapterFile,
-    find_adapter,
-    read_adapter,
-    sort_header,
-    tensors_of,
-)
+from cosmos_exp.config.adapter_file import PREFIX, AdapterFile, find_adapter, read_adapter, tensors_of, write_adapter
 from cosmos_exp.config.registry import ADAPTERS
 from cosmos_exp.config.schema import Adapter
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.files import JsonObject, atomic_path
+from cosmos_exp.files import JsonObject
 from cosmos_exp.rng import generator
-from cosmos_exp.run_folder import ADAPTER_FILE
 from cosmos_exp.text import one_line
 from cosmos_exp.world.adapted_linear import dora_norm
 
@@ -133,25 +121,10 @@ def save_adapter(transformer: CosmosTransformer3DModel, directory: Path, record:
     Returns:
         the file.
     """
-    # `_collate_lora_metadata` is private: diffusers' own training scripts use it, and `save_lora_weights` does not
-    # collect the metadata itself. Checked with diffusers 0.39 to 0.42.
-    from diffusers.training_utils import _collate_lora_metadata
-
-    state = {k: v.detach().float().cpu().contiguous() for k, v in get_peft_model_state_dict(transformer).items()}
-    target = directory / ADAPTER_FILE
-    with atomic_path(target) as temporary:
-        Cosmos2_5_PredictBasePipeline.save_lora_weights(
-            save_directory=str(temporary.parent),
-            weight_name=temporary.name,
-            transformer_lora_layers=state,
-            safe_serialization=True,
-            **_collate_lora_metadata({"transformer": transformer}),
-        )
-        with safe_open(temporary, "pt") as content:
-            header = dict(content.metadata())
-        save_file(load_file(temporary), temporary, {**header, OWN_METADATA_KEY: json.dumps(record, default=str)})
-        sort_header(temporary)
-    return target
+    tensors = {}
+    for name, value in get_peft_model_state_dict(transformer).items():
+        tensors[name] = value.detach().float().cpu().numpy()
+    return write_adapter(directory, tensors, transformer.peft_config[NAME].to_dict(), record)
 
 
 def load_adapter(transformer: CosmosTransformer3DModel, path: Path, alpha: float | None = None) -> JsonObject:
@@ -265,11 +238,3 @@ def remove(transformer: CosmosTransformer3DModel, original: dict[str, torch.Tens
             base.bias, base.bias_is_adapters = None, False
         layer.merged_adapters = []
     transformer.unload_lora()
-
-
-def set_enabled(transformer: CosmosTransformer3DModel, enabled: bool) -> None:
-    """Switch the adapter on or off; it stays in the transformer."""
-    if enabled:
-        transformer.enable_adapters()
-    else:
-        transformer.disable_adapters()

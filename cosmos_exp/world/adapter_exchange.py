@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -39,26 +38,24 @@ THEIR_ENDS = {
     "b": ".lora_B.default.weight",
     "magnitude": ".lora_magnitude_vector.default.weight",
 }
-# Layers inside a block, ours and theirs; and the others.
-_BLOCK_LAYERS = {
-    "attn1.to_q": "self_attn.q_proj",
-    "attn1.to_k": "self_attn.k_proj",
-    "attn1.to_v": "self_attn.v_proj",
-    "attn1.to_out.0": "self_attn.output_proj",
-    "attn2.to_q": "cross_attn.q_proj",
-    "attn2.to_k": "cross_attn.k_proj",
-    "attn2.to_v": "cross_attn.v_proj",
-    "attn2.to_out.0": "cross_attn.output_proj",
-    "ff.net.0.proj": "mlp.layer1",
-    "ff.net.2": "mlp.layer2",
-    "norm1.linear_1": "adaln_modulation_self_attn.1",
-    "norm1.linear_2": "adaln_modulation_self_attn.2",
-    "norm2.linear_1": "adaln_modulation_cross_attn.1",
-    "norm2.linear_2": "adaln_modulation_cross_attn.2",
-    "norm3.linear_1": "adaln_modulation_mlp.1",
-    "norm3.linear_2": "adaln_modulation_mlp.2",
-}
-_OTHER_LAYERS = {
+# Layers by diffusers' name and by the original one; those of block 0 for all blocks.
+LAYERS = {
+    "transformer_blocks.0.attn1.to_q": "blocks.0.self_attn.q_proj",
+    "transformer_blocks.0.attn1.to_k": "blocks.0.self_attn.k_proj",
+    "transformer_blocks.0.attn1.to_v": "blocks.0.self_attn.v_proj",
+    "transformer_blocks.0.attn1.to_out.0": "blocks.0.self_attn.output_proj",
+    "transformer_blocks.0.attn2.to_q": "blocks.0.cross_attn.q_proj",
+    "transformer_blocks.0.attn2.to_k": "blocks.0.cross_attn.k_proj",
+    "transformer_blocks.0.attn2.to_v": "blocks.0.cross_attn.v_proj",
+    "transformer_blocks.0.attn2.to_out.0": "blocks.0.cross_attn.output_proj",
+    "transformer_blocks.0.ff.net.0.proj": "blocks.0.mlp.layer1",
+    "transformer_blocks.0.ff.net.2": "blocks.0.mlp.layer2",
+    "transformer_blocks.0.norm1.linear_1": "blocks.0.adaln_modulation_self_attn.1",
+    "transformer_blocks.0.norm1.linear_2": "blocks.0.adaln_modulation_self_attn.2",
+    "transformer_blocks.0.norm2.linear_1": "blocks.0.adaln_modulation_cross_attn.1",
+    "transformer_blocks.0.norm2.linear_2": "blocks.0.adaln_modulation_cross_attn.2",
+    "transformer_blocks.0.norm3.linear_1": "blocks.0.adaln_modulation_mlp.1",
+    "transformer_blocks.0.norm3.linear_2": "blocks.0.adaln_modulation_mlp.2",
     "patch_embed.proj": "x_embedder.proj.1",
     "time_embed.t_embedder.linear_1": "t_embedder.1.linear_1",
     "time_embed.t_embedder.linear_2": "t_embedder.1.linear_2",
@@ -67,15 +64,6 @@ _OTHER_LAYERS = {
     "proj_out": "final_layer.linear",
     "crossattn_proj.0": "crossattn_proj.0",
 }
-_OUR_BLOCKS, _THEIR_BLOCKS = "transformer_blocks", "blocks"
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A file for NVIDIA's code. `options`: the keys of its configuration that belong to it."""
-
-    file: Path
-    options: list[str]
 
 
 def original_layer(layer: str) -> str:
@@ -84,7 +72,7 @@ def original_layer(layer: str) -> str:
     Raises:
         UserError: there is none.
     """
-    return _renamed(layer, _OUR_BLOCKS, _THEIR_BLOCKS, _BLOCK_LAYERS, _OTHER_LAYERS)
+    return _renamed(layer, LAYERS)
 
 
 def diffusers_layer(layer: str) -> str:
@@ -93,29 +81,30 @@ def diffusers_layer(layer: str) -> str:
     Raises:
         UserError: there is none.
     """
-    return _renamed(layer, _THEIR_BLOCKS, _OUR_BLOCKS, _inverse(_BLOCK_LAYERS), _inverse(_OTHER_LAYERS))
+    return _renamed(layer, {theirs: ours for ours, theirs in LAYERS.items()})
 
 
-def _inverse(names: Mapping[str, str]) -> dict[str, str]:
-    return dict(zip(names.values(), names, strict=True))
+def _renamed(layer: str, names: Mapping[str, str]) -> str:
+    block = re.search(r"blocks\.\d+\.", layer)
+    prefix = block[0] if block else "blocks.0."
+    name = layer.replace(prefix, "blocks.0.")
+    if name not in names:
+        raise UserError(
+            f"{one_line(layer)[:80]}: not a layer of Cosmos Predict 2.5. Use an adapter of its transformer."
+        )
+    return names[name].replace("blocks.0.", prefix)
 
 
-def _renamed(layer: str, old: str, new: str, in_block: Mapping[str, str], other: Mapping[str, str]) -> str:
-    match = re.fullmatch(rf"{old}\.(\d+)\.(.+)", layer)
-    if match and match[2] in in_block:
-        return f"{new}.{match[1]}.{in_block[match[2]]}"
-    if layer in other:
-        return other[layer]
-    raise UserError(f"{one_line(layer)[:80]}: not a layer of Cosmos Predict 2.5. Use an adapter of its transformer.")
-
-
-def export_adapter(file: Path, out: Path, alpha: float | None = None) -> Exported:
+def export_adapter(file: Path, out: Path, alpha: float | None = None) -> list[str]:
     """Write an adapter for NVIDIA's code.
 
     Args:
         file: the adapter file.
         out: the new file.
         alpha: for files that do not record it.
+
+    Returns:
+        The keys of its configuration that belong to the file.
 
     Raises:
         UserError: it has what that code cannot express: several ranks or alphas, rsLoRA, an alpha that is no whole
@@ -131,7 +120,7 @@ def export_adapter(file: Path, out: Path, alpha: float | None = None) -> Exporte
                 state[f"{REGULAR}{original_layer(layer)}{end}"] = torch.from_numpy(np.array(tensor))
     with atomic_path(out) as temporary:
         torch.save(state, temporary)
-    return Exported(out, options)
+    return options
 
 
 def _options(adapter: AdapterFile) -> list[str]:
@@ -167,18 +156,8 @@ def _options(adapter: AdapterFile) -> list[str]:
 
 
 def targets(layers: Iterable[str]) -> list[str]:
-    """The shortest list of ends that selects exactly these layers, named as in the original network."""
-    ends = set()
-    for layer in layers:
-        ends.add(re.sub(rf"^{_THEIR_BLOCKS}\.\d+\.|^[^.]+\.", "", original_layer(layer)))
-    shortest: dict[str, None] = {}
-    for end in sorted(ends):
-        attention, _, name = end.partition(".")
-        in_both = {f"self_attn.{name}", f"cross_attn.{name}"} <= ends
-        if attention in ("self_attn", "cross_attn") and in_both:
-            end = name
-        shortest[end] = None
-    return list(shortest)
+    """Ends of names in the original network that select exactly these layers: a layer of all blocks is one end."""
+    return sorted({re.sub(r"^blocks\.\d+\.", "", original_layer(layer)) for layer in layers})
 
 
 def import_adapter(file: Path, out: Path, alpha: float | None = None) -> Path:

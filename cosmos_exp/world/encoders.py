@@ -11,7 +11,7 @@ from diffusers import Cosmos2_5_PredictBasePipeline, ModelMixin
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
 from cosmos_exp.text import one_line
-from cosmos_exp.world.loading import FILES, check_loaded, load_projection, load_vae, to_unit_range
+from cosmos_exp.world.loading import load_part, load_projection, load_vae, to_unit_range
 from cosmos_exp.world.model_folder import ModelFolder
 
 
@@ -27,11 +27,8 @@ class Encoders:
     def __init__(self, folder: ModelFolder, device: torch.device, dtype: torch.dtype, prompt_tokens: int):
         self.device, self.dtype, self.prompt_tokens = device, dtype, prompt_tokens
         self.vae = load_vae(folder, dtype).to(device)
-        text, info = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            folder.path / "text_encoder", dtype=dtype, output_loading_info=True, **FILES
-        )
-        check_loaded("the text encoder", text, info)
-        self.text_encoder = text.requires_grad_(False).eval().to(device)
+        text = load_part(folder, "text_encoder", Qwen2_5_VLForConditionalGeneration, dtype=dtype)
+        self.text_encoder = text.to(device)
         self.tokenizer = AutoTokenizer.from_pretrained(
             folder.path / "tokenizer", local_files_only=True, trust_remote_code=False
         )

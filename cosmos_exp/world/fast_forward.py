@@ -99,7 +99,6 @@ class PerFrameForward(nn.Module):
         timestep: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
         padding_mask: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
         return_dict: bool = False,
     ) -> tuple[torch.Tensor]:
         """The velocity (B, C, T, H, W), in a tuple.
@@ -110,7 +109,6 @@ class PerFrameForward(nn.Module):
             timestep: (B, 1, T, 1, 1), or (B,) for one timestep per sample.
             encoder_hidden_states: prompt (B, L, D).
             padding_mask: must be all zero; not read.
-            attention_mask: (B, L), True for the prompt tokens that are attended to; None: all.
             return_dict: not read; the result is always a tuple.
         """
         model = self.transformer
@@ -127,16 +125,13 @@ class PerFrameForward(nn.Module):
             e.view(batch, frames, 1, -1) for e in model.time_embed(x.view(batch, -1, x.shape[-1]), timestep.flatten())
         )
         text = model.crossattn_proj(encoder_hidden_states)
-        mask = attention_mask
-        if mask is not None:
-            mask = mask[:, None, None]
-        x = self._blocks(x, text, embedded, temb, rotary, mask)
+        x = self._blocks(x, text, embedded, temb, rotary)
         x = model.proj_out(_modulate(model.norm_out, x, embedded, temb, 2)[0])
         _, rows, columns = model.config.patch_size
         x = x.view(batch, frames, height // rows, width // columns, rows, columns, -1)
         return (x.permute(0, 6, 1, 2, 4, 3, 5).reshape(batch, -1, frames, height, width),)
 
-    def _blocks(self, x: torch.Tensor, *others: torch.Tensor | Rotary | None) -> torch.Tensor:
+    def _blocks(self, x: torch.Tensor, *others: torch.Tensor | Rotary) -> torch.Tensor:
         if self.compiled and torch.is_grad_enabled() and not x.requires_grad:
             # Otherwise the first block, whose input needs no gradient, is compiled separately (pytorch #141039).
             x = x.requires_grad_()
@@ -173,11 +168,7 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) -> torc
 
 
 def attend(
-    attention: Attention,
-    x: torch.Tensor,
-    text: torch.Tensor | None = None,
-    rotary: Rotary | None = None,
-    mask: torch.Tensor | None = None,
+    attention: Attention, x: torch.Tensor, text: torch.Tensor | None = None, rotary: Rotary | None = None
 ) -> torch.Tensor:
     """One attention layer, as CosmosAttnProcessor2_0 computes it.
 
@@ -185,7 +176,6 @@ def attend(
         x: (B, N, D).
         text: prompt (B, L, D') for cross-attention; None: self-attention.
         rotary: from `PerFrameForward.rotary`.
-        mask: (B, 1, 1, L), True for the tokens that are attended to.
 
     Returns:
         (B, N, D).
@@ -196,7 +186,7 @@ def attend(
     q, k = attention.norm_q(q), attention.norm_k(k)
     if rotary is not None:
         q, k = rotate(q, *rotary), rotate(k, *rotary)
-    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2, 3).type_as(q)
+    y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2, 3).type_as(q)
     return attention.to_out[1](adapted(attention.to_out[0], y))
 
 
@@ -213,7 +203,6 @@ def run_block(
     embedded: torch.Tensor,
     temb: torch.Tensor,
     rotary: Rotary,
-    mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """One transformer block.
 
@@ -221,7 +210,7 @@ def run_block(
         x: (B, T, S, D), S tokens per latent frame.
         text: prompt (B, L, D').
         embedded, temb: timestep embeddings, as in `_modulate`.
-        rotary, mask: as in `attend`.
+        rotary: as in `attend`.
 
     Returns:
         (B, T, S, D).
@@ -230,6 +219,6 @@ def run_block(
     h, (gate,) = _modulate(block.norm1, x, embedded, temb, 3)
     x = torch.addcmul(x, gate, attend(block.attn1, h.flatten(1, 2), rotary=rotary).view(shape))
     h, (gate,) = _modulate(block.norm2, x, embedded, temb, 3)
-    x = torch.addcmul(x, gate, attend(block.attn2, h.flatten(1, 2), text, mask=mask).view(shape))
+    x = torch.addcmul(x, gate, attend(block.attn2, h.flatten(1, 2), text).view(shape))
     h, (gate,) = _modulate(block.norm3, x, embedded, temb, 3)
     return torch.addcmul(x, gate, feed_forward(block.ff, h))

@@ -7,10 +7,10 @@ values at the activations' precision.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple
 
 from cosmos_exp.config.layers import Layers, TransformerConfig, linear_layers, rank_of
 from cosmos_exp.config.schema import Hardware
@@ -121,59 +121,40 @@ DORA_WORKING_ROWS = {False: 18.0, True: 4.0}
 USABLE_MEMORY = 0.8
 
 
-class StepSizes(TypedDict):
-    """Everything that determines a training process's memory.
+class StepMemory(NamedTuple):
+    """What determines a training process's memory, besides checkpointing.
 
-    base_parameters, trainable: number of frozen and of trained parameters.
-    tokens: of one sample. samples: in one forward pass. hidden: width of the transformer. num_layers: its blocks.
-    compile: blocks are compiled. dora: the adapter is DoRA. bytes_a_weight: of the base weights and activations.
-    checkpointing: one policy for all blocks, or one per block.
+    fixed: bytes of the base weights, and of the adapter with its gradient and AdamW's two moments in fp32.
+    row: bytes of a row: samples of a forward pass x tokens x hidden values.
+    num_layers: blocks of the transformer. compiled: they are compiled. dora: the adapter is DoRA.
     """
 
-    base_parameters: float
-    trainable: float
-    tokens: int
-    hidden: int
+    fixed: float
+    row: float
     num_layers: int
-    samples: int
-    compile: bool
+    compiled: bool
     dora: bool
-    bytes_a_weight: int
-    checkpointing: str | list[str]
+
+    def gib(self, policies: Sequence[str]) -> float:
+        """Estimate of the peak in GiB with one checkpointing policy per block."""
+        kept = 0.0
+        for policy in policies:
+            kept += KEPT_ROWS[self.compiled][policy] + self.dora * DORA_ROWS[self.compiled].get(policy, 0.0)
+        working = WORKING_ROWS[self.compiled] + self.dora * DORA_WORKING_ROWS[self.compiled]
+        return float((self.fixed + self.row * (kept + working)) / 2**30)
 
 
-def training_memory_gib(sizes: StepSizes) -> float:
-    """Estimate of a training process's peak in GiB: weights, adapter, optimizer and activations."""
-    weights = sizes["base_parameters"] * sizes["bytes_a_weight"]
-    adapter = sizes["trainable"] * 4 * 4  # weight, gradient and AdamW's two moments in fp32
-    row = sizes["samples"] * sizes["tokens"] * sizes["hidden"] * sizes["bytes_a_weight"]
-    policies = sizes["checkpointing"]
-    if isinstance(policies, str):
-        policies = [policies] * sizes["num_layers"]
-    compiled, dora = sizes["compile"], sizes["dora"]
-    kept = 0.0
-    for policy in policies:
-        kept += KEPT_ROWS[compiled][policy] + dora * DORA_ROWS[compiled].get(policy, 0.0)
-    working = WORKING_ROWS[compiled] + dora * DORA_WORKING_ROWS[compiled]
-    return float((weights + adapter + row * (kept + working)) / 2**30)
-
-
-def choose_checkpointing(sizes: StepSizes, budget_gib: float | None) -> list[str]:
+def choose_checkpointing(memory: StepMemory, budget_gib: float | None) -> list[str]:
     """The policies, one per block, that recompute least within the budget.
 
     Two neighbours of `POLICIES` divide the blocks: as many blocks as fit take the one that keeps more. If nothing fits,
     or the budget is unknown, all blocks take "full".
-
-    Args:
-        sizes: its checkpointing is ignored.
     """
-    count = sizes["num_layers"]
-    if budget_gib is None:
-        return ["full"] * count
+    count = memory.num_layers
     for more, less in pairwise(POLICIES):
         for kept in range(count, -1, -1):
             policies = [more] * kept + [less] * (count - kept)
-            if training_memory_gib({**sizes, "checkpointing": policies}) <= budget_gib:
+            if budget_gib is not None and memory.gib(policies) <= budget_gib:
                 return policies
     return ["full"] * count
 
@@ -186,30 +167,25 @@ def memory_estimate(
     hardware: Hardware,
     global_batch_size: int,
     dora: bool,
-) -> StepSizes:
-    """The input of `training_memory_gib`, with hardware.checkpointing=auto resolved to one policy per block.
+) -> tuple[float, list[str]]:
+    """Peak of a training process in GiB, and one checkpointing policy per block, hardware.checkpointing=auto resolved.
 
     Args:
         keys: the transformer's configuration.
+        base_parameters, trainable: number of frozen and of trained parameters.
         tokens: of one sample.
         global_batch_size: over all processes. The estimate does not depend on their number, so that all choose alike.
+        dora: the adapter is DoRA.
     """
-    sizes: StepSizes = {
-        "base_parameters": base_parameters,
-        "trainable": trainable,
-        "tokens": tokens,
-        "hidden": keys["num_attention_heads"] * keys["attention_head_dim"],
-        "num_layers": keys["num_layers"],
-        "samples": min(global_batch_size, hardware.samples_per_forward),
-        "compile": hardware.compile,
-        "dora": dora,
-        "bytes_a_weight": 2 if hardware.mixed_precision == "bf16" else 4,
-        "checkpointing": [hardware.checkpointing] * keys["num_layers"],
-    }
+    width = 2 if hardware.mixed_precision == "bf16" else 4  # bytes of a base weight and of an activation
+    hidden = keys["num_attention_heads"] * keys["attention_head_dim"]
+    row = min(global_batch_size, hardware.samples_per_forward) * tokens * hidden * width
+    fixed = base_parameters * width + trainable * 4 * 4
+    memory = StepMemory(fixed, row, keys["num_layers"], hardware.compile, dora)
+    policies: list[str] = [hardware.checkpointing] * memory.num_layers
     if hardware.checkpointing == "auto":
-        budget = hardware.memory_gb and USABLE_MEMORY * hardware.memory_gb
-        sizes["checkpointing"] = choose_checkpointing(sizes, budget)
-    return sizes
+        policies = choose_checkpointing(memory, hardware.memory_gb and USABLE_MEMORY * hardware.memory_gb)
+    return memory.gib(policies), policies
 
 
 def driver_fault(reason: str) -> str:

@@ -6,7 +6,7 @@ Parts are loaded one by one, when they are needed. Each is checked to be complet
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from cosmos_exp.config.registry import VAE_CLASSES
 from cosmos_exp.errors import RunError
+from cosmos_exp.text import one_line
 from cosmos_exp.world.model_folder import ModelFolder
 
 # No file is downloaded, and no pickle is read: it can run code.
@@ -27,36 +28,32 @@ for library in (transformers_logging, diffusers_logging):
     library.disable_progress_bar()  # a run has its own; theirs also draw without a terminal
 
 
-def check_loaded(what: str, module: nn.Module, info: Mapping[str, Collection[object]]) -> None:
-    """Check that every tensor of the model came from the files and every tensor of the files is in the model.
+def load_part(folder: ModelFolder, part: str, kind: type[ModelMixin], **precision: torch.dtype) -> Any:  # Any: a `kind`
+    """A frozen part of a model. Every tensor of it comes from the files, and every tensor of the files is in it.
 
     Args:
-        what: name of the part, for the error.
-        info: from `from_pretrained(…, output_loading_info=True)`.
+        part: name of its folder.
+        kind: its class, of diffusers or transformers.
+        precision: `torch_dtype` for diffusers, `dtype` for transformers.
 
     Raises:
         RunError: it lists the first tensors for which this fails.
     """
+    model, info = kind.from_pretrained(folder.path / part, output_loading_info=True, **precision, **FILES)
     # `_tied_weights_keys` is private: transformers reports tied weights as missing and has no public list of them.
     # Checked with transformers 5.0 to 5.24.
-    tied = set(getattr(module, "_tied_weights_keys", None) or [])
-    missing = sorted(str(k) for k in info.get("missing_keys", []) if k not in tied)
+    tied = set(getattr(model, "_tied_weights_keys", None) or [])
+    missing = sorted(set(map(str, info["missing_keys"])) - tied)
     # Buffers that are computed at load time and the records of NVIDIA's layers are not weights.
-    unexpected = sorted(
-        str(k) for k in info.get("unexpected_keys", []) if not str(k).endswith(("_extra_state", "inv_freq"))
-    )
-    meta = [n for n, p in module.named_parameters() if p.is_meta]
-    for kind, names in (
-        ("missing in the files", missing),
-        ("not loaded", meta),
-        ("of a different shape", sorted(map(str, info.get("mismatched_keys", [])))),
-        ("in the files but not in the model", unexpected),
-    ):
+    computed = ("_extra_state", "inv_freq")
+    unexpected = sorted(key for key in map(str, info["unexpected_keys"]) if not key.endswith(computed))
+    for fault, names in (("missing in the files", missing), ("in the files but not in the model", unexpected)):
         if names:
             raise RunError(
-                f"check failed: {what} is incomplete: {len(names)} tensors {kind}, e.g. {', '.join(names[:3])}. "
-                "Check that this is the right model and that its download is complete."
+                f"check failed: {folder.path}/{part} is incomplete: {len(names)} tensors {fault}, e.g. "
+                f"{', '.join(names[:3])}. Check that this is the right model and that its download is complete."
             )
+    return model.requires_grad_(False).eval()
 
 
 def load_transformer(folder: ModelFolder, dtype: torch.dtype) -> tuple[CosmosTransformer3DModel, nn.Module]:
@@ -65,14 +62,12 @@ def load_transformer(folder: ModelFolder, dtype: torch.dtype) -> tuple[CosmosTra
     The transformer receives prompts that are already projected (512 x 1024 instead of 512 x 100,352), so an identity
     replaces the projection in it.
     """
-    model, info = CosmosTransformer3DModel.from_pretrained(
-        folder.path / "transformer", torch_dtype=dtype, output_loading_info=True, **FILES
-    )
-    check_loaded("the transformer", model, info)
-    model.requires_grad_(False)
-    projection = model.crossattn_proj if model.config.use_crossattn_projection else nn.Identity()
+    model = load_part(folder, "transformer", CosmosTransformer3DModel, torch_dtype=dtype)
+    projection = nn.Identity()
+    if model.config.use_crossattn_projection:
+        projection = model.crossattn_proj
     model.crossattn_proj = nn.Identity()
-    return model.eval(), projection
+    return model, projection
 
 
 def load_projection(folder: ModelFolder, dtype: torch.dtype) -> nn.Module:
@@ -84,11 +79,13 @@ def load_projection(folder: ModelFolder, dtype: torch.dtype) -> nn.Module:
     tensors: dict[str, torch.Tensor] = {}
     for file in sorted((folder.path / "transformer").glob("*.safetensors")):
         with safe_open(file, "pt") as content:
-            tensors |= {k: content.get_tensor(k) for k in content.keys() if k.startswith("crossattn_proj.")}  # noqa: SIM118
+            for name in content.keys():  # noqa: SIM118  # not a dictionary
+                if name.startswith("crossattn_proj.0."):
+                    tensors[name.removeprefix("crossattn_proj.0.")] = content.get_tensor(name)
     try:
-        linear.load_state_dict({k: tensors[f"crossattn_proj.0.{k}"] for k in ("weight", "bias")})
-    except KeyError as error:
-        raise RunError(f"check failed: {folder.path}/transformer has no tensor {error}") from error
+        linear.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise RunError(f"check failed: {folder.path}/transformer: {one_line(error)}") from error
     return nn.Sequential(linear, nn.GELU()).requires_grad_(False).eval()
 
 
@@ -96,18 +93,11 @@ def load_vae(folder: ModelFolder, dtype: torch.dtype) -> ModelMixin:
     """The frozen video autoencoder, of the class that its config.json names.
 
     Raises:
-        RunError: the class is unknown, or the files are incomplete.
+        UserError: the class is unknown.
     """
     name = json.loads((folder.path / "vae" / "config.json").read_text()).get("_class_name", "AutoencoderKLWan")
-    if name not in VAE_CLASSES.names:
-        raise RunError(
-            f"check failed: {folder.path}/vae is a {name}, which is unknown; supported are {', '.join(VAE_CLASSES.names)}"
-        )
-    vae, info = VAE_CLASSES.get(name).from_pretrained(
-        folder.path / "vae", torch_dtype=dtype, output_loading_info=True, **FILES
-    )
-    check_loaded("the VAE", vae, info)
-    return vae.requires_grad_(False).eval()
+    vae: ModelMixin = load_part(folder, "vae", VAE_CLASSES.get(name), torch_dtype=dtype)
+    return vae
 
 
 def latent_statistics(folder: ModelFolder) -> tuple[torch.Tensor, torch.Tensor]:

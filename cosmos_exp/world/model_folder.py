@@ -18,7 +18,7 @@ COMPONENTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 # Those whose content decides what the cache holds and what an adapter was trained on.
 FINGERPRINTED = ("vae", "text_encoder", "tokenizer", "transformer")
 PATTERNS = [f"{c}/*" for c in COMPONENTS] + ["model_index.json"]  # what is downloaded of a hub repository
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")  # suffixes of weights that are not read
+PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}  # suffixes of weights that are not read
 RANDOM_MARK = "RANDOM_WEIGHTS"  # a file of this name marks a folder with random weights
 NOT_LEARNED = "random weights: nothing was learned"
 HASH_NOTE_BYTES = 2**24  # the hash of a file of at least this size is stored beside the cache
@@ -114,10 +114,11 @@ def _checked(path: Path, cache_root: Path) -> ModelFolder:
             f"model.source={path}: has no folder {', '.join(missing)}; a diffusers model has {', '.join(COMPONENTS)}"
         )
     for component in ("transformer", "vae", "text_encoder"):
-        pickles = [p.name for suffix in PICKLES for p in sorted((path / component).glob(f"*{suffix}"))]
-        if pickles and not any((path / component).glob("*.safetensors")):
+        endings = {file.suffix: file.name for file in sorted((path / component).iterdir())}
+        pickles = PICKLES & endings.keys()
+        if pickles and ".safetensors" not in endings:
             raise UserError(
-                f"model.source={path}: {component}/{pickles[0]} is a pickle, which can run code, so it is not read. Use "
+                f"model.source={path}: {component}/{endings[pickles.pop()]} is a pickle, which can run code, so it is not read. Use "
                 "the model's .safetensors files, or convert it where you trust it."
             )
     return ModelFolder(path, cache_root)
