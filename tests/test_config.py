@@ -86,7 +86,7 @@ WRONG = [
     ("adapter.bias=true", "adapter.bias=true: peft supports it with adapter=lora and adapter.init=kaiming only"),
     ("hardware.checkpointing=auto", "hardware.memory_gb: not set"),
     ("training.schedule.warmup_samples=9000", "training.schedule.total_samples=2400: must be greater than"),
-    ("judge=server", "judge.url: not set"),
+    ("judge=server judge.url=null", "judge.url: not set"),
     ("judge=rules judge.rubrics=[nothing.yaml]", "'nothing.yaml' is neither physics nor instruction"),
     ("data.cameras=[a,b]", "data.cameras: data.reader=folder has one camera per video"),
     ("data=lerobot data.path=x data.cameras=[a,b,c] data.tiling=1x2", "data.tiling=1x2: 2 tiles for 3 cameras"),

@@ -9,16 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from pydantic import ValidationError
@@ -101,21 +97,17 @@ def _defaults() -> DictConfig:
 
 
 def _compose(overrides: Sequence[str], config_name: str, config_dirs: Sequence[str]) -> DictConfig:
-    """As `hydra.main` with `--config-dir`. The public API composes no primary configuration outside of conf/."""
-    search_path = create_config_search_path(str(conf_dir()))
-    for folder in config_dirs:
-        search_path.prepend("command-line", f"file://{Path(folder).absolute()}", SearchPathQuery(provider="main"))
-    GlobalHydra.instance().clear()
+    """Hydra's composition of conf/; of the first of `config_dirs`, if there is one, with conf/ behind it."""
+    first, *others = [*(str(Path(folder).absolute()) for folder in config_dirs), str(conf_dir())]
+    search = ",".join(f"'file://{folder}'" for folder in others)
     try:
-        hydra = Hydra.create_main_hydra2("cosmos-exp", search_path)
-        return hydra.compose_config(config_name, [*overrides, NO_SEARCH], run_mode=RunMode.RUN, from_shell=False)
+        with initialize_config_dir(first, job_name="cosmos-exp", version_base="1.3"):
+            return compose(config_name, [*overrides, f"hydra.searchpath=[{search}]"], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error)) from error
     except Exception as error:  # Hydra expects more of a file's shape than it checks: AttributeError, TypeError …
         where = " ".join([*config_dirs, *overrides])
         raise UserError(f"{where}: cannot be composed ({type(error).__name__}: {one_line(error)[:160]}).") from error
-    finally:
-        GlobalHydra.instance().clear()
 
 
 def to_config(composed: DictConfig) -> Config:
