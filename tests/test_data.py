@@ -23,7 +23,7 @@ from cosmos_exp.data.readers.records import Clip, TestPair, guess_reader, read_e
 from cosmos_exp.data.scenes import scenes
 from cosmos_exp.data.video import check_whole, decode, probe, read_image, resize, write_image, write_video
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.experiment.checks import plan_data
+from cosmos_exp.experiment.plan import plan_data
 from cosmos_exp.files import file_sha256
 from cosmos_exp.rng import generator
 from cosmos_exp.tabletop.scene import Scene
@@ -284,24 +284,23 @@ def test_which_video_is_held_out_follows_the_split_seed_alone(videos):
 
 def test_the_check_knows_the_model_and_what_differs(videos, cli, capsys):
     write_video(videos / "tall.mp4", noise(10, 48, 32), 16)
-    assert cli("data", "check", videos, "--for", "model=tabletop", "data.prompt=go", *SIZE) == 0
+    assert cli("data", "check", videos, "data.prompt=go", *SIZE) == 0
     said = capsys.readouterr().out
     assert "12 of 48x32 at 8 frames per second, 1 of 32x48 at 16 frames per second; all become 48x32" in said
-    assert "a run would use 11 for training, 1 for validation, 1 for the test" in said
-    assert cli("data", "check", videos, "--for", "cosmos_predict25_2b", "data.prompt=go") == 1
+    assert cli("data", "check", videos, "model=cosmos_predict25_2b", "data.prompt=go") == 1
     assert "cup_00 has 10 frames, 93 are needed" in (said := capsys.readouterr().out)
     assert "data.num_frames=9 fits" in said
 
 
 def test_the_plan_counts_each_part_and_stops_a_run_without_a_score(videos):
     words = ["data=folder", f"data.path={videos}", "data.prompt=go", *SIZE]
-    rows = plan_data(compose_config(words)).rows()
+    _, rows = plan_data(compose_config(words))
     assert [value.split()[0] for name, value in rows if name != "data"] == ["10", "1", "1", "0"]
     assert any("held out of training: 1 for validation, 1 for the test" in value for _, value in rows)
     with pytest.raises(RunError, match=r"would make and score no video.*data\.test_videos"):
         plan_data(compose_config([*words, "data.test_videos=0"]))
-    train_only = plan_data(compose_config([*words, "data.test_videos=0", "generation.split=none"]))
-    assert (train_only.train, train_only.test) == (11, "0")
+    count, rows = plan_data(compose_config([*words, "data.test_videos=0", "generation.split=none"]))
+    assert (count, dict(rows)["test prompts"]) == (11, "0")
 
 
 def test_a_damaged_cache_file_is_an_error(tmp_path):

@@ -55,15 +55,7 @@ def test_poses_agree_with_the_picture():
     errors = sampson_distance(first.points[found[:, 0]], second.points[found[:, 1]], fundamental(clip, clip, 0, 8))
     assert len(errors) > 40
     assert np.median(errors) < 0.3
-<<<<<<< HEAD
-
-
-def test_clips_have_a_small_sampson_error():
-    result = temporal_sampson(Scene.sample(3, "robot").clip().frames, Sampson())
-    assert result.values["tse"] < 0.5
-=======
-    assert temporal_sampson(Scene.sample(3, "robot").clip().frames, Sampson()).tse < 0.5
->>>>>>> world
+    assert temporal_sampson(Scene.sample(3, "robot").clip().frames, Sampson()).values["tse"] < 0.5
 
 
 def test_two_views_are_side_by_side_and_calibrated(tmp_path):
