@@ -68,11 +68,11 @@ def outcome(scenario: str, at: Path) -> dict[str, str]:
     for run in SCENARIOS[scenario][1]:
         folder = RunFolder(at / run)
         parts[run] = f"{folder.status.get('state')}, half-written: {sorted(folder.path.rglob('.tmp-*'))}"
-        for path in (folder.adapter_file, folder.metrics, *folder.path.glob("videos/*"), *folder.path.rglob("*.jsonl")):
+        for path in (folder.adapter_file, folder.metrics, *folder.path.rglob("*.mp4"), *folder.path.rglob("*.jsonl")):
             content: object = path.read_bytes().hex() if path.is_file() else "missing"
             if path in (folder.train_log, folder.metrics):
                 content = timeless(read_json_lines(path) if path == folder.train_log else folder.read(path))
-            parts[f"{run}/{path.name}"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+            parts[str(path.relative_to(at))] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return parts
 
 

@@ -37,10 +37,6 @@ def peft(**entries):
     return change
 
 
-def text_for_metadata(tensors, metadata):
-    metadata["lora_adapter_metadata"] = "{"
-
-
 def nan(tensors, metadata):
     tensors[next(name for name in tensors if "lora_B" in name)][0, 0] = np.nan
 
@@ -60,27 +56,19 @@ def fewer(tensors, metadata):
         del tensors[name]
 
 
-def empty(tensors, metadata):
-    tensors.clear()
-    tensors |= {"x.lora_A.weight": np.zeros((0, 4), np.float32), "x.lora_B.weight": np.zeros((4, 0), np.float32)}
-
-
 CASES = [
     (nan, "NaN or infinite"),
-    (peft(lora_alpha=0), "lora_alpha=0"),
     (peft(lora_alpha="abc"), "lora_alpha=abc"),
     (peft(lora_alpha=float("nan")), "lora_alpha=nan"),
     (peft(lora_alpha=1e30), "the scale 5e+29; it must be above 0 and at most 10000"),
-    (peft(alpha_pattern={"to_q": -1}), "alpha_pattern.to_q=-1"),
     (peft(alpha_pattern={"(": 4}), "not a regular expression"),
     (peft(r="\x1b[2J"), "r=\\x1b[2J"),
     (peft(init_lora_weights="pissa"), "init_lora_weights=pissa"),
-    (text_for_metadata, "in its metadata: Invalid JSON"),
+    (lambda tensors, metadata: metadata.update(lora_adapter_metadata="{"), "in its metadata: Invalid JSON"),
     (fewer, "of 20 layers that it says it adapts"),
     (renamed("transformer_blocks.0.", "transformer_blocks.99."), "was trained on another model"),
     (renamed("lora_A", "lora_C"), "lora_C.weight is no tensor of a LoRA or DoRA"),
     (renamed("lora_B", "lora_A.default"), "lora_B ()"),
-    (empty, "x has lora_A (0, 4)"),
     (lambda tensors, metadata: tensors.clear(), "has no lora_A tensors"),
 ]
 
@@ -111,7 +99,7 @@ def test_the_record_of_a_good_adapter_is_shown_without_escapes(good, cli, capfd)
     assert set(read_adapter(good, model=compose_config([]).model).ranks.values()) == {2}
 
 
-@pytest.mark.parametrize("alpha", ["nan", "0", "-1", "1e30"])
+@pytest.mark.parametrize("alpha", ["nan", "-1"])
 def test_alpha_of_the_command_line(alpha, good, tmp_path, cli, capfd):
     """--alpha is for files without metadata."""
     save_file(load_file(good), tmp_path / "bare.safetensors")

@@ -14,7 +14,7 @@ from cosmos_exp.text import one_line, printable
 
 if TYPE_CHECKING:
     from cosmos_exp.config.schema import Sampson as SampsonSettings
-    from cosmos_exp.metrics.geometry.results import VideoResult
+    from cosmos_exp.metrics.geometry.results import CrossResult, VideoResult, ViewResult
     from cosmos_exp.metrics.geometry.sampson import Source
 
 HELP = "Sampson error of any videos, over time and across views"
@@ -115,7 +115,8 @@ def results_table(results: Iterable[tuple[str, VideoResult | str]]) -> str:
             below.append(result)
             continue
         name = Path(source).name
-        for part in (*result.views, *result.crosses):
+        parts: list[ViewResult | CrossResult] = [*result.views, *result.crosses]
+        for part in parts:
             rows.append({**vars(part), "video": one_line(name), "view": part.name})
             for text in (part.reason, getattr(part, "note", None)):
                 if text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -18,11 +19,14 @@ from cosmos_exp.config.layers import (
     pattern_matches,
     transformer_config,
 )
+from cosmos_exp.config.measures import LOSSES, MEASURES
 from cosmos_exp.config.registry import REGISTRIES, unknown_name
 from cosmos_exp.config.rollout import OVERLAP
 from cosmos_exp.config.schema import Adapter, Config, Data, Judge, Model, Sweep, Transformer
 from cosmos_exp.config.tiling import tile_size
 from cosmos_exp.errors import UserError
+from cosmos_exp.files import inside_by_name
+from cosmos_exp.text import one_line
 
 
 def check(config: Config) -> None:
@@ -40,12 +44,19 @@ def check(config: Config) -> None:
 
 
 def _wrong_names(config: Config) -> Iterator[str]:
-    """Names that no registry has."""
+    """Names that no registry has, an objective that is not measured, and a name that leaves outputs/."""
     for registry in REGISTRIES:
         group, _, key = registry.key.partition(".")
         name = getattr(getattr(config, group), key)
         if name is not None and name not in registry.names:
             yield f"{registry.key}={name}: {unknown_name(name, registry.names)}"
+    measured = [*LOSSES, *MEASURES]
+    if config.objective not in measured:
+        yield f"objective={config.objective}: {unknown_name(config.objective, measured)}"
+    try:
+        inside_by_name(Path("outputs"), config.name.strip(" ."))
+    except UserError as error:
+        yield f"name={one_line(config.name)}: is the name of a folder in outputs/. {error}"
 
 
 def _contradictions(config: Config) -> Iterator[str]:
@@ -53,11 +64,14 @@ def _contradictions(config: Config) -> Iterator[str]:
     adapter, hardware, training = config.adapter, config.hardware, config.training
     frames, schedule = config.data.num_frames, training.schedule
     latent_frames = (frames - 1) // 4 + 1
-    if max(training.condition_frames) >= latent_frames:
+    counts, seeds = training.condition_frames, config.generation.seeds
+    if abs(sum(counts.values()) - 1) > 1e-6 or max(counts) >= latent_frames:
         yield (
-            f"training.condition_frames={training.condition_frames}: counts must lie from 0 to {latent_frames - 1}; "
-            f"{frames} frames are {latent_frames} latent frames"
+            f"training.condition_frames={counts}: probabilities of 0 to {latent_frames - 1} frames must sum to 1; {frames} frames "
+            f"are {latent_frames} latent frames"
         )
+    if len(set(seeds)) < len(seeds):
+        yield f"generation.seeds={seeds}: a seed appears twice"
     if schedule.total_samples <= schedule.warmup_samples:
         yield f"training.schedule.total_samples={schedule.total_samples}: must be greater than warmup_samples"
     if config.generation.chunks > 1 and frames <= OVERLAP:
@@ -84,6 +98,9 @@ def _of_adapter(adapter: Adapter) -> Iterator[str]:
 def _of_data(data: Data) -> Iterator[str]:
     if data.reader != "gr1_100" and not data.path and not data.builder:
         yield "data.path: not set. Give the folder of your data: data.path=DIR"
+    for first, second in data.swaps:
+        if not first.strip() or not second.strip() or first == second:
+            yield f"data.swaps: [{first}, {second}] is no pair of two different words"
     if not data.cameras:
         if data.tiling != "auto":
             yield f"data.tiling={data.tiling}: needs several cameras, e.g. data.cameras=[NAME,NAME]"
