@@ -12,73 +12,59 @@ those of them that hold private text are listed.
 from __future__ import annotations
 
 import argparse
-import json
+import shutil
 import tarfile
 import tempfile
 from pathlib import Path
 
 import yaml
 
-from cosmos_exp.config.record import plain_config
-from cosmos_exp.files import JsonObject, read_json, write_json, write_text
-from cosmos_exp.publish.neutral import neutral, neutral_config, neutral_text, private_names, recorded_paths
+from cosmos_exp.files import read_json, write_json, write_text
+from cosmos_exp.publish.neutral import neutral, neutral_config, private_names, recorded_paths
 from cosmos_exp.publish.source import comes_from_hub
 from cosmos_exp.report.runs import Run
 from cosmos_exp.report.tables import write_report
 from cosmos_exp.run_folder import RunFolder
 
-RECORDS = ("config.yaml", "manifest.json", "status.json", "metrics.json")
-HASHED = ("scores.jsonl", "train_log.jsonl", "validation_log.jsonl")
-HASHED += ("references/real/scores.jsonl", "references/frozen/scores.jsonl")
-OF_SWEEP = ("sweep.json", "claims.json")
+RECORDS = ("manifest.json", "status.json", "metrics.json")
+HASHED = ("sweep.json", "claims.json", "scores.jsonl", "train_log.jsonl", "validation_log.jsonl")
+SIBLING = (
+    "adapter.truncate_from"  # `../NAME`, a run of the same sweep: no private path, and part of the configuration's hash
+)
 
 
 def publish(sweep: Path, out: Path) -> tuple[list[Path], list[Path]]:
     """Copy the records of every run below `sweep`. Returns the files, and those of them that hold private text."""
-    folders = sorted(p.parent for p in sweep.rglob("status.json") if (p.parent / "config.yaml").is_file())
-    runs = [Run(RunFolder(folder)) for folder in folders]
-    paths = [
-        path
-        for run in runs
-        for path in recorded_paths(run.config, comes_from_hub(run)).values()
-        if path != _sibling(run)
-    ]
-    names = private_names([part for run in runs for part in (run.manifest, run.config)], paths)
-    written, private = [], []
-    for run in runs:
+    sweep, written, private = sweep.absolute(), [], []
+    names: set[str] = set()
+    for status in sorted(sweep.rglob("status.json")):
+        folder = status.parent
+        run, target = Run(RunFolder(folder)), out / folder.relative_to(sweep)
+        hub = comes_from_hub(run)
+        paths = recorded_paths(run.settings, hub)
+        is_sibling = paths.get(SIBLING, "").startswith("../")
+        if is_sibling:
+            del paths[SIBLING]
+        of_run = private_names(run.manifest, run.settings, paths.values())
+        names.update(of_run)
+        content = neutral_config(run.settings, hub, of_run)
+        if is_sibling:
+            content["adapter"]["truncate_from"] = run.settings.adapter.truncate_from
+        write_text(target / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        written.append(target / "config.yaml")
         for name in RECORDS:
-            if (file := run.folder.path / name).is_file():
-                written.append(out / file.relative_to(sweep.absolute()))
-                _write_record(run, file, written[-1], names)
-    hashed = [f for run in runs for name in HASHED if (f := run.folder.path / name).is_file()]
-    for file in [*hashed, *(f for name in OF_SWEEP if (f := sweep.absolute() / name).is_file())]:
-        text = file.read_text(encoding="utf-8")
-        written.append(out / file.relative_to(sweep.absolute()))
-        write_text(written[-1], text)
-        if any(neutral_text(line, names) != line for line in text.splitlines()):
-            private.append(written[-1])
+            if (folder / name).is_file():
+                write_json(target / name, neutral(read_json(folder / name), of_run))
+                written.append(target / name)
+    for file in sorted(path for path in sweep.rglob("*") if path.name in HASHED):
+        target = out / file.relative_to(sweep)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+        written.append(target)
+        lines = file.read_text(encoding="utf-8").splitlines()
+        if neutral(lines, sorted(names)) != lines:
+            private.append(target)
     return written, private
-
-
-def _sibling(run: Run) -> str | None:
-    """`../NAME`, the run of the same sweep whose adapter was truncated: no private path, and part of the configuration's hash."""
-    source = (run.config.get("adapter") or {}).get("truncate_from")
-    is_sibling = source and Path(source).parent == Path("..") and (run.folder.path / source / "status.json").is_file()
-    return source if is_sibling else None
-
-
-def _write_record(run: Run, file: Path, target: Path, names: tuple[str, ...]) -> None:
-    """Write a record of a run without private text."""
-    if file.name == "config.yaml":
-        config = neutral_config(plain_config(file), comes_from_hub(run), names)
-        if sibling := _sibling(run):
-            config["adapter"]["truncate_from"] = sibling
-        write_text(target, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        return
-    content = read_json(file)
-    assert isinstance(content, dict)
-    record: JsonObject = neutral(content, names)
-    write_json(target, json.loads(json.dumps(record)))
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo | None:

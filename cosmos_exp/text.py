@@ -33,7 +33,7 @@ def one_line(text: object) -> str:
 
 def plain_json(content: Json) -> Json:
     """JSON content whose strings and keys are `printable`."""
-    return _with_strings(content, printable)
+    return with_strings(content, printable)
 
 
 def can_hold_control(text: str) -> bool:
@@ -101,10 +101,10 @@ def redact(text: str) -> str:
 
 def redacted(content: Json) -> Json:
     """JSON content with `redact` applied to every string in it."""
-    return _with_strings(content, redact)
+    return with_strings(content, redact)
 
 
-def _with_strings(content: Json, change: Callable[[str], str]) -> Json:
+def with_strings(content: Json, change: Callable[[str], str]) -> Json:
     """JSON content with each string and key changed."""
     changed: object = content
     if isinstance(content, str):
@@ -112,10 +112,10 @@ def _with_strings(content: Json, change: Callable[[str], str]) -> Json:
     elif isinstance(content, Mapping):
         entries = {}
         for key, value in content.items():
-            entries[_with_strings(key, change)] = _with_strings(value, change)
+            entries[with_strings(key, change)] = with_strings(value, change)
         changed = entries
     elif isinstance(content, (list, tuple)):
-        changed = [_with_strings(value, change) for value in content]
+        changed = [with_strings(value, change) for value in content]
     return cast(Json, changed)
 
 

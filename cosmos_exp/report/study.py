@@ -133,25 +133,21 @@ class Study:
         return list(dict.fromkeys(order))
 
 
-def load_study(
-    path: Path, title: str = "", margins: Sequence[str] = (), margins_at: str = "", beside: Sequence[Run] = ()
-) -> Study:
+def load_study(path: Path, title: str = "", margins: Sequence[str] = (), margins_at: str = "") -> Study:
     """Read all runs at or below a folder, each file once.
 
     Args:
         title: Empty: the folder's name.
         margins: Margins of equivalence as MEASURE=NUMBER, instead of those of the runs' configurations.
         margins_at: When they were given, UTC; empty: now.
-        beside: Further runs that are shown with them, e.g. of the base.
 
     Raises:
         UserError: There are no runs; a margin cannot be read; margins are given but the runs are not comparable.
     """
     own, damages = read_runs(path)
     records = {}
-    for run in (*own, *beside):
-        inside = run.folder.path.is_relative_to(path.absolute())
-        records[run.folder.path.relative_to(path.absolute()).as_posix() if inside else run.folder.path.name] = run
+    for run in own:
+        records[run.folder.path.relative_to(path.absolute()).as_posix()] = run
     runs, scores = run_frame(records), all_scores(records)
     phase = "test" if (runs["phase"] == "test").any() else "tune"
     arms = arm_frame(runs[runs["phase"] == phase])
