@@ -1,4 +1,4 @@
-"""`cosmos-exp trajectories` from the command line to the data set, with two runs of the embedded world."""
+"""`cosmos-exp trajectories` from the command line to the data set, with runs of the embedded world."""
 
 import json
 import shutil
@@ -16,44 +16,37 @@ from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.record import save_config
 from cosmos_exp.data.clips import probe_clip
 from cosmos_exp.data.dataset import ensure_data
+from cosmos_exp.data.pairs import read_test_pairs
 from cosmos_exp.data.readers.lerobot import read_lerobot
 from cosmos_exp.data.video import decode, read_video
-from cosmos_exp.files import write_json
+from cosmos_exp.experiment.generate import find_adapters, generate_adapters
+from cosmos_exp.files import file_sha256, write_json
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.trajectories.making import WORK
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.loading import load_transformer
 from cosmos_exp.world.model_folder import ensure_model
 
-KEEP = "instruction>=1 and word_side<0.6"
 SETTINGS = ["judge=rules", "sampson.enabled=false", "measures.motion=false", "hardware.num_threads=1"]
 
 
-def finished(folder, config):
-    """A run folder as a run leaves it, as far as this command reads it."""
-    run = RunFolder(folder)
-    run.path.mkdir(parents=True)
-    save_config(config.updated({"run_dir": str(folder)}), run.config)
-    run.set_status("done", "record")
-    model = ensure_model(config.model, cache_root(config))
-    write_json(run.manifest_file, {"name": "run", "model": {"fingerprints": model.fingerprints()}})
-    return run, model
-
-
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, small_config):
-    """The base model, and a LoRA that moves it."""
-    folder = tmp_path_factory.mktemp("runs")
-    finished(folder / "base", small_config(*SETTINGS, "adapter=none"))
-    config = small_config(*SETTINGS, "rank=8")
-    run, model = finished(folder / "lora", config)
+def run(tmp_path_factory, small_config):
+    """A run folder as a run leaves it, as far as this command reads it, with a LoRA that moves the model."""
+    config, folder = small_config(*SETTINGS, "rank=8"), RunFolder(tmp_path_factory.mktemp("runs") / "lora")
+    folder.path.mkdir()
+    save_config(config.updated({"run_dir": str(folder.path)}), folder.config)
+    folder.set_status("done", "record")
+    model = ensure_model(config.model, cache_root(config))
+    write_json(folder.manifest_file, {"model": {"fingerprints": model.fingerprints()}})
     transformer, _ = load_transformer(model, torch.float32)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in adapters.inject(transformer, config.adapter, 0).values():
             parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
-    adapters.save_adapter(transformer, run.adapter, {"base_model": "embedded", "fingerprints": model.fingerprints()})
-    return folder
+    record = {"base_model": "embedded", "fingerprints": model.fingerprints()}
+    adapters.save_adapter(transformer, folder.adapter, record)
+    return folder.path
 
 
 @pytest.fixture(scope="module")
@@ -66,176 +59,155 @@ def prompts(tmp_path_factory, small_config):
 
 
 def content(folder):
-    return {
-        p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and WORK not in p.parts
-    }
+    files = [path for path in folder.rglob("*") if path.is_file() and WORK not in path.parts]
+    return {path.relative_to(folder): path.read_bytes() for path in files}
 
 
 def episodes_of(folder):
     return pq.read_table(folder / "meta" / "episodes" / "chunk-000" / "file-000.parquet").to_pylist()
 
 
+def made_videos(folder):
+    return {path.name: path.stat().st_mtime_ns for path in (folder / WORK / "videos").glob("*.mp4")}
+
+
 @pytest.fixture(scope="module")
-def whole(runs, prompts, tmp_path_factory, small_config):
-    """A set of both runs, with real demonstrations and actions, written without an interruption."""
+def whole(run, prompts, tmp_path_factory):
+    """The words of the command, and a set with real demonstrations and actions, written without an interruption."""
     from cosmos_exp.cli import main
 
     folder = tmp_path_factory.mktemp("whole")
-    idm = save(Mean(), folder / "m.pt", DECLARED)
-    words = ["trajectories", runs / "base", runs / "lora", "--prompts", prompts]
-    words += ["--keep", KEEP, "--actions", idm, "--with-real", "--out"]
-    code = main([str(w) for w in [*words, folder / "set"]])
-    return words, folder / "set", code
+    words = ["trajectories", run, "--prompts", prompts, "--seeds", 2, "--keep", "instruction>=1 and word_side<0.6"]
+    words += ["--actions", save(Mean(), folder / "m.pt", DECLARED), "--with-real", "--out"]
+    assert main([str(word) for word in [*words, folder / "set"]]) == 0
+    return words, folder / "set"
 
 
-def test_a_set_of_two_runs_says_what_each_episode_is(whole, prompts, small_config):
-    _, out, code = whole
-    assert code == 0
+def test_a_set_says_what_each_episode_is(whole, prompts):
+    _, out = whole
     summary = json.loads((out / "trajectories.json").read_text())
     assert (summary["planned"], summary["made"]) == (4, 4)
-    assert 0 < summary["kept"] == 4 - sum(summary["dropped"].values())
+    assert 0 < summary["kept"] == 4 - sum(summary["dropped"].values()) < 4
     rows = episodes_of(out)
-    real = [r for r in rows if r["source"] == "real"]
-    made = [r for r in rows if r["source"] == "generated"]
+    real = [row for row in rows if row["source"] == "real"]
+    made = [row for row in rows if row["source"] == "generated"]
     assert (len(real), len(made)) == (5, summary["kept"])
-    assert all(r["scores/word_side"] < 0.6 and r["scores/instruction"] >= 1 for r in made)
-    assert {len(r["adapter_sha256"]) for r in made} <= {4, 64}  # `base`, or a hash
-    assert all((out / r["source_frame"]).is_file() for r in made)
-    assert {r["prompt"] for r in made} <= {p.read_text().strip() for p in prompts.glob("*.txt")}
-    assert all(r["seed"] is None and r["scores/word_side"] is None for r in real)
-    info = json.loads((out / "meta" / "info.json").read_text())
-    assert info["features"]["action"]["names"] == ["mean", "place"]
+    for row in made:
+        assert row["scores/word_side"] < 0.6
+        assert (row["adapter"], len(row["adapter_sha256"])) == ("lora-r8", 64)
+        assert (out / row["source_frame"]).is_file()
+    assert {row["prompt"] for row in made} <= {path.read_text().strip() for path in prompts.glob("*.txt")}
+    assert all(row["seed"] is None and row["scores/word_side"] is None for row in real)
     card = (out / "README.md").read_text()
-    assert card.startswith("---\n")
-    for words in ("LeRobot", "word_side<0.6", "Yield", "random choices", "5 original"):
+    for words in ("LeRobot", "`instruction>=1 and word_side<0.6`", "Yield", "| mean word_side |", "5 original"):
         assert words in card
+    assert card.startswith("---\n")
     assert str(out.parent) not in card + (out / "trajectories.json").read_text()
 
 
-def test_every_frame_of_the_set_is_that_of_its_video(whole):
-    _, out, _ = whole
+def test_every_frame_and_action_of_the_set_is_that_of_its_video(whole):
+    _, out = whole
     data = compose_config(["data=lerobot", f"data.path={out}"]).data
-    found = read_lerobot(data, out)
-    assert (found.problems, found.notes) == ([], [])
+    read = read_lerobot(data, out)
+    assert (read.problems, read.notes) == ([], [])
     files = [*(out / WORK / "videos").iterdir(), *(out / WORK / "demonstrations").iterdir()]
-    from cosmos_exp.files import file_sha256
-
-    by_hash = {file_sha256(p): p for p in files}
+    by_hash = {file_sha256(path): path for path in files}
     table = pq.read_table(out / "data" / "chunk-000" / "file-000.parquet").to_pandas()
-    for row, clip in zip(episodes_of(out), found.clips, strict=True):
-        own = read_video(by_hash[row["video_sha256"]])
-        checked = probe_clip(clip, data)
-        assert np.array_equal(decode(clip.path, list(range(checked.start, checked.stop)), checked.info), own)
+    for row, clip in zip(episodes_of(out), read.clips, strict=True):
+        frames, checked = read_video(by_hash[row["video_sha256"]]), probe_clip(clip, data)
+        assert np.array_equal(decode(clip.path, list(range(checked.start, checked.stop)), checked.info), frames)
         actions = np.stack(table[table["episode_index"] == row["episode_index"]]["action"])
-        assert np.allclose(actions[:, 0], own.mean(axis=(1, 2, 3)) / 255, atol=0.01)
+        assert np.allclose(actions[:, 0], frames.mean(axis=(1, 2, 3)) / 255, atol=0.01)
 
 
 def test_a_killed_command_continues_to_the_same_bytes(whole, tmp_path, start, cli):
-    words, expected, _ = whole
+    words, expected = whole
     out = tmp_path / "set"
-    out.parent.mkdir(exist_ok=True)
     child = start(*map(str, [*words, out]), log=tmp_path / "log.txt")
-    wait_until(lambda: len(list(out.glob(f"{WORK}/videos/*seed*.mp4"))) >= 1)
+    wait_until(lambda: made_videos(out))
     child.kill()
     assert child.wait(60) == -signal.SIGKILL, "it was done before the signal came"
     assert not (out / "meta" / "info.json").exists()
-    before = {p: p.stat().st_mtime_ns for p in (out / WORK / "videos").glob("*seed*.mp4")}
+    before = made_videos(out)
     assert 1 <= len(before) < 4
     assert cli(*words, out) == 0
-    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert before.items() <= made_videos(out).items()
     assert content(out) == content(expected)
 
 
-def test_another_condition_uses_the_same_videos(whole, runs, prompts, tmp_path, cli, capsys):
-    _, expected, _ = whole
+def test_another_condition_and_a_target_use_the_same_videos(whole, run, prompts, tmp_path, cli, capsys):
+    _, expected = whole
     out = tmp_path / "set"
     shutil.copytree(expected / WORK, out / WORK, ignore=shutil.ignore_patterns(".lock"))
-    before = {p.name: p.stat().st_mtime_ns for p in (out / WORK / "videos").iterdir()}
-    words = ["trajectories", runs / "base", runs / "lora", "--prompts", prompts, "--out", out]
-    assert cli(*words, "--best", 1, "--by", "psnr") == 0
-    rows = episodes_of(out)
-    assert len(rows) == len({r["sample"] for r in rows}) == 2
-    assert {p.name: p.stat().st_mtime_ns for p in (out / WORK / "videos").iterdir()} == before
+    before = made_videos(out)
+    words = ["trajectories", run, "--prompts", prompts, "--seeds", 2, "--out", out]
+    assert cli(*words, "--target", 3) == 0
+    assert [(row["sample"], row["seed"]) for row in episodes_of(out)] == [
+        ("robot_0000_left", 0),
+        ("robot_0000_right", 0),
+        ("robot_0000_left", 1),
+    ]
     assert "action" not in json.loads((out / "meta" / "info.json").read_text())["features"]
     assert "no actions" in capsys.readouterr().out
     assert cli(*words, "--keep", "instruction>99") == 1
-    said = capsys.readouterr().err
-    assert "none of 4 videos is kept: not instruction>99 (4)" in said
+    assert "none of 4 videos is kept: not instruction>99 (4)" in capsys.readouterr().err
     assert cli(*words, "--target", 5) == 1  # all are kept, and they are fewer
     assert "4 of the 5 asked for" in capsys.readouterr().err
     assert len(episodes_of(out)) == 4
+    assert made_videos(out) == before
 
 
-def test_a_video_is_that_of_the_run(whole, runs, small_config, tmp_path):
+def test_a_video_is_that_of_the_run(whole, run, small_config, tmp_path):
     """The same bytes as `cosmos-exp generate` of the same adapter, prompt and seed."""
-    from cosmos_exp.data.pairs import read_test_pairs
-    from cosmos_exp.experiment.generate import find_adapters, generate_adapters
-
-    _, out, _ = whole
+    _, out = whole
     config = small_config(*SETTINGS)
     _, tests = ensure_data(config)
-    files = find_adapters([str(runs / "lora")])
-    (done,) = generate_adapters(config, files, read_test_pairs(tests, []), tmp_path, None)
+    (done,) = generate_adapters(config, find_adapters([str(run)]), read_test_pairs(tests, []), tmp_path, None)
     for path in sorted(done.folder.iterdir()):
-        (own,) = (out / WORK / "videos").glob(f"lora__{path.stem}-*.mp4")
-        assert own.read_bytes() == path.read_bytes()
+        (video,) = (out / WORK / "videos").glob(f"lora__{path.stem}-*.mp4")
+        assert video.read_bytes() == path.read_bytes()
 
 
-def test_a_rollout_longer_than_its_recording_becomes_an_episode(runs, prompts, tmp_path, cli, capsys):
+def test_a_rollout_longer_than_its_recording_becomes_an_episode(run, prompts, tmp_path, cli, capsys):
     pairs = tmp_path / "pairs"
     pairs.mkdir()
     for file in prompts.glob("*_left.*"):
         shutil.copy(file, pairs)
-    words = ["trajectories", runs / "base", "--prompts", pairs, "--out", tmp_path / "set", "--keep", "0<psnr"]
     (pairs / "alone.txt").write_text("push")
+    words = ["trajectories", run, "--prompts", pairs, "--out", tmp_path / "set", "--keep", "0<psnr"]
     assert cli(*words, "--set", "generation.chunks=2", "generation.num_steps=1", "judge=none") == 0
     assert "1 NAME.txt without NAME.png, not used: alone.txt" in capsys.readouterr().err
-    card = (tmp_path / "set" / "README.md").read_text()
-    assert ", 2 chunks of 17 frames each" in card
-    assert "`0<psnr`" in card  # code is not escaped
+    assert ", 2 chunks of 17 frames each" in (tmp_path / "set" / "README.md").read_text()
     (row,) = episodes_of(tmp_path / "set")
     assert row["length"] == 17 + 17 - 5
 
 
-def wrong_requests(runs, prompts, folder):
-    other, unfinished, wide = folder / "other", folder / "unfinished", folder / "wide" / "wide"
+def test_a_wrong_request_is_answered_before_anything_is_written(run, prompts, tmp_path, cli, capsys):
+    other, new, bad, unfinished = (tmp_path / name for name in ("other", "new", "bad", "unfinished"))
     (other / "sub").mkdir(parents=True)
-    shutil.copytree(runs / "base", unfinished)
-    RunFolder(unfinished).set_status("failed", "train", "x")
-    finished(wide, compose_config(["adapter=none", "judge=rules", "data.width=320"]))
-    new = folder / "new"
-    shutil.copytree(runs / "base", folder / "copy" / "base")
-    both = [runs / "base", runs / "lora"]
-    yield [*both, "--out", other], "is not empty"
-    yield [unfinished, "--out", new], "is not finished (failed)"
-    yield [runs, "--out", new], "is a folder of runs. Name its runs:"
-    yield [folder / "absent", "--out", new], "no config.yaml"
-    yield [runs / "base", runs / "base", "--out", new], "two runs are named base"
-    yield [runs / "base", folder / "copy" / "base", "--out", new], "two runs are named base"
-    yield [runs / "base", wide, "--out", new], "data.width: 160 -> 320"
-    yield [*both, "--out", new, "--prompts", folder / "absent"], "no such folder"
-    yield [*both, "--out", new, "--prompts", other], "has no test pairs"
-    bad = folder / "bad"
     bad.mkdir()
     (bad / "a.png").write_bytes(b"no picture")
-    yield [*both, "--out", new, "--prompts", bad], "has no prompt; expected"
-    (bad / "a.txt").write_text("lift")
-    yield [*both, "--out", new, "--prompts", bad], "a.png: cannot be read as an image"
-    yield [*both, "--out", new, "--keep", "flow_error<1"], "--set measures.motion=true"
-    yield [*both, "--out", new, "--keep", "fysics>1"], "Did you mean physics?"
-    yield [*both, "--out", new, "--best", 1, "--by", "phys"], "no measure of these videos"
-    yield [*both, "--out", new, "--target", 0], "--target 0"
-    yield [*both, "--out", new, "--seeds", "9..0"], "--seeds 9..0"
-    yield [*both, "--out", new, "--actions", "idm:absent.pt"], "no such file"
-    yield [*both, "--out", new, "--set", "adapter.rank=3"], "belongs to the run"
+    shutil.copytree(run, unfinished)
+    RunFolder(unfinished).set_status("failed", "train", "x")
     lines = ["--prompts", prompts, "--set", "generation.chunks=2", "generation.chunk_prompts=lines"]
-    yield [*both, "--out", new, *lines], "has 1 line"
-
-
-def test_a_wrong_request_is_answered_before_anything_is_written(runs, prompts, tmp_path, cli, capsys):
-    for words, said in wrong_requests(runs, prompts, tmp_path):
+    for words, problem in (
+        ([run, "--out", other], "is not empty"),
+        ([unfinished, "--out", new], "is not finished (failed)"),
+        ([run.parent, "--out", new], "is not finished (no run)"),
+        ([run, "--out", new, "--prompts", tmp_path / "absent"], "no such folder"),
+        ([run, "--out", new, "--prompts", other], "has no test pairs"),
+        ([run, "--out", new, "--prompts", bad], "has no prompt; expected"),
+        ([run, "--out", new, "--keep", "flow_error<1"], "measures.motion=true"),
+        ([run, "--out", new, "--target", 0], "--target 0"),
+        ([run, "--out", new, "--actions", "idm:absent.pt"], "no such file"),
+        ([run, "--out", new, "--set", "adapter.rank=3"], "belongs to the run"),
+        ([run, "--out", new, *lines], "has 1 line"),
+    ):
         assert cli("trajectories", *words) == 2
         error = capsys.readouterr().err
-        assert said in error
+        assert problem in error
         assert "Traceback" not in error
-        assert not (tmp_path / "new").exists()
+        assert not new.exists()
+    (bad / "a.txt").write_text("lift")
+    assert cli("trajectories", run, "--out", new, "--prompts", bad) == 2
+    assert "a.png: cannot be read as an image" in capsys.readouterr().err

@@ -1,24 +1,21 @@
-"""`cosmos-exp trajectories`: videos of finished runs, scored and filtered, as a LeRobot data set."""
+"""`cosmos-exp trajectories`: videos of a finished run, scored and filtered, as a LeRobot data set."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from cosmos_exp.cli.arguments import writable_folder
-from cosmos_exp.files import JsonObject
 from cosmos_exp.text import printable
 
-HELP = "generate, score and filter videos of finished runs, and write them as a LeRobot v3.0 data set"
+HELP = "generate, score and filter videos of a finished run, and write them as a LeRobot v3.0 data set"
 EPILOG = """examples:
-  cosmos-exp trajectories outputs/sweeps/demo/lora-r32 --out kept --seeds 0..9 --keep 'instruction>=4 and tse<0.5'
-  cosmos-exp trajectories RUN --prompts scenes --out kept --seeds 0..99 --keep 'instruction>=4' --target 40
-  cosmos-exp trajectories RUN --prompts scenes --out best --seeds 0..9 --best 2 --by instruction
+  cosmos-exp trajectories outputs/sweeps/demo/lora-r32 --out kept --seeds 10 --keep 'instruction>=4 and tse<0.5'
+  cosmos-exp trajectories RUN --prompts scenes --out kept --seeds 100 --keep 'instruction>=4' --target 40
   cosmos-exp trajectories RUN --out all --with-real --actions idm:model.pt --set hardware=1xh100 judge=reason2_2b
 
 scenes/ holds NAME.png (the first frame) with NAME.txt (the prompt); without --prompts the run's own test prompts are used.
-Videos are made seed by seed, over all runs and prompts. With --target it stops as soon as so many are kept.
+Videos are made seed by seed over all prompts. With --target it stops as soon as so many are kept.
 --keep is an expression of pandas over the measures (<, <=, >, >=, ==, !=, and, or, not). An episode without the score is dropped.
 
 The command can be stopped at any time: the same command continues and writes the same data set. Made videos and their scores
@@ -31,19 +28,17 @@ exit codes: 0 done, 1 nothing or less than the target was kept, or it was interr
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add = parser.add_argument
-    add("runs", nargs="+", metavar="RUN", help="folders of finished runs of one base model")
+    add("run_folder", metavar="RUN", help="folder of a finished run")
     add("--out", required=True, metavar="DATASET", help="folder of the data set")
     add("--prompts", metavar="DIR", help="NAME.png with NAME.txt (default: the test prompts of the run)")
     add("--keep", metavar="CONDITION", help="e.g. 'instruction>=4 and physics>=3' (default: keep all)")
-    add("--best", type=int, metavar="N", help="keep the N best videos of each prompt; with --by")
-    add("--by", metavar="MEASURE", help="the measure that ranks them")
-    add("--seeds", metavar="LIST", help="seeds of the start noise: 0..9 or 0,3,7 (default: the run's own)")
+    add("--seeds", type=int, metavar="N", help="start noises 0 to N-1 for each prompt (default: the run's)")
     add("--target", type=int, metavar="N", help="stop as soon as N videos are kept")
     add("--with-real", action="store_true", help="add the run's training clips, marked as real")
     add(
         "--actions",
         metavar="idm:FILE",
-        help="inverse dynamics model that infers actions: TorchScript or ONNX, or the name of a registered one",
+        help="inverse dynamics model that infers actions: TorchScript, or the name of a registered one",
     )
     add(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of making and scoring, e.g. hardware=1xh100"
@@ -53,40 +48,33 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the data set and print what was kept. Exit code 1 if the target was not reached."""
     out = writable_folder(args.out)
-    from cosmos_exp.trajectories.making import check_out, make_and_select, open_store
+    from cosmos_exp.trajectories.making import check_out, make_and_score, open_store
     from cosmos_exp.trajectories.output import write_output
     from cosmos_exp.trajectories.plan import Request, prepare_job
-    from cosmos_exp.trajectories.selection import Rule
 
-    rule = Rule(args.keep, args.best, args.by, args.target)
-    request = Request(tuple(args.runs), rule, args.prompts, args.seeds, args.with_real, args.actions, tuple(args.set))
+    request = Request(
+        args.run_folder, args.prompts, args.keep, args.seeds, args.target, args.with_real, args.actions, args.set
+    )
     try:
         check_out(out)
         job = prepare_job(request)
-        with open_store(out, request.recorded()) as store:
-            summary = write_output(make_and_select(job, store), out)
+        with open_store(out) as store:
+            summary = write_output(job, *make_and_score(job, store), out)
     except KeyboardInterrupt:
         print("interrupted. Run the same command again to continue.", file=sys.stderr)
         return 1
-    return report(summary, out, args.target)
-
-
-def report(summary: JsonObject, out: Path, target: int | None) -> int:
-    """Print the yield, what the selection changed, and where the set is. Returns the exit code."""
     made, kept = summary["made"], summary["kept"]
     print(f"{kept} of {made} videos kept ({kept / made:.0%}), {summary['planned']} planned")
     for reason, count in summary["dropped"].items():
         print(printable(f"  {count:5} dropped: {reason}"))
-    for effect in summary["effects"]:
-        if effect["moved"]:
-            chance = f"{effect['low']:.3g} to {effect['high']:.3g} by chance"
-            print(f"  {effect['figure']}: {effect['kept']:.3g} kept, {effect['made']:.3g} made, {chance}")
     print(
         f"{out}: {kept} generated and {summary['real']} original episodes, LeRobot v3.0; README.md, contact_sheet.png"
     )
     if not summary["actions"]:
         print("the set has no actions; --actions idm:FILE infers them")
-    if target is not None and kept < target:
-        print(f"{kept} of the {target} asked for: give more --seeds or --prompts, or loosen --keep", file=sys.stderr)
+    if args.target is not None and kept < args.target:
+        print(
+            f"{kept} of the {args.target} asked for: give more --seeds or --prompts, or loosen --keep", file=sys.stderr
+        )
         return 1
     return 0

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import av
 import numpy as np
@@ -27,12 +26,12 @@ from cosmos_exp.errors import RunError
 from cosmos_exp.files import JsonObject, atomic_path, write_json
 from cosmos_exp.tracking.progress import with_progress
 
-VERSION = "v3.0"
 CHUNK = 1000  # files in a folder
 DATA_MB, VIDEO_MB = 100, 200  # the library's limits of a file
 PATTERN = "chunk-{chunk_index:03d}/file-{file_index:03d}"
 DATA_PATH, VIDEO_PATH = f"data/{PATTERN}.parquet", "videos/{video_key}/" + PATTERN + ".mp4"
-EPISODES_PATH = "meta/episodes/chunk-000/file-000.parquet"
+FIRST = {"chunk_index": 0, "file_index": 0}  # the file that holds all rows
+EPISODES_PATH = f"meta/episodes/{PATTERN}.parquet".format(**FIRST)
 INFO = Path("meta") / "info.json"
 NUMBERS = {
     "timestamp": "float32",
@@ -43,41 +42,14 @@ NUMBERS = {
 }
 QUANTILES = {"min": 0, "max": 1, "q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 LEVELS = np.arange(256) / 255  # of 8-bit pictures
-COLUMN_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-Statistics = dict[str, Sequence[object]]  # of one feature
 
 
 @dataclass(frozen=True)
-class Episode:
-    """One episode.
+class Feature:
+    """Numbers of each frame, such as actions: the name of each number, and float32 (T, A) of each episode."""
 
-    Attributes:
-        video: its H.264 file.
-        actions: float32 (T, A), or None.
-        notes: further columns of the table of episodes: text, numbers or None.
-    """
-
-    video: Path
-    task: str
-    actions: np.ndarray | None = None
-    notes: Mapping[str, str | int | float | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What all episodes share.
-
-    Attributes:
-        camera: name of the video feature.
-        fps: frames per second.
-        actions: names of the action values; empty: the set has no actions.
-        columns: type of each further column of the table of episodes: `str`, `int` or `float`.
-    """
-
-    camera: str
-    fps: float
-    actions: tuple[str, ...]
-    columns: Mapping[str, type]
+    names: Sequence[str]
+    values: Sequence[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -89,40 +61,49 @@ class Coded:
     coding: tuple[bytes, tuple[int, int], Fraction, Fraction]
 
 
-def write_set(out: Path, episodes: Sequence[Episode], layout: Layout, show: bool = True) -> None:
+def write_set(
+    out: Path, episodes: pd.DataFrame, features: Mapping[str, Feature], camera: str, fps: float, show: bool = True
+) -> None:
     """Write the set in place of one that is there. The same episodes give the same bytes.
 
     meta/info.json comes last: a set that was not completed cannot be opened.
+
+    Args:
+        episodes: one row per episode: `video` (its H.264 file), `task`, and further columns of the table of episodes.
+        features: columns of the rows of frames beside the library's own, e.g. `action`.
+        camera: name of the video feature.
+        fps: frames per second of all videos.
     """
     (out / INFO).unlink(missing_ok=True)
     for part in ("meta", "data", "videos"):
         shutil.rmtree(out / part, ignore_errors=True)
-    coded = [read_coded(episode.video) for episode in episodes]
-    tasks = pd.DataFrame({"task": [episode.task for episode in episodes]})
-    tasks["task_index"] = pd.factorize(tasks["task"])[0]
-    rows = _data_rows(episodes, coded, tasks["task_index"], layout)
-    places = place_episodes(coded, [table.nbytes for table in rows])
+    videos = list(episodes["video"])
+    coded = [read_coded(video) for video in videos]
+    tasks = episodes[["task"]].assign(task_index=pd.factorize(episodes["task"])[0])
+    tables = _frame_tables(coded, features, fps, tasks["task_index"])
+    places = place_episodes(coded)
     for file, numbers in places.groupby("video_file").indices.items():
-        path = out / VIDEO_PATH.format(video_key=layout.camera, **_chunk(file))
-        _write_shard(path, [episodes[number].video for number in numbers])
-    for file, numbers in places.groupby("data_file").indices.items():
-        _write_rows(out / DATA_PATH.format(**_chunk(file)), [rows[number] for number in numbers])
+        index = {"chunk_index": int(file) // CHUNK, "file_index": int(file) % CHUNK}
+        _write_shard(out / VIDEO_PATH.format(video_key=camera, **index), [videos[number] for number in numbers])
+    with (
+        atomic_path(out / DATA_PATH.format(**FIRST)) as temporary,
+        pq.ParquetWriter(temporary, tables[0].schema) as writer,
+    ):
+        for table in tables:  # each episode is a row group, as the library writes them
+            writer.write_table(table)
+        writer.close()  # before the file is renamed
     levels, statistics = np.zeros((3, len(LEVELS)), int), []
-    for episode, table in zip(with_progress(episodes, "writing", len(episodes), "episode", show), rows, strict=True):
-        counted = count_levels(read_video(episode.video))
-        levels += counted
-        statistics.append(_statistics(table, counted, layout.camera))
+    for video, table in zip(with_progress(videos, "writing", len(videos), "episode", show), tables, strict=True):
+        counts = count_levels(read_video(video))
+        levels += counts
+        statistics.append(_statistics(table, counts, camera))
     tasks = tasks.drop_duplicates().set_index("task")  # as the library reads it: the text is the index
     with atomic_path(out / "meta" / "tasks.parquet") as temporary:
         tasks.to_parquet(temporary)
     with atomic_path(out / EPISODES_PATH) as temporary:
-        _episode_table(episodes, places, statistics, layout).to_parquet(temporary, index=False)
-    write_json(out / "meta" / "stats.json", _statistics(pa.concat_tables(rows), levels, layout.camera))
-    write_json(out / INFO, _info(coded, len(tasks), layout))
-
-
-def _chunk(file: int) -> dict[str, int]:
-    return {"chunk_index": int(file) // CHUNK, "file_index": int(file) % CHUNK}
+        _episode_table(episodes, places, statistics, camera, fps).to_parquet(temporary, index=False)
+    write_json(out / "meta" / "stats.json", _statistics(pa.concat_tables(tables), levels, camera))
+    write_json(out / INFO, _info(coded, len(tasks), features, camera, fps))
 
 
 # --- videos/ ---
@@ -148,26 +129,24 @@ def read_coded(path: Path) -> Coded:
         raise RunError(f"{path}: cannot be read as a video ({reason(error)})") from error
 
 
-def place_episodes(coded: Sequence[Coded], rows: Sequence[int], limit: int = VIDEO_MB * 2**20) -> pd.DataFrame:
-    """The place of each episode, in order: a new file begins where one would be too large, or the coding changes.
+def place_episodes(coded: Sequence[Coded], limit: int = VIDEO_MB * 2**20) -> pd.DataFrame:
+    """The place of each episode: a new video file begins where one would be too large, or the coding changes.
 
     Args:
-        rows: bytes of each episode's rows.
         limit: bytes of a video file.
 
     Returns:
-        one row per episode: its number of frames, its video file, its first frame in it, and the file of its rows.
+        one row per episode: its number of frames, its video file, and its first frame in it.
     """
     places = []
-    video_file = first = video_size = data_file = data_size = 0
-    for episode, before, size in zip(coded, [coded[0], *coded], rows, strict=False):
-        if video_size and (video_size + episode.size > limit or episode.coding != before.coding):
-            video_file, first, video_size = video_file + 1, 0, 0
-        if data_size and data_size + size > DATA_MB * 2**20:
-            data_file, data_size = data_file + 1, 0
-        places.append((episode.frames, video_file, first, data_file))
-        first, video_size, data_size = first + episode.frames, video_size + episode.size, data_size + size
-    return pd.DataFrame(places, columns=["frames", "video_file", "first", "data_file"])
+    file = first = size = 0
+    before = coded[0]
+    for episode in coded:
+        if size and (size + episode.size > limit or episode.coding != before.coding):
+            file, first, size = file + 1, 0, 0
+        places.append((episode.frames, file, first))
+        first, size, before = first + episode.frames, size + episode.size, episode
+    return pd.DataFrame(places, columns=["frames", "video_file", "first"])
 
 
 def _write_shard(path: Path, videos: Sequence[Path]) -> None:
@@ -199,20 +178,19 @@ def _write_shard(path: Path, videos: Sequence[Path]) -> None:
 # --- data/ ---
 
 
-def _data_rows(
-    episodes: Sequence[Episode], coded: Sequence[Coded], tasks: Sequence[int], layout: Layout
+def _frame_tables(
+    coded: Sequence[Coded], features: Mapping[str, Feature], fps: float, tasks: Sequence[int]
 ) -> list[pa.Table]:
     """The rows of each episode, one per frame."""
     tables, index = [], 0
-    for number, episode in enumerate(episodes):
-        frames = np.arange(coded[number].frames)
+    for number, episode in enumerate(coded):
+        frames = np.arange(episode.frames)
         columns: dict[str, pa.Array] = {}
-        if layout.actions:
-            assert episode.actions is not None
-            columns["action"] = pa.array(episode.actions.ravel())
-            if len(layout.actions) > 1:  # the library reads a feature of one value as a plain number
-                columns["action"] = pa.FixedSizeListArray.from_arrays(columns["action"], len(layout.actions))
-        columns["timestamp"] = pa.array((frames / layout.fps).astype(np.float32))
+        for name, feature in features.items():
+            columns[name] = pa.array(feature.values[number].ravel())
+            if len(feature.names) > 1:  # the library reads a feature of one value as a plain number
+                columns[name] = pa.FixedSizeListArray.from_arrays(columns[name], len(feature.names))
+        columns["timestamp"] = pa.array((frames / fps).astype(np.float32))
         columns["frame_index"] = pa.array(frames)
         columns["episode_index"] = pa.array(np.full_like(frames, number))
         columns["index"] = pa.array(index + frames)
@@ -222,23 +200,11 @@ def _data_rows(
     return tables
 
 
-def _write_rows(path: Path, tables: Sequence[pa.Table]) -> None:
-    """Write the rows of episodes; each episode is a row group of its own, as the library writes them."""
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, tables[0].schema) as writer:
-        for table in tables:
-            writer.write_table(table)
-        writer.close()  # before the file is renamed
-
-
 # --- meta/ ---
 
 
 def count_levels(frames: np.ndarray) -> np.ndarray:
-    """How often each level occurs in each channel: int64 (3, 256).
-
-    Args:
-        frames: uint8 (T, H, W, 3).
-    """
+    """How often each level occurs in each channel of uint8 (T, H, W, 3): int64 (3, 256)."""
     return np.stack([np.bincount(frames[..., channel].ravel(), minlength=256) for channel in range(3)])
 
 
@@ -249,23 +215,24 @@ def feature_statistics(values: np.ndarray, counts: np.ndarray | None = None) -> 
         values: (A, T).
         counts: how often each value occurs, (A, T); None: once. With counts, quantiles are values that occur.
     """
-    method: Literal["linear", "inverted_cdf"] = "linear"
-    if counts is not None:
-        method = "inverted_cdf"
     mean = np.average(values, axis=1, weights=counts)
     variance = np.average((values - mean[:, None]) ** 2, axis=1, weights=counts)
-    quantiles = np.quantile(values, list(QUANTILES.values()), axis=1, weights=counts, method=method)
+    probabilities = list(QUANTILES.values())
+    if counts is None:
+        quantiles = np.quantile(values, probabilities, axis=1)
+    else:
+        quantiles = np.quantile(values, probabilities, axis=1, weights=counts, method="inverted_cdf")
     return {"mean": mean, "std": np.sqrt(variance), **dict(zip(QUANTILES, quantiles, strict=True))}
 
 
-def _statistics(table: pa.Table, levels: np.ndarray, camera: str) -> dict[str, Statistics]:
+def _statistics(table: pa.Table, levels: np.ndarray, camera: str) -> dict[str, JsonObject]:
     """The statistics of every feature: of the pictures in [0, 1] with shape (3, 1, 1), of numbers with shape (A,).
 
     Args:
         table: rows of frames.
         levels: sum of `count_levels` of these frames.
     """
-    statistics: dict[str, Statistics] = {camera: {}}
+    statistics: dict[str, JsonObject] = {camera: {}}
     for name, value in feature_statistics(np.tile(LEVELS, (3, 1)), levels).items():
         statistics[camera][name] = value.reshape(3, 1, 1).tolist()
     for column in table.column_names:
@@ -279,41 +246,43 @@ def _statistics(table: pa.Table, levels: np.ndarray, camera: str) -> dict[str, S
 
 
 def _episode_table(
-    episodes: Sequence[Episode], places: pd.DataFrame, statistics: Sequence[Mapping[str, Statistics]], layout: Layout
+    episodes: pd.DataFrame,
+    places: pd.DataFrame,
+    statistics: Sequence[Mapping[str, JsonObject]],
+    camera: str,
+    fps: float,
 ) -> pd.DataFrame:
     """The table of episodes."""
     stop, last = places["frames"].cumsum(), places["first"] + places["frames"]
-    camera = f"videos/{layout.camera}/"
     table = pd.DataFrame(
         {
             "episode_index": range(len(episodes)),
-            "tasks": [[episode.task] for episode in episodes],
+            "tasks": [[task] for task in episodes["task"]],
             "length": places["frames"],
-            "data/chunk_index": places["data_file"] // CHUNK,
-            "data/file_index": places["data_file"] % CHUNK,
+            "data/chunk_index": 0,
+            "data/file_index": 0,
             "dataset_from_index": stop - places["frames"],
             "dataset_to_index": stop,
-            f"{camera}chunk_index": places["video_file"] // CHUNK,
-            f"{camera}file_index": places["video_file"] % CHUNK,
-            f"{camera}from_timestamp": places["first"] / layout.fps,
-            f"{camera}to_timestamp": last / layout.fps,
+            f"videos/{camera}/chunk_index": places["video_file"] // CHUNK,
+            f"videos/{camera}/file_index": places["video_file"] % CHUNK,
+            f"videos/{camera}/from_timestamp": places["first"] / fps,
+            f"videos/{camera}/to_timestamp": last / fps,
             "meta/episodes/chunk_index": 0,
             "meta/episodes/file_index": 0,
         }
     )
-    notes = pd.DataFrame([episode.notes for episode in episodes], columns=list(layout.columns), dtype=object)
-    for name, kind in layout.columns.items():  # also right for a column without any value
-        table[name] = notes[name].astype(pd.ArrowDtype(COLUMN_TYPES[kind]))
+    table = table.join(episodes.drop(columns=["video", "task"]))
     for feature, values in statistics[0].items():
         for name in values:
             table[f"stats/{feature}/{name}"] = [of_episode[feature][name] for of_episode in statistics]
     return table
 
 
-def _info(coded: Sequence[Coded], tasks: int, layout: Layout) -> JsonObject:
+def _info(coded: Sequence[Coded], tasks: int, features: Mapping[str, Feature], camera: str, fps: float) -> JsonObject:
     """The content of meta/info.json."""
     height, width = coded[0].coding[1]
-    fps = int(layout.fps) if float(layout.fps).is_integer() else layout.fps
+    if float(fps).is_integer():
+        fps = int(fps)
     video = {
         "video.height": height,
         "video.width": width,
@@ -325,13 +294,13 @@ def _info(coded: Sequence[Coded], tasks: int, layout: Layout) -> JsonObject:
         "has_audio": False,
     }
     shape = {"shape": [height, width, 3], "names": ["height", "width", "channels"]}
-    features: JsonObject = {layout.camera: {"dtype": "video", **shape, "info": video}}
-    if layout.actions:
-        features["action"] = {"dtype": "float32", "shape": [len(layout.actions)], "names": list(layout.actions)}
+    content: JsonObject = {camera: {"dtype": "video", **shape, "info": video}}
+    for name, feature in features.items():
+        content[name] = {"dtype": "float32", "shape": [len(feature.names)], "names": list(feature.names)}
     for name, kind in NUMBERS.items():
-        features[name] = {"dtype": kind, "shape": [1], "names": None}
+        content[name] = {"dtype": kind, "shape": [1], "names": None}
     return {
-        "codebase_version": VERSION,
+        "codebase_version": "v3.0",
         "robot_type": None,
         "total_episodes": len(coded),
         "total_frames": sum(episode.frames for episode in coded),
@@ -343,5 +312,5 @@ def _info(coded: Sequence[Coded], tasks: int, layout: Layout) -> JsonObject:
         "splits": {"train": f"0:{len(coded)}"},
         "data_path": DATA_PATH,
         "video_path": VIDEO_PATH,
-        "features": features,
+        "features": content,
     }

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import jinja2
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 from huggingface_hub import DatasetCard, DatasetCardData
 from markupsafe import Markup
 
+from cosmos_exp.config.layers import adapter_label
 from cosmos_exp.config.schema import Config
 from cosmos_exp.config.tiling import tiling_of
 from cosmos_exp.data.clips import CheckedClip
+from cosmos_exp.data.scenes import scenes
 from cosmos_exp.data.video import read_video, write_image
 from cosmos_exp.errors import RunError
 from cosmos_exp.files import JsonObject, file_sha256, write_json, write_text
@@ -23,32 +26,24 @@ from cosmos_exp.hub import is_path
 from cosmos_exp.report.sheet import Column, draw_sheet
 from cosmos_exp.text import markdown, one_line, plain_json, redacted
 from cosmos_exp.tracking.progress import with_progress
-from cosmos_exp.trajectories.lerobot_set import INFO, Episode, Layout, write_set
-from cosmos_exp.trajectories.making import WORK, Made, rate_notes, write_demonstrations
+from cosmos_exp.trajectories.actions import SAME_RATE, InverseDynamics
+from cosmos_exp.trajectories.lerobot_set import INFO, Feature, write_set
+from cosmos_exp.trajectories.making import WORK, write_demonstrations
 from cosmos_exp.trajectories.plan import Job
-from cosmos_exp.trajectories.selection import DRAWS
 
 SUMMARY, CARD, SHEET, FRAMES = "trajectories.json", "README.md", "contact_sheet.png", "source_frames"
 TEMPLATE = Path(__file__).parent / "card.md.j2"
 SHEET_PROMPTS, SHEET_KEPT, SHEET_DROPPED = 4, 3, 1
-SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K"}
-COLUMNS: dict[str, type] = {
-    "source": str,
-    "run": str,
-    "adapter": str,
-    "adapter_sha256": str,
-    "seed": int,
-    "prompt": str,
-    "sample": str,
-    "scene": str,
-    "source_frame": str,
-    "source_frame_sha256": str,
-    "video_sha256": str,
-}
+# Columns of the table of episodes beside those of LeRobot and the scores.
+COLUMNS = ("source", "run", "adapter", "adapter_sha256", "seed", "prompt", "sample", "scene", "source_frame")
+COLUMNS += ("source_frame_sha256", "video_sha256")
 
 
-def write_output(made: Made, out: Path, show: bool = True) -> JsonObject:
+def write_output(job: Job, videos: pd.DataFrame, scores: pd.DataFrame, out: Path, show: bool = True) -> JsonObject:
     """Write everything into the data set's folder, in place of what an earlier request left there.
+
+    Args:
+        videos, scores: from `make_and_score`.
 
     Returns:
         the content of trajectories.json.
@@ -56,30 +51,34 @@ def write_output(made: Made, out: Path, show: bool = True) -> JsonObject:
     Raises:
         RunError: the inverse dynamics model fails on a video.
     """
-    job, config = made.job, made.job.config
+    config = job.config
     (out / INFO).unlink(missing_ok=True)  # until the new set is complete there is none
+    videos = videos.assign(kept=videos["reason"].isna(), adapter=adapter_label(config.adapter))
+    videos = videos.assign(run=job.folder.path.name, adapter_sha256=job.adapter_sha256)
+    videos["scene"] = videos["sample"].map(scenes(list(job.pairs.values()), job.held_out, config.data.recordings))
+    videos["source_frame_sha256"] = videos["sample"].map(job.frame_hash)
+    videos["source_frame"] = FRAMES + "/" + videos["source_frame_sha256"].str[:12] + ".png"
+    kept = videos[videos["kept"]]
+    shutil.rmtree(out / FRAMES, ignore_errors=True)
+    for sample, file in kept.drop_duplicates("source_frame")[["sample", "source_frame"]].itertuples(index=False):
+        write_image(out / file, job.frames[sample][0])  # as the model saw it
     clips: list[CheckedClip] = []
     if job.request.with_real:  # the test stays out
-        assert job.prompts.dataset is not None
-        clips = job.prompts.dataset.train + job.prompts.dataset.validation
-    is_kept = made.selection.videos["reason"].isna()
-    kept, scores = made.selection.videos[is_kept], made.selection.scores[is_kept].dropna(axis=1, how="all")
-    shutil.rmtree(out / FRAMES, ignore_errors=True)
-    for start in job.prompts.starts.values():  # the first frame of each kept prompt, as the model saw it
-        if start.sha256 in set(kept["source_frame_sha256"]):
-            write_image(out / _frame_file(start.sha256), start.frames[0])
-    scores = scores.add_prefix("scores/")
-    episodes = [*_original(config, clips, out / WORK), *_generated(config, kept.join(scores))]
-    actions: tuple[str, ...] = ()
+        assert job.dataset is not None
+        clips = job.dataset.train + job.dataset.validation
+    generated = kept.join(scores.add_prefix("scores/").loc[kept.index].dropna(axis=1, how="all"))
+    episodes = pd.concat([_original(config, clips, out / WORK), generated.assign(source="generated")])
+    episodes["video_sha256"] = episodes["video"].map(file_sha256)
+    episodes["task"] = episodes["prompt"].str.removeprefix(config.data.prompt_prefix)
+    features = {}
     if job.idm:
-        actions = tuple(job.idm.declared.actions)
-        episodes = _with_actions(job, episodes, show)
-    summary = _summary(made, len(clips), rate_notes(config, clips))
+        values = _actions(job.idm, list(episodes["video"]), show)
+        features["action"] = Feature(job.idm.declared.actions, values)  # further columns of a frame are further entries
+    summary = _summary(job, videos, scores, clips)
     write_json(out / SUMMARY, summary)
-    draw_sheet(*_sheet(made.selection.videos), out / SHEET)
+    draw_sheet(*_sheet(videos), out / SHEET)
     write_text(out / CARD, _card(summary, out.resolve().name))
-    columns = COLUMNS | dict.fromkeys(scores.columns, float)
-    write_set(out, episodes, Layout(camera_name(config), config.generation.fps, actions, columns), show)
+    write_set(out, _typed(episodes), features, camera_name(config), config.generation.fps, show)
     return summary
 
 
@@ -90,99 +89,80 @@ def camera_name(config: Config) -> str:
     return config.data.camera or "observation.images.main"
 
 
-def _frame_file(sha256: str) -> str:
-    return f"{FRAMES}/{sha256[:12]}.png"
-
-
-def _original(config: Config, clips: Sequence[CheckedClip], store: Path) -> list[Episode]:
-    """The original demonstrations."""
-    episodes = []
+def _original(config: Config, clips: Sequence[CheckedClip], store: Path) -> pd.DataFrame:
+    """The episodes of the original demonstrations."""
+    rows = []
     for clip, video in zip(clips, write_demonstrations(config, clips, store), strict=True):
-        name, prompt = clip.clip.name, clip.clip.prompt
-        notes = {"source": "real", "prompt": prompt, "sample": name, "video_sha256": file_sha256(video)}
-        episodes.append(Episode(video, prompt.removeprefix(config.data.prompt_prefix), None, notes))
-    return episodes
+        rows.append({"source": "real", "prompt": clip.clip.prompt, "sample": clip.clip.name, "video": video})
+    return pd.DataFrame(rows)
 
 
-def _generated(config: Config, kept: pd.DataFrame) -> list[Episode]:
-    """The kept videos, in the order in which they were made."""
-    episodes = []
-    for video in kept.astype(object).where(kept.notna(), None).to_dict("records"):
-        video["source"], video["source_frame"] = "generated", _frame_file(video["source_frame_sha256"])
-        video["video_sha256"] = file_sha256(video["video"])
-        episodes.append(Episode(video["video"], video["prompt"].removeprefix(config.data.prompt_prefix), None, video))
-    return episodes
+def _typed(episodes: pd.DataFrame) -> pd.DataFrame:
+    """The columns of the set in their order, also right for a column without any value."""
+    scores = [name for name in episodes.columns if name.startswith("scores/")]
+    episodes = episodes.reset_index(drop=True).reindex(columns=["video", "task", *COLUMNS, *scores])
+    for name in COLUMNS:
+        kind = pa.int64() if name == "seed" else pa.string()
+        episodes[name] = episodes[name].astype(pd.ArrowDtype(kind))
+    return episodes.astype(dict.fromkeys(scores, pd.ArrowDtype(pa.float64())))
 
 
-def _with_actions(job: Job, episodes: Sequence[Episode], show: bool) -> list[Episode]:
-    """The episodes with the actions that the inverse dynamics model infers from their pictures."""
-    assert job.idm is not None
-    acted = []
-    for episode in with_progress(episodes, "inferring actions", len(episodes), "episode", show):
+def _actions(idm: InverseDynamics, videos: Sequence[Path], show: bool) -> list[np.ndarray]:
+    """The actions that the inverse dynamics model infers from the pictures of each video."""
+    values = []
+    for video in with_progress(videos, "inferring actions", len(videos), "episode", show):
         try:
-            acted.append(replace(episode, actions=job.idm.actions(read_video(episode.video))))
+            values.append(idm.actions(read_video(video)))
         except RunError as error:
-            raise RunError(f"--actions {job.request.actions}: {episode.video.name}: {error}") from error
-    return acted
+            raise RunError(f"--actions: {video.name}: {error}") from error
+    return values
 
 
 def _sheet(videos: pd.DataFrame) -> tuple[list[Column], list[str]]:
     """The columns and rows of the contact sheet: of the first prompts with a kept video, some kept ones and a dropped one."""
-    is_kept = videos["reason"].isna()
-    prompts = videos.loc[is_kept, "prompt"].unique()[:SHEET_PROMPTS]
-    cells = {}
-    for prompt in prompts:
-        of_prompt = videos["prompt"] == prompt
-        kept, dropped = videos.loc[of_prompt & is_kept, "video"], videos.loc[of_prompt & ~is_kept, "video"]
-        cells[prompt] = list(kept[:SHEET_KEPT]), list(dropped[:SHEET_DROPPED])
-    sizes = pd.DataFrame(cells).map(len).max(axis=1)
     columns = []
-    for prompt, parts in cells.items():
+    for prompt in videos.loc[videos["kept"], "prompt"].unique()[:SHEET_PROMPTS]:
+        of_prompt = videos[videos["prompt"] == prompt]
         column: list[Path | None] = []
-        for part, size in zip(parts, sizes, strict=True):
-            column += part + [None] * (size - len(part))
+        for is_kept, most in ((True, SHEET_KEPT), (False, SHEET_DROPPED)):
+            files = list(of_prompt.loc[of_prompt["kept"] == is_kept, "video"][:most])
+            column += files + [None] * (most - len(files))
         columns.append(Column(prompt, column))
-    return columns, ["kept"] * sizes[0] + ["dropped"] * sizes[1]
+    return columns, ["kept"] * SHEET_KEPT + ["dropped"] * SHEET_DROPPED
 
 
-def _summary(made: Made, demonstrations: int, notes: list[str]) -> JsonObject:
+def _summary(job: Job, videos: pd.DataFrame, scores: pd.DataFrame, clips: Sequence[CheckedClip]) -> JsonObject:
     """The content of trajectories.json: every figure of the card."""
-    job, config, generation = made.job, made.job.config, made.job.config.generation
-    source = config.model.source
-    if is_path(source):
-        source = Path(source).name  # without the folders of this machine
-    videos = made.selection.videos
-    videos["kept"] = videos["reason"].isna()
-    effects = made.effects.rename_axis("figure").reset_index().astype(object)
+    config, generation, request = job.config, job.config.generation, job.request
+    source, fps = config.model.source, generation.fps
+    rates = {config.data.fps or clip.info.fps for clip in clips}
+    selection = pd.DataFrame({"made": scores.mean(), "kept": scores[videos["kept"]].mean()}).dropna(how="all")
+    prompts = videos.groupby(["sample", "scene", "prompt"], sort=False)["kept"].agg(made="size", kept="sum")
     content: JsonObject = {
-        "request": job.request.recorded(),
+        "run": job.folder.path.name,
+        "adapter": {"name": adapter_label(config.adapter), "sha256": job.adapter_sha256},
         "model": {"name": config.model.name, "source": source, "fingerprints": job.fingerprints},
+        "request": {key: value for key, value in asdict(request).items() if key in ("keep", "target", "with_real")},
+        "settings": [word for word in request.settings if "/" not in word],
         "judge": config.judge.name,
-        "video": {"fps": generation.fps, "steps": generation.num_steps, "guidance_scale": generation.guidance_scale},
-        "chunks": None,
-        "seeds": sorted(job.candidates["seed"].unique().tolist()),
-        "planned": len(job.candidates),
+        "video": {"fps": fps, "steps": generation.num_steps, "guidance_scale": generation.guidance_scale},
+        "chunks": {"count": generation.chunks, "frames": config.data.num_frames},
+        "seeds": generation.seeds,
+        "planned": len(generation.seeds) * len(job.pairs),
         "made": len(videos),
-        "kept": made.selection.kept,
-        "dropped": made.selection.dropped(),
-        "runs": _counts(videos, ["run", "adapter", "adapter_sha256"]),
-        "prompts": _counts(videos, ["sample", "scene", "prompt"]),
-        "real": demonstrations,
+        "kept": int(videos["kept"].sum()),
+        "dropped": videos["reason"].value_counts().to_dict(),
+        "prompts": prompts.reset_index().to_dict("records"),
+        "selection": selection.rename_axis("measure").reset_index().to_dict("records"),
+        "real": len(clips),
+        "other_rates": sorted(rate for rate in rates if abs(rate - fps) > SAME_RATE * fps),
         "actions": None,
-        "effects": effects.where(effects.notna(), None).to_dict("records"),
-        "notes": notes,
     }
-    if generation.chunks > 1:
-        content["chunks"] = {"count": generation.chunks, "frames": config.data.num_frames}
+    if is_path(source):
+        content["model"]["source"] = Path(source).name  # without the folders of this machine
     if job.idm:
         content["actions"] = {"names": list(job.idm.declared.actions), "sha256": job.idm.sha256}
     return plain_json(redacted(content))
-
-
-def _counts(videos: pd.DataFrame, by: list[str]) -> list[JsonObject]:
-    """How many videos of each run or prompt were made and kept."""
-    counts = videos.groupby(by, sort=False)["kept"].agg(made="size", kept="sum").reset_index()
-    return counts.to_dict("records")
 
 
 def _card(summary: JsonObject, name: str) -> str:
@@ -192,21 +172,19 @@ def _card(summary: JsonObject, name: str) -> str:
         summary: content of trajectories.json.
         name: of the data set's folder.
     """
-    episodes = summary["kept"] + summary["real"]
     data = DatasetCardData(
         pretty_name=name,
         task_categories=["robotics"],
         tags=["LeRobot", "synthetic", "world-model", "cosmos_exp"],
-        size_categories=[next((size for most, size in SIZES.items() if episodes < most), "100K<n<1M")],
         configs=[{"config_name": "default", "data_files": "data/*/*.parquet"}],
     )
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, finalize=_plain, autoescape=False)
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, finalize=_plain)
     environment.filters["code"] = lambda text: Markup(one_line(text).replace("`", "'").replace("|", "\\|"))
-    body = environment.from_string(TEMPLATE.read_text()).render(summary, name=name, draws=DRAWS)
+    body = environment.from_string(TEMPLATE.read_text()).render(summary, name=name)
     return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
 
 
-def _plain(value: Any) -> Any:  # Any: whatever the template shows
+def _plain(value: object) -> object:
     """Text of a record for a line or a cell: no markup, no line breaks. Text inside a code span is `Markup`."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return markdown(one_line(value)).replace("|", "\\|")
