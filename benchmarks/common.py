@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import math
 import os
 import platform
@@ -14,7 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+
+from cosmos_exp.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -85,26 +87,15 @@ def table(rows: list[dict[str, Any]], floats: str = "g") -> str:
     return pd.DataFrame(shown).to_markdown(index=False, floatfmt=floats, missingval="-")
 
 
-def json_text(data: Any, indent: int | None = None) -> str:
-    """Data as JSON, one line break at the end. Undefined numbers (NaN, infinite) become null: JSON has no others.
-
-    Other objects, such as numpy's numbers, become plain numbers if they can, else text.
-    """
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(entry) for key, entry in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(entry) for entry in value]
-        if value is None or isinstance(value, str | bool | int):
-            return value
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            return str(value)
-        return number if math.isfinite(number) else None
-
-    return json.dumps(plain(data), indent=indent, allow_nan=False) + "\n"
+def plain(value: Any) -> Any:
+    """Data as JSON holds it: undefined numbers (NaN, infinite) are null, numpy's numbers plain ones, other objects text."""
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write(name: str, title: str, text: str, data: Any, out: Path | None = None) -> None:
@@ -115,4 +106,4 @@ def write(name: str, title: str, text: str, data: Any, out: Path | None = None) 
     page = f"# {title}, {today}\n\n{text}\n"
     print(page)
     (folder / f"{name}_{today}.md").write_text(page)
-    (folder / f"{name}_{today}.json").write_text(json_text(data, 2))
+    write_json(folder / f"{name}_{today}.json", plain(data))

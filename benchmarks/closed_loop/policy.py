@@ -2,7 +2,7 @@
 
 Behaviour cloning with a fixed front end, as policies have a pretrained one: the words give the two colours and the hand, the colours
 give two places in the first frame (the finder of judge=rules). What is learned from demonstrations is where the hands go, and when
-they open and close. Settings were chosen on the selection scenes (--select) and with real clips only.
+they open and close.
 """
 
 from __future__ import annotations
@@ -23,27 +23,9 @@ from cosmos_exp.tabletop.scene import Scene
 INPUTS = 5  # column and row of the object and of the container, and the hand
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What was chosen: the size of the network and its training."""
-
-    steps: int = 800
-    batch: int = 64
-    lr: float = 3e-3
-    weight_decay: float = 1e-2
-    width: int = 64
-    mirror: bool = True
-    jitter: float = 0.02  # standard deviation of the noise on the places; half the picture is 1
-
-    @classmethod
-    def of(cls, words: str) -> Settings:
-        """The settings with some changed, e.g. `steps=600 lr=0.01`."""
-        settings = cls()
-        for word in words.split():
-            name, _, value = word.partition("=")
-            kind = type(getattr(settings, name))
-            settings = replace(settings, **{name: kind(float(value))})
-        return settings
+# What was chosen on other scenes and with real clips only.
+STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY, WIDTH = 800, 64, 3e-3, 1e-2, 64
+JITTER = 0.02  # standard deviation of the noise on the places; half the picture is 1
 
 
 @dataclass(frozen=True)
@@ -123,20 +105,19 @@ class Policy(nn.Module):
         return found.view(len(inputs), *self.mean.shape) * self.scale + self.mean
 
 
-def train_policy(shown: Demonstrations, seed: int, settings: Settings | None = None) -> Policy:
+def train_policy(shown: Demonstrations, seed: int) -> Policy:
     """The policy after a fixed number of steps on `shown`; `seed` draws the weights, the order and the jitter."""
-    s = settings or Settings()
     torch.manual_seed(seed)
-    data = shown + shown.mirrored() if s.mirror else shown
+    data = shown + shown.mirrored()
     scale = data.actions.flatten(0, 1).std(0) + 1e-3
     mean = data.actions.mean(0)
-    model = Policy(s.width, mean, scale.expand_as(mean).contiguous())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=s.lr, weight_decay=s.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, s.lr, total_steps=s.steps, pct_start=0.1)
-    spread = s.jitter * torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0])
-    for _ in range(s.steps):
-        rows = torch.randint(len(data), (s.batch,))
-        inputs = data.inputs[rows] + spread * torch.randn(s.batch, INPUTS)
+    model = Policy(WIDTH, mean, scale.expand_as(mean).contiguous())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS, pct_start=0.1)
+    spread = JITTER * torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0])
+    for _ in range(STEPS):
+        rows = torch.randint(len(data), (BATCH,))
+        inputs = data.inputs[rows] + spread * torch.randn(BATCH, INPUTS)
         error = (model(inputs) - data.actions[rows]) / model.scale
         loss = functional.smooth_l1_loss(error, torch.zeros_like(error), beta=0.1)
         optimizer.zero_grad(set_to_none=True)

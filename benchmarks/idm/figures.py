@@ -1,12 +1,9 @@
 """Figures of the embedded world's inverse dynamics model.
 
-    python -m benchmarks.idm.figures [--scenes 60] [--videos DIR/base DIR/lora-r32 …]
+    python -m benchmarks.idm.figures [--scenes 60]
 
-1. Rendered clips of scenes that it has not seen, where the truth is known: as rendered, behind the autoencoder, with noise in the
-   latents, with another clock, and held at the first frame (nothing moves).
-2. --videos: folders of generated videos, where no truth is known. The grasp points are compared with those that the judge's
-   outlines find: where two instruments disagree, at least one is wrong. The same on rendered clips shows how far they are apart
-   where both work.
+Rendered clips of scenes that it has not seen, where the truth is known: as rendered, behind the autoencoder, with noise in the
+latents, with another clock, and held at the first frame (nothing moves).
 
 Writes benchmarks/idm/results/tabletop_idm_<date>.{json,md}.
 """
@@ -25,18 +22,14 @@ from scipy.stats import binomtest
 from benchmarks.closed_loop.kinematics import roll_out
 from benchmarks.common import device_name, write
 from benchmarks.idm.clips import HELD_OUT_SEEDS, TimedScene, decoded
-from cosmos_exp.data.video import read_video
 from cosmos_exp.files import JsonObject, file_sha256
 from cosmos_exp.statistics.intervals import mean_interval
-from cosmos_exp.tabletop.arms import first_camera
 from cosmos_exp.tabletop.geometry import Camera
 from cosmos_exp.tabletop.idm import IDM_FILE, read_actions, true_actions
-from cosmos_exp.tabletop.observation import observe
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import HANDS
 
-COUNTED = ("replay", "same hand moved")  # 0 or 1 per clip
-AWAY = 12.0  # pixels from its rest position at which a hand is at work
+COUNTED = ("replay",)  # 0 or 1 per clip
 
 
 def cases(scene: Scene) -> Iterator[tuple[str, Scene, np.ndarray]]:
@@ -91,25 +84,6 @@ def errors(scene: Scene, frames: np.ndarray) -> dict[str, float]:
     }
 
 
-def apart(frames: np.ndarray) -> dict[str, float]:
-    """The grasp points of the model beside those of the judge's outlines, in pixels of the first frame's camera."""
-    positions, _ = split(read_actions(frames))
-    camera = first_camera((frames.shape[1], frames.shape[2]))
-    read = pixels(positions, [camera] * len(frames))
-    seen = observe(frames)
-    gap = np.linalg.norm(read - seen.outlines.tips, axis=-1)
-    away = np.linalg.norm(read - read[:1], axis=-1) > AWAY
-    outlined = np.linalg.norm(seen.outlines.tips - read[:1], axis=-1) > AWAY  # nan is no outline: False
-    both, sides = away & outlined, seen.side_frames
-    way = np.abs(np.diff(positions, axis=0)).sum((0, 2))
-    row = {"gap, px": float(np.median(gap[both])) if both.any() else float("nan")}
-    row["same frames at work"] = float((away == outlined).mean())
-    row["same hand moved"] = float("nan")
-    if sides["left"] != sides["right"]:
-        row["same hand moved"] = float((way[1] > way[0]) == (sides["right"] > sides["left"]))
-    return row
-
-
 def cell(name: str, values: Sequence[float]) -> str:
     """Mean over scenes with its 95 % interval; of quantities that are 0 or 1 the count with its exact interval in percent."""
     known = np.array(values)[~np.isnan(values)]
@@ -139,34 +113,23 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=60, help="held-out scenes of each appearance")
-    parser.add_argument("--videos", type=Path, nargs="*", default=[], help="folders of generated videos")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    known, beside = [], []
+    known = []
     for k in range(options.scenes):
         scene = Scene.sample(HELD_OUT_SEEDS + k, "robot")
         for name, shown, frames in cases(scene):
             known.append({"group": name, **errors(shown, frames)})
-            if name == "behind the autoencoder":
-                beside.append({"group": "rendered", **apart(frames)})
     for k in range(options.scenes):
         scene = Scene.sample(HELD_OUT_SEEDS + k, "human")
         frames = noisy(scene, scene.clip().frames, 0.0)
         known.append({"group": "human hands, behind the autoencoder", **errors(scene, frames)})
-    for folder in options.videos:
-        for file in sorted(folder.glob("*.mp4")):
-            beside.append({"group": folder.name, **apart(read_video(file))})
     text = f"""Held-out scenes, means over scenes with 95 % intervals. Moving hand: the one of the action.
 
 {table(known, "rendered clips")}
 
-Beside the judge's outlines (grasp points on a grid of 2.5 cm at a fixed height, about 3 px apart). No truth is known for generated
-videos. Intervals are over videos; the two videos of a scene are not independent.
-
-{table(beside, "videos")}
-
 {device_name()}."""
-    data = {"rendered": known, "beside the outlines": beside, "idm": file_sha256(IDM_FILE)}
+    data = {"rendered": known, "idm": file_sha256(IDM_FILE)}
     title = "Inverse dynamics model of the embedded world"
     write("tabletop_idm", title, text, data, Path(__file__).parent / "results")
 

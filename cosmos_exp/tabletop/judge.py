@@ -1,8 +1,8 @@
 """judge=rules: scores a video of the tabletop world from 1 to 5 by fixed rules, and gives the reasons.
 
 The two rubrics are those of Reason2. The judge's input is the pixels of the video and, for `instruction`, the prompt.
-It knows neither the scene nor the model that generated the video. benchmarks/certificate/rules_judge.py calibrates it; the
-table is in docs/tabletop.md.
+It knows neither the scene nor the model that generated the video. Its calibration is in
+docs/tabletop.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The rules of judge=rules for physical plausibility.
 
 Each rule deducts points from "as in 98 % of real clips that went through the autoencoder" to "plainly wrong". The bounds
-come from tuning clips (seeds from 3,000,000 on); benchmarks/certificate/rules_judge.py measures the result on others.
+come from tuning clips (seeds from 3,000,000 on); docs/tabletop.md has the result on others.
 """
 
 from __future__ import annotations
