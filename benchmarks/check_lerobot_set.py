@@ -5,13 +5,11 @@ Runs in a virtual environment of its own, as the library pins other versions of 
     uv venv /tmp/lerobot-venv && uv pip install --python /tmp/lerobot-venv/bin/python lerobot
     /tmp/lerobot-venv/bin/python benchmarks/check_lerobot_set.py SET [--backend pyav]
 
-The single videos are found in SET/.made by the hash that the table of episodes has. Exit code 1 if anything differs.
+The single videos are found in SET/.made by the hash that the table of episodes has. The first difference is an error.
 """
 
 import argparse
 import hashlib
-import json
-import sys
 from pathlib import Path
 
 import av
@@ -43,27 +41,17 @@ def main():
     args = parser.parse_args()
     dataset = LeRobotDataset(f"local/{args.set.name}", root=args.set, video_backend=args.backend)
     (camera,) = dataset.meta.video_keys
-    episodes, files = dataset.meta.episodes.to_pandas(), made_videos(args.set)
-    worst, compared, problems = 0, 0, []
-    for row in episodes.itertuples():
-        frames = read(files[row.video_sha256])
+    files, compared = made_videos(args.set), 0
+    for row in dataset.meta.episodes.to_pandas().itertuples():
+        frames, where = read(files[row.video_sha256]), f"episode {row.episode_index}"
         items = [dataset[i] for i in range(row.dataset_from_index, row.dataset_to_index)]
-        if len(frames) != len(items):
-            problems.append(f"episode {row.episode_index}: {len(items)} frames, its video has {len(frames)}")
-            continue
         for k, (frame, item) in enumerate(zip(frames, items, strict=True)):
-            worst = max(worst, int(np.abs(pixels(item, camera).astype(int) - frame).max()))
-            if item["task"] != row.tasks[0] or abs(float(item["timestamp"]) - k / dataset.fps) > 1e-6:
-                problems.append(f"episode {row.episode_index}, frame {k}: task or timestamp")
+            assert np.array_equal(pixels(item, camera), frame), f"{where}, frame {k}: pixels"
+            assert item["task"] == row.tasks[0], f"{where}, frame {k}: task"
+            assert abs(float(item["timestamp"]) - k / dataset.fps) <= 1e-6, f"{where}, frame {k}: timestamp"
             compared += 1
-    if worst:
-        problems.append(f"pixels differ by up to {worst}")
-    found = {"library": CODEBASE_VERSION, "episodes": len(episodes), "frames": compared, "largest_difference": worst}
-    found |= {"features": {k: list(f["shape"]) for k, f in dataset.features.items()}, "problems": problems[:10]}
-    found |= {"stats": sorted(dataset.meta.stats), "columns": [c for c in episodes.columns if c.startswith("scores/")]}
-    print(json.dumps(found, indent=2))
-    return int(bool(problems))
+    print(f"lerobot {CODEBASE_VERSION}: {compared} frames are equal. Features: {sorted(dataset.features)}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -5,7 +5,7 @@
 Eager: the real classes run forward, backward and AdamW on tensors without content (FakeTensorMode), and the sizes of all
 live storages are added. A GPU needs 1 to 2 GiB more for fragmentation and workspaces. --compiled: what one compiled block
 keeps for its backward pass, measured on this CPU with few tokens and scaled by tokens and width. Both are the source of
-the numbers in cosmos_exp/world/hardware.py, whose estimate is printed for comparison.
+the numbers in cosmos_exp/world/hardware.py; `cosmos-exp run … dry_run=true` prints its estimate.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from cosmos_exp.config.composing import compose_config
-from cosmos_exp.config.layers import adapted_layers, trainable_parameters, transformer_config
+from cosmos_exp.config.layers import transformer_config
 from cosmos_exp.config.schema import Config
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.fast_forward import fast_forward
-from cosmos_exp.world.hardware import POLICIES, latent_shape, num_tokens, training_memory_gib
+from cosmos_exp.world.hardware import POLICIES, latent_shape, num_tokens
 
 
 class LiveBytes(TorchDispatchMode):
@@ -144,28 +144,6 @@ def compiled_rows(config: Config, policy: str) -> float:
     return (kept[1] - kept[0]) / (num_tokens(shape[1:]) * hidden * 2)
 
 
-def estimate(config: Config, kind: str, policy: str, compiled: bool) -> float:
-    """The estimate of world/hardware.py for the same step."""
-    keys = transformer_config(config.model)
-    layers = adapted_layers(keys, config.adapter.target_modules)
-    base = sum(p.numel() for p in meta_model(config).parameters() if not p.requires_grad)
-    data = config.data
-    return training_memory_gib(
-        {
-            "base_parameters": base,
-            "trainable": trainable_parameters(layers, kind, config.adapter.rank),
-            "tokens": num_tokens(latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)),
-            "hidden": keys["num_attention_heads"] * keys["attention_head_dim"],
-            "num_layers": keys["num_layers"],
-            "samples": 1,
-            "bytes_a_weight": 2,
-            "dora": kind == "dora",
-            "compile": compiled,
-            "checkpointing": policy,
-        }
-    )
-
-
 def main() -> int:
     """Count, print the table, write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -180,8 +158,6 @@ def main() -> int:
         for policy in POLICIES:
             row: dict[str, Any] = {"adapter": kind, "checkpointing": policy}
             row["after forward, GiB"], row["peak_gib"] = whole_step(config, policy)
-            for compiled in (False, True):
-                row[f"estimate, compiled={compiled}"] = estimate(config, kind, policy, compiled)
             if args.compiled:
                 row["rows that a compiled block keeps"] = compiled_rows(config, policy)
             print(row, flush=True)

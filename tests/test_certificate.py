@@ -10,9 +10,8 @@ import pytest
 from conftest import ROOT
 
 from benchmarks.certificate.clips import Footage, cut_clips
-from benchmarks.certificate.faults import FAULTS, Fault, fault_rng, warp_field
+from benchmarks.certificate.faults import FAULTS, Fault, fault_rng
 from benchmarks.certificate.page import cell
-from benchmarks.certificate.patches import first_changed, moving_path
 from benchmarks.certificate.response import auc, clean_baseline, respond
 from cosmos_exp.data.video import write_video
 
@@ -78,75 +77,35 @@ class TestFaults:
         assert np.hypot(*shifts.T) == pytest.approx(dose, abs=0.03)  # OpenCV shifts in steps of 1/32 px
         assert np.ptp(np.arctan2(shifts[:, 1], shifts[:, 0])) > 1  # in different directions
 
-    def test_a_camera_jump_is_one_shift(self):
-        frames = plant("camera jump", texture(), 4.0)
-        start = first_changed(len(frames))
-        assert np.array_equal(frames[start - 1], frames[0])
-        assert all(np.array_equal(f, frames[start]) for f in frames[start:])
-        grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY).astype(np.float64) for f in frames[[0, start]]]
-        moved, _ = cv2.phaseCorrelate(*grey, cv2.createHanningWindow((128, 96), cv2.CV_64F))
-        assert np.hypot(*moved) == pytest.approx(4.0, abs=0.2)
-
-    def test_the_warp_has_the_root_mean_square_of_its_dose_and_changes_over_time(self):
-        squares = [(warp_field((40, 48, 64), np.random.RandomState(s)) ** 2).sum(-1).mean() for s in range(12)]
-        assert np.sqrt(np.mean(squares)) == pytest.approx(1, abs=0.05)
-        field = warp_field((40, 48, 64), np.random.RandomState(0))
-        assert np.abs(field[1] - field[0]).max() > 0.3
-        assert np.abs(np.diff(field, axis=2)).max() < 0.6  # smooth: per pixel at most 6 pi waves / side
-
-    def test_shuffled_frames_change_places_and_none_is_lost(self):
-        clip = counted(17)
-        for share, moved in ((0.25, 4), (1.0, 16)):
-            order = numbers(plant("shuffled frames", clip, share))
-            assert sorted(order) == list(range(17))
-            assert sum(a != b for a, b in enumerate(order)) == moved
-
-    def test_dropped_frames_are_gone_and_the_clip_continues(self):
+    def test_faults_of_time_reorder_the_frames(self):
         clip, after = counted(9), counted(25)[9:]
-        order = numbers(plant("dropped frames", clip, 0.5, after))
-        assert order == sorted(order)
-        assert len(order) == 9
-        assert order[-4:] == [9, 10, 11, 12]  # 4 of 8 are gone, 4 follow
-        assert (
-            numbers(plant("dropped frames", clip, 0.5))[-4:] == [max(numbers(plant("dropped frames", clip, 0.5)))] * 4
-        )
-
-    def test_frozen_and_reversed_frames(self):
-        clip = counted(9)
+        order = numbers(plant("shuffled frames", clip, 1.0))
+        assert sorted(order) == list(range(9))
+        assert sum(a != b for a, b in enumerate(order)) == 8
+        dropped = numbers(plant("dropped frames", clip, 0.5, after))
+        assert dropped == sorted(dropped)
+        assert (len(dropped), dropped[-4:]) == (9, [9, 10, 11, 12])  # 4 of 8 are gone, 4 follow
+        assert len(set(numbers(plant("dropped frames", clip, 0.5))[-4:])) == 1  # nothing follows: the last one is held
         assert numbers(plant("frozen frames", clip, 0.5)) == [0, 1, 2, 3, 4, 4, 4, 4, 4]
-        assert numbers(plant("frozen frames", clip, 1.0)) == [0] * 9
         assert numbers(plant("reversed time", clip, 1.0)) == list(range(8, -1, -1))
 
-    def test_noise_and_blur_have_their_standard_deviation(self):
+    def test_noise_blur_and_colour_swap_have_their_size(self):
         grey = np.full((3, 64, 64, 3), 128, np.uint8)
         assert (plant("noise", grey, 10.0)[1:].astype(float) - 128).std() == pytest.approx(10, abs=0.2)
         point = np.zeros((2, 65, 65, 3), np.uint8)
         point[:, 32, 32] = 255
         spot = plant("blur", point, 1.0)[1, 32, 32, 0]
         assert spot == pytest.approx(255 / (2 * np.pi), abs=2)  # the peak of a Gaussian of sd 1
-
-    def test_a_colour_swap_of_weight_1_exchanges_red_and_blue(self):
         frames = texture()
-        swapped = plant("colour swap", frames, 1.0)
-        assert np.array_equal(swapped[-1], frames[-1][..., ::-1])
-        assert np.array_equal(swapped[1], frames[1])
+        assert np.array_equal(plant("colour swap", frames, 1.0)[-1], frames[-1][..., ::-1])
 
-    def test_the_patch_follows_what_moves(self, square):
-        path = moving_path(footage(square[0]), 20)
-        start = first_changed(13)
-        assert [x for x, _ in path] == pytest.approx([20 + 6 * t for t in range(start, 13)], abs=4)
-        assert [y for _, y in path] == pytest.approx([40] * len(path), abs=4)
-
-    def test_a_vanishing_patch_leaves_the_ground_and_a_duplicate_leaves_the_original(self, square):
+    def test_a_patch_is_cut_from_what_moves(self, square):
         frames, ground = square
         bright = (frames[-1] > ground + 50).sum()
-        gone = plant("vanishing patch", frames, 0.4)
-        assert (gone[-1] > ground + 50).sum() < 0.2 * bright
-        twice = plant("duplicated patch", frames, 0.4)
-        assert (twice[-1] > ground + 50).sum() > 1.7 * bright
-
-    def test_a_teleporting_patch_is_as_far_away_as_its_dose_says(self, square):
-        before, after = square[0][-1].astype(int), plant("teleporting patch", square[0], 0.4)[-1].astype(int)
+        gone, twice = (plant(name, frames, 0.4)[-1] for name in ("vanishing patch", "duplicated patch"))
+        assert (gone > ground + 50).sum() < 0.2 * bright
+        assert (twice > ground + 50).sum() > 1.7 * bright
+        before, after = frames[-1].astype(int), plant("teleporting patch", frames, 0.4)[-1].astype(int)
         gained, lost = (np.nonzero(d.max(axis=2) > 50)[1].mean() for d in (after - before, before - after))
         assert abs(gained - lost) == pytest.approx(0.4 * 128, abs=3)
 
@@ -168,14 +127,6 @@ def above(count, by=100.0):
 
 
 class TestResponse:
-    def test_the_threshold_has_the_false_alarms_that_it_states(self):
-        rng, alarms = np.random.default_rng(0), []
-        for _ in range(3000):
-            base = clean_baseline({str(i): float(v) for i, v in enumerate(rng.normal(size=39))}, -1)
-            alarms.append(rng.normal() > base.threshold)
-        assert base.false_alarms == 2 / 40
-        assert np.mean(alarms) == pytest.approx(0.05, abs=0.012)
-
     @pytest.mark.parametrize("count", [2, 3, 4])
     def test_fewer_than_4_recordings_are_too_few_to_tell(self, count):
         """Badness rises by 1, 2, 3 and 4. With all four: mean 2.5 +- t(0.975, 3 df) sqrt(5 / 3) / 2 = 2.5 +- 2.0543."""
@@ -192,12 +143,6 @@ class TestResponse:
         assert [a.found for a in r.doses] == [0.9, 0.95, 1.0]
         assert (r.smallest, r.verdict, cell(r, PIXELS)) == (2.0, "found", "**2 px**")
         assert response({1.0: above(20), 2.0: above(3), 4.0: above(20)}).smallest == 4.0
-
-    def test_too_few_clean_clips_certify_nothing(self):
-        clean = {c: (float(i) if i < 18 else None) for i, c in enumerate(CLIPS)}
-        r = response({1.0: {c: None if v is None else v + 100 for c, v in clean.items()}}, clean=clean)
-        assert r.doses[0].found == 1.0  # but at 1 / 19 false alarms
-        assert (r.smallest, r.verdict) == (None, "partly")
 
     def test_the_direction_of_a_measure_turns_the_sign(self):
         clean = {c: float(i) for i, c in enumerate(CLIPS)}
@@ -221,10 +166,6 @@ class TestResponse:
         assert "50% undefined at 1 px" in cell(r, PIXELS)
         assert response({1.0: dict.fromkeys(CLIPS)}).verdict == "undefined"
         assert response({1.0: above(20)}, clean=dict.fromkeys(CLIPS)).verdict == "undefined"
-
-    def test_windows_of_two_recordings_are_no_evidence_for_a_verdict(self):
-        two = {c: ("a" if i < 10 else "b") for i, c in enumerate(CLIPS)}
-        assert response({1.0: above(0)}, recordings=two).verdict == "too few"
 
 
 @pytest.fixture
@@ -251,13 +192,7 @@ def test_a_certificate_is_complete_and_computed_once(videos, tmp_path):
     words = [
         "--data",
         videos,
-        "--clips",
-        2,
-        "--clean",
-        3,
-        "--frames",
-        7,
-        "--faults",
+        *["--clips", "2", "--clean", "3", "--frames", "7", "--faults"],
         "blur=0.5/4,frozen frames=0.125/1",
     ]
     program = [sys.executable, "-m", "benchmarks.certificate", *words, "--out", tmp_path / "out"]
@@ -270,16 +205,3 @@ def test_a_certificate_is_complete_and_computed_once(videos, tmp_path):
     subprocess.run([str(word) for word in program], capture_output=True, check=True, cwd=ROOT)
     assert (tmp_path / "out" / "scores.jsonl").read_text() == scores
     assert (tmp_path / "out" / "certificate.png").stat().st_size > 1000
-
-
-def test_scene_faults_of_the_tabletop_come_with_the_picture_faults():
-    from benchmarks.certificate.tabletop_clips import make_material, plant_scene
-
-    clips, faults, _ = make_material(1, 17, None, 0)
-    assert {"wrong hand", "third arm", "teleport", "object melting", "see-through arm", *FAULTS} <= set(faults)
-    loaded = clips[0].load()
-    assert loaded.frames.shape == (17, 96, 160, 3)
-    assert "hand" in clips[0].prompt
-    wrong = plant_scene("wrong hand", loaded, 1.0, np.random.RandomState(0))
-    assert np.array_equal(wrong[0], loaded.frames[0])
-    assert not np.array_equal(wrong[8], loaded.frames[8])

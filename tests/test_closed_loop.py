@@ -75,16 +75,6 @@ def test_a_hand_too_high_or_never_closed_or_never_opened_fails(scenes):
     assert not held.placed
 
 
-def test_an_object_dropped_from_high_above_the_container_fails(scenes):
-    scene = scenes[0]
-    actions = true_actions(scene)
-    actions[10:, 2] += 0.15
-    outcome = roll_out(scene, actions)
-    assert outcome.object_grasped
-    assert inside(outcome.place, scene.containers[0])
-    assert not outcome.placed
-
-
 def test_inside_follows_the_outline_of_the_container(scenes):
     tray = next(c for s in scenes for c in s.containers if c.kind == "tray" and abs(c.turn[1]) > 0.3)
     cos, sin = tray.turn

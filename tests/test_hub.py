@@ -69,13 +69,6 @@ def test_a_revision_has_a_snapshot_of_its_own(cache, way):
 
 
 @pytest.mark.parametrize("way", ["find", "fetch"])
-def test_models_and_data_sets_are_apart(cache, way):
-    folder = add(cache, "org/name", {"metadata.csv": "a,b"}, kind="datasets")
-    assert get(way, "org/name", kind="dataset") == folder
-    assert hub.find("org/name", None, "model") is None
-
-
-@pytest.mark.parametrize("way", ["find", "fetch"])
 def test_only_the_files_of_the_patterns_count(cache, way):
     """Files outside the patterns may be missing: a model's repository holds checkpoints that no run needs."""
     listing = ["vae/config.json", "checkpoints/huge.pt"]
@@ -85,18 +78,6 @@ def test_only_the_files_of_the_patterns_count(cache, way):
     assert hub.find("org/name", None, "model", ["checkpoints/*"]) is None
     with pytest.raises(UserError, match=r"could not download org/name .*IncompleteSnapshotError"):
         get("fetch", "org/name", patterns=["checkpoints/*"])
-
-
-def test_the_patterns_reach_the_hub(cache, monkeypatch):
-    """What a download would be asked for; snapshot_download itself is tested by its authors."""
-    asked = []
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: asked.append((a, k)) or "/somewhere")
-    assert str(hub.fetch("org/name", "tag", "dataset", "data.path=DIR", ["vae/*"])) == "/somewhere"
-    assert str(hub.find("org/name", "tag", "dataset", ["vae/*"])) == "/somewhere"
-    for (arguments, keys), local in zip(asked, (None, True), strict=True):
-        assert arguments == ("org/name",)
-        assert (keys["revision"], keys["repo_type"], keys["allow_patterns"]) == ("tag", "dataset", ["vae/*"])
-        assert keys.get("local_files_only") is local
 
 
 @pytest.mark.parametrize(
@@ -123,23 +104,6 @@ def test_a_missing_repository_names_every_way_out(cache, revision, kind, command
     location = hub.locate_repository("org/absent", revision, kind)
     assert location.path is None
     assert command in location.text
-
-
-def test_refused_access_is_reported_like_a_missing_repository(cache, monkeypatch):
-    """A gated repository whose licence was not accepted."""
-    from types import SimpleNamespace
-
-    from huggingface_hub.errors import GatedRepoError
-
-    def refuse(*arguments, **keys):
-        response = SimpleNamespace(headers={}, request=None, status_code=403)
-        raise GatedRepoError("Cannot access gated repo.\nYou must be authenticated.", response=response)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    with pytest.raises(
-        UserError, match=r"org/gated .*GatedRepoError: Cannot access gated repo[\s\S]*accept its licence"
-    ):
-        get("fetch", "org/gated")
 
 
 def test_a_setting_names_a_repository_or_a_folder(cache, tmp_path):

@@ -1,7 +1,6 @@
 """Does synthetic data help a policy? The embedded world, from adapter to robot: does the policy do the task?
 
     python -m benchmarks.closed_loop outputs/sweeps/demo                  # the sweep of `make demo`, finished
-    python -m benchmarks.closed_loop --draws 20                           # afterwards: other draws of the same clips
 
 A tiny policy (policy.py) learns from 8 real clips, alone and with further demonstrations of 32 new scenes with either hand: videos of
 each adapter with the actions that the inverse dynamics model reads, the filtered ones, and the real clips of the same scenes. It is
@@ -213,35 +212,6 @@ def page(results: Mapping[str, Result], compared: list[JsonObject], predicted: l
     return "\n\n".join(parts)
 
 
-def draws(options: argparse.Namespace) -> None:
-    """How much it matters which clips: other draws of the few real ones, and of as many generated ones as the filter keeps."""
-    scenes, rng = new_scenes(options.new // len(HANDS)), np.random.default_rng(1)
-    few, adapters_own, new = real(training_scenes(FEW)), real(training_scenes(ADAPTER_CLIPS)), real(scenes)
-    actions, rows = read_videos(BEST, scenes, options.work)
-    made, chosen = Demonstrations(new.inputs, torch.from_numpy(actions)), kept(rows)
-    tests = scene_pairs(TEST_SEEDS, options.scenes)
-    seen = real(tests)
-
-    def score(shown: Demonstrations) -> float:
-        return float(evaluate(shown, tests, seen, options.seeds).outcomes["success"].mean())
-
-    pairs = [rng.choice(len(adapters_own) // 2, FEW // 2, replace=False) for _ in range(options.draws)]
-    of_real, of_made = [], []
-    for pair in pairs:
-        of_real.append(score(adapters_own[sorted([*(2 * pair), *(2 * pair + 1)])]))
-    for _ in range(options.draws):
-        of_made.append(score(few + made[rng.choice(len(new), len(chosen), replace=False).tolist()]))
-    scores = {
-        f"{FEW} real, other draws": of_real,
-        f"{FEW} real + {len(chosen)} at random of {BEST}, other draws": of_made,
-        f"{FEW} real + {len(chosen)} kept of {BEST}": [score(few + made[chosen])],
-    }
-    table = pd.DataFrame(scores.values(), index=scores.keys()).T.describe().T[["count", "50%", "min", "max"]]
-    title = "Closed loop: how much it matters which clips"
-    text = f"Success; {options.seeds} policies per draw.\n\n{table.to_markdown(floatfmt='.3f')}"
-    write("closed_loop_draws", title, text, scores, RESULTS)
-
-
 def report(options: argparse.Namespace, results: Mapping[str, Result], record: JsonObject) -> None:
     """Write the result files and the figure."""
     compared = comparisons(results, len(new_scenes(options.new // len(HANDS))))
@@ -264,20 +234,14 @@ def report(options: argparse.Namespace, results: Mapping[str, Result], record: J
 def main() -> None:
     """Generate, train, test, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sweep", type=Path, nargs="?", help="folder of the finished sweep `demo`")
+    parser.add_argument("sweep", type=Path, help="folder of the finished sweep `demo`")
     parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "closed_loop", help="videos and scores")
     parser.add_argument("--new", type=int, default=64, help="demonstrations added to the few real ones, even")
     parser.add_argument("--across", type=int, default=64, help="of them, those that are compared across all adapters")
     parser.add_argument("--scenes", type=int, default=100, help="test scenes, each with either hand")
     parser.add_argument("--seeds", type=int, default=5, help="policies for each arm")
-    parser.add_argument("--draws", type=int, default=0, help="only this: other draws of the clips, after a whole run")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.draws:
-        draws(options)
-        return
-    if options.sweep is None:
-        parser.error("give the folder of a finished sweep, e.g. outputs/sweeps/demo")
     arms, record = demonstrations_of_arms(options)
     tests = scene_pairs(TEST_SEEDS, options.scenes)
     seen, results = real(tests), {}
