@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from benchmarks.certificate.clips import Footage, cut_clips
+from benchmarks.certificate.clips import Footage
 from benchmarks.certificate.faults import FAULTS, Fault, fault_rng
 from benchmarks.certificate.page import cell
 from benchmarks.certificate.response import auc, clean_baseline, respond
@@ -43,18 +43,18 @@ def numbers(frames):
 
 @pytest.fixture(scope="module")
 def square():
-    """A bright textured square that moves 6 px a frame over a grey ground, and the ground."""
+    """A bright textured square that moves 6 px a frame over a grey ground."""
     ground = texture(seed=1)[0] // 4
     thing = cv2.resize(texture(48, 48, 1, seed=2)[0], (20, 20)) // 2 + 120
     frames = np.repeat(ground[None], 13, axis=0)
     for t, frame in enumerate(frames):
         frame[40:60, 20 + 6 * t : 40 + 6 * t] = thing
-    return frames, ground
+    return frames
 
 
 class TestFaults:
     def test_every_dose_changes_the_clip_but_not_its_form_and_is_the_same_again(self, square):
-        frames, _ = square
+        frames = square.copy()
         for name, fault in FAULTS.items():
             for dose in fault.doses:
                 once, again = plant(name, frames, dose, frames[-4:]), plant(name, frames, dose, frames[-4:])
@@ -64,18 +64,7 @@ class TestFaults:
                 assert not np.array_equal(once, frames), (name, dose)
                 if name != "reversed time":
                     assert np.array_equal(once[0], frames[0]), name
-        assert np.array_equal(square[0], frames)
-
-    @pytest.mark.parametrize("dose", [0.25, 1.0, 4.0])
-    def test_jitter_shifts_each_frame_by_its_dose(self, dose):
-        y, x = np.mgrid[:96, :128] * (2 * np.pi / 16)
-        waves = np.stack([128 + 100 * np.sin(x), 128 + 100 * np.sin(y), 0 * x], axis=-1).round().astype(np.uint8)
-        frames = plant("frame jitter", np.repeat(waves[None], 9, axis=0), dose)[:, 16:80, 16:112]
-        # A shift by d turns the phase of a wave of 16 px by 2 pi d / 16.
-        turns = [np.angle((f[..., :2] * np.exp(1j * np.stack([x, y], -1)[16:80, 16:112])).mean((0, 1))) for f in frames]
-        shifts = np.angle(np.exp(1j * (np.array(turns) - turns[0])))[1:] * 16 / (2 * np.pi)
-        assert np.hypot(*shifts.T) == pytest.approx(dose, abs=0.03)  # OpenCV shifts in steps of 1/32 px
-        assert np.ptp(np.arctan2(shifts[:, 1], shifts[:, 0])) > 1  # in different directions
+        assert np.array_equal(square, frames)
 
     def test_faults_of_time_reorder_the_frames(self):
         clip, after = counted(9), counted(25)[9:]
@@ -98,16 +87,6 @@ class TestFaults:
         assert spot == pytest.approx(255 / (2 * np.pi), abs=2)  # the peak of a Gaussian of sd 1
         frames = texture()
         assert np.array_equal(plant("colour swap", frames, 1.0)[-1], frames[-1][..., ::-1])
-
-    def test_a_patch_is_cut_from_what_moves(self, square):
-        frames, ground = square
-        bright = (frames[-1] > ground + 50).sum()
-        gone, twice = (plant(name, frames, 0.4)[-1] for name in ("vanishing patch", "duplicated patch"))
-        assert (gone > ground + 50).sum() < 0.2 * bright
-        assert (twice > ground + 50).sum() > 1.7 * bright
-        before, after = frames[-1].astype(int), plant("teleporting patch", frames, 0.4)[-1].astype(int)
-        gained, lost = (np.nonzero(d.max(axis=2) > 50)[1].mean() for d in (after - before, before - after))
-        assert abs(gained - lost) == pytest.approx(0.4 * 128, abs=3)
 
 
 CLIPS = [f"c{i:02d}" for i in range(20)]
@@ -176,16 +155,6 @@ def videos(tmp_path):
         frames = np.stack([np.roll(still, 2 * t, axis=1) for t in range(10 + i)])
         write_video(folder / f"s{i}__seed0.mp4", frames, 8)
     return folder
-
-
-def test_clips_are_windows_with_what_follows(videos):
-    clips = cut_clips(videos, 4, 6, (32, 48), None)
-    assert len({c.name for c in clips}) == 4
-    assert {c.recording for c in clips} == {"s0", "s1"}
-    loaded = clips[0].load()
-    assert loaded.frames.shape == (6, 32, 48, 3)
-    assert len(loaded.after) == min(3, 10 - 6 - int(clips[0].name.split("@")[1]))
-    assert cut_clips(videos, 2, 5, None, 4)[0].load().fps == 4
 
 
 def test_a_certificate_is_complete_and_computed_once(videos, tmp_path):
