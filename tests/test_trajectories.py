@@ -92,7 +92,7 @@ def written(tmp_path_factory):
     actions = [random.randn(length, 2).astype(np.float32) for length in lengths]
     contents = []
     for _ in range(2):
-        write_set(folder / "out", episodes, {"action": Feature(("x", "y"), actions)}, CAMERA, 8.0, show=False)
+        write_set(folder / "out", episodes, {"action": Feature(("x", "y"), actions)}, CAMERA, 8.0)
         contents.append({path: path.read_bytes() for path in (folder / "out").rglob("*") if path.is_file()})
     assert contents[0] == contents[1]
     return folder / "out", [read_video(file) for file in files], actions

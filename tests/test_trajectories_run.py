@@ -177,7 +177,7 @@ def test_a_rollout_longer_than_its_recording_becomes_an_episode(run, prompts, tm
     words = ["trajectories", run, "--prompts", pairs, "--out", tmp_path / "set", "--keep", "0<psnr"]
     assert cli(*words, "--set", "generation.chunks=2", "generation.num_steps=1", "judge=none") == 0
     assert "1 NAME.txt without NAME.png, not used: alone.txt" in capsys.readouterr().err
-    assert ", 2 chunks of 17 frames each" in (tmp_path / "set" / "README.md").read_text()
+    assert ", 2 chunks |" in (tmp_path / "set" / "README.md").read_text()
     (row,) = episodes_of(tmp_path / "set")
     assert row["length"] == 17 + 17 - 5
 

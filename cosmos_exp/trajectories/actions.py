@@ -121,8 +121,9 @@ def load_actions(word: str) -> InverseDynamics:
     name = word.removeprefix(PREFIX)
     path = Path(INVERSE_DYNAMICS.get(name) if name in INVERSE_DYNAMICS.names else name).expanduser()
     if name == word or not path.is_file():
-        known = ", ".join(f"{PREFIX}{known}" for known in INVERSE_DYNAMICS.names)
-        raise UserError(f"--actions {word}: no such file. Write idm:FILE of a TorchScript file, or one of {known}")
+        raise UserError(
+            f"--actions {word}: no such file. Write idm:FILE of a TorchScript file, or idm: and one of {INVERSE_DYNAMICS.names}"
+        )
     extra: dict[str, str | bytes] = {DECLARATION: ""}
     try:
         module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra).eval()

@@ -21,8 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cosmos_exp.data.video import UNREADABLE, open_video, read_video, reason, video_stream
-from cosmos_exp.errors import RunError
+from cosmos_exp.data.video import open_video, read_video, video_stream
 from cosmos_exp.files import JsonObject, atomic_path, write_json
 from cosmos_exp.tracking.progress import with_progress
 
@@ -30,8 +29,7 @@ CHUNK = 1000  # files in a folder
 DATA_MB, VIDEO_MB = 100, 200  # the library's limits of a file
 PATTERN = "chunk-{chunk_index:03d}/file-{file_index:03d}"
 DATA_PATH, VIDEO_PATH = f"data/{PATTERN}.parquet", "videos/{video_key}/" + PATTERN + ".mp4"
-FIRST = {"chunk_index": 0, "file_index": 0}  # the file that holds all rows
-EPISODES_PATH = f"meta/episodes/{PATTERN}.parquet".format(**FIRST)
+ROWS, EPISODES = "data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-000.parquet"  # one file holds all
 INFO = Path("meta") / "info.json"
 NUMBERS = {
     "timestamp": "float32",
@@ -58,12 +56,10 @@ class Coded:
 
     frames: int
     size: int
-    coding: tuple[bytes, tuple[int, int], Fraction, Fraction]
+    coding: tuple[bytes, tuple[int, int], Fraction | None, Fraction | None]
 
 
-def write_set(
-    out: Path, episodes: pd.DataFrame, features: Mapping[str, Feature], camera: str, fps: float, show: bool = True
-) -> None:
+def write_set(out: Path, episodes: pd.DataFrame, features: Mapping[str, Feature], camera: str, fps: float) -> None:
     """Write the set in place of one that is there. The same episodes give the same bytes.
 
     meta/info.json comes last: a set that was not completed cannot be opened.
@@ -78,29 +74,26 @@ def write_set(
     for part in ("meta", "data", "videos"):
         shutil.rmtree(out / part, ignore_errors=True)
     videos = list(episodes["video"])
-    coded = [read_coded(video) for video in videos]
+    coded = list(map(read_coded, videos))
     tasks = episodes[["task"]].assign(task_index=pd.factorize(episodes["task"])[0])
     tables = _frame_tables(coded, features, fps, tasks["task_index"])
     places = place_episodes(coded)
     for file, numbers in places.groupby("video_file").indices.items():
         index = {"chunk_index": int(file) // CHUNK, "file_index": int(file) % CHUNK}
-        _write_shard(out / VIDEO_PATH.format(video_key=camera, **index), [videos[number] for number in numbers])
-    with (
-        atomic_path(out / DATA_PATH.format(**FIRST)) as temporary,
-        pq.ParquetWriter(temporary, tables[0].schema) as writer,
-    ):
+        _write_shard(out / VIDEO_PATH.format(video_key=camera, **index), list(episodes["video"].iloc[numbers]))
+    with atomic_path(out / ROWS) as temporary, pq.ParquetWriter(temporary, tables[0].schema) as writer:
         for table in tables:  # each episode is a row group, as the library writes them
             writer.write_table(table)
         writer.close()  # before the file is renamed
     levels, statistics = np.zeros((3, len(LEVELS)), int), []
-    for video, table in zip(with_progress(videos, "writing", len(videos), "episode", show), tables, strict=True):
+    for video, table in zip(with_progress(videos, "writing", len(videos), "episode"), tables, strict=True):
         counts = count_levels(read_video(video))
         levels += counts
         statistics.append(_statistics(table, counts, camera))
     tasks = tasks.drop_duplicates().set_index("task")  # as the library reads it: the text is the index
     with atomic_path(out / "meta" / "tasks.parquet") as temporary:
         tasks.to_parquet(temporary)
-    with atomic_path(out / EPISODES_PATH) as temporary:
+    with atomic_path(out / EPISODES) as temporary:
         _episode_table(episodes, places, statistics, camera, fps).to_parquet(temporary, index=False)
     write_json(out / "meta" / "stats.json", _statistics(pa.concat_tables(tables), levels, camera))
     write_json(out / INFO, _info(coded, len(tasks), features, camera, fps))
@@ -110,23 +103,13 @@ def write_set(
 
 
 def read_coded(path: Path) -> Coded:
-    """The properties of an episode's file.
-
-    Raises:
-        RunError: it cannot be read, or is not H.264.
-    """
-    try:
-        with open_video(path) as container:
-            stream = video_stream(container)
-            frames = sum(packet.size > 0 for packet in container.demux(stream))
-            codec = stream.codec_context
-            if codec.name != "h264" or stream.average_rate is None or stream.time_base is None:
-                raise RunError(f"{path}: is {codec.name}, expected H.264")
-            shape = (codec.height, codec.width)
-            coding = (bytes(codec.extradata or b""), shape, stream.average_rate, stream.time_base)
-            return Coded(frames, path.stat().st_size, coding)
-    except UNREADABLE as error:
-        raise RunError(f"{path}: cannot be read as a video ({reason(error)})") from error
+    """The properties of an episode's file, as `data.video.write_video` writes it."""
+    with open_video(path) as container:
+        stream = video_stream(container)
+        frames = sum(packet.size > 0 for packet in container.demux(stream))
+        codec = stream.codec_context
+        coding = (bytes(codec.extradata or b""), (codec.height, codec.width), stream.average_rate, stream.time_base)
+        return Coded(frames, path.stat().st_size, coding)
 
 
 def place_episodes(coded: Sequence[Coded], limit: int = VIDEO_MB * 2**20) -> pd.DataFrame:

@@ -141,8 +141,8 @@ class Maker:
         Raises:
             RunError: a video cannot be read, or the judge fails.
         """
-        config, rows = self.config, read_scores(self.scores_file)
-        done = {(row["sample"], row["seed"], row["measure"]) for row in rows}
+        config, table = self.config, self._read_scores()
+        done = set(table[["sample", "seed", "measure"]].itertuples(index=False, name=None))
         unscored = []
         for task in tasks:
             if not all((task.path.stem, task.seed, measure) in done for measure in self.measures):
@@ -153,11 +153,13 @@ class Maker:
             if config.judge.name != "none":
                 cache = cache_root(config) / "judged"
                 judge_videos(unscored, config, self._judge, self.scores_file, done, cache)
-            rows = read_scores(self.scores_file)
-        table = pd.DataFrame(rows, columns=["video", "measure", "value"])
+            table = self._read_scores()
         order = dict.fromkeys([*table["measure"], *self.measures])
         table = table.pivot(index="video", columns="measure", values="value").astype(float)
         return table.reindex(index=[task.path.name for task in tasks], columns=list(order))
+
+    def _read_scores(self) -> pd.DataFrame:
+        return pd.DataFrame(read_scores(self.scores_file), columns=["sample", "seed", "video", "measure", "value"])
 
     def _scored_video(self, task: VideoTask) -> ScoredVideo:
         """A made video with the recording of its prompt, if it has one."""

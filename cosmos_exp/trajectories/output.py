@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import jinja2
@@ -39,7 +38,7 @@ COLUMNS = ("source", "run", "adapter", "adapter_sha256", "seed", "prompt", "samp
 COLUMNS += ("source_frame_sha256", "video_sha256")
 
 
-def write_output(job: Job, videos: pd.DataFrame, scores: pd.DataFrame, out: Path, show: bool = True) -> JsonObject:
+def write_output(job: Job, videos: pd.DataFrame, scores: pd.DataFrame, out: Path) -> JsonObject:
     """Write everything into the data set's folder, in place of what an earlier request left there.
 
     Args:
@@ -72,13 +71,13 @@ def write_output(job: Job, videos: pd.DataFrame, scores: pd.DataFrame, out: Path
     episodes["task"] = episodes["prompt"].str.removeprefix(config.data.prompt_prefix)
     features = {}
     if job.idm:
-        values = _actions(job.idm, list(episodes["video"]), show)
+        values = _actions(job.idm, list(episodes["video"]))
         features["action"] = Feature(job.idm.declared.actions, values)  # further columns of a frame are further entries
     summary = _summary(job, videos, scores, clips)
     write_json(out / SUMMARY, summary)
     draw_sheet(*_sheet(videos), out / SHEET)
     write_text(out / CARD, _card(summary, out.resolve().name))
-    write_set(out, _typed(episodes), features, camera_name(config), config.generation.fps, show)
+    write_set(out, _typed(episodes), features, camera_name(config), config.generation.fps)
     return summary
 
 
@@ -99,7 +98,7 @@ def _original(config: Config, clips: Sequence[CheckedClip], store: Path) -> pd.D
 
 def _typed(episodes: pd.DataFrame) -> pd.DataFrame:
     """The columns of the set in their order, also right for a column without any value."""
-    scores = [name for name in episodes.columns if name.startswith("scores/")]
+    scores = list(episodes.filter(like="scores/"))
     episodes = episodes.reset_index(drop=True).reindex(columns=["video", "task", *COLUMNS, *scores])
     for name in COLUMNS:
         kind = pa.int64() if name == "seed" else pa.string()
@@ -107,10 +106,10 @@ def _typed(episodes: pd.DataFrame) -> pd.DataFrame:
     return episodes.astype(dict.fromkeys(scores, pd.ArrowDtype(pa.float64())))
 
 
-def _actions(idm: InverseDynamics, videos: Sequence[Path], show: bool) -> list[np.ndarray]:
+def _actions(idm: InverseDynamics, videos: Sequence[Path]) -> list[np.ndarray]:
     """The actions that the inverse dynamics model infers from the pictures of each video."""
     values = []
-    for video in with_progress(videos, "inferring actions", len(videos), "episode", show):
+    for video in with_progress(videos, "inferring actions", len(videos), "episode"):
         try:
             values.append(idm.actions(read_video(video)))
         except RunError as error:
@@ -142,11 +141,10 @@ def _summary(job: Job, videos: pd.DataFrame, scores: pd.DataFrame, clips: Sequen
         "run": job.folder.path.name,
         "adapter": {"name": adapter_label(config.adapter), "sha256": job.adapter_sha256},
         "model": {"name": config.model.name, "source": source, "fingerprints": job.fingerprints},
-        "request": {key: value for key, value in asdict(request).items() if key in ("keep", "target", "with_real")},
-        "settings": [word for word in request.settings if "/" not in word],
+        "request": {"keep": request.keep, "target": request.target},
         "judge": config.judge.name,
         "video": {"fps": fps, "steps": generation.num_steps, "guidance_scale": generation.guidance_scale},
-        "chunks": {"count": generation.chunks, "frames": config.data.num_frames},
+        "chunks": generation.chunks,
         "seeds": generation.seeds,
         "planned": len(generation.seeds) * len(job.pairs),
         "made": len(videos),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cosmos_exp.config.adapter_file import find_adapter
 from cosmos_exp.config.composing import compose_config, validated
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.record import load_config
@@ -86,11 +87,10 @@ class Job:
             videos: their folder. Each has hex digits in its name of all that decides its pixels, so that a changed request
                 never uses it.
         """
-        settings, hashes = settings_of(self.config), {name: self.frame_hash(name) for name in self.pairs}
+        shared = [settings_of(self.config), self.fingerprints, self.adapter_sha256]
 
         def path(sample: str, seed: int) -> Path:
-            prompt = self.pairs[sample].prompt
-            content = [settings, self.fingerprints, self.adapter_sha256, prompt, hashes[sample], seed]
+            content = [*shared, self.pairs[sample].prompt, self.frame_hash(sample), seed]
             name = f"{self.folder.path.name}__{sample}__seed{seed}-{json_sha256(content)[:12]}.mp4"
             return inside_by_name(videos, name)
 
@@ -116,9 +116,7 @@ def prepare_job(request: Request) -> Job:
     config = with_settings(load_config(folder.config), request.settings)
     adapter, digest = None, NO_ADAPTER
     if config.adapter.kind != "none":
-        adapter = folder.adapter_file
-        if not adapter.is_file():
-            raise UserError(f"RUN {request.run}: {adapter} is missing. Copy it here, or run it again.")
+        adapter = find_adapter(folder.path)
         digest = file_sha256(adapter)
     for option in ("seeds", "target"):
         number = getattr(request, option)
