@@ -94,8 +94,8 @@ def make_and_score(job: Job, store: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
             f"none of {count} videos is kept: {dropped}. No data set is written; the videos stay. Loosen --keep, or give more "
             "--seeds or --prompts, then run the command again."
         )
-    videos = pd.DataFrame([(task.sample, task.seed, task.prompt, task.path) for task in tasks[:count]])
-    videos.columns = ["sample", "seed", "prompt", "video"]
+    rows = [(task.sample, task.seed, task.prompt, task.path) for task in tasks[:count]]
+    videos = pd.DataFrame(rows, columns=["sample", "seed", "prompt", "video"])
     return videos.assign(reason=reasons.to_numpy()), scores.reset_index(drop=True)
 
 

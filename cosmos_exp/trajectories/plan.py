@@ -38,7 +38,6 @@ SETTABLE = re.compile(
 )
 # Keys of the data that decide what a video looks like.
 PICTURE_KEYS = {"height", "width", "num_frames", "fps", "resize", "views", "cameras", "tiling"}
-NO_ADAPTER = "base"  # in place of an adapter's hash
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Job:
     Attributes:
         config: of the run, with the settings of --set.
         adapter: the adapter file; None: the base model.
-        adapter_sha256: of that file; NO_ADAPTER without one.
+        adapter_sha256: of that file; `base` without one.
         pairs: the prompts by their names.
         frames: the conditioning frames of each prompt, uint8 (k, H, W, 3), as the model sees them.
         dataset: of the run; None if it was not read.
@@ -114,7 +113,7 @@ def prepare_job(request: Request) -> Job:
     if state != "done":
         raise UserError(f"RUN {request.run}: is not finished ({state}). Give the folder of one finished run.")
     config = with_settings(load_config(folder.config), request.settings)
-    adapter, digest = None, NO_ADAPTER
+    adapter, digest = None, "base"
     if config.adapter.kind != "none":
         adapter = find_adapter(folder.path)
         digest = file_sha256(adapter)
