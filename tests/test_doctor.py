@@ -52,7 +52,7 @@ def test_what_the_2b_model_lacks_here_is_the_same_for_doctor_plan_and_run(cli, t
     error = "cosmos-exp: dry run: missing here: guardrail, access, device. The plan says how to get it."
     assert answered(cli, capsys, ["run", *words, "dry_run=true"], 1, error, "45.875 M").count("MISSING") == 3
     run = ["run", *words, f"run_dir={tmp_path / 'run'}"]
-    answered(cli, capsys, run, 2, "pip install cosmos_guardrail", "num_processes=64")
+    answered(cli, capsys, run, 2, "model.guardrail=cosmos_guardrail: the package is not installed", "num_processes=64")
     assert list(tmp_path.iterdir()) == []
 
 

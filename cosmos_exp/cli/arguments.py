@@ -19,12 +19,12 @@ def add_command(
     run: Callable[[argparse.Namespace], int] | None,
     help: str,
     epilog: str | None,
-    **more: bool,
+    add_help: bool = True,
 ) -> argparse.ArgumentParser:
     """Add a command, or an action of one: `run` takes its arguments and returns the exit code."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = commands.add_parser(
-        name, help=help, description=help, epilog=epilog, formatter_class=raw, allow_abbrev=False, **more
+        name, help=help, description=help, epilog=epilog, formatter_class=raw, allow_abbrev=False, add_help=add_help
     )
     parser.set_defaults(run=run)
     return parser

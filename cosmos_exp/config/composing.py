@@ -175,6 +175,8 @@ def _is_plain(key: str, word: str) -> bool:
 
 def each_value(overrides: Sequence[str]) -> list[list[str]]:
     """Of the product of all values: as many runs as it takes to check each value once. Intervals of a sweeper are left out."""
+    if not any(map(is_sweep, overrides)):
+        return [list(overrides)]
     words = [word for word in overrides if not is_sweep(word) or parsed(word).is_discrete_sweep()]
     seen: set[str] = set()
     runs: list[list[str]] = []
