@@ -1,9 +1,10 @@
-"""The worked examples of docs/guides/add_*.md, run through the command line as a user would."""
+"""The worked examples of docs/examples, run through the command line as a user would."""
 
 import importlib
 import json
 import re
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,17 +20,17 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
 
-GUIDES = Path(__file__).parent.parent / "docs" / "guides"
+DOCS = Path(__file__).parent.parent / "docs"
+EXAMPLES = {"add_measure": "motion.py", "add_judge": "my_judge.py"}
 
 
 def write_examples(guide: str, folder: Path) -> list[Path]:
-    """Write each python and yaml block of a guide that begins with a comment `# PATH`; Python files without folders."""
-    text = (GUIDES / f"{guide}.md").read_text(encoding="utf-8")
-    files = []
-    for block in re.findall(r"^```(?:python|yaml)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        if name := re.match(r"# ([\w./-]+\.(?:py|yaml))\n", block):
-            path = Path(name.group(1))
-            files.append(folder / (path.name if path.suffix == ".py" else path))
+    """Copy the guide's example, and write each yaml block of the guide that begins with a comment `# PATH`."""
+    files = [Path(shutil.copy(DOCS / "examples" / EXAMPLES[guide], folder))]
+    text = (DOCS / "guides" / f"{guide}.md").read_text(encoding="utf-8")
+    for block in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        if name := re.match(r"# ([\w./-]+\.yaml)\n", block):
+            files.append(folder / name.group(1))
             files[-1].parent.mkdir(parents=True, exist_ok=True)
             files[-1].write_text(block, encoding="utf-8")
     return files
@@ -43,7 +44,6 @@ def examples(tmp_path, monkeypatch):
 
     def write(guide):
         files.extend(write_examples(guide, tmp_path))
-        assert files, f"{guide}.md has no block with a file name"
         return {str(f.relative_to(tmp_path)): f for f in files}
 
     for registry in (JUDGES, MATCHERS, MEASURE_FUNCTIONS, READERS):

@@ -1,6 +1,5 @@
-"""The worked examples of docs/guides/add_reader.md and add_adapter_kind.md."""
+"""The worked examples of docs/examples: a reader and an adapter kind."""
 
-import re
 import runpy
 import shutil
 from pathlib import Path
@@ -17,20 +16,13 @@ from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.fast_forward import fast_forward
 
-GUIDES = Path(__file__).parent.parent / "docs" / "guides"
-
-
-def run_example(guide, folder):
-    """Run the first python block of a guide as a script."""
-    block, *_ = re.findall(r"^```python\n(.*?)^```", (GUIDES / guide).read_text(), re.MULTILINE | re.DOTALL)
-    (folder / "example.py").write_text(block)
-    runpy.run_path(str(folder / "example.py"), run_name="__main__")
+EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 
 
 def test_add_a_reader(tmp_path, monkeypatch):
     monkeypatch.setattr(READERS, "targets", dict(READERS.targets))
     before = set(READERS.names)
-    run_example("add_reader.md", tmp_path)
+    runpy.run_path(str(EXAMPLES / "episode_folders.py"), run_name="__main__")
     (name,) = set(READERS.names) - before
     data = tmp_path / "data"
     write_video(data / "episode_0001" / "camera.mp4", Scene.sample(1, "robot").clip().frames, 8)
@@ -54,7 +46,7 @@ def test_add_an_adapter_kind(tmp_path, monkeypatch):
     monkeypatch.setattr(ADAPTERS, "targets", dict(ADAPTERS.targets))
     before = set(ADAPTERS.names)
     with torch.enable_grad():
-        run_example("add_adapter_kind.md", tmp_path)
+        runpy.run_path(str(EXAMPLES / "orthogonal.py"), run_name="__main__")
     (kind,) = set(ADAPTERS.names) - before
     settings, inputs = Adapter(kind=kind, rank=4, alpha=6.0), tiny_inputs()
     model = plain_tiny_model()
