@@ -42,8 +42,8 @@ def candidates(prefix: str, parsed_args: argparse.Namespace, **_: object) -> lis
     from cosmos_exp.config.paths import PATH_KEYS, group_choices
     from cosmos_exp.config.schema import all_keys
 
-    own = getattr(parsed_args, "config_dir", None)
-    groups = group_choices([own] if own else [])
+    config_dir = getattr(parsed_args, "config_dir", None)
+    groups = group_choices(filter(None, [config_dir]))
     name, equals, value = prefix.partition("=")
     if not equals:
         return [f"{key}=" for key in (*groups, *all_keys())]

@@ -48,9 +48,8 @@ def run(args: argparse.Namespace) -> int:
     where = (args.config_name, [args.config_dir] if args.config_dir else [])
     runs = each_value(words)
     composed = compose_all(runs[0], *where)
-    several = args.multirun or str(composed.hydra.mode).endswith(
-        "MULTIRUN"
-    )  # a study of the user's own asks for several
+    asked_by_study = str(composed.hydra.mode).endswith("MULTIRUN")
+    several = args.multirun or asked_by_study
     if not several and any(map(is_sweep, words)):
         compose_all(words, *where)  # refuses it
     config = to_config(composed)

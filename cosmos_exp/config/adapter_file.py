@@ -253,8 +253,8 @@ def parts_by_layer(file: Path, tensors: Mapping[str, Array]) -> dict[str, dict[s
         parts.setdefault(layer, {})[PARTS[end]] = values
     if not parts:
         raise UserError(f"{file}: has no lora_A tensors; is it an adapter in diffusers format?")
-    for layer, found in parts.items():
-        a, b = (found[part].shape if part in found else () for part in ("a", "b"))
+    for layer, tensors_of_layer in parts.items():
+        a, b = np.shape(tensors_of_layer.get("a", 0)), np.shape(tensors_of_layer.get("b", 0))
         if len(a) != 2 or len(b) != 2 or a[0] != b[1] or 0 in (*a, *b):
             raise UserError(
                 f"{file}: {one_line(layer)} has lora_A {a} and lora_B {b}; expected (rank, in) and (out, rank). Make the "

@@ -268,29 +268,28 @@ def _explain(error: BaseException) -> str:
     return (f"{key}: " if key else "") + message + extra
 
 
-def _check_study(own: DictConfig, words: Sequence[str], where: str) -> None:
+def _check_study(hydra: DictConfig, words: Sequence[str], where: str) -> None:
     """Refuse a study that changes Hydra's own part: it names classes, callbacks, log handlers and commands, so it can run code.
 
     Args:
-        own: `hydra` of the study.
+        hydra: that part of the study.
         words: of the command line. What it sets of Hydra is free.
         where: the study, for the error.
 
     Raises:
         UserError: it names the first key that differs.
     """
-    typed = []
+    groups = ("hydra/launcher", "hydra/sweeper")
+    typed = [f"{group}={hydra.runtime.choices[group]}" for group in groups]
     for word in words:
-        if is_of_hydra(word) and not word.startswith(("hydra/launcher=", "hydra/sweeper=")):
+        if is_of_hydra(word) and not word.startswith(groups):
             typed.append(word)
-    for group in ("hydra/launcher", "hydra/sweeper"):
-        typed.append(f"{group}={own.runtime.choices[group]}")
     shipped = _compose(typed, "config", ()).hydra
     lines: list[str] = []
-    for key in own.sweeper.get("params") or {}:
+    for key in hydra.sweeper.get("params") or {}:
         if is_of_hydra(str(key)):
             lines.append(str(key))
-    for line in differences(OmegaConf.to_container(shipped), OmegaConf.to_container(own)):  # type: ignore[arg-type]  # dicts
+    for line in differences(OmegaConf.to_container(shipped), OmegaConf.to_container(hydra)):  # type: ignore[arg-type]  # dicts
         if not _FREE_OF_HYDRA.fullmatch(line):
             lines.append(f"hydra.{line}")
     for line in lines:

@@ -36,14 +36,14 @@ def stage_hash(config: Config, stage: str = "evaluate") -> str:
 
 def differences(old: Mapping[str, object], new: Mapping[str, object], where: str = "") -> list[str]:
     """`key: old -> new` for each key in which two plain dictionaries differ."""
-    found = []
+    lines = []
     for name in sorted(set(old) | set(new), key=str):
         a, b = old.get(name), new.get(name)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differences(a, b, f"{where}{name}.")
+            lines += differences(a, b, f"{where}{name}.")
         elif a != b:
-            found.append(f"{where}{name}: {a} -> {b}")
-    return found
+            lines.append(f"{where}{name}: {a} -> {b}")
+    return lines
 
 
 def check_same_training(old: Config, new: Config, folder: Path, fix: str) -> None:
