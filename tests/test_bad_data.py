@@ -135,7 +135,12 @@ CASES = [  # set, change, exit code, what is said
     ("folder", remux(stretched=True), 0, "variable frame rate, 100 to 600 ms"),
     ("pairs", pair(lambda p: Image.fromarray(np.full((48, 64), 40_000, np.uint16)).save(p)), 0, "1 test pairs"),
     ("pairs", pair(lambda p: Image.new("CMYK", (64, 48)).save(p, "tiff")), 1, "p.png: has no defined colours (CMYK)"),
-    ("pairs", pair(lambda p: Image.new("RGBA", (64, 48)).save(p)), 1, "p.png: has no defined colours (transparent pixels)"),
+    (
+        "pairs",
+        pair(lambda p: Image.new("RGBA", (64, 48)).save(p)),
+        1,
+        "p.png: has no defined colours (transparent pixels)",
+    ),
     ("pairs", pair(lambda p: p.write_text("text")), 1, "p.png: cannot be read as an image"),
 ]
 
