@@ -391,8 +391,7 @@ def test_what_is_missing_is_one_clear_error_before_a_folder_is_made(cli, tmp_pat
     here += ["data.height=96", "data.width=160", "data.num_frames=9"]  # needs no more memory than a laptop has
     assert cli("run", "model=cosmos_predict25_2b", "rank=32", *here, f"run_dir={run}") == 2
     said = capsys.readouterr().err
-    for word in ("nvidia/Cosmos-Predict2.5-2B", "hf auth login", "hf download", "model.source=/path"):
-        assert word in said
+    assert "model.source: nvidia/Cosmos-Predict2.5-2B: not on this machine" in said
     assert len(said.strip().splitlines()) <= 3
     assert cli("run", "data=folder", f"data.path={tmp_path / 'nothing'}", f"run_dir={run}") == 2
     assert "no such folder" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from cosmos_exp.config.rollout import OVERLAP, rollout_frames
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.dataset import find_data, hold_out, load_dataset
 from cosmos_exp.experiment.checks import WARNINGS, check_dataset, check_scored, findings
-from cosmos_exp.experiment.cost import estimate_cost, memory_verdict
+from cosmos_exp.experiment.cost import estimate_cost
 from cosmos_exp.text import printable, redact
 from cosmos_exp.training.plan import learning_rates, sample_order
 
@@ -76,7 +76,6 @@ def plan_rows(config: Config) -> Rows:
             "sample",
             f"{data.num_frames} frames of {data.height}x{data.width}: {cost.tokens:,} tokens, latent {cost.shape}",
         ),
-        ("memory", memory_verdict(config)[0]),
         (
             "test videos",
             f"{generation.mode}, {len(generation.seeds)} seeds per test pair, {generation.num_steps} steps, guidance "

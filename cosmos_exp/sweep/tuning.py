@@ -133,7 +133,9 @@ def run_phases(plan: SweepPlan, start: Start) -> PlannedRuns:
         runs = []
         for run in now.runs:
             source = run.config.adapter.truncate_from
-            if run.name not in tried and (source is None or (run.folder.path / source / ADAPTER_NAME).is_file()):
+            # The run's own folder may not exist yet, and no path leads through it then.
+            ready = source is None or (run.folder.path / source / ADAPTER_NAME).resolve().is_file()
+            if ready and run.name not in tried:
                 runs.append(run)
                 tried.add(run.name)
         if not runs:
