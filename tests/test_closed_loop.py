@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.closed_loop.kinematics import GRASP_REACH, inside, roll_out
-from benchmarks.idm.actions import mirrored, true_actions
+from benchmarks.idm.actions import true_actions
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import HANDS, other_hand
 
@@ -21,11 +21,6 @@ def test_the_true_trajectory_of_every_scene_succeeds(scenes):
     assert all(o.success and o.right_hand and o.object_grasped for o in outcomes)
     assert all(o.grasped == ((s.hand, s.objects[0].name),) for o, s in zip(outcomes, scenes, strict=True))
     assert max(o.misses[s.hand] for o, s in zip(outcomes, scenes, strict=True)) < 0.002
-
-
-def test_a_mirrored_trajectory_fails(scenes):
-    outcomes = [roll_out(s, mirrored(true_actions(s))) for s in scenes]
-    assert not any(o.success or o.right_hand or o.object_grasped for o in outcomes)
 
 
 def test_the_other_hand_places_the_object_without_success(scenes):
