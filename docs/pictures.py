@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import textwrap
+import time
 from pathlib import Path
 
 import cv2
@@ -128,6 +129,7 @@ def page_pictures(page: Path) -> None:
         screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         browser.get(page.absolute().as_uri())
+        time.sleep(3)  # until the videos in view show a frame
         shot = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
         shot.save(OUT / f"page_{width}.jpg", quality=82, optimize=True)
     browser.quit()

@@ -54,7 +54,7 @@ The checkpoint of a LoRA training with NVIDIA's code, or a file of `adapter expo
 folder loads in plain diffusers: pipe.load_lora_weights("imported")."""
 ASSUMED = "note: such a file does not record alpha; assumed alpha = rank (set it with --alpha)"
 LEGEND = """norm: Frobenius norm of the update s B A, all layers of a type together. energy_at_rank: share of its energy (squared
-norm) that the best approximation of a rank keeps. rank_for_energy: lowest and highest rank of a layer that keeps a share.
+norm) that the best approximation of a rank keeps. rank_for_energy: lowest and highest rank of a layer that keeps 95 %.
 effective_rank: mean (Roy and Vetterli 2007). Of a DoRA the spectrum is the direction's, without the magnitudes."""
 
 

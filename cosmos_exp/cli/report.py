@@ -87,24 +87,24 @@ def verify(folder: Path, out: Path | None, videos: bool) -> int:
     from cosmos_exp.report.verify import verify as checks_of
 
     checks = checks_of(folder, out, videos)
-    for check in checks:
-        print(f"{'FAILED' if check.findings else 'ok    '}  {check.name}")
-        for finding in check.findings[:MOST_FINDINGS]:
+    for name, findings in checks.items():
+        print(f"{'FAILED' if findings else 'ok    '}  {name}")
+        for finding in findings[:MOST_FINDINGS]:
             print(f"          {one_line(finding)}")
-        if len(check.findings) > MOST_FINDINGS:
-            print(f"          and {len(check.findings) - MOST_FINDINGS} more")
+        if len(findings) > MOST_FINDINGS:
+            print(f"          and {len(findings) - MOST_FINDINGS} more")
     if not videos:
         print("The videos were not checked (--without-videos).")
-    return int(any(check.findings for check in checks))
+    return int(any(checks.values()))
 
 
 def print_report(report: WrittenReport) -> None:
-    """Print the answers, claims, table and first notes, and where the report is."""
+    """Print the claims, the table and the first notes, and where the report is."""
     from cosmos_exp.report.tables import print_study
 
     print_study(report.study)
     for damage in report.study.damages:
         print(printable(damage), file=sys.stderr)
     files = ", ".join(str(path.relative_to(report.out)) for path in report.files)
-    print(f"written: {files}, {len(report.figures)} figures in {report.out}")
-    print(f"page: {report.page}")
+    print(f"written: {files} in {report.out}")
+    print(f"page: {report.files[-1]}")

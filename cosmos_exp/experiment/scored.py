@@ -10,9 +10,8 @@ from pathlib import Path
 
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.hashing import stage_hash
-from cosmos_exp.files import JsonObject, file_sha256, write_json_lines
+from cosmos_exp.files import file_sha256, write_json_lines
 from cosmos_exp.metrics.interface import ScoredVideo
-from cosmos_exp.provenance import now
 from cosmos_exp.run_folder import REFERENCES, RunFolder
 from cosmos_exp.statistics.scores import read_scores
 
@@ -24,8 +23,6 @@ def score_files(folder: RunFolder) -> list[Path]:
 
 def record_videos(context: RunContext, sets: Mapping[Path, Sequence[ScoredVideo]], probes: Iterable[Path]) -> None:
     """Record the hash of each video before it gets its first score; once there are scores, the hashes stay.
-
-    Recorded, too: when the run was scored again under other settings.
 
     Args:
         sets: the videos by the file of their scores.
@@ -44,11 +41,7 @@ def record_videos(context: RunContext, sets: Mapping[Path, Sequence[ScoredVideo]
         name = folder.name_of(path)
         if name in known:
             hashes[name] = known[name]
-    entries: JsonObject = {"videos": hashes}
-    for file in sets:
-        for older in file.parent.glob(f"{file.stem}-*{file.suffix}"):
-            entries.setdefault("again", {})[older.name] = before.get("again", {}).get(older.name, now())
-    folder.update_manifest(evaluated=entries)
+    folder.update_manifest(evaluated={"videos": hashes})
 
 
 def record_scores(context: RunContext) -> None:

@@ -19,21 +19,10 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, json_sha256
 from cosmos_exp.report.comparisons import also_different, arm_tables, repeatability
 from cosmos_exp.report.runs import Run
-from cosmos_exp.statistics.claims import (
-    CONFIRMED,
-    NOT_SHOWN,
-    REFUTED,
-    Claim,
-    ClaimResult,
-    claim_result,
-    correct,
-    parse_claim,
-    untestable,
-)
+from cosmos_exp.statistics.claims import NOT_SHOWN, Claim, ClaimResult, claim_result, correct, parse_claim, untestable
 from cosmos_exp.text import plain_json
 
 CLAIMS_FILE = "claims.json"
-SYMBOLS = {CONFIRMED: "✓", REFUTED: "✗", NOT_SHOWN: "·"}
 _KEYS = {"claims": list, "margins": dict, "measures": dict, "generation_seeds": list, "arms": dict}
 _SHORT = dict.fromkeys(("rank", "adapter.rank"), ("adapter.rank", "adapter.alpha")) | {"alpha": ("adapter.alpha",)}
 
@@ -46,30 +35,14 @@ class FrozenClaims:
         content: claims, margins, prompts (name: text; None if the data decide them later), scenes (of each prompt),
             generation_seeds, arms (name: training_seeds, config_hash), measures, and tuning (how each arm's own values are chosen).
         frozen: When this content was written, UTC.
-        commit: The git commit of the code then; empty if it is unknown.
-        after_scores: Whether a test run already had a score then.
-        history: The earlier versions, oldest first, each with content, frozen and after_scores.
-        sha256: The hash as the file gives it.
-        intact: Whether the hash fits the content.
+        versions: All versions, oldest first, each with content, frozen and after_scores (whether a test run already had a score).
+        intact: Whether the file's hash fits its content.
     """
 
     content: JsonObject
     frozen: str
-    commit: str
-    after_scores: bool
-    history: list[JsonObject]
-    sha256: str
+    versions: list[JsonObject]
     intact: bool
-
-    @property
-    def claims(self) -> list[str]:
-        return list(self.content["claims"])
-
-    @property
-    def versions(self) -> list[JsonObject]:
-        """All versions, oldest first, each with content, frozen and after_scores."""
-        now = {"content": self.content, "frozen": self.frozen, "after_scores": self.after_scores}
-        return [*self.history, now]
 
     @property
     def changed_after_scores(self) -> list[JsonObject]:
@@ -81,8 +54,7 @@ class FrozenClaims:
         """When the claims were frozen, and what speaks against them."""
         if not self.intact:
             return f"Claims of a {CLAIMS_FILE} that was changed by hand"
-        changed = self.changed_after_scores
-        if changed:
+        if changed := self.changed_after_scores:
             return f"Claims changed after the first score, on {minute(changed[-1]['frozen'])}"
         return f"Claims, frozen before the first score on {minute(self.frozen)}"
 
@@ -103,23 +75,15 @@ def read_claims(folder: Path) -> FrozenClaims | None:
         return None
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        digest = str(record.pop("sha256"))
-        intact = digest == json_sha256(record)
+        intact = record.pop("sha256") == json_sha256(record)
         record = plain_json(record)
-        found = FrozenClaims(
-            content=record["content"],
-            frozen=str(record["frozen"]),
-            commit=str(record.get("commit") or ""),
-            after_scores=bool(record["after_scores"]),
-            history=record["history"],
-            sha256=digest,
-            intact=intact,
-        )
-        for version in found.versions:
+        now = {key: record[key] for key in ("content", "frozen", "after_scores")}
+        versions = [*record["history"], now]
+        for version in versions:
             for key, kind in _KEYS.items():
                 if not isinstance(version["content"][key], kind):
                     raise TypeError(f"{key} is no {kind.__name__}")
-        return found
+        return FrozenClaims(record["content"], str(record["frozen"]), versions, intact)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{file}: not a record of claims ({error}). Restore it; if you remove it, the claims count as made at the next start "
@@ -145,44 +109,26 @@ def arm_hash(config: Config, tuned: Sequence[str] = ()) -> str:
 
 
 # --- tests ---
-@dataclass(frozen=True)
-class ClaimRow:
-    """A claim that was frozen before the runs, with its verdict.
-
-    Attributes:
-        text: As it was written, e.g. `instruction: lora-r32 > base`.
-        verdict: confirmed, refuted, or not shown.
-        difference, low, high: arm - reference with its 95 % interval; None if it cannot be tested.
-        p: One-sided test of the claim (for `=` two one-sided tests), after Holm's correction over all claims; None if it cannot
-            be tested.
-        p_opposite: The same of the opposite of the claim.
-        about_recipe: Whether the verdict is about new trainings, not about these trained adapters only.
-        note: Why it is not shown, or under which condition the verdict holds; empty if there is nothing to say.
-    """
-
-    text: str
-    verdict: str
-    measure: str
-    arm: str
-    reference: str
-    difference: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    p_opposite: float | None
-    about_recipe: bool
-    note: str = ""
-
-    @property
-    def symbol(self) -> str:
-        """✓ confirmed, ✗ refuted, · not shown."""
-        return SYMBOLS[self.verdict]
+CLAIM_COLUMNS = [
+    "text",
+    "verdict",
+    "measure",
+    "arm",
+    "reference",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_opposite",
+    "about_recipe",
+    "note",
+]
 
 
 def tested_claims(
     record: FrozenClaims, scores: pd.DataFrame, arms: pd.DataFrame, first_runs: Mapping[str, Run], not_compared: str
-) -> list[ClaimRow]:
-    """The frozen claims, tested on the frozen prompts and seeds: what was added later is exploratory.
+) -> pd.DataFrame:
+    """The frame `Study.claims`: the frozen claims, tested on the frozen prompts and seeds; what was added later is exploratory.
 
     Args:
         scores, arms: Of the study's test runs.
@@ -192,14 +138,12 @@ def tested_claims(
     bases = list(arms.index[arms["is_base"]])
     planned = _planned(record, scores, bases)
     results = []
-    for text in record.claims:
+    for text in record.content["claims"]:
         try:
-            claim = parse_claim(text)
+            results.append(_tested(parse_claim(text), planned, arms, bases, not_compared))
         except UserError as error:
             results.append(untestable(Claim(text, "", "", "?", "", 0.0), str(error)))
-            continue
-        results.append(_tested(claim, planned, arms, bases, not_compared))
-    return [_row(result, first_runs) for result in correct(results)]
+    return pd.DataFrame([_row(result, first_runs) for result in correct(results)], columns=CLAIM_COLUMNS)
 
 
 def _planned(record: FrozenClaims, scores: pd.DataFrame, bases: Sequence[str]) -> pd.DataFrame:
@@ -218,84 +162,66 @@ def _tested(
     claim: Claim, scores: pd.DataFrame, arms: pd.DataFrame, bases: Sequence[str], not_compared: str
 ) -> ClaimResult:
     """The test of one claim, or why it cannot be tested."""
+    scores = scores[scores["measure"] == claim.measure].dropna(subset="value")
+    tables, names = arm_tables(scores, bases), (claim.a, claim.b)
     done = arms.index[arms["done"] > 0]
-    missing = [name for name in (claim.a, claim.b) if name not in done]
-    if missing:
-        return untestable(claim, f"no finished run of {' and '.join(missing)}")
+    for name in names:
+        if name not in done:
+            return untestable(claim, f"no finished run of {name}")
+        if not not_compared and name not in tables:
+            return untestable(claim, f"{name} has no {claim.measure}")
     if not_compared:
         return untestable(claim, not_compared)
-    own = scores[(scores["measure"] == claim.measure) & scores["arm"].isin([claim.a, claim.b])]
-    tables = arm_tables(own.dropna(subset="value"), bases)
-    for name in (claim.a, claim.b):
-        if name not in tables:
-            return untestable(claim, f"{name} has no {claim.measure}")
-    trained = claim.a not in bases, claim.b not in bases
-    return claim_result(
-        claim, tables[claim.a], tables[claim.b], trained, repeatability(own, claim.measure, (claim.a, claim.b))
-    )
+    trained = claim.b not in bases, claim.a not in bases
+    noise = repeatability(scores, claim.measure, names)
+    return claim_result(claim, tables[claim.a], tables[claim.b], trained, noise)
 
 
-def _row(result: ClaimResult, first_runs: Mapping[str, Run]) -> ClaimRow:
+def _row(result: ClaimResult, first_runs: Mapping[str, Run]) -> JsonObject:
     claim, d = result.claim, result.difference
-    numbers: tuple[float | None, float | None, float | None] = (None, None, None)
+    row: JsonObject = {
+        "text": claim.text,
+        "verdict": result.verdict,
+        "measure": claim.measure,
+        "arm": claim.a,
+        "reference": claim.b,
+    }
+    row |= {"p": result.p_holm, "p_opposite": result.p_opposite_holm, "about_recipe": False}
     notes = []
     if result.reason:
+        row |= {"p": None, "p_opposite": None}
         notes.append(f"cannot be tested: {result.reason}. It counts with p = 1 in Holm's correction")
     elif result.verdict == NOT_SHOWN:
         notes.append(result.obstacle)
     if d is not None:
-        numbers = d.mean, d.ci_low, d.ci_high
+        row |= {"difference": d.mean, "low": d.low, "high": d.high, "about_recipe": d.recipe}
         if result.verdict != NOT_SHOWN and d.few_runs:
             notes.append(f"holds if no training run fails ({d.few_runs} runs)")
         if not d.recipe:
             notes.append("about these trained adapters only")
-        if different := "; ".join(also_different(first_runs[claim.b], first_runs[claim.a])):
+        if different := also_different(first_runs[claim.b], first_runs[claim.a]):
             notes.append(f"the arms also differ in {different}, which was not tuned")
-    p, p_opposite = (None, None) if result.reason else (result.p_holm, result.p_opposite_holm)
-    note = "; ".join(filter(None, notes))
-    names = claim.text, result.verdict, claim.measure, claim.a, claim.b
-    return ClaimRow(*names, *numbers, p, p_opposite, result.is_about_recipe, note)
+    return row | {"note": "; ".join(filter(None, notes))}
 
 
 # --- what limits them ---
 def claim_warnings(
     record: FrozenClaims, arms: pd.DataFrame, runs: pd.DataFrame, margins: Mapping[str, float]
-) -> list[str]:
-    """Changes after the first score, margins that are not the frozen ones, planned runs that are missing, and unplanned ones."""
-    found = list(_changes(record))
+) -> Iterator[str]:
+    """Margins that are not the frozen ones, planned runs that are missing, and unplanned ones."""
     frozen = record.content["margins"]
     for measure in record.content["measures"]:
         if measure in margins and margins[measure] != frozen.get(measure):
-            found.append(f"The margin of {measure} is {margins[measure]:g} here, but {frozen.get(measure)} was frozen.")
-    done = runs[(runs["state"] == "done") & (runs["copy_of"] == "")]
+            yield f"The margin of {measure} is {margins[measure]:g} here, but {frozen.get(measure)} was frozen."
+    bases = arms.index[arms["is_base"] & (arms["done"] > 0)]
     for arm, planned in record.content["arms"].items():
-        seeds = set(done.loc[done["arm"] == arm, "seed"])
-        wanted = set(planned["training_seeds"])
-        if arm in arms.index and arms.loc[arm, "is_base"] and seeds:
+        seeds = set(runs.loc[(runs["state"] == "done") & (runs["arm"] == arm), "seed"])
+        missing, added = set(planned["training_seeds"]) - seeds, seeds - set(planned["training_seeds"])
+        if arm in bases:  # it has no training
             continue
-        if missing := sorted(wanted - seeds):
-            found.append(
-                f"Planned but not done: {arm}, training seeds {_listed(missing)}. The verdicts are preliminary."
-            )
-        if added := sorted(seeds - wanted):
-            found.append(f"Not planned: {arm}, training seeds {_listed(added)}. The claims are tested without them.")
-    return found
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
-
-
-def _changes(record: FrozenClaims) -> Iterator[str]:
-    """One sentence per version that was written after the first score."""
-    before: JsonObject = {}
-    for version in record.versions:
-        content, old = version["content"], before.get("claims", [])
-        words = [f"`{claim}` removed" for claim in old if claim not in content["claims"]]
-        words += [f"`{claim}` added" for claim in content["claims"] if claim not in old]
-        for key in ("margins", "prompts", "scenes", "generation_seeds", "arms", "tuning"):
-            if before and before.get(key) != content.get(key):
-                words.append(f"other {key.replace('_', ' ')}")
-        if version["after_scores"]:
-            yield f"Claims changed on {minute(version['frozen'])}, after the first score: {'; '.join(words)}."
-        before = content
+        if missing:
+            listed = ", ".join(map(str, sorted(missing)))
+            yield f"Planned but not done: {arm}, training seeds {listed}. The verdicts are preliminary."
+        if added:
+            listed = ", ".join(map(str, sorted(added)))
+            yield f"Not planned: {arm}, training seeds {listed}. The claims are tested without them."

@@ -9,7 +9,7 @@ const inView = new Set();
 let playing = false, starting = false, touched = false;
 const rate = () => parseFloat(one("speed").value);
 const clock = () => all("video", scenes).find(v => inView.has(v) && v.readyState > 1);
-const fps = v => parseFloat(v.dataset.fps), frames = v => parseInt(v.dataset.frames);
+const fps = v => parseFloat(v.dataset.fps), frames = v => Math.round((v.duration || 0) * fps(v)) || 1;
 const frameOf = v => Math.min(frames(v) - 1, Math.floor(v.currentTime * fps(v) + 0.01));
 
 // Load a video, which is not done before it is needed; resolves when its first frame is there, or it cannot be read.
@@ -34,7 +34,7 @@ const soon = (promises, seconds) => Promise.race([Promise.all(promises), new Pro
 const showTime = v => {
   if (!v) return;
   one("scrub").max = frames(v) - 1;
-  one("scrub").value = touched ? frameOf(v) : Math.floor(frames(v) / 2);
+  one("scrub").value = frameOf(v);
   one("frame").textContent = `frame ${+one("scrub").value + 1} of ${frames(v)}`;
 };
 // Start all videos in view together at a time in seconds: each waits for the slowest.
@@ -90,18 +90,13 @@ const step = by => goTo(parseInt(one("scrub").value) + by);
 const watcher = new IntersectionObserver(entries => {
   entries.forEach(({ target: v, isIntersecting }) => {
     if (!isIntersecting) { inView.delete(v); return unload(v); }
-    const first = clock();
+    const first = clock(), at = () => touched && first ? first.currentTime : (Math.floor(frames(v) / 2) + 0.5) / fps(v);
     inView.add(v);
-    if (touched && !playing && first) ready(v).then(() => seek(v, first.currentTime));
+    if (!playing) ready(v).then(() => seek(v, at())).then(() => { if (!playing) showTime(clock()); });
   });
-  if (!touched) showTime(all("video", scenes).find(v => inView.has(v)));
 }, { rootMargin: "80px" });
-const pictures = new IntersectionObserver(entries => entries.forEach(({ target: v, isIntersecting }) => {
-  if (isIntersecting) { v.poster = v.dataset.poster; pictures.unobserve(v); }
-}), { rootMargin: "1000px" });
 all("video", scenes).forEach(v => {
   watcher.observe(v);
-  pictures.observe(v);
   v.addEventListener("click", () => setPlaying(!playing));
 });
 one("play").addEventListener("click", () => setPlaying(!playing));
@@ -190,7 +185,7 @@ const showBehind = () => {
   one("behind").focus({ preventScroll: true });
 };
 addEventListener("hashchange", showBehind);
-// Links to results, also those inside of figures. The same link again leads there again.
+// Links to results. The same link again leads there again.
 document.addEventListener("click", e => {
   const href = e.target.closest("a")?.getAttribute("href");
   if (!href?.startsWith("#show:")) return;
@@ -198,11 +193,6 @@ document.addEventListener("click", e => {
   if (href === location.hash) showBehind(); else location.hash = href;
 });
 one("everything").addEventListener("click", () => { location.hash = "videos"; });
-all(".figure svg a").forEach(link => {
-  const found = /^#show:(\d+):(\d+):(\d+)$/.exec(link.getAttribute("href"));
-  if (found) link.setAttribute("aria-label", `${data.measures[found[1]].name}: ${data.variants[found[3]]} − ${data.variants[found[2]]}, the prompts behind it`);
-});
-
 // --- Tables: a click on a column header sorts by that column; a second click reverses the order. ---
 all("table.sorted").forEach(table => all("th button", table).forEach((button, column) => button.addEventListener("click", () => {
   const head = button.parentElement, up = head.getAttribute("aria-sort") !== "ascending", body = table.tBodies[0];
@@ -217,21 +207,8 @@ all("table.sorted").forEach(table => all("th button", table).forEach((button, co
   }).forEach(row => body.append(row));
 })));
 
-// --- Figures open large: the drawing moves into the dialog and back. ---
-const large = one("large");
-all(".enlarge").forEach(button => button.addEventListener("click", () => {
-  const home = button.closest(".figure").querySelector(".scroll"), drawing = home.firstElementChild;
-  large.lastElementChild.append(drawing);
-  large.showModal();
-  large.addEventListener("close", () => {
-    home.append(drawing);
-    if (document.activeElement !== one("behind")) button.focus();
-  }, { once: true });
-}));
-large?.addEventListener("click", e => { if (e.target === large || e.target.closest("a, button")) large.close(); });
-
 // --- Tab takes a group of like controls as one stop; ← and → move inside of it. Without this script each is a stop. ---
-["nav a", "#claims a", "#figure-differences :is(a, button)", "#table :is(a, button)", "#figure-rank :is(a, button)", "#adapters input", ".bar button"].forEach(selector => {
+["nav a", "#claims a", "#figure-differences a", "#table :is(a, button)", "#figure-rank a", "#adapters input", ".bar button"].forEach(selector => {
   const group = all(selector), stop = x => group.forEach(y => { y.tabIndex = y === x ? 0 : -1; });
   if (group.length) stop(group[0]);
   group.forEach((x, k) => {
@@ -250,14 +227,6 @@ document.querySelector(".skip").addEventListener("click", e => {
   e.preventDefault(); // the address may hold what is shown
   first.focus();
 });
-
-// --- Commands to copy ---
-all(".copy button").forEach(button => button.addEventListener("click", async () => {
-  const command = button.previousElementSibling;
-  getSelection().selectAllChildren(command);
-  await navigator.clipboard.writeText(command.textContent).catch(() => document.execCommand("copy"));
-  button.textContent = "Copied";
-}));
 
 showCells();
 showPrompts();

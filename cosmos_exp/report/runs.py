@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -15,13 +15,12 @@ from cosmos_exp.config.record import load_config, plain_config
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, read_json
-from cosmos_exp.run_folder import ADAPTER_NAME, REFERENCES, SWEEP_FILE, RunFolder
+from cosmos_exp.run_folder import REFERENCES, SWEEP_FILE, RunFolder
 from cosmos_exp.run_folder.records import check_record, damaged, read_rows
 from cosmos_exp.statistics.scores import ScoreRow, read_scores
 from cosmos_exp.text import plain_json
 
 RECIPE = ("adapter", "model", "data", "training", "generation", "approximate")  # groups that can change a score
-MIN_LOSSES = 3  # fewer losses of two trainings could agree by chance
 
 
 @dataclass
@@ -31,13 +30,11 @@ class Run:
     Attributes:
         arm: The name of its arm, see `name_arms`.
         entry: Its arm's entry in the sweep's record; empty for other runs.
-        copy_of: The run of the same arm whose training it repeats; such a run does not count.
     """
 
     folder: RunFolder
     arm: str = ""
-    entry: JsonObject | None = None
-    copy_of: Run | None = None
+    entry: JsonObject = field(default_factory=dict)
 
     @cached_property
     def config(self) -> JsonObject:
@@ -75,23 +72,15 @@ class Run:
             found[kind] = read_scores(self.folder.reference_scores(kind))
         return found
 
-    @cached_property
-    def losses(self) -> list[object]:
-        """The loss of each step of the training log."""
-        return [row.get("loss") for row in read_rows(self.folder.train_log)]
-
-    def references(self, kind: str) -> list[ScoreRow]:
-        """The scores of the run's references of a kind, real or frozen."""
-        return self.reference_scores[kind]
-
     def check(self) -> None:
         """Read every record of the run.
 
         Raises:
             UserError: the first that is damaged.
         """
-        _ = self.status, self.manifest, self.metrics, self.config, self.losses, self.scores, self.reference_scores
-        read_rows(self.folder.validation_log)
+        _ = self.status, self.manifest, self.metrics, self.config, self.scores, self.reference_scores
+        for file in (self.folder.train_log, self.folder.validation_log):
+            read_rows(file)
         for file in (self.folder.config, self.folder.scores):
             is_whole = not file.is_file() or file.read_bytes().endswith(b"\n")
             if not is_whole and (self.finished or file == self.folder.config):
@@ -102,23 +91,15 @@ class Run:
         return self.status.get("state") == "done"
 
     @property
-    def counts(self) -> bool:
-        """Whether it is finished, and no copy of another run."""
-        return self.finished and self.copy_of is None
-
-    @property
     def seed(self) -> int:
         return int(self.config.get("seed", 0))
 
     @property
-    def is_tuning(self) -> bool:
-        """Whether the run has no test videos: it belongs to the first phase of a sweep."""
-        return (self.config.get("generation") or {}).get("split", "test") != "test"
-
-    @property
     def phase(self) -> str:
-        """tune for a run of the first phase of a sweep, else test."""
-        return "tune" if self.is_tuning else "test"
+        """tune for a run of the first phase of a sweep, which has no test videos, else test."""
+        if (self.config.get("generation") or {}).get("split", "test") == "test":
+            return "test"
+        return "tune"
 
     @property
     def adapter(self) -> JsonObject:
@@ -148,7 +129,7 @@ class Run:
             content["adapter"] = content["training"] = None
         elif self.adapter.get("truncate_from"):  # the folder of the same arm with this run's seed
             content["adapter"] = self.adapter | {"truncate_from": True}
-        return fingerprint(content)
+        return fingerprint([content, self.entry.get("name")])
 
 
 def fingerprint(content: object) -> str:
@@ -163,12 +144,11 @@ def find_runs(folder: Path) -> list[RunFolder]:
         UserError: There are none.
     """
     if not folder.is_dir():
-        wrong = "is a file" if folder.exists() else "the folder does not exist"
-        raise UserError(f"{folder}: {wrong}. Give a run folder, or a folder with runs.")
-    found = [RunFolder(path.parent) for path in sorted(folder.rglob("status.json"))]
-    if not found:
+        raise UserError(f"{folder}: no such folder. Give a run folder, or a folder with runs.")
+    folders = [RunFolder(path.parent) for path in sorted(folder.rglob("status.json"))]
+    if not folders:
         raise UserError(f"{folder}: no runs found (a run folder contains config.yaml and status.json)")
-    return found
+    return folders
 
 
 def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
@@ -184,9 +164,10 @@ def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
         try:
             if not run.folder.config.exists():
                 raise damaged(run.folder.config, "it is missing")
-            run.entry = _entry(run, folder)
-            if run.entry is None and not run.is_tuning:
+            entry = _entry(run, folder)
+            if entry is None and run.phase == "test":
                 continue
+            run.entry = entry or {}
             run.check()
             runs.append(run)
         except UserError as error:
@@ -206,12 +187,13 @@ def _entry(run: Run, top: Path) -> JsonObject | None:
     """
     for parent in run.folder.path.parents[:2]:  # tuning runs are in a folder of their own
         record = read_sweep(parent)
+        for arm in record.get("arms", []):
+            if run.folder.path.relative_to(parent).as_posix() in arm["runs"]:
+                return cast(JsonObject, arm)
+        if record and parent.is_relative_to(top.absolute()):
+            return None
         if record:
-            name = run.folder.path.relative_to(parent).as_posix()
-            for arm in record["arms"]:
-                if name in arm["runs"]:
-                    return cast(JsonObject, arm)
-            return None if parent.is_relative_to(top.absolute()) else {}
+            break
     return {}
 
 
@@ -238,38 +220,20 @@ def read_sweep(folder: Path) -> JsonObject:
 
 
 def name_arms(runs: Sequence[Run]) -> None:
-    """Give each run the name of its arm, and mark copies. Names of arms with different recipes are unique."""
+    """Give each run the name of its arm: of its entry in the sweep, else of its folder in a sweep, else of its adapter.
+
+    Names of arms with different recipes are unique.
+    """
     names: dict[str, str] = {}
-    arms: dict[str, list[Run]] = {}
-    for run in sorted(runs, key=lambda r: r.is_tuning):  # an arm keeps its name, whatever its tuning runs are called
-        name = (run.entry or {}).get("name") or _default_name(run)
-        recipe = f"{run.recipe} {(run.entry or {}).get('name')}"
-        if recipe not in names:
-            path = run.folder.path
-            names[recipe] = f"{name} ({path.parent.name}/{path.name})" if name in names.values() else name
-        run.arm = names[recipe]
-        arms.setdefault(run.arm, []).append(run)
-    for own in arms.values():
-        _mark_copies(sorted(own, key=lambda r: (r.seed, str(r.folder.path))))
-
-
-def _default_name(run: Run) -> str:
-    """The name of the folder for a run of a sweep, else the name of its adapter."""
-    path = run.folder.path
-    if path.parent.parent.name == "sweeps" or path.name.startswith(("base", "lora-r", "dora-r")):
-        return re.sub(r"-seed\d+(?=-|$)", "", path.name)
-    return "base" if run.is_base else f"{run.adapter.get('kind')}-r{run.adapter.get('rank')}"
-
-
-def _mark_copies(runs: Sequence[Run]) -> None:
-    """Mark each finished run of an arm that holds the training of an earlier one: the same adapter, or the same losses."""
-    first: dict[object, Run] = {}
-    for run in runs:
-        if run.is_base or not run.finished:
-            continue
-        adapter = run.manifest.get("trained", {}).get("files", {}).get(ADAPTER_NAME)
-        losses = tuple(run.losses) if len(run.losses) >= MIN_LOSSES else None
-        for evidence in filter(None, (adapter, losses)):
-            other = first.setdefault(evidence, run)
-            if other is not run:
-                run.copy_of = other
+    for run in sorted(
+        runs, key=lambda run: run.phase
+    ):  # test, tune: an arm keeps its name, whatever its tuning runs are called
+        path, name = run.folder.path, f"{run.adapter.get('kind')}-r{run.adapter.get('rank')}"
+        if run.is_base:
+            name = "base"
+        if path.parent.parent.name == "sweeps" or path.name.startswith(("base", "lora-r", "dora-r")):
+            name = re.sub(r"-seed\d+(?=-|$)", "", path.name)
+        name = run.entry.get("name") or name
+        if name in names.values():
+            name = f"{name} ({path.parent.name}/{path.name})"
+        run.arm = names.setdefault(run.recipe, name)

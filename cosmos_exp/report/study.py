@@ -16,22 +16,20 @@ import pandas as pd
 from cosmos_exp.config.measures import ARROWS, LIMITS, measure_info, split_main
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
-from cosmos_exp.provenance import now
 from cosmos_exp.report import comparisons
-from cosmos_exp.report.claims import ClaimRow, claim_warnings, minute, read_claims, tested_claims
+from cosmos_exp.report.claims import CLAIM_COLUMNS, claim_warnings, read_claims, tested_claims
 from cosmos_exp.report.runs import Run, read_runs, read_sweep
 from cosmos_exp.report.tuning import Tuning
 from cosmos_exp.run_folder import REFERENCES
 from cosmos_exp.statistics.chunks import change_frame, chunk_frame
-from cosmos_exp.statistics.intervals import MIN_RUNS, summarize_frame, unseen_failures
+from cosmos_exp.statistics.intervals import MIN_RUNS, summarize_frame
 from cosmos_exp.statistics.scores import MeasureSummary, score_frame
 
-MEANINGS = {"real": "the recorded continuation", "frozen": "the first frame, held"}
 MARK = "†"  # at the name of a measure that cannot be read as quality
 FIRST = ("instruction", "physics", "word_side", "word_effect")  # the measures that a reader asks for first
 
 
-@dataclass(frozen=True)
+@dataclass
 class Study:
     """All runs at or below a folder.
 
@@ -41,8 +39,8 @@ class Study:
         records: Each run by its path below `path`: folder, config, manifest, status, metrics as they are on disk.
         runs: One row per run; the index is the key of `records`. Columns: arm, phase (tune or test), state, error, seed, is_base,
             kind, rank, alpha, scaling, learning_rate, truncated_from, tuned, train_loss, validation_loss, steps, seconds,
-            memory_gib, adapter_mib, copy_of (the run whose training it repeats; it does not count then, else empty).
-        scores: One row per video and measure of the runs that count. Columns: run (key of `records`), arm, phase, seed (of the
+            memory_gib, adapter_mib.
+        scores: One row per video and measure of the finished runs. Columns: run (key of `records`), arm, phase, seed (of the
             training), scene, prompt (its name), text (its words), noise (the generation seed), measure, value (NaN where the
             score is missing), video (its path in the run folder), reason (of a missing or doubtful score, else empty), detail
             (the dictionary of scores.jsonl: curve, chunks, answer, …). The recordings and the held first frames are the arms
@@ -50,19 +48,23 @@ class Study:
         phase: What is compared: `test`, or `tune` in a folder that has tuning runs only.
         arms: One row per arm of this phase in the order of display, the base first; the index is the name. Columns: is_base,
             kind, rank, alpha, scaling, learning_rate, truncated_from (empty if it was trained), tuned (dictionary of the keys
-            tuned for it), runs, done (finished runs that count), train_loss, validation_loss, hours, memory_gib, adapter_mib.
+            tuned for it), runs, done (training seeds with a finished run), train_loss, validation_loss, hours, memory_gib, adapter_mib.
         means: Columns arm, measure, mean, low, high (95 %; NaN where unknown), n (scenes), videos, missing, reason, doubtful,
             caution, runs, mark (against the base: + better, − worse, = equivalent; in brackets if it is about these adapters
-            only, ° if it holds if no training run fails), best. Arms, then the references that were scored.
+            only, ° if it holds if no training run fails). Arms, then the references that were scored.
         differences: Columns measure, arm, reference, difference (arm − reference), low, high, p, p_holm, margin, p_equivalent,
-            p_equivalent_holm, effect, effect_low, effect_high, n (scenes), prompts, pairs, left_out, arm_runs, reference_runs,
+            p_equivalent_holm, n (scenes), prompts, pairs, left_out, arm_runs, reference_runs,
             recipe, few_runs, repeatability, verdict (better, worse, equivalent or inconclusive), mark (as in `means`),
             also_different (in what else the arms differ without having been tuned; else empty), dropped (the prompts that
             `left_out` counts: not all runs have a score of them), scenes_needed, runs_needed (for 80 % power to see a
             difference of the margin, where it is inconclusive).
         drift: Columns arm, measure, chunk (1, 2, …; 0 is last minus first), mean, low, high, n, reason, verdict (of chunk 0).
             Empty for videos of one chunk.
-        claims: Empty if none were frozen. `claims_heading` says when they were.
+        claims: Columns text (as it was written), verdict (confirmed, refuted or not shown), measure, arm, reference, difference
+            (arm − reference), low, high, p (one-sided, for `=` two one-sided tests, after Holm's correction over all claims; NaN
+            if it cannot be tested), p_opposite (of the opposite), about_recipe (about new trainings, not these trained adapters
+            only), note (why it is not shown, or when the verdict holds). Empty if none were frozen. `claims_heading` says when
+            they were.
         claims_warnings: What limits them: changes after the first score, planned runs that are missing, ….
         tunings: How each arm's own values were chosen, per sweep (sweep.json).
         measures: In the order of tables.
@@ -79,12 +81,12 @@ class Study:
     scores: pd.DataFrame
     phase: str
     arms: pd.DataFrame
-    means: pd.DataFrame
-    differences: pd.DataFrame
-    drift: pd.DataFrame
-    measures: list[str]
-    margins: dict[str, float]
-    claims: list[ClaimRow] = field(default_factory=list)
+    means: pd.DataFrame = field(default_factory=pd.DataFrame)
+    differences: pd.DataFrame = field(default_factory=pd.DataFrame)
+    drift: pd.DataFrame = field(default_factory=pd.DataFrame)
+    measures: list[str] = field(default_factory=list)
+    margins: dict[str, float] = field(default_factory=dict)
+    claims: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=CLAIM_COLUMNS))
     claims_heading: str = ""
     claims_warnings: list[str] = field(default_factory=list)
     tunings: list[Tuning] = field(default_factory=list)
@@ -96,98 +98,82 @@ class Study:
     @property
     def base(self) -> str:
         """The name of the base; empty if there is none."""
-        return next(iter(self.arms.index[self.arms["is_base"]]), "")
+        return "".join(self.arms.index[self.arms["is_base"]][:1])
 
     @property
     def references(self) -> list[str]:
         """`real` and `frozen`, as far as they were scored."""
-        scored = set(self.scores["arm"])
-        return [name for name in REFERENCES if name in scored]
+        scored = pd.Index(REFERENCES)
+        return list(scored[scored.isin(self.scores["arm"])])
 
     @property
     def shown_runs(self) -> pd.DataFrame:
         """The rows of `runs` that belong to the arms: without the tuning runs of a sweep."""
         return self.runs[self.runs["phase"] == self.phase]
 
-    def runs_of(self, arm: str) -> list[Run]:
-        """The runs of an arm that count, by seed."""
-        own = self.runs[(self.runs["arm"] == arm) & (self.runs["state"] == "done") & (self.runs["copy_of"] == "")]
-        return [self.records[name] for name in own.index]
-
-    def mean(self, arm: str, measure: str) -> pd.Series:
-        """The row of `means` of an arm and a measure; all NaN if there are no scores."""
-        own = self.means[(self.means["arm"] == arm) & (self.means["measure"] == measure)]
-        return own.iloc[0] if len(own) else pd.Series(index=own.columns, dtype=object)
-
     def heading(self, measure: str) -> str:
         """The measure's name with an arrow in the better direction, and † if it cannot be read as quality."""
-        mark = f" {MARK}" if measure in self.unreadable else ""
+        mark = f" {MARK}" * (measure in self.unreadable)
         return f"{measure}{ARROWS[measure_info(measure).better]}{mark}"
 
     @property
     def main_measures(self) -> list[str]:
         """The measures of the first table and figures: what a reader asks for first, those of the claims and the tuning."""
         main, _ = split_main(self.measures)
-        named = [claim.measure for claim in self.claims] + [tuning.by for tuning in self.tunings]
-        order = [m for m in (*FIRST, *main, *named) if m in self.measures]
-        return list(dict.fromkeys(order))
+        order = [*FIRST, *main, *self.claims["measure"]]
+        for tuning in self.tunings:
+            order.append(tuning.by)
+        return [m for m in dict.fromkeys(order) if m in self.measures]
 
 
-def load_study(path: Path, title: str = "", margins: Sequence[str] = (), margins_at: str = "") -> Study:
+def load_study(path: Path, title: str = "", margins: Sequence[str] = ()) -> Study:
     """Read all runs at or below a folder, each file once.
 
     Args:
         title: Empty: the folder's name.
         margins: Margins of equivalence as MEASURE=NUMBER, instead of those of the runs' configurations.
-        margins_at: When they were given, UTC; empty: now.
 
     Raises:
         UserError: There are no runs; a margin cannot be read; margins are given but the runs are not comparable.
     """
-    own, damages = read_runs(path)
+    below, damages = read_runs(path)
     records = {}
-    for run in own:
+    for run in below:
         records[run.folder.path.relative_to(path.absolute()).as_posix()] = run
     runs, scores = run_frame(records), all_scores(records)
-    phase = "test" if (runs["phase"] == "test").any() else "tune"
-    arms = arm_frame(runs[runs["phase"] == phase])
+    phase = min(runs["phase"], key=("test", "tune").index)
+    shown_runs = runs[runs["phase"] == phase]
+    arms = arm_frame(shown_runs)
+    tested = scores[(scores["phase"] == phase) & ~scores["arm"].isin(REFERENCES)]
     shown = scores[(scores["phase"] == phase) | scores["arm"].isin(REFERENCES)]
-    tested = shown[~shown["arm"].isin(REFERENCES)]
-    counted = [records[name] for name in runs.index[(runs["phase"] == phase) & runs["counts"]]]
-    first_runs: dict[str, Run] = {}
-    for run in counted:
-        first_runs.setdefault(run.arm, run)
-    measures = comparisons.measures_in_order(tested)
-    used_margins = comparisons.parse_margins(margins, list(records.values()), measures)
-    not_compared, found = "", []
+    done = shown_runs[shown_runs["state"] == "done"]
+    finished = [records[name] for name in done.index]
+    first_runs = {arm: records[names[0]] for arm, names in done.groupby("arm").groups.items()}
+    study = Study(path, title or path.absolute().name, records, runs, scores, phase, arms, damages=damages)
+    study.measures = comparisons.measures_in_order(tested)
+    study.margins = comparisons.parse_margins(margins, list(records.values()), study.measures)
+    pairs: list[tuple[str, str]] = []
     try:
-        comparisons.check_comparable(counted)
+        comparisons.check_comparable(finished)
         pairs = comparisons.pairs_of(arms, first_runs)
-        found = comparisons.differences(tested, pairs, used_margins, list(arms.index[arms["is_base"]]))
     except UserError as error:
         if margins:
             raise
-        not_compared = str(error)
-    differences = comparisons.difference_frame(found, first_runs)
-    unreadable = unreadable_measures(shown, measures)
-    means = mean_frame(shown, arms, differences, set(unreadable), bool(not_compared))
-    drift = drift_frame(shown)
-    tunings = [*_tunings(counted)]
-    notes = [*damages, *_notes(means, runs[runs["phase"] == phase], differences, counted)]
-    notes += [note for tuning in tunings for note in tuning.notes]
-    claims, heading, warnings = [], "", []
-    record = read_claims(path)
-    if record:
-        claims, heading = tested_claims(record, tested, arms, first_runs, not_compared), record.heading
-        warnings = claim_warnings(record, arms, runs[runs["phase"] == phase], used_margins)
-    notes += _margin_notes(counted, margins, margins_at or now())
-    notes += unreadable.values()
-    if not_compared:
-        notes.append(f"No differences are reported: {not_compared}")
-    return Study(
-        path, title or path.absolute().name, records, runs, scores, phase, arms, means, differences, drift, measures,
-        used_margins, claims, heading, warnings, tunings, unreadable, not_compared, notes, damages,
-    )  # fmt: skip
+        study.not_compared = str(error)
+    bases = list(arms.index[arms["is_base"]])
+    study.differences = comparisons.difference_frame(tested, pairs, study.margins, bases, first_runs)
+    study.unreadable = unreadable_measures(shown, study.measures)
+    study.means = mean_frame(shown, arms, study.differences)
+    study.drift = drift_frame(shown)
+    for parent in dict.fromkeys(run.folder.path.parent for run in finished if run.entry):
+        if record := read_sweep(parent).get("tuning"):
+            study.tunings.append(Tuning(record["by"], list(record["grid"]), record))
+    if frozen := read_claims(path):
+        study.claims_heading = frozen.heading
+        study.claims = tested_claims(frozen, tested, arms, first_runs, study.not_compared)
+        study.claims_warnings = list(claim_warnings(frozen, arms, shown_runs, study.margins))
+    study.notes = list(_notes(study, margins))
+    return study
 
 
 # --- frames ---
@@ -195,20 +181,16 @@ def run_frame(records: Mapping[str, Run]) -> pd.DataFrame:
     """The frame `Study.runs`, in the order of display: the base first, then by kind, rank and name."""
     rows = []
     for name, run in records.items():
-        stage, entry = run.manifest.get("stages", {}).get("train", {}), run.entry or {}
         row = {"run": name, "arm": run.arm, "phase": run.phase, "seed": run.seed}
         row |= {"state": run.status.get("state"), "error": str(run.status.get("error") or ""), "is_base": run.is_base}
         for key in ("kind", "rank", "alpha", "scaling"):
             row[key] = run.adapter.get(key)
         row["learning_rate"] = (run.config.get("training") or {}).get("learning_rate")
-        row |= {"truncated_from": entry.get("truncated_from") or "", "tuned": entry.get("tuned") or {}}
+        row |= {"truncated_from": run.entry.get("truncated_from") or "", "tuned": run.entry.get("tuned") or {}}
         for key in ("train_loss", "validation_loss", "steps", "adapter_mib"):
             row[key] = run.training.get(key)
-        row |= {"seconds": stage.get("seconds"), "memory_gib": stage.get("peak_memory_gib")}
-        row |= {"copy_of": "", "counts": run.counts}
-        if run.copy_of is not None:
-            row["copy_of"] = run.copy_of.folder.path.name
-        rows.append(row)
+        stage = run.manifest.get("stages", {}).get("train", {})
+        rows.append(row | {"seconds": stage.get("seconds"), "memory_gib": stage.get("peak_memory_gib")})
     frame = pd.DataFrame(rows).set_index("run")
     numbers = ["learning_rate", "train_loss", "validation_loss", "steps", "adapter_mib", "seconds", "memory_gib"]
     frame[numbers] = frame[numbers].astype(float)
@@ -219,40 +201,15 @@ def run_frame(records: Mapping[str, Run]) -> pd.DataFrame:
 
 def arm_frame(runs: pd.DataFrame) -> pd.DataFrame:
     """The frame `Study.arms`: of each arm the settings of its first run, and the means of what its finished runs took."""
-    by_arm = runs.groupby("arm", sort=False)
+    by_arm, done = runs.groupby("arm", sort=False), runs[runs["state"] == "done"].groupby("arm")
     arms = by_arm[["is_base", "kind", "rank", "alpha", "scaling", "learning_rate", "truncated_from", "tuned"]].first()
-    done = runs[runs["counts"]].groupby("arm")
-    arms["runs"] = by_arm.size()
-    arms["done"] = done.size().reindex(arms.index, fill_value=0)
-    arms[["train_loss", "validation_loss", "adapter_mib"]] = done[
-        ["train_loss", "validation_loss", "adapter_mib"]
-    ].mean()
+    arms["runs"] = by_arm["seed"].nunique()
+    arms["done"] = done["seed"].nunique().reindex(arms.index, fill_value=0)
+    means = ["train_loss", "validation_loss", "adapter_mib"]
+    arms[means] = done[means].mean()
     arms["hours"] = done["seconds"].mean() / 3600
     arms["memory_gib"] = done["memory_gib"].max()
     return arms
-
-
-def all_scores(records: Mapping[str, Run]) -> pd.DataFrame:
-    """The frame `Study.scores`."""
-    scenes: dict[str, str] = {}
-    for run in records.values():
-        scenes |= run.scenes
-    frames = []
-    for name, run in records.items():
-        if not run.counts:
-            continue
-        own = {"run": name, "arm": run.arm, "phase": run.phase, "seed": run.seed}
-        frames.append(score_frame(run.scores, scenes).assign(folder="videos", **own))
-        for kind, rows in run.reference_scores.items():
-            frames.append(
-                score_frame(rows, scenes).assign(folder=f"references/{kind}", **own | {"arm": kind, "seed": 0})
-            )
-    frames = [frame for frame in frames if len(frame)]
-    scores = pd.concat(frames or [score_frame([])], ignore_index=True).reindex(columns=[*SCORE_COLUMNS, "folder"])
-    scores["video"] = scores.pop("folder").astype(object) + "/" + scores["video"].astype(object)
-    scores["text"] = scores["text"].fillna(scores["prompt"])
-    again = scores["arm"].isin(REFERENCES) & scores.duplicated(["arm", "prompt", "measure"])
-    return scores[~again].reset_index(drop=True)
 
 
 SCORE_COLUMNS = [
@@ -268,8 +225,32 @@ SCORE_COLUMNS = [
     "value",
     "video",
     "reason",
+    "detail",
 ]
-SCORE_COLUMNS += ["detail"]
+
+
+def all_scores(records: Mapping[str, Run]) -> pd.DataFrame:
+    """The frame `Study.scores`."""
+    scenes: dict[str, str] = {}
+    for run in records.values():
+        scenes |= run.scenes
+    frames = [score_frame([]).reindex(columns=SCORE_COLUMNS)]
+    for name, run in records.items():
+        if not run.finished:
+            continue
+        parts = {"videos": (run.scores, run.arm, run.seed)}
+        for kind, rows in run.reference_scores.items():
+            parts[f"references/{kind}"] = (rows, kind, 0)
+        for folder, (rows, arm, seed) in parts.items():
+            frame = score_frame(rows, scenes).assign(run=name, arm=arm, phase=run.phase, seed=seed)
+            frame["video"] = folder + "/" + frame["video"].astype(object)
+            frames.append(frame)
+    scores = pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)[SCORE_COLUMNS]
+    scores["text"] = scores["text"].fillna(scores["prompt"])
+    again = scores["arm"].isin(REFERENCES) & scores.duplicated(["arm", "prompt", "measure"])
+    return scores[~again].reset_index(drop=True)
+
+
 MEAN_COLUMNS = ["arm", "measure", "mean", "low", "high", "n", "videos", "missing", "reason", "doubtful", "caution"]
 
 
@@ -278,60 +259,47 @@ def _mean_row(arm: str, measure: str, summary: MeasureSummary) -> JsonObject:
     return {"reason": "", "doubtful": 0, "caution": ""} | row
 
 
-def mean_frame(
-    scores: pd.DataFrame, arms: pd.DataFrame, differences: pd.DataFrame, unreadable: set[str], not_comparable: bool
-) -> pd.DataFrame:
+def mean_frame(scores: pd.DataFrame, arms: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame:
     """The frame `Study.means`."""
-    rows, by_arm = [], dict(iter(scores.groupby("arm")))
+    rows, by_arm = [], scores.groupby("arm")
     measures = comparisons.measures_in_order(scores)
     for arm in (*arms.index, *REFERENCES):
-        summaries = summarize_frame(by_arm[arm], LIMITS) if arm in by_arm else {}
-        rows += [_mean_row(arm, measure, summaries[measure]) for measure in measures if measure in summaries]
+        if arm in by_arm.groups:
+            summaries = summarize_frame(by_arm.get_group(arm), LIMITS)
+            rows += [_mean_row(arm, measure, summaries[measure]) for measure in measures if measure in summaries]
+    keys = ["arm", "measure"]
     means = pd.DataFrame(rows, columns=MEAN_COLUMNS).astype({"mean": float, "low": float, "high": float})
-    why = scores[scores["value"].isna()].groupby(["arm", "measure"])["reason"].first()
-    means["reason"] = [why.get(key, "") for key in zip(means["arm"], means["measure"], strict=True)]
+    why = scores[scores["value"].isna()].groupby(keys)["reason"].first()
+    means["reason"] = means[keys].merge(why, "left", on=keys)["reason"].fillna("")
     means["runs"] = means["arm"].map(arms["done"]).fillna(0).astype(int)
-    base = arms.index[arms["is_base"]]
-    against_base = differences[differences["reference"].isin(base[:1])]
-    marks = dict(zip(zip(against_base["arm"], against_base["measure"], strict=True), against_base["mark"], strict=True))
-    means["mark"] = [marks.get(key, "") for key in zip(means["arm"], means["measure"], strict=True)]
-    means["best"] = False
-    for measure, own in means[means["arm"].isin(arms.index)].groupby("measure"):
-        known = own["mean"].dropna() * measure_info(str(measure)).better
-        is_best = np.isclose(known, known.max(), rtol=1e-12, atol=0)
-        if known.abs().sum() and not is_best.all() and measure not in unreadable and not not_comparable:
-            means.loc[known.index[is_best], "best"] = True
+    against_base = differences[differences["reference"].isin(arms.index[arms["is_base"]][:1])]
+    means["mark"] = means[keys].merge(against_base[[*keys, "mark"]], "left", on=keys)["mark"].fillna("")
     return means
 
 
 def drift_frame(scores: pd.DataFrame) -> pd.DataFrame:
     """The frame `Study.drift`."""
     rows = []
-    for arm, own in scores.groupby("arm", sort=False):
-        chunks = chunk_frame(own)
-        parts = dict(iter(chunks.groupby("chunk"))) | {0: change_frame(chunks)}
-        for chunk, part in parts.items():
-            for measure, summary in summarize_frame(part, LIMITS if chunk else None).items():
-                row = _mean_row(str(arm), measure, summary) | {"chunk": chunk, "verdict": ""}
-                if not chunk:
-                    row["verdict"] = drift_verdict(summary, measure)
-                rows.append(row)
+    for arm, of_arm in scores.groupby("arm", sort=False):
+        chunks = chunk_frame(of_arm)
+        for chunk, part in chunks.groupby("chunk"):
+            for measure, summary in summarize_frame(part, LIMITS).items():
+                rows.append(_mean_row(str(arm), measure, summary) | {"chunk": chunk, "verdict": ""})
+        for measure, summary in summarize_frame(change_frame(chunks)).items():
+            verdict = drift_verdict(summary, measure)
+            rows.append(_mean_row(str(arm), measure, summary) | {"chunk": 0, "verdict": verdict})
     return pd.DataFrame(rows, columns=["arm", "measure", "chunk", "mean", "low", "high", "n", "reason", "verdict"])
 
 
 def drift_verdict(change: MeasureSummary, measure: str) -> str:
-    """better or worse (higher or lower, where neither is better), equal in every scene, inconclusive, or undefined."""
+    """better or worse (changed, where neither is better), inconclusive, or undefined."""
     mean, low, high = change["mean"], change["ci_low"], change["ci_high"]
     if mean is None:
         return "undefined"
-    if mean == 0 and low is None and change["n"] > 1:
-        return "equal"
     if low is None or high is None or low <= 0 <= high:
         return "inconclusive"
-    better = measure_info(measure).better
-    if not better:
-        return "higher" if mean > 0 else "lower"
-    return "better" if mean * better > 0 else "worse"
+    sign = np.sign(mean * measure_info(measure).better)
+    return {1: "better", -1: "worse"}.get(sign, "changed")
 
 
 def unreadable_measures(scores: pd.DataFrame, measures: Sequence[str]) -> dict[str, str]:
@@ -340,113 +308,65 @@ def unreadable_measures(scores: pd.DataFrame, measures: Sequence[str]) -> dict[s
     A measure is unreadable where the frozen videos score as well as the recordings or better. Where the recording is part of
     the measure (PSNR), real has no value, and the frozen videos are compared with the arms instead.
     """
-    found: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
     by_prompt = scores.groupby(["measure", "prompt", "arm"])["value"].mean().unstack("arm")
     if "frozen" not in by_prompt:
-        return found
+        return unreadable
     for measure in measures:
-        better, own = measure_info(measure).better, by_prompt.loc[measure]
-        own = own[own["frozen"].notna()]
-        if not better or own.empty:
-            continue
-        both = own[["real", "frozen"]].dropna() if "real" in own else own.iloc[:0]
-        if len(both):
-            real, frozen = both.mean()
-            if better * (frozen - real) >= 0:
-                found[measure] = (
-                    f"{MARK} {measure}: the frozen videos score {frozen:.3g} and the recordings {real:.3g} ({len(both)} prompts). "
-                    "A still picture wins here: read it only beside a measure on which it loses."
-                )
-            continue
-        others = own.drop(columns=list(REFERENCES), errors="ignore")
-        ahead = better * others.sub(own["frozen"], axis="index").mean()
-        if ahead.notna().any() and ahead.max() <= 0:
-            found[measure] = (
-                f"{MARK} {measure}: the frozen videos ({own['frozen'].mean():.3g}) score at least as well as every adapter. A still "
-                "picture wins here."
+        better, table = measure_info(measure).better, by_prompt.loc[measure].dropna(subset="frozen")
+        rivals, frozen = table.drop(columns=list(REFERENCES), errors="ignore"), table["frozen"]
+        if "real" in table and table["real"].notna().any():
+            rivals = table[["real"]].dropna()
+            frozen = frozen[rivals.index]
+        ahead = better * rivals.sub(frozen, axis="index").mean()
+        if better and ahead.max() <= 0:
+            best = rivals[ahead.idxmax()].mean()
+            unreadable[measure] = (
+                f"{MARK} {measure}: the frozen videos score {frozen.mean():.3g} and {ahead.idxmax()} {best:.3g} ({len(rivals)} prompts). "
+                "A still picture wins here: read it only beside a measure on which it loses."
             )
-    return found
-
-
-def _tunings(runs: Sequence[Run]) -> Iterator[Tuning]:
-    """The tunings of the sweeps that the runs belong to."""
-    parents = [run.folder.path.parent for run in runs if run.entry]
-    for parent in dict.fromkeys(parents):
-        record = read_sweep(parent).get("tuning")
-        if record:
-            rule = record.get("rule", "best")
-            yield Tuning(record["by"], rule, list(record["grid"]), record["seeds"], record["choices"])
+    return unreadable
 
 
 # --- notes ---
-def _notes(means: pd.DataFrame, runs: pd.DataFrame, differences: pd.DataFrame, counted: Sequence[Run]) -> Iterator[str]:
-    """What a reader must know beside the numbers."""
-    if any(run.manifest.get("labels", {}).get("random_weights") for run in counted):
-        yield "The base model's weights are random: these numbers only show that the pipeline runs."
-    for name, run in runs.iterrows():
-        if run["error"]:
-            yield f"{name}: {run['state']}: {run['error'].splitlines()[0]}"
-        if run["copy_of"]:
-            yield (
-                f"{name} holds the same training as {run['copy_of']}, so {run['arm']} counts it once. Remove the copy, or train it "
-                "with its own seed."
-            )
-    missing = means[means["missing"] > 0]
-    for (arm, count, of, reason), own in missing.groupby(["arm", "missing", "videos", "reason"], sort=False):
-        why = f" ({reason})" if reason else ""
-        yield f"{arm}: {', '.join(own['measure'])} missing for {count} of {of} videos{why}."
-    doubtful = means[means["doubtful"] > 0]
-    for (arm, count, of, reason), own in doubtful.groupby(["arm", "doubtful", "videos", "caution"], sort=False):
-        yield f"{arm}: {', '.join(own['measure'])} of {count} of {of} videos to be read with caution ({reason})."
-    dropped = differences[differences["dropped"] != ""]
-    for (arm, reference, count, prompts), own in dropped.groupby(
-        ["arm", "reference", "left_out", "dropped"], sort=False
-    ):
-        measures = ", ".join(own["measure"])
-        yield f"{arm} − {reference}: {count} videos dropped from {measures}, of the prompts {prompts}: not all runs have a score."
-    if len(differences):
-        yield from _limits(runs, differences)
-    for run in counted:
-        again = run.manifest.get("evaluated", {}).get("again") or {}
-        for file, when in again.items():
-            name = run.folder.path.name
-            yield f"{name} was scored again with other measures, judge or videos on {minute(when)}; {file} has the earlier scores."
-    short: dict[str, None] = {}
-    for run in counted:
-        short |= dict.fromkeys(run.manifest.get("data", {}).get("short_recordings") or [])
-    for note in short:
-        yield f"{note}."
-
-
-def _limits(runs: pd.DataFrame, differences: pd.DataFrame) -> Iterator[str]:
-    """What limits all tests: few training runs, and learning rates that were not tuned."""
-    trained = runs[runs["counts"] & ~runs["is_base"]]
-    counts = trained.groupby("arm", sort=False).size()
-    few = counts[counts < MIN_RUNS]
-    if len(few):
-        names = ", ".join(f"{arm}: {count}" for arm, count in few.items())
+def _notes(study: Study, margins: Sequence[str]) -> Iterator[str]:
+    """What a reader must know beside the numbers: what is missing or undefined and why, and what limits the tests."""
+    yield from study.damages
+    shown = study.shown_runs
+    of_runs: dict[str, None] = {}
+    for name in shown.index[shown["state"] == "done"]:
+        manifest = study.records[name].manifest
+        if manifest.get("labels", {}).get("random_weights"):
+            of_runs["The base model's weights are random: these numbers only show that the pipeline runs"] = None
+        of_runs |= dict.fromkeys(manifest.get("data", {}).get("short_recordings") or [])
+    yield from map("{}.".format, of_runs)
+    for name, run in shown[shown["error"] != ""].iterrows():
+        yield f"{name}: {run['state']}: {run['error'].splitlines()[0]}"
+    trained = study.arms[~study.arms["is_base"] & (study.arms["done"] > 0)]
+    few = trained.loc[trained["done"] < MIN_RUNS, "done"]
+    if len(few) and len(study.differences):
         yield (
-            f"Fewer than {MIN_RUNS} training runs ({names}): marks in brackets are about these trained adapters. They say nothing "
-            "about another training of the same recipe, so nothing about rank, LoRA or DoRA. Add training seeds: seed=0,1,2."
-        )
-    least = counts[counts >= MIN_RUNS].min()
-    if differences["recipe"].any() and least == least:
-        yield (
-            f"{least} training runs per adapter: a run that fails may not have been seen. 95 % upper bound on the share of such runs: "
-            f"{100 * unseen_failures(int(least)):.0f} %."
+            f"Fewer than {MIN_RUNS} training runs ({', '.join(few.index + ': ' + few.astype(str))}): marks in brackets are about these "
+            "trained adapters, not about rank, LoRA or DoRA. Add training seeds: seed=0,1,2."
         )
     untuned = trained[~trained["tuned"].map(lambda tuned: "training.learning_rate" in tuned)]
-    if untuned["arm"].nunique() > 1 and untuned["learning_rate"].notna().any():
-        rates = ", ".join(f"{rate:g}" for rate in sorted(untuned["learning_rate"].dropna().unique()))
+    if len(untuned) > 1 and len(study.differences) and untuned["learning_rate"].notna().any():
+        rates = ", ".join(untuned["learning_rate"].dropna().drop_duplicates().sort_values().map("{:g}".format))
         yield (
-            f"Untuned: {', '.join(untuned['arm'].unique())} were trained at the learning rate {rates}. Rank, alpha and DoRA shift the "
-            "best rate. Tune it for each arm: sweep.tune.grid={training.learning_rate: [...]}."
+            f"Untuned: {', '.join(untuned.index)} were trained at the learning rate {rates}. Rank, alpha and DoRA shift the best rate. "
+            "Tune it for each arm: sweep.tune.grid={training.learning_rate: [...]}."
         )
-
-
-def _margin_notes(runs: Sequence[Run], margins: Sequence[str], margins_at: str) -> Iterator[str]:
-    """Margins that came after the scores, with the date."""
-    configured = comparisons.margins_of(runs)
-    for word in margins:
-        was = configured.get(word.partition("=")[0])
-        yield f"The margin {word} was given on {minute(margins_at)}, after the scores; the runs have {was}."
+    for tuning in study.tunings:
+        yield from tuning.notes
+    for margin in margins:
+        yield f"The margin {margin} was given on the command line, after the scores."
+    yield from study.unreadable.values()
+    if study.not_compared:
+        yield f"No differences are reported: {study.not_compared}"
+    for count, reason, words in (
+        ("missing", "reason", "missing for"),
+        ("doubtful", "caution", "to be read with caution for"),
+    ):
+        rows = study.means[study.means[count] > 0]
+        for (arm, number, of, why), group in rows.groupby(["arm", count, "videos", reason], sort=False):
+            yield f"{arm}: {', '.join(group['measure'])} {words} {number} of {of} videos ({why or 'no reason given'})."

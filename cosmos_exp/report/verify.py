@@ -6,11 +6,14 @@ docs/claims.md says what helps.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
+
+import pandas as pd
 
 from cosmos_exp.config.measures import LIMITS
 from cosmos_exp.errors import UserError
@@ -18,25 +21,18 @@ from cosmos_exp.files import JsonObject, file_sha256, inside, read_json_lines
 from cosmos_exp.report.claims import CLAIMS_FILE, read_claims
 from cosmos_exp.report.runs import Run, read_sweep
 from cosmos_exp.report.study import Study, load_study
-from cosmos_exp.report.tables import mismatches, report_texts
+from cosmos_exp.report.tables import VERSIONS, report_texts
 from cosmos_exp.report.tuning import chosen_point, point_score
-from cosmos_exp.run_folder import ADAPTER_NAME, REFERENCES
+from cosmos_exp.run_folder import ADAPTER_NAME
 from cosmos_exp.statistics.chunks import summarize_chunks
 from cosmos_exp.statistics.intervals import summarize
 
+REDEFINED = (".ci_low", ".ci_high", ".reason", ".doubtful", ".caution")  # by later versions than that of docs/ablation
 BROKEN = (UserError, ValueError, KeyError, TypeError, AttributeError, OSError)  # a record that cannot be read
 
 
-@dataclass(frozen=True)
-class Check:
-    """What was looked at, and what is wrong; `findings` is empty if nothing is."""
-
-    name: str
-    findings: list[str]
-
-
-def verify(folder: Path, out: Path | None = None, videos: bool = True) -> list[Check]:
-    """All checks of a report and its run folders.
+def verify(folder: Path, out: Path | None = None, videos: bool = True) -> dict[str, list[str]]:
+    """What each check of a report and its run folders finds wrong; an empty list if nothing is.
 
     Args:
         folder: Folder with run folders.
@@ -46,73 +42,52 @@ def verify(folder: Path, out: Path | None = None, videos: bool = True) -> list[C
     Raises:
         UserError: There are no runs.
     """
-    out = out or folder
-    written = _read_report(out)
-    margins = written.get("margins") or []
-    study = load_study(folder, str(written.get("title", "")), margins, str(written.get("margins_at", "")))
-    checks: dict[str, Callable[[], Iterable[str]]] = {
-        "claims": partial(claim_findings, folder, bool(written.get("claims"))),
-        "runs": partial(run_findings, study, written),
-        "hashes": partial(hash_findings, study, videos),
-        "metrics": partial(metric_findings, study),
-        "tuning": partial(tuning_findings, study),
-        "report": partial(report_findings, study, out, written),
+    out, written = out or folder, {}
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        written = dict(json.loads((out / "report.json").read_text(encoding="utf-8")))
+    study = load_study(folder, str(written.get("title", "")), written.get("margins") or [])
+    checks: dict[str, Iterable[str]] = {  # generators: each begins when it is listed below
+        "claims": claim_findings(folder, bool(written.get("claims"))),
+        "runs": run_findings(study, written),
+        "hashes": hash_findings(study, videos),
+        "metrics": metric_findings(study),
+        "tuning": tuning_findings(study),
+        "report": report_findings(study, out, written),
     }
-    found = []
-    for name, check in checks.items():
+    results = {}
+    for name, findings in checks.items():
         try:
-            found.append(Check(name, list(check())))
+            results[name] = list(findings)
         except BROKEN as error:
-            found.append(Check(name, [f"a record cannot be read: {type(error).__name__}: {error}"]))
-    return found
-
-
-def _read_report(out: Path) -> JsonObject:
-    try:
-        content = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+            results[name] = [f"a record cannot be read: {type(error).__name__}: {error}"]
+    return results
 
 
 def claim_findings(folder: Path, reported: bool) -> Iterator[str]:
     """claims.json is there if there were claims, has its hash, and was not changed after the first score."""
-    planned = [str(claim).strip() for claim in read_sweep(folder).get("claims") or []]
     record = read_claims(folder)
     if record is None:
-        if planned or reported:
+        if reported or read_sweep(folder).get("claims"):
             yield f"{CLAIMS_FILE}: missing, although this sweep has claims"
         return
     if not record.intact:
         yield f"{CLAIMS_FILE}: changed by hand (its hash does not fit its content)"
     for version in record.changed_after_scores:
         yield f"{CLAIMS_FILE}: changed on {version['frozen']}, after the first score"
-    if planned and planned != record.claims:
-        yield f"{CLAIMS_FILE}: other claims than sweep.json"
 
 
 def run_findings(study: Study, written: JsonObject) -> Iterator[str]:
-    """Every run that sweep.json, claims.json or report.json lists is there and done, and each training once."""
+    """Every run that sweep.json, claims.json or report.json lists is there and done."""
     yield from study.damages
-    for name, run in study.runs.iterrows():
-        if run["state"] != "done":
-            yield f"{name}: {run['state']}, not done"
-        if run["copy_of"]:
-            yield f"{name}: the same training as {run['copy_of']}: it is not another training run"
-        data = study.records[str(name)].manifest.get("data", {})
-        if both := sorted(set(data.get("train") or []) & set(data.get("test") or [])):
-            yield f"{name}: {len(both)} samples, e.g. {both[0]}, are of the training and of the test"
+    for name, run in study.runs[study.runs["state"] != "done"].iterrows():
+        yield f"{name}: {run['state']}, not done"
     listed = [run["run"] for run in written.get("runs", [])]
     for arm in read_sweep(study.path).get("arms", []):
         listed += arm["runs"]
-        if not arm["runs"]:
-            yield f"{arm['name']}: its runs have not been planned yet (the tuning is unfinished)"
     for name in dict.fromkeys(listed):
         if name not in study.records:
             yield f"{name}: missing"
-    for warning in study.claims_warnings:
-        if not warning.startswith("Claims changed"):  # the check of the claims says so
-            yield warning
+    yield from study.claims_warnings
 
 
 # --- the files of single runs ---
@@ -129,114 +104,109 @@ def trained_findings(run: Run, videos: bool) -> Iterator[str]:
     Args:
         videos: False: the adapter may be missing.
     """
-    for name, digest in run.manifest.get("trained", {}).get("files", {}).items():
-        file = inside(run.folder.path, name)
-        if file.is_file():
-            if file_sha256(file) != digest:
-                yield f"{name}: changed since the training"
-        elif videos or name != ADAPTER_NAME:
-            yield f"{name}: missing"
+    files = dict(run.manifest.get("trained", {}).get("files", {}))
+    if not videos and not run.folder.adapter_file.is_file():
+        files.pop(ADAPTER_NAME, None)
+    yield from _changed(run, files, "training")
 
 
 def _evaluated(run: Run, videos: bool) -> Iterator[str]:
     """Score files and videos are those of the evaluation, and every scored video has a hash."""
     evaluated = run.manifest.get("evaluated", {})
-    known = evaluated.get("videos", {})
-    scored = {f"videos/{row['video']}" for row in run.scores}
+    known, files = evaluated.get("videos", {}), dict(evaluated.get("scores", {}))
+    scored = {"scores.jsonl": ("videos", run.scores)}
     for kind, rows in run.reference_scores.items():
-        scored |= {f"references/{kind}/{row['video']}" for row in rows}
-    if unknown := sorted(scored - set(known)):
-        yield f"{unknown[0]}: no recorded hash, like {len(unknown)} videos of this run"
-    files = dict(evaluated.get("scores", {}))
-    for file in (run.folder.scores, *map(run.folder.reference_scores, REFERENCES)):
-        if file.is_file() and run.folder.name_of(file) not in files:
-            yield f"{run.folder.name_of(file)}: no recorded hash"
-    files |= known if videos else {}
+        scored[f"references/{kind}/scores.jsonl"] = (f"references/{kind}", rows)
+    for name, (folder, rows) in scored.items():
+        unknown = {f"{folder}/{row['video']}" for row in rows} - set(known)
+        if unknown:
+            yield f"{min(unknown)}: no recorded hash, like {len(unknown)} videos of this run"
+        if rows and name not in files:
+            yield f"{name}: no recorded hash"
+    if videos:
+        files |= known
+    yield from _changed(run, files, "evaluation")
+
+
+def _changed(run: Run, files: Mapping[str, str], since: str) -> Iterator[str]:
     for name, digest in files.items():
         file = inside(run.folder.path, name)
         if not file.is_file():
             yield f"{name}: missing"
         elif file_sha256(file) != digest:
-            yield f"{name}: changed since the evaluation"
+            yield f"{name}: changed since the {since}"
 
 
 def metric_findings(study: Study) -> Iterator[str]:
-    """metrics.json holds means and counts of the scores, and the losses of the logs."""
+    """metrics.json holds the means and counts of the scores, and the losses of the logs."""
     for name, run in study.records.items():
-        pairs = [("measures", run.metrics.get("measures", {}), summarize(run.scores, run.scenes, LIMITS))]
-        for kind, recorded in run.metrics.get("references", {}).items():
-            pairs.append((f"references.{kind}", recorded, summarize(run.reference_scores[kind], run.scenes, LIMITS)))
-        chunks = summarize_chunks(run.scores, run.scenes, LIMITS) if "chunks" in run.metrics else {}
-        for measure, summaries in run.metrics.get("chunks", {}).items():
-            by_chunk = zip(summaries, chunks.get(measure, []), strict=False)
-            for number, (old, new) in enumerate(by_chunk):
-                pairs.append((f"chunks[{number}]", {measure: old}, {measure: new}))
-        for where, recorded, summaries in pairs:
-            for finding in mismatches(_counts(recorded), _counts(summaries), where):
-                yield f"{name}/metrics.json: {finding}"
-        for finding in _losses(run):
-            yield f"{name}/metrics.json: {finding} from the log"
-
-
-def _counts(summaries: Mapping[str, Mapping[str, object]]) -> JsonObject:
-    """Of each measure what has no other definition in any version: the mean and the counts."""
-    found = {}
-    for measure, summary in summaries.items():
-        found[measure] = {key: summary.get(key) for key in ("mean", "n", "videos", "missing")}
-    return found
-
-
-def _losses(run: Run) -> Iterator[str]:
-    """Losses that are not those of the logs: the mean of the last tenth of the steps; the last validation."""
-    steps = [float(str(loss)) for loss in run.losses]
-    last = [row["validation_loss"] for row in read_json_lines(run.folder.validation_log)][-1:]
-    for key, values in (("train_loss", steps[-max(1, len(steps) // 10) :]), ("validation_loss", last)):
-        if values and key in run.training:
-            yield from mismatches(run.training[key], sum(values) / len(values), key)
+        computed: JsonObject = {"measures": summarize(run.scores, run.scenes, LIMITS)}
+        computed["chunks"] = summarize_chunks(run.scores, run.scenes, LIMITS)
+        for kind, rows in run.reference_scores.items():
+            computed.setdefault("references", {})[kind] = summarize(rows, run.scenes, LIMITS)
+        losses = pd.DataFrame(read_json_lines(run.folder.train_log), columns=["loss"])["loss"]
+        tail = losses.tail(max(1, len(losses) // 10)).tolist()
+        if tail:
+            computed["training"] = run.training | {"train_loss": sum(tail) / len(tail)}
+        for row in read_json_lines(run.folder.validation_log):
+            computed["training"]["validation_loss"] = row["validation_loss"]
+        for key in set(computed) & set(run.metrics):
+            for finding in mismatches(run.metrics[key], computed[key], key):
+                if not finding.partition(":")[0].endswith(REDEFINED):
+                    yield f"{name}/metrics.json: {finding}"
 
 
 def tuning_findings(study: Study) -> Iterator[str]:
     """Each point of the tuning has the score of its runs, and each arm the point that the rule chooses."""
-    record = read_sweep(study.path).get("tuning")
-    if not record:
-        return
-    arms = {}
-    for arm in read_sweep(study.path)["arms"]:
-        arms[arm["name"]] = arm
-    for choice in record["choices"]:
-        scores = []
+    sweep = read_sweep(study.path)
+    record = sweep.get("tuning") or {}
+    for choice in record.get("choices", []):
+        arm, scores = choice["arm"], []
         for point in choice["points"]:
-            where = f"sweep.json: {choice['arm']} at {point['values']}"
-            runs = [study.records[name] for name in point["runs"] if name in study.records]
+            runs = []
             for name in point["runs"]:
-                if name not in study.records:
-                    yield f"{where}: {name} is missing"
-            scores.append(point_score([run for run in runs if run.finished], record["by"]))
-            for key in ("score", "n", "missing"):
-                yield from mismatches(point.get(key), getattr(scores[-1], key), f"{where}.{key}")
+                if name in study.records and study.records[name].finished:
+                    runs.append(study.records[name])
+            scores.append(point_score(runs, record["by"]))
+            computed = {"values": point["values"], "runs": point["runs"], **asdict(scores[-1])}
+            for finding in mismatches(point, computed):
+                yield f"sweep.json: {arm} at {point['values']}: {finding}"
+        chosen = None
         index = chosen_point(scores, record["by"], record.get("rule", "best"))
-        right = None if index is None else choice["points"][index]["values"]
-        if choice["chosen"] is not None and choice["chosen"] != right:
-            yield f"sweep.json: {choice['arm']}: {choice['chosen']} was chosen, the rule gives {right}"
-        for arm in arms.values():
-            if (arm.get("truncated_from") or arm["name"]) == choice["arm"] and arm.get("tuned") != choice["chosen"]:
-                yield f"sweep.json: {arm['name']}: tuned is {arm.get('tuned')}, but {choice['chosen']} was chosen"
+        if index is not None:
+            chosen = choice["points"][index]["values"]
+        if choice["chosen"] not in (None, chosen):
+            yield f"sweep.json: {arm}: {choice['chosen']} was chosen, the rule gives {chosen}"
+        for entry in sweep["arms"]:
+            if (entry.get("truncated_from") or entry["name"]) == arm and entry.get("tuned") != choice["chosen"]:
+                yield f"sweep.json: {entry['name']}: tuned is {entry.get('tuned')}, but {choice['chosen']} was chosen"
 
 
 def report_findings(study: Study, out: Path, written: JsonObject) -> Iterator[str]:
     """The files of the report are what the run folders give now."""
-    texts = report_texts(study, written.get("margins") or [], str(written.get("margins_at", "")))
+    texts = report_texts(study, written.get("margins") or [])
     numbers = json.loads(texts.pop("report.json"))
-    if written:
-        for finding in mismatches(written, numbers):
-            yield f"report.json: {finding}"
-    else:
+    if not written:
         yield "report.json: missing, or not JSON. `cosmos-exp report` writes it."
+    else:
+        for finding in mismatches(written | {VERSIONS: numbers[VERSIONS]}, numbers):
+            yield f"report.json: {finding}"
     for name, text in texts.items():
         file = out / name
         if not file.is_file():
             yield f"{name}: missing. `cosmos-exp report` writes it."
         elif file.read_text(encoding="utf-8") != text:
-            lines = zip(file.read_text(encoding="utf-8").splitlines(), text.splitlines(), strict=False)
-            line = next((old for old, new in lines if old != new), "another number of lines")
-            yield f"{name}: not what the runs give: {line.strip()[:110]}"
+            yield f"{name}: not what the runs give"
+
+
+def mismatches(old: object, new: object, where: str = "") -> Iterator[str]:
+    """`.differences.3.p: 0.04 in the file, 0.06 recomputed` for every entry in which two JSON values differ."""
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        old, new = dict(enumerate(old)), dict(enumerate(new))
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys([*old, *new]):
+            yield from mismatches(old.get(key, "nothing"), new.get(key, "nothing"), f"{where}.{key}")
+    elif isinstance(old, float) and isinstance(new, float) and math.isclose(old, new, rel_tol=1e-9, abs_tol=1e-15):
+        return  # the same number
+    elif old != new:
+        yield f"{where}: {json.dumps(old)[:60]} in the file, {json.dumps(new)[:60]} recomputed"

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from cosmos_exp.files import JsonObject
 from cosmos_exp.statistics.cells import Scenes
 from cosmos_exp.statistics.intervals import Limits, summarize_frame
 from cosmos_exp.statistics.scores import MeasureSummary, score_frame
@@ -20,11 +19,12 @@ CHUNKS = "chunks"  # the key in `detail`
 
 def chunk_frame(scores: pd.DataFrame) -> pd.DataFrame:
     """One row per chunk of each row of a frame of scores: its value and reason, and its number from 1 in the column `chunk`."""
-    entries = scores["detail"].map(_entries)
-    found = scores.assign(entry=entries)[entries.map(len) > 0].explode("entry")
-    found["chunk"] = found.groupby(level=0).cumcount() + 1
-    entry = pd.DataFrame(found.pop("entry").tolist(), columns=["value", "reason"], index=found.index)
-    return found.assign(value=entry["value"].astype(float), reason=entry["reason"].fillna(""))
+    entries = scores["detail"].astype(object).str.get(CHUNKS)
+    chunks = scores.assign(entry=entries)[entries.map(_are_chunks).astype(bool)].explode("entry")
+    chunks["chunk"] = chunks.groupby(level=0).cumcount() + 1
+    entry = chunks.pop("entry").astype(object)
+    value = pd.to_numeric(entry.str.get("value"), errors="coerce").astype(float)
+    return chunks.assign(value=value, reason=entry.str.get("reason").fillna(""))
 
 
 def change_frame(chunks: pd.DataFrame) -> pd.DataFrame:
@@ -54,14 +54,8 @@ def summarize_chunks(
     return found
 
 
-def _entries(detail: object) -> list[JsonObject]:
-    """The chunks in a row's detail; empty if it has none, or something else under their key."""
-    found = detail.get(CHUNKS) if isinstance(detail, dict) else None
-    return found if isinstance(found, list) and all(map(_is_entry, found)) else []
-
-
-def _is_entry(entry: object) -> bool:
-    if not isinstance(entry, dict) or "value" not in entry:
+def _are_chunks(entries: object) -> bool:
+    """Whether these are chunks: a measure of a user may have something else under their key."""
+    if not isinstance(entries, list) or not entries:
         return False
-    value = entry["value"]
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+    return all(isinstance(entry, dict) and "value" in entry for entry in entries)

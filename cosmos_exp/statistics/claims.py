@@ -15,7 +15,7 @@ import pandas as pd
 
 from cosmos_exp.errors import UserError
 from cosmos_exp.statistics.cells import PairedCells, paired_cells
-from cosmos_exp.statistics.comparisons import MIN_SCENES, Difference, compared_cells, contrast, holm_values, largest
+from cosmos_exp.statistics.comparisons import MIN_SCENES, Difference, contrast, difference, holm_values, largest, sign_p
 from cosmos_exp.statistics.crossed import LEVEL, NO_SPREAD, Estimate
 
 FORMS = "MEASURE: A > B, MEASURE: A < B, either with `by NUMBER`, or MEASURE: A = B within NUMBER"
@@ -75,12 +75,9 @@ class ClaimResult:
             return NOT_SHOWN
         if self.p_holm < LEVEL and not self.obstacle:
             return CONFIRMED
-        return REFUTED if self._is_refuted else NOT_SHOWN
-
-    @property
-    def is_about_recipe(self) -> bool:
-        """Whether the verdict is about new trainings of the recipes, not about these trained adapters only."""
-        return self.difference is not None and self.difference.recipe
+        if self._is_refuted:
+            return REFUTED
+        return NOT_SHOWN
 
     @property
     def obstacle(self) -> str:
@@ -93,15 +90,15 @@ class ClaimResult:
             if abs(d.mean - claim.bound) > repeatability:
                 return ""
             return f"the excess is not above the measure's own repeatability ({repeatability:.3g})"
-        if replace(d, p_equivalent_holm=0.0).is_equivalent:
-            return ""
-        if d.ci_low is None:
+        if d.low is None or d.high is None:
             return "all scenes differ by the same amount, so the error is unknown"
         if d.n < MIN_SCENES:
             return f"too few scenes to call them equivalent: {d.n}, at least {MIN_SCENES} are needed"
         if not d.may_be_equivalent:
             return f"the measure's repeatability ({repeatability:.3g}) is not below the margin"
-        return "the 95 % interval is not within the margin"
+        if d.low <= -claim.amount or d.high >= claim.amount:
+            return "the 95 % interval is not within the margin"
+        return ""
 
     @property
     def _is_refuted(self) -> bool:
@@ -110,8 +107,8 @@ class ClaimResult:
         if d is None or d.mean is None or self.p_opposite_holm >= LEVEL:
             return False
         low, high = d.mean, d.mean
-        if d.ci_low is not None and d.ci_high is not None:
-            low, high = d.ci_low, d.ci_high
+        if d.low is not None and d.high is not None:
+            low, high = d.low, d.high
         distance = abs(d.mean - claim.bound)
         if claim.sign == "=":
             distance = abs(d.mean) - claim.amount
@@ -140,10 +137,8 @@ def parse_claim(text: str) -> Claim:
         value = float(amount or 0.0)
     except ValueError as error:
         raise UserError(f"claim {text!r}: {amount} is not a number. Write e.g. 0.25.") from error
-    if not math.isfinite(value):
-        raise UserError(f"claim {text!r}: {amount}: expected a finite number")
-    if is_equivalence and value <= 0:
-        raise UserError(f"claim {text!r}: {amount}: expected a positive number")
+    if not math.isfinite(value) or (is_equivalence and value <= 0):
+        raise UserError(f"claim {text!r}: {amount}: expected a finite number, for = a positive one")
     if a == b:
         raise UserError(f"claim {text!r}: compares {a} with itself. Name two arms.")
     return Claim(text.strip(), measure, a, sign, b, value)
@@ -165,44 +160,48 @@ def claim_result(
 
     Args:
         a, b: Scores of the two adapters (`video_table`).
-        trained: Whether a and b are trained. The base is not.
+        trained: Whether b and a are trained. The base is not.
         repeatability: How far two evaluations of one video differ by; None if unknown.
     """
-    margin = claim.amount if claim.sign == "=" else None
+    margin = None
+    if claim.sign == "=":
+        margin = claim.amount
     cells = paired_cells(b, a)
-    found = compared_cells(claim.b, claim.a, claim.measure, cells, margin, trained[::-1], repeatability)
-    if found.n < 2:
-        scenes = "only one scene has" if found.n else "no scene has"
-        return replace(untestable(claim, f"{scenes} a score of both; a test needs two"), difference=found)
-    if found.ci_low is None:
-        p, opposite = _sign_tests(claim, float(found.mean or 0.0), cells)
+    compared = difference(claim.b, claim.a, claim.measure, cells, margin, trained, repeatability)
+    if compared.n < 2:
+        return replace(untestable(claim, "a test needs two scenes with a score of both"), difference=compared)
+    if compared.low is None:
+        p, opposite = _sign_tests(claim, float(compared.mean or 0.0), cells)
     else:
-        p, opposite = _t_tests(claim, found, contrast(cells, found.recipe))
-    return ClaimResult(claim, found, p, opposite)
+        p, opposite = _t_tests(claim, compared, contrast(cells, compared.recipe))
+    return ClaimResult(claim, compared, p, opposite)
 
 
-def _t_tests(claim: Claim, found: Difference, result: Estimate) -> tuple[float, float]:
+def _t_tests(claim: Claim, compared: Difference, result: Estimate) -> tuple[float, float]:
     """p values of the claim and of its opposite."""
     above, below = float(result.p_above(claim.bound)), float(result.p_below(claim.bound))
     if claim.sign == ">":
         return above, below
     if claim.sign == "<":
         return below, above
-    assert found.p_equivalent is not None  # `=` has a margin
-    return found.p_equivalent, min(1.0, 2 * min(above, float(result.p_below(-claim.amount))))
+    assert compared.p_equivalent is not None  # `=` has a margin
+    return compared.p_equivalent, min(1.0, 2 * min(above, float(result.p_below(-claim.amount))))
 
 
 def _sign_tests(claim: Claim, mean: float, cells: PairedCells) -> tuple[float, float]:
     """The exact sign tests where all scenes differ by the same amount. Equivalence is never shown by them."""
     scenes, rounding = len(cells.first), NO_SPREAD * largest(cells)
     if claim.sign == "=":
-        return 1.0, 2.0 ** (1 - scenes) if abs(mean) - claim.amount > rounding else 1.0
+        return 1.0, sign_p(max(abs(mean) - claim.amount, 0.0), scenes, rounding)
     excess = mean - claim.bound
     if claim.sign == "<":
         excess = -excess
     if abs(excess) <= rounding:
         return 1.0, 1.0
-    return (2.0**-scenes, 1.0) if excess > 0 else (1.0, 2.0**-scenes)
+    p, opposite = 2.0**-scenes, 1.0
+    if excess < 0:
+        p, opposite = opposite, p
+    return p, opposite
 
 
 def correct(results: Sequence[ClaimResult]) -> list[ClaimResult]:

@@ -18,11 +18,6 @@ SURE_RUNS = 5
 Limits = Mapping[str, tuple[float | None, float | None]]
 
 
-def unseen_failures(runs: int) -> float:
-    """Upper 95 % bound on the share of training runs of a kind that none of `runs` showed (Clopper and Pearson 1934)."""
-    return float(1 - 0.05 ** (1 / runs))
-
-
 def mean_interval(cells: Values) -> tuple[float | None, float | None, float | None]:
     """Mean over scenes, and its 95 % interval.
 

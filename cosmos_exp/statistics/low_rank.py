@@ -58,7 +58,9 @@ def kept_energy(values: Array, rank: int) -> float:
     """Fraction of the sum of squared singular values in the `rank` largest, 0 to 1; 1 if all are 0."""
     squares = np.square(values)
     total = float(squares.sum())
-    return float(squares[:rank].sum()) / total if total > 0 else 1.0
+    if total <= 0:
+        return 1.0
+    return float(squares[:rank].sum()) / total
 
 
 def rank_for_energy(values: Array, fraction: float) -> int:

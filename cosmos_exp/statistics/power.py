@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from scipy import special
 
 from cosmos_exp.statistics.cells import PairedCells
@@ -53,10 +54,8 @@ def power(design: Design, effect: float, scenes: int, runs: int = 1) -> float:
     share = design.scene / scenes / variance
     df = float(degrees_of_freedom(share, scenes - 1, design.run_df * max(runs - 1, 1)))
     critical, shift = float(special.stdtrit(df, 1 - LEVEL / 2)), abs(effect) / math.sqrt(variance)
-    above, below = 1 - float(special.nctdtr(df, shift, critical)), float(special.nctdtr(df, shift, -critical))
-    if math.isnan(above):  # a very large effect
-        return 1.0
-    return above if math.isnan(below) else above + below
+    above, below = 1 - special.nctdtr(df, shift, critical), special.nctdtr(df, shift, -critical)
+    return float(np.nan_to_num(above, nan=1.0) + np.nan_to_num(below))  # NaN for a very large effect
 
 
 def scenes_needed(
@@ -78,5 +77,8 @@ def _smallest(found: Callable[[int], float], effect: float, wanted: float, most:
     low, high = 2, most
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if found(middle) >= wanted else (middle + 1, high)
+        if found(middle) >= wanted:
+            high = middle
+        else:
+            low = middle + 1
     return low

@@ -71,7 +71,9 @@ def read_scores(path: Path) -> list[ScoreRow]:
             raise damaged(path, f"row {number}, {key}: {error}") from error
         row.setdefault("detail", {})
         row.setdefault("prompt", None)
-    return cast(list[ScoreRow], rows if clean else plain_json(rows))
+    if not clean:
+        rows = plain_json(rows)
+    return cast(list[ScoreRow], rows)
 
 
 def score_frame(rows: Sequence[Mapping[str, object]], scenes: Scenes | None = None) -> pd.DataFrame:
@@ -88,10 +90,5 @@ def score_frame(rows: Sequence[Mapping[str, object]], scenes: Scenes | None = No
     frame["value"] = frame["value"].astype(float)
     frame["seed"] = frame["seed"].fillna(0).astype(int)
     frame["scene"] = frame["prompt"].map(scenes or {}).fillna(frame["prompt"])
-    frame["reason"] = frame["detail"].map(_reason)
+    frame["reason"] = frame["detail"].astype(object).str.get("reason").fillna("").astype(str)
     return frame
-
-
-def _reason(detail: object) -> str:
-    """The reason beside a score; empty if there is none."""
-    return str(detail.get("reason") or "") if isinstance(detail, dict) else ""

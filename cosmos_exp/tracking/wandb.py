@@ -7,7 +7,6 @@ server that had imported it would share that folder among all runs.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import uuid
@@ -15,19 +14,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from cosmos_exp.config.layers import adapter_label
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.statistics.scores import ScoreRow, read_scores
+from cosmos_exp.statistics.scores import read_scores, score_frame
 from cosmos_exp.text import printable, redact, redacted
-from cosmos_exp.tracking.offline import STAGING
 
 if TYPE_CHECKING:
     import wandb
     from wandb.sdk.wandb_run import Run
 
-DATA_DIR = "WANDB_DATA_DIR"
+DATA_DIR = "WANDB_DATA_DIR"  # in which wandb keeps copies of artifacts until they are sent; by default at home
+STAGING = "wandb/data"  # below the run folder
 ENVIRONMENT_MODES = {"online": "online", "offline": "offline", "dryrun": "offline", "disabled": "off"}
 
 
@@ -59,14 +60,6 @@ def check_login(mode: str) -> None:
             "tracking.mode=online: no wandb login on this machine. Run `wandb login` or set WANDB_API_KEY, or set "
             "tracking.mode=offline."
         )
-
-
-def job_type(config: Config, folder: RunFolder) -> str:
-    """`base` without an adapter, `evaluate` if the training is already done, else `train`."""
-    if config.adapter.kind == "none":
-        return "base"
-    trained = "train" in folder.manifest.get("stages", {}) and folder.adapter_file.is_file()
-    return "evaluate" if trained else "train"
 
 
 class Tracker:
@@ -106,7 +99,7 @@ class Tracker:
         if os.environ.get("WANDB_SWEEP_ID"):  # the agent of a W&B sweep has already created the run
             run_id = os.environ.get("WANDB_RUN_ID") or run_id
         os.environ.setdefault("WANDB_SILENT", "true")
-        if self.mode == "offline" and DATA_DIR not in os.environ:  # wandb's default for copies of artifacts is at home
+        if self.mode == "offline" and DATA_DIR not in os.environ:
             os.environ[DATA_DIR] = str(folder.path.absolute() / STAGING)
             self.staged = True
         sys.argv[1:] = map(redact, sys.argv[1:])  # wandb records it
@@ -117,7 +110,6 @@ class Tracker:
             entity=config.tracking.entity,
             name=redact(f"{config.name}-{label}"),
             group=redact(config.tracking.group or config.name),
-            job_type=job_type(config, folder),
             tags=list(map(redact, tags)),
             config=redacted({"arm": label, **config.model_dump()}),
             dir=str(folder.path),
@@ -128,9 +120,7 @@ class Tracker:
         )
         for kind in ("train", "validation"):
             run.define_metric(f"{kind}/step")
-            run.define_metric(f"{kind}/*", step_metric=f"{kind}/step")
-        run.define_metric("train/loss", step_metric="train/step", summary="min,last")
-        run.define_metric("validation/validation_loss", step_metric="validation/step", summary="min,last")
+            run.define_metric(f"{kind}/*", step_metric=f"{kind}/step", summary="min,last")
         folder.update_manifest(wandb_id=run_id)
         return run
 
@@ -160,11 +150,8 @@ class Tracker:
                 send_summary(self.run, self.folder)
             with self._noting("the table of scores"):
                 send_scores(self.run, self.folder, videos)
-            if videos:
-                with self._noting("the videos"):
-                    self.run.log(video_panels(self.folder))
             with self._noting("the adapter"):
-                send_adapter(self.run, self.folder, self.mode)
+                send_adapter(self.run, self.folder)
         self._end()
 
     def abandon(self, exit_code: int = 1) -> None:
@@ -186,88 +173,63 @@ class Tracker:
 def send_summary(run: Run, folder: RunFolder) -> None:
     """Send the summaries of measures, references and chunks, and what training and stages took."""
     metrics = folder.read(folder.metrics)
-    groups = {"stages/": folder.manifest.get("stages", {}), "": metrics.get("measures", {})}
-    groups[""]["training"] = metrics.get("training", {})
-    for kind, summaries in metrics.get("references", {}).items():
-        groups[f"{kind}/"] = summaries
-    for prefix, entries in groups.items():
-        for name, entry in entries.items():
-            for key, value in entry.items():
-                run.summary[f"{prefix}{name}/{key}"] = value
+    entries = {"stages": folder.manifest.get("stages", {}), "training": metrics.get("training", {})}
+    entries |= metrics.get("references", {}) | metrics.get("measures", {})
     for measure, chunks in metrics.get("chunks", {}).items():
         for number, summary in enumerate(chunks, 1):
-            run.summary[f"{measure}/chunk{number}"] = summary["mean"]
+            entries[f"{measure}/chunk{number}"] = summary
+    for name, value in pd.json_normalize(entries, sep="/").to_dict("records")[0].items():
+        run.summary[name] = value
 
 
 def send_scores(run: Run, folder: RunFolder, videos: bool) -> None:
-    """Send the scores as a table with one row per video and one column per measure."""
+    """Send the scores as a table with one row per video and one column per measure, and the videos of `video_keys` as media."""
     import wandb
 
-    rows = read_scores(folder.scores)
-    if not rows:
+    scores = score_frame(read_scores(folder.scores))
+    if scores.empty:
         return
-    measures = sorted({row["measure"] for row in rows})
-    by_video: dict[str, ScoreRow] = {}
-    values: dict[tuple[str, str], float | None] = {}
-    for row in rows:
-        by_video.setdefault(row["video"], row)
-        values[row["video"], row["measure"]] = row["value"]
-    table = wandb.Table(columns=["sample", "seed", "prompt", "video", *measures])
-    for video, row in by_video.items():
-        path = folder.recorded_video(video)
-        clip = None
-        if videos and path.is_file():
-            clip = wandb.Video(str(path), format="mp4")
-        scores = [values.get((video, measure)) for measure in measures]
-        table.add_data(row["sample"], row["seed"], row["prompt"], clip, *scores)
-    run.log({"evaluation": table})
+    names = ["prompt", "noise", "text", "video"]
+    scores["text"] = scores["text"].fillna("")
+    rows = scores.pivot(index=names, columns="measure", values="value").reset_index().astype(object)
+    if videos:
+        rows["video"] = [_media(folder.recorded_video(video)) for video in rows["video"]]
+        run.log({key: _media(path) for key, path in video_keys(folder).items()})
+    rows = rows.where(rows.notna(), None).rename(columns={"prompt": "sample", "noise": "seed", "text": "prompt"})
+    run.log({"evaluation": wandb.Table(columns=list(rows), data=rows.to_numpy().tolist())})
+
+
+def _media(path: Path) -> wandb.Video | None:
+    import wandb
+
+    if not path.is_file():
+        return None
+    return wandb.Video(str(path), format="mp4")
 
 
 def video_keys(folder: RunFolder) -> dict[str, Path]:
-    """One video per prompt by a key that is the same in every run, `videos/<prompt>/seed0`: the lowest seed's."""
-    videos: dict[str, Path] = {}
-    shown: set[str] = set()
-    for row in sorted(read_scores(folder.scores), key=lambda row: (row["sample"], row["seed"])):
-        path = folder.recorded_video(row["video"])
-        if row["sample"] not in shown and path.is_file():
-            shown.add(row["sample"])
-            videos[f"videos/{row['sample']}/seed{row['seed']}"] = path
+    """One video per prompt by a key that is the same in every run, `videos/<prompt>/seed0`: the lowest seed's.
+
+    W&B shows them side by side for several runs.
+    """
+    scores = score_frame(read_scores(folder.scores)).sort_values(["prompt", "noise"]).drop_duplicates("prompt")
+    videos = {}
+    for row in scores.itertuples():
+        path = folder.recorded_video(row.video)
+        if path.is_file():
+            videos[f"videos/{row.prompt}/seed{row.noise}"] = path
     return videos
 
 
-def video_panels(folder: RunFolder) -> dict[str, wandb.Video]:
-    """The videos of `video_keys` as media, which W&B shows side by side for several runs."""
-    import wandb
-
-    return {key: wandb.Video(str(path), format="mp4") for key, path in video_keys(folder).items()}
-
-
-def send_adapter(run: Run, folder: RunFolder, mode: str) -> None:
-    """Send the adapter as an artifact, online linked to its data and base model.
-
-    wandb cannot link an input artifact offline. The metadata of the adapter always names them.
-    """
+def send_adapter(run: Run, folder: RunFolder) -> None:
+    """Send the adapter as an artifact. Its metadata names its data and base model."""
     import wandb
 
     if not folder.adapter_file.is_file():
         return
-    manifest = folder.manifest
-    data, model = manifest.get("data_fingerprint"), manifest.get("model", {})
-    if mode == "online":
-        _use(run, "dataset", data, manifest.get("data"))
-        _use(run, "model", model.get("fingerprints", {}).get("transformer"), model)
-    metadata = {"config_hash": manifest.get("config_hash"), "data_fingerprint": data, "base_model": model}
+    metadata = {}
+    for key in ("config_hash", "data_fingerprint", "model"):
+        metadata[key] = folder.manifest.get(key)
     artifact = wandb.Artifact(f"adapter-{run.id}", "adapter", metadata=metadata)
     artifact.add_file(str(folder.adapter_file))
     run.log_artifact(artifact)
-
-
-def _use(run: Run, kind: str, fingerprint: str | None, about: object) -> None:
-    """Record data or base model as an input of the run."""
-    import wandb
-
-    if fingerprint:
-        source = wandb.Artifact(f"{kind}-{fingerprint}", kind, metadata={"fingerprint": fingerprint})
-        with source.new_file("about.json") as file:
-            json.dump(about, file, indent=2, default=str)
-        run.use_artifact(source)

@@ -22,13 +22,13 @@ from cosmos_exp.data.video import read_video, write_image
 from cosmos_exp.errors import RunError
 from cosmos_exp.files import JsonObject, file_sha256, write_json, write_text
 from cosmos_exp.hub import is_path
-from cosmos_exp.report.sheet import Column, draw_sheet
 from cosmos_exp.text import markdown, one_line, plain_json, redacted
 from cosmos_exp.tracking.progress import with_progress
 from cosmos_exp.trajectories.actions import SAME_RATE, InverseDynamics
 from cosmos_exp.trajectories.lerobot_set import INFO, Feature, write_set
 from cosmos_exp.trajectories.making import WORK, write_demonstrations
 from cosmos_exp.trajectories.plan import Job
+from cosmos_exp.trajectories.sheet import Column, draw_sheet
 
 SUMMARY, CARD, SHEET, FRAMES = "trajectories.json", "README.md", "contact_sheet.png", "source_frames"
 TEMPLATE = Path(__file__).parent / "card.md.j2"
