@@ -96,7 +96,7 @@ def test_made_data_is_what_check_and_doctor_accept(cli, tmp_path, capsys):
     answered(cli, capsys, check, 0, "3 good videos, 51 frames, 2 test pairs")
     answered(cli, capsys, ["data", "make", "tabletop", "--out", tmp_path / "test"], 2, "is not empty")
     doctor = ["doctor", "data=folder", f"data.path={tmp_path / 'train'}", test, f"cache_dir={tmp_path / 'cache'}"]
-    answered(cli, capsys, [*doctor, "tracking=none"], 0, "1 of 3 in")
+    answered(cli, capsys, [*doctor, "tracking=none"], 0, "2 of 3 in")
     video = next((tmp_path / "train" / "videos").iterdir())
     video.write_bytes(b"no video")
     answered(cli, capsys, [*doctor, "tracking=none"], 1, "FAIL  videos", video.name)
