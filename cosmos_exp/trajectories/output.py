@@ -34,7 +34,17 @@ SUMMARY, CARD, SHEET, FRAMES = "trajectories.json", "README.md", "contact_sheet.
 TEMPLATE = Path(__file__).parent / "card.md.j2"
 SHEET_PROMPTS, SHEET_KEPT, SHEET_DROPPED = 4, 3, 1
 # Columns of the table of episodes beside those of LeRobot and the scores.
-COLUMNS = ("source", "run", "adapter", "adapter_sha256", "seed", "prompt", "sample", "scene", "source_frame")
+COLUMNS: tuple[str, ...] = (
+    "source",
+    "run",
+    "adapter",
+    "adapter_sha256",
+    "seed",
+    "prompt",
+    "sample",
+    "scene",
+    "source_frame",
+)
 COLUMNS += ("source_frame_sha256", "video_sha256")
 
 
