@@ -67,8 +67,9 @@ class Difference:
         """Training runs per adapter, if a statement about the recipes rests on fewer than SURE_RUNS: it holds if none fails."""
         if not self.recipe:
             return None
-        trained = [runs for runs in (self.arm_runs, self.reference_runs) if runs >= MIN_RUNS]  # the base has one run
-        few = [runs for runs in trained if runs < SURE_RUNS]
+        few = [
+            runs for runs in (self.arm_runs, self.reference_runs) if MIN_RUNS <= runs < SURE_RUNS
+        ]  # the base has one
         return min(few, default=None)
 
     @property
