@@ -97,9 +97,10 @@ def _defaults() -> DictConfig:
 
 
 def _compose(overrides: Sequence[str], config_name: str, config_dirs: Sequence[str]) -> DictConfig:
-    """Hydra's composition of conf/; of the first of `config_dirs`, if there is one, with conf/ behind it."""
-    first, *others = [*(str(Path(folder).absolute()) for folder in config_dirs), str(conf_dir())]
-    search = ",".join(f"'file://{folder}'" for folder in others)
+    """Hydra's composition of `config_name` in the first folder that holds it, with the other folders behind."""
+    folders = [*(str(Path(folder).absolute()) for folder in config_dirs), str(conf_dir())]
+    first = next((folder for folder in folders if Path(folder, f"{config_name}.yaml").is_file()), folders[-1])
+    search = ",".join(f"'file://{folder}'" for folder in folders if folder != first)
     try:
         with initialize_config_dir(first, job_name="cosmos-exp", version_base="1.3"):
             return compose(config_name, [*overrides, f"hydra.searchpath=[{search}]"], return_hydra_config=True)
