@@ -67,9 +67,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"{kept} of {made} videos kept ({kept / made:.0%}), {summary['planned']} planned")
     for reason, count in summary["dropped"].items():
         print(printable(f"  {count:5} dropped: {reason}"))
-    print(
-        f"{out}: {kept} generated and {summary['real']} original episodes, LeRobot v3.0; README.md, contact_sheet.png"
-    )
+    print(f"{out}: {kept} generated and {summary['real']} original episodes, LeRobot v3.0; README.md")
     if not summary["actions"]:
         print("the set has no actions; --actions idm:FILE infers them")
     if args.target is not None and kept < args.target:

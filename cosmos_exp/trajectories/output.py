@@ -1,4 +1,4 @@
-"""The data set's folder: episodes in the LeRobot layout, first frames, contact sheet, figures (trajectories.json) and card."""
+"""The data set's folder: episodes in the LeRobot layout, first frames, figures (trajectories.json) and card."""
 
 from __future__ import annotations
 
@@ -28,11 +28,9 @@ from cosmos_exp.trajectories.actions import SAME_RATE, InverseDynamics
 from cosmos_exp.trajectories.lerobot_set import INFO, Feature, write_set
 from cosmos_exp.trajectories.making import WORK, write_demonstrations
 from cosmos_exp.trajectories.plan import Job
-from cosmos_exp.trajectories.sheet import Column, draw_sheet
 
-SUMMARY, CARD, SHEET, FRAMES = "trajectories.json", "README.md", "contact_sheet.png", "source_frames"
+SUMMARY, CARD, FRAMES = "trajectories.json", "README.md", "source_frames"
 TEMPLATE = Path(__file__).parent / "card.md.j2"
-SHEET_PROMPTS, SHEET_KEPT, SHEET_DROPPED = 4, 3, 1
 # Columns of the table of episodes beside those of LeRobot and the scores.
 COLUMNS: tuple[str, ...] = (
     "source",
@@ -85,7 +83,6 @@ def write_output(job: Job, videos: pd.DataFrame, scores: pd.DataFrame, out: Path
         features["action"] = Feature(job.idm.declared.actions, values)  # further columns of a frame are further entries
     summary = _summary(job, videos, scores, clips)
     write_json(out / SUMMARY, summary)
-    draw_sheet(*_sheet(videos), out / SHEET)
     write_text(out / CARD, _card(summary, out.resolve().name))
     write_set(out, _typed(episodes), features, camera_name(config), config.generation.fps)
     return summary
@@ -125,19 +122,6 @@ def _actions(idm: InverseDynamics, videos: Sequence[Path]) -> list[np.ndarray]:
         except RunError as error:
             raise RunError(f"--actions: {video.name}: {error}") from error
     return values
-
-
-def _sheet(videos: pd.DataFrame) -> tuple[list[Column], list[str]]:
-    """The columns and rows of the contact sheet: of the first prompts with a kept video, some kept ones and a dropped one."""
-    columns = []
-    for prompt in videos.loc[videos["kept"], "prompt"].unique()[:SHEET_PROMPTS]:
-        of_prompt = videos[videos["prompt"] == prompt]
-        column: list[Path | None] = []
-        for is_kept, most in ((True, SHEET_KEPT), (False, SHEET_DROPPED)):
-            files = list(of_prompt.loc[of_prompt["kept"] == is_kept, "video"][:most])
-            column += files + [None] * (most - len(files))
-        columns.append(Column(prompt, column))
-    return columns, ["kept"] * SHEET_KEPT + ["dropped"] * SHEET_DROPPED
 
 
 def _summary(job: Job, videos: pd.DataFrame, scores: pd.DataFrame, clips: Sequence[CheckedClip]) -> JsonObject:
