@@ -112,7 +112,7 @@ CASES = [  # set, change, exit code, what is said
     ("v2", replace(EPISODES, '["task 1"]', '"hello"'), 1, "line 2: tasks: Input should be a valid list, found 'hello'"),
     ("v2", replace(EPISODES, '"episode_index": 1', '"episode_index": 0'), 1, "episode 0 is listed twice"),
     ("v2", replace(EPISODES, "20", "200"), 1, "episode_000001 has 20 frames, its metadata says 200"),
-    ("v2", replace(INFO, "v2.1", "v9.0"), 2, "info.json: codebase_version is v9.0"),
+    ("v2", replace(INFO, "v2.1", "v9.0"), 2, "info.json: codebase_version: Input should be 'v2.0'"),
     ("v2", replace(INFO, "features", "feature"), 2, "info.json: features: Field required"),
     ("v2", replace(INFO, '"fps": 10', '"fps": NaN'), 2, "info.json: it holds NaN"),
     ("v2", replace(INFO, '{"code', '{"video_path": "../../{episode_index}.mp4", "code'), 2, "leaves"),
