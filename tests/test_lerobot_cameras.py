@@ -96,7 +96,7 @@ def test_cameras_of_different_rates_or_out_of_step_are_refused(tmp_path):
     left, right = tmp_path / "left.mp4", tmp_path / "right.mp4"
     write_video(left, grey(40, 20), 10)
     write_video(right, grey(40, 90), 20)
-    with pytest.raises(RunError, match=r"left\.mp4 and .*right\.mp4 have 10 and 20 frames per second"):
+    with pytest.raises(RunError, match=r"left\.mp4 and .*right\.mp4 are not synchronous"):
         probe_clip(Clip("e", left, "p", None, (Footage(right),)), data)
     # The right camera lost frame 10: from there on each of its frames is one later.
     info = probe_clip(Clip("e", left, "p"), Data()).info
@@ -164,20 +164,6 @@ def test_tiling_of_names_every_tile():
     assert short_names(["a.left.rgb", "a.right.rgb"]) == ("left.rgb", "right.rgb")
 
 
-@pytest.mark.parametrize(
-    ("overrides", "said"),
-    [
-        (["data.tiling=2by2"], r"data\.tiling=2by2: expected ROWSxCOLUMNS"),
-        (["data.tiling=1x1"], r"1 tiles for 2 cameras; set more or auto"),
-        (["data.tiling=1x3"], r"3 tiles of data\.tiling=1x3 need a whole, even width each; set a multiple of 48"),
-        ([f"data.camera={LEFT}"], r"data\.cameras: set it without data\.camera and data\.views"),
-    ],
-)
-def test_wrong_requests_name_the_key_and_the_fix(tmp_path, overrides, said):
-    with pytest.raises(UserError, match=said):
-        lerobot(tmp_path, f"data.cameras=[{LEFT},{RIGHT}]", *overrides)
-
-
 def test_a_camera_that_does_not_exist_is_named(tmp_path):
     three_cameras(tmp_path, "v2.1")
     with pytest.raises(UserError, match=r"data\.cameras=wrong: not in .*; choose from .*left.*wrist"):
@@ -205,26 +191,21 @@ def test_two_cameras_train_a_model_and_the_error_across_them_is_measured(tmp_pat
     words += ["data=lerobot", f"data.path={folder}", f"data.cameras=[{LEFT},{RIGHT}]", "data.width=320"]
     assert cli("run", *words, "data.test_videos=1", f"run_dir={tmp_path / 'run'}") == 0
     run = RunFolder(tmp_path / "run")
-    manifest = run.manifest
-    assert [len(manifest["data"][k]) for k in ("train", "validation", "test")] == [2, 1, 1]
     tiles = "2 cameras tiled 1x2 in a frame of 96x320 (height x width): left, right; 96x160 pixels each"
-    assert tiles in manifest["data"]["notes"]
+    assert tiles in run.manifest["data"]["notes"]
     assert tiles in capsys.readouterr().out
     assert len(read_json_lines(run.train_log)) == 4
     (video,) = [p for p in run.videos.iterdir() if "__seed0" in p.name]
     frames = read_video(video)
     assert frames.shape == (17, 96, 320, 3)
     # The first frame is the condition: the held-out episode's two pictures, each in its tile.
-    (held_out,) = manifest["data"]["test"]
-    number = int(held_out.rpartition("_")[2])
+    (held_out,) = run.manifest["data"]["test"]
     for tile, name in ((frames[0, :, :160], LEFT), (frames[0, :, 160:], RIGHT)):
         errors = [np.abs(tile.astype(float) - cameras[name][k][0]).mean() for k in range(4)]
-        assert int(np.argmin(errors)) == number
-    scores = [r for r in read_json_lines(run.scores) if r["measure"] == "cse" and r["sample"] == held_out]
-    assert len(scores) == 1
-    assert scores[0]["value"] is not None
-    assert 0 <= scores[0]["value"] < 10
-    assert "left" in json.dumps(scores[0]["detail"])
+        assert int(np.argmin(errors)) == int(held_out.rpartition("_")[2])
+    (score,) = [r for r in read_json_lines(run.scores) if r["measure"] == "cse" and r["sample"] == held_out]
+    assert 0 <= score["value"] < 10
+    assert [view["name"] for view in score["detail"]["views"]] == ["left", "right"]
 
 
 def lerobot_python():

@@ -203,19 +203,6 @@ def test_conditioning_frames_do_not_count(scored):
     assert set(nothing.values.values()) == {(None, "no frames after the conditioning frames")}
 
 
-def test_frames_in_disorder_are_rougher(scored):
-    clip = with_object(range(20, 54, 2))
-    order = np.random.default_rng(3).permutation(len(clip) - 1) + 1
-    dropped = np.arange(len(clip))
-    dropped[[5, 9, 13]] -= 1
-    jitter = panned([0, 4, -3, 2, -4, 3, 0, -2, 4])
-    smooth = motion_of(scored(clip)).values
-    assert smooth["track_roughness"][0] < 0.1
-    for name, faulty in {"shuffled": clip[[0, *order]], "dropped": clip[dropped], "jitter": jitter}.items():
-        values = motion_of(scored(faulty, name=name)).values
-        assert values["track_roughness"][0] > smooth["track_roughness"][0] + 0.1, name
-
-
 def test_a_video_of_another_length_is_refused(scored):
     clip = with_object(range(20, 40, 4))
     with pytest.raises(

@@ -122,6 +122,9 @@ def results_table(results: Iterable[tuple[str, VideoResult | str]]) -> str:
             for text in (part.reason, part.note):
                 if text:
                     below.append(f"{name}, {part.name}: {text}")
+        for measure, (value, reason) in result.measures().items():
+            if reason and value is not None:
+                below.append(f"{name}: {measure} {reason}")
         for note in result.notes:
             below.append(f"{name}: {note}")
     table = pandas.DataFrame(rows, columns=COLUMNS).dropna(axis="columns", how="all")

@@ -21,7 +21,6 @@ from cosmos_exp.files import file_sha256
 from cosmos_exp.rng import generator
 
 IRREGULAR = 0.02  # share of irregular frame gaps above which a file has no frame rate that could be converted
-SAME_RATE = 0.01  # cameras whose frame rates differ by less are matched by time
 
 
 @dataclass(frozen=True)
@@ -181,22 +180,17 @@ def _simultaneous(first: CheckedFile, other: CheckedFile, name: str) -> CheckedF
     """The other camera with its frame for each frame of the first: the nearest in time.
 
     Raises:
-        RunError: the frame rates differ, or a frame has no partner within half a frame's time.
+        RunError: a frame has no partner within half a frame's time.
     """
-    files = f"{first.path} and {other.path}"
-    if abs(first.info.fps - other.info.fps) > SAME_RATE * first.info.fps:
-        raise RunError(
-            f"{other.path}: {name}: {files} have {first.info.fps:g} and {other.info.fps:g} frames per second; "
-            "re-encode one, or leave the camera out of data.cameras"
-        )
     wanted, offered = _times(first), _times(other)
     pick = np.searchsorted((offered[:-1] + offered[1:]) / 2, wanted)  # between two midpoints lies the nearest
     gap = np.abs(offered[pick] - wanted)
     worst = int(gap.argmax())
     if gap[worst] > 0.5 / first.info.fps + 1e-6:
         raise RunError(
-            f"{other.path}: {name}: {files} are not synchronous: no picture within half a frame of frame {worst} "
-            f"(nearest {gap[worst] * 1000:.0f} ms away). Leave out the episode with data.episodes"
+            f"{other.path}: {name}: {first.path} and {other.path} are not synchronous: no picture within half a "
+            f"frame of frame {worst} (nearest {gap[worst] * 1000:.0f} ms away). Leave out the episode with data.episodes, or the "
+            "camera in data.cameras"
         )
     return replace(other, frames=tuple((other.frames[0] + pick).tolist()))
 
