@@ -289,7 +289,7 @@ def test_a_real_server_gives_the_same_answers_as_the_model(server, tiny_reason2,
             out = local.model.generate(**inputs, max_new_tokens=6, do_sample=False)
         text = local.processor.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         assert (answer.text, answer.score) == (text, parse_score(text))
-    with pytest.raises(RunError, match=r"answers [45]"):
+    with pytest.raises(RunError, match=r"no usable answer \(\w+Error: "):
         ServerJudge(settings.updated({"media": "video"})).ask(
             questions[:1], 0.0, 0
         )  # this server takes no video as a data URL

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     import torch
 
 KEY_VARIABLE = "OPENAI_API_KEY"  # the only one whose content is sent
-# What reading an answer raises that is no chat completion: the openai package does not check what it gets.
-NO_COMPLETION = (ValueError, TypeError, AttributeError, IndexError)
 
 
 class ServerJudge:
@@ -67,7 +65,7 @@ class ServerJudge:
     def _only_model(self) -> str:
         try:
             names = [one_line(model.id) for model in self.client.models.list().data]
-        except (openai.OpenAIError, *NO_COMPLETION) as error:
+        except Exception as error:  # the openai package does not check what it gets
             raise UserError(self._explained(error)) from error
         if len(names) != 1:
             raise UserError(
@@ -121,40 +119,36 @@ class ServerJudge:
             choice = self._send(request)
             text = choice.message.content or ""
             return Answer(parse_score(text), expected_in_reply(choice, text), text)
-        except (openai.OpenAIError, *NO_COMPLETION) as error:
+        except Exception as error:
             raise RunError(self._explained(error)) from error
 
     def _send(self, request: dict[str, Any]) -> Choice:
         """The reply, with token probabilities if the server gives them."""
-        if self.logprobs:
-            try:
-                choice = self.client.chat.completions.create(**request, logprobs=True, top_logprobs=20).choices[0]
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                if "logprobs" not in str(error):
-                    raise
-                choice = self.client.chat.completions.create(**request).choices[0]
-            if choice.logprobs is None and self.logprobs:  # another thread may have said so
+        create, choice = self.client.chat.completions.create, None
+        if not self.logprobs:
+            return create(**request).choices[0]
+        try:
+            choice = create(**request, logprobs=True, top_logprobs=20).choices[0]
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            if "logprobs" not in str(error):
+                raise
+        if choice is None or choice.logprobs is None:
+            if self.logprobs:  # another thread may have said so
                 print(f"{self.url} returns no token probabilities: scores have no expected value", file=sys.stderr)
-                self.logprobs = False
-            return choice
-        return self.client.chat.completions.create(**request).choices[0]
+            self.logprobs = False
+        return choice or self._send(request)
 
     def _explained(self, error: Exception) -> str:
         """What is wrong and what to do."""
-        text = f"{type(error).__name__}: {one_line(error)[:120]}"
         if isinstance(error, (openai.AuthenticationError, openai.PermissionDeniedError)):
             return f"{self.url} rejects the API key ({error.status_code}). Set the environment variable {KEY_VARIABLE}."
-        if isinstance(error, openai.APIStatusError):
-            return f"{self.url} answers {error.status_code}: {one_line(error.message)[:300]}"
         if isinstance(error, openai.APITimeoutError):
             return (
                 f"judge.url={self.url}: no answer within judge.timeout={self.settings.timeout:g} s. Set a longer one."
             )
-        if isinstance(error, openai.OpenAIError):
-            return f"judge.url={self.url}: no answer ({text}). Check that the server runs there."
         return (
-            f"judge.url={self.url}: the answer is not what an OpenAI-compatible server sends ({text}). "
-            "Check that judge.url is the address of the endpoint, up to /v1."
+            f"judge.url={self.url}: no usable answer ({type(error).__name__}: {one_line(error)[:300]}). Check that the server runs "
+            "there. Check that judge.url is the address of the endpoint, up to /v1."
         )
 
 
@@ -175,7 +169,7 @@ def expected_in_reply(reply: Choice, text: str) -> float | None:
                 listed = {t.token.strip(): t.logprob for t in token.top_logprobs}
                 logarithms = np.array([listed.get(digit, -np.inf) for digit in "12345"])
                 return expected_score(logarithms) if token.token.strip() in listed else None
-    except NO_COMPLETION:  # the probabilities are missing, or not as the API has them
+    except (TypeError, AttributeError, ValueError):  # the probabilities are missing, or not as the API has them
         pass
     return None
 
