@@ -11,7 +11,7 @@ from cosmos_exp.data.video import write_image, write_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import write_json_lines
 from cosmos_exp.report.study import load_study
-from cosmos_exp.report.tables import write_report
+from cosmos_exp.report.tables import print_runs, report_texts, write_report
 from cosmos_exp.run_folder import RunFolder
 
 DATA = Data(height=32, width=48, num_frames=5, fps=8.0)
