@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # mkdocs-material prints a notice about a future mkdocs at every build.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test realsize fast soak lint docs clean
+.PHONY: help demo test realsize rehearsal fast soak lint docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -20,6 +20,9 @@ test: $(STAMP) lint  ## set up, lint, then run all tests, two files at a time
 
 realsize: $(STAMP)  ## a whole run at the full size of the 2B model, random weights (7 GiB of memory, 9 GB of disk, 4 minutes)
 	$(BIN)/python benchmarks/realsize.py
+
+rehearsal: $(STAMP)  ## README's commands for the real model against a hub on this machine, random weights, and every stop on the way (minutes)
+	PYTHONPATH=tests $(BIN)/python -m rehearsal
 
 fast: $(STAMP)  ## the inner loop: ruff, import rules and the quick tests, under a minute
 	$(BIN)/ruff check .

@@ -108,7 +108,12 @@ def _ending_at_once() -> Iterator[None]:
     """Ctrl-C ends the process. An exception would wait for each file that is being downloaded, which takes minutes."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        os.write(2, b"\ncosmos-exp: interrupted; the same command resumes the download\n")
+        for descriptor in Path("/proc/self/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                file = os.readlink(descriptor)
+                if file.endswith(".incomplete"):  # it has a name of its own, so that nothing would continue it
+                    os.unlink(file)
+        os.write(2, b"\ncosmos-exp: interrupted; the same command downloads the files that are not complete\n")
         os._exit(1)
 
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # a run that is recorded has its own
