@@ -27,7 +27,7 @@ CHECK_EPILOG = """examples:
   cosmos-exp data check my_videos data.prompt="pick up the cup"        one prompt for all videos without a caption"""
 MAKE_HELP = "render a data set of an embedded world"
 MAKE_EPILOG = """examples:
-  cosmos-exp data make tabletop --out clips --count 200                    clips with their ground truth
+  cosmos-exp data make tabletop --out clips --count 200                    clips with their prompts
   cosmos-exp data make tabletop --out pairs --split test --count 8         first frames with prompts, for generate --prompts
   cosmos-exp data make tabletop --out views --views left,right             two cameras side by side"""
 

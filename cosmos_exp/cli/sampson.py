@@ -29,12 +29,12 @@ A - in the table: the error is undefined here; the reason is below the table.
 exit codes: 0 measured, 1 a video could not be read, 2 wrong arguments"""
 LEGEND = """Sampson error in pixels; lower is better. Over time (tse) and across views (cse):
 tse, cse: all matches, F exactly as in the Cosmos cookbook, for comparison with published values.
-tse_robust, cse_robust: all matches, F by MAGSAC++ and least squares or from the calibration, to compare videos.
+tse_robust, cse_robust: all matches, F by MAGSAC++ and least squares, to compare videos.
 tse_moving, cse_moving: only matches that move. measured: frame pairs (across views: frames) that have the error, of all.
 Compare only videos of the same size and frame rate. --json has the repeatability of each value, and each frame's."""
 COLUMNS = (
     *("video", "view", "tse", "tse_robust", "tse_moving", "cse", "cse_robust", "cse_moving", "static_share"),
-    *("inlier_share", "matches", "measured", "geometry"),
+    *("inlier_share", "matches", "measured"),
 )
 
 
@@ -117,7 +117,7 @@ def results_table(results: Iterable[tuple[str, VideoResult | str]]) -> str:
         name = Path(source).name
         for part in (*result.views, *result.crosses):
             measured = f"{part.count(next(iter(part.repeatability)))}/{len(part.errors)}"
-            row = {"video": one_line(name), "view": part.name, "measured": measured, "geometry": part.geometry}
+            row = {"video": one_line(name), "view": part.name, "measured": measured}
             rows.append({**part.values, **row})
             for text in (part.reason, part.note):
                 if text:

@@ -16,7 +16,7 @@ from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, read_json
 from cosmos_exp.run_folder import REFERENCES, SWEEP_FILE, RunFolder
-from cosmos_exp.run_folder.records import check_record, damaged, read_rows
+from cosmos_exp.run_folder.records import damaged, read_rows
 from cosmos_exp.statistics.scores import ScoreRow, read_scores
 from cosmos_exp.text import plain_json
 
@@ -40,7 +40,6 @@ class Run:
     def config(self) -> JsonObject:
         """The configuration as it is on disk."""
         content = plain_config(self.folder.config)
-        check_record(self.folder.config, content)
         return plain_json(content)
 
     @cached_property

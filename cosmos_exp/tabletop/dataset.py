@@ -1,8 +1,7 @@
-"""Data sets of the tabletop world in the folder layout of the reference, with the ground truth of each clip."""
+"""Data sets of the tabletop world in the folder layout of the reference."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,13 +11,13 @@ from tqdm import tqdm
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.video import write_image, write_video
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import JsonObject, atomic_path, write_text
+from cosmos_exp.files import write_text
 from cosmos_exp.tabletop.scene import VIEWS, Clip, Scene
 from cosmos_exp.tabletop.world import HANDS
 
 TRAIN_SEEDS, TEST_SEEDS = 1_000_000, 2_000_000
 SELECTION_SEED = 5_000  # selection scenes are TEST_SEEDS + 5000, 5001, …: no test set is that large
-# Part of the cache folder's name. Change it with every change of the rendered pixels, prompts or truth files;
+# Part of the cache folder's name. Change it with every change of the rendered pixels or prompts;
 # tests/test_tabletop.py fails when pixels change.
 VERSION = "65049d83"
 
@@ -96,26 +95,24 @@ def make_dataset(
 def make_clips(out: Path, kind: Kind, count: int, seed: int) -> list[Path]:
     """Render `count` training clips and return their videos; existing clips are kept.
 
-    Writes videos/NAME.mp4, metas/NAME.txt, truth/NAME.json and truth/NAME.npz.
+    Writes videos/NAME.mp4, then metas/NAME.txt: if it exists, the clip is complete.
     """
     videos = []
     for index in tqdm(range(count), desc=f"rendering {kind.appearance} clips", unit="clip", disable=None):
         name = f"{kind.appearance}_{seed + index:07d}"
         videos.append(out / "videos" / f"{name}.mp4")
-        if (out / "truth" / f"{name}.json").is_file():
+        if (out / "metas" / f"{name}.txt").is_file():
             continue
         scene = _training_scene(kind, seed + index)
-        clips = kind.clips(scene)
-        write_video(videos[-1], side_by_side(clips), scene.fps)
+        write_video(videos[-1], side_by_side(kind.clips(scene)), scene.fps)
         write_text(out / "metas" / f"{name}.txt", scene.prompt)
-        save_truth(out / "truth" / name, clips)
     return videos
 
 
 def make_pairs(out: Path, kind: Kind, count: int, seed: int) -> list[Path]:
     """Render the first frames of `count` test scenes and return them; existing ones are kept.
 
-    Writes NAME.png, NAME.txt, NAME.json and NAME.npz, and in NAME.mp4 the true clip without loss of compression. Each
+    Writes NAME.png, NAME.mp4, the true clip without loss of compression, and then NAME.txt. Each
     robot scene has two prompts, one for each hand.
     """
     images = []
@@ -124,14 +121,12 @@ def make_pairs(out: Path, kind: Kind, count: int, seed: int) -> list[Path]:
         for hand in HANDS if kind.appearance == "robot" else HANDS[:1]:
             name = f"{kind.appearance}_{seed + index:04d}" + (f"_{hand}" if kind.appearance == "robot" else "")
             images.append(out / f"{name}.png")
-            if (out / f"{name}.json").is_file():
+            if (out / f"{name}.txt").is_file():
                 continue
             scene = base.with_hand(hand)
-            clips = kind.clips(replace(scene, num_frames=1))
             write_video(out / f"{name}.mp4", side_by_side(kind.clips(scene)), scene.fps, crf=0)
-            write_image(images[-1], side_by_side(clips)[0])
+            write_image(images[-1], side_by_side(kind.clips(replace(scene, num_frames=1)))[0])
             write_text(out / f"{name}.txt", scene.prompt)
-            save_truth(out / name, clips)
     return images
 
 
@@ -149,43 +144,3 @@ def _training_scene(kind: Kind, number: int) -> Scene:
 def side_by_side(clips: dict[str, Clip]) -> np.ndarray:
     """Concatenate the views along the width: uint8 (T, H, views x W, 3)."""
     return np.concatenate([c.frames for c in clips.values()], axis=2)
-
-
-def truth(clips: dict[str, Clip]) -> JsonObject:
-    """The ground truth of a clip as JSON: which hand moves what where, and calibration and tracks of each view.
-
-    Args:
-        clips: view -> clip of the same scene.
-    """
-    views = {}
-    for name, clip in clips.items():
-        views[name] = {
-            "intrinsics": clip.intrinsics.tolist(),
-            "rotations": np.round(clip.rotations, 9).tolist(),
-            "translations": np.round(clip.translations, 9).tolist(),
-            "tracks": {name: np.round(track, 3).tolist() for name, track in clip.tracks.items()},
-        }
-    scene = clip.scene
-    return {
-        "seed": scene.seed,
-        "look": scene.appearance,
-        "hand": scene.hand,
-        "object": scene.objects[0].name,
-        "container": scene.containers[0].name,
-        "prompt": scene.prompt,
-        "fps": scene.fps,
-        "layout": f"1x{len(clips)}",
-        "views": views,
-        "mask_labels": {str(label): name for label, name in sorted(clip.label_names.items())},
-    }
-
-
-def save_truth(stem: Path, clips: dict[str, Clip]) -> None:
-    """Write NAME.json and NAME.npz; `masks` in the latter is uint8 (views, T, H, W), values as in `mask_labels`.
-
-    The JSON file is written last: if it exists, the clip is complete.
-    """
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(stem.with_suffix(".npz")) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, masks=np.stack([c.labels for c in clips.values()]))
-    write_text(stem.with_suffix(".json"), json.dumps(truth(clips)))

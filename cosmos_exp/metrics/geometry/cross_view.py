@@ -7,14 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cosmos_exp.config.schema import Sampson as SampsonSettings
-from cosmos_exp.metrics.geometry.epipolar import (
-    NO_FIT,
-    RobustFit,
-    cookbook_errors,
-    cookbook_repeats,
-    fixed_fit,
-    robust_fit,
-)
+from cosmos_exp.metrics.geometry.epipolar import NO_FIT, RobustFit, cookbook_errors, cookbook_repeats, robust_fit
 from cosmos_exp.metrics.geometry.matching import Matcher
 from cosmos_exp.metrics.geometry.results import (
     ACROSS,
@@ -66,14 +59,9 @@ def match_views(a: Track, b: Track, matcher: Matcher, settings: SampsonSettings)
     return ViewMatches(name, np.concatenate(x), np.concatenate(y), np.concatenate(moving), counts)
 
 
-def cross_error(matches: ViewMatches, settings: SampsonSettings, known: np.ndarray | None = None) -> Result:
-    """The errors of two views of a fixed rig under one F for all frames: medians over a frame's matches, then over frames.
-
-    Args:
-        known: F of the calibration, (3, 3), for `cse_robust` and `cse_moving`; None: it is estimated.
-    """
+def cross_error(matches: ViewMatches, settings: SampsonSettings) -> Result:
+    """The errors of two views of a fixed rig under one F for all frames: medians over a frame's matches, then over frames."""
     x, y, moving = matches.x, matches.y, matches.moving
-    geometry = f"{settings.estimator} over all frames" if known is None else "calibration"
     plain, plain_repeats, fit, reason = None, list[np.ndarray](), None, None
     # With static cameras and a static scene the same few points come back in every frame. They add no information on F.
     distinct = len(np.unique(np.rint(np.hstack([x, y])), axis=0))
@@ -83,7 +71,7 @@ def cross_error(matches: ViewMatches, settings: SampsonSettings, known: np.ndarr
         reason = f"the views share {distinct} different matches, fewer than {settings.min_matches}"
     else:
         plain, plain_repeats = cookbook_errors(x, y), cookbook_repeats(x, y, settings.repeats, 0)
-        fit = robust_fit(x, y, settings, 0) if known is None else fixed_fit(x, y, known, settings.repeats)
+        fit = robust_fit(x, y, settings, 0)
         if fit is None or plain is None:
             reason = NO_FIT
     errors, start = list[FrameError](), 0
@@ -104,7 +92,7 @@ def cross_error(matches: ViewMatches, settings: SampsonSettings, known: np.ndarr
         # One frame has few moving matches, so those of all frames are pooled, as for F.
         values["cse_moving"] = float(np.median(fit.errors[moving]))
         repeatability["cse_moving"] = repeatability_of(np.median(fit.all_errors[:, moving], axis=1).tolist())
-    return Result(matches.name, values, repeatability, tuple(errors), reason, geometry=geometry)
+    return Result(matches.name, values, repeatability, tuple(errors), reason)
 
 
 def _frame_error(

@@ -90,12 +90,6 @@ def cookbook_repeats(x: np.ndarray, y: np.ndarray, repeats: int, seed: int) -> l
     return errors
 
 
-def fixed_fit(x: np.ndarray, y: np.ndarray, fundamental: np.ndarray, starts: int) -> RobustFit:
-    """The errors under an F that was not estimated from these matches."""
-    errors = sampson_distance(x, y, fundamental)
-    return RobustFit(fundamental, errors, np.repeat(errors[None], starts, axis=0))
-
-
 def robust_fit(x: np.ndarray, y: np.ndarray, settings: SampsonSettings, seed: int) -> RobustFit | None:
     """F of matches for the measures that compare videos; None if no start gives one.
 

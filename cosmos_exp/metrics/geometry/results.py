@@ -50,7 +50,6 @@ class Result:
         repeatability: measure -> how far two repetitions of the estimate of F are apart in 95 % of cases, pixels.
         errors: of each frame pair; across views, of each frame.
         reason: why the measures are undefined.
-        geometry: source of F for `cse_robust` and `cse_moving`. `cse` uses the cookbook's F for all frames.
     """
 
     name: str
@@ -59,7 +58,6 @@ class Result:
     errors: tuple[FrameError, ...] = field(repr=False)
     reason: str | None = None
     note: str | None = None
-    geometry: str | None = None
 
     def count(self, measure: str) -> int:
         """Number of frame pairs (of frames, across views) behind a measure."""

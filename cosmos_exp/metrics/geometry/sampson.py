@@ -23,15 +23,7 @@ from cosmos_exp.hub import ensure_folder, find_folder
 from cosmos_exp.metrics.geometry.cross_view import cross_error, match_views
 from cosmos_exp.metrics.geometry.results import Result, VideoResult
 from cosmos_exp.metrics.geometry.temporal import track_view, view_error
-from cosmos_exp.metrics.geometry.views import (
-    View,
-    ViewCalibration,
-    camera_of,
-    fundamental_of_views,
-    load_calibration,
-    parse_pairs,
-    views_of,
-)
+from cosmos_exp.metrics.geometry.views import View, ViewCalibration, camera_of, load_calibration, parse_pairs, views_of
 from cosmos_exp.metrics.interface import Measured, ScoredVideo, video_pool
 
 LIGHTGLUE = "superpoint_lightglue"
@@ -75,8 +67,7 @@ def measure_views(
         temporal.append(view_error(track, settings, threads))
     for names in pairs:
         a, b = tracks[names[0]], tracks[names[1]]
-        known = fundamental_of_views(names, a.camera, b.camera)
-        crosses.append(cross_error(match_views(a, b, matcher, settings), settings, known))
+        crosses.append(cross_error(match_views(a, b, matcher, settings), settings))
     return VideoResult(tuple(temporal), tuple(crosses), tuple(notes))
 
 
@@ -173,11 +164,9 @@ def check_run_settings(config: Config) -> None:
     # Noise, so that no tile counts as empty.
     frame = np.random.default_rng(0).integers(0, 256, (1, data.height, data.width, 3)).astype(np.uint8)
     views, _ = views_of(frame, settings)
-    cameras = {}
     for view in views:
-        cameras[view.name] = camera_of(view, calibration)
-    for a, b in parse_pairs(settings.pairs, list(cameras), []):
-        fundamental_of_views((a, b), cameras[a], cameras[b])
+        camera_of(view, calibration)
+    parse_pairs(settings.pairs, [view.name for view in views], [])
 
 
 def ensure_matcher(settings: SampsonSettings) -> None:

@@ -100,15 +100,12 @@ class ViewCalibration:
 
     intrinsics: (3, 3), in pixels at `size` (height, width).
     model: pinhole or fisheye, of `distortion`: (k1 k2 p1 p2 k3 …) or (k1 k2 k3 k4).
-    rotation (3, 3), translation (3,): from world to camera, X_c = R X + t.
     """
 
     intrinsics: np.ndarray
     size: tuple[int, int]
     model: str = "pinhole"
     distortion: np.ndarray | None = None
-    rotation: np.ndarray | None = None
-    translation: np.ndarray | None = None
 
     def scaled(self, height: int, width: int) -> ViewCalibration:
         """The same camera for images of another size. Pixel centres are at integers."""
@@ -143,35 +140,11 @@ def camera_of(view: View, calibration: Mapping[str, ViewCalibration] | None) -> 
     return calibration[view.name].scaled(*view.size)
 
 
-def fundamental_of_views(
-    names: tuple[str, str], a: ViewCalibration | None, b: ViewCalibration | None
-) -> np.ndarray | None:
-    """F = K_b^-T [t]_x R K_a^-1 with the motion from camera a to camera b (Hartley and Zisserman, eq. 9.12), (3, 3).
-
-    None if one of the two has no pose.
-
-    Raises:
-        UserError: both cameras are at the same place.
-    """
-    if a is None or b is None:
-        return None
-    if a.rotation is None or a.translation is None or b.rotation is None or b.translation is None:
-        return None
-    rotation = b.rotation @ a.rotation.T
-    t = b.translation - rotation @ a.translation
-    if np.linalg.norm(t) < 1e-12:
-        raise UserError(f"sampson.calibration: {' and '.join(names)} are at the same place: F is undefined")
-    cross = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
-    fundamental: np.ndarray = np.linalg.inv(b.intrinsics).T @ cross @ rotation @ np.linalg.inv(a.intrinsics)
-    return fundamental
-
-
 def load_calibration(settings: SampsonSettings) -> dict[str, ViewCalibration] | None:
     """The cameras of `sampson.calibration`, a JSON or YAML file, by view name; None if it is not set.
 
-    `views: {NAME: {intrinsics: 3x3, size: [height, width], model: pinhole|fisheye, distortion: […], rotation: 3x3,
-    translation: [x, y, z]}}`. Only intrinsics and size are required; F between views needs rotation and translation too.
-    A rig that moves may have one pose per frame, `rotations` and `translations`: the first is used.
+    `views: {NAME: {intrinsics: 3x3, size: [height, width], model: pinhole|fisheye, distortion: […]}}`. Only intrinsics and
+    size are required; other keys, such as poses, are not read.
 
     Raises:
         UserError: the file is not readable, or a key is missing or malformed.
@@ -190,15 +163,12 @@ def load_calibration(settings: SampsonSettings) -> dict[str, ViewCalibration] | 
 
 
 def _view_calibration(view: dict[str, Any]) -> ViewCalibration:
-    if view.get("rotations"):  # one pose per frame; F depends on how the cameras stand to each other
-        view = {"rotation": view["rotations"][0], "translation": view["translations"][0], **view}
-    arrays = {}
-    for name, shape in (("distortion", (-1,)), ("rotation", (3, 3)), ("translation", (3,))):
-        if view.get(name) is not None:
-            arrays[name] = np.array(view[name], dtype=np.float64).reshape(shape)
+    distortion = None
+    if view.get("distortion") is not None:
+        distortion = np.array(view["distortion"], dtype=np.float64).ravel()
     intrinsics = np.array(view["intrinsics"], dtype=np.float64).reshape(3, 3)
     model = view.get("model", "pinhole")
     if model not in ("pinhole", "fisheye"):
         raise ValueError(f"model {model!r} is neither pinhole nor fisheye")
     height, width = view.get("size") or [round(intrinsics[1, 2] * 2 + 1), round(intrinsics[0, 2] * 2 + 1)]
-    return ViewCalibration(intrinsics, (int(height), int(width)), model, **arrays)
+    return ViewCalibration(intrinsics, (int(height), int(width)), model, distortion)
