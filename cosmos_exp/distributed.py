@@ -78,13 +78,10 @@ class Processes:
     def exchange(self, partner: int, sent: torch.Tensor | None, received: torch.Tensor | None) -> None:
         """Send a tensor to a process, and fill another with the one that it sends; None: nothing in this direction."""
         operations = []
-        if sent is not None:
-            operations.append(dist.P2POp(dist.isend, sent, partner))
-        if received is not None:
-            operations.append(dist.P2POp(dist.irecv, received, partner))
-        if not operations:
-            return
-        for request in dist.batch_isend_irecv(operations):
+        for operation, tensor in ((dist.isend, sent), (dist.irecv, received)):
+            if tensor is not None:
+                operations.append(dist.P2POp(operation, tensor, partner))
+        for request in dist.batch_isend_irecv(operations) if operations else ():
             request.wait()
 
     @_together()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 # Not through cosmos_exp.config.composing: Hydra executes its core plugins again as it finds this one, and only the
@@ -15,6 +14,8 @@ class MissingRunsSweeper(BasicSweeper):
 
     wanted: ClassVar[list[list[str]]] = []
 
-    def split_arguments(self, overrides: object, max_batch_size: int | None) -> Sequence[list[list[str]]]:
+    @staticmethod
+    def split_arguments(overrides: object, max_batch_size: int | None) -> list[list[list[str]]]:
         """One batch with all wanted runs; a launcher that runs several at once gets them all."""
-        return [self.wanted] if self.wanted else []
+        wanted = MissingRunsSweeper.wanted
+        return [wanted] if wanted else []

@@ -92,7 +92,7 @@ def check_image(path: Path) -> None:
         with Image.open(path) as image:
             image.load()
             mode, (width, height) = image.mode, image.size
-            if image.has_transparency_data and image.convert("RGBA").getextrema()[3] != (255, 255):
+            if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
                 mode = TRANSPARENT
     except Exception as error:  # Pillow raises many kinds, OSError and SyntaxError among them
         raise RunError(f"{path}: cannot be read as an image ({error}); replace it by a PNG or JPEG") from error

@@ -171,7 +171,7 @@ def _frames(path: Path, start: int = 0) -> Iterator[VideoFrame]:
                     key_frame = packet.pts
                 for frame in packet.decode():
                     if frame.is_corrupt:
-                        if start and None not in (frame.pts, key_frame) and frame.pts < key_frame:
+                        if start and frame.pts is not None and key_frame is not None and frame.pts < key_frame:
                             continue
                         raise ValueError(f"the frame at {frame.time or 0:.2f} s decodes with errors")
                     size = size or (frame.width, frame.height)

@@ -20,6 +20,7 @@ import time
 from collections.abc import Sequence
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -90,15 +91,14 @@ def start_server(preload: Sequence[str] | None = None) -> None:
 class Child:
     """A started process."""
 
-    def __init__(self, process: Any):  # Any: one of two process classes, without a common public base
+    def __init__(self, process: BaseProcess):
         self._process = process
-        self.pid: int = process.pid
+        self.pid = process.pid
         self.terminate, self.kill = process.terminate, process.kill
 
     def poll(self) -> int | None:
         """The exit code, minus the signal's number if a signal ended the process; None while it is running."""
-        code: int | None = self._process.exitcode
-        return code
+        return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait until the process ends, at most `timeout` seconds. Returns what `poll` returns."""
@@ -115,12 +115,11 @@ def request(function: str, args: tuple[Any, ...], log: Path | None = None) -> Re
 
     The arguments are those of `start`.
     """
-    out, err = os.dup(1), os.dup(2)
     if log:
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        os.dup2(file, out)
-        os.dup2(file, err)
-        os.close(file)
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        err = os.dup(out)
+    else:
+        out, err = os.dup(1), os.dup(2)
     return function, args, dict(os.environ), os.getcwd(), Connection(out), Connection(err)
 
 

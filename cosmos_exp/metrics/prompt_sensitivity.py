@@ -193,7 +193,13 @@ def score_word_effect(
             if (a, seed, b) in done:
                 continue
             video = of_pair[a, seed]
-            row = {"sample": a, "seed": seed, "prompt": video.prompt, "video": video.path.name, "measure": WORD_EFFECT}
+            named = {
+                "sample": a,
+                "seed": seed,
+                "prompt": video.prompt,
+                "video": video.path.name,
+                "measure": WORD_EFFECT,
+            }
             if video.chunks:
                 detail[CHUNKS] = [{"value": None, "reason": _OTHER_FRAMES}] * len(video.chunks)
-            append_json_line(scores, row | {"value": value, "detail": {"other": b, "words": list(words), **detail}})
+            append_json_line(scores, named | {"value": value, "detail": {"other": b, "words": list(words), **detail}})

@@ -206,7 +206,7 @@ def _untouched_jumps(observation: Observation, color: str) -> int:
     before: int | None = None
     for t in np.flatnonzero(areas >= 0.5 * whole).tolist():
         if before is not None and np.linalg.norm(centers[t] - centers[before]) > MOVED:
-            arms = observation.arms[before : t + 1].any(0)
+            arms = np.any(observation.arms[before : t + 1], axis=0)
             carried = _arm_near(arms, centers[before]) and _arm_near(arms, centers[t])
             fastest = FAST if t - before == 1 else FAST_ON
             fast = np.linalg.norm(centers[t] - centers[before]) > fastest * (t - before)

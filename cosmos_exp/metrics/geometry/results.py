@@ -143,11 +143,12 @@ class VideoResult:
         repeatability, pairs = {}, {}
         for results, measures in ((self.views, TEMPORAL), (self.crosses, ACROSS)):
             for measure in measures if results else ():
-                known, pairs[measure] = [], 0
+                known, pairs[measure] = list[float](), 0
                 for result in results:
                     pairs[measure] += result.count(measure)
-                    if result.repeatability[measure] is not None:
-                        known.append(result.repeatability[measure])
+                    value = result.repeatability[measure]
+                    if value is not None:
+                        known.append(value)
                 repeatability[measure] = mean(known)
         return {
             "repeatability": repeatability,
