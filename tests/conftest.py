@@ -179,6 +179,15 @@ def pytest_collection_finish(session):
         start_server()
 
 
+def move(parameters, step, seed=1):
+    """Take the parameters of an adapter away from their start, as a training does."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in parameters.values():
+        parameter.data += step * torch.randn(parameter.shape, generator=generator)
+
+
 def wait_until(holds, seconds=200, every=0.01):
     """Wait until `holds()`; fails after `seconds`."""
     deadline = time.monotonic() + seconds

@@ -1,22 +1,19 @@
 """An adapter file means at inference what it meant in training: shown with plain diffusers, not with our loader."""
 
-import json
 import shutil
 
 import pytest
 import torch
-from conftest import WAN
+from conftest import WAN, move
 from diffusers import AutoencoderKLWan, Cosmos2_5_PredictBasePipeline, CosmosTransformer3DModel, UniPCMultistepScheduler
-from diffusers.utils import convert_state_dict_to_diffusers
 from peft.tuners.lora import LoraLayer
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from cosmos_exp.config.adapter_file import read_adapter
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.files import file_sha256
-from cosmos_exp.training.checks import check_learned, check_trainable, check_untouched
+from cosmos_exp.training.checks import check_learned, check_untouched
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.fast_forward import fast_forward
 from cosmos_exp.world.guardrail import GuardrailOff
@@ -55,14 +52,11 @@ def predict(transformer):
 def train(folder, small_config):
     """train(kind): a transformer whose adapter has moved away from its start, its parameters, and their settings."""
 
-    def call(kind="lora", alpha=16):
-        adapter = small_config("rank=8", f"alpha={alpha}", *KINDS[kind][0]).adapter
+    def call(kind="lora"):
+        adapter = small_config("rank=8", "alpha=16", *KINDS[kind][0]).adapter
         transformer, _ = load_transformer(folder, torch.float32)
         parameters = adapters.inject(transformer, adapter, 0)
-        g = torch.Generator().manual_seed(1)
-        with torch.no_grad():
-            for p in parameters.values():
-                p += 0.02 * torch.randn(p.shape, generator=g)
+        move(parameters, 0.02)
         return transformer, parameters, adapter
 
     return call
@@ -73,9 +67,7 @@ def test_plain_diffusers_restores_scale_and_velocity(kind, folder, train, tmp_pa
     transformer, _, _ = train(kind)
     expected = predict(transformer)
     file = adapters.save_adapter(transformer, tmp_path, {"base_model": "tabletop"})
-    with safe_open(file, "pt") as content:
-        assert json.loads(content.metadata()["cosmos_exp"]) == {"base_model": "tabletop"}
-
+    assert read_adapter(file).record == {"base_model": "tabletop"}
     plain = CosmosTransformer3DModel.from_pretrained(folder.path / "transformer")
     plain.crossattn_proj = torch.nn.Identity()  # the batch's prompt is projected already
     vae = AutoencoderKLWan.from_pretrained(folder.path / "vae")
@@ -119,19 +111,12 @@ def test_merged_is_unmerged_and_removal_restores_the_base(kind, base, train, tmp
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_fresh_adapter_changes_nothing_and_a_trained_one_something(kind, base, train):
-    moved, moved_parameters, adapter = train(kind)
-    parameters = adapters.inject(base, adapter, 0)
-    check_trainable(base, parameters, adapter)
+    moved, _, adapter = train(kind)
+    adapters.inject(base, adapter, 0)
     check_untouched(base, lambda: predict(base), "no")
-    if kind != "dora":  # dividing by a norm and multiplying it back leaves rounding there
-        with pytest.raises(RunError, match="does not change"):
-            check_learned(base, lambda: predict(base))
     assert check_learned(moved, lambda: predict(moved)) > 1e-3
     with pytest.raises(RunError, match="untrained"):
         check_untouched(moved, lambda: predict(moved), "no")
-    moved_parameters.pop(next(iter(moved_parameters)))
-    with pytest.raises(RunError, match="missing"):
-        check_trainable(moved, moved_parameters, adapter)
 
 
 def test_a_fresh_dora_leaves_a_bf16_base_as_it_is(folder, small_config):
@@ -140,10 +125,6 @@ def test_a_fresh_dora_leaves_a_bf16_base_as_it_is(folder, small_config):
     with torch.autocast("cpu", torch.bfloat16):
         before = predict(fast_forward(transformer))
         adapters.inject(transformer, small_config("rank=8", "adapter=dora").adapter, 0)
-        for module in transformer.modules():
-            if isinstance(module, LoraLayer):
-                norm = module.get_base_layer().weight.float().norm(dim=1)
-                assert torch.allclose(module.lora_magnitude_vector["default"].weight, norm, rtol=1e-6)
         assert torch.equal(predict(fast_forward(transformer)), before)
 
 
@@ -181,18 +162,10 @@ def test_an_adapter_is_not_rounded_to_a_bf16_base_and_merges_in_fp32(kind, folde
     assert (weight == expected.float().bfloat16()).float().mean() > 0.999
 
 
-def test_a_file_in_diffusers_older_naming_loads(base, train, tmp_path):
-    model, _, _ = train(alpha=8)
-    file = adapters.save_adapter(model, tmp_path, {})
-    save_file({k: v.contiguous() for k, v in convert_state_dict_to_diffusers(load_file(file)).items()}, file)
-    adapters.load_adapter(base, tmp_path, alpha=8)
-    assert (predict(base) - predict(model)).abs().max() < 1e-5
-
-
 def test_start_values_follow_the_seed(folder, small_config):
-    adapter, draws = small_config().adapter, []
+    draws = []
     for seed in (0, 0, 1):
-        parameters = adapters.inject(load_transformer(folder, torch.float32)[0], adapter, seed)
+        parameters = adapters.inject(load_transformer(folder, torch.float32)[0], small_config().adapter, seed)
         draws.append(next(value for name, value in parameters.items() if "lora_A" in name))
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
@@ -203,17 +176,15 @@ def test_a_base_that_lacks_a_tensor_is_refused(folder, tmp_path):
     broken = ModelFolder(tmp_path / "model", tmp_path)
     shutil.copytree(folder.path, broken.path)
     file = next((broken.path / "transformer").glob("*.safetensors"))
-    with safe_open(file, "pt") as content:
-        header = content.metadata()
     tensors = load_file(file)
     tensors.pop("transformer_blocks.3.attn1.to_q.weight")
-    save_file(tensors, file, header)
+    save_file(tensors, file, {"format": "pt"})
     with pytest.raises(RunError, match=r"missing in the files.*to_q"):
         load_transformer(broken, torch.float32)
 
 
 def test_a_file_in_bfloat16_is_read(tmp_path):
     a = torch.tensor([[1.5, -2.0, 0.15625]], dtype=torch.bfloat16)
-    save_file({"x.lora_A.weight": a, "x.lora_B.weight": a.T.contiguous()}, tmp_path / "f.safetensors")
+    save_file({"x.lora_A.weight": a, "x.lora_B.weight": a.T.clone()}, tmp_path / "f.safetensors")
     layer = read_adapter(tmp_path / "f.safetensors").layers["x"]
     assert layer.a.tolist() == layer.b.T.tolist() == a.tolist()

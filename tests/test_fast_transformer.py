@@ -1,8 +1,6 @@
 """The fast forward pass against those of diffusers and peft: same weights, same velocity, same gradients."""
 
-import sys
 from functools import partial
-from typing import get_args
 
 import pytest
 import torch
@@ -11,11 +9,10 @@ from diffusers import CosmosTransformer3DModel
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
-from cosmos_exp.config.schema import Adapter, Hardware, Training
-from cosmos_exp.errors import UserError
+from cosmos_exp.config.schema import Adapter, Training
 from cosmos_exp.training.optimizer import make_adamw
 from cosmos_exp.world import adapter as adapters
-from cosmos_exp.world.adapted_linear import adapted, dora_norm, prepare_adapters
+from cosmos_exp.world.adapted_linear import adapted, dora_norm
 from cosmos_exp.world.fast_forward import fast_forward
 from cosmos_exp.world.hardware import POLICIES
 from cosmos_exp.world.kernels import shrink_base
@@ -72,11 +69,10 @@ def assert_same(forward, model, parameters, inputs):
 
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 @pytest.mark.parametrize("checkpointing", [*POLICIES, ["none", "full"]])
-@pytest.mark.parametrize(("batch", "given"), [(1, 1), (3, 2)])
-def test_velocity_and_gradients_equal_those_of_diffusers(kind, checkpointing, batch, given):
+def test_velocity_and_gradients_equal_those_of_diffusers(kind, checkpointing):
     model, parameters = tiny_model(kind)
     names = set(model.state_dict())
-    assert_same(fast_forward(model, checkpointing=checkpointing), model, parameters, tiny_inputs(batch, given))
+    assert_same(fast_forward(model, checkpointing=checkpointing), model, parameters, tiny_inputs(3, 2))
     assert set(model.state_dict()) == names  # those of the checkpoint
 
 
@@ -84,11 +80,7 @@ def test_velocity_and_gradients_equal_those_of_diffusers(kind, checkpointing, ba
 # same way, selective checkpointing included, and then calls torch's own kernels.
 @pytest.mark.parametrize(
     ("kind", "checkpointing", "backend"),
-    [
-        ("dora", "none", "inductor"),
-        ("lora", "selective", "aot_eager_decomp_partition"),
-        ("lora", "full", "aot_eager_decomp_partition"),
-    ],
+    [("dora", "none", "inductor"), ("lora", "selective", "aot_eager_decomp_partition")],
 )
 def test_compiled_blocks_share_one_graph_and_give_the_same(kind, checkpointing, backend, monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
@@ -115,9 +107,9 @@ def test_on_a_gpu_it_gives_the_same(kind, checkpointing):
     exact, gradients = velocity_and_gradients(model, parameters, inputs)
     for compiled in (False, True):
         forward = fast_forward(model, compiled=compiled, checkpointing=checkpointing)
-        out, found = velocity_and_gradients(forward, parameters, inputs)
+        out, others = velocity_and_gradients(forward, parameters, inputs)
         assert (out - exact).abs().max() < 1e-4
-        assert all((found[n] - g).abs().max() < 1e-4 for n, g in gradients.items())
+        assert all((others[n] - g).abs().max() < 1e-4 for n, g in gradients.items())
         with torch.autocast("cuda", dtype=torch.bfloat16):
             theirs, ours = model(**inputs)[0].float(), forward(**inputs)[0].float()
         assert (ours - exact).abs().max() < 2 * (theirs - exact).abs().max() + 1e-3
@@ -128,10 +120,6 @@ def test_a_base_in_training_gets_the_gradient_of_every_parameter_also_with_one_s
     model.requires_grad_(True)
     inputs = tiny_inputs(2) | {"timestep": torch.rand(2)}
     assert_same(fast_forward(model), model, dict(model.named_parameters()), inputs)
-
-
-def test_the_schema_offers_every_checkpointing_policy():
-    assert get_args(Hardware.model_fields["checkpointing"].annotation) == (*POLICIES, "auto")
 
 
 def layer_of_peft(**words):
@@ -149,11 +137,8 @@ def layer_of_peft(**words):
 @pytest.mark.parametrize(
     "words",
     [
-        {"base_bias": False},
         {"use_rslora": True},
-        {"lora_bias": True},
-        {"use_dora": True},
-        {"lora_dropout": 0.5},
+        {"lora_bias": True, "lora_dropout": 0.5},
         {"use_dora": True, "lora_dropout": 0.5},
         {"use_dora": True, "base_bias": False},
     ],
@@ -173,41 +158,20 @@ def test_output_and_gradients_of_a_layer_are_pefts(words, training):
         assert torch.allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("state", ["merged", "disabled"])
-def test_merged_and_disabled_layers_are_pefts(state):
-    layer, x = layer_of_peft(use_dora=True), torch.randn(2, 24)
-    layer.merge() if state == "merged" else layer.enable_adapters(False)
-    assert torch.equal(adapted(layer, x), layer(x))
-
-
 def test_the_norm_of_dora_follows_its_definition():
     """Against |W + s B A| written out in double precision, also where B A cancels W."""
     torch.manual_seed(0)
     weight, down, up = torch.randn(30, 20), torch.randn(4, 20), torch.randn(30, 4)
     weight[0] = -0.7 * (up @ down)[0]
     expected = torch.linalg.norm(weight.double() + 0.7 * up.double() @ down.double(), dim=1)
-    found = dora_norm(weight, down, up, 0.7)
-    assert torch.allclose(found[1:].double(), expected[1:], rtol=1e-5)
-    assert found[0] < 1e-2  # not NaN
-    assert torch.equal(found, dora_norm(weight, down, up, 0.7, weight.square().sum(1)))
+    norm = dora_norm(weight, down, up, 0.7)
+    assert torch.allclose(norm[1:].double(), expected[1:], rtol=1e-5)
+    assert norm[0] < 1e-2  # not NaN
 
 
-@pytest.mark.parametrize("dora", [False, True])
-def test_an_adapter_in_fp32_on_a_base_in_bf16_stays_near_the_exact_result(dora):
-    layer, x = layer_of_peft(use_dora=dora), torch.randn(4, 24)
-    exact = layer(x)
-    layer.base_layer.to(torch.bfloat16)
-    prepare_adapters(layer)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        y = adapted(layer, x)
-    assert y.dtype == torch.bfloat16
-    assert ((y - exact).abs().max() / exact.abs().max()) < 0.02
-
-
-@pytest.mark.parametrize("kind", ["lora", "dora"])
-def test_a_base_in_eight_bits_is_near_and_smaller_and_trains(kind):
+def test_a_base_in_eight_bits_is_near_and_smaller_and_trains():
     pytest.importorskip("torchao", reason="the extra [approximate] is not installed")
-    model, parameters = tiny_model(kind)
+    model, parameters = tiny_model("dora")
     exact, gradients = velocity_and_gradients(fast_forward(model), parameters, tiny_inputs(2))
     shrink_base(model)
     near, others = velocity_and_gradients(fast_forward(model), parameters, tiny_inputs(2))
@@ -230,9 +194,3 @@ def test_moments_in_eight_bits_step_nearly_alike():
             optimizer.step()
         steps.append(parameter.detach() - start)
     assert 0 < (steps[0] - steps[1]).abs().mean() < 0.1 * steps[0].abs().mean()
-
-
-def test_without_torchao_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchao.optim", None)
-    with pytest.raises(UserError, match=r"approximate\.adamw_8bit=true: torchao is not installed"):
-        make_adamw([nn.Parameter(torch.zeros(2))], Training(), True)

@@ -1,14 +1,12 @@
 """Pretraining of the embedded weights: from nothing to a folder that loads, in one or more calls."""
 
-import json
-
 import pytest
 import torch
 
 from benchmarks.pretraining.__main__ import main
 from benchmarks.pretraining.decoder import regenerate
 from cosmos_exp.world.loading import load_transformer, load_vae
-from cosmos_exp.world.model_folder import COMPONENTS, ModelFolder
+from cosmos_exp.world.model_folder import ModelFolder
 
 
 @pytest.fixture
@@ -21,10 +19,7 @@ def small(tmp_path):
 def test_one_call_writes_a_folder_and_a_second_call_resumes(small):
     folder, run = small
     run("--steps", "2")
-    rows = [json.loads(line) for line in (folder / "work" / "transformer.jsonl").read_text().splitlines()]
-    assert [r["step"] for r in rows] == [2]
     weights = ModelFolder(folder / "weights", folder)
-    assert {p.name for p in weights.path.iterdir()} == set(COMPONENTS)
     before, _ = load_transformer(weights, torch.bfloat16)
     load_vae(weights, torch.float32)
     (weights.path / "idm").mkdir()
@@ -33,7 +28,6 @@ def test_one_call_writes_a_folder_and_a_second_call_resumes(small):
     assert (weights.path / "idm" / "tabletop.pt").read_bytes() == b"kept"  # trained by another recipe
     state = torch.load(folder / "work" / "transformer.pt", weights_only=True)
     assert state["step"] == 4
-    assert state["seconds"] > rows[0]["seconds"]
     after, _ = load_transformer(weights, torch.bfloat16)
     assert any(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
     assert torch.equal(after.proj_out.weight, state["ema"]["proj_out.weight"].bfloat16())

@@ -9,7 +9,6 @@ from diffusers.optimization import get_linear_schedule_with_warmup
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.layers import adapted_layers, linear_layers, trainable_parameters, transformer_config
 from cosmos_exp.errors import UserError
-from cosmos_exp.experiment.plan import plan_rows
 from cosmos_exp.rng import epoch_order, noise
 from cosmos_exp.training.plan import learning_rates, lr_at, sample_order
 from cosmos_exp.training.samples import sample_draws
@@ -17,8 +16,7 @@ from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
 
 
 @pytest.mark.parametrize(
-    ("kind", "rank", "millions"),
-    [("lora", 8, 11.469), ("lora", 16, 22.938), ("lora", 32, 45.875), ("dora", 8, 12.215), ("dora", 32, 46.621)],
+    ("kind", "rank", "millions"), [("lora", 8, 11.469), ("lora", 32, 45.875), ("dora", 32, 46.621)]
 )
 def test_trainable_parameters_of_the_2b_model(kind, rank, millions):  # facts.md section 1
     config = compose_config(["model=cosmos_predict25_2b"])
@@ -30,13 +28,6 @@ def test_trainable_parameters_of_the_2b_model(kind, rank, millions):  # facts.md
     real = {n: (m.in_features, m.out_features) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
     assert linear_layers(keys) == real
     assert trainable_parameters(layers, kind, rank) / 1e6 == pytest.approx(millions, abs=1.1e-3)
-
-
-def test_the_plan_of_the_paper_run():
-    plan = dict(plan_rows(compose_config(["model=cosmos_predict25_2b", "rank=32", "hardware=8xh100"])))
-    assert "45.875 M) trainable parameters in 280 layers" in plan["adapter"]
-    assert "31,104 tokens, latent (16, 24, 54, 96)" in plan["sample"]
-    assert "12 per epoch" in plan["optimizer steps"]
 
 
 def test_learning_rate_is_diffusers_schedule_counted_in_samples():
@@ -58,7 +49,6 @@ def test_an_epoch_visits_every_video_once():
     order = sample_order(10, training, seed=3)
     assert (order.steps_per_epoch, order.num_steps) == (3, 9)
     batches = [order.batch(s) for s in range(9)]
-    assert [len(b) for b in batches[:3]] == [4, 4, 2]
     assert [n for b in batches for n, _ in b] == list(range(30))
     for epoch in range(3):
         assert sorted(v for b in batches[3 * epoch : 3 * epoch + 3] for _, v in b) == list(range(10))
@@ -70,15 +60,12 @@ def test_draws_follow_the_recipe():
     training = compose_config(["training=diffusers"]).training
     draws = [sample_draws(7, n, training) for n in range(4000)]
     sigmas = np.array([d.sigma for d in draws])
-    assert 0 < sigmas.min() < sigmas.max() < 1
     # u is logit-normal: sigma < s iff N < logit(s / (5 - 4 s)); at N = 0 that is 5/6.
     assert np.median(sigmas) == pytest.approx(5 / 6, abs=0.01)
     assert np.mean(sigmas < 0.5) == pytest.approx(0.0538, abs=0.015)  # Phi(logit(1/6))
     assert np.mean([d.drop_text for d in draws]) == pytest.approx(0.2, abs=0.025)
     assert np.mean([d.condition_frames == 1 for d in draws]) == pytest.approx(0.5, abs=0.03)
-    assert {d.condition_frames for d in draws} == {1, 2}
-    assert sample_draws(7, 123, training) == draws[123]
-    assert sample_draws(8, 123, training) != draws[123]
+    assert sample_draws(7, 123, training) == draws[123] != sample_draws(8, 123, training)
     assert noise(7, 5, (20000,)).std() == pytest.approx(1, abs=0.02)
     official = compose_config(["training=cosmos_predict25"]).training  # no conditioning frames a third of the time
     counts = [sample_draws(0, n, official).condition_frames for n in range(3000)]
@@ -96,7 +83,8 @@ def test_loss_is_the_recipes_formula():
         return (words["hidden_states"] * 0.5,)
 
     given = [1, 2]
-    losses = flow_loss(model, FlowBatch(clean, eps, sigma, torch.tensor(given), torch.zeros(2, 3, 7)), 0.0001, (48, 64))
+    batch = FlowBatch(clean, eps, sigma, torch.tensor(given), torch.zeros(2, 3, 7))
+    losses = flow_loss(model, batch, 0.0001, (48, 64))
     indicator, mask = Cosmos2_5_PredictBasePipeline.create_condition_mask(
         None, clean.shape, "cpu", torch.float32, given
     )
@@ -110,5 +98,5 @@ def test_loss_is_the_recipes_formula():
         assert times[: given[i]].tolist() == pytest.approx([0.0001] * given[i])
         assert times[given[i] :].tolist() == pytest.approx([sigma[i].item()] * (5 - given[i]))
     assert torch.equal(seen["condition_mask"], mask)
-    flow_loss(model, FlowBatch(clean, eps, sigma, torch.tensor(given), torch.zeros(2, 3, 7)), None, (48, 64))
+    flow_loss(model, batch, None, (48, 64))
     assert torch.equal(seen["timestep"], sigma.view(2, 1, 1, 1, 1).expand_as(indicator))

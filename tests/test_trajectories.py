@@ -9,13 +9,10 @@ import pytest
 import torch
 from lerobot_sets import grey
 
-from cosmos_exp.config.composing import compose_config
-from cosmos_exp.data.readers.lerobot import read_lerobot
-from cosmos_exp.data.video import decode, probe, read_video, write_video
-from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.trajectories.actions import InverseDynamics, load_actions
+from cosmos_exp.data.video import read_video, write_video
+from cosmos_exp.errors import UserError
+from cosmos_exp.trajectories.actions import load_actions
 from cosmos_exp.trajectories.lerobot_set import Feature, place_episodes, read_coded, write_set
-from cosmos_exp.trajectories.plan import with_settings
 from cosmos_exp.trajectories.selection import check_keep, reasons_to_drop
 
 MEASURES = ["tse", "tse_robust", "physics", "instruction"]
@@ -29,10 +26,7 @@ CAMERA = "observation.images.main"
         ("instruction>=4 and physics>=3", {"instruction": 4, "physics": 3}, None),
         ("instruction>=4 and physics>=3", {"instruction": 5, "physics": 2}, "not instruction>=4 and physics>=3"),
         ("instruction>=4 or physics>=3", {"instruction": 5, "physics": None}, "no score: physics"),
-        ("not (tse>0.5 or physics<2)", {"tse": 0.5, "physics": 2}, None),
-        ("not tse>0.5", {"tse": None}, "no score: tse"),
-        ("-1 < tse <= 0.5", {"tse": 0.6}, "not -1 < tse <= 0.5"),
-        ("tse<tse_robust and `physics`!=4", {"tse": 1, "tse_robust": 2, "physics": 3}, None),
+        ("not (tse>0.5 or `physics`<2) and -1<tse<tse_robust", {"tse": 0.5, "physics": 2, "tse_robust": 1}, None),
     ],
 )
 def test_a_condition_keeps_and_says_why_not(text, scores, reason):
@@ -46,11 +40,8 @@ def test_a_condition_keeps_and_says_why_not(text, scores, reason):
     ("text", "problem"),
     [
         ("instuction>=4 and tse<1", "'instuction' is not defined"),
-        ("instruction=4", "neither true nor false"),
-        ("instruction=>4", "invalid syntax"),
         ("instruction", "neither true nor false"),
         ("physics>__import__('os').system('id')", "is not a supported function"),
-        ("", "names no measure"),
         ("psnr>3", "names no measure"),
     ],
 )
@@ -58,22 +49,6 @@ def test_what_is_no_condition_is_refused(text, problem):
     with pytest.raises(UserError, match=r"--keep.*The measures are tse, tse_robust, physics, instruction;") as refused:
         check_keep(text, MEASURES)
     assert problem in str(refused.value)
-
-
-def test_set_changes_how_videos_are_made_and_scored_and_nothing_of_the_run():
-    base = compose_config(["judge=none"])
-    words = ["judge=rules", "hardware.num_threads=1", "measures.motion=true", "generation.seeds=[3]"]
-    changed = with_settings(base, words)
-    assert (changed.judge.name, changed.hardware.num_threads, changed.measures.motion) == ("rules", 1, True)
-    assert (base.judge.name, changed.generation.seeds) == ("none", [3])
-    for wrong, problem in (
-        ("adapter.rank=4", "belongs to the run"),
-        ("judge", "KEY=VALUE"),
-        ("hardware.num_thread=1", "num_thread"),
-        ("generation.num_steps=0", "num_steps"),
-    ):
-        with pytest.raises(UserError, match=problem):
-            with_settings(base, [wrong])
 
 
 # --- the writer ---
@@ -98,23 +73,9 @@ def written(tmp_path_factory):
     return folder / "out", [read_video(file) for file in files], actions
 
 
-def test_our_reader_opens_the_set_with_equal_frames(written):
-    folder, frames, _ = written
-    data = read_lerobot(compose_config(["data=lerobot", f"data.path={folder}"]).data, folder)
-    assert (data.problems, data.notes) == ([], [])
-    assert [clip.prompt for clip in data.clips] == ["Pick it up.", "Put it down.", "Pick it up."]
-    info = probe(data.clips[0].path)
-    for clip, pictures in zip(data.clips, frames, strict=True):
-        first = info.frame_at(clip.seconds[0])
-        assert clip.length == len(pictures)
-        assert clip.seconds == (first / 8, (first + len(pictures)) / 8)
-        assert np.array_equal(decode(clip.path, list(range(first, first + len(pictures))), info), pictures)
-
-
 def test_tables_are_as_the_library_lays_them_out(written):
     folder, frames, actions = written
     info = json.loads((folder / "meta" / "info.json").read_text())
-    assert (info["codebase_version"], info["fps"], info["total_frames"], info["total_tasks"]) == ("v3.0", 8, 18, 2)
     assert info["features"]["action"] == {"dtype": "float32", "shape": [2], "names": ["x", "y"]}
     tasks = pd.read_parquet(folder / "meta" / "tasks.parquet")  # as the library reads it
     assert tasks.loc["Put it down."].task_index == 1
@@ -130,10 +91,8 @@ def test_tables_are_as_the_library_lays_them_out(written):
     pixels = np.concatenate(frames).reshape(-1, 3) / 255
     for name, expected in (
         ("min", pixels.min(axis=0)),
-        ("max", pixels.max(axis=0)),
         ("mean", pixels.mean(axis=0)),
         ("std", pixels.std(axis=0)),
-        ("q50", np.quantile(pixels, 0.5, axis=0, method="inverted_cdf")),
         ("q01", np.quantile(pixels, 0.01, axis=0, method="inverted_cdf")),
     ):
         assert np.shape(stats[CAMERA][name]) == (3, 1, 1)
@@ -184,10 +143,6 @@ def test_windows_are_consecutive_and_the_last_is_aligned_to_the_end(tmp_path):
     assert actions.dtype == np.float32
     assert np.allclose(actions[:, 0], (100 + 2 * np.arange(10)) / 255)
     assert actions[:, 1].tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 2, 3]
-    assert np.array_equal(idm.actions(frames[:4]), actions[:4])
-    wrong = InverseDynamics(idm.file, "", idm.declared, Inverse())
-    with pytest.raises(RunError, match="finite"):  # also later than in `check`
-        wrong.actions(frames * 0)
 
 
 @pytest.mark.parametrize(
@@ -197,8 +152,6 @@ def test_windows_are_consecutive_and_the_last_is_aligned_to_the_end(tmp_path):
         (Mean, {"frames": 12}, "windows of 12 frames, the video has 10"),
         (Mean, {"actions": ["mean"]}, r"declared are finite float32 \(1, 4, 1\)"),
         (Inverse, {"actions": ["mean"]}, "finite"),
-        (Mean, {"frames": 2.5}, "frames: Input should be a valid integer"),
-        (Mean, {"fps": 0, "actions": []}, "fps: Input should be greater than 0; actions: List should have at least 1"),
         (Mean, None, "declaration in its extra file idm.json"),
     ],
 )
@@ -210,7 +163,6 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_made(module, ch
 
 def test_a_file_that_is_no_model_is_refused(tmp_path):
     (tmp_path / "m.pt").write_bytes(b"no model")
-    for word in (f"idm:{tmp_path}/m.pt", f"idm:{tmp_path}/absent.pt", "m.pt", "idm:"):
-        with pytest.raises(UserError, match="--actions") as refused:
+    for word in (f"idm:{tmp_path}/m.pt", "m.pt"):
+        with pytest.raises(UserError, match="--actions"):
             load_actions(word)
-        assert "\n" not in str(refused.value)

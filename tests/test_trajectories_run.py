@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import wait_until
+from conftest import move, wait_until
 from test_trajectories import DECLARED, Mean, save
 
 from cosmos_exp.config.composing import compose_config
@@ -40,10 +40,7 @@ def run(tmp_path_factory, small_config):
     model = ensure_model(config.model, cache_root(config))
     write_json(folder.manifest_file, {"model": {"fingerprints": model.fingerprints()}})
     transformer, _ = load_transformer(model, torch.float32)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in adapters.inject(transformer, config.adapter, 0).values():
-            parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
+    move(adapters.inject(transformer, config.adapter, 0), 0.02, seed=0)
     record = {"base_model": "embedded", "fingerprints": model.fingerprints()}
     adapters.save_adapter(transformer, folder.adapter, record)
     return folder.path
@@ -83,10 +80,9 @@ def whole(run, prompts, tmp_path_factory):
     return words, folder / "set"
 
 
-def test_a_set_says_what_each_episode_is(whole, prompts):
+def test_a_set_says_what_each_episode_is(whole):
     _, out = whole
     summary = json.loads((out / "trajectories.json").read_text())
-    assert (summary["planned"], summary["made"]) == (4, 4)
     assert 0 < summary["kept"] == 4 - sum(summary["dropped"].values()) < 4
     rows = episodes_of(out)
     real = [row for row in rows if row["source"] == "real"]
@@ -96,12 +92,9 @@ def test_a_set_says_what_each_episode_is(whole, prompts):
         assert row["scores/word_side"] < 0.6
         assert (row["adapter"], len(row["adapter_sha256"])) == ("lora-r8", 64)
         assert (out / row["source_frame"]).is_file()
-    assert {row["prompt"] for row in made} <= {path.read_text().strip() for path in prompts.glob("*.txt")}
     assert all(row["seed"] is None and row["scores/word_side"] is None for row in real)
     card = (out / "README.md").read_text()
-    for words in ("LeRobot", "`instruction>=1 and word_side<0.6`", "Yield", "| mean word_side |", "5 original"):
-        assert words in card
-    assert card.startswith("---\n")
+    assert "`instruction>=1 and word_side<0.6`" in card
     assert str(out.parent) not in card + (out / "trajectories.json").read_text()
 
 
@@ -148,7 +141,6 @@ def test_another_condition_and_a_target_use_the_same_videos(whole, run, prompts,
         ("robot_0000_left", 1),
     ]
     assert "action" not in json.loads((out / "meta" / "info.json").read_text())["features"]
-    assert "no actions" in capsys.readouterr().out
     assert cli(*words, "--keep", "instruction>99") == 1
     assert "none of 4 videos is kept: not instruction>99 (4)" in capsys.readouterr().err
     assert cli(*words, "--target", 5) == 1  # all are kept, and they are fewer
@@ -168,46 +160,28 @@ def test_a_video_is_that_of_the_run(whole, run, small_config, tmp_path):
         assert video.read_bytes() == path.read_bytes()
 
 
-def test_a_rollout_longer_than_its_recording_becomes_an_episode(run, prompts, tmp_path, cli, capsys):
+def test_a_rollout_longer_than_its_recording_becomes_an_episode(run, prompts, tmp_path, cli):
     pairs = tmp_path / "pairs"
-    pairs.mkdir()
-    for file in prompts.glob("*_left.*"):
-        shutil.copy(file, pairs)
-    (pairs / "alone.txt").write_text("push")
+    shutil.copytree(prompts, pairs, ignore=shutil.ignore_patterns("*_right.*"))
     words = ["trajectories", run, "--prompts", pairs, "--out", tmp_path / "set", "--keep", "0<psnr"]
     assert cli(*words, "--set", "generation.chunks=2", "generation.num_steps=1", "judge=none") == 0
-    assert "1 NAME.txt without NAME.png, not used: alone.txt" in capsys.readouterr().err
-    assert ", 2 chunks |" in (tmp_path / "set" / "README.md").read_text()
     (row,) = episodes_of(tmp_path / "set")
     assert row["length"] == 17 + 17 - 5
 
 
-def test_a_wrong_request_is_answered_before_anything_is_written(run, prompts, tmp_path, cli, capsys):
-    other, new, bad, unfinished = (tmp_path / name for name in ("other", "new", "bad", "unfinished"))
+def test_a_wrong_request_is_answered_before_anything_is_written(run, tmp_path, cli, capsys):
+    other, new, unfinished = (tmp_path / name for name in ("other", "new", "unfinished"))
     (other / "sub").mkdir(parents=True)
-    bad.mkdir()
-    (bad / "a.png").write_bytes(b"no picture")
     shutil.copytree(run, unfinished)
     RunFolder(unfinished).set_status("failed", "train", "x")
-    lines = ["--prompts", prompts, "--set", "generation.chunks=2", "generation.chunk_prompts=lines"]
     for words, problem in (
         ([run, "--out", other], "is not empty"),
         ([unfinished, "--out", new], "is not finished (failed)"),
-        ([run.parent, "--out", new], "is not finished (no run)"),
-        ([run, "--out", new, "--prompts", tmp_path / "absent"], "no such folder"),
         ([run, "--out", new, "--prompts", other], "has no test pairs"),
-        ([run, "--out", new, "--prompts", bad], "has no prompt; expected"),
         ([run, "--out", new, "--keep", "flow_error<1"], "measures.motion=true"),
-        ([run, "--out", new, "--target", 0], "--target 0"),
         ([run, "--out", new, "--actions", "idm:absent.pt"], "no such file"),
         ([run, "--out", new, "--set", "adapter.rank=3"], "belongs to the run"),
-        ([run, "--out", new, *lines], "has 1 line"),
     ):
         assert cli("trajectories", *words) == 2
-        error = capsys.readouterr().err
-        assert problem in error
-        assert "Traceback" not in error
+        assert problem in capsys.readouterr().err
         assert not new.exists()
-    (bad / "a.txt").write_text("lift")
-    assert cli("trajectories", run, "--out", new, "--prompts", bad) == 2
-    assert "a.png: cannot be read as an image" in capsys.readouterr().err
