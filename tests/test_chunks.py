@@ -53,7 +53,7 @@ class TestArithmetic:
     def test_a_line_of_the_prompt_for_each_chunk(self, small_config):
         lines = small_config("generation.chunks=2", "generation.chunk_prompts=lines", "data.prompt_prefix='The arm: '")
         assert chunk_prompts(lines, "The arm: lift it\n\n drop it \n", "a") == ["The arm: lift it", "The arm: drop it"]
-        with pytest.raises(UserError, match=r"prompt of a has 1 line, generation\.chunks=2"):
+        with pytest.raises(UserError, match=r"prompt of a has 1 lines, generation\.chunks=2"):
             chunk_prompts(lines, "lift it", "a")
 
     def test_existing_videos_of_another_length_are_not_taken(self, three, tmp_path):

@@ -10,24 +10,21 @@ import av
 import numpy as np
 import pytest
 from conftest import ROOT
-from lerobot_sets import LEFT, write_set
 from PIL import Image
 
-from cosmos_exp import hub
 from cosmos_exp.config.composing import compose_config
-from cosmos_exp.config.schema import Data, Model
+from cosmos_exp.config.schema import Data
 from cosmos_exp.data.cache import read_tensor, tensor_path, write_tensor
 from cosmos_exp.data.clips import frames_needed, load_window, probe_clip, window_indices, window_starts
 from cosmos_exp.data.dataset import ensure_data, find_data, hold_out, load_dataset, split_clips, split_pairs
 from cosmos_exp.data.readers.records import Clip, TestPair, guess_reader, read_episodes
 from cosmos_exp.data.scenes import scenes
-from cosmos_exp.data.video import check_whole, decode, probe, read_image, resize, write_image, write_video
+from cosmos_exp.data.video import check_whole, decode, probe, read_image, write_image, write_video
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.experiment.plan import plan_data
 from cosmos_exp.files import file_sha256
 from cosmos_exp.rng import generator
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.world.model_folder import find_model
 
 SIZE = ("data.height=32", "data.width=48", "data.num_frames=9")
 
@@ -60,17 +57,6 @@ def videos(tmp_path):
 
 def config_for(path, *overrides):
     return compose_config(["data=folder", f"data.path={path}", *overrides])
-
-
-def test_exactly_the_requested_frames_are_decoded(tmp_path):
-    write_video(tmp_path / "v.mp4", counting_frames(50), 8)
-    info = probe(tmp_path / "v.mp4")
-    assert (info.num_frames, info.fps, info.width, info.height) == (50, 8.0, 160, 96)
-    for indices in ([0], [49], [3, 3, 20, 49]):
-        got = decode(tmp_path / "v.mp4", indices, info)
-        assert [round(float(f.mean())) for f in got] == pytest.approx([20 + 4 * k for k in indices], abs=2)
-    with pytest.raises(RunError, match="the file has 50"):
-        decode(tmp_path / "v.mp4", [50], info)
 
 
 def encode(path, frames, codec="libx264", rotation=0, **options):
@@ -149,13 +135,6 @@ def test_windows_are_drawn_by_the_seed_and_frame_rate_conversion_takes_the_neare
     assert float(load_window(clip, data, 2)[-1].mean()) == pytest.approx(20 + 4 * 18, abs=2)
 
 
-def test_stretch_and_crop():
-    wide = np.zeros((1, 100, 300, 3), np.uint8)
-    wide[:, :, 100:200] = 200
-    assert resize(wide, 100, 100, "crop").min() == 200
-    assert resize(wide, 100, 100, "stretch").mean() == pytest.approx(200 / 3, abs=2)
-
-
 def test_every_bad_file_is_reported_once_with_its_fix(tmp_path, cli, capsys):
     make_folder(tmp_path, ["good", "cut", "empty", "short", "nocaption", "blank", "latin", "odd"])
     videos, metas = tmp_path / "videos", tmp_path / "metas"
@@ -228,16 +207,6 @@ def test_prompts_of_videos_without_captions_are_explicit(videos):
     assert prompts() == (["grasp, then lift"], 11)
     (videos / "pick_up-cup_01.txt").write_text("beside")
     assert prompts("data.prompt=go")[0] == ["grasp, then lift", "beside"]
-
-
-def test_lerobot_v3_finds_each_episode_in_its_shared_file(tmp_path):
-    frames = counting_frames(50)
-    write_set(tmp_path, {LEFT: [frames[:20], frames[20:]]}, "v3.0")
-    words = ["data.fps=null", "data.validation_videos=0", "data.test_videos=0"]
-    config = compose_config(["data=lerobot", f"data.path={tmp_path}", *words])
-    first, second = load_dataset(config).train
-    assert [(c.clip.prompt, c.start, c.stop) for c in (first, second)] == [("task 0", 0, 20), ("task 1", 20, 50)]
-    assert float(load_window(second, config.data, 0)[0].mean()) == pytest.approx(20 + 4 * 20, abs=2)
 
 
 def test_real_lerobot_set(real_data, cli, capsys):
@@ -320,12 +289,6 @@ def test_a_damaged_cache_file_is_an_error(tmp_path):
     assert path != tensor_path(tmp_path, "video", 4)
 
 
-def test_a_video_is_written_completely_or_not_at_all(tmp_path):
-    with pytest.raises(Exception, match=r".+"):
-        write_video(tmp_path / "v.mp4", np.zeros((2, 96, 160, 4), np.uint8), 8)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_the_same_frames_give_the_same_bytes_whatever_is_in_memory(tmp_path):
     frames = Scene.sample(1, "robot").clip().frames
     rng, files = np.random.RandomState(0), set()
@@ -352,27 +315,6 @@ def test_finding_data_reports_and_creates_nothing(tmp_path, monkeypatch):
         find_data(config_for(tmp_path / "absent"))
     with pytest.raises(UserError, match=r"data\.builder=no_such_function: no such choice"):
         ensure_data(rendered.updated({"data.builder": "no_such_function"}))
-
-
-def test_a_model_is_found_without_a_network_and_nothing_is_created(tmp_path, monkeypatch):
-    """A hub cache in the layout of huggingface_hub, made by hand: refs/main names the snapshot."""
-    found = find_model(compose_config(["model=cosmos_predict25_2b"]).model, tmp_path / "cache")
-    assert found.path is None
-    assert "hf download nvidia/Cosmos-Predict2.5-2B" in found.text
-    with pytest.raises(UserError, match="has no folder transformer"):
-        find_model(Model(source=str(tmp_path)), tmp_path / "cache")
-    assert not (tmp_path / "cache").exists()
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    repository = tmp_path / "models--someone--model"
-    snapshot = repository / "snapshots" / ("0" * 40)
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("0" * 40)
-    (snapshot / "vae").mkdir(parents=True)
-    (snapshot / "vae" / "config.json").write_text("{}")
-    assert "without transformer" in find_model(Model(source="someone/model"), tmp_path).text
-    assert hub.ensure_folder("someone/model", None, "judge.source") == snapshot  # HF_HUB_OFFLINE=1 in tests
-    with pytest.raises(UserError, match=r"hf download someone/other[\s\S]*set judge\.source=/path"):
-        hub.ensure_folder("someone/other", None, "judge.source")
 
 
 def test_no_registry_address_in_the_repository():

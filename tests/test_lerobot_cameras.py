@@ -15,7 +15,6 @@ from lerobot_sets import FPS, LEFT, RIGHT, WRIST, grey, write_set
 
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.schema import Data
-from cosmos_exp.config.tiling import short_names, tiling_of
 from cosmos_exp.data.cache import RunCache, tensor_path
 from cosmos_exp.data.clips import CheckedFile, _simultaneous, load_window, probe_clip
 from cosmos_exp.data.dataset import load_dataset
@@ -154,31 +153,12 @@ def test_fingerprint_and_cache_key_cover_every_camera_and_the_tiling_and_leave_o
     assert names(f"data.camera={LEFT}") == alone
 
 
-def test_tiling_of_names_every_tile():
-    cameras = [LEFT, RIGHT, WRIST]
-    assert tuple(tiling_of(Data(reader="lerobot", cameras=cameras))) == (2, 2, ("left", "right", "wrist", "-"))
-    assert tuple(tiling_of(Data(views=["left", "right"]))) == (1, 2, ("left", "right"))
-    assert tuple(tiling_of(Data())) == (1, 1, ("video",))
-    grids = [str(tiling_of(Data(reader="lerobot", cameras=[f"c{k}" for k in range(n)]))) for n in (1, 2, 3, 5, 7)]
-    assert grids == ["1x1", "1x2", "2x2", "2x3", "3x3"]
-    assert short_names(["a.left.rgb", "a.right.rgb"]) == ("left.rgb", "right.rgb")
-
-
 def test_a_camera_that_does_not_exist_is_named(tmp_path):
     three_cameras(tmp_path, "v2.1")
     with pytest.raises(UserError, match=r"data\.cameras=wrong: not in .*; choose from .*left.*wrist"):
         read_episodes(lerobot(tmp_path, f"data.cameras=[{LEFT},wrong]").data, tmp_path)
     with pytest.raises(UserError, match=r"3 cameras with files; .*tile several with data\.cameras"):
         read_episodes(lerobot(tmp_path).data, tmp_path)
-
-
-def test_data_check_states_the_tiles(tmp_path, cli, capsys):
-    three_cameras(tmp_path, "v3.1")
-    assert cli("data", "check", tmp_path, f"data.cameras=[{LEFT},{RIGHT}]", "data.fps=null") == 0
-    shown = capsys.readouterr().out
-    assert "episode_000000: 20 frames, 160x96, 10 fps: task 0" in shown
-    assert "note: 2 cameras tiled 1x2 in a frame of 96x160 (height x width): left, right; 96x80 pixels each" in shown
-    assert "all become 80x96, stretched (by up to 2.0 times" in shown
 
 
 @pytest.mark.slow

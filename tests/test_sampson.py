@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cosmos_exp.config.schema import Sampson
-from cosmos_exp.data.video import read_video, write_video
+from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.geometry.cross_view import ViewMatches, cross_error
 from cosmos_exp.metrics.geometry.epipolar import cookbook_errors, robust_fit, sampson_distance
@@ -416,14 +416,3 @@ def test_the_command_with_tiles_files_and_errors(tmp_path, cli, capsys, rig):
     for bad in (["--layout", "2"], ["--views", "a,b"], ["--calibration", tmp_path / "bad.yaml"], lightglue):
         assert cli("sampson", tmp_path / "grid.mp4", *bad) == 2
         assert capsys.readouterr().err.startswith("cosmos-exp: ")
-
-
-def test_recordings(real_data):
-    moving = temporal_sampson(read_video(real_data / "videos" / "generated_robot.mp4")[:8], Sampson())
-    assert 0 < moving.values["tse"] < 2
-    gr1 = real_data / "gr1_pick_place/videos/chunk-000/observation.images.ego_view/episode_000004.mp4"
-    still = temporal_sampson(read_video(gr1)[:40], Sampson())
-    assert still.values["static_share"] > 0.8
-    views, notes = views_of(read_video(real_data / "videos/multiview_2x2_kitchen.mp4")[:6], Sampson(layout="2x2"))
-    assert "view4 (row 2, column 2) is empty" in notes[0]
-    assert measure_views(views, Sampson(), notes=notes).crosses[0].values["cse"] is not None
