@@ -83,8 +83,6 @@ def options(parser: argparse.ArgumentParser) -> None:
     merger.add_argument("--model", metavar="FOLDER", help=help)
     help = "precision of the transformer (default: as the base stores it)"
     merger.add_argument("--dtype", choices=["float32", "bfloat16"], help=help)
-    help = "link to the base's other components instead of copying them"
-    merger.add_argument("--link", action="store_true", help=help)
 
     export = add_command(actions, "export", export_file, "write an adapter for other code", EXPORT_EPILOG)
     importer = add_command(
@@ -170,7 +168,7 @@ def merge(args: argparse.Namespace) -> int:
     adapter = read_adapter(file, args.alpha)
     base = _base_model(adapter, args.model)
     dtype = getattr(torch, args.dtype) if args.dtype else None
-    merged = merge_adapter(file, base, out, dtype, args.link, args.alpha)
+    merged = merge_adapter(file, base, out, dtype, args.alpha)
     print(f"{out}: {base.path} with {merged['layers']} layers merged, {merged['dtype']}")
     if not adapter.record.get("fingerprints"):
         print(f"note: {file} does not record its base model, so that it was not checked")

@@ -34,7 +34,6 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--keep", metavar="CONDITION", help="e.g. 'instruction>=4 and physics>=3' (default: keep all)")
     add("--seeds", type=int, metavar="N", help="start noises 0 to N-1 for each prompt (default: the run's)")
     add("--target", type=int, metavar="N", help="stop as soon as N videos are kept")
-    add("--with-real", action="store_true", help="add the run's training clips, marked as real")
     add(
         "--actions",
         metavar="idm:FILE",
@@ -52,9 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from cosmos_exp.trajectories.output import write_output
     from cosmos_exp.trajectories.plan import Request, prepare_job
 
-    request = Request(
-        args.run_folder, args.prompts, args.keep, args.seeds, args.target, args.with_real, args.actions, args.set
-    )
+    request = Request(args.run_folder, args.prompts, args.keep, args.seeds, args.target, args.actions, args.set)
     try:
         check_out(out)
         job = prepare_job(request)
@@ -67,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"{kept} of {made} videos kept ({kept / made:.0%}), {summary['planned']} planned")
     for reason, count in summary["dropped"].items():
         print(printable(f"  {count:5} dropped: {reason}"))
-    print(f"{out}: {kept} generated and {summary['real']} original episodes, LeRobot v3.0; README.md")
+    print(f"{out}: {kept} episodes, LeRobot v3.0; README.md")
     if not summary["actions"]:
         print("the set has no actions; --actions idm:FILE infers them")
     if args.target is not None and kept < args.target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 from collections.abc import Sequence
@@ -9,19 +10,11 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from cosmos_exp.data.pairs import HeldOut
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.video import read_image
 from cosmos_exp.errors import RunError
 from cosmos_exp.files import file_sha256
-
-# Two pictures are the same if no mean grey of 32 x 32 fields differs by more than 8, and no mean colour of 8 x 8 fields by
-# more than 6. JPEG from quality 75 on and another size stay within; two test scenes of one table differ by 80 and 45.
-GREYS, SAME_GREY = 32, 8
-COLOURS, SAME_COLOUR = 8, 6
 
 PROBE = "~"  # between the name of a test pair and the word that a probe has instead
 
@@ -29,24 +22,19 @@ PROBE = "~"  # between the name of a test pair and the word that a probe has ins
 def scenes(pairs: Sequence[TestPair], held_out: HeldOut, recordings: str | None = None) -> dict[str, str]:
     """The scene of each test pair by its name: pairs with the same first frame have the same scene (12 hex digits).
 
-    Two first frames are the same if their pixels are, whatever their files: a copy, another PNG, a JPEG, another size. The
-    name of a scene is the hash of the first of its files. Held-out clips of one recording are one scene.
+    Two first frames are the same if their pixels are, whatever their files. The name of a scene is the hash of the first of
+    its files. Held-out clips of one recording are one scene.
 
     Args:
         recordings: data.recordings.
     """
-    known: list[tuple[np.ndarray, str]] = []  # the small picture of each first frame, and the name of its scene
+    first: dict[str, str] = {}  # the name of the scene of each picture
     names = {}
     for pair in pairs:
         if isinstance(pair.image, Path):
             stat = pair.image.stat()
-            name, picture = _picture(pair.image, stat.st_size, stat.st_mtime_ns)
-            for other, scene in known:
-                if scene == name or np.abs(picture - other).max() <= 1:
-                    name = scene
-                    break
-            known.append((picture, name))
-            names[pair.name] = name
+            name, pixels = _picture(pair.image, stat.st_size, stat.st_mtime_ns)
+            names[pair.name] = first.setdefault(pixels, name)
         elif recordings is None:
             clip = held_out[pair.image.name]
             names[pair.name] = f"{clip.sha256[:12]}@{clip.start}"
@@ -64,16 +52,13 @@ def recording_of(name: str, recordings: str | None) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _picture(path: Path, size: int, modified: int) -> tuple[str, np.ndarray]:
-    """12 digits of the file's hash, and the means of the picture's fields in units of what may differ; NaN for no picture."""
+def _picture(path: Path, size: int, modified: int) -> tuple[str, str]:
+    """12 digits of the file's hash, and the hash of its pixels; that of the file again for no picture."""
     name = file_sha256(path)[:12]
     try:
-        image = read_image(path)
+        return name, hashlib.sha256(read_image(path).tobytes()).hexdigest()
     except RunError:  # the inspection of the data reports it
-        return name, np.array([np.nan])
-    greys = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (GREYS, GREYS), interpolation=cv2.INTER_AREA)
-    colours = cv2.resize(image, (COLOURS, COLOURS), interpolation=cv2.INTER_AREA)
-    return name, np.concatenate([greys.ravel() / SAME_GREY, colours.ravel() / SAME_COLOUR])
+        return name, name
 
 
 # --- prompts of one scene that differ in one word ---

@@ -7,14 +7,11 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.registry import JUDGES
 from cosmos_exp.config.rollout import chunks_of, rollout_frames
-from cosmos_exp.config.schema import Config
-from cosmos_exp.data.clips import CheckedClip, load_window
 from cosmos_exp.data.pairs import has_recording, recorded_frames
 from cosmos_exp.data.video import write_video
 from cosmos_exp.distributed import Processes
@@ -175,22 +172,3 @@ class Maker:
         conditioning = num_conditioning_frames(config.generation.mode)
         chunks = chunks_of(config, pair.prompt, task.sample)
         return ScoredVideo(task.path.stem, task.seed, pair.prompt, task.path, recording, conditioning, chunks)
-
-
-# --- original demonstrations ---
-
-
-def write_demonstrations(config: Config, clips: Sequence[CheckedClip], store: Path) -> list[Path]:
-    """Encode whole original clips in the size of the generated videos. Returns the video of each."""
-    generation, videos = config.generation, []
-    for clip in clips:
-        frames = clip.stop - clip.start
-        if config.data.fps is not None:
-            frames = int(np.floor((frames - 0.5) / (clip.info.fps / config.data.fps) - 1e-9)) + 1
-        data = config.data.updated({"num_frames": frames})
-        settings = [clip.sha256, clip.start, clip.stop, data.model_dump(), generation.fps, generation.crf]
-        path = inside_by_name(store / "demonstrations", f"{clip.clip.name}-{json_sha256(settings)[:12]}.mp4")
-        if not path.is_file():
-            write_video(path, load_window(clip, data, 0), generation.fps, generation.crf)
-        videos.append(path)
-    return videos

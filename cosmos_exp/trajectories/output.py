@@ -16,7 +16,6 @@ from markupsafe import Markup
 from cosmos_exp.config.layers import adapter_label
 from cosmos_exp.config.schema import Config
 from cosmos_exp.config.tiling import tiling_of
-from cosmos_exp.data.clips import CheckedClip
 from cosmos_exp.data.scenes import scenes
 from cosmos_exp.data.video import read_video, write_image
 from cosmos_exp.errors import RunError
@@ -24,25 +23,14 @@ from cosmos_exp.files import JsonObject, file_sha256, write_json, write_text
 from cosmos_exp.hub import is_path
 from cosmos_exp.text import markdown, one_line, plain_json, redacted
 from cosmos_exp.tracking.progress import with_progress
-from cosmos_exp.trajectories.actions import SAME_RATE, InverseDynamics
+from cosmos_exp.trajectories.actions import InverseDynamics
 from cosmos_exp.trajectories.lerobot_set import INFO, Feature, write_set
-from cosmos_exp.trajectories.making import WORK, write_demonstrations
 from cosmos_exp.trajectories.plan import Job
 
 SUMMARY, CARD, FRAMES = "trajectories.json", "README.md", "source_frames"
 TEMPLATE = Path(__file__).parent / "card.md.j2"
 # Columns of the table of episodes beside those of LeRobot and the scores.
-COLUMNS: tuple[str, ...] = (
-    "source",
-    "run",
-    "adapter",
-    "adapter_sha256",
-    "seed",
-    "prompt",
-    "sample",
-    "scene",
-    "source_frame",
-)
+COLUMNS: tuple[str, ...] = ("run", "adapter", "adapter_sha256", "seed", "prompt", "sample", "scene", "source_frame")
 COLUMNS += ("source_frame_sha256", "video_sha256")
 
 
@@ -69,19 +57,14 @@ def write_output(job: Job, videos: pd.DataFrame, scores: pd.DataFrame, out: Path
     shutil.rmtree(out / FRAMES, ignore_errors=True)
     for sample, file in kept.drop_duplicates("source_frame")[["sample", "source_frame"]].itertuples(index=False):
         write_image(out / file, job.frames[sample][0])  # as the model saw it
-    clips: list[CheckedClip] = []
-    if job.request.with_real:  # the test stays out
-        assert job.dataset is not None
-        clips = job.dataset.train + job.dataset.validation
-    generated = kept.join(scores.add_prefix("scores/").loc[kept.index].dropna(axis=1, how="all"))
-    episodes = pd.concat([_original(config, clips, out / WORK), generated.assign(source="generated")])
+    episodes = kept.join(scores.add_prefix("scores/").loc[kept.index].dropna(axis=1, how="all"))
     episodes["video_sha256"] = episodes["video"].map(file_sha256)
     episodes["task"] = episodes["prompt"].str.removeprefix(config.data.prompt_prefix)
     features = {}
     if job.idm:
         values = _actions(job.idm, list(episodes["video"]))
         features["action"] = Feature(job.idm.declared.actions, values)  # further columns of a frame are further entries
-    summary = _summary(job, videos, scores, clips)
+    summary = _summary(job, videos, scores)
     write_json(out / SUMMARY, summary)
     write_text(out / CARD, _card(summary, out.resolve().name))
     write_set(out, _typed(episodes), features, camera_name(config), config.generation.fps)
@@ -93,14 +76,6 @@ def camera_name(config: Config) -> str:
     if tiling_of(config.data).tiles > 1:
         return "observation.images.tiled"
     return config.data.camera or "observation.images.main"
-
-
-def _original(config: Config, clips: Sequence[CheckedClip], store: Path) -> pd.DataFrame:
-    """The episodes of the original demonstrations."""
-    rows = []
-    for clip, video in zip(clips, write_demonstrations(config, clips, store), strict=True):
-        rows.append({"source": "real", "prompt": clip.clip.prompt, "sample": clip.clip.name, "video": video})
-    return pd.DataFrame(rows)
 
 
 def _typed(episodes: pd.DataFrame) -> pd.DataFrame:
@@ -124,11 +99,10 @@ def _actions(idm: InverseDynamics, videos: Sequence[Path]) -> list[np.ndarray]:
     return values
 
 
-def _summary(job: Job, videos: pd.DataFrame, scores: pd.DataFrame, clips: Sequence[CheckedClip]) -> JsonObject:
+def _summary(job: Job, videos: pd.DataFrame, scores: pd.DataFrame) -> JsonObject:
     """The content of trajectories.json: every figure of the card."""
     config, generation, request = job.config, job.config.generation, job.request
     source, fps = config.model.source, generation.fps
-    rates = {config.data.fps or clip.info.fps for clip in clips}
     selection = pd.DataFrame({"made": scores.mean(), "kept": scores[videos["kept"]].mean()}).dropna(how="all")
     prompts = videos.groupby(["sample", "scene", "prompt"], sort=False)["kept"].agg(made="size", kept="sum")
     content: JsonObject = {
@@ -146,8 +120,6 @@ def _summary(job: Job, videos: pd.DataFrame, scores: pd.DataFrame, clips: Sequen
         "dropped": videos["reason"].value_counts().to_dict(),
         "prompts": prompts.reset_index().to_dict("records"),
         "selection": selection.rename_axis("measure").reset_index().to_dict("records"),
-        "real": len(clips),
-        "other_rates": sorted(rate for rate in rates if abs(rate - fps) > SAME_RATE * fps),
         "actions": None,
     }
     if is_path(source):

@@ -48,7 +48,6 @@ class Request:
     keep: str | None = None
     seeds: int | None = None
     target: int | None = None
-    with_real: bool = False
     actions: str | None = None
     settings: Sequence[str] = ()
 
@@ -63,7 +62,6 @@ class Job:
         adapter_sha256: of that file; `base` without one.
         pairs: the prompts by their names.
         frames: the conditioning frames of each prompt, uint8 (k, H, W, 3), as the model sees them.
-        dataset: of the run; None if it was not read.
     """
 
     request: Request
@@ -75,7 +73,6 @@ class Job:
     pairs: dict[str, TestPair]
     held_out: HeldOut
     frames: dict[str, np.ndarray]
-    dataset: Dataset | None
     idm: InverseDynamics | None
 
     def tasks(self, videos: Path) -> list[VideoTask]:
@@ -129,13 +126,10 @@ def prepare_job(request: Request) -> Job:
         idm = load_actions(request.actions)
         idm.check(rollout_frames(config), config.generation.fps)
     check_making(config)
-    dataset = None
-    if request.with_real or request.prompts is None:
-        dataset = _dataset_of(config, folder)
     if request.prompts is not None:
         pairs, held_out = _read_prompts(Path(request.prompts).expanduser()), {}
     else:
-        assert dataset is not None
+        dataset = _dataset_of(config, folder)
         pairs, held_out = dataset.pairs, dataset.held_out
         if not pairs:
             raise UserError(f"RUN {request.run}: has no prompts of its own. Give --prompts DIR. {PAIRS}")
@@ -149,7 +143,7 @@ def prepare_job(request: Request) -> Job:
     fingerprints = ensure_model(config.model, cache_root(config)).fingerprints()
     by_name = {pair.name: pair for pair in pairs}
     job = Job(
-        request, folder, config, adapter, digest, fingerprints, by_name, held_out, frames, dataset, idm
+        request, folder, config, adapter, digest, fingerprints, by_name, held_out, frames, idm
     )  # fmt: skip
     job.tasks(Path())  # refuses a name that no disk takes, and a prompt without a line for each chunk
     return job
@@ -195,8 +189,7 @@ def _dataset_of(config: Config, folder: RunFolder) -> Dataset:
     dataset, recorded = load_dataset(config), folder.manifest.get("data_fingerprint", "")
     if recorded not in ("", dataset.fingerprint):
         raise UserError(
-            f"RUN {folder.path}: its data has changed since ({recorded} -> {dataset.fingerprint}). Restore it, or give --prompts DIR "
-            "and leave --with-real out."
+            f"RUN {folder.path}: its data has changed since ({recorded} -> {dataset.fingerprint}). Restore it, or give --prompts DIR."
         )
     return dataset
 

@@ -23,12 +23,7 @@ TOP_FILES = ("model_index.json", RANDOM_MARK, "LICENSE*", "NOTICE*")  # that are
 
 
 def merge_adapter(
-    file: Path,
-    base: ModelFolder,
-    out: Path,
-    dtype: torch.dtype | None = None,
-    link: bool = False,
-    alpha: float | None = None,
+    file: Path, base: ModelFolder, out: Path, dtype: torch.dtype | None = None, alpha: float | None = None
 ) -> JsonObject:
     """Write the base model's folder with the adapter merged into the transformer. The sums are computed in fp32.
 
@@ -37,7 +32,6 @@ def merge_adapter(
         base: the model that the adapter was trained on.
         out: the new folder. It appears complete or not at all.
         dtype: of the transformer; None: that of the base.
-        link: link to the base's other components instead of copying them.
         alpha: for files that do not record it.
 
     Returns:
@@ -54,7 +48,7 @@ def merge_adapter(
     check_base(adapter, base)
     with atomic_folder(out) as work:
         dtype, rounding = _merge_transformer(adapter, alpha, base, work / TRANSFORMER, dtype)
-        _copy_rest(base.path, work, link)
+        _copy_rest(base.path, work)
         record: JsonObject = {
             "layers": len(adapter.layers),
             "dtype": str(dtype).removeprefix("torch."),
@@ -118,14 +112,10 @@ def _stored_type(folder: Path) -> torch.dtype:
     raise UserError(f"{folder}: has no .safetensors files")
 
 
-def _copy_rest(base: Path, out: Path, link: bool) -> None:
-    """Copy, or link to, everything but the transformer."""
+def _copy_rest(base: Path, out: Path) -> None:
+    """Copy everything but the transformer."""
     for name in COMPONENTS:
-        if name == TRANSFORMER:
-            continue
-        if link:
-            (out / name).symlink_to((base / name).resolve(), target_is_directory=True)
-        else:
+        if name != TRANSFORMER:
             shutil.copytree(base / name, out / name)
     for pattern in TOP_FILES:
         for file in base.glob(pattern):
