@@ -10,30 +10,13 @@ import platform
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypedDict
+
+from cosmos_exp.files import JsonObject
 
 PACKAGES = (
     *("cosmos-exp", "torch", "torchvision", "diffusers", "transformers", "peft", "accelerate", "hydra-core", "wandb"),
     *("opencv-python-headless", "av", "numpy", "safetensors"),
 )
-
-
-class GitState(TypedDict):
-    """commit: full hash, None outside a checkout. dirty: uncommitted changes."""
-
-    commit: str | None
-    dirty: bool | None
-
-
-class Environment(TypedDict):
-    """Where a run was made."""
-
-    python: str
-    platform: str
-    host: str
-    cpus: int | None
-    packages: dict[str, str]
-    git: GitState
 
 
 def available_cores() -> int:
@@ -57,7 +40,7 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def environment() -> Environment:
+def environment() -> JsonObject:
     """Versions, host and git state of this process."""
     versions = {}
     for name in PACKAGES:
@@ -88,7 +71,7 @@ def variables(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _git_state() -> GitState:
+def _git_state() -> JsonObject:
     commit = _git("rev-parse", "HEAD")
     return {"commit": commit, "dirty": bool(_git("status", "--porcelain")) if commit else None}
 

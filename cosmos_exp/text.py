@@ -18,7 +18,6 @@ Json = TypeVar("Json")  # JSON of any type
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _LINK = re.compile(r"\]\(")
-_FORMULA = ("=", "+", "-", "@", "\t")
 
 
 def printable(text: object) -> str:
@@ -49,12 +48,6 @@ def no_html(text: str) -> str:
 def markdown(text: str) -> str:
     """A Markdown document whose data cannot hold tags, links, images or control characters."""
     return _LINK.sub("]&#40;", no_html(printable(text)))
-
-
-def cell(text: object) -> str:
-    """Text for a cell of a CSV file: one line, without tags, and no formula of a spreadsheet."""
-    plain = no_html(one_line(text))
-    return f"'{plain}" if plain.startswith(_FORMULA) else plain
 
 
 def _escape(character: str) -> str:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import yaml
 from omegaconf import DictConfig
 
 from cosmos_exp.cli.run import plan, shown_path
@@ -15,6 +14,7 @@ from cosmos_exp.config.composing import NO_SEARCH, quoted, register, to_config
 from cosmos_exp.config.paths import conf_dir
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.text import printable
 
 
 class Runs:
@@ -94,9 +94,7 @@ def run_several(args: argparse.Namespace, config: Config) -> int:
         sweep = runs.folders[0].parent
         best = sweep / "optimization_results.yaml"
         if best.is_file():
-            content = yaml.safe_load(best.read_text(encoding="utf-8"))
-            values = ", ".join(f"{key}={value}" for key, value in content["best_params"].items())
-            print(f"best: {values} ({content['best_value']:.5g})")
+            print(printable(best.read_text(encoding="utf-8")))
         print(f"next: cosmos-exp report {shown_path(str(sweep))}")
     return max(runs.exit_codes)
 

@@ -218,7 +218,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     Raises:
         UserError: one cannot be parsed.
     """
-    batches: list[list[list[str]]] = BasicSweeper.split_arguments([parsed(word) for word in overrides], None)
+    batches: list[list[list[str]]] = BasicSweeper.split_arguments(list(map(parsed, overrides)), None)
     return batches[0]
 
 

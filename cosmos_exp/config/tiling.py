@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +12,6 @@ from cosmos_exp.config.schema import Data
 from cosmos_exp.errors import UserError
 
 EMPTY = "-"  # name of a tile without a camera: black, and skipped by the Sampson error
-PATCH = 16  # pixels of one token's side: 8x8 in the autoencoder, 2x2 in the transformer
 
 
 class Tiling(NamedTuple):
@@ -70,25 +70,16 @@ def tile_size(data: Data) -> tuple[int, int]:
 
 def short_names(cameras: Sequence[str]) -> tuple[str, ...]:
     """Names for tables: what follows the part that all share, `left` and `right` for `observation.images.left` and `….right`."""
-    parts = [camera.split(".") for camera in cameras]
-    while len(parts[0]) > 1 and len({name[0] for name in parts}) == 1 and min(map(len, parts)) > 1:
-        parts = [name[1:] for name in parts]
-    return tuple(".".join(name) for name in parts)
+    shared = os.path.commonprefix(list(cameras)).rpartition(".")[0]  # noqa: RUF071  # names, not paths
+    return tuple(camera.removeprefix(f"{shared}.") for camera in cameras)
 
 
 def describe_tiles(data: Data) -> list[str]:
-    """Lines on the tiles for the screen, the plan and the run's record; none without data.cameras."""
+    """A line on the tiles for the screen, the plan and the run's record; none without data.cameras."""
     if not data.cameras:
         return []
     tiling, (height, width) = tiling_of(data), tile_size(data)
-    empty = tiling.names.count(EMPTY)
-    black = f", {empty} black" if empty else ""
-    lines = [
+    return [
         f"{len(data.cameras)} cameras tiled {tiling} in a frame of {data.height}x{data.width} (height x width): "
-        f"{', '.join(short_names(data.cameras))}; {height}x{width} pixels each{black}"
+        f"{', '.join(tiling.names)}; {height}x{width} pixels each"
     ]
-    if height % PATCH or width % PATCH:
-        lines.append(
-            f"tiles of {height}x{width} are not a multiple of {PATCH} pixels: tokens on a border mix two cameras"
-        )
-    return lines

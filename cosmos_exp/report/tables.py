@@ -22,8 +22,8 @@ from cosmos_exp.files import JsonObject, atomic_path, write_text
 from cosmos_exp.report.study import Study, load_study
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.claims import CONFIRMED, NOT_SHOWN, REFUTED
-from cosmos_exp.text import cell, printable
 from cosmos_exp.text import markdown as plain_markdown
+from cosmos_exp.text import one_line, printable
 
 FORMAT = 3  # of report.json
 VERSIONS = "versions"  # the only entry of it that may differ when a report is recomputed
@@ -162,7 +162,7 @@ def scores_csv(study: Study) -> str:
     """Every score of every run and of the references in long form."""
     frame = study.scores.assign(detail=study.scores["detail"].map(json.dumps))
     texts = ["run", "arm", "scene", "prompt", "text", "measure", "video", "reason", "detail"]
-    frame[texts] = frame[texts].map(cell)
+    frame[texts] = frame[texts].map(one_line)
     return frame.to_csv(index=False, lineterminator="\n")
 
 

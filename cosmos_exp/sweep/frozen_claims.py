@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from cosmos_exp.config.measures import MEASURES, measure_info
+from cosmos_exp.config.registry import unknown_name
 from cosmos_exp.config.schema import Config, Tune
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, json_sha256, write_json
@@ -107,12 +107,8 @@ def check_claims(claims: Sequence[str], arms: Sequence[str]) -> list[Claim]:
 
 def _known(claim: Claim, name: str, names: Sequence[str], what: str) -> None:
     if name not in names:
-        close = difflib.get_close_matches(name, names, 1)
-        hint = f"Choose from {', '.join(names)}."
-        if close:
-            hint = f"Did you mean {close[0]}?"
         raise UserError(
-            f"sweep.claims: {claim.text!r}: {name} is no {what}. {hint}\nFor a part of the sweep, give the claims about it "
+            f"sweep.claims: {claim.text!r}: {name} is no {what}: {unknown_name(name, names)}\nFor a part of the sweep, give the claims about it "
             "(sweep.claims=[] for none)."
         )
 

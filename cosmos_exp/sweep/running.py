@@ -20,7 +20,7 @@ from cosmos_exp.files import write_text
 from cosmos_exp.provenance import variables
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.live import watch
-from cosmos_exp.sweep.runs import SweepRun, missing_runs
+from cosmos_exp.sweep.runs import SweepRun, in_state, missing_runs
 from cosmos_exp.sweep.slurm import compact, live_job, live_jobs, wait_for_jobs
 from cosmos_exp.text import printable, redact
 
@@ -137,13 +137,13 @@ def run_unfinished(runs: list[SweepRun], start: Start) -> None:
         start: Runs the missing ones (second argument) of all runs.
     """
     _start_missing(runs, runs, start)
-    held = [run for run in runs if run.state() == "running"]
-    if not held or any(run.config.fail_fast and run.state() == "failed" for run in runs):
+    held = in_state(runs, "running")
+    if not held or (runs[0].config.fail_fast and in_state(runs, "failed")):
         return
     names = ", ".join(run.name for run in held)
     print(f"{names}: held by another process, e.g. of a sweep that was killed; waiting up to {PATIENCE:.0f} s")
     deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and any(run.state() == "running" for run in held):
+    while time.monotonic() < deadline and in_state(held, "running"):
         time.sleep(0.2)
     _start_missing(runs, held, start)
 

@@ -81,6 +81,11 @@ class SweepRun:
         check_same_training(old, self.config, self.folder.path, fix)
 
 
+def in_state(runs: Iterable[SweepRun], state: str) -> list[SweepRun]:
+    """The runs that are in a state now."""
+    return [run for run in runs if run.state() == state]
+
+
 def missing_runs(runs: Iterable[SweepRun]) -> list[SweepRun]:
     """The runs that are missing, failed or interrupted."""
     return [run for run in runs if run.state() not in TAKEN]

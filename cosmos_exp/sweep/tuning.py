@@ -14,7 +14,7 @@ from cosmos_exp.report.tuning import chosen_point, point_score
 from cosmos_exp.run_folder import ADAPTER_NAME, SWEEP_FILE
 from cosmos_exp.sweep.plan import SweepPlan, TuningRun
 from cosmos_exp.sweep.running import Start, run_unfinished
-from cosmos_exp.sweep.runs import SweepRun
+from cosmos_exp.sweep.runs import SweepRun, in_state
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,7 @@ def write_record(plan: SweepPlan, now: PlannedRuns) -> None:
         )
     content: JsonObject = {"arms": arms, "seeds": list(plan.sweep.seeds), "claims": list(plan.sweep.claims)}
     if plan.sweep.tune.grid:
-        content["tuning"] = {
-            **plan.sweep.tune.model_dump(),
-            "choices": [asdict(choice) for choice in now.choices.values()],
-        }
+        content["tuning"] = {**plan.sweep.tune.model_dump(), "choices": list(map(asdict, now.choices.values()))}
     write_json(plan.folder / SWEEP_FILE, content)
 
 
@@ -141,5 +138,5 @@ def run_phases(plan: SweepPlan, start: Start) -> PlannedRuns:
         if not runs:
             return now
         run_unfinished(runs, start)
-        if runs[0].config.fail_fast and any(run.state() == "failed" for run in runs):
+        if runs[0].config.fail_fast and in_state(runs, "failed"):
             return planned_runs(plan)

@@ -31,7 +31,7 @@ class SampleOrder:
     def num_steps(self) -> int:
         """Optimizer steps in all."""
         steps = self.epochs * self.steps_per_epoch
-        return steps if self.max_steps is None else min(steps, self.max_steps)
+        return min(steps, self.max_steps or steps)
 
     def samples_before(self, step: int) -> int:
         """Samples seen before optimizer step `step` (from 0)."""
