@@ -161,8 +161,6 @@ def parse_json(content: bytes) -> object:
         return json.loads(content.decode("utf-8"), parse_constant=refuse)
     except UnicodeDecodeError as error:
         raise ValueError("it is not text") from error
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not JSON: {one_line(error)}") from error
 

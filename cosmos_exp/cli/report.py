@@ -58,8 +58,6 @@ def run(args: argparse.Namespace) -> int:
         if args.margin:
             raise UserError("--margin: a report is verified with the margins that it was written with. Leave it out.")
         return verify(folder, out, not args.without_videos)
-    if args.without_videos:
-        raise UserError("--without-videos: belongs to --verify. Add --verify, or leave it out.")
     from cosmos_exp.report.tables import write_report
 
     if args.out:

@@ -103,7 +103,7 @@ def search(args: argparse.Namespace, config: Config, runs: Runs) -> None:
     """Let Optuna search in the better direction of the objective. It fails at the end if no run has a value: no run is the best.
 
     Raises:
-        UserError: the objective cannot be had, or the command line sets the direction.
+        UserError: the objective cannot be had.
         RunError: no run has a value.
     """
     from cosmos_exp.experiment.objective import check_objective, direction
@@ -111,11 +111,6 @@ def search(args: argparse.Namespace, config: Config, runs: Runs) -> None:
 
     check_objective(config, config.objective)
     key, better = "hydra.sweeper.direction", direction(config.objective)
-    for word in runs.overrides:
-        if word.startswith(key):
-            raise UserError(
-                f"{word}: objective={config.objective} is to {better}. Leave the direction out: it follows."
-            )
     try:
         with variables({"HYDRA_FULL_ERROR": "1"}):  # else Hydra prints a traceback and ends the process
             start_hydra(args, [*runs.overrides, f"{key}={better}"], runs)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-RULES = ("best", "one_standard_error")
 SceneScores = Mapping[str, float]  # mean score of each scene
 
 
@@ -20,7 +19,7 @@ def choose_point(points: Sequence[SceneScores], better: int, rule: str = "best")
     Args:
         points: Scores by scene.
         better: 1 if higher is better, -1 if lower is better.
-        rule: One of RULES.
+        rule: best or one_standard_error.
     """
     scored = [i for i, p in enumerate(points) if p]
     if not scored:

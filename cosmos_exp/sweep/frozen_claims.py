@@ -25,14 +25,6 @@ ArmPlan = tuple[Config, Sequence[int]]
 
 
 @dataclass(frozen=True)
-class FrozenArm:
-    """An arm of the plan: its training seeds, and `arm_hash` of its configuration."""
-
-    training_seeds: list[int]
-    config_hash: str
-
-
-@dataclass(frozen=True)
 class FrozenPlan:
     """What is frozen.
 
@@ -40,6 +32,7 @@ class FrozenPlan:
         prompts: Text of each test prompt by its name; None if the data decide them later (held-out clips, a download).
         scenes: The scene of each test prompt: prompts that share a first frame have the same one. None as `prompts`.
         measures: Direction and unit of the claimed measures.
+        arms: Of each arm its training seeds, and `arm_hash` of its configuration.
         tuning: How each arm's own values are chosen (the keys of `sweep.tune`); empty for a sweep without tuning.
     """
 
@@ -49,7 +42,7 @@ class FrozenPlan:
     prompts: dict[str, str] | None
     scenes: dict[str, str] | None
     generation_seeds: list[int]
-    arms: dict[str, FrozenArm]
+    arms: dict[str, JsonObject]
     tuning: JsonObject
 
 
@@ -74,7 +67,8 @@ def frozen_plan(claims: Sequence[str], arms: Mapping[str, ArmPlan], tune: Tune |
         info = measure_info(claim.measure)
         measures[claim.measure] = {"better": info.better, "unit": info.unit}
     for name, (config, seeds) in arms.items():
-        frozen_arms[name] = FrozenArm(list(seeds), arm_hash(config, list(tuning.get("grid", {}))))
+        digest = arm_hash(config, list(tuning.get("grid", {})))
+        frozen_arms[name] = {"training_seeds": list(seeds), "config_hash": digest}
     return FrozenPlan(
         claims=[claim.text for claim in parsed],
         margins=dict(first.margins),
@@ -108,7 +102,7 @@ def check_claims(claims: Sequence[str], arms: Sequence[str]) -> list[Claim]:
 def _known(claim: Claim, name: str, names: Sequence[str], what: str) -> None:
     if name not in names:
         raise UserError(
-            f"sweep.claims: {claim.text!r}: {name} is no {what}: {unknown_name(name, names)}\nFor a part of the sweep, give the claims about it "
+            f"sweep.claims: {claim.text!r}: {name} is no {what}: {unknown_name(name, list(names))}\nFor a part of the sweep, give the claims about it "
             "(sweep.claims=[] for none)."
         )
 

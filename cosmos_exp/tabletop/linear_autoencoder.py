@@ -102,11 +102,6 @@ class LinearVideoAutoencoder(ModelMixin, ConfigMixin):
         return self.decode_linear(latents, self.refiner(latents / scale))
 
     @property
-    def latent_mean(self) -> torch.Tensor:
-        """latents_mean as (1, z, 1, 1, 1)."""
-        return torch.tensor(self.config.latents_mean or [0.0] * self.config.z_dim).view(1, -1, 1, 1, 1)
-
-    @property
     def latent_scale(self) -> torch.Tensor:
         """latents_std as (1, z, 1, 1, 1)."""
         std = self.config.latents_std or [1.0] * self.config.z_dim

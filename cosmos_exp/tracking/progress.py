@@ -33,7 +33,6 @@ class Progress:
         self.stage, self.total, self.unit, self.done, self.note = stage, total, unit, done, ""
         self.began, self.first = time.monotonic(), done
         self.next_line = self.began + SECONDS_BETWEEN_LINES if show and not terminal else None
-        self.printed = False
         self.bar = tqdm(
             total=total,
             initial=done,
@@ -58,14 +57,11 @@ class Progress:
             self._print(f"{tqdm.format_interval(per_step * (self.total - self.done))} left")
 
     def close(self) -> None:
-        """End the bar. Without a terminal a stage that has printed lines gets a last one."""
+        """End the bar."""
         self.bar.bar_format = ENDED
         self.bar.close()
-        if self.printed:
-            self._print(f"in {tqdm.format_interval(time.monotonic() - self.began)}")
 
     def _print(self, words: str) -> None:
-        self.printed = True
         note = f", {self.note}" if self.note else ""
         print(f"{self.stage} {self.unit} {self.done}/{self.total}, {words}{note}", file=sys.stderr, flush=True)
 
