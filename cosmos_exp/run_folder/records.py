@@ -18,7 +18,6 @@ NUMBERS = {
     "validation_log.jsonl": ("step", "validation_loss"),
     "scores.jsonl": ("seed", "value"),
 }
-MISSING = ("value",)  # a score that could not be had is null
 
 _RESUME = "Delete this file and resume the run:"
 WAYS_OUT = {
@@ -76,7 +75,7 @@ def read_rows(path: Path) -> list[JsonObject]:
             if not isinstance(row.get(key), str):
                 raise damaged(path, f"row {number}: {key} is no text")
         for key in NUMBERS[path.name]:
-            is_missing = key in MISSING and key in row and row[key] is None
-            if not is_missing and type(row.get(key)) not in (int, float):
+            missing = key == "value" and row.get(key, "") is None  # a score that could not be had is null
+            if not missing and type(row.get(key)) not in (int, float):
                 raise damaged(path, f"row {number}: {key} is no number")
     return rows
