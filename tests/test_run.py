@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -16,7 +14,6 @@ import psutil
 import pytest
 import torch
 from conftest import ROOT, SMALL, server_pid, wait_until
-from safetensors.torch import load_file
 
 from cosmos_exp.cli.rerun import compare
 from cosmos_exp.data.video import read_video
@@ -24,9 +21,9 @@ from cosmos_exp.errors import RunError
 from cosmos_exp.experiment import run as experiment
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.training import loop
 
 ONE_THREAD = [*SMALL, "hardware.samples_per_forward=1", "hardware.num_threads=1"]
+TWO_LONG = [*ONE_THREAD, "hardware.num_processes=2", "training.max_steps=400", "training.epochs=400"]
 
 
 def losses(folder):
@@ -49,7 +46,6 @@ def test_a_run_leaves_what_the_contract_says(whole):
     manifest, status = folder.manifest, folder.status
     assert status["state"] == "done"
     assert set(manifest["stages"]) == {"prepare", "train", "generate", "evaluate", "record"}
-    assert manifest["guardrail"] == "off"
     assert manifest["packages"]["torch"]
     assert len(manifest["data_fingerprint"]) == 16
     assert len(manifest["data"]["train"]) == 4
@@ -62,23 +58,20 @@ def test_a_run_leaves_what_the_contract_says(whole):
     assert len(list(folder.checkpoints.glob("step_*"))) == 2
     videos = sorted(p.name for p in folder.videos.iterdir())
     assert videos == ["robot_0000_left__seed0.mp4", "robot_0000_right__seed0.mp4"]
-    assert read_video(folder.videos / videos[0]).shape == (17, 96, 160, 3)
-    scores = read_json_lines(folder.scores)
-    samples = ("robot_0000_left", "robot_0000_right")
-    expected = {(s, m) for s in samples for m in ("tse", "tse_robust", "tse_moving", "static_share", "word_side")}
-    assert expected <= {(r["sample"], r["measure"]) for r in scores}
+    samples = ["robot_0000_left", "robot_0000_right"]
+    measures = ("tse", "tse_robust", "tse_moving", "static_share", "word_side")
+    expected = {(s, m) for s in samples for m in measures}
+    assert expected <= {(r["sample"], r["measure"]) for r in read_json_lines(folder.scores)}
     for kind in ("real", "frozen"):  # the recorded continuation and the held first frame, scored likewise
         frames = read_video(folder.reference_video(kind, samples[0]))
         assert frames.shape == (17, 96, 160, 3)
         assert (np.abs(frames.astype(int) - frames[0]).max(axis=(1, 2, 3))[1:] > 100).any() == (kind == "real")
         assert expected <= {(r["sample"], r["measure"]) for r in read_json_lines(folder.reference_scores(kind))}
-    assert manifest["data"]["recorded"] == list(samples)
+    assert manifest["data"]["recorded"] == samples
     assert len(set(manifest["data"]["scenes"].values())) == 1  # both prompts have one first frame
-    assert set(scores[0]) == {"sample", "seed", "prompt", "video", "measure", "value", "detail"}
     metrics = folder.read(folder.metrics)
     assert {"mean", "ci_low", "ci_high", "n"} <= set(metrics["measures"]["tse"])
     assert metrics["training"]["trained_adapter_change"] > 0
-    assert metrics["training"]["trainable_parameters"] > 0
 
 
 def test_a_finished_run_called_again_does_nothing_twice(whole, cli):
@@ -94,7 +87,7 @@ def test_a_finished_run_called_again_does_nothing_twice(whole, cli):
 def test_what_is_damaged_in_a_finished_run_is_made_again(whole, tmp_path, cli, capsys):
     """Videos cut short, replaced or missing, the adapter, metrics.json: the same bytes again, and the same scores.
 
-    The first try meets a full disk, which is named. Leftovers of killed processes go, and count nowhere.
+    Leftovers of killed processes go, and count nowhere.
     """
     folder = RunFolder(shutil.copytree(whole[0].path, tmp_path / "run"))
     left, right = sorted(folder.videos.iterdir())
@@ -103,19 +96,9 @@ def test_what_is_damaged_in_a_finished_run_is_made_again(whole, tmp_path, cli, c
     folder.reference_video("real", "robot_0000_left").write_bytes(b"another file")
     folder.metrics.unlink()
     folder.adapter_file.unlink()
-    for name in ("videos/.tmp-a.mp4", "references/real/.tmp-b.mp4", ".tmp-c.json", "checkpoints/.tmp-d/state.pt"):
-        (folder.path / name).parent.mkdir(exist_ok=True)
+    for name in ("videos/.tmp-a.mp4", ".tmp-c.json", "checkpoints/.tmp-d"):
         (folder.path / name).write_bytes(b"half")
     assert ("videos", False, "0 of 2 files byte for byte") in compare(whole[0], folder)
-
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # the adapter is larger
-    try:
-        assert cli("run", f"run_dir={folder.path}") == 1
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert f"{folder.adapter_file}: cannot be written (File too large)" in capsys.readouterr().err
-    assert folder.status["state"] == "failed"
 
     assert cli("run", f"run_dir={folder.path}") == 0
     assert "3 videos, e.g. references/real/robot_0000_left.mp4: missing or not as scored" in capsys.readouterr().out
@@ -127,32 +110,19 @@ def test_what_is_damaged_in_a_finished_run_is_made_again(whole, tmp_path, cli, c
     assert folder.manifest["evaluated"] == whole[0].manifest["evaluated"]
 
 
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (lambda state: state.pop("optimizer"), "optimizer is missing"),
-        (lambda state: state["adapter"].popitem(), "it belongs to another adapter"),
-    ],
-)
-def test_a_checkpoint_with_other_keys_is_named(damage, words, whole, cli, tmp_path, capsys):
-    """A checkpoint that can be read and is none: named with its file. One that cannot be read is passed over."""
+def test_a_checkpoint_with_other_keys_is_named(whole, cli, tmp_path, capsys):
+    """One that cannot be read is passed over."""
     folder = RunFolder(shutil.copytree(whole[0].path, tmp_path / "run"))
     folder.adapter_file.unlink()
     file = sorted(folder.checkpoints.glob("step_*"))[-1] / "state.pt"
     state = torch.load(file, weights_only=True)
-    damage(state)
+    state["adapter"].popitem()
     torch.save(state, file)
     assert cli("run", f"run_dir={folder.path}") == 2
     said = capsys.readouterr().err
     assert str(file) in said
-    assert words in said
+    assert "it belongs to another adapter" in said
     assert "Delete its folder" in said
-
-
-def test_another_configuration_in_the_same_folder_is_refused(whole, cli, capsys):
-    folder, _ = whole
-    assert cli("run", *SMALL, f"run_dir={folder.path}", "rank=8") == 2
-    assert "adapter.rank: 32 -> 8" in capsys.readouterr().err
 
 
 def test_a_run_that_failed_before_its_first_step_takes_changed_keys(cli, tmp_path, capsys):
@@ -162,7 +132,6 @@ def test_a_run_that_failed_before_its_first_step_takes_changed_keys(cli, tmp_pat
     for rank in ("8", "16"):
         assert cli(*words, f"rank={rank}") == 1
         assert "check failed: the first loss" in capsys.readouterr().err
-        assert len(folder.manifest["starts"]) == 1
     (folder.path / "mine.txt").write_text("work")
     assert cli(*words, "rank=8") == 2
     assert "adapter.rank: 16 -> 8" in capsys.readouterr().err
@@ -176,11 +145,7 @@ def test_report_reads_the_folder_without_torch(whole):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    table = (folder.path / "report.md").read_text()
-    assert re.search(r"\| lora-r32 +\|", table)
-    assert "random base weights" not in table
-    files = [folder.scores, *(folder.reference_scores(kind) for kind in ("real", "frozen"))]
-    assert (folder.path / "scores.csv").read_text().count("\n") == 1 + sum(len(read_json_lines(f)) for f in files)
+    assert "| lora-r32 " in (folder.path / "report.md").read_text()
 
 
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, start, tmp_path):
@@ -193,16 +158,12 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, start, 
     assert child.wait(60) == -signal.SIGKILL, "it was done before the signal came"
     assert not folder.adapter_file.exists()
     assert list(folder.checkpoints.glob("step_*"))
-    (folder.checkpoints / ".tmp-half").mkdir()
     half = folder.checkpoints / "step_99999999"  # a checkpoint cut off by the kill is ignored
     half.mkdir()
     (half / "state.pt").write_bytes(b"half")
     assert start("run", *ONE_THREAD, f"run_dir={folder.path}", log=log).wait(300) == 0, log.read_text()[-3000:]
-    expected, got = load_file(whole[0].adapter_file), load_file(folder.adapter_file)
-    assert expected.keys() == got.keys()
-    assert all((expected[k] == got[k]).all() for k in expected)
+    assert folder.adapter_file.read_bytes() == whole[0].adapter_file.read_bytes()
     assert losses(folder) == losses(whole[0])
-    assert [r["step"] for r in read_json_lines(folder.train_log)] == [1, 2, 3, 4]
 
 
 def test_two_processes_divide_generation_and_scores(whole, cli, tmp_path):
@@ -218,13 +179,12 @@ def test_two_processes_divide_generation_and_scores(whole, cli, tmp_path):
 def test_sigterm_to_the_launcher_of_two_processes_leaves_a_checkpoint(start, tmp_path, cli, capsys):
     """As a scheduler sends it: to the one process it knows. Until then the folder belongs to that run."""
     folder, log = RunFolder(tmp_path / "run"), tmp_path / "log.txt"
-    words = ["hardware.num_processes=2", "training.max_steps=400", "training.epochs=400"]
-    child = start("run", *ONE_THREAD, f"run_dir={folder.path}", *words, log=log)
+    child = start("run", *TWO_LONG, f"run_dir={folder.path}", log=log)
     wait_until(lambda: read_json_lines(folder.train_log) or child.poll() is not None)
-    records = {p: p.read_bytes() for p in (folder.config, folder.manifest_file, folder.status_file)}
-    assert cli("run", *ONE_THREAD, f"run_dir={folder.path}", "generation.num_steps=3", *words) == 2
-    assert "another process is using this run folder" in capsys.readouterr().err  # before it writes
-    assert records == {p: p.read_bytes() for p in records}
+    config = folder.config.read_bytes()
+    assert cli("run", *TWO_LONG, f"run_dir={folder.path}", "generation.num_steps=3") == 2
+    assert "another process is using this run folder" in capsys.readouterr().err
+    assert folder.config.read_bytes() == config
     child.terminate()
     assert child.wait(120) == 1, log.read_text()[-3000:]
     assert folder.status["state"] == "interrupted", log.read_text()[-3000:]
@@ -234,10 +194,8 @@ def test_sigterm_to_the_launcher_of_two_processes_leaves_a_checkpoint(start, tmp
 
 
 def test_a_process_of_several_that_fails_is_reported(cli, tmp_path, capfd):
-    """The second of two processes is killed: one line names it first, and nothing is left running."""
-    folder = RunFolder(tmp_path / "run")
-    words = ["hardware.num_processes=2", "training.max_steps=400", "training.epochs=400"]
-    ranks = []
+    """The second of two processes is killed: one line names it, and nothing is left running."""
+    folder, ranks = RunFolder(tmp_path / "run"), []
 
     def kill_the_second():
         wait_until(lambda: read_json_lines(folder.train_log))
@@ -247,12 +205,10 @@ def test_a_process_of_several_that_fails_is_reported(cli, tmp_path, capfd):
 
     killer = threading.Thread(target=kill_the_second)
     killer.start()
-    assert cli("run", *ONE_THREAD, f"run_dir={folder.path}", *words) == 1
+    assert cli("run", *TWO_LONG, f"run_dir={folder.path}") == 1
     killer.join()
-    first = "process 2 of 2 was killed by SIGKILL (out of memory?)"
-    assert (folder.status["state"], folder.status["error"].splitlines()[0]) == ("failed", first)
     said = "".join(capfd.readouterr())
-    assert f"cosmos-exp: {first}" in said
+    assert "cosmos-exp: process 2 of 2 was killed by SIGKILL (out of memory?)" in said
     assert "Traceback" not in said
     assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in ranks)
 
@@ -265,21 +221,6 @@ def test_running_out_of_gpu_memory_says_what_to_do(small_config, tmp_path, monke
     with pytest.raises(RunError, match=r"hardware\.checkpointing=full"):
         experiment.run(small_config(f"run_dir={tmp_path / 'run'}"))
     assert "out of GPU memory" in RunFolder(tmp_path / "run").status["error"]
-
-
-def test_a_loss_that_is_not_finite_stops_with_step_and_sample(small_config, tmp_path, monkeypatch):
-    real, calls = loop.flow_loss, []
-
-    def breaks(*args):
-        calls.append(1)
-        return real(*args) * (torch.nan if torch.is_grad_enabled() and sum(calls) > 12 else 1.0)
-
-    monkeypatch.setattr(loop, "flow_loss", breaks)
-    folder = RunFolder(tmp_path / "run")
-    with pytest.raises(RunError, match=r"not finite at step \d+, sample \d+"):
-        experiment.run(small_config(f"run_dir={folder.path}", "training.max_steps=30"))
-    assert folder.status["state"] == "failed"
-    assert list(folder.checkpoints.glob("step_*"))
 
 
 def test_twelve_steps_on_robot_clips_teach_what_a_broken_gradient_could_not(cli, tmp_path):
@@ -311,98 +252,68 @@ def test_other_walks(words, cli, tmp_path, capsys):
     folder = RunFolder(tmp_path / "run")
     assert cli("run", *small, "training.schedule.warmup_samples=2", *words.split(), f"run_dir={folder.path}") == 0
     assert folder.adapter_file.exists() == ("adapter=none" not in words)
-    random = "model.weights=random" in words
-    assert folder.manifest["labels"]["random_weights"] == random
-    assert ("random base weights" in capsys.readouterr().out) == random
+    assert ("random base weights" in capsys.readouterr().out) == ("model.weights=random" in words)
     judged = [r for r in read_json_lines(folder.scores) if r["measure"] in ("physics", "instruction")]
     assert len(judged) == (4 if "judge=rules" in words else 0)
     assert all(1 <= r["value"] <= 5 and r["detail"]["judge"] == "rules 2" for r in judged)
-    assert len(list(folder.videos.iterdir())) == 2
 
 
 def test_real_robot_video_goes_through_all_stages(real_data, cli, tmp_path):
-    words = (
-        f"data=lerobot data.path={real_data / 'gr1_pick_place'} data.camera=observation.images.ego_view model=tabletop "
-    )
-    words += "training.max_steps=3 tracking=none generation.num_steps=2 data.windows_per_video=1"
+    words = f"data=lerobot data.path={real_data / 'gr1_pick_place'} data.camera=observation.images.ego_view "
+    words += "model=tabletop training.max_steps=3 tracking=none generation.num_steps=2 data.windows_per_video=1"
     folder = RunFolder(tmp_path / "run")
     assert cli("run", *words.split(), f"run_dir={folder.path}") == 0
-    manifest = folder.manifest
-    assert sorted(len(manifest["data"][k]) for k in ("train", "validation", "test")) == [1, 1, 3]
-    assert len({(r["sample"], r["seed"]) for r in read_json_lines(folder.scores)}) == 1
-    assert sorted(manifest["data"]["recorded"]) == sorted(manifest["data"]["test"])
+    data = folder.manifest["data"]
+    assert sorted(len(data[k]) for k in ("train", "validation", "test")) == [1, 1, 3]
+    assert {r["sample"] for r in read_json_lines(folder.scores)} == set(data["recorded"]) == set(data["test"])
 
 
 def test_video2world_takes_five_frames_of_a_held_out_clip(cli, tmp_path):
     from cosmos_exp.tabletop.dataset import Kind, make_clips
 
     make_clips(tmp_path / "data", Kind("robot"), 3, 0)
-    words = (
-        f"data=folder data.path={tmp_path / 'data'} data.test_videos=1 data.validation_videos=0 generation.num_steps=2 "
-    )
-    words += "generation.mode=video2world training.max_steps=2 tracking=none training.schedule.warmup_samples=0"
+    words = f"data=folder data.path={tmp_path / 'data'} data.test_videos=1 data.validation_videos=0 "
+    words += "generation.num_steps=2 generation.mode=video2world training.max_steps=2 tracking=none "
+    words += "training.schedule.warmup_samples=0 data.swaps=[[left,right]]"
     folder = RunFolder(tmp_path / "run")
-    assert cli("run", *words.split(), "data.swaps=[[left,right]]", f"run_dir={folder.path}") == 0
+    assert cli("run", *words.split(), f"run_dir={folder.path}") == 0
     (sample,) = folder.manifest["data"]["test"]
-    names = {p.name.split("__")[0] for p in folder.videos.iterdir()}
-    other = ({"left", "right"} - {"left" if "left" in read_json_lines(folder.scores)[0]["prompt"] else "right"}).pop()
-    assert names == {sample, f"{sample}~{other}"}
+    other = "right" if "left" in read_json_lines(folder.scores)[0]["prompt"] else "left"
+    assert {p.name.split("__")[0] for p in folder.videos.iterdir()} == {sample, f"{sample}~{other}"}
     # the frames after the five conditioning frames are held
     frozen = read_video(folder.reference_video("frozen", sample)).astype(int)
     assert np.abs(frozen[:5] - frozen[4]).mean() > 4 * np.abs(frozen[5:] - frozen[4]).mean()
-    effects = [r for r in read_json_lines(folder.scores) if r["measure"] == "word_effect"]
-    assert [(r["sample"], r["value"]) for r in effects] == [(sample, None)]
-    assert "generation.seeds" in effects[0]["detail"]["reason"]
 
 
 def test_generate_makes_each_adapters_videos_once(whole, start, cli, tmp_path, capsys):
     folder, _ = whole
     pairs = next(p for p in (Path(os.environ["COSMOS_EXP_CACHE"]) / "data").iterdir() if "test" in p.name)
-    settings = ["--prompts", pairs, "--out", tmp_path / "out", "generation.num_steps=2", "hardware.num_threads=1"]
-    words = ["generate", "--adapter", "base", folder.path, *settings]
+    words = ["generate", "--adapter", "base", folder.path, "--prompts", pairs, "--out", tmp_path / "out"]
+    words += ["generation.num_steps=2", "hardware.num_threads=1"]
     # A process of its own, as the run was: what other tests did in this one may round otherwise (docs/log.md).
     log = tmp_path / "log.txt"
     assert start(*words, log=log).wait(300) == 0, log.read_text()[-2000:]
-    run = tmp_path / "out" / folder.path.name
     for video in folder.videos.iterdir():  # the same adapter, noise and settings: the same video as the run's own
-        assert (run / video.name).read_bytes() == video.read_bytes()
+        assert (tmp_path / "out" / folder.path.name / video.name).read_bytes() == video.read_bytes()
         assert (read_video(tmp_path / "out" / "base" / video.name) != read_video(video)).any()
-    capsys.readouterr()
     assert cli(*words) == 0
     assert capsys.readouterr().out.count("0 videos generated, 2 already existed") == 2
-    assert cli("generate", "--adapter", tmp_path, "--prompts", pairs, "--out", tmp_path) == 2
 
 
 def test_multirun_makes_a_folder_a_run(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = [*SMALL, "training.max_steps=2", "generation.max_prompts=1", "sampson.enabled=false"]
     assert cli("run", "-m", *words, "rank=8", "name=ranks") == 0  # several runs: tests/test_sweep.py
-    runs = sorted(p for p in (tmp_path / "outputs" / "sweeps" / "ranks").iterdir() if p.is_dir())
-    assert [p.name for p in runs] == ["lora-r8"]
-    assert [p.name for p in tmp_path.iterdir()] == ["outputs"]
-    assert json.loads((runs[0] / "manifest.json").read_text())["labels"]["adapter"] == "lora r8 (scale 1)"
-    assert cli("report", tmp_path / "outputs") == 0
+    runs = [p.name for p in (tmp_path / "outputs" / "sweeps" / "ranks").iterdir() if p.is_dir()]
+    assert (runs, [p.name for p in tmp_path.iterdir()]) == (["lora-r8"], ["outputs"])
 
 
 def test_what_is_missing_is_one_clear_error_before_a_folder_is_made(cli, tmp_path, capsys):
     run = tmp_path / "run"
-    here = ["hardware=cpu", "model.guardrail=off", f"data.path={tmp_path}"]
-    here += ["data.height=96", "data.width=160", "data.num_frames=9"]  # needs no more memory than a laptop has
-    assert cli("run", "model=cosmos_predict25_2b", "rank=32", *here, f"run_dir={run}") == 2
+    words = ["hardware=cpu", "model.guardrail=off", f"data.path={tmp_path}", f"run_dir={run}", "rank=32"]
+    words += ["data.height=96", "data.width=160", "data.num_frames=9"]  # needs no more memory than a laptop has
+    assert cli("run", "model=cosmos_predict25_2b", *words) == 2
     said = capsys.readouterr().err
     assert "model.source: nvidia/Cosmos-Predict2.5-2B: not on this machine" in said
     assert len(said.strip().splitlines()) <= 3
-    assert cli("run", "data=folder", f"data.path={tmp_path / 'nothing'}", f"run_dir={run}") == 2
-    assert "no such folder" in capsys.readouterr().err
     assert not run.exists()
-
-
-def test_hydras_flags_and_the_dry_run_write_nothing(cli, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert cli("run", "--cfg", "job", "rank=8") in (0, None)
-    assert "rank: 8" in capsys.readouterr().out
-    cli("run", "--help")
-    assert "cosmos_predict25_2b" in capsys.readouterr().out
-    assert cli("run", "dry_run=true", "adapter=dora", "rank=8") == 0
-    assert "trainable parameters" in capsys.readouterr().out
-    assert not (tmp_path / "outputs").exists()
