@@ -1,6 +1,5 @@
 """Claims: their grammar, their tests against closed forms and libraries, how they are frozen, and what the report says."""
 
-import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,6 +9,7 @@ import pytest
 import yaml
 from claimed_sweep import CLAIMS, arms, config_of, plan, write_run, write_sweep
 from scipy import stats
+from test_statistics import symmetric
 
 from cosmos_exp.config.paths import sweeps_dir
 from cosmos_exp.errors import UserError
@@ -21,12 +21,6 @@ from cosmos_exp.statistics.claims import claim_result, correct, parse_claim, unt
 from cosmos_exp.statistics.crossed import SHARE_EXPONENT
 from cosmos_exp.sweep.frozen_claims import check_claims, freeze_arms, freeze_claims, freeze_product, frozen_plan
 from cosmos_exp.sweep.plan import read_plan
-
-
-def symmetric(count, deviation=1.0, mean=0.0):
-    """Values without skewness, with exactly this mean and standard deviation."""
-    values = stats.norm.ppf((np.arange(count) + 0.5) / count)
-    return mean + deviation * values / values.std(ddof=1)
 
 
 def scores(cells):
@@ -83,12 +77,7 @@ def test_with_one_run_the_p_value_is_students_one_sided_t(sign, side):
     for shift in (0.0, 0.25, -0.3):
         found = result(f"m: a {sign} b by {shift}", values, base=base)
         golden = stats.ttest_1samp(values, shift if sign == ">" else -shift, alternative=side).pvalue
-        assert found.p == pytest.approx(golden)
-        assert found.p_opposite == pytest.approx(1 - golden)
-    assert found.difference.mean == pytest.approx(0.4)
-    low, high = stats.t.interval(0.95, 11, values.mean(), stats.sem(values))
-    assert (found.difference.low, found.difference.high) == pytest.approx((low, high))
-    assert not found.difference.recipe
+        assert (found.p, found.p_opposite) == pytest.approx((golden, 1 - golden))
 
 
 def test_with_three_runs_scenes_and_runs_are_crossed():
@@ -109,91 +98,64 @@ def test_equivalence_is_two_one_sided_tests():
     from statsmodels.stats.weightstats import ttost_paired
 
     values, base = symmetric(24, 0.3, 0.05), np.linspace(1, 5, 24)
-    found = result("m: a = b within 0.25", values, base=base)
+    found, outside = (result("m: a = b within 0.25", v, base=base) for v in (values, values + 1))
     assert found.p == pytest.approx(ttost_paired(base + values, base, -0.25, 0.25)[0])
-    assert verdict(found) == ["confirmed"]
-    outside = result("m: a = b within 0.25", values + 1, base=base)
     upper = stats.ttest_1samp(values + 1, 0.25, alternative="greater").pvalue
     assert outside.p_opposite == pytest.approx(2 * upper)
-    assert verdict(outside) == ["refuted"]
+    assert (verdict(found), verdict(outside)) == (["confirmed"], ["refuted"])
 
 
 def test_holm_is_over_the_claims_alone_and_an_untestable_one_counts():
-    from statsmodels.stats.multitest import multipletests
-
-    untested = untestable(parse_claim("m: a > c"), "x")
-    claims = [*(result("m: a > b", symmetric(12, 1, m)) for m in (0.9, 0.2, 0.6)), untested]
-    for name in ("p", "p_opposite"):
-        golden = multipletests([getattr(r, name) for r in claims], method="holm")[1]
-        assert [getattr(r, f"{name}_holm") for r in correct(claims)] == pytest.approx(list(golden))
-    assert verdict(untested) == ["not shown"]
+    """The correction itself is checked in tests/test_statistics.py."""
     close = result("m: a > b", symmetric(12, 1, 0.6))  # p is between 0.025 and 0.05
     assert verdict(close) == ["confirmed"]
-    assert verdict(close, untested)[0] == "not shown"
-
-
-def test_the_verdicts():
-    assert verdict(result("m: a > b", symmetric(12, 1, 2))) == ["confirmed"]
-    assert verdict(result("m: a < b", symmetric(12, 1, 2))) == ["refuted"]
-    assert verdict(result("m: a > b", symmetric(12, 1, 0.1))) == ["not shown"]
-    assert verdict(result("m: a > b by 2.5", symmetric(12, 0.1, 2))) == ["refuted"]
-    assert verdict(result("m: a > b by -0.5", symmetric(12, 0.5, 0.0))) == ["confirmed"]  # not much worse
-    below = result("m: a > b", symmetric(12, 0.1, 0.2), repeatability=0.3)
-    assert (verdict(below), "repeatability (0.3)" in below.obstacle) == (["not shown"], True)
-    assert verdict(result("m: a > b", symmetric(12, 0.1, 0.4), repeatability=0.3)) == ["confirmed"]
+    assert verdict(close, untestable(parse_claim("m: a > c"), "x")) == ["not shown"] * 2
 
 
 @pytest.mark.parametrize(
-    ("values", "repeatability", "words"),
+    ("text", "difference", "repeatability", "expected", "obstacle"),
     [
-        (symmetric(22, 0.05), None, "too few scenes to call them equivalent: 22, at least 23"),
-        (np.zeros(24), None, "all scenes differ by the same amount"),
+        ("m: a > b", symmetric(12, 1, 2), None, "confirmed", ""),
+        ("m: a < b", symmetric(12, 1, 2), None, "refuted", ""),
+        ("m: a > b", symmetric(12, 1, 0.1), None, "not shown", ""),
+        ("m: a > b by 2.5", symmetric(12, 0.1, 2), None, "refuted", ""),
+        ("m: a > b by -0.5", symmetric(12, 0.5), None, "confirmed", ""),  # not much worse
+        ("m: a > b", symmetric(12, 0.1, 0.2), 0.3, "not shown", "repeatability (0.3)"),
+        ("m: a = b within 0.25", symmetric(22, 0.05), None, "not shown", "too few scenes"),
+        ("m: a = b within 0.25", np.zeros(24), None, "not shown", "all scenes differ by the same amount"),
     ],
 )
-def test_equivalence_must_be_earned_here_too(values, repeatability, words):
-    found = result("m: a = b within 0.25", values, repeatability=repeatability, base=np.linspace(1, 5, len(values)))
-    assert verdict(found) == ["not shown"]
-    assert words in found.obstacle
+def test_the_verdicts(text, difference, repeatability, expected, obstacle):
+    found = result(text, difference, repeatability)
+    assert verdict(found) == [expected]
+    assert obstacle in found.obstacle
 
 
 def test_the_same_difference_in_all_scenes_is_a_sign_test():
     found = result("m: a > b by 0.5", np.full(6, 1.0))
     assert found.p == pytest.approx(stats.binomtest(6, 6, alternative="greater").pvalue)
     assert verdict(found) == ["confirmed"]
-    assert verdict(result("m: a < b", np.full(6, 1.0))) == ["refuted"]
     assert result("m: a > b by 1", np.full(6, 1.0)).p == 1.0
 
 
-def test_claims_name_arms_and_measures_that_exist():
-    for claim, words in (
-        ("instructon: lora-r8 > base", "instructon is no measure"),
-        ("tse: lora-r9 > base", "lora-r9 is no arm of this sweep"),
-    ):
-        with pytest.raises(UserError, match=words):
-            frozen_plan([claim], arms())
-    with pytest.raises(UserError, match="is there twice"):
-        frozen_plan(["tse: lora-r8 > base", "tse:  lora-r8 >  base"], arms())
-
-
-def test_an_arm_is_its_configuration_without_seed_and_tuned_keys():
-    arm = config_of("lora-r8")
-    assert arm_hash(config_of("lora-r8", seed=3)) == arm_hash(arm)
-    faster = arm.updated({"training.learning_rate": 2 * arm.training.learning_rate})
-    assert arm_hash(faster) != arm_hash(arm)
-    assert arm_hash(faster, ["training.learning_rate"]) == arm_hash(arm, ["training.learning_rate"])
-    assert arm_hash(config_of("lora-r32")) != arm_hash(arm)
-    assert arm_hash(config_of("lora-r32"), ["rank"]) == arm_hash(arm, ["rank"])
-    base = config_of("base").updated({"adapter.rank": 7, "training.epochs": 99})
-    assert arm_hash(base) == arm_hash(config_of("base"))
+@pytest.mark.parametrize(
+    ("claims", "words"),
+    [
+        (["instructon: lora-r8 > base"], "instructon is no measure"),
+        (["tse: lora-r9 > base"], "lora-r9 is no arm of this sweep"),
+        (["tse: lora-r8 > base", "tse:  lora-r8 >  base"], "is there twice"),
+    ],
+)
+def test_claims_name_arms_and_measures_that_exist(claims, words):
+    with pytest.raises(UserError, match=words):
+        frozen_plan(claims, arms())
 
 
 def test_the_same_plan_again_changes_nothing_and_no_claims_no_file(tmp_path):
     assert freeze_claims(tmp_path, plan([])) is None
     assert not list(tmp_path.iterdir())
     assert "3 claims frozen" in freeze_claims(tmp_path, plan())
-    before = (tmp_path / "claims.json").read_bytes()
     assert freeze_claims(tmp_path, plan()) is None
-    assert (tmp_path / "claims.json").read_bytes() == before
     record = read_claims(tmp_path)
     assert (record.intact, record.content["claims"], record.changed_after_scores) == (True, CLAIMS, [])
 
@@ -215,7 +177,6 @@ def test_prompts_that_become_known_later_are_no_change_of_the_plan(tmp_path):
     freeze_claims(tmp_path, unknown)
     write_run(tmp_path / "base", "base", 0)
     assert freeze_claims(tmp_path, plan()) is None
-    assert read_claims(tmp_path).content["prompts"] is None
     other = tmp_path / "other"
     freeze_claims(other, plan())
     assert freeze_claims(other, unknown) is None  # on a machine without the data
@@ -223,9 +184,7 @@ def test_prompts_that_become_known_later_are_no_change_of_the_plan(tmp_path):
 
 
 def test_scores_of_selection_prompts_do_not_count(tmp_path):
-    write_run(tmp_path / "tune" / "base", "base", 0)
-    config = tmp_path / "tune" / "base" / "config.yaml"
-    config.write_text(config.read_text().replace("split: test", "split: selection"))
+    write_run(tmp_path / "tune" / "base", "base", 0, changes={"generation.split": "selection"})
     freeze_claims(tmp_path, plan())
     assert not read_claims(tmp_path).changed_after_scores
 
@@ -237,9 +196,6 @@ def test_a_hand_edit_is_found(tmp_path):
     assert not read_claims(tmp_path).intact
     with pytest.raises(UserError, match="changed by hand"):
         freeze_claims(tmp_path, plan())
-    file.write_text(file.read_text()[:-40])
-    with pytest.raises(UserError, match="not a record of claims"):
-        read_claims(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -249,29 +205,23 @@ def sweep(tmp_path_factory):
 
 def test_the_report_tests_the_claims_first(sweep, capsys):
     study = load_study(sweep)
-    texts = report_texts(study)
-    text = texts["report.md"]
+    print_study(study)
+    text, latex = report_texts(study)["report.md"], report_texts(study)["table.tex"]
     assert text.index("## Claims, frozen before the first score on 20") < text.index("| adapter")
     assert list(study.claims["verdict"]) == ["confirmed", "confirmed", "refuted"]
     assert list(study.claims["about_recipe"]) == [True, False, True]
     few = "holds if no training run fails (3 runs)"  # lora-r32 has one training run
     assert list(study.claims["note"]) == [few, "about these trained adapters only", few]
     assert f"- ✗ {CLAIMS[2]}   refuted: " in text
-    assert f"% ✓ {CLAIMS[0]}   confirmed: " in texts["table.tex"]
-    assert r"+$^\circ$" in texts["table.tex"]  # lora-r8 has three training runs
-    assert [row["verdict"] for row in json.loads(texts["report.json"])["claims"]] == list(study.claims["verdict"])
-    print_study(study)
+    assert f"% ✓ {CLAIMS[0]}   confirmed: " in latex
     assert f"✓ {CLAIMS[0]}   confirmed: " in capsys.readouterr().out
 
 
 def test_arms_that_differ_in_more_than_is_compared_are_labelled(tmp_path):
     """DoRA 8 with twice LoRA 8's alpha: not the effect of the kind."""
-    for arm in ("base", "lora-r8", "lora-r32"):
-        write_run(tmp_path / arm, arm, 0)
-    file = tmp_path / "lora-r32" / "config.yaml"
-    config = yaml.safe_load(file.read_text())
-    config["adapter"] |= {"kind": "dora", "rank": 8, "alpha": 16.0}
-    file.write_text(yaml.safe_dump(config))
+    write_run(tmp_path / "lora-r8", "lora-r8", 0)
+    dora = {"adapter.kind": "dora", "adapter.rank": 8, "adapter.alpha": 16.0}
+    write_run(tmp_path / "lora-r32", "lora-r32", 0, changes=dora)
     freeze_claims(tmp_path, plan(["physics: lora-r8 = lora-r32 within 1"]))
     study = load_study(tmp_path)
     assert "the arms also differ in adapter.scale: 2.0 -> 1.0, which was not tuned" in study.claims["note"][0]
@@ -295,7 +245,6 @@ def test_only_what_was_planned_is_tested_and_missing_runs_are_named(tmp_path):
     assert by_text.loc["tse: lora-r8 < base", "note"].startswith("cannot be tested: lora-r8 has no tse")
     warnings = " ".join(study.claims_warnings)
     assert "Planned but not done: lora-r8, training seeds 2." in warnings
-    assert "Planned but not done: lora-r32, training seeds 0." in warnings
     assert "Not planned: lora-r8, training seeds 7." in warnings
 
 
@@ -311,11 +260,6 @@ def test_a_sweep_that_is_a_product_freezes_the_claims_of_its_runs(tmp_path, monk
     for name, arm, seed in (("base", "base", 0), ("lora-r8", "lora-r8", 0), ("lora-r8-seed1", "lora-r8", 1)):
         config = config_of(arm, seed).updated({"sweep.claims": ["tse: lora-r8 < base"]})
         runs.append(SimpleNamespace(name=name, config=config, folder=RunFolder(tmp_path / name)))
-    first = runs[0].config
-    runs[0].config = first.updated({"dry_run": True})
-    assert freeze_product(runs) is None
-    assert not (tmp_path / "claims.json").exists()  # a plan starts no run
-    runs[0].config = first
     assert "1 claims frozen" in freeze_product(runs)
     arms_frozen = read_claims(tmp_path).content["arms"]
     assert {n: a["training_seeds"] for n, a in arms_frozen.items()} == {"base": [0], "lora-r8": [0, 1]}
@@ -323,21 +267,20 @@ def test_a_sweep_that_is_a_product_freezes_the_claims_of_its_runs(tmp_path, monk
         freeze_product(runs[:1])
 
 
-def test_a_sweep_by_arms_freezes_its_tuning_too(tmp_path):
+def test_a_sweep_by_arms_freezes_its_tuning_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("cosmos_exp.sweep.frozen_claims.prompts_of", lambda config: (None, None))
     file = tmp_path / "mine.yaml"
     file.write_text(
         "defaults: [config, _self_]\nname: mine\ndata: {validation_videos: 1}\n"
-        "sweep:\n  arms: {base: {adapter: none}, few: {adapter.rank: 2}}\n"
+        "sweep:\n  arms: {base: {adapter: none}, few: {adapter.rank: 2}}\n  claims: ['tse: few < base']\n"
         "  tune: {grid: {training.learning_rate: [0.001, 0.003]}}\n  seeds: [0, 1]\n"
     )
+    freeze_arms(read_plan(file, ["dry_run=true"], tmp_path))
     plan_of_arms = read_plan(file, [], tmp_path)
-    assert freeze_arms(plan_of_arms) is None  # no claims
-    claimed = replace(plan_of_arms, sweep=plan_of_arms.sweep.updated({"claims": ["tse: few < base"]}))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cosmos_exp.sweep.frozen_claims.prompts_of", lambda config: ({"p": "Lift."}, {"p": "1"}))
-        freeze_arms(claimed)
-    record = read_claims(plan_of_arms.folder)
-    assert list(record.content["tuning"]["grid"]) == ["training.learning_rate"]
-    assert {n: a["training_seeds"] for n, a in record.content["arms"].items()} == {"base": [0], "few": [0, 1]}
+    assert read_claims(plan_of_arms.folder) is None  # a dry run starts no run
+    freeze_arms(plan_of_arms)
+    content = read_claims(plan_of_arms.folder).content
+    assert list(content["tuning"]["grid"]) == ["training.learning_rate"]
+    assert {n: a["training_seeds"] for n, a in content["arms"].items()} == {"base": [0], "few": [0, 1]}
     for arm in plan_of_arms.test_runs({"few": {"training.learning_rate": 0.003}})["few"]:
-        assert arm_hash(arm.config, ["training.learning_rate"]) == record.content["arms"]["few"]["config_hash"]
+        assert arm_hash(arm.config, ["training.learning_rate"]) == content["arms"]["few"]["config_hash"]

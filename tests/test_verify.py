@@ -6,7 +6,6 @@ from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
-import yaml
 from claimed_sweep import config_of, plan, write_run, write_sweep
 from conftest import ROOT
 
@@ -17,7 +16,7 @@ from cosmos_exp.report.runs import Run
 from cosmos_exp.report.study import load_study
 from cosmos_exp.report.tables import report_texts
 from cosmos_exp.report.tuning import point_score
-from cosmos_exp.report.verify import mismatches, verify
+from cosmos_exp.report.verify import verify
 from cosmos_exp.run_folder import ADAPTER_NAME, RunFolder
 from cosmos_exp.statistics.scores import read_scores
 from cosmos_exp.sweep.frozen_claims import freeze_claims
@@ -80,7 +79,6 @@ def test_an_edited_score_is_found_also_after_the_report_was_written_again(sweep,
     assert cli("report", sweep, "--verify") == 1
     out = capsys.readouterr().out
     assert "lora-r8/scores.jsonl: changed since the evaluation" in out
-    assert "lora-r8/metrics.json: measures." in out
     assert "report.json: " in out
     write_texts(sweep)
     assert set(findings(sweep)) == {"hashes", "metrics"}
@@ -89,10 +87,10 @@ def test_an_edited_score_is_found_also_after_the_report_was_written_again(sweep,
 def test_a_replaced_and_a_removed_video_are_found(sweep, cli, capsys):
     (sweep / "lora-r8" / "videos" / "p1__seed0.mp4").write_bytes(b"another")
     (sweep / "base" / "videos" / "p2__seed0.mp4").unlink()
-    assert cli("report", sweep, "--verify") == 1
-    out = capsys.readouterr().out
-    assert "lora-r8/videos/p1__seed0.mp4: changed since the evaluation" in out
-    assert "base/videos/p2__seed0.mp4: missing" in out
+    assert findings(sweep)["hashes"] == [
+        "base/videos/p2__seed0.mp4: missing",
+        "lora-r8/videos/p1__seed0.mp4: changed since the evaluation",
+    ]
     shutil.rmtree(sweep / "lora-r8" / "videos")
     assert cli("report", sweep, "--verify", "--without-videos") == 0
     assert "The videos were not checked" in capsys.readouterr().out
@@ -111,20 +109,15 @@ def test_changed_and_removed_claims_are_found(sweep):
     assert "after the first score" in words
 
 
-@pytest.mark.parametrize("name", ["lora-r8-seed1", "base"])
-def test_a_removed_run_is_found_also_after_the_report_was_written_again(sweep, name):
-    shutil.rmtree(sweep / name)
-    assert f"{name}: missing" in findings(sweep)["runs"]
-    write_texts(sweep)
-    if name != "base":  # the base has no training seeds
-        assert "Planned but not done: lora-r8, training seeds 1." in " ".join(findings(sweep)["runs"])
-
-
-def test_an_unfinished_and_an_unplanned_run_are_found(sweep):
+def test_a_removed_an_unfinished_and_an_unplanned_run_are_found(sweep):
+    shutil.rmtree(sweep / "lora-r8-seed1")
+    assert findings(sweep)["runs"][0] == "lora-r8-seed1: missing"
     RunFolder(sweep / "lora-r8").set_status("failed", "generate", "out of memory")
     write_run(sweep / "lora-r8-seed5", "lora-r8", 5)
+    write_texts(sweep)
     found = findings(sweep)["runs"]
     assert "lora-r8: failed, not done" in found
+    assert "Planned but not done: lora-r8, training seeds 0, 1." in " ".join(found)
     assert "Not planned: lora-r8, training seeds 5." in " ".join(found)
 
 
@@ -134,31 +127,20 @@ def test_an_edited_text_is_found(sweep, name):
     line = next(x for x in file.read_text().splitlines() if "lora-r8" in x and "3" in x)
     edit(file, line, line.replace("3", "4", 1))
     found = findings(sweep)
-    assert set(found) == {"report"}
-    assert [f.split(":")[0] for f in found["report"]] == [name]
+    assert {check: [f.split(":")[0] for f in wrong] for check, wrong in found.items()} == {"report": [name]}
 
 
 def test_an_edited_number_of_report_json_is_found(sweep):
+    """To nine digits: another machine may round otherwise, and has other versions."""
     report = json.loads((sweep / "report.json").read_text())
     report["differences"][0]["p"] *= 1 + 1e-6
     write_json(sweep / "report.json", report)
     (words,) = findings(sweep)["report"]
     assert words.startswith("report.json: .differences.0.p: ")
-    report["differences"][0]["p"] /= (1 + 1e-6) * (1 + 1e-11)  # less than the tolerance
+    report["differences"][0]["p"] /= (1 + 1e-6) * (1 + 1e-11)
     report["versions"]["numpy"] = "another"
     write_json(sweep / "report.json", report)
     assert findings(sweep) == {}
-
-
-def test_numbers_are_compared_to_nine_digits():
-    for old, new in (
-        ([1.0], [1.0 + 1e-8]),
-        ({"a": 1}, {"b": 1}),
-        ({"a": None}, {"a": 0.0}),
-        ([10**400], [1.0]),
-        ([1], [1, 2]),
-    ):
-        assert list(mismatches(old, new))
 
 
 def test_edited_means_and_losses_are_found(sweep):
@@ -169,53 +151,27 @@ def test_edited_means_and_losses_are_found(sweep):
     assert ".videos: 80 in the file, 8 recomputed" in found
 
 
-@pytest.fixture
-def tuned(sweep):
-    """The sweep with two tuning runs of lora-r8, of which the second is better; sweep.json says so."""
-    points = []
+def test_the_tuning_is_recomputed_from_its_runs(sweep):
+    """Two tuning runs of lora-r8, of which the second is better; sweep.json chooses the first."""
+    points, chosen = [], {"training.learning_rate": 0.001}
     for k, rate in enumerate((0.001, 0.003)):
         name = f"tune/lora-r8-learning_rate{rate}"
-        write_run(sweep / name, "lora-r8", 100 + k, shift=0.2 * k)
-        set_config(sweep / name, seed=100)
-        set_config(sweep / name, "training", learning_rate=rate)
-        set_config(sweep / name, "generation", split="selection")
-        values = {"training.learning_rate": rate}
+        write_run(
+            sweep / name, "lora-r8", 100, 0.2 * k, {"training.learning_rate": rate, "generation.split": "selection"}
+        )
         score = point_score([Run(RunFolder(sweep / name))], "instruction")
-        points.append({"values": values, "runs": [name], **asdict(score)})
-    choice = {"arm": "lora-r8", "points": points, "chosen": points[1]["values"], "edges": []}
+        points.append({"values": {"training.learning_rate": rate}, "runs": [name], **asdict(score)})
+    points[1]["score"] += 0.01
+    choice = {"arm": "lora-r8", "points": points, "chosen": chosen, "edges": []}
     tuning = {"by": "instruction", "grid": {"training.learning_rate": []}, "seeds": [100], "choices": [choice]}
     arms = [{"name": "base", "runs": ["base"], "tuned": {}}]
-    arms.append({"name": "lora-r8", "runs": ["lora-r8", "lora-r8-seed1"], "tuned": choice["chosen"]})
-    for run in arms[1]["runs"]:
-        set_config(sweep / run, "training", learning_rate=0.003)
+    arms.append({"name": "lora-r8", "runs": ["lora-r8", "lora-r8-seed1"], "tuned": points[1]["values"]})
     write_json(sweep / "sweep.json", {"arms": arms, "seeds": [0, 1], "claims": CLAIMS, "tuning": tuning})
     write_texts(sweep)
-    return sweep
-
-
-def set_config(run, group=None, **keys):
-    """Change keys of a run's configuration."""
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    (config[group] if group else config).update(keys)
-    (run / "config.yaml").write_text(yaml.safe_dump(config))
-
-
-def test_the_tuning_is_recomputed_from_its_runs(tuned):
-    record = json.loads((tuned / "sweep.json").read_text())
-    assert findings(tuned) == {}
-    choice = record["tuning"]["choices"][0]
-    choice["chosen"] = choice["points"][0]["values"]
-    choice["points"][1]["score"] += 0.01
-    write_json(tuned / "sweep.json", record)
-    write_texts(tuned)
-    wrong, chosen, *rest = findings(tuned)["tuning"]
-    assert any("tuned is {'training.learning_rate': 0.003}" in r for r in rest)
+    wrong, rule, *rest = findings(sweep)["tuning"]
     assert "lora-r8 at {'training.learning_rate': 0.003}: .score: " in wrong
-    assert chosen.endswith(
-        "{'training.learning_rate': 0.001} was chosen, the rule gives {'training.learning_rate': 0.003}"
-    )
-    shutil.rmtree(tuned / "lora-r8-seed1")
-    assert "lora-r8-seed1: missing" in findings(tuned)["runs"]
+    assert rule.endswith(f"{chosen} was chosen, the rule gives {points[1]['values']}")
+    assert any("tuned is {'training.learning_rate': 0.003}" in r for r in rest)
 
 
 def test_runs_without_hashes_cannot_be_verified_and_say_so(sweep):
@@ -257,61 +213,28 @@ def test_changed_logs_and_adapters_are_found(sweep):
     assert f"lora-r8-seed1/{ADAPTER_NAME}: missing" not in findings(sweep, videos=False)["hashes"]  # not published
 
 
-def test_without_a_report_or_with_wrong_options(sweep, tmp_path, cli, capsys):
-    assert cli("report", tmp_path / "nothing", "--verify") == 2
+def test_a_report_with_other_options_is_not_verified(sweep, cli, capsys):
     assert cli("report", sweep, "--verify", "--margin", "tse=1") == 2
     assert "with the margins that it was written with" in capsys.readouterr().err
-    assert cli("report", sweep, "--without-videos") == 2
 
 
-# What the evaluation records.
-
-
-def context(folder):
-    return SimpleNamespace(folder=RunFolder(folder), config=config_of("base"))
-
-
-@pytest.fixture
-def evaluation(tmp_path):
-    """A run folder with two videos and a function that records them; `score` gives a video its first score."""
+def test_a_video_keeps_the_hash_that_it_had_at_its_first_score(tmp_path):
     run = RunFolder(tmp_path / "base")
     run.videos.mkdir(parents=True)
-    own = [ScoredVideo(n, 0, None, run.video(n, 0)) for n in ("a", "b")]
-    for video in own:
+    videos = [ScoredVideo(n, 0, None, run.video(n, 0)) for n in ("a", "b")]
+    for video in videos:
         video.path.write_bytes(video.sample.encode())
 
-    def record(probes=()):
-        record_videos(context(run.path), {run.scores: own}, probes)
-        return run.manifest["evaluated"]
+    def record():
+        record_videos(SimpleNamespace(folder=run, config=config_of("base")), {run.scores: videos}, ())
+        return run.manifest["evaluated"]["videos"]
 
-    def score(*names):
-        rows = read_scores(run.scores)
-        rows += [
-            {"sample": n, "seed": 0, "prompt": None, "video": f"{n}__seed0.mp4", "measure": "tse", "value": 1.0}
-            for n in names
-        ]
-        write_json_lines(run.scores, rows)
-
-    return SimpleNamespace(run=run, record=record, score=score)
-
-
-def test_a_video_keeps_the_hash_that_it_had_at_its_first_score(evaluation):
-    run, first = evaluation.run, evaluation.record()["videos"]
+    first = record()
     assert first == {f"videos/{n}__seed0.mp4": file_sha256(run.video(n, 0)) for n in ("a", "b")}
-    evaluation.score("a")  # then the process is killed, and both videos are replaced
-    for name in ("a", "b"):
-        run.video(name, 0).write_bytes(b"new")
-    assert evaluation.record()["videos"] == first
+    row = {"sample": "a", "seed": 0, "prompt": None, "video": "a__seed0.mp4", "measure": "tse", "value": 1.0}
+    write_json_lines(run.scores, [row])
+    for video in videos:  # the process was killed, and both are replaced
+        video.path.write_bytes(b"new")
+    assert record() == first
     run.scores.unlink()  # scored anew
-    assert evaluation.record()["videos"]["videos/a__seed0.mp4"] == file_sha256(run.video("a", 0))
-
-
-def test_probes_are_recorded_too(evaluation):
-    run, probe = evaluation.run, evaluation.run.video("a~left", 0)
-    probe.write_bytes(b"probe")
-    assert evaluation.record([probe])["videos"]["videos/a~left__seed0.mp4"] == file_sha256(probe)
-    row = {"sample": "a", "seed": 0, "prompt": None, "video": "a__seed0.mp4", "measure": "word_effect", "value": 1.0}
-    write_json_lines(run.scores, [row | {"detail": {"other": "a~left"}}])
-    before = file_sha256(probe)
-    probe.write_bytes(b"another")
-    assert evaluation.record([probe])["videos"]["videos/a~left__seed0.mp4"] == before
+    assert record()["videos/a__seed0.mp4"] == file_sha256(run.video("a", 0))
