@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import shutil
 from types import SimpleNamespace
 
@@ -81,45 +80,41 @@ def test_every_frame_of_an_open_group_of_pictures_decodes_alone(tmp_path):
 
 def test_a_rotated_video_is_read_upright(tmp_path):
     """As a phone writes it: the sensor's picture lies on its side, the container says by how much to turn it."""
-    upright = np.zeros((8, 48, 32, 3), np.uint8)
+    path, upright = tmp_path / "v.mp4", np.zeros((8, 48, 32, 3), np.uint8)
     upright[:, :24] = 220  # bright above, dark below
-    encode(tmp_path / "v.mp4", np.rot90(upright, 1, (1, 2)), rotation=-90)  # shown turned clockwise by 90
-    shown = decode(tmp_path / "v.mp4", [0, 3])
+    encode(path, np.rot90(upright, 1, (1, 2)), rotation=-90)  # shown turned clockwise by 90
+    shown = decode(path, [0, 3])
     assert shown.shape == (2, 48, 32, 3)
-    assert shown[:, :20].min() > 200
-    assert shown[:, 28:].max() < 20
-    checked = probe_clip(Clip("v", tmp_path / "v.mp4", "p"), Data(num_frames=5))
+    assert shown[:, :20].min() > 200 > 20 > shown[:, 28:].max()
+    checked = probe_clip(Clip("v", path, "p"), Data(num_frames=5))
     assert checked.info.shown_size == (32, 48)
-    assert checked.sha256 != file_sha256(tmp_path / "v.mp4")
-
-
-def refused(read):
-    try:
-        read()
-    except RunError:
-        return True
-    return False
+    assert checked.sha256 != file_sha256(path)
 
 
 def test_damage_that_is_concealed_by_default_is_refused(tmp_path):
     """200 bytes in a row: some of it decodes as another valid picture, which only a hash finds."""
-    path, refusals = tmp_path / "v.mp4", 0
+    path, refusals = tmp_path / "v.mp4", []
     write_video(path, Scene.sample(1, "robot").clip().frames, 8)
     info, whole = probe(path), path.read_bytes()
+    check_whole(path, info)
     media = whole.find(b"mdat") + 4
     end = media - 8 + int.from_bytes(whole[media - 8 : media - 4], "big")
+    reads = [lambda: check_whole(path, info)] * 2 + [lambda: decode(path, list(range(info.num_frames)), info)]
     for seed in range(20):
         rng, raw = np.random.RandomState(seed), bytearray(whole)
         at = rng.randint(media + 400, end - 200)
         raw[at : at + 200] = rng.bytes(200)
         path.write_bytes(raw)
-        in_check, *again = [refused(lambda: check_whole(path, info)) for _ in range(3)]
-        assert again == [in_check] * 2, "the same file, the same answer"
-        assert refused(lambda: decode(path, list(range(info.num_frames)), info)) == in_check
-        refusals += in_check
-    assert refusals >= 15
-    path.write_bytes(whole)
-    check_whole(path, info)
+        answers = set()
+        for read in reads:
+            try:
+                read()
+                answers.add(False)
+            except RunError:
+                answers.add(True)
+        assert len(answers) == 1, "the same file, the same answer"
+        refusals += answers
+    assert sum(refusals) >= 15
 
 
 def test_windows_are_drawn_by_the_seed_and_frame_rate_conversion_takes_the_nearest_frame(tmp_path):
@@ -136,7 +131,7 @@ def test_windows_are_drawn_by_the_seed_and_frame_rate_conversion_takes_the_neare
 
 
 def test_every_bad_file_is_reported_once_with_its_fix(tmp_path, cli, capsys):
-    make_folder(tmp_path, ["good", "cut", "empty", "short", "nocaption", "blank", "latin", "odd"])
+    make_folder(tmp_path, ["good", "cut", "empty", "short", "nocaption", "blank", "text", "odd"])
     videos, metas = tmp_path / "videos", tmp_path / "metas"
     write_video(videos / "cut.mp4", noise(24), 8)
     whole = (videos / "cut.mp4").read_bytes()
@@ -145,10 +140,7 @@ def test_every_bad_file_is_reported_once_with_its_fix(tmp_path, cli, capsys):
     write_video(videos / "short.mp4", counting_frames(9), 8)
     (metas / "nocaption.txt").unlink()
     (metas / "blank.txt").write_text("  \n")
-    (metas / "latin.txt").write_bytes("Tür".encode("latin-1"))
     (videos / "text.mp4").write_text("not a video")
-    (metas / "text.txt").write_text("p")
-    os.symlink("loop.mp4", videos / "loop.mp4")
     shutil.copy(videos / "good.mp4", videos / "good.mov")
     expected = {
         "cut.mp4": "truncated",
@@ -156,9 +148,7 @@ def test_every_bad_file_is_reported_once_with_its_fix(tmp_path, cli, capsys):
         "short.mp4": "9 frames, 17 are needed",
         "nocaption.mp4": "has no caption",
         "blank.txt": "caption is empty",
-        "latin.txt": "not UTF-8",
         "text.mp4": "cannot be read as a video",
-        "loop.mp4": "circular",
         "good.mp4": "same name",
     }
     assert cli("data", "check", tmp_path) == 1
@@ -217,38 +207,34 @@ def test_real_lerobot_set(real_data, cli, capsys):
     found = read_episodes(config.data, folder)
     assert [c.name for c in found.clips] == ["episode_000001", "episode_000003"]
     assert any("2 tasks" in n for n in found.notes)
-    with pytest.raises(UserError, match="ego_view"):
-        read_episodes(compose_config(["data=lerobot", f"data.path={folder}", "data.camera=wrist"]).data, folder)
 
 
 @pytest.mark.parametrize(
     ("videos", "given", "pairs", "expected"),
     [
-        (20, (None, None), False, (16, 2, 2)),
-        (6, (None, None), False, (4, 1, 1)),
-        (2, (None, None), False, (1, 0, 1)),
-        (20, (None, None), True, (18, 2, 0)),
-        (20, (3, 0), False, (17, 3, 0)),
+        (20, None, False, (16, 2, 2)),
+        (2, None, False, (1, 0, 1)),
+        (20, None, True, (18, 2, 0)),
+        (20, 3, False, (14, 3, 3)),
     ],
 )
 def test_a_tenth_is_held_out_where_nothing_is_set(videos, given, pairs, expected):
-    found = hold_out(Data(validation_videos=given[0], test_videos=given[1]), videos, pairs, "x")
-    assert (found.train, found.validation, found.test) == expected
-    assert bool(found.note) == (None in given)
+    data = Data(validation_videos=given, test_videos=given)
+    parts = hold_out(data, videos, pairs, "x")
+    assert (parts.train, parts.validation, parts.test, bool(parts.note)) == (*expected, given is None)
     with pytest.raises(UserError, match="nothing is left to train on"):
-        hold_out(Data(validation_videos=None, test_videos=None), 1, False, "x")
+        hold_out(data, 1, False, "x")
 
 
 def test_which_video_is_held_out_follows_the_split_seed_alone(videos):
-    words = ["data=folder", f"data.path={videos}", "data.prompt=go", *SIZE]
+    words = ["data=folder", f"data.path={videos}", "data.prompt=go", "data.test_videos=3", *SIZE]
     names = [f"pick_up-cup_{k:02}" for k in range(12)]
     for split_seed, seed in ((3, 0), (3, 1), (4, 0)):
         order = generator(split_seed, "split").permutation(12)
-        given = ["data.validation_videos=2", "data.test_videos=3", f"data.split_seed={split_seed}", f"seed={seed}"]
-        d = load_dataset(compose_config([*words, *given]))
-        assert [c.clip.name for c in d.validation] == [names[i] for i in sorted(order[:2])]
-        assert [p.name for p in d.pairs] == [names[i] for i in sorted(order[2:5])]
-        assert [c.clip.name for c in d.train] == [names[i] for i in sorted(order[5:])]
+        d = load_dataset(compose_config([*words, f"data.split_seed={split_seed}", f"seed={seed}"]))
+        assert [c.clip.name for c in d.validation] == [names[order[0]]]
+        assert [p.name for p in d.pairs] == [names[i] for i in sorted(order[1:4])]
+        assert [c.clip.name for c in d.train] == [names[i] for i in sorted(order[4:])]
 
 
 def test_the_check_knows_the_model_and_what_differs(videos, cli, capsys):
@@ -265,11 +251,8 @@ def test_the_plan_counts_each_part_and_stops_a_run_without_a_score(videos):
     words = ["data=folder", f"data.path={videos}", "data.prompt=go", *SIZE]
     _, rows = plan_data(compose_config(words))
     assert [value.split()[0] for name, value in rows if name != "data"] == ["10", "1", "1", "0"]
-    assert any("held out of training: 1 for validation, 1 for the test" in value for _, value in rows)
     with pytest.raises(RunError, match=r"would make and score no video.*data\.test_videos"):
         plan_data(compose_config([*words, "data.test_videos=0"]))
-    count, rows = plan_data(compose_config([*words, "data.test_videos=0", "generation.split=none"]))
-    assert (count, dict(rows)["test prompts"]) == (11, "0")
 
 
 def test_a_damaged_cache_file_is_an_error(tmp_path):
@@ -278,22 +261,18 @@ def test_a_damaged_cache_file_is_an_error(tmp_path):
     path, value = tensor_path(tmp_path, "video", 3), torch.randn(4, 5).bfloat16()
     write_tensor(path, value)
     assert torch.equal(read_tensor(path), value)
-    raw = bytearray(path.read_bytes())
-    raw[-1] ^= 1
-    path.write_bytes(raw)
-    with pytest.raises(RunError, match="checksum differs"):
-        read_tensor(path)
-    path.write_bytes(raw[:40])
-    with pytest.raises(RunError, match="delete it"):
-        read_tensor(path)
-    assert path != tensor_path(tmp_path, "video", 4)
+    raw = path.read_bytes()
+    for damaged, said in ((raw[:-1] + bytes([raw[-1] ^ 1]), "checksum differs"), (raw[:40], "delete it")):
+        path.write_bytes(damaged)
+        with pytest.raises(RunError, match=said):
+            read_tensor(path)
 
 
 def test_the_same_frames_give_the_same_bytes_whatever_is_in_memory(tmp_path):
     frames = Scene.sample(1, "robot").clip().frames
     rng, files = np.random.RandomState(0), set()
     for _ in range(5):
-        leftovers = [rng.randint(0, 255, rng.randint(1000, 400_000)).astype(np.uint8) for _ in range(40)]
+        leftovers = [rng.bytes(rng.randint(1000, 400_000)) for _ in range(40)]
         del leftovers
         write_video(tmp_path / "v.mp4", frames, 8)
         files.add((tmp_path / "v.mp4").read_bytes())
@@ -304,8 +283,6 @@ def test_finding_data_reports_and_creates_nothing(tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     rendered = compose_config([f"cache_dir={cache}", "data.train_clips=5"])
     assert find_data(rendered).path is None
-    (tmp_path / "mine").mkdir()
-    assert find_data(config_for(tmp_path / "mine")).path == tmp_path / "mine"
     monkeypatch.setenv("HF_HUB_CACHE", str(cache))
     found = find_data(compose_config(["data=gr1_100"]))
     assert found.path is None
@@ -322,44 +299,32 @@ def test_no_registry_address_in_the_repository():
         assert "://" not in (ROOT / name).read_text()
 
 
-@pytest.fixture
-def twins(tmp_path):
-    """A scene as two equal files, another PNG, a JPEG, and of another size; and another scene."""
+def test_first_frames_with_the_same_pixels_are_one_scene_whatever_their_files(tmp_path):
+    """Equal files, another PNG of the same pixels; and not the first frame of another scene."""
     first, other = (Scene.sample(2_000_000 + k, "robot", num_frames=1).clip().frames[0] for k in (0, 1))
     write_image(tmp_path / "a.png", first)
     shutil.copy(tmp_path / "a.png", tmp_path / "b.png")
     Image.fromarray(first).save(tmp_path / "c.png", compress_level=0)
-    Image.fromarray(first).save(tmp_path / "d.jpg", quality=75)
-    Image.fromarray(first).resize((320, 192)).save(tmp_path / "e.png")
-    write_image(tmp_path / "f.png", other)
-    (tmp_path / "g.png").write_bytes(b"no picture")
-    return [TestPair(p.stem, "Lift.", p) for p in sorted(tmp_path.iterdir())]
-
-
-def test_first_frames_with_the_same_pixels_are_one_scene_whatever_their_files(twins):
-    files = {p.name: file_sha256(p.image)[:12] for p in twins}
-    assert files["a"] == files["b"] != files["c"]
-    assert scenes(twins, {}) == {**dict.fromkeys("abcde", files["a"]), "f": files["f"], "g": files["g"]}
-
-
-def test_a_first_frame_of_the_test_is_not_used_for_selection_as_another_file(twins, tmp_path):
-    config = compose_config(["data.selection_pairs=1"])
-    with pytest.raises(RunError, match="d: this first frame is also in the test"):
-        split_pairs(twins[:1], [twins[3]], config, tmp_path)
+    write_image(tmp_path / "d.png", other)
+    pairs = [TestPair(p.stem, "Lift.", p) for p in sorted(tmp_path.iterdir())]
+    files = {p.name: file_sha256(p.image)[:12] for p in pairs}
+    assert scenes(pairs, {}) == {**dict.fromkeys("abc", files["a"]), "d": files["d"]}
+    with pytest.raises(RunError, match="c: this first frame is also in the test"):
+        split_pairs(pairs[:1], pairs[2:3], compose_config(["data.selection_pairs=1"]), tmp_path)
 
 
 def test_clips_of_one_recording_stay_on_one_side_and_are_one_scene():
-    clips = []
-    for name in ("rec0_0", "rec0_1", "rec1_0", "rec1_1", "rec2_0", "rec2_1", "rec3_0", "rec3_1"):
-        clips.append(SimpleNamespace(clip=Clip(name, None, "Lift."), sha256=name * 4, start=0))
+    names = [f"rec{k}_{part}" for k in range(4) for part in range(2)]
+    clips = [SimpleNamespace(clip=Clip(n, None, "Lift."), sha256=n * 4, start=0) for n in names]
     counts, config = SimpleNamespace(validation=1, test=3, selection=0), compose_config(["data.recordings='^(.*)_'"])
-    train, validation, test, _ = split_clips(config, clips, counts)
-    recordings = [{c.clip.name.split("_")[0] for c in part} for part in (train, validation, test)]
+    *parts, _ = split_clips(config, clips, counts)
+    recordings = [{c.clip.name[:4] for c in part} for part in parts]
     assert list(map(len, recordings)) == [1, 1, 2]
     assert len(set().union(*recordings)) == 4
-    pairs, held = [TestPair(c.clip.name, "Lift.", c.clip) for c in test], {c.clip.name: c for c in test}
-    assert len(set(scenes(pairs, held, config.data.recordings).values())) == 2
-    assert len(set(scenes(pairs, held).values())) == 4
+    held = {c.clip.name: c for c in parts[2]}
+    pairs = [TestPair(name, "Lift.", c.clip) for name, c in held.items()]
+    for pattern, count in ((config.data.recordings, 2), (None, 4)):
+        assert len(set(scenes(pairs, held, pattern).values())) == count
     with pytest.raises(UserError, match="1 recordings, all of them held out"):
         split_clips(config.updated({"data.recordings": "rec"}), clips, counts)
 
