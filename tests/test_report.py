@@ -18,7 +18,6 @@ from cosmos_exp.config.measures import LIMITS, MARGINS
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import write_json, write_json_lines
-from cosmos_exp.report import runs as runs_module
 from cosmos_exp.report.comparisons import check_comparable, margins_of, mark_of, verdict_of
 from cosmos_exp.report.runs import Run
 from cosmos_exp.report.study import load_study
@@ -42,9 +41,16 @@ def make_run(folder, name, seed=0, judge="scripted", missing=()):
     run.set_status("done", "record")
     run.update_manifest(data={"scenes": {}}, stages={"train": {"seconds": 60.0, "peak_memory_gib": 1.5}})
     rows, rng = [], np.random.RandomState(sum(map(ord, name)) + seed)
+    frames = np.full((9, 32, 48, 3), 90, np.uint8)
+    for t in range(9):
+        frames[t, 8:24, 4 * t : 4 * t + 8] = (250, 40, 10 * rank % 250)
+    write_video(run.path / "video.mp4", frames, 8)
+    run.videos.mkdir()
     for k, video_seed in itertools.product(range(8), (0, 1)):
+        video = run.video(f"p{k}", video_seed)
+        shutil.copy(run.path / "video.mp4", video)
         text = (HOSTILE, f"Lift thing {k}")[k > 0]
-        row = {"sample": f"p{k}", "seed": video_seed, "prompt": text, "video": f"p{k}__seed{video_seed}.mp4"}
+        row = {"sample": f"p{k}", "seed": video_seed, "prompt": text, "video": video.name}
         value = float(np.clip(SCORES[name] + 0.3 * rng.standard_normal(), 1, 5))
         if (f"p{k}", video_seed) in missing:
             value = None
@@ -53,13 +59,6 @@ def make_run(folder, name, seed=0, judge="scripted", missing=()):
         rows.append(row | {"measure": "tse", "value": 0.2 + 0.01 * rng.rand(), "detail": {}})
     write_json_lines(run.scores, rows)
     write_json(run.metrics, {"training": {"train_loss": 0.5}, "measures": summarize(rows, limits=LIMITS)})
-    frames = np.full((9, 32, 48, 3), 90, np.uint8)
-    for t in range(9):
-        frames[t, 8:24, 4 * t : 4 * t + 8] = (250, 40, 10 * rank % 250)
-    write_video(run.video("p0", 0), frames, 8)
-    for row in rows:
-        if not run.video(row["sample"], row["seed"]).is_file():
-            shutil.copy(run.video("p0", 0), run.video(row["sample"], row["seed"]))
     write_json_lines(run.train_log, [{"step": step, "loss": 1 / step} for step in range(1, 30)])
     return run
 
@@ -73,38 +72,33 @@ def sweep(tmp_path_factory):
     return root
 
 
-def test_the_report_shows_what_the_runs_contain(sweep, tmp_path, cli, capsys, monkeypatch):
-    """Each file of scores is read once, and two reports of the same runs are the same to the byte."""
-    read, read_scores = [], runs_module.read_scores
-    monkeypatch.setattr(runs_module, "read_scores", lambda path: read.append(path) or read_scores(path))
-    assert cli("report", sweep, "--out", tmp_path / "a" / "mine") == 0
-    assert len(read) == len(set(read)) == 5 * 3  # with both kinds of references
-    out = tmp_path / "a" / "mine"
+def test_the_report_shows_what_the_runs_contain(sweep, tmp_path, cli, capsys):
+    """Two reports of the same runs are the same to the byte."""
+    out, again = tmp_path / "a" / "mine", tmp_path / "b" / "mine"
+    assert cli("report", sweep, "--out", out) == 0
     assert str(out / "page.html") in capsys.readouterr().out
     text = (out / "report.md").read_text()
     table = text[text.index("| adapter") : text.index("## All measures")]
-    rows = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("| ")}
-    assert [cell.strip() for cell in rows["lora-r8"].split("|")][2] == "2"  # two training seeds are one row
-    assert rows["lora-r8"].rstrip(" |").endswith("(+)")  # two training runs say nothing of a third
+    (row,) = [line for line in table.splitlines() if line.startswith("| lora-r8 ")]
+    assert row.split("|")[2].strip() == "2"  # two training seeds are one row
+    assert row.rstrip(" |").endswith("(+)")  # two training runs say nothing of a third
     assert "Fewer than 3 training runs (dora-r8: 1, lora-r8: 2, lora-r32: 1)" in text
     assert "lora-r32: instruction missing for 1 of 16 videos" in text
-    assert "](http" not in text
-    latex = (out / "table.tex").read_text()
-    assert (latex.count(r"\\"), r"\toprule" in latex) == (5, True)
+    assert (out / "table.tex").read_text().count(r"\\") == 5
     with open(out / "scores.csv") as file:
         assert len(list(csv.DictReader(file))) == 5 * 8 * 2 * 2
     assert {p.name for p in (out / "figures").iterdir()} >= {"loss.png", "loss.pdf", "rank.svg", "differences.pdf"}
-    assert cli("report", sweep, "--out", tmp_path / "b" / "mine") == 0
+    assert cli("report", sweep, "--out", again) == 0
     for name in ("report.md", "table.tex", "scores.csv", "page.html", "figures/rank.png", "figures/rank.pdf"):
-        assert (out / name).read_bytes() == (tmp_path / "b" / "mine" / name).read_bytes(), name
+        assert (out / name).read_bytes() == (again / name).read_bytes(), name
 
 
 def test_a_study_is_one_frame_of_scores(sweep):
     study = load_study(sweep)
     assert list(study.arms.index) == ["base", "dora-r8", "lora-r8", "lora-r32"]
     assert list(study.runs.loc["lora-r8-seed1", ["arm", "phase", "seed"]]) == ["lora-r8", "test", 1]
-    scores = study.scores[(study.scores["arm"] == "lora-r32") & (study.scores["measure"] == "instruction")]
-    assert (len(scores), scores["value"].isna().sum()) == (16, 1)  # what is missing stays missing
+    scores = study.scores.set_index(["arm", "measure"]).loc[("lora-r32", "instruction"), "value"]
+    assert (len(scores), scores.isna().sum()) == (16, 1)  # what is missing stays missing
     row = study.differences.set_index(["measure", "arm", "reference"]).loc[("instruction", "lora-r32", "base")]
     assert (row["left_out"], row["dropped"], row["verdict"]) == (1, "p3", "better")
 
@@ -127,38 +121,24 @@ def test_a_notebooks_backend_and_an_ascii_terminal_do_not_stop_a_report(sweep, t
 
 
 def test_margins_are_the_strictest_of_the_runs_or_those_of_the_command_line(sweep, tmp_path, cli, capsys):
-    runs = []
-    for margins in ({"margins": {"instruction": 0.5, "tse": 0.1}}, {"margins": {"instruction": 0.3}}, {}):
-        runs.append(SimpleNamespace(config=margins))
+    first, second = ({"margins": m} for m in ({"instruction": 0.5, "tse": 0.1}, {"instruction": 0.3}))
+    runs = [SimpleNamespace(config=config) for config in (first, second, {})]
     assert margins_of(runs) == MARGINS | {"instruction": 0.25, "tse": 0.05}  # the defaults of the last
     assert margins_of(runs[:2]) == {"instruction": 0.3, "tse": 0.1}
     assert cli("report", sweep, "--out", tmp_path, "--margin", "tse=0.5") == 0
     written = json.loads((tmp_path / "report.json").read_text())
-    margins = {row["margin"] for row in written["differences"] if row["measure"] == "tse"}
-    assert (margins, written["margins"]) == ({0.5}, ["tse=0.5"])
+    assert {row["margin"] for row in written["differences"] if row["measure"] == "tse"} == {0.5}
     assert "The margin tse=0.5 was given on the command line, after the scores." in written["notes"]
-    for wrong in ("tse", "tse=-1", "instructoin=1", "static_share=1"):
+    for wrong in ("tse=-1", "instructoin=1"):
         assert cli("report", sweep, "--margin", wrong) == 2
         assert "MEASURE=NUMBER" in capsys.readouterr().err
 
 
-def test_a_folder_without_runs_is_named(tmp_path):
-    with pytest.raises(UserError, match="no runs found"):
-        load_study(tmp_path)
-    with pytest.raises(UserError, match="no such folder"):
-        load_study(tmp_path / "nothing")
-
-
-def described(name, height=96, rate=8, played=8, sampson=1, prompts=2, judge="a", scenes=None):
+def described(name, height=96, played=8, prompts=2, judge="a", scenes=None):
     """A run as far as comparisons read it."""
-    config = {
-        "data": {"height": height, "width": 160, "fps": rate},
-        "generation": {"num_steps": 4, "fps": played},
-        "sampson": {"repeats": 3, "gap": sampson},
-    }
-    scores = []
-    for prompt in ("p", "q")[:prompts]:
-        scores.append({"sample": prompt, "prompt": "Lift", "measure": "physics", "detail": {"judge": judge}})
+    config = {"data": {"height": height}, "generation": {"fps": played}}
+    row = {"prompt": "Lift", "measure": "physics", "detail": {"judge": judge}}
+    scores = [row | {"sample": prompt} for prompt in ("p", "q")[:prompts]]
     return SimpleNamespace(folder=RunFolder(name), config=config, manifest={}, scores=scores, scenes=scenes or {})
 
 
@@ -166,9 +146,7 @@ def described(name, height=96, rate=8, played=8, sampson=1, prompts=2, judge="a"
     ("changed", "words"),
     [
         ({"height": 48}, "data.height: 96 -> 48; 1 in all"),
-        ({"rate": 4}, "data.fps: 8 -> 4"),
         ({"played": 16}, "generation.fps: 8 -> 16"),
-        ({"sampson": 2}, "sampson.gap: 1 -> 2"),
         ({"prompts": 1}, "prompts.q: Lift -> None"),
         ({"judge": "b"}, "judged.physics by a: True -> None"),
         ({"scenes": {"p": "2"}}, "first_frames.p: None -> 2"),
@@ -187,10 +165,7 @@ def test_runs_that_are_not_comparable_are_reported_without_differences(tmp_path,
     make_run(tmp_path / "base", "base")
     make_run(tmp_path / "lora-r8", "lora-r8", judge="another")
     assert cli("report", tmp_path) == 0
-    assert (
-        "base and lora-r8 have different prompts, settings or judges (judge.name: scripted -> another"
-        in capsys.readouterr().out
-    )
+    assert "settings or judges (judge.name: scripted -> another" in capsys.readouterr().out
     assert "## All comparisons" not in (tmp_path / "report.md").read_text()
 
 
@@ -207,28 +182,30 @@ def test_the_notes_explain_what_is_missing(tmp_path):
     ]
 
 
-def test_the_verdict_and_mark_of_each_kind_of_comparison():
-    one = Difference("a", "b", "tse", 0.1, 0.0, 0.2, 30, margin=0.05)
+EQUIVALENT = {"low": -0.01, "high": 0.02, "p_holm": 0.9, "p_equivalent_holm": 0.01}
 
-    def said(**numbers):
-        d = replace(one, **numbers)
-        return verdict_of(d), mark_of(d)
 
-    assert said() == ("inconclusive", "")
-    assert said(p_holm=0.02) == ("worse", "(−)")
-    assert said(mean=-0.1, p_holm=0.02) == ("better", "(+)")
-    assert said(p_holm=0.02, recipe=True, reference_runs=3, arm_runs=3) == ("worse", "−°")
-    assert said(p_holm=0.02, recipe=True, reference_runs=1, arm_runs=5) == ("worse", "−")
-    earned = {"low": -0.01, "high": 0.02, "p_holm": 0.9, "p_equivalent_holm": 0.01}
-    assert said(**earned) == ("equivalent", "(=)")
-    assert said(**earned, n=2) == ("inconclusive", "")
-    assert said(p_holm=0.02, repeatability=0.2) == ("inconclusive", "")
+@pytest.mark.parametrize(
+    ("numbers", "verdict", "mark"),
+    [
+        ({"p_holm": None}, "inconclusive", ""),
+        ({}, "worse", "(−)"),
+        ({"mean": -0.1}, "better", "(+)"),
+        ({"recipe": True, "reference_runs": 3, "arm_runs": 3}, "worse", "−°"),
+        ({"recipe": True, "reference_runs": 1, "arm_runs": 5}, "worse", "−"),
+        (EQUIVALENT, "equivalent", "(=)"),
+        (EQUIVALENT | {"n": 2}, "inconclusive", ""),
+        ({"repeatability": 0.2}, "inconclusive", ""),
+    ],
+)
+def test_the_verdict_and_mark_of_each_kind_of_comparison(numbers, verdict, mark):
+    d = replace(Difference("a", "b", "tse", 0.1, 0.0, 0.2, 30, margin=0.05, p_holm=0.02), **numbers)
+    assert (verdict_of(d), mark_of(d)) == (verdict, mark)
 
 
 def test_how_many_scenes_an_inconclusive_comparison_needs():
     one = Difference("a", "b", "tse", 0.1, 0.0, 0.2, 2, p_holm=0.5, margin=0.5, design=Design(4.0, 0.0, 1.0))
-    scenes, runs = one.needs()
-    assert (scenes > 23, runs) == (True, None)
+    assert one.needs()[0] > 23
     assert replace(one, margin=50.0).needs() == (23, None)  # as equivalence asks for
-    for decided in ({"margin": 50.0, "n": 23}, {"margin": None}, {"p_holm": 0.01}):
+    for decided in ({"margin": 50.0, "n": 23}, {"p_holm": 0.01}):
         assert replace(one, **decided).needs() == (None, None)
