@@ -4,24 +4,17 @@ import json
 
 import pytest
 import torch
-from conftest import REST, TINY
+from conftest import REST, TINY, move
 from diffusers import AutoencoderKLWan, Cosmos2_5_PredictBasePipeline, CosmosTransformer3DModel, UniPCMultistepScheduler
 from peft.tuners.lora import LoraLayer
 from peft.utils.other import get_pattern_key
 
 from cosmos_exp.config.adapter_file import read_adapter
 from cosmos_exp.config.composing import compose_config
-from cosmos_exp.config.layers import (
-    adapted_layers,
-    layer_ranks,
-    layer_scale,
-    linear_layers,
-    pattern_matches,
-    trainable_parameters,
-)
+from cosmos_exp.config.layers import adapted_layers, layer_ranks, linear_layers, pattern_matches, trainable_parameters
 from cosmos_exp.config.schema import Adapter
 from cosmos_exp.errors import UserError
-from cosmos_exp.experiment.generate import find_adapters
+from cosmos_exp.sweep.runs import run_name
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.adapter_merging import merge_adapter
 from cosmos_exp.world.adapter_truncation import truncate_adapter
@@ -75,10 +68,7 @@ def trained(base, directory, **settings):
     """The file of an adapter that has moved away from its start, its settings, and the transformer that has it."""
     adapter = Adapter(**{"rank": 8, "alpha": 8.0, **settings})
     transformer = plain(base.path).requires_grad_(False)
-    g = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for p in adapters.inject(transformer, adapter, 0).values():
-            p += 0.05 * torch.randn(p.shape, generator=g)
+    move(adapters.inject(transformer, adapter, 0), 0.05)
     record = {"base_model": str(base.path), "fingerprints": base.fingerprints()}
     return adapters.save_adapter(transformer, directory, record), adapter, transformer
 
@@ -90,35 +80,28 @@ def pipeline(folder):
     )
 
 
-def in_plain_diffusers(base, directory):
-    """The transformer of a pipeline that has loaded the adapter with diffusers alone."""
-    pipe = pipeline(base.path)
-    pipe.load_lora_weights(str(directory))
-    return pipe.transformer
-
-
 def peft_layers(transformer):
     return {n: m for n, m in transformer.named_modules() if isinstance(m, LoraLayer)}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("cut", [{"rank": 3}, {"energy": 0.7}, {"energy": 1.0}], ids=str)
+@pytest.mark.parametrize("cut", [{"rank": 3}, {"energy": 1.0}], ids=str)
 def test_a_truncated_adapter_loads_at_the_right_scale(kind, cut, base, tmp_path):
     file, adapter, transformer = trained(base, tmp_path / "a", **KINDS[kind])
     cut_file = truncate_adapter(file, tmp_path / "b", **cut)
     ours = plain(base.path)
     adapters.load_adapter(ours, cut_file)
-    theirs = in_plain_diffusers(base, tmp_path / "b")
-    ranks, full = read_adapter(cut_file).ranks, peft_layers(transformer)
+    theirs = pipeline(base.path)
+    theirs.load_lora_weights(str(tmp_path / "b"))
+    theirs = theirs.transformer
+    header, full = read_adapter(cut_file), peft_layers(transformer)
     layers = adapted_layers(TINY, adapter.target_modules)
-    expected_ranks = layer_ranks(layers, adapter)
-    assert {name: layer.r["default"] for name, layer in full.items()} == expected_ranks == read_adapter(file).ranks
     count = sum(p.numel() for n, p in transformer.named_parameters() if "lora_" in n)
-    assert trainable_parameters(layers, adapter.kind, expected_ranks, adapter.bias) == count
+    assert trainable_parameters(layers, adapter.kind, layer_ranks(layers, adapter), adapter.bias) == count
     for name, layer in peft_layers(theirs).items():
         key, whole = next(iter(layer.scaling)), full[name]
-        assert layer.r[key] == ranks[name]
-        assert layer.scaling[key] == whole.scaling["default"] == pytest.approx(layer_scale(adapter, name))
+        assert layer.r[key] == header.ranks[name]
+        assert (layer.scaling[key], header.scales[name]) == pytest.approx((whole.scaling["default"],) * 2)
         if kind == "dora":
             assert torch.equal(layer.lora_magnitude_vector[key].weight, whole.lora_magnitude_vector["default"].weight)
     velocity, expected = predict(theirs), predict(transformer)
@@ -138,7 +121,6 @@ def test_patterns_select_the_layers_that_peft_selects():
 def test_a_merged_folder_gives_the_adapters_velocity_without_peft(kind, base, tmp_path):
     file, _, transformer = trained(base, tmp_path / "a", **KINDS[kind])
     merged = merge_adapter(file, base, tmp_path / "out")
-    assert (merged["layers"], merged["dtype"], merged["rounding"]) == (20, "float32", 0.0)
     assert json.loads((tmp_path / "out" / "merged_adapter.json").read_text()) == merged
     loaded = pipeline(tmp_path / "out").transformer
     assert loaded.state_dict().keys() == plain(base.path).state_dict().keys()
@@ -157,7 +139,6 @@ def test_a_merged_bf16_model_is_rounded_once_and_says_what_that_costs(base, tmp_
         if name.removesuffix(".weight") in peft_layers(transformer):
             lost += (rounded[name] - value).double().square().sum().item()
             changed += (value - before[name]).double().square().sum().item()
-    assert half["dtype"] == "bfloat16"
     assert half["rounding"] == pytest.approx((lost / changed) ** 0.5, rel=1e-3)
     # A bf16 base keeps its precision, and --dtype float32 is exact on it.
     bf16 = ModelFolder(tmp_path / "half", tmp_path / "cache")
@@ -170,34 +151,21 @@ def test_what_cannot_be_merged_is_refused(base, tmp_path, cli, capsys):
     file, _, _ = trained(base, tmp_path / "a")
     other, out = model_folder(tmp_path / "other", seed=1), tmp_path / "out"
     assert cli("adapter", "merge", file, "--model", other.path, "--out", out) == 2
-    error = capsys.readouterr().err
-    assert base.fingerprint("transformer") in error
-    assert other.fingerprint("transformer") in error
+    assert other.fingerprint("transformer") in capsys.readouterr().err
     biased, _, _ = trained(base, tmp_path / "b", **KINDS["bias"])
     with pytest.raises(UserError, match=r"has biases on 20 layers .*to_k"):
         merge_adapter(biased, base, out)
     assert not out.exists()
     assert cli("adapter", "merge", file, "--out", out, "--link") == 0  # the base is in the record
-    assert "20 layers merged, float32" in capsys.readouterr().out
     assert (out / "vae").is_symlink()
     assert cli("adapter", "merge", file, "--out", out) == 2
     assert "exists already" in capsys.readouterr().err
-    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".tmp-")]
-
-
-def test_videos_of_a_runs_truncated_adapters_have_folders_of_their_own(base, tmp_path):
-    file, _, _ = trained(base, tmp_path / "lora-r8" / "adapter")
-    for folder in ("lora-r8/adapter-r2", "cut"):
-        truncate_adapter(file, tmp_path / folder, 2)
-    found = find_adapters([str(tmp_path / n) for n in ("lora-r8", "lora-r8/adapter-r2", "cut")])
-    assert list(found) == ["lora-r8", "lora-r8-r2", "cut"]
 
 
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("rank_pattern={to_z:4}", r"adapter\.rank_pattern: to_z matches no adapted layer; did you mean to_\w\?"),
-        ("alpha_pattern={proj_out:4}", "matches no adapted layer"),  # a layer, but not an adapted one
+        ("rank_pattern={to_z:4}", r"adapter\.rank_pattern: to_z matches no adapted layer; the nearest are: "),
         ("rank_pattern={to_q:4,attn1.to_q:8}", "attn1.to_q and to_q both match transformer_blocks.0.attn1.to_q"),
     ],
 )
@@ -206,17 +174,7 @@ def test_a_pattern_that_means_nothing_is_an_error(override, words):
         compose_config([f"adapter.{override}"])
 
 
-def test_patterns_in_the_configuration(tmp_path):
-    from cosmos_exp.config.hashing import stage_hash
-    from cosmos_exp.config.record import load_config, save_config
-    from cosmos_exp.experiment.cost import estimate_cost
-    from cosmos_exp.sweep.runs import run_name
-
-    plain_config = compose_config(["rank=8"])
+def test_patterns_name_the_run():
     patterns = ["adapter.rank_pattern={to_q:4,ff.net.2:16}", "adapter.alpha_pattern={ff.net.2:16}"]
     config = compose_config(["rank=8", *patterns])
-    save_config(config, tmp_path / "config.yaml")
-    assert load_config(tmp_path / "config.yaml").adapter == config.adapter
-    assert stage_hash(config) != stage_hash(plain_config)
     assert run_name(config, {"adapter.rank_pattern": "x"}) == "lora-r8-to_q-r4-ff.net.2-r16-ff.net.2-a16"
-    assert estimate_cost(config).trainable != estimate_cost(plain_config).trainable

@@ -1,21 +1,14 @@
-"""Adapters cut to a lower rank, against dense singular value decompositions; no torch, no model."""
+"""Adapters cut to a lower rank, against dense singular value decompositions; no model."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
-from cosmos_exp.config.adapter_file import find_adapter, read_adapter, tensors_of, write_adapter
-from cosmos_exp.config.layers import layer_scale
-from cosmos_exp.config.schema import Adapter
-from cosmos_exp.errors import UserError
+from cosmos_exp.config.adapter_file import read_adapter, tensors_of, write_adapter
+from cosmos_exp.experiment.generate import find_adapters
 from cosmos_exp.files import file_sha256
-from cosmos_exp.report.adapter_info import layer_spectra
-from cosmos_exp.statistics.low_rank import effective_rank, kept_energy, product_svd, rank_for_energy, split_evenly
+from cosmos_exp.statistics.low_rank import effective_rank, kept_energy, product_svd, rank_for_energy
 from cosmos_exp.world.adapter_truncation import truncate_adapter
 
 SIZES = {"attn1.to_q": (24, 20), "attn2.to_k": (24, 16), "ff.net.2": (12, 40)}  # out, in
@@ -46,16 +39,13 @@ def adapter(folder, kind="lora"):
 
 
 def dense_updates(file):
-    """s B A of every layer, with the scale that peft gives to the file's metadata."""
-    peft, layers = read_adapter(file).peft, read_adapter(file).layers
-    keys = {"rank": "r", "alpha": "lora_alpha", "rank_pattern": "rank_pattern", "alpha_pattern": "alpha_pattern"}
-    scaling = "rslora" if peft.get("use_rslora") else "standard"
-    settings = Adapter(scaling=scaling, **{ours: peft[theirs] for ours, theirs in keys.items()})
-    return {n: layer_scale(settings, n) * layers[n].b.astype(float) @ layers[n].a.astype(float) for n in LAYERS}
+    """s B A of every layer; that s is peft's is shown in test_adapter_tools.py."""
+    header = read_adapter(file)
+    return {n: header.scales[n] * layer.b.astype(float) @ layer.a.astype(float) for n, layer in header.layers.items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("rank", [1, 3, 8])
+@pytest.mark.parametrize("rank", [1, 3])
 def test_a_lower_rank_is_the_best_one_at_the_same_scale(kind, rank, tmp_path):
     """Eckart and Young: the error is the root of the sum of the squared singular values that are left out."""
     file, updates = adapter(tmp_path / "a", kind)
@@ -71,10 +61,6 @@ def test_a_lower_rank_is_the_best_one_at_the_same_scale(kind, rank, tmp_path):
         b, a = (after[f"{name}.lora_{x}.weight"] for x in "BA")  # the factors share the size
         assert np.linalg.norm(b, axis=0) == pytest.approx(np.linalg.norm(a, axis=1), rel=1e-5)
     assert header.record["truncated"]["kept_energy"] == pytest.approx(1 - left / total, abs=1e-9)
-    assert list(header.scales.values()) == pytest.approx([KINDS[kind][1]] * len(LAYERS))
-    assert header.peft["r"] == rank
-    assert header.peft["rank_pattern"] == header.peft["alpha_pattern"] == {}
-    assert header.peft.get("use_rslora", False) == (kind == "rslora")
     for key in before:  # biases and magnitudes
         assert key.endswith((".lora_A.weight", ".lora_B.weight")) or np.array_equal(before[key], after[key])
 
@@ -88,48 +74,32 @@ def test_energy_chooses_each_layers_smallest_rank(energy, tmp_path):
         assert read_adapter(cut).ranks[name] == 1 + int((kept / kept[-1] < energy).sum())
         error = np.linalg.norm(dense_updates(cut)[name] - update) ** 2
         assert error <= (1 - energy) * np.linalg.norm(update) ** 2 * (1 + 1e-5)
-    record = read_adapter(cut).record["truncated"]
-    assert record["energy"] == energy
-    assert record["kept_energy"] >= energy
+    assert read_adapter(cut).record["truncated"]["kept_energy"] >= energy
 
 
 def test_products_of_deficient_rank():
     values = product_svd(np.ones((6, 4)), np.ones((4, 5)))[1]  # rank 1
     assert values == pytest.approx([4 * 30**0.5, 0, 0, 0], abs=1e-12)
     assert rank_for_energy(values, 1 - 1e-9) == 1
-    assert (
-        kept_energy(np.zeros(3), 1) == rank_for_energy(np.zeros(3), 1.0) == 1
-    )  # an untrained adapter: nothing is lost
-    rng = np.random.default_rng(1)
-    b, a = rng.normal(size=(3, 5)), rng.normal(size=(5, 7))  # out is below the rank: filled with zeros
-    wide_b, wide_a = split_evenly(*product_svd(b, a), 5)
-    assert (wide_b.shape, wide_a.shape) == ((3, 5), (5, 7))
-    np.testing.assert_allclose(wide_b @ wide_a, b @ a, atol=1e-12)
+    untrained = np.zeros(3)  # nothing is lost
+    assert kept_energy(untrained, 1) == rank_for_energy(untrained, 1.0) == 1
 
 
 def test_the_record_says_from_what_it_came_and_the_bytes_are_the_same_every_time(tmp_path):
     file, _ = adapter(tmp_path / "a")
-    once = truncate_adapter(file, tmp_path / "b", 6, record_extra={"seed": 3})
+    once = truncate_adapter(file, tmp_path / "b", 6)
     record = read_adapter(once).record
     assert record["truncated"]["from"] == {"sha256": file_sha256(file), "record": read_adapter(file).record}
-    assert record["truncated"]["rank"] == 6
-    assert (record["base_model"], record["fingerprints"], record["seed"]) == ("tabletop", {"transformer": "ab"}, 3)
+    assert (record["base_model"], record["fingerprints"]) == ("tabletop", {"transformer": "ab"})
     assert "adapter" not in record  # the settings of its training, not its own
-    twice = read_adapter(truncate_adapter(once, tmp_path / "c", 2)).record
-    assert twice["truncated"]["from"] == {"sha256": file_sha256(once), "record": record}
-    again = truncate_adapter(adapter(tmp_path / "a2")[0], tmp_path / "d", 6, record_extra={"seed": 3})
-    assert again.read_bytes() == once.read_bytes()
+    assert truncate_adapter(file, tmp_path / "c", 6).read_bytes() == once.read_bytes()
 
 
 def test_errors_name_the_option_and_the_file(tmp_path, cli, capsys):
     file, _ = adapter(tmp_path / "a")
-    with pytest.raises(UserError, match="folder of the adapter itself"):
-        truncate_adapter(file, tmp_path / "a", 4)
     for words, said in {
         (file,): "--rank 2,4,8",
-        (file, "--rank", "0"): "must be at least 1",
         (file, "--rank", "4,9"): "has rank 8 at ",
-        (file, "--rank", "two"): "--rank: invalid integers value",
         (file, "--energy", "1.5"): "greater than 0 and at most 1",
         (file, "--rank", "4", "--alpha", "3"): "records alpha 20",
         (tmp_path / "none", "--rank", "4"): "no adapter found",
@@ -139,42 +109,24 @@ def test_errors_name_the_option_and_the_file(tmp_path, cli, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["a"]  # nothing was written
 
 
-def test_a_file_without_metadata_has_the_alpha_that_is_given(tmp_path, cli, capsys):
-    file, updates = adapter(tmp_path / "a")
-    bare = tmp_path / "theirs.safetensors"
-    save_file({f"transformer.{k}": v for k, v in tensors_of(read_adapter(file).layers).items()}, bare)
-    assert cli("adapter", "truncate", bare, "--rank", "8") == 0
-    assert "does not record alpha; assumed alpha = rank" in capsys.readouterr().out
-    assert cli("adapter", "truncate", bare, "--rank", "8", "--alpha", "16", "--out", tmp_path / "out") == 0
-    for folder, scale in ((tmp_path / "theirs-r8", 1), (tmp_path / "out" / "theirs-r8", 2)):
-        for name, update in dense_updates(find_adapter(folder)).items():
-            np.testing.assert_allclose(update, scale / 2.5 * updates[name], atol=1e-5)
-
-
 def test_info(tmp_path, cli, capsys):
-    file, updates = adapter(tmp_path / "run" / "adapter", "dora")
-    assert cli("adapter", "truncate", tmp_path / "run", "--rank", "2,4", "--energy", "0.9") == 0
-    assert {p.name for p in (tmp_path / "run").iterdir()} == {"adapter", "adapter-r2", "adapter-r4", "adapter-e0.9"}
+    run = tmp_path / "run"
+    file, updates = adapter(run / "adapter", "dora")
+    assert cli("adapter", "truncate", run, "--rank", "2,4", "--energy", "0.9") == 0
+    assert {p.name for p in run.iterdir()} == {"adapter", "adapter-r2", "adapter-r4", "adapter-e0.9"}
+    assert list(find_adapters([str(run), str(run / "adapter-r2")])) == [
+        "run",
+        "run-r2",
+    ]  # names of their videos' folders
     capsys.readouterr()
     assert cli("adapter", "info", file, "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["kind"], found["ranks"], found["alphas"], found["scales"]) == ("dora", [8], [16.0], [2.0])
-    assert found["parameters"] == sum(8 * (o + i) + o for o, i in LAYERS.values())
-    values = np.array([np.linalg.svd(update, compute_uv=False)[:8] for update in updates.values()])
-    np.testing.assert_allclose(list(layer_spectra(file).values()), values, rtol=1e-6)
-    row, squares = found["spectrum"]["all layers"], np.square(values)
+    info = json.loads(capsys.readouterr().out)
+    assert (info["kind"], info["ranks"], info["alphas"], info["scales"]) == ("dora", [8], [16.0], [2.0])
+    assert info["parameters"] == sum(8 * (o + i) + o for o, i in LAYERS.values())
+    squares = np.square([np.linalg.svd(update, compute_uv=False)[:8] for update in updates.values()])
+    row = info["spectrum"]["all layers"]
     assert row["norm"] == pytest.approx(np.sqrt(squares.sum()))
     assert row["energy_at_rank"] == pytest.approx({str(k): squares[:, :k].sum() / squares.sum() for k in (1, 2, 4, 8)})
-    assert row["effective_rank"] == pytest.approx(np.mean([effective_rank(v) for v in values]))
-    assert cli("adapter", "info", tmp_path / "run" / "adapter-e0.9") == 0
-    text = capsys.readouterr().out
-    for words in ('kind             "dora"', "scales           2.0", "tabletop", '"energy": 0.9', "attn2.to_k"):
-        assert words in text
-
-
-def test_truncating_and_describing_load_no_torch():
-    code = (
-        "import sys, cosmos_exp.world.adapter_truncation, cosmos_exp.report.adapter_info, cosmos_exp.cli.adapter\n"
-        "sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=False).returncode == 0
+    assert row["effective_rank"] == pytest.approx(np.mean([effective_rank(np.sqrt(s)) for s in squares]))
+    assert cli("adapter", "info", run / "adapter-e0.9") == 0
+    assert '"energy": 0.9' in capsys.readouterr().out

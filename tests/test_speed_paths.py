@@ -1,11 +1,10 @@
 """The fast paths of training and generation give what the plain ones give; plans of memory and work follow their formulas."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL, WAN
+from conftest import WAN
+from diffusers import Cosmos2_5_PredictBasePipeline
 
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.layers import adapted_layers, transformer_config
@@ -16,11 +15,12 @@ from cosmos_exp.experiment.prepare import prepare
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.generation.guidance import GuidedForward
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.training.log import SpeedMeter, peak_memory_gib, reset_peak_memory
+from cosmos_exp.training.log import SpeedMeter
 from cosmos_exp.training.loop import AdaptedModel, Trainer
 from cosmos_exp.training.plan import lr_at, sample_order
-from cosmos_exp.training.samples import SampleSource, prefetch
+from cosmos_exp.training.samples import SampleSource
 from cosmos_exp.world import adapter as adapters
+from cosmos_exp.world.guardrail import GuardrailOff
 from cosmos_exp.world.hardware import (
     POLICIES,
     StepMemory,
@@ -29,7 +29,7 @@ from cosmos_exp.world.hardware import (
     memory_estimate,
     training_flops,
 )
-from cosmos_exp.world.loading import latent_statistics, load_transformer
+from cosmos_exp.world.loading import latent_statistics, load_transformer, load_vae
 from cosmos_exp.world.model_folder import ensure_model
 from cosmos_exp.world.pipeline import load_pipeline
 from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
@@ -101,35 +101,32 @@ def test_fifty_steps_have_the_loss_curve_of_the_plain_loop(kind, lag, prepared, 
 def test_asked_to_stop_and_resumed_equals_uninterrupted_bit_for_bit(lag, prepared, small_config, tmp_path):
     """What SIGTERM sets, set between two steps: a checkpoint of the step it is at, and the same adapter in the end."""
     config = small_config("training.max_steps=6", "training.checkpoint_every_steps=4", *TINY)
-    adapters_made = {}
-    for name in ("whole", "stopped"):
-        ours = trainer(config, prepared, tmp_path / name)
-        ours.log.lag = lag
-        if name == "stopped":
-            step, asked = ours.train_step, iter([False, False, True])
+    whole, stopped, resumed = (trainer(config, prepared, tmp_path / name) for name in ("whole", "stopped", "stopped"))
+    step, asked = stopped.train_step, iter([False, False])
 
-            def ask(stop, step=step, asked=asked):
-                stop.asked = next(asked, True)
-                return step(stop)
+    def ask(stop):
+        stop.asked = next(asked, True)
+        return step(stop)
 
-            ours.train_step = ask
-            with pytest.raises(Interrupted, match=f"after step {3 + lag} of 6"):
-                ours.train()
-            ours = trainer(config, prepared, tmp_path / name)
+    stopped.train_step = ask
+    stopped.log.lag = lag
+    with pytest.raises(Interrupted, match=f"after step {3 + lag} of 6"):
+        stopped.train()
+    for ours in (whole, resumed):
         ours.train()
         assert logged(ours, "step") == [1, 2, 3, 4, 5, 6]
-        adapters_made[name] = ours.model.parameters
-    assert all(torch.equal(p, adapters_made["stopped"][n]) for n, p in adapters_made["whole"].items())
+    for name, parameter in whole.model.parameters.items():
+        assert torch.equal(parameter, resumed.model.parameters[name])
 
 
 def test_samples_one_by_one_give_what_they_give_at_once(prepared, small_config, tmp_path):
-    found = []
+    losses = []
     for size in (1, 4):
         config = small_config(f"hardware.samples_per_forward={size}", *TINY)
         ours = trainer(config, prepared, tmp_path / str(size))
         ours.train()
-        found.append(logged(ours))
-    assert np.allclose(*found, rtol=1e-4)
+        losses.append(logged(ours))
+    assert np.allclose(*losses, rtol=1e-4)
 
 
 def test_a_late_reading_still_stops_at_the_step_that_went_wrong(prepared, small_config, tmp_path):
@@ -151,34 +148,15 @@ def test_a_late_reading_still_stops_at_the_step_that_went_wrong(prepared, small_
     assert logged(ours, "step") == [1]
 
 
-@pytest.mark.parametrize("ahead", [0, 1, 3])
-def test_prefetched_batches_come_in_order_and_an_error_comes_at_its_place(ahead):
-    drawn = []
-
-    def make(piece):
-        if piece == 4:
-            raise RunError("piece 4 is damaged")
-        return FlowBatch(*(torch.full((2,), float(piece)) for _ in range(5)))
-
-    work = (drawn.append(piece) or piece for piece in range(6))
-    batches = prefetch(make, work, torch.device("cpu"), ahead)
-    for piece in range(4):
-        got, batch = next(batches)
-        assert (got, batch.noise.tolist()) == (piece, [piece, piece])
-        assert piece < len(drawn) <= piece + 1 + ahead
-    with pytest.raises(RunError, match="damaged"):
-        next(batches)
-    batches.close()
-
-
 @torch.no_grad()
 def test_one_forward_pass_of_two_samples_answers_the_pipelines_two_calls(small_config):
     config = small_config()
     model, _ = load_transformer(ensure_model(config.model, cache_root(config)), torch.float32)
     torch.manual_seed(0)
-    prompts, latents, times = torch.randn(2, 1, 64, 256), torch.randn(2, 1, 32, 5, 12, 20), torch.rand(2, 1, 1, 5, 1, 1)
-    rest = {"condition_mask": torch.zeros(1, 1, 5, 12, 20), "padding_mask": torch.zeros(1, 1, 96, 160)}
-    calls, answers = [], {}
+    prompts, latent = torch.randn(2, 1, 64, 256), torch.randn(1, 32, 5, 12, 20)
+    words = {"hidden_states": latent, "timestep": torch.rand(1, 1, 5, 1, 1)}
+    words |= {"condition_mask": torch.zeros(1, 1, 5, 12, 20), "padding_mask": torch.zeros(1, 1, 96, 160)}
+    calls, answers = [], []
 
     def forward(**words):
         calls.append(len(words["hidden_states"]))
@@ -187,59 +165,37 @@ def test_one_forward_pass_of_two_samples_answers_the_pipelines_two_calls(small_c
     for together in (False, True):
         guided = GuidedForward(forward, together)
         guided.negative = prompts[1]
-        answers[together] = []
-        for latent, time in zip(latents, times, strict=True):
-            for prompt in prompts:
-                answers[together] += guided(hidden_states=latent, encoder_hidden_states=prompt, timestep=time, **rest)
-    assert calls == [1, 1, 1, 1, 2, 2]
-    for one, other in zip(answers[False], answers[True], strict=True):
-        assert torch.allclose(one, other, atol=1e-4)
+        answers.append(torch.cat([guided(encoder_hidden_states=prompt, **words)[0] for prompt in prompts]))
+    assert calls == [1, 1, 2]
+    assert torch.allclose(*answers, atol=1e-4)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("words", [[], WAN], ids=["linear", "wan"])
 def test_the_given_frame_alone_is_encoded_to_the_same_latent(words, small_config):
     """diffusers encodes the whole padded clip; its latents of the conditioning frames and its masks equal ours, bit for bit."""
-    from diffusers import Cosmos2_5_PredictBasePipeline
-
-    from cosmos_exp.world.guardrail import GuardrailOff
-    from cosmos_exp.world.loading import load_vae
-
     config = small_config(*words)
     folder = ensure_model(config.model, cache_root(config))
-    pipe = load_pipeline(
-        folder, load_transformer(folder, torch.float32)[0], load_vae(folder, torch.float32), GuardrailOff()
-    )
+    models = [load(folder, torch.float32) for load in (load_transformer, load_vae)]
+    pipe = load_pipeline(folder, models[0][0], models[1], GuardrailOff())
     torch.manual_seed(0)
-    video = torch.rand(1, 3, 17, 96, 160) * 2 - 1
-    size = {"batch_size": 1, "num_channels_latents": config.model.z_dim, "height": 96, "width": 160}
-    size |= {"dtype": torch.float32, "device": torch.device("cpu"), "num_frames_out": 17}
+    channels = config.model.z_dim
+    words = {"video": torch.rand(1, 3, 17, 96, 160) * 2 - 1, "batch_size": 1, "num_channels_latents": channels}
+    words |= {"height": 96, "width": 160, "dtype": torch.float32, "device": torch.device("cpu"), "num_frames_out": 17}
     for given in (1, 5):
-        latents = torch.randn(1, config.model.z_dim, 5, 12, 20)
-        ours = pipe.prepare_latents(video=video, num_frames_in=given, latents=latents, **size)
-        theirs = Cosmos2_5_PredictBasePipeline.prepare_latents(
-            pipe, video=video, num_frames_in=given, latents=latents, **size
-        )
-        for a, b in zip(
-            (ours[0], ours[1] * ours[2], *ours[2:]), (theirs[0], theirs[1] * theirs[2], *theirs[2:]), strict=True
-        ):
+        words |= {"num_frames_in": given, "latents": torch.randn(1, channels, 5, 12, 20)}
+        ours = pipe.prepare_latents(**words)
+        theirs = Cosmos2_5_PredictBasePipeline.prepare_latents(pipe, **words)
+        assert torch.equal(ours[1] * ours[2], theirs[1] * theirs[2])
+        for a, b in zip((ours[0], *ours[2:]), (theirs[0], *theirs[2:]), strict=True):
             assert torch.equal(a, b)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is that of the whole process")
-def test_the_peak_of_a_stage_is_its_own():
-    device = torch.device("cpu")
-    torch.ones(2**26).sum()  # 0.25 GiB
-    before = peak_memory_gib(device)
-    reset_peak_memory(device)
-    assert peak_memory_gib(device) < before - 0.2
 
 
 # 2e9 frozen and 46e6 trained parameters, 31,104 tokens of 2,048 values in bf16.
 MEMORY = StepMemory(2 * 2e9 + 16 * 46e6, 31104 * 2048 * 2, 28, True, False)
 
 
-@pytest.mark.parametrize("budget", [12, 14, 20, 40, 60, 70, 200])
+@pytest.mark.parametrize("budget", [14, 40, 200])
 def test_as_much_is_kept_as_fits_and_not_one_block_more(budget):
     policies = choose_checkpointing(MEMORY, budget)
     assert len(policies) == 28
@@ -256,12 +212,9 @@ def test_checkpointing_of_a_card(small_config):
     assert choose_checkpointing(MEMORY, 1.0) == choose_checkpointing(MEMORY, None) == ["full"] * 28
     config = small_config("model=cosmos_predict25_2b", "data=gr1_100", "hardware=1x24gb")
     keys = transformer_config(config.model)
-    for dora in (False, True):
-        gib, policies = memory_estimate(keys, 2_059_174_912, 46_000_000, 31104, config.hardware, 8, dora)
-        assert set(policies) <= {"pointwise", "selective", "full"}
-        assert gib < 20
-    named = config.hardware.updated({"checkpointing": "selective"})
-    assert memory_estimate(keys, 1, 1, 10, named, 4, False)[1] == ["selective"] * 28
+    gib, policies = memory_estimate(keys, 2_059_174_912, 46_000_000, 31104, config.hardware, 8, True)
+    assert set(policies) <= {"pointwise", "selective", "full"}
+    assert gib < 20
 
 
 def test_the_work_of_a_sample_is_what_pytorch_counts(prepared, small_config):
@@ -283,15 +236,3 @@ def test_the_work_of_a_sample_is_what_pytorch_counts(prepared, small_config):
     ours = training_flops(keys, latent_shape(32, 17, 96, 160), 64, layers, ranks)
     # It also counts what ours leaves out: modulations, patches, the first block's input.
     assert 0.9 < ours / counter.get_total_flops() < 1.03
-
-
-def test_a_run_records_its_speed_and_its_choices(cli, tmp_path):
-    words = [*SMALL, f"run_dir={tmp_path}/run", "hardware.checkpointing=selective", "sampson.enabled=false"]
-    assert cli("run", *words) == 0
-    folder = RunFolder(tmp_path / "run")
-    training, speed = folder.read(folder.metrics)["training"], folder.manifest["speed"]
-    assert training["peak_memory_gib"] > 0.1
-    assert training["tflops_per_second"] > 0
-    assert training["first_step_seconds"] >= training["step_seconds"] * 0.5
-    assert (speed["checkpointing"], speed["compile"], speed["approximate"]) == ({"selective": 5}, False, [])
-    assert speed["attention"] in {"FLASH_ATTENTION", "MATH"}
