@@ -23,10 +23,8 @@ DAMAGES = {
     "another type": lambda content: b"[1, 2]\n",
 }
 WRONG = [  # a file, its content, what is said
-    ("status.json", '{"state": "\\u001b[2J"}', "state: input should be 'running', 'done', 'failed' or 'interrupted'"),
-    ("manifest.json", '{"stages": {"train": {"seconds": "long"}}}', "stages.train.seconds"),
     ("metrics.json", '{"training": {"train_loss": NaN}}', "it holds NaN"),
-    ("scores.jsonl", '{"sample": "a", "seed": 0, "video": "a.mp4", "measure": "tse"}\n', "row 1: value: is missing"),
+    ("scores.jsonl", '{"sample": "a", "seed": 0, "video": "a.mp4", "measure": "tse"}\n', "row 1: value is no number"),
     ("sweep.json", '{"arms": [{"name": [null], "runs": ["run"]}]}', "not a record of a sweep"),
 ]
 

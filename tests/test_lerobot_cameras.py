@@ -63,7 +63,7 @@ def test_every_camera_shows_the_same_moment_in_its_tile(tmp_path, version):
             assert means[k] == pytest.approx(np.array(expected), abs=2), (episode, k)
         assert frames[:, 48:, 80:].max() == 0
     assert any(
-        "3 cameras tiled 2x2" in n and "wrist, left, right; 48x80 pixels each, 1 black" in n for n in dataset.notes
+        "3 cameras tiled 2x2" in n and "wrist, left, right, -; 48x80 pixels each" in n for n in dataset.notes
     )
 
 

@@ -70,12 +70,12 @@ def made_videos(folder):
 
 @pytest.fixture(scope="module")
 def whole(run, prompts, tmp_path_factory):
-    """The words of the command, and a set with real demonstrations and actions, written without an interruption."""
+    """The words of the command, and a set with actions, written without an interruption."""
     from cosmos_exp.cli import main
 
     folder = tmp_path_factory.mktemp("whole")
     words = ["trajectories", run, "--prompts", prompts, "--seeds", 2, "--keep", "instruction>=1 and word_side<0.6"]
-    words += ["--actions", save(Mean(), folder / "m.pt", DECLARED), "--with-real", "--out"]
+    words += ["--actions", save(Mean(), folder / "m.pt", DECLARED), "--out"]
     assert main([str(word) for word in [*words, folder / "set"]]) == 0
     return words, folder / "set"
 
@@ -85,14 +85,11 @@ def test_a_set_says_what_each_episode_is(whole):
     summary = json.loads((out / "trajectories.json").read_text())
     assert 0 < summary["kept"] == 4 - sum(summary["dropped"].values()) < 4
     rows = episodes_of(out)
-    real = [row for row in rows if row["source"] == "real"]
-    made = [row for row in rows if row["source"] == "generated"]
-    assert (len(real), len(made)) == (5, summary["kept"])
-    for row in made:
+    assert len(rows) == summary["kept"]
+    for row in rows:
         assert row["scores/word_side"] < 0.6
         assert (row["adapter"], len(row["adapter_sha256"])) == ("lora-r8", 64)
         assert (out / row["source_frame"]).is_file()
-    assert all(row["seed"] is None and row["scores/word_side"] is None for row in real)
     card = (out / "README.md").read_text()
     assert "`instruction>=1 and word_side<0.6`" in card
     assert str(out.parent) not in card + (out / "trajectories.json").read_text()
@@ -103,8 +100,7 @@ def test_every_frame_and_action_of_the_set_is_that_of_its_video(whole):
     data = compose_config(["data=lerobot", f"data.path={out}"]).data
     read = read_lerobot(data, out)
     assert (read.problems, read.notes) == ([], [])
-    files = [*(out / WORK / "videos").iterdir(), *(out / WORK / "demonstrations").iterdir()]
-    by_hash = {file_sha256(path): path for path in files}
+    by_hash = {file_sha256(path): path for path in (out / WORK / "videos").iterdir()}
     table = pq.read_table(out / "data" / "chunk-000" / "file-000.parquet").to_pandas()
     for row, clip in zip(episodes_of(out), read.clips, strict=True):
         frames, checked = read_video(by_hash[row["video_sha256"]]), probe_clip(clip, data)
