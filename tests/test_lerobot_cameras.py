@@ -62,9 +62,7 @@ def test_every_camera_shows_the_same_moment_in_its_tile(tmp_path, version):
             expected = [[150 + grown, 20 + grown], [90 + grown, 0]]  # row by row, the spare tile is black
             assert means[k] == pytest.approx(np.array(expected), abs=2), (episode, k)
         assert frames[:, 48:, 80:].max() == 0
-    assert any(
-        "3 cameras tiled 2x2" in n and "wrist, left, right, -; 48x80 pixels each" in n for n in dataset.notes
-    )
+    assert any("3 cameras tiled 2x2" in n and "wrist, left, right, -; 48x80 pixels each" in n for n in dataset.notes)
 
 
 def test_tiles_are_resized_each_on_its_own(tmp_path):
