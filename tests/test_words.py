@@ -33,10 +33,8 @@ def textured(seed=0):
     ("a", "b", "words"),
     [
         ("Use the left hand.", "Use the right hand.", ("left", "right")),
-        ("Pick up the red can", "Pick up the red ball", ("can", "ball")),
         ("Use the left hand on the left", "Use the right hand on the right", None),
         ("Use the left hand", "Use the left", None),
-        ("Same", "same", None),
     ],
 )
 def test_the_word_in_which_two_prompts_differ(a, b, words):
@@ -44,20 +42,17 @@ def test_the_word_in_which_two_prompts_differ(a, b, words):
 
 
 def test_probes_swap_a_word_once(tmp_path):
-    pairs = [
-        TestPair("a", "Left hand takes the can.", tmp_path / "a.png"),
-        TestPair("b", "the left hand on the right", tmp_path / "b.png"),
-        TestPair("c", "leftover soup", tmp_path / "c.png"),
-    ]
+    prompts = {"a": "Left hand takes the can.", "b": "the left hand on the right", "c": "leftover soup"}
+    pairs = [TestPair(name, prompt, tmp_path / "a.png") for name, prompt in prompts.items()]
     (probe,) = probes(pairs, [["left", "right"]])
     assert (probe.name, probe.prompt, probe.image) == ("a~right", "Right hand takes the can.", pairs[0].image)
-    assert [p.prompt for p in probes(pairs, [["can", "ball"]])] == ["Left hand takes the ball."]
 
 
 def test_pairs_are_found_by_the_content_of_the_first_frame(tmp_path):
+    pairs = []
     for name, level in (("x_left", 10), ("x_right", 10), ("y_right", 20)):
-        write_image(tmp_path / f"{name}.png", np.full((32, 32, 3), level, np.uint8))
-    pairs = [TestPair(p.stem, f"use the {p.stem[2:]} hand", p) for p in sorted(tmp_path.glob("*.png"))]
+        pairs.append(TestPair(name, f"use the {name[2:]} hand", tmp_path / f"{name}.png"))
+        write_image(pairs[-1].image, np.full((32, 32, 3), level, np.uint8))
     assert one_word_apart(pairs, {}) == [("x_left", "x_right", ("left", "right"))]
 
 
@@ -70,41 +65,36 @@ def test_the_motion_map_shows_what_moves_and_not_the_camera():
     motion = motion_map(frames)
     assert motion[35:55, 105:150].mean() > 20 * motion[35:55, 20:60].mean()
     assert side_share([motion], "right") > 0.9
-    assert side_share([motion], "left") + side_share([motion], "right") == pytest.approx(1)
+    assert side_share([motion], "left") < 0.1
 
 
 def test_each_camera_of_a_frame_has_its_own_sides():
     """Motion on the right of the left camera is on the right, though it is in the left half of the frame."""
     camera = np.repeat(textured()[None], 4, axis=0)
     camera[1:, 30:60, 110:140] = 255
-    black = np.zeros_like(camera)
-    frames = np.concatenate([np.concatenate([camera, camera], axis=2), np.concatenate([camera, black], axis=2)], axis=1)
-    tiling = tiling_of(Data(reader="lerobot", cameras=["a", "b", "c"], tiling="2x2"))
-    maps = motion_maps(frames, 1, tiling)
-    assert [m.shape for m in maps] == [(96, 160)] * 3
+    tiling = tiling_of(Data(reader="lerobot", cameras=["a", "b"], tiling="1x2"))
+    maps = motion_maps(np.concatenate([camera, camera], axis=2), 1, tiling)
+    assert [m.shape for m in maps] == [(96, 160)] * 2
     assert side_share(maps, "right") > 0.95
 
 
 def test_the_effect_of_a_word_is_counted_in_effects_of_the_noise():
-    ones = np.ones((4, 4), np.float32)
-    maps = {("a", 0): [0 * ones], ("a", 1): [2 * ones], ("b", 0): [6 * ones], ("b", 1): [10 * ones]}
+    levels = {("a", 0): 0, ("a", 1): 2, ("b", 0): 6, ("b", 1): 10}
+    maps = {key: [np.full((4, 4), level, np.float32)] for key, level in levels.items()}
     effects = word_effects(maps, ("a", "b"))  # noise: |0 - 2| and |6 - 10|, mean 3
     assert {s: v for s, (v, _) in effects.items()} == {0: pytest.approx(6 / 3), 1: pytest.approx(8 / 3)}
-    assert effects[0][1]["noise_distance"] == pytest.approx(3)
-    (value, detail) = word_effects({k: v for k, v in maps.items() if k[1] == 0}, ("a", "b"))[0]
+    value, detail = word_effects({k: v for k, v in maps.items() if k[1] == 0}, ("a", "b"))[0]
     assert value is None
     assert "generation.seeds" in detail["reason"]
 
 
 def test_scores_are_written_once_per_pair_and_seed(tmp_path):
     videos = []
-    for sample in ("a", "b"):
-        for seed in (0, 1):
-            frames = np.repeat(textured()[None], 4, axis=0)
-            column = {"a": 20, "b": 110}[sample] + 4 * seed
-            frames[1:, 30:60, column : column + 20] = 255
-            videos.append(ScoredVideo(sample, seed, sample, tmp_path / f"{sample}{seed}.mp4"))
-            write_video(videos[-1].path, frames, 8)
+    for sample, seed, column in (("a", 0, 20), ("a", 1, 24), ("b", 0, 110), ("b", 1, 114)):
+        frames = np.repeat(textured()[None], 4, axis=0)
+        frames[1:, 30:60, column : column + 20] = 255
+        videos.append(ScoredVideo(sample, seed, sample, tmp_path / f"{sample}{seed}.mp4"))
+        write_video(videos[-1].path, frames, 8)
     for _ in range(2):
         score_word_effect([("a", "b", ("left", "right"))], videos, tmp_path / "scores.jsonl", tiling_of(Data()))
     rows = read_json_lines(tmp_path / "scores.jsonl")
@@ -114,17 +104,18 @@ def test_scores_are_written_once_per_pair_and_seed(tmp_path):
 
 def test_the_named_hand_has_more_motion_on_its_side(tmp_path, small_config):
     """Against the truth of rendered scenes: the hand that moves is known."""
-    videos = []
+    still = np.zeros((3, 32, 32, 3), np.uint8)
+    clips = [("use the left hand", still), ("left and right", still)]
     for seed in range(3):
         for hand in ("left", "right"):
             scene = Scene.sample(6_000_000 + seed, "robot", hand)
-            videos.append(ScoredVideo(hand, seed, scene.prompt, tmp_path / f"{seed}{hand}.mp4"))
-            write_video(videos[-1].path, scene.clip().frames, 8)
-    still = tmp_path / "still.mp4"
-    write_video(still, np.zeros((3, 32, 32, 3), np.uint8), 8)
-    videos += [ScoredVideo("a", 0, prompt, still) for prompt in ("use the left hand", "left and right")]
-    *named, nothing, no_side = [m.values["word_side"] for m in measure_side(videos, small_config(), 1)]
+            clips.append((scene.prompt, scene.clip().frames))
+    videos = []
+    for k, (prompt, frames) in enumerate(clips):
+        videos.append(ScoredVideo("a", 0, prompt, tmp_path / f"{k}.mp4"))
+        write_video(videos[-1].path, frames, 8)
+    nothing, no_side, *named = [m.values["word_side"] for m in measure_side(videos, small_config(), 1)]
     assert min(value for value, _ in named) > 0.5
     assert nothing == (None, "nothing moves")
     assert no_side == (None, "the prompt does not name one side, left or right")
-    assert measure_side(videos[-1:], small_config(), 1) is None
+    assert measure_side(videos[1:2], small_config(), 1) is None
