@@ -1,7 +1,6 @@
 """Videos of several chunks: the seams, the noise, scores by chunk, drift."""
 
 import json
-import shutil
 from types import SimpleNamespace
 
 import cv2
@@ -94,21 +93,19 @@ class TestSeams:
     def test_the_conditioning_frames_are_the_last_ones_of_the_chunk_before(self, three):
         maker, image = generator(three), np.zeros((1, 96, 160, 3), np.uint8)
         video = maker.frames(VideoTask("a", 7, "all", None, lambda: image, ("a", "bb", "ccc")), None)
-        first, *later = maker.pipe.calls
-        assert (first["image"] == image[0]).all()
+        assert (maker.pipe.calls[0]["image"] == image[0]).all()
         assert video.shape == (41, 96, 160, 3)
-        alone = [read_chunk(call) for call in maker.pipe.calls]
-        assert (video[:17] == alone[0]).all()
-        for number, call in enumerate(maker.pipe.calls):
+        before = None
+        for number, (call, (start, stop)) in enumerate(zip(maker.pipe.calls, SPANS, strict=True)):
             assert torch.equal(call["latents"], start_noise(7, maker.shape, number))
             assert float(call["prompt_embeds"]) == number + 1  # the length of its prompt
-        for number, call in enumerate(later, 1):
-            given = alone[number - 1][-OVERLAP:]  # as they were generated
-            assert torch.equal(call["video"][0], to_unit_range(given))
-            assert call["num_latent_conditional_frames"] == 2
-            start, stop = SPANS[number]
-            assert (video[start : start + OVERLAP] == given).all()  # once, and not what the next chunk made of them
-            assert (video[start + OVERLAP : stop] == alone[number][OVERLAP:]).all()
+            made = read_chunk(call)
+            if before is not None:  # as they were generated; once, and not what this chunk made of them
+                assert torch.equal(call["video"][0], to_unit_range(before))
+                assert call["num_latent_conditional_frames"] == 2
+                made[:OVERLAP] = before
+            assert (video[start:stop] == made).all()
+            before = made[-OVERLAP:]
 
     def test_no_two_chunks_of_any_seed_share_their_noise(self):
         drawn = {start_noise(seed, (1, 2, 2), chunk).numpy().tobytes() for seed in range(4) for chunk in range(4)}
@@ -120,7 +117,7 @@ def read_chunk(call):
     return np.random.RandomState(seed % 2**32).randint(0, 256, (17, 96, 160, 3)).astype(np.uint8)
 
 
-def scored(tmp_path, frames, recorded=None, **more):
+def scored(tmp_path, frames, recorded=None):
     levels = np.arange(frames, dtype=np.uint8) * 5
     video = np.broadcast_to(levels[:, None, None, None], (frames, 32, 48, 3))
     write_video(tmp_path / "a__seed0.mp4", video, 8, crf=0)
@@ -129,7 +126,7 @@ def scored(tmp_path, frames, recorded=None, **more):
         recording = tmp_path / "recorded.mp4"
         write_video(recording, video[:recorded], 8, crf=0)
     chunks = tuple(Chunk(start, stop, f"part {k}") for k, (start, stop) in enumerate(SPANS))
-    return ScoredVideo("a", 0, "all", tmp_path / "a__seed0.mp4", recording, 1, chunks, **more)
+    return ScoredVideo("a", 0, "all", tmp_path / "a__seed0.mp4", recording, 1, chunks)
 
 
 class TestScores:
@@ -149,18 +146,16 @@ class TestScores:
     def test_each_line_has_its_chunks(self, tmp_path, three, monkeypatch):
         def brightness(videos, config, workers):
             for v in videos:
-                frames = v.frames()[v.conditioning :]
-                yield Measured({"psnr": (float(frames.mean()), None)}, {"prompt": v.prompt})
+                yield Measured({"psnr": (float(v.frames()[v.conditioning :].mean()), None)}, {})
 
         monkeypatch.setattr(MEASURE_FUNCTIONS, "targets", {"brightness": brightness})
         monkeypatch.setitem(MEASURES, "psnr", Measure(function="brightness"))
         measure_videos([scored(tmp_path, 29)], three, tmp_path / "scores.jsonl", set(), show=False)
         (row,) = read_json_lines(tmp_path / "scores.jsonl")
-        values = [c["value"] for c in row["detail"]["chunks"]]
-        assert row["detail"]["prompt"] == "all"
-        assert row["value"] == pytest.approx(5 * 14.5, abs=2)
-        # frames 5 to 16 and 17 to 28: of the first chunk, too, the frames after the fifth
-        assert values == [pytest.approx(5 * 10.5, abs=2), pytest.approx(5 * 22.5, abs=2), None]
+        values = [row["value"], *(c["value"] for c in row["detail"]["chunks"])]
+        # frames 1 to 28, 5 to 16 and 17 to 28: of the first chunk, too, the frames after the fifth
+        assert values[:3] == pytest.approx([5 * 14.5, 5 * 10.5, 5 * 22.5], abs=2)
+        assert values[3] is None
         assert row["detail"]["chunks"][2]["reason"] == "the recording has 5 of the 17 frames of this chunk"
 
     def test_scene_drift_sees_what_does_not_move(self):
@@ -175,8 +170,6 @@ class TestScores:
 
     @pytest.mark.parametrize("knows_chunks", [True, False])
     def test_a_judge_is_asked_about_each_chunk_that_it_can_score(self, knows_chunks, tmp_path, three):
-        asked = []
-
         class Fake:
             name, batch = "fake", 2
 
@@ -184,25 +177,17 @@ class TestScores:
                 return None
 
             def ask(self, questions, temperature, seed):
-                asked.extend((q.rubric.measure, q.instruction, q.span) for q in questions)
-                return [Answer(5.0 if q.span is None else float(q.span[0] // 12 + 1), None, "x") for q in questions]
+                known = {("all", None): 5.0, ("part 0", SPANS[0]): 1.0, ("part 2", SPANS[2]): 3.0}
+                return [Answer(known[q.instruction, q.span], None, "x") for q in questions]
 
-            if knows_chunks:
-
-                def chunk_fault(self, number):
-                    return "it is the second" if number == 2 else None
-
-        judge_videos([scored(tmp_path, 41)], three, Fake(), tmp_path / "scores.jsonl", set(), None, show=False)
-        rows = {r["measure"]: r for r in read_json_lines(tmp_path / "scores.jsonl")}
-        assert {m: r["value"] for m, r in rows.items()} == {"physics": 5.0, "instruction": 5.0}
-        chunks = rows["instruction"]["detail"]["chunks"]
         if knows_chunks:
-            assert [c["value"] for c in chunks] == [1.0, None, 3.0]
-            assert chunks[1]["reason"] == "it is the second"
-            assert ("instruction", "part 2", (24, 41)) in asked
-        else:
-            assert len(asked) == 2
-            assert all(c["value"] is None and "fake scores whole videos only" in c["reason"] for c in chunks)
+            Fake.chunk_fault = lambda self, number: "it is the second" if number == 2 else None
+        judge_videos([scored(tmp_path, 41)], three, Fake(), tmp_path / "scores.jsonl", set(), None, show=False)
+        row = {r["measure"]: r for r in read_json_lines(tmp_path / "scores.jsonl")}["instruction"]
+        chunks = row["detail"]["chunks"]
+        assert row["value"] == 5.0
+        assert [c["value"] for c in chunks] == ([1.0, None, 3.0] if knows_chunks else [None] * 3)
+        assert ("it is the second" if knows_chunks else "fake scores whole videos only") in chunks[1]["reason"]
 
     def test_a_rollout_takes_what_was_recorded_at_the_frame_rate_of_the_data(self, tmp_path, small_config):
         write_video(tmp_path / "a.mp4", np.zeros((70, 32, 32, 3), np.uint8), 16)
@@ -212,72 +197,44 @@ class TestScores:
         assert recorded_length(pair, {}, data, 29) == 29
 
 
-def row(sample, values, whole=9.0, measure="tse"):
-    chunks = [{"value": v, "reason": None if v is not None else "it is dark"} for v in values]
-    return {"sample": sample, "seed": 0, "prompt": "", "video": f"{sample}.mp4", "measure": measure, "value": whole} | {
-        "detail": {"reason": None, "chunks": chunks}
-    }
+def test_last_minus_first_is_paired_within_each_video():
+    rows = []
+    for sample, values in (("a", [1.0, 1.5, 2.0]), ("b", [3.0, 3.5, 4.1]), ("c", [5.0, 5.5, 6.2])):
+        detail = {"reason": None, "chunks": [{"value": value, "reason": None} for value in values]}
+        row = {"sample": sample, "seed": 0, "prompt": "", "video": f"{sample}.mp4", "measure": "tse", "value": 9.0}
+        rows.append(row | {"detail": detail})
+    drift = drift_frame(score_frame(rows).assign(arm="lora-r8")).set_index("chunk").sort_index()  # 0: last minus first
+    assert drift["mean"].tolist() == pytest.approx([1.1, 3.0, 3.5, 4.1])
+    # 1.0, 1.1 and 1.2: mean 1.1, t(2) 4.303 times 0.1 / sqrt(3)
+    assert drift.loc[0, ["low", "high"]].tolist() == pytest.approx([1.1 - 0.2484, 1.1 + 0.2484], abs=1e-3)
+    assert drift.loc[0, "verdict"] == "worse"
 
 
-def drift_of(rows, scenes=None):
-    """The rows of the drift, from last minus first (0) to the last chunk."""
-    return drift_frame(score_frame(rows, scenes).assign(arm="lora-r8")).set_index("chunk").sort_index()
-
-
-class TestDrift:
-    """The paired comparison of the last chunk with the first."""
-
-    def test_last_minus_first_is_paired_within_each_video(self):
-        drift = drift_of([row("a", [1.0, 1.5, 2.0]), row("b", [3.0, 3.5, 4.1]), row("c", [5.0, 5.5, 6.2])])
-        assert drift["mean"].tolist() == pytest.approx([1.1, 3.0, 3.5, 4.1])
-        # 1.0, 1.1 and 1.2: mean 1.1, t(2) 4.303 times 0.1 / sqrt(3)
-        assert drift.loc[0, ["low", "high"]].tolist() == pytest.approx([1.1 - 0.2484, 1.1 + 0.2484], abs=1e-3)
-        assert drift.loc[0, "verdict"] == "worse"
-
-
-@pytest.fixture(scope="module")
-def rollout(start, tmp_path_factory):
-    """A run of the base with three chunks per video."""
-    folder, log = RunFolder(tmp_path_factory.mktemp("rollout") / "base"), tmp_path_factory.mktemp("log") / "log.txt"
+def test_a_run_scores_its_chunks_and_its_report_shows_the_drift_and_is_verified(tmp_path, cli, capsys):
+    """A run of the base with three chunks per video, and recordings of the first."""
+    folder = RunFolder(tmp_path / "base")
     words = ["adapter=none", "generation.chunks=3", "judge=rules", "hardware.num_threads=1"]
-    assert start("run", *SMALL, *words, f"run_dir={folder.path}", log=log).wait(300) == 0, log.read_text()[-3000:]
-    return folder, log.read_text()
-
-
-class TestRun:
-    """A whole run of the embedded world."""
-
-    def test_files_and_lines(self, rollout):
-        folder, said = rollout
-        videos = sorted(folder.videos.iterdir())
-        assert [len(read_video(v)) for v in videos] == [41, 41]
-        sample = videos[0].name.split("__")[0]
-        assert len(read_video(folder.reference_video("frozen", sample))) == 41
-        assert len(read_video(folder.reference_video("real", sample))) == 17
-        assert "2 of 2 recordings are shorter than the 41 frames of a video (17 frames)" in said
-        rows = {r["measure"]: r for r in read_json_lines(folder.scores) if r["sample"] == sample}
-        assert all(len(r["detail"]["chunks"]) == 3 for r in rows.values())
-        assert all(c["value"] is not None for m in ("tse", "scene_drift") for c in rows[m]["detail"]["chunks"])
-        assert [c["value"] is None for c in rows["psnr"]["detail"]["chunks"]] == [False, True, True]
-        physics = rows["physics"]["detail"]["chunks"]
-        assert physics[0]["value"] >= 1
-        assert all(c["value"] is None and "begins in motion" in c["reason"] for c in physics[1:])
-        metrics = folder.read(folder.metrics)
-        assert [s["n"] for s in metrics["chunks"]["tse"]] == [1, 1, 1]
-
-    def test_the_report_shows_the_drift_and_is_verified(self, rollout, tmp_path, capsys):
-        folder, _ = rollout
-        copy = tmp_path / "base"
-        shutil.copytree(folder.path, copy)
-        write_report(copy)
-        text = (copy / "report.md").read_text()
-        assert "## Drift over the chunks" in text
-        assert "- 2 of 2 recordings are shorter than the 41 frames of a video (17 frames): real, and what" in text
-        drift = json.loads((copy / "report.json").read_text())["drift"]
-        assert {d["arm"] for d in drift} == {"real", "frozen", "base"}
-        assert not any(verify(copy).values())
-        metrics = copy / "metrics.json"
-        content = json.loads(metrics.read_text())
-        content["chunks"]["tse"][2]["mean"] += 1
-        write_json(metrics, content)
-        assert any("chunks.tse.2.mean" in f for f in verify(copy)["metrics"])
+    assert cli("run", *SMALL, *words, f"run_dir={folder.path}") == 0
+    shorter = "2 of 2 recordings are shorter than the 41 frames of a video (17 frames)"
+    assert shorter in "".join(capsys.readouterr())
+    videos = sorted(folder.videos.iterdir())
+    assert [len(read_video(v)) for v in videos] == [41, 41]
+    sample = videos[0].name.split("__")[0]
+    assert [len(read_video(folder.reference_video(r, sample))) for r in ("frozen", "real")] == [41, 17]
+    rows = {r["measure"]: r["detail"]["chunks"] for r in read_json_lines(folder.scores) if r["sample"] == sample}
+    scored_chunks = {measure: [c["value"] is not None for c in chunks] for measure, chunks in rows.items()}
+    assert set(map(len, scored_chunks.values())) == {3}
+    assert scored_chunks["tse"] == scored_chunks["scene_drift"] == [True, True, True]
+    assert scored_chunks["psnr"] == scored_chunks["physics"] == [True, False, False]
+    assert "begins in motion" in rows["physics"][1]["reason"]
+    write_report(folder.path)
+    text = (folder.path / "report.md").read_text()
+    assert "## Drift over the chunks" in text
+    assert f"- {shorter}: real, and what" in text
+    drift = json.loads((folder.path / "report.json").read_text())["drift"]
+    assert {d["arm"] for d in drift} == {"real", "frozen", "base"}
+    assert not any(verify(folder.path).values())
+    content = folder.read(folder.metrics)
+    content["chunks"]["tse"][2]["mean"] += 1
+    write_json(folder.metrics, content)
+    assert any("chunks.tse.2.mean" in f for f in verify(folder.path)["metrics"])
