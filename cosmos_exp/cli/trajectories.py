@@ -12,7 +12,7 @@ HELP = "generate, score and filter videos of a finished run, and write them as a
 EPILOG = """examples:
   cosmos-exp trajectories outputs/sweeps/demo/lora-r32 --out kept --seeds 10 --keep 'instruction>=4 and tse<0.5'
   cosmos-exp trajectories RUN --prompts scenes --out kept --seeds 100 --keep 'instruction>=4' --target 40
-  cosmos-exp trajectories RUN --out all --with-real --actions idm:model.pt --set hardware=1xh100 judge=reason2_2b
+  cosmos-exp trajectories RUN --out all --actions idm:model.pt --set hardware=1xh100 judge=reason2_2b
 
 scenes/ holds NAME.png (the first frame) with NAME.txt (the prompt); without --prompts the run's own test prompts are used.
 Videos are made seed by seed over all prompts. With --target it stops as soon as so many are kept.
