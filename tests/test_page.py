@@ -4,12 +4,14 @@ import re
 import shutil
 
 import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
 from test_report import HOSTILE, SCORES, make_run
 
 from cosmos_exp.report import page_videos
-from cosmos_exp.report.figure_style import arm_colors
 from cosmos_exp.report.page import link_to
-from cosmos_exp.report.study import load_study
 from cosmos_exp.report.tables import write_report
 
 FPS = 8  # of make_run's videos, which have 9 frames
@@ -33,24 +35,12 @@ def browser():
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not program or not driver:
         pytest.skip("no chromium and chromedriver here (Debian: apt-get install chromium chromium-driver)")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
-    options = Options()
+    options = webdriver.ChromeOptions()
     options.binary_location = program
-    for word in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-sync",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--hide-scrollbars",
-    ):
-        options.add_argument(word)
+    words = "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-sync "
+    words += "disable-background-networking disable-component-update hide-scrollbars"
+    for word in words.split():
+        options.add_argument(f"--{word}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     chrome = webdriver.Chrome(options=options, service=Service(driver))
     yield chrome
@@ -71,18 +61,11 @@ def _size(browser, width, height):
 
 
 def _wait(browser, holds):
-    from selenium.webdriver.support.ui import WebDriverWait
-
     WebDriverWait(browser, 60, 0.05).until(lambda b: b.execute_script(f"return {holds}"))
-
-
-def _key(browser, key):
-    browser.switch_to.active_element.send_keys(key)
 
 
 def test_results_and_the_first_videos_are_within_a_screen(opened):
     top = "return document.querySelector('{}').getBoundingClientRect().{}"
-    assert opened.execute_script("return document.querySelector('figure').id") == "figure-differences"
     assert opened.execute_script(top.format("#figure-differences", "top")) < 300
     assert opened.execute_script(top.format(".cell video", "top")) < 800
     assert opened.execute_script("return window.hacked") is None
@@ -95,27 +78,7 @@ def test_results_and_the_first_videos_are_within_a_screen(opened):
     _wait(opened, "document.getElementById('frame').textContent.includes('frame 5 of 9')")
 
 
-def test_play_before_a_video_is_in_view_plays_those_that_come_into_view(opened):
-    """On a window so low that no video is in view: Play goes to the videos and loads them; the next ones follow."""
-    address = opened.current_url
-    _size(opened, 1280, 220)
-    opened.get("about:blank")
-    opened.get(address)
-    _wait(opened, "typeof inView === 'object' && inView.size === 0")
-    opened.execute_script("document.getElementById('play').click()")
-    _wait(opened, "[...inView].some(v => v.currentTime > 0.2)")
-    scroll = "all('.scene', scenes).at(-1).scrollIntoView({behavior: 'instant'})"
-    last = "all('.scene:last-child .prompt:first-child .cell:not([hidden]) video', scenes)"
-    _wait(opened, f"({scroll}, {last}.every(v => v.currentTime > 0.2 && !v.paused))")
-    assert opened.execute_script(f"return {VIDEOS}[0].readyState") == 0  # out of sight: given back
-    _size(opened, 1280, 900)
-    opened.get("about:blank")
-    opened.get(address)
-
-
 def test_videos_play_in_step(opened):
-    from selenium.webdriver.common.keys import Keys
-
     opened.find_element("id", "play").send_keys(Keys.ENTER)
     _wait(opened, f"{VIDEOS}.slice(0, 4).every(v => v.currentTime > 0.2)")
     apart = []
@@ -131,82 +94,65 @@ def test_videos_play_in_step(opened):
 
 
 def test_videos_are_stepped_and_scrubbed_together(opened):
-    from selenium.webdriver.common.keys import Keys
-
     frames = f"{VIDEOS}.slice(0, 4).map(v => Math.floor(v.currentTime * {FPS} + 0.01)).join()"
     scrub = "const s = document.getElementById('scrub'); s.value = 2; s.dispatchEvent(new Event('input'))"
     opened.execute_script(scrub)
     _wait(opened, f"{frames} === '2,2,2,2'")
     opened.execute_script("document.querySelector('.cell video').focus()")
-    _key(opened, Keys.ARROW_RIGHT)
+    opened.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
     _wait(opened, f"{frames} === '3,3,3,3'")
-    _key(opened, " ")
-    _wait(opened, f"{VIDEOS}.slice(0, 4).every(v => !v.paused)")
-    _key(opened, " ")
-    _wait(opened, f"{VIDEOS}.every(v => v.paused)")
 
 
 def test_adapters_and_seeds_are_chosen(opened):
-    from selenium.webdriver.support.ui import Select
-
     names = "return [...document.querySelector('.prompt').querySelectorAll('.cell:not([hidden]) h4')].map(h => h.textContent)"
     assert opened.execute_script(names) == [f"{n} seed 0" for n in ("base", "dora-r8", "lora-r8", "lora-r32")]
+    box = opened.find_element("css selector", "#adapters input[value='1']")
     Select(opened.find_element("css selector", "#noise select")).select_by_visible_text("1")
-    opened.find_element("css selector", "#adapters input[value='1']").click()
+    box.click()
     assert opened.execute_script(names) == [f"{n} seed 1" for n in ("base", "lora-r8", "lora-r32")]
-    opened.find_element("css selector", "#adapters input[value='1']").click()
+    box.click()
     Select(opened.find_element("css selector", "#noise select")).select_by_visible_text("0")
 
 
 def test_prompts_are_filtered_and_sorted(opened):
-    from selenium.webdriver.common.keys import Keys
-    from selenium.webdriver.support.ui import Select
-
     field = opened.find_element("id", "filter")
     field.send_keys("thing 3")
-    shown = [h.text for h in opened.find_elements("css selector", ".prompt h3") if h.is_displayed()]
-    assert [s.split("p3")[0].strip() for s in shown] == ["Lift thing 3"]
-    assert opened.find_element("id", "count").text == "1 of 8 prompts"
+    (shown,) = [h.text for h in opened.find_elements("css selector", ".prompt h3") if h.is_displayed()]
+    assert shown.startswith("Lift thing 3")
     field.send_keys(Keys.CONTROL, "a")
     field.send_keys(Keys.DELETE)
-    Select(opened.find_element("id", "sort")).select_by_value("0")
+    sort = Select(opened.find_element("id", "sort"))
+    sort.select_by_value("0")
     largest = "return [...document.querySelectorAll('.scene')].map(r => Math.max(...all('.prompt', r).map(size)))"
     spreads = opened.execute_script(largest)
     assert spreads == sorted(spreads, reverse=True)
-    Select(opened.find_element("id", "sort")).select_by_value("")
+    sort.select_by_value("")
 
 
 def test_a_result_leads_to_the_prompts_behind_it_and_back(opened):
     link = opened.find_elements("css selector", "#table td a")[0]
-    measure, a, b = map(int, re.search(r"#show:(\d+):(\d+):(\d+)$", link.get_dom_attribute("href")).groups())
+    _, a, b = map(int, re.search(r"#show:(\d+):(\d+):(\d+)$", link.get_dom_attribute("href")).groups())
     opened.execute_script("arguments[0].click()", link)
     _wait(opened, "!document.getElementById('behind').hidden")
-    names, measures = opened.execute_script("return [data.variants, data.measures.map(m => m.name)]")
+    names = opened.execute_script("return data.variants")
     columns = "return [...document.querySelector('.prompt').querySelectorAll('.cell:not([hidden])')].map(c => +c.dataset.column)"
     assert opened.execute_script(columns) == sorted({a, b})
-    said = opened.find_element("id", "behind").text
-    assert f"{measures[measure]}: {names[b]} − {names[a]}" in said
-    difference = opened.execute_script("return document.querySelector('.prompt output').textContent")
-    assert difference.startswith(measures[measure])
+    assert f": {names[b]} − {names[a]}" in opened.find_element("id", "behind").text
     opened.execute_script("document.getElementById('everything').click()")
     _wait(opened, "document.getElementById('behind').hidden")
     assert len(opened.execute_script(columns)) == 4
 
 
 def test_the_first_video_is_one_key_away_and_tables_sort(opened):
-    from selenium.webdriver.common.keys import Keys
-
     skip = opened.find_element("css selector", ".skip")
     opened.execute_script("arguments[0].focus()", skip)
     skip.send_keys(Keys.ENTER)
     assert opened.execute_script(f"return document.activeElement === {VIDEOS}[0]")
     names = "return [...document.querySelectorAll('#table tbody tr')].map(r => r.children[0].textContent)"
     button = next(b for b in opened.find_elements("css selector", "#table th button") if "instruction" in b.text)
-    button.send_keys(Keys.ENTER)
-    ascending = opened.execute_script(names)
-    assert (ascending[0], ascending[-1]) == ("base", "lora-r32")
-    button.send_keys(Keys.ENTER)
-    assert opened.execute_script(names)[0] == "lora-r32"
+    for first in ("base", "lora-r32"):  # ascending, then descending
+        button.send_keys(Keys.ENTER)
+        assert opened.execute_script(names)[0] == first
 
 
 def test_nothing_is_wider_than_a_phone_and_nothing_leaves_the_file(opened):
@@ -230,10 +176,7 @@ def test_the_page_is_one_file(sweep):
     for link in set(re.findall(r'href="([^"#:]+)"', page)):
         assert (sweep / link).exists(), link
     assert page.count("<h3>") == 8
-    assert "cosmos-exp report . --verify" in page
     assert link_to(sweep / "javascript:alert(1)", sweep) == "javascript%3Aalert%281%29"
-    colors = {name: color for name, color in arm_colors(load_study(sweep)).items() if name in SCORES}
-    assert len(set(colors.values())) == 4
 
 
 def test_of_many_videos_the_page_holds_none(sweep, tmp_path, monkeypatch, browser):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from cosmos_exp.cli import dashboard
+from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.record import save_config
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError
@@ -19,10 +19,15 @@ from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tracking.dashboard import define_workspace
 from cosmos_exp.tracking.wandb import Tracker, chosen_mode
 
+CONFIG = compose_config(["tracking=wandb", "tracking.mode=offline", "name=track"])
+
 
 @pytest.fixture
-def config(small_config):
-    return small_config("tracking=wandb", "tracking.mode=offline", "name=track")
+def no_login(monkeypatch, tmp_path):
+    """Nobody is logged in."""
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
 
 
 def fill(folder):
@@ -72,30 +77,29 @@ def finished_records(folder):
 
 
 @pytest.fixture(scope="module")
-def offline(small_config, tmp_path_factory):
+def offline(tmp_path_factory):
     """The folder of a finished offline run with a video of each seed."""
-    config = small_config("tracking=wandb", "tracking.mode=offline", "name=track")
     folder = RunFolder(tmp_path_factory.mktemp("home") / "run")
     fill(folder)
     for seed in (0, 1):
-        write_video(folder.videos / f"a__seed{seed}.mp4", np.full((4, 32, 32, 3), 80 * seed, np.uint8), 8)
+        write_video(folder.video("a", seed), np.full((4, 32, 32, 3), 80 * seed, np.uint8), 8)
     folder.update_manifest(data_fingerprint="d" * 16)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WANDB_DATA_DIR", raising=False)
         patch.setenv("HOME", str(folder.path.parent))
-        tracker = Tracker(config, folder)
+        tracker = Tracker(CONFIG, folder)
         for step in (1, 2):
-            tracker.log("train", {"loss": 1.0 / step, "lr": 0.1, "note": "x" * 40_000}, step)  # larger than a block
+            tracker.log("train", {"loss": 1.0 / step, "note": "x" * 40_000}, step)  # larger than a block
         tracker.finish()
         assert "WANDB_DATA_DIR" not in os.environ
     return folder
 
 
-def test_a_resumed_run_keeps_its_id(config, tmp_path):
+def test_a_resumed_run_keeps_its_id(tmp_path):
     folder, ids = RunFolder(tmp_path / "run"), set()
     fill(folder)
     for _ in range(2):
-        Tracker(config, folder).finish()
+        Tracker(CONFIG, folder).finish()
         ids.add(folder.manifest["wandb_id"])
     assert len(ids) == 1
 
@@ -106,21 +110,16 @@ def test_the_offline_file_holds_config_history_summary_table_and_artifact(offlin
     assert run.run_group == "track"
     assert {"adapter:lora", "rank:32", "alpha:32"} <= set(run.tags)
     settings = {u.key or "/".join(u.nested_key): json.loads(u.value_json) for u in run.config.update}
-    assert settings["adapter"]["rank"] == 32
-    assert settings["arm"] == "lora-r32"
-    history = [
-        {"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in r.history.item}
-        for r in found
-        if r.WhichOneof("record_type") == "history"
-    ]
-    assert [h["train/loss"] for h in history if "train/loss" in h] == [1.0, 0.5]
-    videos = next(h for h in history if "videos/a/seed0/_type" in h)  # a key that is the same in every run
-    assert (videos["videos/a/seed0/_type"], "videos/a/seed1/_type" in videos) == ("video-file", False)
-    table = next(h for h in history if "evaluation/_type" in h)
-    assert [table[f"evaluation/{k}"] for k in ("_type", "nrows", "ncols")] == ["table-file", 2, 5]
+    assert (settings["adapter"]["rank"], settings["arm"]) == (32, "lora-r32")
+    history = {}
+    for item in (i for r in found for i in r.history.item):
+        history.setdefault("/".join(item.nested_key) or item.key, []).append(json.loads(item.value_json))
+    assert history["train/loss"] == [1.0, 0.5]
+    assert history["videos/a/seed0/_type"] == ["video-file"]  # a key that is the same in every run
+    assert "videos/a/seed1/_type" not in history
+    assert [history[f"evaluation/{k}"] for k in ("_type", "nrows", "ncols")] == [["table-file"], [2], [5]]
     content = json.loads(next((folder.path / "wandb").rglob("*.table.json")).read_text())
     assert content["columns"] == ["sample", "seed", "prompt", "video", "tse"]
-    assert [row[2] for row in content["data"]] == ["p <b>", "p <b>"]
     summary = {u.key or "/".join(u.nested_key): u.value_json for r in found for u in r.summary.update}
     assert json.loads(summary["tse/mean"]) == 0.5
     adapter = next(r.artifact for r in found if r.artifact.type == "adapter")
@@ -128,7 +127,7 @@ def test_the_offline_file_holds_config_history_summary_table_and_artifact(offlin
     assert [e.path for e in adapter.manifest.contents] == [folder.adapter_file.name]
 
 
-def test_an_error_of_wandb_stops_nothing_and_is_reported_at_the_end(config, tmp_path, monkeypatch, capsys):
+def test_an_error_of_wandb_stops_nothing_and_is_reported_at_the_end(tmp_path, monkeypatch, capsys):
     import wandb
 
     def refuse(*words, **settings):
@@ -136,8 +135,7 @@ def test_an_error_of_wandb_stops_nothing_and_is_reported_at_the_end(config, tmp_
 
     folder = RunFolder(tmp_path / "run")
     fill(folder)
-    monkeypatch.setattr(wandb, "Table", refuse)
-    tracker = Tracker(config, folder)
+    tracker = Tracker(CONFIG, folder)
     monkeypatch.setattr(tracker.run, "log", refuse)
     for step in (1, 2):
         tracker.log("train", {"loss": 1.0}, step)
@@ -147,29 +145,22 @@ def test_an_error_of_wandb_stops_nothing_and_is_reported_at_the_end(config, tmp_
     assert "wandb lost the table of scores" in lost
     assert any(r.artifact.type == "adapter" for r in finished_records(folder))  # the rest is sent
     monkeypatch.setattr(wandb, "init", refuse)
-    Tracker(config.updated({"tracking.mode": "online"}), folder).finish()
+    Tracker(CONFIG.updated({"tracking.mode": "online"}), folder).finish()
     lost = [line.split(": ")[1] for line in capsys.readouterr().err.splitlines()]
     assert lost == ["wandb lost the online run, which is offline instead", "wandb lost the whole run"]
 
 
-def test_mode_follows_wandb_mode_and_the_login(monkeypatch, tmp_path):
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+def test_mode_follows_wandb_mode_and_the_login(no_login, monkeypatch):
     assert chosen_mode("auto") == "offline"
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    assert chosen_mode("auto") == "online"
-    assert chosen_mode("off") == "off"
+    assert [chosen_mode(mode) for mode in ("auto", "off")] == ["online", "off"]
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert [chosen_mode(mode) for mode in ("auto", "online")] == ["offline", "online"]
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert chosen_mode("auto") == "off"
 
 
-def test_the_workspace_groups_runs_by_arm_and_shows_spread_and_videos(offline, small_config, tmp_path):
-    folder = RunFolder(shutil.copytree(offline.path, tmp_path / "s" / "lora-r8"))
-    save_config(small_config("tracking=wandb", "rank=8", "name=s"), folder.config)
-    spec = json.loads(define_workspace([folder.path], "me")._to_model().model_dump_json(by_alias=True))["spec"]
+def test_the_workspace_groups_runs_by_arm_and_shows_spread_and_videos(offline):
+    save_config(compose_config(["name=s"]), offline.config)
+    spec = json.loads(define_workspace([offline.path], "me")._to_model().model_dump_json(by_alias=True))["spec"]
     content = next(value for value in spec.values() if "sections" in str(value))
     sections = {s["name"]: s["panels"] for s in content["panelBankConfig"]["sections"]}
     for panel in sections["Loss"] + sections["Measures by adapter"]:
@@ -178,18 +169,14 @@ def test_the_workspace_groups_runs_by_arm_and_shows_spread_and_videos(offline, s
     assert [p["config"]["mediaKeys"] for p in sections["Videos"]] == [["videos/a/seed0"]]
 
 
-def test_sync_needs_a_login_and_calls_wandb_for_each_offline_run(offline, tmp_path, cli, monkeypatch, capsys):
-    folder = Path(shutil.copytree(offline.path, tmp_path / "run"))
-    write_json(folder / "status.json", {"state": "done"})
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    assert cli("dashboard", folder, "--sync") == 2
+def test_sync_needs_a_login_and_calls_wandb_for_each_offline_run(offline, no_login, cli, monkeypatch, capsys):
+    write_json(offline.status_file, {"state": "done"})
+    assert cli("dashboard", offline.path, "--sync") == 2
     assert "wandb login" in capsys.readouterr().err
     asked = []
-    answers = [SimpleNamespace(returncode=0), SimpleNamespace(returncode=1)]
-    monkeypatch.setattr(dashboard.subprocess, "run", lambda words, check: asked.append(words) or answers.pop(0))
-    dashboard.sync([folder])
-    assert asked[0][1:4] == ["-m", "wandb", "sync"]
-    assert [Path(w).parent for w in asked[0][4:]] == [folder / "wandb"]
+    done = SimpleNamespace(returncode=1)
+    monkeypatch.setattr(dashboard.subprocess, "run", lambda words, check: asked.extend(words) or done)
     with pytest.raises(RunError, match="wandb sync"):
-        dashboard.sync([folder])
+        dashboard.sync([offline.path])
+    assert asked[1:4] == ["-m", "wandb", "sync"]
+    assert [Path(w).parent for w in asked[4:]] == [offline.path / "wandb"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
+
+import psutil
+from conftest import wait_until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "setpriv")
 CONF = """\
@@ -64,7 +65,7 @@ class Cluster:
         self.conf = folder / "slurm.conf"
         self.conf.write_text(CONF.format(host=host, ctld=ctld, slurmd=slurmd, folder=folder, cpus=cpus))
         self.environment = {**os.environ, "SLURM_CONF": str(self.conf), "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
-        self.daemons: list[subprocess.Popen[bytes]] = []
+        self.daemons: list[psutil.Popen] = []
 
     def start(self) -> None:
         """Start the daemons and wait until the node is idle."""
@@ -75,24 +76,17 @@ class Cluster:
         for option, name in (("socket", "socket"), ("pid-file", "pid"), ("seed-file", "seed"), ("log-file", "log")):
             words.append(f"--{option}={self.folder / f'munge.{name}'}")
         self._run("munged", "--foreground", "--force", *words)
-        self._wait(lambda: (self.folder / "munge.socket").exists(), "munged")
+        wait_until((self.folder / "munge.socket").exists, 30)
         self._run("slurmctld", "-D", "-c")
         self._run("slurmd", "-D")
-        self._wait(lambda: self.call("sinfo", "-h", "-o", "%T").strip() == "idle", "the node")
+        wait_until(lambda: self.call("sinfo", "-h", "-o", "%T").strip() == "idle", 30, 0.1)
 
     def _run(self, *words: str) -> None:
+        """Start a daemon, which ends with this process."""
         with open(self.folder / f"{words[0]}.out", "wb") as log:
-            own = {"env": self.environment, "stdout": log, "stderr": log}
-            # A killed test run leaves no daemon behind.
             words = ("setpriv", "--pdeathsig", "TERM", *words)
-            self.daemons.append(subprocess.Popen(words, start_new_session=True, **own))
-
-    def _wait(self, holds, what: str) -> None:
-        end = time.monotonic() + 30
-        while not holds():
-            if time.monotonic() > end or any(d.poll() is not None for d in self.daemons):
-                raise RuntimeError(f"{what} did not start; see the logs in {self.folder}")
-            time.sleep(0.1)
+            own = {"env": self.environment, "stdout": log, "stderr": log, "start_new_session": True}
+            self.daemons.append(psutil.Popen(words, **own))
 
     def call(self, *words: str) -> str:
         """The output of a Slurm command; empty if it fails."""
@@ -102,13 +96,10 @@ class Cluster:
         """End the daemons."""
         self.call("scancel", "--user=root")
         for daemon in reversed(self.daemons):
-            daemon.send_signal(signal.SIGTERM)
-        for daemon in reversed(self.daemons):
-            try:
-                daemon.wait(10)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                daemon.wait()
+            daemon.terminate()
+        for daemon in psutil.wait_procs(self.daemons, 10)[1]:
+            daemon.kill()
+            daemon.wait()
 
 
 def _free_port() -> int:
