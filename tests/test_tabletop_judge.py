@@ -6,24 +6,15 @@ import pytest
 from benchmarks.certificate.tabletop_faults import FAULTS, plant
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.judges.rubric import Rubric, load_rubric
-from cosmos_exp.tabletop.judge import Instruction, RulesJudge, parse_instruction
+from cosmos_exp.tabletop.judge import RulesJudge
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.world import APPEARANCES
+from cosmos_exp.tabletop.world import APPEARANCES, other_hand
 
 CLEAN = 4.8
 # With the robot's arms. docs/tabletop.md lists the others, which are noticed less often.
-DETECTED = ["wrong hand", "wrong object", "dropped", "frozen", "reversed", "vanishing object", "teleport"]
-DETECTED += [
-    "hand of the other look",
-    "fading object",
-    "noise",
-    "blur",
-    "sliding object",
-    "third arm",
-    "gliding object",
-]
-DETECTED += ["camera jump", "vanishing arm", "swelling hand", "background change", "doubled hand", "brightness flicker"]
-DETECTED += ["growing stain", "see-through arm"]
+DETECTED = """wrong hand, wrong object, dropped, frozen, reversed, vanishing object, teleport, hand of the other look,
+fading object, noise, blur, sliding object, third arm, gliding object, camera jump, vanishing arm, swelling hand,
+background change, doubled hand, brightness flicker, growing stain, see-through arm"""
 
 
 def judge(frames, prompt, measure):
@@ -40,7 +31,7 @@ def test_clean_clips_score_high(appearance):
     assert all(np.mean(v) >= CLEAN for v in scores.values()), scores
 
 
-@pytest.mark.parametrize("fault", DETECTED)
+@pytest.mark.parametrize("fault", DETECTED.replace("\n", " ").split(", "))
 def test_a_planted_fault_is_detected_under_its_rubric(fault):
     seen = []
     for seed in (71_000_001, 71_000_002):
@@ -53,31 +44,19 @@ def test_the_hand_counts_only_when_the_prompt_names_it():
     scene = Scene.sample(72_000_000, "human")
     clip = scene.clip()
     assert judge(clip.frames, clip.scene.prompt, "instruction").score >= CLEAN
-    named = {
-        h: judge(clip.frames, f"Use the {h} hand to p{clip.scene.prompt[1:]}", "instruction") for h in ("left", "right")
-    }
-    other = "left" if clip.scene.hand == "right" else "right"
-    assert named[clip.scene.hand].score >= CLEAN
-    assert named[other].score == pytest.approx(3.0, abs=0.2)
-    assert f"the {other} hand did not reach out" in named[other].text
-
-
-def test_prompts_are_parsed():
-    assert parse_instruction("Use the left hand to pick up the red can and place it in the blue tray.") == Instruction(
-        "red", "blue", "left"
-    )
-    assert parse_instruction("pick up the white ball and place it in the green bowl").hand is None
-    assert parse_instruction("Open the drawer.") is None
+    other = other_hand(scene.hand)
+    for hand, score in ((scene.hand, 5.0), (other, 3.0)):
+        answer = judge(clip.frames, f"Use the {hand} hand to p{scene.prompt[1:]}", "instruction")
+        assert answer.score == pytest.approx(score, abs=0.2)
+    assert f"the {other} hand did not reach out" in answer.text
 
 
 def test_a_video_that_cannot_be_judged_has_no_score_but_a_reason():
     clip = Scene.sample(3, "robot", num_frames=5).clip()
-    for frames, prompt in ((clip.frames, "Open the drawer."), (clip.frames[:1], clip.scene.prompt)):
+    black = np.zeros((5, 96, 160, 3), np.uint8)
+    for frames, prompt in ((clip.frames, "Open the drawer."), (black, clip.scene.prompt)):
         answer = judge(frames, prompt, "instruction")
         assert answer.score is None
         assert answer.text
-    black = judge(np.zeros((5, 96, 160, 3), np.uint8), clip.scene.prompt, "instruction")
-    assert black.score is None
-    assert "first frame shows no" in black.text
     with pytest.raises(UserError, match=r"judge\.rubrics"):
         RulesJudge().answer(clip.frames, Rubric("beauty", "", ""), None)
