@@ -59,7 +59,6 @@ def fewer(tensors, metadata):
 CASES = [
     (nan, "NaN or infinite"),
     (peft(lora_alpha="abc"), "lora_alpha=abc"),
-    (peft(lora_alpha=float("nan")), "lora_alpha=nan"),
     (peft(lora_alpha=1e30), "the scale 5e+29; it must be above 0 and at most 10000"),
     (peft(alpha_pattern={"(": 4}), "not a regular expression"),
     (peft(r="\x1b[2J"), "r=\\x1b[2J"),
@@ -68,7 +67,6 @@ CASES = [
     (fewer, "of 20 layers that it says it adapts"),
     (renamed("transformer_blocks.0.", "transformer_blocks.99."), "was trained on another model"),
     (renamed("lora_A", "lora_C"), "lora_C.weight is no tensor of a LoRA or DoRA"),
-    (renamed("lora_B", "lora_A.default"), "lora_B ()"),
     (lambda tensors, metadata: tensors.clear(), "has no lora_A tensors"),
 ]
 
@@ -82,8 +80,8 @@ def test_a_bad_adapter_is_refused_before_a_video_is_made(change, said, good, tmp
     save_file(tensors, tmp_path / "bad.safetensors", metadata)
     (tmp_path / "a.txt").write_text("Lift the cup.")
     (tmp_path / "a.png").touch()
-    words = ["generate", "--adapter", good, tmp_path / "bad.safetensors", "--prompts", tmp_path]
-    answered(cli, capfd, [*words, "--out", tmp_path / "out"], 2, "bad.safetensors", said)
+    words = ["--adapter", good, tmp_path / "bad.safetensors", "--prompts", tmp_path, "--out", tmp_path / "out"]
+    answered(cli, capfd, ["generate", *words], 2, "bad.safetensors", said)
     assert not (tmp_path / "out").exists()
 
 
@@ -99,9 +97,8 @@ def test_the_record_of_a_good_adapter_is_shown_without_escapes(good, cli, capfd)
     assert set(read_adapter(good, model=compose_config([]).model).ranks.values()) == {2}
 
 
-@pytest.mark.parametrize("alpha", ["nan", "-1"])
-def test_alpha_of_the_command_line(alpha, good, tmp_path, cli, capfd):
+def test_alpha_of_the_command_line(good, tmp_path, cli, capfd):
     """--alpha is for files without metadata."""
     save_file(load_file(good), tmp_path / "bare.safetensors")
-    words = ["adapter", "truncate", tmp_path / "bare.safetensors", "--rank", "1", f"--alpha={alpha}"]
+    words = ["adapter", "truncate", tmp_path / "bare.safetensors", "--rank", "1", "--alpha=nan"]
     answered(cli, capfd, words, 2, "bare.safetensors", "scale")

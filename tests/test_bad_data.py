@@ -6,7 +6,6 @@ Each case is a clear error that names the file and the fix, or is handled.
 import shutil
 
 import av
-import numpy as np
 import pandas
 import pytest
 from bad_inputs import answered
@@ -23,12 +22,12 @@ CHECK = ("model=tabletop", "data.fps=null", "data.height=32", "data.width=48")
 def sets(tmp_path_factory):
     """Good data sets of two videos: v2 and v3 (LeRobot), folder, gr1; and pairs (of test, beside a folder)."""
     top = tmp_path_factory.mktemp("sets")
+    frames = [grey(20, 30, 32, 48), grey(20, 100, 32, 48)]
     for name, version in (("v2", "v2.1"), ("v3", "v3.0")):
-        write_set(top / name, {CAMERA: [grey(20, 30, 32, 48), grey(20, 100, 32, 48)]}, version)
-    noise = np.random.RandomState(0).randint(0, 255, (20, 8, 12, 3)).astype(np.uint8).repeat(4, 1).repeat(4, 2)
+        write_set(top / name, {CAMERA: frames}, version)
     (top / "folder" / "metas").mkdir(parents=True)
-    for name in ("a", "b"):
-        write_video(top / "folder" / "videos" / f"{name}.mp4", noise, 8)
+    for name, episode in zip("ab", frames, strict=True):
+        write_video(top / "folder" / "videos" / f"{name}.mp4", episode, 8)
         (top / "folder" / "metas" / f"{name}.txt").write_text(f"prompt of {name}")
     shutil.copytree(top / "folder" / "videos", top / "gr1" / "videos")
     (top / "gr1" / "metadata.csv").write_text("file_name,prompt\na.mp4,wave\nb.mp4,point\n")
@@ -52,8 +51,7 @@ def second_episode(**entries):
     def change(folder):
         path = next(folder.rglob("*.parquet"))
         table = pandas.read_parquet(path)
-        for key, value in entries.items():
-            table.loc[1, f"videos/{CAMERA}/{key}"] = value
+        table.loc[1, [f"videos/{CAMERA}/{key}" for key in entries]] = list(entries.values())
         table.to_parquet(path)
 
     return change
@@ -65,33 +63,6 @@ def write(name, content):
     def change(folder):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
-
-    return change
-
-
-def damage(folder):
-    """The middle of a video overwritten: header, first and last frame are whole."""
-    path = folder / "videos" / "a.mp4"
-    raw = bytearray(path.read_bytes())
-    middle = (raw.find(b"mdat") + len(raw)) // 2
-    raw[middle : middle + 200] = np.random.RandomState(1).bytes(200)
-    path.write_bytes(raw)
-
-
-def remux(rotation=0, stretched=False):
-    """The video a.mp4 encoded again with a rotation in its container, or with gaps between its frames."""
-
-    def change(folder):
-        with av.open(str(folder / "videos" / "a.mp4"), "w") as container:
-            stream = container.add_stream("libx264", rate=10)
-            stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
-            if rotation:
-                stream.set_display_rotation(rotation)
-            for k in range(24):
-                frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 8 * k, np.uint8), format="rgb24")
-                frame.pts = k + (5 * (k // 4) if stretched else 0)
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
 
     return change
 
@@ -114,7 +85,6 @@ CASES = [  # set, change, exit code, what is said
     ("v2", replace(EPISODES, "20", "200"), 1, "episode_000001 has 20 frames, its metadata says 200"),
     ("v2", replace(INFO, "v2.1", "v9.0"), 2, "info.json: codebase_version: Input should be 'v2.0'"),
     ("v2", replace(INFO, "features", "feature"), 2, "info.json: features: Field required"),
-    ("v2", replace(INFO, '"fps": 10', '"fps": NaN'), 2, "info.json: it holds NaN"),
     ("v2", replace(INFO, '{"code', '{"video_path": "../../{episode_index}.mp4", "code'), 2, "leaves"),
     ("v2", write(INFO, '{"codebase'), 2, "info.json: it is not JSON"),
     ("v3", second_episode(from_timestamp=8.0, to_timestamp=10.0), 1, "is at 8 to 10 s, the file has 4 s"),
@@ -125,22 +95,9 @@ CASES = [  # set, change, exit code, what is said
     ("gr1", replace("metadata.csv", "file_name,prompt\n", ""), 1, "header"),
     ("folder", write("captions.csv", "file,caption\nq.mp4,x\n"), 1, "captions.csv: lists q"),
     ("folder", write("captions.csv", 'file,caption\na.mp4,one\nb.mp4,"two\n'), 2, "captions.csv, line 3: not a CSV"),
-    ("folder", lambda folder: (folder / "metas" / "a.txt").unlink(), 1, "a.mp4: has no caption"),
-    ("folder", write("captions/a.json", "[5]"), 1, "a.json: no caption of model"),
     ("folder", write("metas/a.txt", "pick\x1b[2Jit"), 1, "a.txt: the caption holds the control character \\x1b (at 4)"),
     ("folder", write("metas/a.txt", b"\xef\xbb\xbfpick"), 0, " fps: pick"),
-    ("folder", damage, 1, "a.mp4: is damaged"),
-    ("folder", write("videos/a.mp4", "text"), 1, "a.mp4: cannot be read as a video"),
-    ("folder", remux(rotation=-90), 0, "24 frames, 32x48, 10 fps"),
-    ("folder", remux(stretched=True), 0, "variable frame rate, 100 to 600 ms"),
-    ("pairs", pair(lambda p: Image.fromarray(np.full((48, 64), 40_000, np.uint16)).save(p)), 0, "1 test pairs"),
-    ("pairs", pair(lambda p: Image.new("CMYK", (64, 48)).save(p, "tiff")), 1, "p.png: has no defined colours (CMYK)"),
-    (
-        "pairs",
-        pair(lambda p: Image.new("RGBA", (64, 48)).save(p)),
-        1,
-        "p.png: has no defined colours (transparent pixels)",
-    ),
+    ("pairs", pair(lambda p: Image.new("RGBA", (64, 48)).save(p)), 1, "p.png: has no defined colours (transparent"),
     ("pairs", pair(lambda p: p.write_text("text")), 1, "p.png: cannot be read as an image"),
 ]
 
@@ -153,7 +110,15 @@ def test_bad_data(kind, change, code, said, sets, tmp_path, cli, capsys):
     answered(cli, capsys, ["data", "check", tmp_path / "set", *CHECK, *words], code, said)
 
 
-def test_a_variable_frame_rate_is_not_converted(sets, tmp_path, cli, capsys):
-    shutil.copytree(sets / "folder", tmp_path / "set")
-    remux(stretched=True)(tmp_path / "set")
-    answered(cli, capsys, ["data", "check", tmp_path / "set", *CHECK, "data.fps=5"], 1, "-fps_mode cfr")
+def test_a_variable_frame_rate_is_named_and_not_converted(sets, tmp_path, cli, capsys):
+    folder = shutil.copytree(sets / "folder", tmp_path / "set")
+    with av.open(str(folder / "videos" / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for k, picture in enumerate(grey(24, 30, 32, 48)):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts = k + 5 * (k // 4)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    answered(cli, capsys, ["data", "check", folder, *CHECK], 0, "variable frame rate, 100 to 600 ms")
+    answered(cli, capsys, ["data", "check", folder, *CHECK, "data.fps=5"], 1, "-fps_mode cfr")

@@ -62,7 +62,7 @@ def judge(folder, url, *more, clips=1):
     return ["judge", *names, "--judge", "server", "--rubric", "physics", "--set", *keys]
 
 
-@pytest.mark.parametrize("body", ["\x00\x1b[2J!", "<html>502 Bad Gateway</html>", '{"choices": []}', completion(5), ""])
+@pytest.mark.parametrize("body", ["\x1b[2J!", "<html>502 Bad Gateway</html>", '{"choices": []}', completion(5), ""])
 def test_an_answer_that_is_no_completion(body, tmp_path, cli, capfd):
     with serve(lambda k: body) as (url, asked):
         answered(cli, capfd, judge(tmp_path, url), 1, f"judge.url={url}", ENDPOINT)

@@ -6,46 +6,34 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
+from skimage.transform import FundamentalMatrixTransform
 
 from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import write_video
-from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.geometry.cross_view import ViewMatches, cross_error
 from cosmos_exp.metrics.geometry.epipolar import cookbook_errors, robust_fit, sampson_distance
-from cosmos_exp.metrics.geometry.results import lower_median, repeatability_of
+from cosmos_exp.metrics.geometry.results import lower_median
 from cosmos_exp.metrics.geometry.sampson import Source, measure_sources, measure_views, temporal_sampson
 from cosmos_exp.metrics.geometry.temporal import pair_error, summarize
-from cosmos_exp.metrics.geometry.views import View, ViewCalibration, load_calibration, parse_pairs, views_of
+from cosmos_exp.metrics.geometry.views import View, ViewCalibration, views_of
 
 HALF_NORMAL = 0.6745  # median of |N(0, 1)|
 K = np.array([[500, 0, 320], [0, 500, 240], [0, 0, 1.0]])
 
 
 def two_views(seed=0, count=200):
-    """Exact matches of random points under two random pinhole cameras, their F, and the motion of the camera."""
+    """Exact matches of random points under two random pinhole cameras."""
     rng = np.random.RandomState(seed)
     points = np.c_[rng.uniform(-1, 1, (count, 2)), rng.uniform(3, 6, count)]
     rotation, _ = cv2.Rodrigues(rng.uniform(-0.15, 0.15, 3))
-    t = np.array([0.4, 0.1, 0.05])
-    a, b = points @ K.T, (points @ rotation.T + t) @ K.T
-    cross = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
-    f = np.linalg.inv(K).T @ cross @ rotation @ np.linalg.inv(K)
-    return a[:, :2] / a[:, 2:], b[:, :2] / b[:, 2:], f, (rotation, t)
+    a, b = points @ K.T, (points @ rotation.T + np.array([0.4, 0.1, 0.05])) @ K.T
+    return a[:, :2] / a[:, 2:], b[:, :2] / b[:, 2:]
 
 
 def noisy(seed, count, noise):
-    x, y, _, _ = two_views(seed, count)
+    x, y = two_views(seed, count)
     rng = np.random.RandomState(seed + 1000)
     return x + rng.normal(0, noise, x.shape), y + rng.normal(0, noise, y.shape)
-
-
-def test_the_error_equals_scikit_images():
-    from skimage.transform import FundamentalMatrixTransform
-
-    x, y, f, _ = two_views()
-    assert sampson_distance(x, y, f).max() < 1e-6
-    y = y + np.random.RandomState(1).normal(0, 1, y.shape)
-    np.testing.assert_allclose(sampson_distance(x, y, f), FundamentalMatrixTransform(f).residuals(x, y), rtol=1e-9)
 
 
 def cookbook_video(frames):
@@ -62,10 +50,7 @@ def cookbook_video(frames):
         both = sorted((i, j) for i, j in good[0].items() if good[1].get(j) == i)
         kp0, kp1 = np.array([k0[i].pt for i, _ in both]), np.array([k1[j].pt for _, j in both])
         f, _ = cv2.findFundamentalMat(kp1, kp0, method=cv2.RANSAC)
-        kp0_h, kp1_h = (np.hstack([k, np.ones((len(k), 1))]) for k in (kp0, kp1))
-        a_error = np.sum(kp0_h.T * (f @ kp1_h.T), axis=0)
-        d0_, d1_ = (f.T @ kp0_h.T) ** 2, (f @ kp1_h.T) ** 2
-        error = np.sqrt(a_error**2 / (d0_[0] + d0_[1] + d1_[0] + d1_[1]))
+        error = FundamentalMatrixTransform(f).residuals(kp1, kp0)  # scikit-image's Sampson distance
         means.append(error.mean())
         medians.append(np.sort(error)[(len(error) - 1) // 2])  # torch.median
     return np.nanmedian(medians), np.nanmean(means), medians
@@ -75,8 +60,7 @@ def test_tse_is_the_cookbooks_number():
     frames = textured_flight(5)
     value, mean, medians = cookbook_video(frames)
     ours = temporal_sampson(frames, Sampson())
-    assert ours.values["tse"] == pytest.approx(value, rel=1e-12)
-    assert ours.values["tse_mean"] == pytest.approx(mean, rel=1e-12)
+    assert (ours.values["tse"], ours.values["tse_mean"]) == pytest.approx((value, mean), rel=1e-9)
     np.testing.assert_allclose(ours.detail()["frame_medians"], medians, rtol=1e-3)
 
 
@@ -90,7 +74,7 @@ def test_cse_is_the_cookbooks_number_one_f_for_the_pooled_matches_of_all_frames(
     assert cross.values["cse_moving"] is None
 
 
-@pytest.mark.parametrize(("count", "noise", "within"), [(200, 0.25, 0.06), (200, 1, 0.06), (20, 1, 0.15)])
+@pytest.mark.parametrize(("count", "noise", "within"), [(200, 0.25, 0.06), (20, 1, 0.15)])
 def test_the_robust_error_has_the_size_of_the_noise_where_ransacs_is_too_large(count, noise, within):
     """Few matches read the same error as many: it is corrected for the 7 unknowns, which fit much of their noise."""
     truth, ours, plain = HALF_NORMAL * noise, [], []
@@ -104,12 +88,11 @@ def test_the_robust_error_has_the_size_of_the_noise_where_ransacs_is_too_large(c
 
 @pytest.mark.parametrize("estimator", ["magsac", "ransac"])
 def test_wrong_matches_lower_the_inlier_share_and_do_not_move_f(estimator):
-    x, y, _, _ = two_views(count=300)
+    x, y = two_views(count=300)
     y[:60] += np.random.RandomState(3).uniform(20, 90, (60, 2))
     error = pair_error(x, y, Sampson(estimator=estimator), (0, 1))
     assert error.values["inlier_share"] == pytest.approx(0.8, abs=0.03)
     assert error.values["tse_robust"] < 0.05
-    assert np.median(sampson_distance(x[60:], y[60:], robust_fit(x, y, Sampson(), 0).fundamental)) < 0.05
 
 
 def test_each_value_has_its_repeatability():
@@ -119,9 +102,9 @@ def test_each_value_has_its_repeatability():
         chosen = np.random.RandomState(order).permutation(80)
         error = pair_error(x[chosen], y[chosen], Sampson(repeats=5), (0, 1))
         videos.append(summarize("video", (error,), Sampson()))
-    assert repeatability_of([1.0, 1.2]) == pytest.approx(2.8 * 0.2 / 2**0.5)
     for measure in ("tse", "tse_robust"):
-        real = repeatability_of([video.values[measure] for video in videos])
+        values = [video.values[measure] for video in videos]
+        real = 2.8 * np.std(values, ddof=1)
         assert videos[0].repeatability[measure] == pytest.approx(real, rel=2, abs=0.005)
 
 
@@ -142,123 +125,73 @@ def test_undistortion_undoes_opencvs_distortion(model, k):
     np.testing.assert_allclose(half, (straight + 0.5) / 2 - 0.5, atol=2e-2)
 
 
+def picture(step, time=None):
+    """A textured plane at two depths from a camera `step` to the right; with a `time`, a nearer plane that moves right and down."""
+    rng, frame = np.random.RandomState(0), np.zeros((360, 640, 3), np.uint8)
+    layers = [(0, 0, 360, 640, 3), (200, 0, 160, 640, 9)]  # top, left, height, width, pixels a step
+    if time is not None:
+        layers.append((60 + 2 * time, 250 + 3 * time - 15 * step, 100, 140, 0))
+    for top, left, height, width, speed in layers:
+        texture = rng.randint(0, 255, (height // 6 + 1, 160, 3)).astype(np.uint8)
+        texture = cv2.resize(texture, (960, 6 * len(texture)), interpolation=cv2.INTER_CUBIC)
+        frame[top : top + height, left : left + width] = texture[:height, speed * step :][:, :width]
+    return frame
+
+
 def textured_flight(count=6):
     """A textured plane at two depths seen by a camera that moves sideways: exact epipolar geometry, enough texture for SIFT."""
-    rng = np.random.RandomState(0)
-    far = cv2.resize(rng.randint(0, 255, (90, 160, 3)).astype(np.uint8), (960, 540), interpolation=cv2.INTER_CUBIC)
-    near = cv2.resize(rng.randint(0, 255, (30, 160, 3)).astype(np.uint8), (960, 180), interpolation=cv2.INTER_CUBIC)
-    frames = []
-    for k in range(count):
-        frame = far[:360, 3 * k : 3 * k + 640].copy()
-        frame[200:360] = near[:160, 9 * k : 9 * k + 640]
-        frames.append(frame)
-    return np.stack(frames)
+    return np.stack([picture(step) for step in range(count)])
 
 
 def test_error_of_a_known_camera_is_small_and_rises_with_known_jitter():
     frames = textured_flight()
-    rows = [temporal_sampson(frames, Sampson()).values]
+    calm = temporal_sampson(frames, Sampson()).values
     y, x = np.mgrid[0:360, 0:640].astype(np.float32)
-    for size in (0.25, 1.0):
-        shaken = frames.copy()
-        for k in range(1, len(frames), 2):
-            bend = size * np.sin(x / 23 + y / 31 + k)
-            shaken[k] = cv2.remap(frames[k], x, (y + bend).astype(np.float32), cv2.INTER_LINEAR)
-        rows.append(temporal_sampson(shaken, Sampson()).values)
+    for k in range(1, len(frames), 2):
+        bend = np.sin(x / 23 + y / 31 + k).astype(np.float32)
+        frames[k] = cv2.remap(frames[k], x, y + bend, cv2.INTER_LINEAR)
+    shaken = temporal_sampson(frames, Sampson()).values
     for measure in ("tse", "tse_moving"):
-        values = [row[measure] for row in rows]
-        assert values == sorted(values)
-        assert values[0] < 0.15
-        assert values[-1] > 5 * values[0]
-    assert rows[-1]["inlier_share"] < rows[0]["inlier_share"]
-
-
-def rendered(rotation, t, time, size=(360, 640)):
-    """Three textured planes in true perspective, the nearest one moving with `time`, seen by the camera X_c = R X + t."""
-    camera = np.array([[520, 0, 319.5], [0, 520, 179.5], [0, 0, 1.0]])
-    picture = np.zeros((*size, 3), np.uint8)
-    corners = {  # origin, then the world's way of a texture's pixel in x and y
-        "wall": ([-4, -2.5, 6], [0.01, 0, 0], [0, 0.01, 0]),
-        "floor": ([-2.4, 0.9, 2.2], [0.006, 0, 0], [0, -0.0005, 0.006]),
-        "box": ([-1.0 + 0.05 * time, -0.5 + 0.03 * time, 2.6], [0.004, 0, 0.0008], [0, 0.004, 0]),
-    }
-    sizes = {"wall": (500, 800), "floor": (500, 800), "box": (160, 200)}
-    for seed, (name, plane) in enumerate(corners.items()):
-        rng = np.random.RandomState(seed)
-        rows, columns = sizes[name]
-        texture = cv2.resize(
-            rng.randint(0, 255, (rows // 5, columns // 5, 3)).astype(np.uint8),
-            (columns, rows),
-            interpolation=cv2.INTER_CUBIC,
-        )
-        origin, across, down = (np.array(v, dtype=float) for v in plane)
-        h = camera @ np.stack([rotation @ across, rotation @ down, rotation @ origin + t], axis=1)
-        seen = cv2.warpPerspective(texture, h, size[::-1], flags=cv2.INTER_LINEAR)
-        mask = cv2.warpPerspective(np.full((rows, columns), 255, np.uint8), h, size[::-1], flags=cv2.INTER_NEAREST)
-        picture[mask > 0] = seen[mask > 0]
-    return picture, camera
+        assert 5 * calm[measure] < min(0.75, shaken[measure])
+    assert shaken["inlier_share"] < calm["inlier_share"]
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory):
-    """Nine frames of a moving box from two known static cameras, and their calibration file."""
-    turn, _ = cv2.Rodrigues(np.array([0.02, -0.08, 0.01]))
-    poses = {"left": (np.eye(3), np.zeros(3)), "right": (turn, np.array([-0.35, 0.03, 0.02]))}
-    views, content = [], {}
-    for name, (rotation, t) in poses.items():
-        frames, cameras = zip(*(rendered(rotation, t, k) for k in range(9)), strict=True)
-        views.append(View(name, np.stack(frames)))
-        content[name] = {"intrinsics": cameras[0].tolist(), "size": [360, 640]}
-    file = tmp_path_factory.mktemp("rig") / "rig.yaml"
-    file.write_text(json.dumps({"views": content}))
-    return views, file
+def rig():
+    """Nine frames of a moving box from two static cameras."""
+    return [View(name, np.stack([picture(k, time) for time in range(9)])) for k, name in enumerate(("left", "right"))]
 
 
-def test_a_known_rig_has_a_small_cross_view_error_and_a_delay_raises_it(rig):
+def test_a_rig_has_a_small_cross_view_error_and_a_delay_raises_it(rig):
     """The cameras are static, so the delay shows in the moving matches."""
-    views, file = rig
-    calibration, moving = load_calibration(Sampson(calibration=str(file))), []
+    moving = []
     for delay in (0, 1, 4):
-        late = [View("left", views[0].frames[: 9 - delay]), View("right", views[1].frames[delay:])]
-        cross = measure_views(late, Sampson(), calibration).crosses[0]
+        late = [View("left", rig[0].frames[: 9 - delay]), View("right", rig[1].frames[delay:])]
+        cross = measure_views(late, Sampson()).crosses[0]
         moving.append(cross.values["cse_moving"])
-        assert delay or cross.values["cse_robust"] < 0.2
+        assert max(cross.values["cse"], cross.values["cse_robust"]) < 0.2
+        assert cross.count("cse") == 9 - delay
     assert moving == sorted(moving)
     assert moving[0] < 0.5 < moving[1]
-    estimated = measure_views(views, Sampson()).crosses[0]
-    assert estimated.values["cse"] < 0.2
-    assert estimated.values["cse_robust"] < 0.2
-    assert estimated.count("cse") == 9
 
 
-def test_the_error_of_a_static_video_is_undefined_not_zero():
-    result = temporal_sampson(np.repeat(textured_flight(1), 5, axis=0), Sampson())
-    assert {result.values[measure] for measure in ("tse", "tse_robust", "tse_moving")} == {None}
-    assert set(result.repeatability.values()) == {None}
-    assert result.values["static_share"] == 1.0
-    assert "stand still" in result.reason
+def test_degenerate_input_gives_none_with_a_reason():
+    """A still video, a single frame of noise, and black frames: undefined, not zero."""
+    noise = np.random.RandomState(0).randint(0, 255, (1, 96, 160, 3)).astype(np.uint8)
+    for frames in (np.repeat(textured_flight(1), 5, axis=0), noise, np.zeros((4, 96, 160, 3), np.uint8)):
+        measures = measure_views([View("video", frames)], Sampson()).measures()
+        for measure in ("tse", "tse_robust", "tse_moving"):
+            value, reason = measures[measure]
+            assert value is None
+            assert reason
 
 
-@pytest.mark.parametrize("shape", [(1, 96, 160, 3), (4, 96, 160, 3), (3, 16, 16, 3)])
-@pytest.mark.parametrize("most", [1, 255])
-def test_degenerate_input_gives_none_with_a_reason(shape, most):
-    """Black frames, and noise."""
-    views, notes = views_of(np.random.RandomState(0).randint(0, most, shape).astype(np.uint8), Sampson())
-    result = measure_views(views, Sampson(), notes=notes)
-    for value, reason in result.measures().values():
-        assert value is None or most == 255
-        assert reason
-    json.dumps(result.detail())
-
-
-@pytest.mark.parametrize("count", [0, 1, 7, 14])
+@pytest.mark.parametrize("count", [0, 14])
 def test_few_matches_are_counted_not_averaged(count):
-    x, y, _, _ = two_views(count=14)
-    x, y = x[:count], y[:count]
+    x, y = (points[:count] for points in two_views())
     assert pair_error(x, y, Sampson(), (0, 1)).values == {"matches": count, "moving_matches": count}
     cross = cross_error(ViewMatches("a:b", x, y, np.ones(count, dtype=bool), [count]), Sampson())
-    assert cross.values["cse"] is None
-    assert cross.reason
+    assert (cross.values["cse"], bool(cross.reason)) == (None, True)
 
 
 def test_a_pair_where_opencv_raises_is_counted_and_the_value_rests_on_the_others(monkeypatch):
@@ -276,12 +209,9 @@ def test_a_pair_where_opencv_raises_is_counted_and_the_value_rests_on_the_others
 
     monkeypatch.setattr(cv2, "findFundamentalMat", raising)
     result = measure_views([View("video", frames)], Sampson())
-    value, reason = result.measures()["tse_robust"]
-    assert value == whole.errors[3].values["tse_robust"]
-    assert reason == "rests on 1 of 4 frame pairs (3: no fundamental matrix fits)"
+    reason = "rests on 1 of 4 frame pairs (3: no fundamental matrix fits)"
+    assert result.measures()["tse_robust"] == (whole.errors[3].values["tse_robust"], reason)
     assert result.measures()["tse"] == (whole.values["tse"], None)
-    assert result.detail()["pairs"] == {"tse": 4, "tse_robust": 1, "tse_moving": 1}
-    assert result.detail()["pairs_lost"]["tse_robust"] == {"no fundamental matrix fits": 3}
 
 
 def test_tiles_are_named_and_empty_ones_left_out():
@@ -293,9 +223,6 @@ def test_tiles_are_named_and_empty_ones_left_out():
     assert "view6 (row 2, column 3) is empty" in notes[0]
     named, _ = views_of(frames, Sampson(layout="2x3", views=["a", "-", "-", "-", "b", "-"]))
     assert [v.name for v in named] == ["a", "b"]
-    assert parse_pairs("a:c,a:b", ["a", "b"], ["c"]) == [("a", "b")]
-    with pytest.raises(UserError, match="A:B"):
-        parse_pairs("a:z", ["a", "b"], [])
 
 
 def test_numbers_are_the_same_with_any_number_of_threads_and_processes(tmp_path):
@@ -349,10 +276,8 @@ def test_lightglue_matches_as_the_whole_model_does(tiny_lightglue):
 
     from cosmos_exp.metrics.geometry.lightglue import LightGlueMatcher
 
-    small = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY)[:96, :160] for f in textured_flight(2)]
-    grey = [cv2.resize(f, (1024, 608)) for f in small]
-    settings = Sampson(matcher="superpoint_lightglue", matcher_source=str(tiny_lightglue), max_keypoints=60)
-    matcher = LightGlueMatcher(settings)
+    grey = [cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY)[:96, :160], (1024, 608)) for f in textured_flight(2)]
+    matcher = LightGlueMatcher(Sampson(matcher_source=str(tiny_lightglue), max_keypoints=60))
     (ours,) = matcher.match([tuple(matcher.features(grey))], (608, 1024))
     whole = LightGlueForKeypointMatching.from_pretrained(tiny_lightglue).eval()
     whole.keypoint_detector.keypoint_decoder.max_keypoints = 60
@@ -362,7 +287,6 @@ def test_lightglue_matches_as_the_whole_model_does(tiny_lightglue):
         partners = whole(pixels).matches.reshape(2, -1)[0].tolist()
     theirs = {(i, int(j)) for i, j in enumerate(partners) if j >= 0}
     assert {(int(i), int(j)) for i, j in ours} == theirs != set()
-    assert len(temporal_sampson(textured_flight(2)[:, :96, :160], settings).errors) == 1
 
 
 def test_superpoint_sees_a_long_side_of_1024_and_points_are_in_the_frames_pixels(tiny_lightglue):
@@ -373,40 +297,36 @@ def test_superpoint_sees_a_long_side_of_1024_and_points_are_in_the_frames_pixels
 
     from cosmos_exp.metrics.geometry.lightglue import LightGlueMatcher
 
-    matcher = LightGlueMatcher(Sampson(matcher="superpoint_lightglue", matcher_source=str(tiny_lightglue)))
+    matcher = LightGlueMatcher(Sampson(matcher_source=str(tiny_lightglue)))
     decoder = matcher.detector.keypoint_decoder
     assert (decoder.keypoint_threshold, decoder.max_keypoints) == (0.0005, 2048)
 
     def detect(pixels):
         assert pixels.shape == (1, 3, 576, 1024)
-        points = torch.tensor([[[0.0, 0.0], [511.0, 287.0], [1023.0, 575.0]]]) / torch.tensor([1024, 576])
-        return SimpleNamespace(keypoints=points, descriptors=torch.zeros(1, 3, 16), mask=torch.ones(1, 3))
+        points = torch.tensor([[[511 / 1024, 287 / 576]]])
+        return SimpleNamespace(keypoints=points, descriptors=torch.zeros(1, 1, 16), mask=torch.ones(1, 1))
 
     matcher.detector = detect
     (found,) = matcher.features([np.zeros((432, 768), np.uint8)])  # scale 4 / 3
-    np.testing.assert_allclose(found.points, [[-0.125, -0.125], [383.125, 215.125], [767.125, 431.125]], atol=1e-4)
+    np.testing.assert_allclose(found.points, [[383.125, 215.125]], atol=1e-4)
 
 
 def test_the_command_with_tiles_files_and_errors(tmp_path, cli, capsys, rig):
-    views, file = rig
-    grid = np.concatenate([v.frames for v in views], axis=2)
-    write_video(tmp_path / "grid.mp4", grid, 8)
-    for view in views:
-        write_video(tmp_path / f"{view.name}.mp4", view.frames, 8)
-    common = ["--views", "left,right", "--calibration", file]
-    words = ["sampson", tmp_path / "grid.mp4", "--layout", "1x2", *common, "--json"]
-    assert cli(*words) == 0
+    video, calibration = tmp_path / "grid.mp4", tmp_path / "rig.yaml"
+    write_video(video, np.concatenate([v.frames for v in rig], axis=2), 8)
+    camera = {"intrinsics": K.tolist(), "size": [360, 640]}
+    calibration.write_text(json.dumps({"views": {"left": camera, "right": camera}}))
+    common = ["--views", "left,right", "--calibration", calibration]
+    assert cli("sampson", video, "--layout", "1x2", *common, "--json") == 0
     printed = capsys.readouterr().out
     row = json.loads(printed[printed.index("[\n") :])[0]
     assert [v["name"] for v in row["views"]] == ["left", "right"]
-    assert row["crosses"][0]["name"] == "left:right"
-    assert cli("sampson", tmp_path / "left.mp4", tmp_path / "right.mp4", *common) == 0
+    assert cli("sampson", video, video, *common) == 0
     assert "left:right" in capsys.readouterr().out
-    (tmp_path / "broken.mp4").write_bytes(b"nothing")
-    assert cli("sampson", tmp_path / "broken.mp4", tmp_path / "left.mp4") == 1
-    assert "broken.mp4" in capsys.readouterr().out
-    (tmp_path / "bad.yaml").write_text("views: {video: {size: [96, 160]}}")
+    calibration.write_text("views: {video: {size: [96, 160]}}")
+    assert cli("sampson", calibration, video) == 1
+    assert "rig.yaml" in capsys.readouterr().out
     lightglue = ["--set", "sampson.matcher=superpoint_lightglue", "sampson.matcher_source=/nowhere"]
-    for bad in (["--layout", "2"], ["--views", "a,b"], ["--calibration", tmp_path / "bad.yaml"], lightglue):
-        assert cli("sampson", tmp_path / "grid.mp4", *bad) == 2
+    for wrong in (["--layout", "2"], ["--pairs", "a:z"], ["--calibration", calibration], lightglue):
+        assert cli("sampson", video, *wrong) == 2
         assert capsys.readouterr().err.startswith("cosmos-exp: ")
