@@ -27,7 +27,11 @@ DAMAGES = {
 }
 WRONG = [  # a file, its content, what is said
     ("run/metrics.json", '{"training": {"train_loss": NaN}}', "it holds NaN"),
-    ("run/scores.jsonl", '{"sample": "a", "seed": 0, "video": "a.mp4", "measure": "tse"}\n', "row 1: value is no number"),
+    (
+        "run/scores.jsonl",
+        '{"sample": "a", "seed": 0, "video": "a.mp4", "measure": "tse"}\n',
+        "row 1: value is no number",
+    ),
     ("sweep.json", '{"arms": [{"name": [null], "runs": ["run"]}]}', "not a record of a sweep"),
 ]
 
