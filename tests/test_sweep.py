@@ -140,16 +140,14 @@ def test_a_rerun_is_the_same_to_the_byte_and_says_what_differs(cli, tmp_path, ca
     assert cli("rerun", tmp_path / "nothing") == 2
 
 
-def test_the_dashboards_definition_is_written_without_a_login(cli, tmp_path, monkeypatch, capsys):
+def test_the_dashboard_asks_for_runs_and_a_login(cli, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    assert cli("run", *SMALL, "rank=8", "name=mine", f"run_dir={tmp_path / 'mine' / 'lora-r8'}") == 0
-    assert cli("dashboard", tmp_path / "mine", "--project", "p") == 0
-    out = capsys.readouterr().out
-    assert "To create 'Sweep mine' in project p" in out
-    definition = (tmp_path / "mine" / "dashboard" / "workspace.json").read_text()
-    assert "train/loss" in definition
     assert cli("dashboard", tmp_path / "empty") == 2
+    assert "no runs found" in capsys.readouterr().err
+    RunFolder(tmp_path / "mine" / "lora-r8").set_status("done", "record")
+    assert cli("dashboard", tmp_path / "mine", "--project", "p") == 2
+    assert "wandb login" in capsys.readouterr().err
 
 
 def test_a_dry_run_of_a_sweep_prints_plans_and_starts_nothing(cli, tmp_path, monkeypatch, capsys):
