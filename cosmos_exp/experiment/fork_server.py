@@ -93,8 +93,7 @@ class Child:
 
     def __init__(self, process: BaseProcess):
         self._process = process
-        self.pid = process.pid
-        self.terminate, self.kill = process.terminate, process.kill
+        self.pid, self.terminate, self.kill = process.pid, process.terminate, process.kill
 
     def poll(self) -> int | None:
         """The exit code, minus the signal's number if a signal ended the process; None while it is running."""
