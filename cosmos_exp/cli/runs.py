@@ -94,7 +94,7 @@ def run_several(args: argparse.Namespace, config: Config) -> int:
         sweep = runs.folders[0].parent
         best = sweep / "optimization_results.yaml"
         if best.is_file():
-            print(printable(best.read_text(encoding="utf-8")))
+            print(printable(best.read_text()))
         print(f"next: cosmos-exp report {shown_path(str(sweep))}")
     return max(runs.exit_codes)
 
