@@ -156,8 +156,8 @@ def test_what_cannot_be_merged_is_refused(base, tmp_path, cli, capsys):
     with pytest.raises(UserError, match=r"has biases on 20 layers .*to_k"):
         merge_adapter(biased, base, out)
     assert not out.exists()
-    assert cli("adapter", "merge", file, "--out", out, "--link") == 0  # the base is in the record
-    assert (out / "vae").is_symlink()
+    assert cli("adapter", "merge", file, "--out", out) == 0  # the base is in the record
+    assert (out / "vae").is_dir()
     assert cli("adapter", "merge", file, "--out", out) == 2
     assert "exists already" in capsys.readouterr().err
 

@@ -82,7 +82,7 @@ def test_optuna_minimises_the_validation_loss_in_two_trials(optuna, cli, capsys)
     assert cli(*OPTUNA, "hydra.sweeper.n_trials=2") == 0
     said = capsys.readouterr().out
     assert 0.001 <= rates[0] != rates[1] <= 0.01
-    assert f"best: training.learning_rate={rates[1]} (0.2)" in said
+    assert f"training.learning_rate: {rates[1]}\nbest_value: 0.2" in said
 
 
 def test_optuna_maximises_the_instruction_score_and_survives_a_failed_run(optuna, cli, capsys):
@@ -92,7 +92,7 @@ def test_optuna_maximises_the_instruction_score_and_survives_a_failed_run(optuna
     assert cli(*OPTUNA, *words) == 1
     said = capsys.readouterr()
     assert "did not finish (the loss is not finite). The sweeper counts it as failed." in said.err
-    assert f"best: training.learning_rate={rates[0]} (4.5)" in said.out
+    assert f"training.learning_rate: {rates[0]}\nbest_value: 4.5" in said.out
 
 
 def test_without_any_value_the_search_is_one_error(optuna, cli, capsys):

@@ -82,14 +82,19 @@ def _leading(rows: torch.Tensor, count: int) -> torch.Tensor:
     return vectors * torch.sign(vectors.sum(0) + 1e-12)
 
 
+def latent_mean(vae: LinearVideoAutoencoder) -> torch.Tensor:
+    """latents_mean as (1, z, 1, 1, 1)."""
+    return torch.tensor(vae.config.latents_mean or [0.0] * vae.config.z_dim).view(1, -1, 1, 1, 1)
+
+
 def normalise(vae: LinearVideoAutoencoder, latents: torch.Tensor) -> torch.Tensor:
     """Latents (B, z, T, h, w) of the autoencoder at zero mean and unit scale."""
-    return (latents - vae.latent_mean) / vae.latent_scale
+    return (latents - latent_mean(vae)) / vae.latent_scale
 
 
 def denormalise(vae: LinearVideoAutoencoder, latents: torch.Tensor) -> torch.Tensor:
     """The inverse of `normalise`."""
-    return latents * vae.latent_scale + vae.latent_mean
+    return latents * vae.latent_scale + latent_mean(vae)
 
 
 def unit_latents(vae: LinearVideoAutoencoder, frames: np.ndarray) -> torch.Tensor:
