@@ -25,7 +25,7 @@ from cosmos_exp.text import printable, redact
 
 # Variables that `torchrun` and `accelerate launch` set in each process that they start.
 LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-LOG_TO_FILE = "COSMOS_EXP_LOG_TO_FILE"  # set by a sweep, whose terminal shows a table instead
+LOG_TO_FILE = "COSMOS_EXP_LOG_TO_FILE"  # set by a sweep, whose terminal has a line for each change instead
 SECONDS_TO_STOP = 600  # for a checkpoint after a request to stop; then SIGKILL
 SECONDS_FOR_THE_CAUSE = 10.0  # a process that lost another waits: the launcher then sees the one that ended first
 

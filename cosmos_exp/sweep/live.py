@@ -1,4 +1,4 @@
-"""A sweep on the terminal: the table of its runs, and a line whenever a run starts, comes to its next stage or ends."""
+"""A sweep on the terminal: a line whenever a run starts, comes to its next stage or ends; and the states of all runs."""
 
 from __future__ import annotations
 

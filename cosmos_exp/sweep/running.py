@@ -157,7 +157,7 @@ def _start_missing(runs: list[SweepRun], candidates: list[SweepRun], start: Star
 def run_missing(
     name: str, folder: Path, overrides: Sequence[str], runs: list[SweepRun], missing: list[SweepRun]
 ) -> None:
-    """Run the missing runs of folder/name.yaml, wait for jobs of the others, and show the whole sweep meanwhile.
+    """Run the missing runs of folder/name.yaml, wait for jobs of the others, and print what changes meanwhile.
 
     A failed run does not stop the others unless `fail_fast` is set. Afterwards no status of a run that has ended says
     `running`.
