@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from cosmos_exp.sweep.frozen_claims import freeze_arms, freeze_product
     from cosmos_exp.sweep.plan import read_plan
     from cosmos_exp.sweep.running import check_sweep, is_local, run_missing, run_unfinished
-    from cosmos_exp.sweep.runs import expand_sweep, find_sweep, missing_runs
+    from cosmos_exp.sweep.runs import expand_sweep, find_sweep, in_state, missing_runs
     from cosmos_exp.sweep.tuning import planned_runs, run_phases
 
     name, folder = find_sweep(args.name)
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     def start(runs: list[SweepRun], missing: list[SweepRun]) -> None:
         run_missing(name, folder, args.overrides, runs, missing)
 
-    if not missing and not any(run.state() == "queued" for run in runs):
+    if not missing and not in_state(runs, "queued"):
         show(runs)
     try:
         if plan:

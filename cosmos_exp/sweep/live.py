@@ -15,8 +15,8 @@ from cosmos_exp.text import printable
 
 def place_of(run: SweepRun) -> tuple[str, str]:
     """The state of a run, and its stage or the job that it waits for."""
-    state, job = run.state(), live_job(run.folder)
-    if job and state == "queued":
+    state = run.state()
+    if state == "queued" and (job := live_job(run.folder)):
         return state, f"job {job.id}: {job.reason}"
     return state, str(run.folder.status.get("stage", ""))
 

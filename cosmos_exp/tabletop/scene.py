@@ -27,7 +27,7 @@ VIEWS: dict[str, Triple] = {"head": (0.0, -0.50, 0.56), "left": (-0.30, -0.42, 0
 class Clip:
     """A rendered clip with its ground truth.
 
-    frames: uint8 (T, H, W, 3), RGB. labels: uint8 (T, H, W), what each pixel shows (`label_names`).
+    frames: uint8 (T, H, W, 3), RGB. labels: uint8 (T, H, W), what each pixel shows (LABELS, or an object's `label`).
     intrinsics: (3, 3). rotations (T, 3, 3), translations (T, 3): world to camera, OpenCV axes, metres.
     tracks: name -> (T, 2), pixel column and row of the centre, also where it is occluded.
     scene: what is shown.
@@ -35,7 +35,6 @@ class Clip:
 
     frames: np.ndarray
     labels: np.ndarray
-    label_names: dict[int, str]
     intrinsics: np.ndarray
     rotations: np.ndarray
     translations: np.ndarray
@@ -121,13 +120,9 @@ class Scene:
             labels.append(label)
             cameras.append(view)
             tracks.append([view.project(state.centers[name])[:2] for name in names])
-        label_names = {label: name for name, label in LABELS.items()}
-        for obj in objects:
-            label_names[obj.label] = obj.name
         return Clip(
             frames=np.stack(frames),
             labels=np.stack(labels),
-            label_names=label_names,
             intrinsics=view.intrinsics,
             rotations=np.stack([view.rotation for view in cameras]),
             translations=np.stack([view.translation for view in cameras]),

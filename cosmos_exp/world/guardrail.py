@@ -71,8 +71,6 @@ def load_guardrail(choice: str) -> Guardrail:
         guardrail: Guardrail = checker()
     except (OSError, ValueError) as error:  # huggingface_hub's errors are OSErrors
         raise RunError(f"model.guardrail=cosmos_guardrail: its weights cannot be loaded: {error}") from error
-    finally:
-        torch.set_grad_enabled(True)  # the package switches gradients off
     return guardrail
 
 
@@ -117,21 +115,22 @@ def _closed_checker() -> type[Any]:
                 if hasattr(model, "extract_label_and_categories"):
                     model.is_safe = model.extract_label_and_categories  # without the `except` around it
 
-        @property
-        def device(self) -> torch.device:
-            """Where the models are; they are no submodules of the checker."""
+        def _weight(self) -> torch.Tensor:
+            """The first weight of the models, which are no submodules of the checker; without any, an empty fp32 tensor."""
             for model in self.nn_models:
                 for weight in model.parameters():
-                    return weight.device
-            return torch.device("cpu")
+                    return weight
+            return torch.zeros(0, device="cpu", dtype=torch.float32)
+
+        @property
+        def device(self) -> torch.device:
+            """Where the models are."""
+            return self._weight().device
 
         @property
         def dtype(self) -> torch.dtype:
             """The type of the models' weights."""
-            for model in self.nn_models:
-                for weight in model.parameters():
-                    return weight.dtype
-            return torch.float32
+            return self._weight().dtype
 
         def check_text_safety(self, prompt: str) -> bool:
             """Whether every text model calls the prompt safe. Raises RunError where one of them fails."""

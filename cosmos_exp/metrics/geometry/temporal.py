@@ -37,7 +37,6 @@ class Track:
     """
 
     view: View
-    camera: ViewCalibration | None
     features: list[Features]
     points: list[np.ndarray]
     gap: int
@@ -68,7 +67,7 @@ def track_view(view: View, matcher: Matcher, gap: int, camera: ViewCalibration |
     if camera:
         points = list(map(camera.undistorted, points))
     matches = matcher.match(list(zip(features, features[gap:], strict=False)), view.size)
-    return Track(view, camera, features, points, gap, matches)
+    return Track(view, features, points, gap, matches)
 
 
 def moving_matches(x: np.ndarray, y: np.ndarray, settings: SampsonSettings) -> np.ndarray:
