@@ -196,8 +196,8 @@ def ensure_folder(source: str | None, revision: str | None, key: str) -> Path:
     Raises:
         UserError: as `find_folder` and `fetch`.
     """
-    found = find_folder(source, revision, key)
-    if found.path is not None and is_path(str(source)):
-        return found.path
-    # Not `found.path`: a branch may have moved on, and an earlier download may be incomplete.
+    location = find_folder(source, revision, key)
+    if location.path is not None and is_path(str(source)):
+        return location.path
+    # Not `location.path`: a branch may have moved on, and an earlier download may be incomplete.
     return fetch(str(source), revision, "model", f"{key}=/path/to/the/folder")

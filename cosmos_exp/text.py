@@ -22,7 +22,7 @@ _LINK = re.compile(r"\]\(")
 
 def printable(text: object) -> str:
     r"""The text with each control character as a visible escape, e.g. ESC as `\x1b`. Lines and tabs are kept."""
-    return CONTROL.sub(lambda found: _escape(found.group()), str(text))
+    return CONTROL.sub(lambda match: _escape(match.group()), str(text))
 
 
 def one_line(text: object) -> str:
@@ -86,7 +86,7 @@ def redact(text: str) -> str:
     These are the user and password in a URL, keys of known forms, what follows `token=`, `api_key=`, `Bearer` and the
     like, and the values of environment variables whose names end in KEY, TOKEN, SECRET or PASSWORD.
     """
-    text = _NAMED.sub(lambda found: found.group(1) + HIDDEN, _KEY.sub(HIDDEN, _IN_URL.sub(HIDDEN + "@", text)))
+    text = _NAMED.sub(lambda match: match.group(1) + HIDDEN, _KEY.sub(HIDDEN, _IN_URL.sub(HIDDEN + "@", text)))
     for value in _values():
         text = text.replace(value, HIDDEN)
     return text

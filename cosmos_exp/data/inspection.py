@@ -47,28 +47,28 @@ def inspect_data(
         UserError: a folder does not exist or has another layout. A bad file raises nothing.
     """
     episodes = read_episodes(data, folder)
-    found = Inspection([], [], episodes.problems, episodes.notes)
+    inspection = Inspection([], [], episodes.problems, episodes.notes)
     for clip in progress(episodes.clips):
         try:
             checked = probe_clip(clip, data, whole)
         except (RunError, OSError) as error:
-            found.problems.append(str(error))
+            inspection.problems.append(str(error))
             continue
-        found.clips.append(checked)
+        inspection.clips.append(checked)
         if checked.note:
-            found.notes.append(checked.note)
-    if found.clips:
-        found.notes += _shape_notes(found.clips, data)
+            inspection.notes.append(checked.note)
+    if inspection.clips:
+        inspection.notes += _shape_notes(inspection.clips, data)
     if tests:
-        found.pairs = read_test_pairs(tests, found.problems)
+        inspection.pairs = read_test_pairs(tests, inspection.problems)
         if (tests / SELECTION).is_dir():
-            found.selection = read_test_pairs(tests / SELECTION, found.problems)
-    for pair in found.pairs + found.selection:
+            inspection.selection = read_test_pairs(tests / SELECTION, inspection.problems)
+    for pair in inspection.pairs + inspection.selection:
         try:
             check_pair(pair, data, whole)
         except RunError as error:
-            found.problems.append(str(error))
-    return found
+            inspection.problems.append(str(error))
+    return inspection
 
 
 def _shape_notes(clips: Sequence[CheckedClip], data: Data) -> list[str]:

@@ -99,13 +99,13 @@ def arm_hash(config: Config, tuned: Sequence[str] = ()) -> str:
     Args:
         tuned: Dotted keys whose values are chosen for each arm by the sweep, e.g. training.learning_rate.
     """
-    own = config.updated({"seed": 0, "adapter.truncate_from": None})  # a run to cut is of one training seed
-    if own.adapter.kind == "none":
-        own = own.updated({"adapter": Adapter(kind="none"), "training": Training()})
+    compared = config.updated({"seed": 0, "adapter.truncate_from": None})  # a run to cut is of one training seed
+    if compared.adapter.kind == "none":
+        compared = compared.updated({"adapter": Adapter(kind="none"), "training": Training()})
     for tuned_key in tuned:
         for key in _SHORT.get(tuned_key, (tuned_key,)):
-            own = own.updated({key: attrgetter(key)(Config())})
-    return stage_hash(own)
+            compared = compared.updated({key: attrgetter(key)(Config())})
+    return stage_hash(compared)
 
 
 # --- tests ---

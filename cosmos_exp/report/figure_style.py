@@ -77,8 +77,8 @@ def legend(figure: Figure, axes: list[Axes]) -> None:
     """One legend below all panels, each name once."""
     handles: dict[str, Artist] = {}
     for ax in axes:
-        own, labels = ax.get_legend_handles_labels()
-        handles |= dict(zip(labels, own, strict=True))
+        lines, labels = ax.get_legend_handles_labels()
+        handles |= dict(zip(labels, lines, strict=True))
     if handles:
         columns = max(1, int(figure.get_figwidth() / (max(map(len, handles)) * 0.075 + 0.6)))
         figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)

@@ -66,10 +66,10 @@ class Run:
     @cached_property
     def reference_scores(self) -> dict[str, list[ScoreRow]]:
         """The scores of the recordings (`real`) and of the held first frames (`frozen`)."""
-        found = {}
+        rows = {}
         for kind in REFERENCES:
-            found[kind] = read_scores(self.folder.reference_scores(kind))
-        return found
+            rows[kind] = read_scores(self.folder.reference_scores(kind))
+        return rows
 
     def check(self) -> None:
         """Read every record of the run.

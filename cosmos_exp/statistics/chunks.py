@@ -47,11 +47,11 @@ def summarize_chunks(
     Args:
         scenes, limits: As in `summarize`.
     """
-    found: dict[str, list[MeasureSummary]] = {}
-    for _, own in chunk_frame(score_frame(rows, scenes)).groupby("chunk"):
-        for measure, summary in summarize_frame(own, limits).items():
-            found.setdefault(measure, []).append(summary)
-    return found
+    summaries: dict[str, list[MeasureSummary]] = {}
+    for _, rows_of_chunk in chunk_frame(score_frame(rows, scenes)).groupby("chunk"):
+        for measure, summary in summarize_frame(rows_of_chunk, limits).items():
+            summaries.setdefault(measure, []).append(summary)
+    return summaries
 
 
 def _are_chunks(entries: object) -> bool:

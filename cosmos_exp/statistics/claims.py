@@ -126,10 +126,10 @@ def parse_claim(text: str) -> Claim:
     Raises:
         UserError: The text is not a claim; the error says what is expected.
     """
-    found = _CLAIM.fullmatch(text.strip())
-    if not found:
+    match = _CLAIM.fullmatch(text.strip())
+    if not match:
         raise UserError(f"claim {text!r}: not a claim. Write {FORMS}.")
-    measure, a, sign, b, word, amount = found.groups()
+    measure, a, sign, b, word, amount = match.groups()
     is_equivalence = sign == "="
     if is_equivalence != (word == "within"):
         raise UserError(f"claim {text!r}: `by NUMBER` belongs to > and <, `within NUMBER` to =. Write {FORMS}.")
@@ -207,7 +207,7 @@ def _sign_tests(claim: Claim, mean: float, cells: PairedCells) -> tuple[float, f
 def correct(results: Sequence[ClaimResult]) -> list[ClaimResult]:
     """The results with corrected p values (Holm 1979) over these claims."""
     corrected = []
-    own, opposite = holm_values([r.p for r in results]), holm_values([r.p_opposite for r in results])
-    for result, p, p_opposite in zip(results, own, opposite, strict=True):
+    corrected_p, opposite = holm_values([r.p for r in results]), holm_values([r.p_opposite for r in results])
+    for result, p, p_opposite in zip(results, corrected_p, opposite, strict=True):
         corrected.append(replace(result, p_holm=float(p or 0.0), p_opposite_holm=float(p_opposite or 0.0)))
     return corrected

@@ -142,8 +142,8 @@ def _skewness(values: Values) -> Values:
     if count < 3:
         return np.zeros_like(second)
     factor = np.sqrt(count * (count - 1)) / (count - 2)
-    found: Values = np.where(spread, factor * third / np.where(spread, second, 1.0) ** 1.5, 0.0)
-    return found
+    skewness: Values = np.where(spread, factor * third / np.where(spread, second, 1.0) ** 1.5, 0.0)
+    return skewness
 
 
 def _corrected(t: Values, skew: Values) -> Values:
@@ -154,5 +154,5 @@ def _corrected(t: Values, skew: Values) -> Values:
 def _uncorrected(t: Values, skew: Values) -> Values:
     """The inverse of `_corrected`."""
     safe = np.where(np.abs(skew) > 1e-9, skew, 1.0)
-    found: Values = np.where(np.abs(skew) > 1e-9, 3 * (np.cbrt(1 + safe * (t - safe / 6)) - 1) / safe, t)
-    return found
+    plain: Values = np.where(np.abs(skew) > 1e-9, 3 * (np.cbrt(1 + safe * (t - safe / 6)) - 1) / safe, t)
+    return plain

@@ -40,11 +40,11 @@ def mean_interval(cells: Values) -> tuple[float | None, float | None, float | No
     full = cells[~np.isnan(cells).any(axis=1)]
     if cells.shape[1] < MIN_RUNS or len(full) < 2:
         full = means[:, None]
-    found = estimate([full])
-    if found.variance <= (NO_SPREAD * scale) ** 2:
+    full_estimate = estimate([full])
+    if full_estimate.variance <= (NO_SPREAD * scale) ** 2:
         return mean, None, None
-    low, high = found.interval()
-    shift = mean - float(found.mean)
+    low, high = full_estimate.interval()
+    shift = mean - float(full_estimate.mean)
     return mean, float(low) + shift, float(high) + shift
 
 
@@ -67,18 +67,18 @@ def summarize_frame(scores: pd.DataFrame, limits: Limits | None = None) -> dict[
         limits: Smallest and largest possible value of each measure. A mean cannot lie outside, so intervals are cut there.
     """
     table: dict[str, MeasureSummary] = {}
-    for measure, own in scores.groupby("measure"):
-        cells = scene_table(video_table(own)).to_numpy()
+    for measure, rows in scores.groupby("measure"):
+        cells = scene_table(video_table(rows)).to_numpy()
         mean, low, high = mean_interval(cells)
         bottom, top = (limits or {}).get(str(measure), (None, None))
         if low is not None and bottom is not None:
             low = max(low, bottom)
         if high is not None and top is not None:
             high = min(high, top)
-        is_missing = own["value"].isna()
-        missing, doubtful = own[is_missing], own[~is_missing & (own["reason"] != "")]
+        is_missing = rows["value"].isna()
+        missing, doubtful = rows[is_missing], rows[~is_missing & (rows["reason"] != "")]
         summary = MeasureSummary(
-            mean=mean, ci_low=low, ci_high=high, n=len(cells), videos=len(own), missing=len(missing)
+            mean=mean, ci_low=low, ci_high=high, n=len(cells), videos=len(rows), missing=len(missing)
         )
         if mean is None and len(missing):
             summary["reason"] = missing["reason"].iloc[0] or "no answer held a score"

@@ -70,14 +70,14 @@ def runs_needed(design: Design, effect: float, scenes: int, wanted: float = 0.8,
     return _smallest(lambda runs: power(design, effect, scenes, runs), effect, wanted, most)
 
 
-def _smallest(found: Callable[[int], float], effect: float, wanted: float, most: int) -> int | None:
+def _smallest(power_of: Callable[[int], float], effect: float, wanted: float, most: int) -> int | None:
     """The smallest number from 2 to `most` at which the power reaches `wanted`, by bisection."""
-    if effect == 0 or found(most) < wanted:
+    if effect == 0 or power_of(most) < wanted:
         return None
     low, high = 2, most
     while low < high:
         middle = (low + high) // 2
-        if found(middle) >= wanted:
+        if power_of(middle) >= wanted:
             high = middle
         else:
             low = middle + 1

@@ -139,11 +139,11 @@ def freeze_arms(plan: SweepPlan) -> str | None:
 
 def arms_of(runs: Sequence[SweepRun]) -> dict[str, ArmPlan]:
     """The arms of a sweep that is a product of values: its runs by name without the training seed."""
-    found: dict[str, tuple[Config, list[int]]] = {}
+    arms: dict[str, tuple[Config, list[int]]] = {}
     for run in runs:
         name = re.sub(r"-seed\d+(?=-|$)", "", run.name)
-        found.setdefault(name, (run.config, []))[1].append(run.config.seed)
-    return dict(found)
+        arms.setdefault(name, (run.config, []))[1].append(run.config.seed)
+    return dict(arms)
 
 
 def prompts_of(config: Config) -> tuple[dict[str, str] | None, dict[str, str] | None]:

@@ -191,8 +191,8 @@ def _truncated_arms(plan: SweepPlan, name: str, values: Values, trained: Mapping
     for rank in truncate["rank"]:
         if rank not in range(1, most + 1):
             raise UserError(f"{where}.rank={rank}: must be a number from 1 to {most}")
-        own = {**shared, "adapter.rank": rank, "adapter.alpha": truncated_alpha(adapter, rank)}
-        arms.append(Arm(f"{name}-r{rank}", own, plan.run(own, name).config, source.name))
+        cut = {**shared, "adapter.rank": rank, "adapter.alpha": truncated_alpha(adapter, rank)}
+        arms.append(Arm(f"{name}-r{rank}", cut, plan.run(cut, name).config, source.name))
     return arms
 
 
@@ -234,12 +234,12 @@ def _tuning(plan: SweepPlan) -> list[TuningRun]:
     points = list(itertools.product(*tune.grid.values()))
     for arm in plan.arms:
         for point, seed in itertools.product(points, tune.seeds if arm.is_tuned else ()):
-            own = dict(zip(tune.grid, point, strict=True))
-            values = {**arm.values, **tune.overrides, **own, "seed": seed, "generation.split": split}
-            name = f"{TUNING}/{run_folder_name(arm.name, own)}"
+            point_values = dict(zip(tune.grid, point, strict=True))
+            values = {**arm.values, **tune.overrides, **point_values, "seed": seed, "generation.split": split}
+            name = f"{TUNING}/{run_folder_name(arm.name, point_values)}"
             if len(tune.seeds) > 1:
                 name += f"-seed{seed}"
-            runs.append(TuningRun(arm.name, own, plan.run(values, name)))
+            runs.append(TuningRun(arm.name, point_values, plan.run(values, name)))
     return runs
 
 

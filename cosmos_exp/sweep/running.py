@@ -168,9 +168,9 @@ def run_missing(
     Raises:
         UserError: the launcher is not installed, or it refuses the request.
     """
-    own = quoted(list(filter(is_of_hydra, overrides)))
+    hydra_words = quoted(list(filter(is_of_hydra, overrides)))
     sweep_dir = (missing or runs)[0].folder.path.parent
-    words = ["--config-dir", str(folder), "--config-name", name, "-m", NO_SEARCH, *own]
+    words = ["--config-dir", str(folder), "--config-name", name, "-m", NO_SEARCH, *hydra_words]
     words.append(f"hydra.sweep.dir='{sweep_dir}'")
     (sweep_dir / STOP_FILE).unlink(missing_ok=True)
     folders = [run.folder for run in runs]

@@ -163,9 +163,9 @@ def expand_sweep(name: str, folder: Path, overrides: Sequence[str], root: Path) 
     values = pd.DataFrame(map(_values, jobs))  # a row per job
     swept = values.loc[:, values.nunique() > 1].to_dict("records")
     runs: dict[str, SweepRun] = {}
-    for job, own in zip(jobs, swept, strict=True):
+    for job, swept_values in zip(jobs, swept, strict=True):
         config = composed(job, name, folder)
-        run = run_name(config, own)
+        run = run_name(config, swept_values)
         path = root / "outputs" / "sweeps" / config.name / run
         config = config.updated({"run_dir": str(path)})
         if run not in runs:
@@ -231,8 +231,8 @@ def _multirun_folder(config: Config, overrides: list[str]) -> Path:
     job = HydraConfig.get()
     swept = {word.partition("=")[0] for word in overrides if is_sweep(word)}
     swept |= set(OmegaConf.select(OmegaConf.structured(job.sweeper), "params") or {})
-    own = _values(job.overrides.task)
-    name = run_name(config, {key: own[key] for key in swept & set(own)})
+    task_values = _values(job.overrides.task)
+    name = run_name(config, {key: task_values[key] for key in swept & set(task_values)})
     folder = Path(job.runtime.cwd) / "outputs" / "sweeps" / config.name / name
     return folder if _holds(folder, config) else _unused(folder)
 

@@ -166,17 +166,17 @@ def fit_arms(
     for hand, place in zip(HANDS, home, strict=True):
         left[hand] = grown(_rest_shadow(known[hand], place), 11)
     for t in range(length):
-        found = _fit(changes[t] & ~places[t], places[t], rest, like, known, veiled)
-        for hand, index in found.items():
+        fitted = _fit(changes[t] & ~places[t], places[t], rest, like, known, veiled)
+        for hand, index in fitted.items():
             tips[t, HANDS.index(hand)] = known[hand].tips[index]
             arms[t] |= known[hand].outlines[index]
             covered[t] |= grown(rest[hand], 5) | left[hand]
             shadows[t] |= left[hand] | grown(known[hand].shadows[index], 15)
-        if not found:
+        if not fitted:
             continue
         covered[t] |= grown(arms[t], 7)
         shown = arms[t] & ~places[t] & ~like
-        for hand in found:
+        for hand in fitted:
             shown &= ~grown(rest[hand], 3)
         shown[:top] = False
         if shown.sum() > 40:

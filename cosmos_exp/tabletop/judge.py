@@ -47,11 +47,11 @@ class Instruction:
 
 def parse_instruction(prompt: str) -> Instruction | None:
     """Parse a prompt; None for a text that is not an instruction of the tabletop world."""
-    found = _PROMPT.search(prompt)
-    if not found:
+    match = _PROMPT.search(prompt)
+    if not match:
         return None
-    hand = found["hand"].lower() if found["hand"] else None
-    return Instruction(found["object"].lower(), found["container"].lower(), hand)
+    hand = match["hand"].lower() if match["hand"] else None
+    return Instruction(match["object"].lower(), match["container"].lower(), hand)
 
 
 def _last(observation: Observation, color: str) -> np.ndarray | None:
@@ -170,12 +170,12 @@ class RulesJudge:
             self._last = (frames, observe(frames))
         observation = self._last[1]
         if rubric.measure == "physics":
-            found: Findings | str = judge_physics(observation)
+            findings: Findings | str = judge_physics(observation)
         else:
-            found = judge_instruction(observation, instruction)
-        if isinstance(found, str):
-            return Answer(None, None, found)
-        return Answer(found.score, found.score, "; ".join(found.reasons) or "as it should be")
+            findings = judge_instruction(observation, instruction)
+        if isinstance(findings, str):
+            return Answer(None, None, findings)
+        return Answer(findings.score, findings.score, "; ".join(findings.reasons) or "as it should be")
 
 
 def _frames(video: Path, span: tuple[int, int] | None) -> np.ndarray:

@@ -151,31 +151,31 @@ def _same_size(obj: ObjectChange) -> bool:
 
 
 def _judge_arms(observation: Observation, findings: Findings) -> None:
-    found = observation.outlines
+    outlines = observation.outlines
     # Near its rest position an arm shows few pixels of its own.
-    black = observation.robot_fraction[~np.isnan(observation.robot_fraction) & (found.extended > HOME)]
+    black = observation.robot_fraction[~np.isnan(observation.robot_fraction) & (outlines.extended > HOME)]
     if len(black) > 2:
         wrong, what = black < 0.2, "gripper turned into a hand"
         if observation.appearance == "human":
             wrong, what = black > 0.4, "hand turned into a gripper"
         findings.rate(3, wrong.mean(), 0.085, 0.135, f"a {what} in {wrong.mean():.0%} of its frames")
-    working = np.flatnonzero(found.extended > EXTENDED)
-    absent = _absent_frames(found, working) if len(working) and not found.veiled else 0
+    working = np.flatnonzero(outlines.extended > EXTENDED)
+    absent = _absent_frames(outlines, working) if len(working) and not outlines.veiled else 0
     findings.rate(2, absent, 0.0, 2.0, f"the working arm is missing in {absent} frames")
     # Skin can have the colour of wood; black arms cannot.
-    torn = observation.appearance == "robot" and sixth_highest(found.missing)
+    torn = observation.appearance == "robot" and sixth_highest(outlines.missing)
     findings.rate(2, torn, 0.3, 0.36, f"{torn:.0%} of an arm is missing")
-    strange = found.unlike[~np.isnan(found.unlike)]
+    strange = outlines.unlike[~np.isnan(outlines.unlike)]
     if len(strange) > 2:
         findings.rate(2, np.median(strange), 0.035, 0.12, "an arm has the colours of no hand")
 
 
-def _absent_frames(found: Outlines, working: np.ndarray) -> int:
+def _absent_frames(outlines: Outlines, working: np.ndarray) -> int:
     """Frames between those in which an arm works that show no arm at work, and few changed pixels."""
-    changed = found.loose.sum((1, 2))
+    changed = outlines.loose.sum((1, 2))
     quiet = changed < 0.6 * np.median(changed[working])
     between = slice(working[0], working[-1])
-    return int(((found.extended < HOME) & quiet)[between].sum())
+    return int(((outlines.extended < HOME) & quiet)[between].sum())
 
 
 def _judge_table(observation: Observation, findings: Findings) -> None:

@@ -184,7 +184,7 @@ def import_adapter(file: Path, out: Path, alpha: float | None = None) -> Path:
             raise UserError(f"{file}: {one_line(name)[:80]} is no tensor of a LoRA or DoRA. Name another file.")
         tensors[diffusers_layer(layer) + ENDS[PARTS[end]]] = value.float().numpy()
     parts = parts_by_layer(file, tensors)
-    ranks = {len(found["a"]) for found in parts.values()}
+    ranks = {len(part["a"]) for part in parts.values()}
     if len(ranks) != 1:
         raise UserError(f"{file}: has the ranks {sorted(ranks)}; an adapter of {FORMAT} has one. Name another file.")
     record: JsonObject = {"imported": {"format": FORMAT, "sha256": file_sha256(file), "weights": prefix.rstrip(".")}}

@@ -76,13 +76,13 @@ def find_model(model: Model, cache_root: Path) -> Location:
         weights = {"random": NOT_LEARNED}.get(model.weights, "trained weights")
         return Location(None, f"embedded: {model.builder} provides it ({weights})")
     if not hub.is_path(model.source):
-        found = hub.locate_repository(model.source, model.revision, "model", PATTERNS)
-        incomplete = found.path is not None and _missing_components(found.path)
+        location = hub.locate_repository(model.source, model.revision, "model", PATTERNS)
+        incomplete = location.path is not None and _missing_components(location.path)
         if incomplete:
             return Location(
                 None, f"{model.source}: downloaded without {', '.join(incomplete)}; the run downloads the rest"
             )
-        return found
+        return location
     folder = _checked(Path(model.source).expanduser(), cache_root)
     note = f" ({NOT_LEARNED})" if folder.random else ""
     return Location(folder.path, f"{folder.path}{note}")

@@ -84,9 +84,9 @@ def cookbook_repeats(x: np.ndarray, y: np.ndarray, repeats: int, seed: int) -> l
     """The cookbook's errors with the matches in several random orders, (N,) each."""
     rng, errors = np.random.RandomState(seed), []
     for _ in range(repeats):
-        found = cookbook_errors(x, y, rng.permutation(len(x)))
-        if found is not None:
-            errors.append(found)
+        errors_of_order = cookbook_errors(x, y, rng.permutation(len(x)))
+        if errors_of_order is not None:
+            errors.append(errors_of_order)
     return errors
 
 
@@ -128,9 +128,14 @@ def estimate_fundamental(x: np.ndarray, y: np.ndarray, method: str, threshold: f
 def _find(x: np.ndarray, y: np.ndarray, *options: float, **named: int) -> np.ndarray | None:
     """OpenCV's F. It may raise, or return None, three matrices, zeros or infinite entries: then None."""
     try:
-        found, _ = cv2.findFundamentalMat(x, y, *options, **named)  # type: ignore[call-overload]
+        fundamental, _ = cv2.findFundamentalMat(x, y, *options, **named)  # type: ignore[call-overload]
     except cv2.error:
         return None
-    if found is None or found.shape != (3, 3) or not np.isfinite(found).all() or not found.any():
+    if (
+        fundamental is None
+        or fundamental.shape != (3, 3)
+        or not np.isfinite(fundamental).all()
+        or not fundamental.any()
+    ):
         return None
-    return found
+    return fundamental

@@ -56,8 +56,8 @@ class LightGlueMatcher:
         self.detector = self.model.keypoint_detector
         decoder = self.detector.keypoint_decoder
         decoder.max_keypoints, decoder.keypoint_threshold = settings.max_keypoints, THRESHOLD
-        self.found = _Found()
-        self.model.keypoint_detector = self.found
+        self.detected = _Found()
+        self.model.keypoint_detector = self.detected
 
     @torch.no_grad()
     def features(self, frames: Sequence[np.ndarray]) -> list[Features]:
@@ -69,10 +69,10 @@ class LightGlueMatcher:
             longer = max(height, width)
             shown = [height * LONG_SIDE // longer, width * LONG_SIDE // longer]
             pixels = functional.interpolate((grey.float() / 255)[:, None], shown, mode="bilinear", antialias=True)
-            found = self.detector(pixels.expand(-1, 3, -1, -1))
+            output = self.detector(pixels.expand(-1, 3, -1, -1))
             size = torch.tensor(shown[::-1], device=self.device)
             scales = size / torch.tensor([width, height], device=self.device)
-            for points, descriptors, mask in zip(found.keypoints, found.descriptors, found.mask, strict=True):
+            for points, descriptors, mask in zip(output.keypoints, output.descriptors, output.mask, strict=True):
                 kept = mask.bool()
                 at = (points[kept] * size + 0.5) / scales - 0.5  # pixel centres are at integers
                 out.append(Features(at.double().cpu().numpy(), descriptors[kept].cpu()))
@@ -101,7 +101,7 @@ class LightGlueMatcher:
             present.append(torch.ones(len(frame.points), dtype=torch.int))
         points = pad_sequence(relative, batch_first=True).to(self.device)
         mask = pad_sequence(present, batch_first=True).to(self.device)
-        self.found.output = (points, mask.float(), pad_sequence(descriptors, batch_first=True).to(self.device), mask)
+        self.detected.output = (points, mask.float(), pad_sequence(descriptors, batch_first=True).to(self.device), mask)
         blank = torch.zeros(1, 1, 1, height, width, device=self.device).expand(len(pairs), 2, 1, -1, -1)
-        found = self.model(blank).matches.reshape(-1, 2, points.shape[1])  # 2 B rows or (B, 2): the class has both
-        return found[:, 0].cpu().numpy()
+        matches = self.model(blank).matches.reshape(-1, 2, points.shape[1])  # 2 B rows or (B, 2): the class has both
+        return matches[:, 0].cpu().numpy()

@@ -103,10 +103,10 @@ def refine(x: np.ndarray, y: np.ndarray, fundamentals: np.ndarray) -> Refined:
         state = _minimise(state, xh, yh, TUKEY * scale)
         residuals, leverages = _studied(state, xh, yh, TUKEY * scale)
         # Uncorrected, few matches have a scale that is too small: more and more of them would lose their weight.
-        found = np.clip(_scales(_corrected(residuals, leverages)), least, most)
-        if np.allclose(found, scale, rtol=0.01):
+        new_scale = np.clip(_scales(_corrected(residuals, leverages)), least, most)
+        if np.allclose(new_scale, scale, rtol=0.01):
             break
-        scale = found
+        scale = new_scale
     # The least scale would favour a start that fits few matches perfectly, the largest one that includes wrong matches.
     costs = _costs(residuals, np.full(len(scale), TUKEY * np.median(scale))) / zoom**2
     return Refined(to_normal.T @ state.fundamentals() @ to_normal, residuals / zoom, leverages, costs)

@@ -149,16 +149,16 @@ def find_score(text: str) -> tuple[int, int] | None:
     start = text.rfind(THOUGHT) + len(THOUGHT) if THOUGHT in text else 0
     if not start and THINKING in text:
         return None  # the answer ended before the reasoning did
-    found = _BARE.search(text, start) or _NAMED.search(text, start)
-    if not found:
+    match = _BARE.search(text, start) or _NAMED.search(text, start)
+    if not match:
         return None
-    return int(found.group(1)), found.start(1)
+    return int(match.group(1)), match.start(1)
 
 
 def parse_score(text: str) -> int | None:
     """The score in an answer, without its position."""
-    found = find_score(text)
-    return found[0] if found else None
+    scored = find_score(text)
+    return scored[0] if scored else None
 
 
 def expected_score(digit_logits: np.ndarray) -> float:

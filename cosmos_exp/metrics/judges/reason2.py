@@ -128,14 +128,14 @@ class Reason2:
         Returns:
             None if the answer holds no score, or a digit is not a token of its own.
         """
-        found = find_score(text)
-        if found is None or len(self.digit_ids) > len(DIGITS):
+        scored = find_score(text)
+        if scored is None or len(self.digit_ids) > len(DIGITS):
             return None
         low, high = 0, len(tokens) - 1  # find the first token whose text ends after the digit's position
         while low < high:
             middle = (low + high) // 2
             reach = len(self.processor.tokenizer.decode(tokens[: middle + 1], skip_special_tokens=True))
-            low, high = (low, middle) if reach > found[1] else (middle + 1, high)
+            low, high = (low, middle) if reach > scored[1] else (middle + 1, high)
         if int(tokens[low]) not in self.digit_ids:
             return None
         return expected_score(logits[low][self.digit_ids].float().cpu().numpy())

@@ -157,15 +157,15 @@ def expected_in_reply(reply: Choice, text: str) -> float | None:
 
     Servers list the most likely tokens only. A digit that is not listed has probability 0.
     """
-    found = find_score(text)
-    if found is None:
+    scored = find_score(text)
+    if scored is None:
         return None
     try:
         tokens = reply.logprobs.content  # type: ignore[union-attr]
         end = 0  # of the token in the text
         for token in tokens:  # type: ignore[union-attr]
             end += len(token.token)
-            if end > found[1]:
+            if end > scored[1]:
                 listed = {t.token.strip(): t.logprob for t in token.top_logprobs}
                 logarithms = np.array([listed.get(digit, -np.inf) for digit in "12345"])
                 return expected_score(logarithms) if token.token.strip() in listed else None

@@ -232,10 +232,10 @@ def follow(images: np.ndarray) -> Tracks:
 def _step(
     a: np.ndarray, b: np.ndarray, points: np.ndarray, alive: np.ndarray, left: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    ahead, found, _ = cv2.calcOpticalFlowPyrLK(a, b, points, None, **_FOLLOW)  # type: ignore[call-overload]
-    back, found_back, _ = cv2.calcOpticalFlowPyrLK(b, a, ahead, None, **_FOLLOW)  # type: ignore[call-overload]
+    ahead, followed, _ = cv2.calcOpticalFlowPyrLK(a, b, points, None, **_FOLLOW)  # type: ignore[call-overload]
+    back, returned, _ = cv2.calcOpticalFlowPyrLK(b, a, ahead, None, **_FOLLOW)  # type: ignore[call-overload]
     missed = np.linalg.norm(back - points, axis=1) > _FORWARD_BACKWARD
     height, width = a.shape
     outside = ((ahead < 0) | (ahead > (width - 1, height - 1))).any(axis=1)
-    survives = alive & found.ravel().astype(bool) & found_back.ravel().astype(bool) & ~missed & ~outside
+    survives = alive & followed.ravel().astype(bool) & returned.ravel().astype(bool) & ~missed & ~outside
     return ahead, survives, left | (alive & outside)
