@@ -19,6 +19,7 @@ class Measure:
         limits: Smallest and largest possible value; None: no limit. Intervals of means are cut there.
         function: The name in `registry.MEASURE_FUNCTIONS` of the function that gives it for every video; empty for a measure
             that only some videos have, or that a judge or the comparison of videos gives.
+        says: What it says, in a few words, for the page.
         main: Whether the measure is in a report's main table; the others are in a table of their own.
     """
 
@@ -26,6 +27,7 @@ class Measure:
     margin: float | None = None
     unit: str = ""
     limits: tuple[int | float | None, int | float | None] = (None, None)
+    says: str = ""
     main: bool = False
     function: str = ""
 

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
+import pandas as pd
 
 from cosmos_exp.config.measures import measure_info
 from cosmos_exp.files import JsonObject
 from cosmos_exp.report.figure_style import REAL, Drawing, arm_colors
 from cosmos_exp.report.page_videos import link_to, scenes_with_videos
 from cosmos_exp.report.study import Study
-from cosmos_exp.report.tables import SYMBOLS, interval, main_table, number, table_columns
+from cosmos_exp.report.tables import LEGEND, SYMBOLS, interval, main_table, number, table_columns
 from cosmos_exp.text import printable
 
 ON_TOP = ("differences", "rank")  # the figures above the videos
@@ -40,6 +41,9 @@ def write_page(path: Path, study: Study, drawings: Sequence[Drawing]) -> None:
         study=study,
         figures=figures,
         on_top=ON_TOP,
+        facts=_facts(study),
+        settings=_settings(study.arms),
+        legend=LEGEND,
         columns=table_columns(study),
         table=main_table(study, study.measures),
         colors=arm_colors(study),
@@ -48,12 +52,37 @@ def write_page(path: Path, study: Study, drawings: Sequence[Drawing]) -> None:
         inside=inside,
         data=_data(study),
         links={name: link_to(run.folder.path, path.parent) for name, run in study.records.items()},
+        info=measure_info,
         interval=interval,
         number=number,
         jump=jump,
         symbols=SYMBOLS,
     )
     path.write_text(printable(text), encoding="utf-8")
+
+
+def _facts(study: Study) -> str:
+    """What was trained and scored, in two sentences, from the last arm's first run."""
+    run = study.records[study.shown_runs.index[-1]]
+    config = run.settings
+    data = config.data.repo_id or config.data.builder or Path(config.data.path or "").name
+    tested = study.scores[study.scores["phase"] == study.phase]
+    return (
+        f"Model {config.model.name}, fine-tuned on {len(run.manifest.get('data', {}).get('train', []))} videos of {data}. Scored: "
+        f"{tested['prompt'].nunique()} prompts of {tested['scene'].nunique()} scenes, {len(config.generation.seeds)} start noise each; "
+        f"judge: {config.judge.name}."
+    )
+
+
+def _settings(arms: pd.DataFrame) -> dict[str, str]:
+    """What is behind the name of each arm: `rank 8, alpha 16, learning rate 0.003`."""
+    settings = {}
+    for name, arm in arms.iterrows():
+        words = f"rank {arm['rank']}, alpha {number(arm.alpha)}, learning rate {number(arm.learning_rate)}"
+        if arm.truncated_from:
+            words += f", cut from {arm.truncated_from}"
+        settings[str(name)] = "no adapter" if arm.is_base else words
+    return settings
 
 
 def _data(study: Study) -> JsonObject:
