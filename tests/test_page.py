@@ -148,7 +148,7 @@ def test_the_first_video_is_one_key_away_and_tables_sort(opened):
     opened.execute_script("arguments[0].focus()", skip)
     skip.send_keys(Keys.ENTER)
     assert opened.execute_script(f"return document.activeElement === {VIDEOS}[0]")
-    names = "return [...document.querySelectorAll('#table tbody tr')].map(r => r.children[0].textContent)"
+    names = "return [...document.querySelectorAll('#table tbody tr')].map(r => r.querySelector('.swatch').textContent)"
     button = next(b for b in opened.find_elements("css selector", "#table th button") if "instruction" in b.text)
     for first in ("base", "lora-r32"):  # ascending, then descending
         button.send_keys(Keys.ENTER)

@@ -62,15 +62,19 @@ def write_page(path: Path, study: Study, drawings: Sequence[Drawing]) -> None:
 
 
 def _facts(study: Study) -> str:
-    """What was trained and scored, in two sentences, from the last arm's first run."""
+    """What was trained and scored, in two sentences, from the last run. What its records do not say is left out."""
     run = study.records[study.shown_runs.index[-1]]
-    config = run.settings
-    data = config.data.repo_id or config.data.builder or Path(config.data.path or "").name
+    names: dict[str, str] = {}
+    for group in ("model", "data", "judge"):
+        settings = run.config.get(group) or {}
+        names[group] = str(
+            settings.get("repo_id") or settings.get("builder") or settings.get("path") or settings.get("name")
+        )
     tested = study.scores[study.scores["phase"] == study.phase]
+    videos = len(run.manifest.get("data", {}).get("train", []))
     return (
-        f"Model {config.model.name}, fine-tuned on {len(run.manifest.get('data', {}).get('train', []))} videos of {data}. Scored: "
-        f"{tested['prompt'].nunique()} prompts of {tested['scene'].nunique()} scenes, {len(config.generation.seeds)} start noise each; "
-        f"judge: {config.judge.name}."
+        f"Model {names['model']}, fine-tuned on {videos} videos of {names['data']}. Scored: {tested['prompt'].nunique()} prompts of "
+        f"{tested['scene'].nunique()} scenes, {tested['noise'].nunique()} start noise each; judge: {names['judge']}."
     )
 
 
