@@ -23,7 +23,7 @@ def test_the_shipped_file_is_small_and_declares_its_input_and_output():
     assert IDM_FILE.stat().st_size < 1e6
     extra = {"idm.json": ""}
     torch.jit.load(str(IDM_FILE), map_location="cpu", _extra_files=extra)
-    declared = {"frames": 17, "height": 96, "width": 160, "fps": 8, "actions": list(ACTIONS)}
+    declared = {"frames": 17, "height": 96, "width": 160, "fps": 8, "state": list(ACTIONS)}
     assert json.loads(extra["idm.json"]) == declared
 
 

@@ -126,7 +126,7 @@ class Inverse(torch.nn.Module):
         return 1 / x.mean(dim=(2, 3, 4))[..., None]
 
 
-DECLARED = {"frames": 4, "height": 16, "width": 24, "fps": 8, "actions": ["mean", "place"]}
+DECLARED = {"frames": 4, "height": 16, "width": 24, "fps": 8, "state": ["mean", "place"]}
 
 
 def save(module, path, declared):
@@ -139,10 +139,15 @@ def test_windows_are_consecutive_and_the_last_is_aligned_to_the_end(tmp_path):
     idm = load_actions(save(Mean(), tmp_path / "m.pt", DECLARED))
     idm.check(10, 8.0)
     frames = grey(10, 100, 32, 48)
-    actions = idm.actions(frames)
-    assert actions.dtype == np.float32
-    assert np.allclose(actions[:, 0], (100 + 2 * np.arange(10)) / 255)
-    assert actions[:, 1].tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 2, 3]
+    columns = idm.infer(frames)
+    state, action = columns["observation.state"], columns["action"]
+    assert state.dtype == np.float32
+    assert np.allclose(state[:, 0], (100 + 2 * np.arange(10)) / 255)
+    assert state[:, 1].tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 2, 3]
+    assert np.array_equal(action, state[[*range(1, 10), 9]])
+    both = load_actions(save(Mean(), tmp_path / "both.pt", DECLARED | {"state": ["mean"], "actions": ["place"]}))
+    assert list(both.declared.columns) == ["action", "observation.state"]
+    assert np.array_equal(np.concatenate([both.infer(frames)[n] for n in ("observation.state", "action")], 1), state)
 
 
 @pytest.mark.parametrize(
@@ -150,8 +155,9 @@ def test_windows_are_consecutive_and_the_last_is_aligned_to_the_end(tmp_path):
     [
         (Mean, {"fps": 16}, "16 frames per second, the videos have 8"),
         (Mean, {"frames": 12}, "windows of 12 frames, the video has 10"),
-        (Mean, {"actions": ["mean"]}, r"declared are finite float32 \(1, 4, 1\)"),
-        (Inverse, {"actions": ["mean"]}, "finite"),
+        (Mean, {"state": ["mean"]}, r"declared are finite float32 \(1, 4, 1\)"),
+        (Inverse, {"state": [], "actions": ["mean"]}, "finite"),
+        (Mean, {"state": []}, "state or actions has to name the values"),
         (Mean, None, "declaration in its extra file idm.json"),
     ],
 )

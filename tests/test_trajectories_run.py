@@ -105,8 +105,10 @@ def test_every_frame_and_action_of_the_set_is_that_of_its_video(whole):
     for row, clip in zip(episodes_of(out), read.clips, strict=True):
         frames, checked = read_video(by_hash[row["video_sha256"]]), probe_clip(clip, data)
         assert np.array_equal(decode(clip.path, list(range(checked.start, checked.stop)), checked.info), frames)
-        actions = np.stack(table[table["episode_index"] == row["episode_index"]]["action"])
-        assert np.allclose(actions[:, 0], frames.mean(axis=(1, 2, 3)) / 255, atol=0.01)
+        rows = table[table["episode_index"] == row["episode_index"]]
+        state, action = np.stack(rows["observation.state"]), np.stack(rows["action"])
+        assert np.allclose(state[:, 0], frames.mean(axis=(1, 2, 3)) / 255, atol=0.01)
+        assert np.array_equal(action[:-1], state[1:])
 
 
 def test_a_killed_command_continues_to_the_same_bytes(whole, tmp_path, start, cli):

@@ -97,7 +97,7 @@ def save(model: InverseDynamics, path: Path, scene: Scene) -> None:
         "height": height,
         "width": width,
         "fps": scene.fps,
-        "actions": list(ACTIONS),
+        "state": list(ACTIONS),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript: the format that other loaders take

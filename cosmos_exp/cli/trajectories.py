@@ -37,7 +37,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add(
         "--actions",
         metavar="idm:FILE",
-        help="inverse dynamics model that infers actions: TorchScript, or the name of a registered one",
+        help="inverse dynamics model that infers states and actions: TorchScript, or the name of a registered one",
     )
     add(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of making and scoring, e.g. hardware=1xh100"
@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"{out}: {kept} episodes, LeRobot v3.0; README.md")
     if not summary["actions"]:
         print("the set has no actions; --actions idm:FILE infers them")
+    elif "observation.state" not in summary["actions"]["columns"]:
+        print("the set has no observation.state, which most LeRobot policies read: the declaration of --actions names none")
     if args.target is not None and kept < args.target:
         print(
             f"{kept} of the {args.target} asked for: give more --seeds or --prompts, or loosen --keep", file=sys.stderr

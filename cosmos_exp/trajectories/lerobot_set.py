@@ -46,8 +46,8 @@ LEVELS = np.arange(256) / 255  # of 8-bit pictures
 class Feature:
     """Numbers of each frame, such as actions: the name of each number, and float32 (T, A) of each episode."""
 
-    names: Sequence[str]
-    values: Sequence[np.ndarray]
+    names: list[str]
+    values: list[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ def _info(coded: Sequence[Coded], tasks: int, features: Mapping[str, Feature], c
     shape = {"shape": [height, width, 3], "names": ["height", "width", "channels"]}
     content: JsonObject = {camera: {"dtype": "video", **shape, "info": video}}
     for name, feature in features.items():
-        content[name] = {"dtype": "float32", "shape": [len(feature.names)], "names": list(feature.names)}
+        content[name] = {"dtype": "float32", "shape": [len(feature.names)], "names": feature.names}
     for name, kind in NUMBERS.items():
         content[name] = {"dtype": kind, "shape": [1], "names": None}
     return {

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 from huggingface_hub import DatasetCard, DatasetCardData
@@ -60,10 +59,7 @@ def write_output(job: Job, videos: pd.DataFrame, scores: pd.DataFrame, out: Path
     episodes = kept.join(scores.add_prefix("scores/").loc[kept.index].dropna(axis=1, how="all"))
     episodes["video_sha256"] = episodes["video"].map(file_sha256)
     episodes["task"] = episodes["prompt"].str.removeprefix(config.data.prompt_prefix)
-    features = {}
-    if job.idm:
-        values = _actions(job.idm, list(episodes["video"]))
-        features["action"] = Feature(job.idm.declared.actions, values)  # further columns of a frame are further entries
+    features = _inferred(job.idm, list(episodes["video"])) if job.idm else {}
     summary = _summary(job, videos, scores)
     write_json(out / SUMMARY, summary)
     write_text(out / CARD, _card(summary, out.resolve().name))
@@ -88,15 +84,17 @@ def _typed(episodes: pd.DataFrame) -> pd.DataFrame:
     return episodes.astype(dict.fromkeys(scores, pd.ArrowDtype(pa.float64())))
 
 
-def _actions(idm: InverseDynamics, videos: Sequence[Path]) -> list[np.ndarray]:
-    """The actions that the inverse dynamics model infers from the pictures of each video."""
-    values = []
+def _inferred(idm: InverseDynamics, videos: Sequence[Path]) -> dict[str, Feature]:
+    """The columns that the inverse dynamics model infers from the pictures of each video."""
+    features = {name: Feature(names, []) for name, names in idm.declared.columns.items()}
     for video in with_progress(videos, "inferring actions", len(videos), "episode"):
         try:
-            values.append(idm.actions(read_video(video)))
+            columns = idm.infer(read_video(video))
         except RunError as error:
             raise RunError(f"--actions: {video.name}: {error}") from error
-    return values
+        for name, feature in features.items():
+            feature.values.append(columns[name])
+    return features
 
 
 def _summary(job: Job, videos: pd.DataFrame, scores: pd.DataFrame) -> JsonObject:
@@ -125,7 +123,8 @@ def _summary(job: Job, videos: pd.DataFrame, scores: pd.DataFrame) -> JsonObject
     if is_path(source):
         content["model"]["source"] = Path(source).name  # without the folders of this machine
     if job.idm:
-        content["actions"] = {"names": list(job.idm.declared.actions), "sha256": job.idm.sha256}
+        content["actions"] = {"columns": job.idm.declared.columns, "sha256": job.idm.sha256}
+        content["actions"]["are_next_state"] = not job.idm.declared.actions
     return plain_json(redacted(content))
 
 
