@@ -1,14 +1,19 @@
 """`cosmos-exp trajectories` from the command line to the data set, with runs of the embedded world."""
 
 import json
+import os
+import shlex
 import shutil
 import signal
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import move, wait_until
+from conftest import ROOT, move, wait_until
+from test_lerobot_cameras import lerobot_python
 from test_trajectories import DECLARED, Mean, save
 
 from cosmos_exp.config.composing import compose_config
@@ -109,6 +114,20 @@ def test_every_frame_and_action_of_the_set_is_that_of_its_video(whole):
         state, action = np.stack(rows["observation.state"]), np.stack(rows["action"])
         assert np.allclose(state[:, 0], frames.mean(axis=(1, 2, 3)) / 255, atol=0.01)
         assert np.array_equal(action[:-1], state[1:])
+
+
+@pytest.mark.slow
+def test_a_policy_of_the_lerobot_library_trains_on_it(whole, tmp_path):
+    """The library's own command as the guide shows it, with a smaller network."""
+    _, out = whole
+    program = Path(lerobot_python()).with_name("lerobot-train")
+    (_, command) = (ROOT / "docs" / "guides" / "trajectories.md").read_text().split("\nlerobot-train ")
+    words = shlex.split(command.partition("```")[0].replace("\\\n", "").replace("=kept", f"={out}"))
+    words += ["--steps=10", "--log_freq=5", "--policy.dim_model=64", "--policy.n_heads=4", "--policy.device=cpu"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([program, *words], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "step:10 " in done.stderr
 
 
 def test_a_killed_command_continues_to_the_same_bytes(whole, tmp_path, start, cli):

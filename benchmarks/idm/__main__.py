@@ -92,13 +92,7 @@ def batch(clips: Clips, rng: np.random.Generator) -> tuple[torch.Tensor, torch.T
 def save(model: InverseDynamics, path: Path, scene: Scene) -> None:
     """Write the TorchScript file with its declaration `idm.json`, for clips like those of `scene`."""
     height, width = scene.size
-    declared = {
-        "frames": scene.num_frames,
-        "height": height,
-        "width": width,
-        "fps": scene.fps,
-        "state": list(ACTIONS),
-    }
+    declared = {"frames": scene.num_frames, "height": height, "width": width, "fps": scene.fps, "state": list(ACTIONS)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript: the format that other loaders take
         script = torch.jit.script(model)

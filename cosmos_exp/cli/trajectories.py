@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if not summary["actions"]:
         print("the set has no actions; --actions idm:FILE infers them")
     elif "observation.state" not in summary["actions"]["columns"]:
-        print("the set has no observation.state, which most LeRobot policies read: the declaration of --actions names none")
+        print("the set has no observation.state, which LeRobot's policies read: the model of --actions declares none")
     if args.target is not None and kept < args.target:
         print(
             f"{kept} of the {args.target} asked for: give more --seeds or --prompts, or loosen --keep", file=sys.stderr
