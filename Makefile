@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # mkdocs-material prints a notice about a future mkdocs at every build.
 export NO_MKDOCS_2_WARNING := 1
+# Containers set this to 1, with which every process compiles 4,000 modules anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test realsize rehearsal fast soak lint docs clean
 

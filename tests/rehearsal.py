@@ -24,8 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hub_server import TOKEN
-from hub_standin import Standin, serve_downloads
+from hub_standin import TOKEN, Standin, serve_downloads
 
 from cosmos_exp.run_folder import RunFolder
 
@@ -268,7 +267,7 @@ def dora(machine: Machine) -> None:
 def published(machine: Machine) -> None:
     """An adapter on the hub."""
     machine.types(f"cosmos-exp publish {machine.runs()[-1].path} --to ann/rehearsal", 0, "uploaded: ")
-    files = machine.hub.uploads.files["ann/rehearsal"]
+    files = machine.hub.uploaded["ann/rehearsal"]
     if not any(name.endswith("pytorch_lora_weights.safetensors") for name in files):
         raise SystemExit(f"the hub has {sorted(files)}")
 

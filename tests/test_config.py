@@ -14,13 +14,16 @@ from cosmos_exp.config.paths import group_choices, sweeps_dir
 from cosmos_exp.config.record import load_config, save_config
 from cosmos_exp.errors import DamagedError
 
-CHOICES = [f"{group}={name}" for group, names in group_choices().items() for name in names if "/" not in group]
+# Row k has the k-th choice of every group, so that each is in one row at least.
+GROUPS = {group: names for group, names in group_choices().items() if "/" not in group and group != "experiment"}
+ROWS = [[f"{group}={names[k % len(names)]}" for group, names in GROUPS.items()] for k in range(5)]
+ROWS += [[f"experiment={name}"] for name in group_choices()["experiment"]]
 
 
-@pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_of_every_group_composes(choice):
+@pytest.mark.parametrize("row", ROWS, ids=" ".join)
+def test_every_choice_of_every_group_composes(row):
     """Hydra's own groups (launchers) are composed in tests/test_launchers.py."""
-    config = compose_config([choice, "data.path=/somewhere"])
+    config = compose_config([*row, "data.path=/somewhere"])
     assert config.data.num_frames == config.model.num_frames
 
 
@@ -87,6 +90,7 @@ WRONG = [
     ("hardware.checkpointing=auto", "hardware.memory_gb: not set"),
     ("training.schedule.warmup_samples=9000", "training.schedule.total_samples=2400: must be greater than"),
     ("judge=server judge.url=null", "judge.url: not set"),
+    ("judge=reason2_2b judge.source=/nowhere/reason2", "judge.source=/nowhere/reason2"),
     ("judge=rules judge.rubrics=[nothing.yaml]", "'nothing.yaml' is neither physics nor instruction"),
     ("data.cameras=[a,b]", "data.cameras: data.reader=folder has one camera per video"),
     ("data=lerobot data.path=x data.cameras=[a,b,c] data.tiling=1x2", "data.tiling=1x2: 2 tiles for 3 cameras"),

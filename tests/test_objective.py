@@ -77,6 +77,14 @@ def optuna(monkeypatch, tmp_path):
     return prepare
 
 
+def test_multirun_makes_a_folder_a_run(optuna, cli, tmp_path):
+    optuna({"training": {}}, {"training": {}})
+    assert cli("run", "-m", "rank=8,16", "name=ranks", "hydra/sweeper=basic") == 0
+    folders = [path.name for path in (tmp_path / "outputs" / "sweeps" / "ranks").iterdir() if path.is_dir()]
+    assert sorted(folders) == ["lora-r16", "lora-r8"]
+    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
+
+
 def test_optuna_minimises_the_validation_loss_in_two_trials(optuna, cli, capsys):
     rates = optuna({"training": {"validation_loss": 0.3}}, {"training": {"validation_loss": 0.2}})
     assert cli(*OPTUNA, "hydra.sweeper.n_trials=2") == 0

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -13,13 +11,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import ROOT, SMALL, server_pid, wait_until
+from conftest import SMALL, server_pid, wait_until
 
 from cosmos_exp.cli.rerun import compare
 from cosmos_exp.data.video import read_video
 from cosmos_exp.errors import RunError
 from cosmos_exp.experiment import run as experiment
-from cosmos_exp.files import read_json_lines
+from cosmos_exp.files import read_json_lines, write_json_lines
 from cosmos_exp.run_folder import RunFolder
 
 ONE_THREAD = [*SMALL, "hardware.samples_per_forward=1", "hardware.num_threads=1"]
@@ -110,6 +108,25 @@ def test_what_is_damaged_in_a_finished_run_is_made_again(whole, tmp_path, cli, c
     assert folder.manifest["evaluated"] == whole[0].manifest["evaluated"]
 
 
+def test_a_rerun_is_the_same_to_the_byte_and_says_what_differs(whole, cli, tmp_path, capsys):
+    """Same config and seed twice on CPU: identical losses, adapter, videos and scores."""
+    folder = RunFolder(shutil.copytree(whole[0].path, tmp_path / "run"))
+    folder.update_manifest(packages={"torch": "1.0"})
+    again = tmp_path / "again"
+    assert cli("rerun", folder.path, "--strict", "--out", again) == 0
+    said = capsys.readouterr().out
+    assert "packages.torch: 1.0 -> " in said
+    lines = [line.split() for line in said.splitlines() if line.startswith(("same", "DIFFERENT"))]
+    assert {line[1] for line in lines} >= {"training", "adapter", "videos", "tse", "word_side"}
+    assert {line[0] for line in lines} == {"same"}
+    rows = read_json_lines(folder.scores)
+    for row in rows:
+        row["value"] = 9.0 if row["measure"] == "tse" else row["value"]
+    write_json_lines(folder.scores, rows)
+    different = [name for name, is_same, _ in compare(folder, RunFolder(again)) if not is_same]
+    assert different == ["tse"]
+
+
 def test_a_checkpoint_with_other_keys_is_named(whole, cli, tmp_path, capsys):
     """One that cannot be read is passed over."""
     folder = RunFolder(shutil.copytree(whole[0].path, tmp_path / "run"))
@@ -135,17 +152,6 @@ def test_a_run_that_failed_before_its_first_step_takes_changed_keys(cli, tmp_pat
     (folder.path / "mine.txt").write_text("work")
     assert cli(*words, "rank=8") == 2
     assert "adapter.rank: 16 -> 8" in capsys.readouterr().err
-
-
-def test_report_reads_the_folder_without_torch(whole):
-    folder, _ = whole
-    code = (
-        "import sys; from cosmos_exp.cli import main\n"
-        f"assert main(['report', {str(folder.path)!r}]) == 0\nassert 'torch' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "| lora-r32 " in (folder.path / "report.md").read_text()
 
 
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, start, tmp_path):
@@ -232,7 +238,7 @@ def test_twelve_steps_on_robot_clips_teach_what_a_broken_gradient_could_not(cli,
     """
     words = "data.train_clips=20 data.validation_videos=4 training.max_steps=12 training.learning_rate=0.002 "
     words += "training.global_batch_size=4 training.validation.every_steps=12 training.checkpoint_every_steps=12 "
-    words += "generation.max_prompts=1 sampson.enabled=false"
+    words += "generation.split=none"
     assert cli("run", *SMALL, *words.split(), f"run_dir={tmp_path / 'run'}") == 0
     training = json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]
     assert training["validation_loss"] < 0.8 * training["first_validation_loss"]
@@ -241,26 +247,23 @@ def test_twelve_steps_on_robot_clips_teach_what_a_broken_gradient_could_not(cli,
 @pytest.mark.parametrize(
     "words",
     [
-        "adapter=none judge=rules",
-        "model.weights=random model.max_first_loss=null",
         "adapter=dora rank=8 alpha=16 training=cosmos_predict25 training.epochs=1 generation.merge_adapter=false",
-        "data.cache=false adapter.scaling=rslora adapter.dropout=0.1 adapter.bias=true adapter.init=kaiming hardware.checkpointing=full",
+        "model.weights=random model.max_first_loss=null data.cache=false adapter.scaling=rslora adapter.dropout=0.1 "
+        "adapter.bias=true adapter.init=kaiming hardware.checkpointing=full sampson.enabled=false",
     ],
 )
-def test_other_walks(words, cli, tmp_path, capsys):
-    small = [w for w in SMALL if "warmup" not in w]
+def test_other_settings_make_whole_runs(words, cli, tmp_path, capsys):
+    small = [*(w for w in SMALL if "warmup" not in w), "training.schedule.warmup_samples=2", "generation.max_prompts=1"]
     folder = RunFolder(tmp_path / "run")
-    assert cli("run", *small, "training.schedule.warmup_samples=2", *words.split(), f"run_dir={folder.path}") == 0
-    assert folder.adapter_file.exists() == ("adapter=none" not in words)
+    assert cli("run", *small, *words.split(), f"run_dir={folder.path}") == 0
+    assert folder.adapter_file.exists()
     assert ("random base weights" in capsys.readouterr().out) == ("model.weights=random" in words)
-    judged = [r for r in read_json_lines(folder.scores) if r["measure"] in ("physics", "instruction")]
-    assert len(judged) == (4 if "judge=rules" in words else 0)
-    assert all(1 <= r["value"] <= 5 and r["detail"]["judge"] == "rules 2" for r in judged)
+    assert len(list(folder.videos.iterdir())) == 1
 
 
 def test_real_robot_video_goes_through_all_stages(real_data, cli, tmp_path):
     words = f"data=lerobot data.path={real_data / 'gr1_pick_place'} data.camera=observation.images.ego_view "
-    words += "model=tabletop training.max_steps=3 tracking=none generation.num_steps=2 data.windows_per_video=1"
+    words += "model=tabletop training.max_steps=2 tracking=none generation.num_steps=1 data.windows_per_video=1"
     folder = RunFolder(tmp_path / "run")
     assert cli("run", *words.split(), f"run_dir={folder.path}") == 0
     data = folder.manifest["data"]
@@ -273,7 +276,9 @@ def test_video2world_takes_five_frames_of_a_held_out_clip(cli, tmp_path):
 
     make_clips(tmp_path / "data", Kind("robot"), 3, 0)
     words = f"data=folder data.path={tmp_path / 'data'} data.test_videos=1 data.validation_videos=0 "
-    words += "generation.num_steps=2 generation.mode=video2world training.max_steps=2 tracking=none "
+    words += (
+        "generation.num_steps=1 generation.mode=video2world training.max_steps=2 tracking=none sampson.enabled=false "
+    )
     words += "training.schedule.warmup_samples=0 data.swaps=[[left,right]]"
     folder = RunFolder(tmp_path / "run")
     assert cli("run", *words.split(), f"run_dir={folder.path}") == 0
@@ -298,22 +303,3 @@ def test_generate_makes_each_adapters_videos_once(whole, start, cli, tmp_path, c
         assert (read_video(tmp_path / "out" / "base" / video.name) != read_video(video)).any()
     assert cli(*words) == 0
     assert capsys.readouterr().out.count("0 videos generated, 2 already existed") == 2
-
-
-def test_multirun_makes_a_folder_a_run(cli, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    words = [*SMALL, "training.max_steps=2", "generation.max_prompts=1", "sampson.enabled=false"]
-    assert cli("run", "-m", *words, "rank=8", "name=ranks") == 0  # several runs: tests/test_sweep.py
-    runs = [p.name for p in (tmp_path / "outputs" / "sweeps" / "ranks").iterdir() if p.is_dir()]
-    assert (runs, [p.name for p in tmp_path.iterdir()]) == (["lora-r8"], ["outputs"])
-
-
-def test_what_is_missing_is_one_clear_error_before_a_folder_is_made(cli, tmp_path, capsys):
-    run = tmp_path / "run"
-    words = ["hardware=cpu", "model.guardrail=off", f"data.path={tmp_path}", f"run_dir={run}", "rank=32"]
-    words += ["data.height=96", "data.width=160", "data.num_frames=9"]  # needs no more memory than a laptop has
-    assert cli("run", "model=cosmos_predict25_2b", *words) == 2
-    said = capsys.readouterr().err
-    assert "model.source: nvidia/Cosmos-Predict2.5-2B: not on this machine" in said
-    assert len(said.strip().splitlines()) <= 3
-    assert not run.exists()

@@ -118,10 +118,12 @@ def test_no_secret_is_written_by_a_run(tmp_path, cli, capfd, monkeypatch):
     """A password in judge.url, and a key in a variable, in none of the files of a run that fails: status, wandb, log."""
     monkeypatch.setenv("OPENAI_API_KEY", f"sk-{SECRET}")
     words = [*SMALL[:-1], "adapter=none", "tracking.mode=offline", "generation.num_steps=1", "sampson.enabled=false"]
-    words += [f"measures.{name}=false" for name in ("references", "recording", "motion", "words")]
+    words += [f"measures.{name}=false" for name in ("references", "recording", "words")]
     words += ["judge=server", f"judge.url=http://me:{SECRET}@127.0.0.1:9/v1", "judge.source=m", "judge.retries=0"]
     words += [f"tags=[sk-{SECRET}]", f"run_dir={tmp_path / 'run'}"]
-    answered(cli, capfd, ["run", *words], 1, "judge.url=http://***@127.0.0.1:9/v1", absent=(SECRET,))
+    said = ("judge.url=http://***@127.0.0.1:9/v1", "Check that the server runs there")
+    answered(cli, capfd, ["run", *words], 1, *said, absent=(SECRET,))
+    assert "track_survival" in (tmp_path / "run" / "scores.jsonl").read_text()  # earlier scores are kept
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert [path.name for path in files if SECRET.encode() in path.read_bytes()] == []
     assert any(path.suffix == ".wandb" for path in files), "wandb wrote nothing, so nothing was tested"

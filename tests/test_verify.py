@@ -121,13 +121,14 @@ def test_a_removed_an_unfinished_and_an_unplanned_run_are_found(sweep):
     assert "Not planned: lora-r8, training seeds 5." in " ".join(found)
 
 
-@pytest.mark.parametrize("name", ["report.md", "table.tex", "scores.csv"])
-def test_an_edited_text_is_found(sweep, name):
-    file = sweep / name
-    line = next(x for x in file.read_text().splitlines() if "lora-r8" in x and "3" in x)
-    edit(file, line, line.replace("3", "4", 1))
+def test_an_edited_text_is_found(sweep):
+    names = ["report.md", "scores.csv", "table.tex"]
+    for name in names:
+        file = sweep / name
+        line = next(x for x in file.read_text().splitlines() if "lora-r8" in x and "3" in x)
+        edit(file, line, line.replace("3", "4", 1))
     found = findings(sweep)
-    assert {check: [f.split(":")[0] for f in wrong] for check, wrong in found.items()} == {"report": [name]}
+    assert {check: sorted(f.split(":")[0] for f in wrong) for check, wrong in found.items()} == {"report": names}
 
 
 def test_an_edited_number_of_report_json_is_found(sweep):
