@@ -101,7 +101,7 @@ def test_errors_name_the_option_and_the_file(tmp_path, cli, capsys):
         (file,): "--rank 2,4,8",
         (file, "--rank", "4,9"): "has rank 8 at ",
         (file, "--energy", "1.5"): "greater than 0 and at most 1",
-        (file, "--rank", "4", "--alpha", "3"): "records alpha 20",
+        (file, "--rank", "4", "--alpha", "3"): "alpha 20 by metadata lora_adapter_metadata and 3 by --alpha",
         (tmp_path / "none", "--rank", "4"): "no adapter found",
     }.items():
         assert cli("adapter", "truncate", *words) == 2

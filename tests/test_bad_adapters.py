@@ -8,7 +8,7 @@ from bad_inputs import answered
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from cosmos_exp.config.adapter_file import read_adapter, write_adapter
+from cosmos_exp.config.adapter_file import find_adapter, read_adapter, write_adapter
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.layers import adapted_layers, transformer_config
 
@@ -51,6 +51,11 @@ def renamed(old, new):
     return change
 
 
+def extra(name, *shape):
+    """A further tensor."""
+    return lambda tensors, metadata: tensors.update({name: np.ones(shape, np.float32)})
+
+
 def fewer(tensors, metadata):
     for name in list(tensors)[6:]:
         del tensors[name]
@@ -67,6 +72,15 @@ CASES = [
     (fewer, "of 20 layers that it says it adapts"),
     (renamed("transformer_blocks.0.", "transformer_blocks.99."), "was trained on another model"),
     (renamed("lora_A", "lora_C"), "lora_C.weight is no tensor of a LoRA or DoRA"),
+    (extra("transformer.transformer_blocks.0.attn1.norm_q.weight", 64), "norm_q.weight is no tensor of a LoRA or DoRA"),
+    (extra("transformer.transformer_blocks.0.attn1.to_q.diff_b", 256), "diff_b is no tensor of a LoRA or DoRA"),
+    (extra("transformer.transformer_blocks.0.attn1.to_q.lora_down.weight", 2, 256), "has its a twice"),
+    (extra("transformer.transformer_blocks.0.attn1.to_q.dora_scale", 1, 256), "a DoRA magnitude of (1, 256)"),
+    (
+        extra("transformer.transformer_blocks.0.attn1.to_q.alpha", 1),
+        "alpha 4 by metadata lora_adapter_metadata and 1 by .alpha",
+    ),
+    (lambda tensors, metadata: metadata.update(ss_network_alpha="8"), "and 8 by metadata ss_network_alpha"),
     (lambda tensors, metadata: tensors.clear(), "has no lora_A tensors"),
 ]
 
@@ -102,3 +116,46 @@ def test_alpha_of_the_command_line(good, tmp_path, cli, capfd):
     save_file(load_file(good), tmp_path / "bare.safetensors")
     words = ["adapter", "truncate", tmp_path / "bare.safetensors", "--rank", "1", "--alpha=nan"]
     answered(cli, capfd, words, 2, "bare.safetensors", "scale")
+
+
+def their_names(name):
+    """The spelling of kohya's scripts in a compiled model."""
+    for ours, theirs in (
+        ("transformer.", "diffusion_model._orig_mod."),
+        ("lora_A", "lora_down"),
+        ("lora_B", "lora_up"),
+    ):
+        name = name.replace(ours, theirs, 1)
+    return name.replace("lora_magnitude_vector", "dora_scale")
+
+
+@pytest.mark.parametrize("place", ["alpha tensors", "header", "adapter_config.json", "ranks differ"])
+def test_an_adapter_in_another_spelling_is_the_same_adapter(place, good, tmp_path):
+    """DoRA of rank 2 with alpha 4, wherever a trainer writes them."""
+    tensors, metadata, file = load_file(good), {}, tmp_path / "theirs" / "adapter_model.safetensors"
+    for name in [name for name in tensors if "lora_B.weight" in name]:
+        layer, outside = name.removesuffix(".lora_B.weight"), len(tensors[name])
+        tensors[f"{layer}.lora_magnitude_vector"] = np.arange(outside, dtype=np.float32)
+        if place in ("alpha tensors", "ranks differ"):
+            tensors[f"{layer}.alpha"] = np.float32([4.0])
+    if place == "ranks differ":
+        tensors[f"{layer}.lora_A.weight"] = tensors[f"{layer}.lora_A.weight"][:1]
+        tensors[f"{layer}.lora_B.weight"] = tensors[f"{layer}.lora_B.weight"][:, :1]
+    file.parent.mkdir()
+    if place == "header":
+        metadata["ss_network_alpha"] = "4.0"
+    if place == "adapter_config.json":
+        (file.parent / "adapter_config.json").write_text(
+            '{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "use_dora": true}'
+        )
+    columns = {
+        their_names(name): v[:, None] if v.ndim == 1 and "alpha" not in name else v for name, v in tensors.items()
+    }
+    save_file(columns, file, metadata)
+    adapter = read_adapter(find_adapter(file.parent), model=compose_config([]).model)
+    assert (adapter.kind, adapter.alpha_recorded) == ("dora", True)
+    scales = sorted(set(adapter.scales.values()))
+    assert scales == ([2.0, 4.0] if place == "ranks differ" else [2.0])
+    for name, layer in adapter.layers.items():
+        assert np.array_equal(layer.a, tensors[f"transformer.{name}.lora_A.weight"])
+        assert np.array_equal(layer.magnitude, np.arange(len(layer.b)))

@@ -1,7 +1,8 @@
 """Adapter files: what is read from one, and how one is written. No torch.
 
-`read_adapter` is the one reader: generate, info, merge, truncate, export and publish get layers and scales from it. A
-name or a tensor of another trainer is one more entry in `PARTS` or one more line in `_settings`.
+`read_adapter` is the one reader: generate, info, merge, truncate, export and publish get layers and scales from it. What
+a file may hold, and in which spellings, is in `PREFIXES`, `PARTS`, `ALPHA_KEYS` and `PEFT_CONFIG`; anything else is refused
+by name. Sources: the writers of diffusers, peft, kohya's sd-scripts, LyCORIS, musubi-tuner and SimpleTuner.
 
 A file is in safetensors format: the header's length (eight bytes, little endian), the header (JSON), the data. The
 header's metadata hold peft's configuration of the adapter, under diffusers' key, and our record of its training.
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -44,19 +45,29 @@ LORA_METADATA_KEY = "lora_adapter_metadata"  # diffusers' name for peft's config
 OWN_METADATA_KEY = "cosmos_exp"
 
 PREFIX = "transformer."  # of every name in a file that diffusers reads
+PREFIXES = (PREFIX, "base_model.model.", "diffusion_model.", "module.", "model.")
+COMPILED = "_orig_mod."  # anywhere in the names of a compiled module
 # What the end of a tensor's name says it is. The first four are the names that are written.
 PARTS = {
     ".lora_A.weight": "a",
     ".lora_B.weight": "b",
     ".lora_B.bias": "bias",
     ".lora_magnitude_vector": "magnitude",
+    ".alpha": "alpha",  # of the layer, one number (kohya)
+    ".lora_down.weight": "a",
+    ".lora_up.weight": "b",
+    ".dora_scale": "magnitude",  # (out, 1)
+    ".magnitude": "magnitude",
+    ".lora_magnitude_vector.weight": "magnitude",  # peft's adapter_model.safetensors
     ".lora.down.weight": "a",  # diffusers' older names
     ".lora.up.weight": "b",
     ".lora_A.default.weight": "a",  # peft's names inside a model
     ".lora_B.default.weight": "b",
     ".lora_magnitude_vector.default.weight": "magnitude",
 }
-ENDS = {part: end for end, part in reversed(PARTS.items())}  # the name that is written
+ENDS = {part: end for end, part in list(PARTS.items())[:4]}  # the name that is written
+ALPHA_KEYS = ("lora_alpha", "alpha", "network_alpha", "ss_network_alpha")  # of the header's metadata, for all layers
+PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"  # what peft's save_pretrained writes
 TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}  # by safetensors' names
 
 
@@ -138,7 +149,7 @@ def find_adapter(path: Path) -> Path:
     Raises:
         UserError: there is no adapter file.
     """
-    for candidate in (path, path / ADAPTER_FILE, path / "adapter" / ADAPTER_FILE):
+    for candidate in (path, path / ADAPTER_FILE, path / "adapter" / ADAPTER_FILE, path / PEFT_FILE):
         if candidate.is_file():
             return candidate
     raise UserError(f"{path}: no adapter found; expected a .safetensors file or a folder with {ADAPTER_FILE}")
@@ -156,15 +167,22 @@ def read_adapter(file: Path, alpha: float | None = None, model: Model | None = N
             is no usable number, or layers are missing or of another model.
     """
     tensors, types, metadata = _read(file)
-    recorded, record = _settings(file, metadata)
-    if recorded and alpha not in (None, recorded["lora_alpha"]):
-        raise UserError(
-            f"--alpha {alpha:g}: {file} records alpha {recorded['lora_alpha']}. Leave --alpha out for this file."
-        )
+    peft, record = _settings(file, metadata)
+    beside = _peft_config(file)
     parts = parts_by_layer(file, tensors)
-    peft = recorded or shown_settings(parts, alpha)
+    places = {f"metadata {LORA_METADATA_KEY}": _alphas_of(peft, parts), PEFT_CONFIG: _alphas_of(beside, parts)}
+    places[".alpha tensors"] = {name: float(part["alpha"].item()) for name, part in parts.items() if "alpha" in part}
+    for key in ALPHA_KEYS:
+        if key in metadata:
+            places[f"metadata {key}"] = dict.fromkeys(parts, _positive(file, key, metadata[key]))
+    recorded = any(places.values())
+    if alpha is not None:
+        places["--alpha"] = dict.fromkeys(parts, alpha)
+    alphas = _agreed(file, places, parts)
+    if not peft:
+        peft = shown_settings(parts, alphas) | {"use_rslora": bool(beside.get("use_rslora"))}
     layers = {name: _layer(file, name, parts[name], peft) for name in sorted(parts)}
-    adapter = AdapterFile(file, layers, peft, record, types, bool(recorded))
+    adapter = AdapterFile(file, layers, peft, record, types, recorded)
     if model is not None:
         _check_model(adapter, model)
     return adapter
@@ -233,6 +251,59 @@ def _settings(file: Path, metadata: JsonObject) -> tuple[JsonObject, JsonObject]
     return peft, record
 
 
+def _peft_config(file: Path) -> JsonObject:
+    """peft's configuration in adapter_config.json beside the file; empty if there is none.
+
+    Raises:
+        UserError: as `_settings`.
+    """
+    path = file.with_name(PEFT_CONFIG)
+    if not path.is_file():
+        return {}
+    return _settings(path, {LORA_METADATA_KEY: path.read_text(encoding="utf-8")})[0]
+
+
+def _positive(file: Path, key: str, text: object) -> float:
+    """A number of the header's metadata, which are texts."""
+    try:
+        return TypeAdapter(PositiveFloat).validate_python(text)
+    except ValidationError as error:
+        raise UserError(
+            f"{file}: {key}={one_line(text)[:40]} in its metadata: not an alpha. Make the file again."
+        ) from error
+
+
+def _alphas_of(peft: JsonObject, layers: Iterable[str]) -> dict[str, float]:
+    """The alpha of each layer by peft's configuration; empty if there is none."""
+    if not peft:
+        return {}
+    patterns = peft.get("alpha_pattern") or {}
+    return {name: float(pattern_value(patterns, name, peft["lora_alpha"])) for name in layers}
+
+
+def _agreed(file: Path, places: Mapping[str, Mapping[str, float]], layers: Iterable[str]) -> dict[str, float] | None:
+    """The alpha of each layer that all places in a file give; None if no place has one.
+
+    Raises:
+        UserError: two places differ, or some layers have none.
+    """
+    alphas: dict[str, tuple[str, float]] = {}
+    for place, given in places.items():
+        for name, alpha in given.items():
+            other, same = alphas.setdefault(name, (place, alpha))
+            if other != place and same != alpha:
+                raise UserError(
+                    f"{file}: {one_line(name)} has alpha {same:g} by {other} and {alpha:g} by {place}. Find out which is right, "
+                    "and leave out --alpha or make the file again."
+                )
+    missing = sorted(set(layers) - set(alphas))
+    if alphas and missing:
+        raise UserError(
+            f"{file}: has an alpha for some layers, but none for {one_line(missing[0])}. Make the file again."
+        )
+    return {name: alpha for name, (_, alpha) in alphas.items()} or None
+
+
 def parts_by_layer(file: Path, tensors: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
     """The tensors of each layer by what they are (a, b, bias, magnitude).
 
@@ -250,7 +321,8 @@ def parts_by_layer(file: Path, tensors: Mapping[str, Array]) -> dict[str, dict[s
                 f"{file}: {one_line(name)} has {wrong} of {values.size} values that are NaN or infinite. Its training "
                 "failed, or the file is damaged. Use another adapter."
             )
-        parts.setdefault(layer, {})[PARTS[end]] = values
+        if parts.setdefault(layer, {}).setdefault(PARTS[end], values) is not values:
+            raise UserError(f"{file}: {one_line(layer)} has its {PARTS[end]} twice, in two spellings. Make it again.")
     if not parts:
         raise UserError(f"{file}: has no lora_A tensors; is it an adapter in diffusers format?")
     for layer, tensors_of_layer in parts.items():
@@ -260,6 +332,16 @@ def parts_by_layer(file: Path, tensors: Mapping[str, Array]) -> dict[str, dict[s
                 f"{file}: {one_line(layer)} has lora_A {a} and lora_B {b}; expected (rank, in) and (out, rank). Make the "
                 "file again."
             )
+        magnitude = tensors_of_layer.get("magnitude")
+        if magnitude is not None:
+            if np.shape(magnitude) not in ((b[0],), (b[0], 1)):
+                raise UserError(
+                    f"{file}: {one_line(layer)} has a DoRA magnitude of {np.shape(magnitude)}; expected one number for each of its "
+                    f"{b[0]} rows. Train with magnitudes per output (LyCORIS: wd_on_output)."
+                )
+            tensors_of_layer["magnitude"] = magnitude.reshape(-1)
+        if np.size(tensors_of_layer.get("alpha", 0)) != 1:
+            raise UserError(f"{file}: {one_line(layer)}.alpha is not one number. Make the file again.")
     return parts
 
 
@@ -267,16 +349,19 @@ def split_name(name: str) -> tuple[str, str | None]:
     """The layer of a tensor, and the end of its name, which is in `PARTS`; None for the end of any other tensor."""
     for end in PARTS:
         if name.endswith(end):
-            return name.removesuffix(end).removeprefix(PREFIX), end
+            layer = name.removesuffix(end).replace(COMPILED, "")
+            while layer.startswith(PREFIXES):
+                layer = layer.partition(next(filter(layer.startswith, PREFIXES)))[2]
+            return layer, end
     return name, None
 
 
-def shown_settings(parts: Mapping[str, Mapping[str, Array]], alpha: float | None) -> JsonObject:
+def shown_settings(parts: Mapping[str, Mapping[str, Array]], alphas: Mapping[str, float] | None) -> JsonObject:
     """peft's configuration as far as the tensors show it.
 
     Args:
         parts: from `parts_by_layer`.
-        alpha: of all layers; None: the rank of each.
+        alphas: of each layer; None: the rank of each.
     """
     kinds: set[str] = set().union(*parts.values())
     settings = {
@@ -286,7 +371,7 @@ def shown_settings(parts: Mapping[str, Mapping[str, Array]], alpha: float | None
         "lora_bias": "bias" in kinds,
     }
     ranks = {layer: len(tensors["a"]) for layer, tensors in parts.items()}
-    return settings | rank_settings(ranks, ranks if alpha is None else dict.fromkeys(ranks, alpha))
+    return settings | rank_settings(ranks, alphas or ranks)
 
 
 def rank_settings(ranks: Mapping[str, int], alphas: Mapping[str, float]) -> JsonObject:

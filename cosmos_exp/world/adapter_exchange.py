@@ -188,7 +188,8 @@ def import_adapter(file: Path, out: Path, alpha: float | None = None) -> Path:
     if len(ranks) != 1:
         raise UserError(f"{file}: has the ranks {sorted(ranks)}; an adapter of {FORMAT} has one. Name another file.")
     record: JsonObject = {"imported": {"format": FORMAT, "sha256": file_sha256(file), "weights": prefix.rstrip(".")}}
-    return write_adapter(out, tensors, shown_settings(parts, alpha), record)
+    alphas = None if alpha is None else dict.fromkeys(parts, alpha)
+    return write_adapter(out, tensors, shown_settings(parts, alphas), record)
 
 
 def _adapter_tensors(file: Path) -> tuple[str, dict[str, torch.Tensor]]:
