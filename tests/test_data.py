@@ -16,6 +16,7 @@ from cosmos_exp.config.schema import Data
 from cosmos_exp.data.cache import read_tensor, tensor_path, write_tensor
 from cosmos_exp.data.clips import frames_needed, load_window, probe_clip, window_indices, window_starts
 from cosmos_exp.data.dataset import ensure_data, find_data, hold_out, load_dataset, split_clips, split_pairs
+from cosmos_exp.data.readers.captions import read_table
 from cosmos_exp.data.readers.records import Clip, TestPair, guess_reader, read_episodes
 from cosmos_exp.data.scenes import scenes
 from cosmos_exp.data.video import check_whole, decode, probe, read_image, write_image, write_video
@@ -175,6 +176,36 @@ def test_json_captions_by_model_and_length(tmp_path):
     missing = read_episodes(config_for(tmp_path, "data.caption_length=medium").data, tmp_path)
     assert not missing.clips
     assert "data.caption_model" in missing.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("path,text,fps\nvideos/a.mp4,Lift it.,8\nb.mov,Wait.,8\n", ["Lift it.", "Wait."]),
+        ("file;caption\na.mp4;Lift it, then wait\nb;x\n", ["Lift it, then wait", "x"]),
+        ("clip,what\na.mp4,Lift it, then wait\nb.mp4,x\n", ["Lift it, then wait", "x"]),
+        ("\ufeffvideo\tprompt\na.mp4\tone, two\nb\tx\n", ["one, two", "x"]),
+        ('caption,file_name\n"Say ""stop"", then lift",a.mp4\nx,take.1\n', ['Say "stop", then lift', "x"]),
+        ("text,file\nLift it, then wait,a.mp4\nx,b.mp4\n", ["x"]),
+    ],
+)
+def test_a_caption_table_is_read_by_its_header(table, said, tmp_path):
+    (tmp_path / "captions.csv").write_text(table)
+    problems = []
+    assert list(read_table(tmp_path / "captions.csv", problems).values()) == said
+    assert len(problems) == 2 - len(said)
+
+
+def test_videos_in_subfolders_and_of_other_kinds_are_named(tmp_path):
+    folder = make_folder(tmp_path, ["a"])
+    (folder / "videos" / "task2").mkdir()
+    for name in ("task2/b.mp4", "task2/c.mp4", "d.mpg"):
+        (folder / "videos" / name).touch()
+    notes = read_episodes(config_for(folder).data, folder).notes
+    assert [note.partition(": ")[2].partition(" are")[0] for note in notes] == [
+        "1 videos ./*.mpg",
+        "2 videos task2/*.mp4",
+    ]
 
 
 def test_gr1_metadata_gives_prompts_with_the_prefix(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from cosmos_exp.config.schema import Data
 from cosmos_exp.data.readers.records import VIDEO_SUFFIXES
@@ -13,6 +13,8 @@ from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.text import CONTROL, one_line
 
 LONGEST_CAPTION = 20_000  # characters; a longer text is a whole file that landed in a caption
+FILE_COLUMNS = ("file", "file_name", "filename", "path", "video", "video_path", "name")  # headers of caption tables
+CAPTION_COLUMNS = ("caption", "text", "prompt", "instruction", "description")
 FILE_NAME = "file_name"  # data.prompt: the file's name is the prompt
 
 
@@ -69,23 +71,33 @@ def _usable(path: Path, text: str) -> str:
 
 
 def read_table(table: Path, problems: list[str]) -> dict[str, str]:
-    """Caption by file name without folder and suffix, of a CSV file with a header. An unquoted caption may hold commas.
+    """Caption by the video's name, without folder and suffix, of a table with a header; see `FILE_COLUMNS`, `CAPTION_COLUMNS`.
 
-    What is wrong goes to `problems`: lines without a usable caption, and files with two lines, which then have none.
+    Columns are separated by commas, semicolons or tabs; other columns are ignored. Without quotes a caption may hold the
+    separator where it is the last of two columns. What is wrong with a line goes to `problems`; its video has no caption then.
 
     Raises:
-        UserError: the file is not a CSV table in UTF-8.
+        UserError: the file is no such table in UTF-8.
     """
     captions: dict[str, str] = {}
-    unusable, number = set[str](), 0
+    unusable, number = set[str](), 1
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
-            for number, row in enumerate(csv.reader(file, strict=True), 1):
-                if number == 1 and row and Path(row[0]).suffix.lower() in VIDEO_SUFFIXES:
-                    problems.append(f"{table}, line 1: names a video; put a header above it, e.g. file,caption")
-                if number == 1 or not row:
+            header = file.readline()
+            separator = max(",;\t", key=header.count)
+            names = next(csv.reader([header], delimiter=separator, strict=True), [])
+            file_column, caption_column = _columns(table, names)
+            for number, row in enumerate(csv.reader(file, delimiter=separator, strict=True), 2):
+                if not row:
                     continue
-                name, caption = Path(row[0].strip()).stem, ",".join(row[1:]).strip()
+                if len(names) == 2 and caption_column == 1:
+                    row = [row[0], separator.join(row[1:])]
+                if len(row) != len(names):
+                    problems.append(
+                        f"{table}, line {number}: has {len(row)} values, the header {len(names)}; put the caption in quotes"
+                    )
+                    continue
+                name, caption = video_name(row[file_column]), row[caption_column].strip()
                 fault = caption_fault(caption)
                 if name in captions:
                     fault = f"{name} has two lines; remove one"
@@ -103,6 +115,32 @@ def read_table(table: Path, problems: list[str]) -> dict[str, str]:
     for name in unusable:
         del captions[name]
     return captions
+
+
+def _columns(table: Path, header: list[str]) -> tuple[int, int]:
+    """The columns of file and caption.
+
+    Raises:
+        UserError: the first line names no such columns.
+    """
+    names = [name.strip().lower() for name in header]
+    files = [k for k, name in enumerate(names) if name in FILE_COLUMNS]
+    captions = [k for k, name in enumerate(names) if name in CAPTION_COLUMNS]
+    if len(files) == 1 and len(captions) == 1:
+        return files[0], captions[0]
+    if len(names) == 2 and not files + captions and video_name(header[0]) == header[0]:  # as GR1-100's script reads it
+        return 0, 1
+    raise UserError(
+        f"{table}, line 1: expected a header with one column of files ({', '.join(FILE_COLUMNS)}) and one of captions "
+        f"({', '.join(CAPTION_COLUMNS)}), e.g. file,caption; found {one_line(header)[:80]}"
+    )
+
+
+def video_name(path: str) -> str:
+    """The name of a video without folder and suffix. `take.1` has no suffix."""
+    name = PurePath(path.strip().replace("\\", "/")).name
+    suffix = PurePath(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in VIDEO_SUFFIXES else name
 
 
 def default_prompt(data: Data, name: str) -> str | None:

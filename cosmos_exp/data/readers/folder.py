@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mimetypes
+from collections import Counter
 from pathlib import Path
 
 from cosmos_exp.config.schema import Data
@@ -67,6 +69,15 @@ def _list(data: Data, folder: Path, videos: Path, table: Path) -> Episodes:
             episodes.problems.append(str(error))
         else:
             episodes.clips.append(Clip(path.stem, path, data.prompt_prefix + prompt))
+    left_out = Counter[str]()
+    for path in videos.rglob("*"):
+        kind = mimetypes.guess_type(path.name)[0] or ""
+        if path not in paths.values() and (path.suffix.lower() in VIDEO_SUFFIXES or kind.startswith("video/")):
+            left_out[f"{path.parent.relative_to(videos)}/*{path.suffix}"] += 1
+    for where, count in sorted(left_out.items()):
+        episodes.notes.append(
+            f"{videos}: {count} videos {where} are left out; read are {', '.join(VIDEO_SUFFIXES)} in the folder itself"
+        )
     for name in sorted(listed.keys() - paths.keys()):
         episodes.problems.append(f"{table}: lists {name}, but {videos} has no such video; remove the line")
     return episodes
