@@ -61,7 +61,7 @@ SMALLER: dict[str, dict[str, object]] = {
     "generation/cosmos": {"seeds": "[0]", "num_steps": 2},
     "hardware/1xh100": {"device": "cpu", "compile": "false"},
     "hardware/8xh100": {"num_processes": 2},
-    "judge/reason2_8b": {"max_new_tokens": 4},
+    "judge/reason2_8b": {"max_new_tokens": 4},  # reason2_2b takes it from there
 }
 
 

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
+from diffusers.video_processor import VideoProcessor
 from PIL import Image
 
 from cosmos_exp.config.composing import compose_config
@@ -19,7 +21,7 @@ from cosmos_exp.data.dataset import ensure_data, find_data, hold_out, load_datas
 from cosmos_exp.data.readers.captions import read_table
 from cosmos_exp.data.readers.records import Clip, TestPair, guess_reader, read_episodes
 from cosmos_exp.data.scenes import scenes
-from cosmos_exp.data.video import check_whole, decode, probe, read_image, write_image, write_video
+from cosmos_exp.data.video import check_whole, decode, probe, read_image, resize, write_image, write_video
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.experiment.plan import plan_data
 from cosmos_exp.files import file_sha256
@@ -170,8 +172,8 @@ def test_json_captions_by_model_and_length(tmp_path):
     captions = {"first_model": {"short": "S", "long": "L"}, "other": {"medium": "M"}}
     (tmp_path / "captions" / "a.json").write_text(json.dumps(captions))
     prompt = lambda *o: read_episodes(config_for(tmp_path, *o).data, tmp_path).clips[0].prompt  # noqa: E731
-    assert prompt() == "L"
-    assert prompt("data.caption_length=short") == "S"
+    assert prompt() == "S"  # as the reference: the file's first
+    assert prompt("data.caption_length=long") == "L"
     assert prompt("data.caption_model=other") == "M"
     missing = read_episodes(config_for(tmp_path, "data.caption_length=medium").data, tmp_path)
     assert not missing.clips
@@ -328,6 +330,16 @@ def test_finding_data_reports_and_creates_nothing(tmp_path, monkeypatch):
 def test_no_registry_address_in_the_repository():
     for name in ("constraints.txt", "pyproject.toml"):
         assert "://" not in (ROOT / name).read_text()
+
+
+def test_frames_have_the_size_that_the_reference_gives_them():
+    """Clips by diffusers' VideoProcessor from pictures, first frames by its path for tensors, as in the pipeline."""
+    frames = np.random.RandomState(0).randint(0, 255, (2, 75, 100, 3)).astype(np.uint8)
+    theirs = VideoProcessor(vae_scale_factor=8, resample="bilinear")
+    clip = theirs.preprocess_video([Image.fromarray(f) for f in frames], 48, 64)[0].permute(1, 2, 3, 0)
+    assert np.array_equal(resize(frames, 48, 64, "reference"), ((clip + 1) * 127.5).round().byte().numpy())
+    first = theirs.preprocess_video(torch.from_numpy(frames).permute(0, 3, 1, 2), 48, 64)[0].permute(1, 2, 3, 0)
+    assert np.array_equal(resize(frames, 48, 64, "nearest"), ((first + 1) / 2).numpy().astype(np.uint8))
 
 
 def test_first_frames_with_the_same_pixels_are_one_scene_whatever_their_files(tmp_path):

@@ -234,7 +234,7 @@ class Data(Group):
     caption_model: str | None = None
     """captions/*.json: model whose captions are used; null: the first"""
     caption_length: str | None = None
-    """captions/*.json: long, short or medium; null: the first one present"""
+    """captions/*.json: long, short or medium; null: the file's first"""
     height: Side = 96
     """pixels, divisible by 16"""
     width: Side = 160
@@ -243,8 +243,9 @@ class Data(Group):
     """4k + 1"""
     fps: PositiveFloat | None = None
     """convert to this frame rate; null: keep the frames of the file"""
-    resize: Literal["stretch", "crop"] = "stretch"
-    """stretch the whole frame, or scale and crop the centre"""
+    resize: Literal["stretch", "crop", "reference"] = "stretch"
+    """stretch the whole frame, or scale and crop the centre; reference: stretch as the blog post's scripts do, videos
+    by Pillow's bilinear filter, first frames by nearest neighbour"""
     windows_per_video: PositiveInt = 4
     """cached windows of num_frames frames per video"""
     cache: bool = True

@@ -122,7 +122,8 @@ def pair_frames(pair: TestPair, held_out: HeldOut, data: Data, count: int) -> np
     if isinstance(pair.image, Clip):
         return load_window(held_out[pair.image.name], data, 0)[:count]
     if count == 1:
-        return resize(read_image(pair.image)[None], data.height, data.width, data.resize)
+        mode = "nearest" if data.resize == "reference" else data.resize
+        return resize(read_image(pair.image)[None], data.height, data.width, mode)
     if pair.recording is None:
         raise UserError(single_frame(pair))
     return recorded_frames(pair, held_out, data)[:count]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import av
 import cv2
 import numpy as np
+from PIL import Image
 
 from cosmos_exp.errors import RunError
 from cosmos_exp.files import atomic_path
@@ -256,7 +257,8 @@ def resize(frames: np.ndarray, height: int, width: int, mode: str) -> np.ndarray
     """Resize frames (T, H, W, 3) to height x width.
 
     Args:
-        mode: "stretch": the whole frame; "crop": scale to cover, then crop the centre.
+        mode: "stretch": the whole frame; "crop": scale to cover, then crop the centre; "reference": the whole frame by
+            Pillow's bilinear filter, as diffusers' VideoProcessor; "nearest": by nearest neighbour, as its pipeline.
     """
     if mode == "crop":
         rows, columns = frames.shape[1:3]
@@ -266,8 +268,13 @@ def resize(frames: np.ndarray, height: int, width: int, mode: str) -> np.ndarray
         frames = frames[:, top : top + keep_rows, left : left + keep_columns]
     if frames.shape[1:3] == (height, width):
         return np.ascontiguousarray(frames)
+    if mode == "reference":
+        bilinear = Image.Resampling.BILINEAR
+        return np.stack([np.asarray(Image.fromarray(f).resize((width, height), bilinear)) for f in frames])
     shrinks = frames.shape[1] >= height and frames.shape[2] >= width
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    if mode == "nearest":
+        how = cv2.INTER_NEAREST
     return np.stack([cv2.resize(np.ascontiguousarray(f), (width, height), interpolation=how) for f in frames])
 
 

@@ -53,7 +53,7 @@ def read_json_caption(path: Path, data: Data) -> str:
     try:
         captions = json.loads(path.read_text(encoding="utf-8-sig"))
         lengths = captions[data.caption_model or next(iter(captions))]
-        length = data.caption_length or next(k for k in ("long", "short", "medium", *lengths) if k in lengths)
+        length = data.caption_length or next(iter(lengths))
         text = lengths[length].strip()
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration, RecursionError) as error:
         raise RunError(
