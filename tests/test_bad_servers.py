@@ -69,6 +69,12 @@ def test_an_answer_that_is_no_completion(body, tmp_path, cli, capfd):
     assert asked == [0]
 
 
+def test_reasoning_without_an_answer_is_no_score_and_named(tmp_path, cli, capfd):
+    body = completion("").replace('"content": ""', '"content": "", "reasoning": "Score: 4, or is it"')
+    with serve(lambda k: body) as (url, _):
+        answered(cli, capfd, judge(tmp_path, url), 1, "reasoning without an answer; raise judge.max_new_tokens")
+
+
 def test_a_server_that_does_not_answer_in_time(tmp_path, cli, capfd):
     with serve(lambda k: time.sleep(1) or completion("4")) as (url, _):
         answered(cli, capfd, judge(tmp_path, url, "judge.timeout=0.2"), 1, "no answer within judge.timeout=0.2 s")

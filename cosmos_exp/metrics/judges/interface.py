@@ -20,7 +20,11 @@ from cosmos_exp.metrics.judges.rubric import Rubric
 
 THINKING, THOUGHT = "<think>", "</think>"
 _BARE = re.compile(r"^\W*([1-5])\W*$", re.MULTILINE)
-_NAMED = re.compile(r"\b(?:score|rating|answer)\b\W{0,4}(?:is\W+)?([1-5])(?![\d.,/]*\d)", re.IGNORECASE)
+_SCALE = r"(?:\s*[(\[]\s*(?:from\s+)?1\s*(?:-|–|to)\s*5\s*[)\]])?"  # "Score (1-5): 4" repeats the scale
+_NAMED = re.compile(
+    rf"\b(?:score|rating|answer)\b{_SCALE}\W{{0,4}}(?:is\W+)?([1-5])(?![\d.,/–-]*\d|\s*(?:-|–|to|or)\s*\d)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ def find_score(text: str) -> tuple[int, int] | None:
 
     Only the text after the reasoning counts. The first line that is a bare digit from 1 to 5 wins, else the first digit
     named as score, rating or answer. Anything that is not clearly an integer from 1 to 5 is not a score: 3.5, 10/5, 4/5,
-    "score: five".
+    3-4, "score: five".
     """
     start = text.rfind(THOUGHT) + len(THOUGHT) if THOUGHT in text else 0
     if not start and THINKING in text:

@@ -20,6 +20,7 @@ from cosmos_exp.config.schema import Judge as JudgeSettings
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.metrics.judges.interface import (
+    THINKING,
     Answer,
     BatchError,
     Question,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     import torch
 
 KEY_VARIABLE = "OPENAI_API_KEY"  # the only one whose content is sent
+# vLLM shows 32 frames of a video unless it is told otherwise: all frames, and no second choice among them.
+VLLM_VIDEO = {"media_io_kwargs": {"video": {"num_frames": -1}}, "mm_processor_kwargs": {"do_sample_frames": False}}
 
 
 class ServerJudge:
@@ -115,9 +118,15 @@ class ServerJudge:
             "seed": seed,
             "max_tokens": self.settings.max_new_tokens,
         }
+        if self.settings.media == "video":
+            request["extra_body"] = VLLM_VIDEO
         try:
             choice = self._send(request)
             text = choice.message.content or ""
+            extra = choice.message.model_extra or {}  # vLLM's and DeepSeek's names
+            reasoning = extra.get("reasoning") or extra.get("reasoning_content")
+            if reasoning and not text:
+                text = f"(reasoning without an answer; raise judge.max_new_tokens) {THINKING}{reasoning}"
             return Answer(parse_score(text), expected_in_reply(choice, text), text)
         except Exception as error:
             raise RunError(self._explained(error)) from error
@@ -142,6 +151,8 @@ class ServerJudge:
         """What is wrong and what to do."""
         if isinstance(error, (openai.AuthenticationError, openai.PermissionDeniedError)):
             return f"{self.url} rejects the API key ({error.status_code}). Set the environment variable {KEY_VARIABLE}."
+        if isinstance(error, openai.APIStatusError) and any(key in str(error) for key in VLLM_VIDEO):
+            return f"{self.url} does not take vLLM's {', '.join(VLLM_VIDEO)}, so that it may show other frames. Set judge.media=frames."
         if isinstance(error, openai.APITimeoutError):
             return (
                 f"judge.url={self.url}: no answer within judge.timeout={self.settings.timeout:g} s. Set a longer one."
