@@ -6,8 +6,10 @@ import shutil
 import signal
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import SMALL, wait_until
+from wandb_file import sent
 
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.hashing import stage_hash
@@ -184,7 +186,8 @@ sweep:
   tune:
     grid: {training.learning_rate: [0.001, 0.01]}
     by: word_side
-  seeds: [1]
+  seeds: [1, 2]
+tracking: {mode: offline}
 """
 
 
@@ -211,7 +214,7 @@ def test_a_run_that_a_killed_sweep_still_holds_is_resumed_by_the_same_command(sm
 def test_both_phases_of_a_killed_sweep_are_finished_by_the_same_command(start, cli, tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.yaml").write_text(RUNNING)
     sweep, log = tmp_path / "outputs" / "sweeps" / "mine", tmp_path / "log.txt"
-    words = ["sweep", "mine.yaml", *SMALL, "training.max_steps=6", "training.epochs=9", "data.selection_pairs=1"]
+    words = ["sweep", "mine.yaml", *SMALL[:-1], "training.max_steps=6", "training.epochs=9", "data.selection_pairs=1"]
     words += ["generation.num_steps=1", "sampson.enabled=false", "measures.references=false"]
     words += ["measures.recording=false", "measures.motion=false"]
     first, second = (RunFolder(sweep / "tune" / f"lora-r4-learning_rate{rate}") for rate in (0.001, 0.01))
@@ -227,7 +230,7 @@ def test_both_phases_of_a_killed_sweep_are_finished_by_the_same_command(start, c
     assert [len(run.manifest["starts"]) for run in (first, second)] == [1, 2]
     assert [row["step"] for row in read_json_lines(second.train_log)] == list(range(1, 7))
     record = json.loads((sweep / "sweep.json").read_text())
-    assert [(a["name"], len(a["runs"])) for a in record["arms"]] == [("base", 1), ("lora-r4", 1), ("cut-r1", 1)]
+    assert [(a["name"], len(a["runs"])) for a in record["arms"]] == [("base", 1), ("lora-r4", 2), ("cut-r1", 2)]
     best = max(record["tuning"]["choices"][0]["points"], key=lambda p: p["score"])
     assert record["arms"][1]["tuned"] == best["values"]
     trained, cut = (RunFolder(sweep / record["arms"][i]["runs"][0]) for i in (1, 2))
@@ -241,3 +244,34 @@ def test_both_phases_of_a_killed_sweep_are_finished_by_the_same_command(start, c
     assert "Each arm has its own training.learning_rate, chosen by word_side on the selection prompts" in text
     assert (sweep / "figures" / "tuning.png").is_file()
     assert cli("report", sweep, "--verify") == 0, capsys.readouterr().out
+    check_dashboard(sweep)
+    cut.update_manifest(wandb_lost=["the adapter: OSError: no space"])
+    assert cli(*words, "--list") == 0
+    assert f"{cut.path.name}: wandb lost the adapter: OSError: no space" in capsys.readouterr().err
+
+
+def check_dashboard(sweep):
+    """What wandb has of each run of a sweep through the fork server, read back, and the means of its groups by arm.
+
+    One process that imports wandb for all runs would take the table, the videos and the adapter from all but the first.
+    """
+    rows = []
+    for status in sweep.rglob("status.json"):
+        found = sent(status.parent)
+        own, tuning = found["config"], "tuning/" * (found["job_type"] == "tune")
+        rows.append({"arm": own["arm"], "phase": own["phase"], **found["summary"]})
+        assert (found["group"], own["sweep"]) == ("mine", "mine")
+        assert found["table"]["data"], found["name"]
+        assert any(key.startswith(f"{tuning}videos/") for key in found["history"]), found["name"]
+        assert ("adapter" in found["artifacts"]) == (own["adapter_kind"] == "lora")
+        assert (own["rank"] is None) == (own["arm"] == "base")
+        assert RunFolder(status.parent).manifest["wandb_lost"] == []
+        assert bool(tuning) == ("word_side" not in found["summary"])  # a tuning run is in no chart of the test
+    runs = pd.DataFrame(rows)
+    assert len(runs) == 7
+    assert set(runs.loc[runs["phase"] == "tune", "arm"]) == {"lora-r4-learning_rate0.001", "lora-r4-learning_rate0.01"}
+    shown = runs[runs["phase"] == "test"].groupby("arm")["word_side"].mean()
+    reported = pd.DataFrame(json.loads((sweep / "report.json").read_text())["means"])
+    reported = reported[reported["measure"] == "word_side"].set_index("arm")["mean"]
+    assert shown.to_dict() == pytest.approx(reported[shown.index].to_dict())
+    assert set(shown.index) == {"base", "lora-r4", "cut-r1"}

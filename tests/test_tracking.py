@@ -2,12 +2,13 @@
 
 import json
 import os
-import time
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from wandb_file import sent
 
 from cosmos_exp.cli import dashboard
 from cosmos_exp.config.composing import compose_config
@@ -43,39 +44,6 @@ def fill(folder):
     folder.adapter_file.write_bytes(b"weights")
 
 
-def records(file):
-    """The records of an offline .wandb file: LevelDB's log format behind seven bytes, one protobuf message per record."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    content, at, parts, block = file.read_bytes(), 7, b"", 32768
-    assert content[:4] == b":W&B"
-    while at + 7 <= len(content):
-        if block - at % block < 7:  # too little room for a header: the rest of the block is padding
-            at += block - at % block
-            continue
-        size, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
-        if at + 7 + size > len(content):  # still being written
-            return
-        parts += content[at + 7 : at + 7 + size]
-        at += 7 + size
-        if kind in (1, 4):  # whole, or the last part
-            record = Record()
-            record.ParseFromString(parts)
-            yield record
-            parts = b""
-
-
-def finished_records(folder):
-    """The records of a finished run. wandb may write the last ones a moment after `finish` has returned."""
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        found = list(records(max((folder.path / "wandb").glob("offline-run-*/run-*.wandb"))))
-        if any(r.WhichOneof("record_type") == "exit" for r in found):
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"{folder.path}: no exit record")
-
-
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory):
     """The folder of a finished offline run with a video of each seed."""
@@ -105,26 +73,21 @@ def test_a_resumed_run_keeps_its_id(tmp_path):
 
 
 def test_the_offline_file_holds_config_history_summary_table_and_artifact(offline):
-    folder, found = offline, finished_records(offline)
-    run = next(r.run for r in found if r.WhichOneof("record_type") == "run")
-    assert run.run_group == "track"
-    assert {"adapter:lora", "rank:32", "alpha:32"} <= set(run.tags)
-    settings = {u.key or "/".join(u.nested_key): json.loads(u.value_json) for u in run.config.update}
-    assert (settings["adapter"]["rank"], settings["arm"]) == (32, "lora-r32")
-    history = {}
-    for item in (i for r in found for i in r.history.item):
-        history.setdefault("/".join(item.nested_key) or item.key, []).append(json.loads(item.value_json))
+    found = sent(offline.path)
+    assert (found["name"], found["group"], found["job_type"]) == ("track-lora-r32", "", "run")
+    assert found["tags"] == {"adapter_kind:lora", "rank:32", "phase:run"}
+    assert (found["config"]["adapter"]["rank"], found["config"]["arm"]) == (32, "lora-r32")
+    history = found["history"]
     assert history["train/loss"] == [1.0, 0.5]
+    assert (history["by_rank/rank"], history["by_rank/tse"]) == ([32.0], [0.5])
     assert history["videos/a/seed0/_type"] == ["video-file"]  # a key that is the same in every run
     assert "videos/a/seed1/_type" not in history
-    assert [history[f"evaluation/{k}"] for k in ("_type", "nrows", "ncols")] == [["table-file"], [2], [5]]
-    content = json.loads(next((folder.path / "wandb").rglob("*.table.json")).read_text())
-    assert content["columns"] == ["sample", "seed", "prompt", "video", "tse"]
-    summary = {u.key or "/".join(u.nested_key): u.value_json for r in found for u in r.summary.update}
-    assert json.loads(summary["tse/mean"]) == 0.5
-    adapter = next(r.artifact for r in found if r.artifact.type == "adapter")
+    assert found["table"]["columns"] == ["prompt", "text", "arm", "seed", "noise", "video", "tse"]
+    assert [row[2:5] for row in found["table"]["data"]] == [["lora-r32", 0, 0], ["lora-r32", 0, 1]]
+    assert (found["summary"]["tse"], found["summary"]["detail/tse/n"]) == (0.5, 1)
+    adapter = found["artifacts"]["adapter"]
     assert json.loads(adapter.metadata)["data_fingerprint"] == "d" * 16
-    assert [e.path for e in adapter.manifest.contents] == [folder.adapter_file.name]
+    assert [e.path for e in adapter.manifest.contents] == [offline.adapter_file.name]
 
 
 def test_an_error_of_wandb_stops_nothing_and_is_reported_at_the_end(tmp_path, monkeypatch, capsys):
@@ -143,7 +106,12 @@ def test_an_error_of_wandb_stops_nothing_and_is_reported_at_the_end(tmp_path, mo
     lost = capsys.readouterr().err
     assert lost.count("wandb lost the train log from some step on: ConnectionError: no route") == 1
     assert "wandb lost the table of scores" in lost
-    assert any(r.artifact.type == "adapter" for r in finished_records(folder))  # the rest is sent
+    assert [line.split(":")[0] for line in folder.manifest["wandb_lost"]] == [
+        "the train log from some step on",
+        "the summary",
+        "the table of scores",
+    ]
+    assert "adapter" in sent(folder.path)["artifacts"]  # the rest is sent
     monkeypatch.setattr(wandb, "init", refuse)
     Tracker(CONFIG.updated({"tracking.mode": "online"}), folder).finish()
     lost = [line.split(": ")[1] for line in capsys.readouterr().err.splitlines()]
@@ -158,15 +126,34 @@ def test_mode_follows_wandb_mode_and_the_login(no_login, monkeypatch):
     assert [chosen_mode(mode) for mode in ("auto", "online")] == ["offline", "online"]
 
 
-def test_the_workspace_groups_runs_by_arm_and_shows_spread_and_videos(offline):
-    save_config(compose_config(["name=s"]), offline.config)
-    spec = json.loads(define_workspace([offline.path], "me")._to_model().model_dump_json(by_alias=True))["spec"]
-    content = next(value for value in spec.values() if "sections" in str(value))
-    sections = {s["name"]: s["panels"] for s in content["panelBankConfig"]["sections"]}
-    for panel in sections["Loss"] + sections["Measures by adapter"]:
-        shown = panel["config"]
-        assert (shown["groupBy"], shown["groupAgg"], shown["groupArea"]) == ("arm.value", "mean", "stderr"), shown
-    assert [p["config"]["mediaKeys"] for p in sections["Videos"]] == [["videos/a/seed0"]]
+def test_the_workspace_compares_arms_and_the_tuning_is_a_section_of_its_own(offline, tmp_path):
+    """As wandb-workspaces would save it. Tuning runs have no key of any other section."""
+    runs = []
+    for name, words in {"lora-r8": ["rank=8"], "tune/lora-r8": ["rank=8", "generation.split=selection"]}.items():
+        runs.append(tmp_path / "sweeps" / "s" / name)
+        shutil.copytree(offline.path, runs[-1], ignore=shutil.ignore_patterns("wandb"))
+        save_config(compose_config(["name=s", *words]), runs[-1] / "config.yaml")
+    spec = json.loads(define_workspace(runs, "me")._to_model().model_dump_json(by_alias=True))["spec"]["section"]
+    shown = spec["runSets"][0]
+    assert shown["filters"]["filters"][0] | {"disabled": 0} == {
+        "key": {"section": "run", "name": "group"},
+        "op": "=",
+        "value": "s",
+        "disabled": 0,
+    }
+    assert [key["name"] for key in shown["grouping"]] == ["arm.value"]
+    assert shown["runFeed"]["columnOrder"][:3] == ["run:displayName", "config:arm.value", "config:series.value"]
+    sections = {s["name"]: [p["config"] for p in s["panels"]] for s in spec["panelBankConfig"]["sections"]}
+    for name, group in {
+        "Losses": "arm",
+        "Scores by arm": "arm",
+        "Scores over rank": "series",
+        "Tuning": "series",
+    }.items():
+        for panel in sections[name]:
+            assert (panel["groupBy"], panel["groupAgg"], panel["groupArea"]) == (f"{group}.value", "mean", "stderr")
+            assert all(key.startswith("tuning/") == (name == "Tuning") for key in panel["metrics"])
+    assert [p["mediaKeys"] for p in sections["Videos"]] == [["videos/a/seed0"]]
 
 
 def test_sync_needs_a_login_and_calls_wandb_for_each_offline_run(offline, no_login, cli, monkeypatch, capsys):

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     sweep = Path(args.sweep)
     if not sweep.is_dir():
         sweep = Path("outputs") / "sweeps" / args.sweep
-    runs = sorted(p.parent for p in (*sweep.glob("status.json"), *sweep.glob("*/status.json")))
+    runs = sorted(p.parent for p in sweep.rglob("status.json"))  # tuning runs are a folder deeper
     if not runs:
         raise UserError(f"{args.sweep}: no runs found in {sweep}. Give the name of a sweep or its folder.")
     if not logged_in():

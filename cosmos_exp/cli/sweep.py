@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     missing = missing_runs(runs)
     if args.list:
         show(runs)
+        say_lost(runs)
         return say_choices(now)
     local = is_local(name, folder, args.overrides)
     is_dry_run = (plan.arms[0] if plan else runs[0]).config.dry_run
@@ -146,6 +147,13 @@ def say_choices(now: PlannedRuns | None) -> int:
     return 0
 
 
+def say_lost(runs: list[SweepRun]) -> None:
+    """Print what the dashboard does not have of each run; the run folder has everything."""
+    for run in runs:
+        if lost := run.folder.manifest.get("wandb_lost"):
+            print(f"{run.name}: wandb lost {'; '.join(lost)}   ({run.folder.log})", file=sys.stderr)
+
+
 def report(runs: list[SweepRun], folder: Path, waiting: list[str]) -> int:
     """Write the sweep's report and print how each unfinished run ended. Exit code 1 if there is one.
 
@@ -164,6 +172,7 @@ def report(runs: list[SweepRun], folder: Path, waiting: list[str]) -> int:
     for run in unfinished:
         error = run.folder.status.get("error") or how_job_ended(run.folder) or "no status was written"
         print(f"{run.name}: {states[run.name]}: {str(error).splitlines()[0]}   ({run.folder.log})", file=sys.stderr)
+    say_lost(runs)
     for arm in waiting:
         print(f"{arm}: not tested, as its tuning is unfinished", file=sys.stderr)
     if not unfinished and not waiting:

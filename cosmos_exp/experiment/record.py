@@ -70,7 +70,7 @@ def recorded_run(config: Config) -> Iterator[tuple[RunContext, Tracker]]:
         shown = _in_words(error, folder, received)
         with contextlib.suppress(DiskError, DamagedError):  # the error itself is what counts
             _record_end(context, shown)
-        tracker.abandon()
+        tracker.end(exit_code=1)
         if shown is not error:
             raise shown from error
         raise

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
+from cosmos_exp.config.arms import arm_entry, arm_name
 from cosmos_exp.config.record import load_config, plain_config
-from cosmos_exp.config.schema import Config
+from cosmos_exp.config.schema import Adapter, Config
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import JsonObject, read_json
-from cosmos_exp.run_folder import REFERENCES, SWEEP_FILE, RunFolder
+from cosmos_exp.files import JsonObject
+from cosmos_exp.run_folder import REFERENCES, RunFolder
 from cosmos_exp.run_folder.records import damaged, read_rows
 from cosmos_exp.statistics.scores import ScoreRow, read_scores
 from cosmos_exp.text import plain_json
@@ -163,7 +162,7 @@ def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
         try:
             if not run.folder.config.exists():
                 raise damaged(run.folder.config, "it is missing")
-            entry = _entry(run, folder)
+            entry = arm_entry(run.folder.path, folder)
             if entry is None and run.phase == "test":
                 continue
             run.entry = entry or {}
@@ -178,61 +177,14 @@ def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
     return runs, damages
 
 
-def _entry(run: Run, top: Path) -> JsonObject | None:
-    """The entry of a run's arm in the sweep's record: {} without a record, None if the record does not list the run.
-
-    Args:
-        top: The folder that is reported. A record above it leaves no run out.
-    """
-    for parent in run.folder.path.parents[:2]:  # tuning runs are in a folder of their own
-        record = read_sweep(parent)
-        for arm in record.get("arms", []):
-            if run.folder.path.relative_to(parent).as_posix() in arm["runs"]:
-                return cast(JsonObject, arm)
-        if record and parent.is_relative_to(top.absolute()):
-            return None
-        if record:
-            break
-    return {}
-
-
-def read_sweep(folder: Path) -> JsonObject:
-    """The record of a sweep by arms (sweep.json); empty if the folder has none.
-
-    Raises:
-        UserError: the record cannot be read.
-    """
-    file = folder / SWEEP_FILE
-    if not file.is_file():
-        return {}
-    try:
-        record = cast(JsonObject, plain_json(read_json(file)))
-        for arm in record["arms"]:
-            for name in (arm["name"], *arm["runs"]):
-                if not isinstance(name, str):
-                    raise TypeError(f"{str(name)[:40]} is no name")
-        return record
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{file}: not a record of a sweep ({error}). Remove it; `cosmos-exp sweep` writes it again."
-        ) from error
-
-
 def name_arms(runs: Sequence[Run]) -> None:
-    """Give each run the name of its arm: of its entry in the sweep, else of its folder in a sweep, else of its adapter.
-
-    Names of arms with different recipes are unique.
-    """
+    """Give each run the name of its arm (`arm_name`). Names of arms with different recipes are unique."""
     names: dict[str, str] = {}
     for run in sorted(
         runs, key=lambda run: run.phase
     ):  # test, tune: an arm keeps its name, whatever its tuning runs are called
-        path, name = run.folder.path, f"{run.adapter.get('kind')}-r{run.adapter.get('rank')}"
-        if run.is_base:
-            name = "base"
-        if path.parent.parent.name == "sweeps" or path.name.startswith(("base", "lora-r", "dora-r")):
-            name = re.sub(r"-seed\d+(?=-|$)", "", path.name)
-        name = run.entry.get("name") or name
+        path = run.folder.path
+        name = arm_name(path, run.entry, Adapter.model_construct(**run.adapter))
         if name in names.values():
             name = f"{name} ({path.parent.name}/{path.name})"
         run.arm = names.setdefault(run.recipe, name)

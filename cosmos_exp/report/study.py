@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cosmos_exp.config.arms import read_sweep
 from cosmos_exp.config.measures import ARROWS, LIMITS, measure_info, split_main
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
 from cosmos_exp.report import comparisons
 from cosmos_exp.report.claims import CLAIM_COLUMNS, claim_warnings, read_claims, tested_claims
-from cosmos_exp.report.runs import Run, read_runs, read_sweep
+from cosmos_exp.report.runs import Run, read_runs
 from cosmos_exp.report.tuning import Tuning
 from cosmos_exp.run_folder import REFERENCES
 from cosmos_exp.statistics.chunks import change_frame, chunk_frame

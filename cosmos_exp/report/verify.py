@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from cosmos_exp.config.arms import read_sweep
 from cosmos_exp.config.measures import LIMITS
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, file_sha256, inside, read_json_lines
 from cosmos_exp.report.claims import CLAIMS_FILE, read_claims
-from cosmos_exp.report.runs import Run, read_sweep
+from cosmos_exp.report.runs import Run
 from cosmos_exp.report.study import Study, load_study
 from cosmos_exp.report.tables import VERSIONS, report_texts
 from cosmos_exp.report.tuning import chosen_point, point_score

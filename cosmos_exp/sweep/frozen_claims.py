@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
 
+from cosmos_exp.config.arms import without_seed
 from cosmos_exp.config.measures import MEASURES, measure_info
 from cosmos_exp.config.registry import unknown_name
 from cosmos_exp.config.schema import Config, Tune
@@ -141,8 +141,7 @@ def arms_of(runs: Sequence[SweepRun]) -> dict[str, ArmPlan]:
     """The arms of a sweep that is a product of values: its runs by name without the training seed."""
     arms: dict[str, tuple[Config, list[int]]] = {}
     for run in runs:
-        name = re.sub(r"-seed\d+(?=-|$)", "", run.name)
-        arms.setdefault(name, (run.config, []))[1].append(run.config.seed)
+        arms.setdefault(without_seed(run.name), (run.config, []))[1].append(run.config.seed)
     return dict(arms)
 
 

@@ -2,70 +2,95 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
+from cosmos_exp.config.composing import validated
+from cosmos_exp.config.measures import LOSSES
+from cosmos_exp.config.record import plain_config
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.tracking.wandb import video_keys
+from cosmos_exp.tracking.wandb import TUNING, columns, top_measures, video_keys
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2.interface import PanelTypes
     from wandb_workspaces.workspaces import Workspace
 
-MEASURES = ("instruction", "physics", "tse_robust", "tse_moving", "tse", "cse")
-"""Measures with panels of their own, in this order."""
 MAX_VIDEOS = 24  # panels with videos; the table has all of them
 
 
-def define_workspace(runs: list[Path], entity: str, project: str | None = None) -> Workspace:
-    """The workspace of the runs of a sweep.
+def define_workspace(runs: Sequence[Path], entity: str, project: str | None = None) -> Workspace:
+    """The workspace of the runs of a sweep, or of one run: charts of the test by arm, and a section of the tuning.
 
     Args:
-        runs: Run folders; the first one's configuration gives group, and project where it is None.
+        runs: Run folders.
         entity: wandb entity.
-        project: wandb project.
+        project: wandb project; None: that of the last run's configuration.
+
+    Raises:
+        UserError: the configuration of a run cannot be read.
     """
     import wandb_workspaces.workspaces as ws
 
-    first = RunFolder(runs[0])
-    config = yaml.safe_load(first.config.read_text(encoding="utf-8"))
-    group = config["tracking"]["group"] or config["name"]
-    scored: set[str] = set()
+    scored: dict[str, object] = {}
+    videos: dict[str, Path] = {}
+    phases = set()
     for folder in map(RunFolder, runs):
-        scored.update(folder.read(folder.metrics).get("measures", {}))
+        config = validated(plain_config(folder.config))
+        own = columns(config, folder.path)
+        phases.add(own["phase"])
+        scored |= folder.read(folder.metrics).get("measures", {})
+        if own["phase"] != "tune":
+            videos = videos or video_keys(folder)
+    keys = [*top_measures(scored), *LOSSES]
     sections = []
-    for name, panels in _panels([m for m in MEASURES if m in scored], list(video_keys(first))[:MAX_VIDEOS]).items():
-        sections.append(ws.Section(name=name, panels=panels, is_open=True))
+    for name, panels in _panels(keys, list(videos)[:MAX_VIDEOS], len(runs)).items():
+        if name != "Tuning" or "tune" in phases:
+            sections.append(ws.Section(name=name, panels=panels, is_open=True))
+    group = config.tracking.group or own["sweep"]
+    chosen = ws.Metric("Group") == group if group else ws.Metric("ID") == folder.manifest.get("wandb_id")
     return ws.Workspace(
         entity=entity,
-        project=project or config["tracking"]["project"],
-        name=f"Sweep {group}",
+        project=project or config.tracking.project,
+        name=f"Sweep {group}" if group else f"Run {own['arm']}",
         sections=sections,
-        runset_settings=ws.RunsetSettings(filters=[ws.Metric("Group") == group]),
+        settings=ws.WorkspaceSettings(max_runs=len(runs)),  # else the first ten
+        runset_settings=ws.RunsetSettings(
+            filters=ws.And(chosen),
+            groupby=[ws.Config("arm")],
+            order=[ws.Ordering(ws.Config(f"{key}.value")) for key in ("phase", "arm", "seed")],
+            pinned_columns=[*(f"config:{key}.value" for key in own), *(f"summary:{key}" for key in keys)],
+        ),
     )
 
 
-def _panels(measures: list[str], videos: list[str]) -> dict[str, list[PanelTypes]]:
-    """The panels by section."""
+def _panels(keys: Sequence[str], videos: Sequence[str], runs: int) -> dict[str, list[PanelTypes]]:
+    """The panels by section. Tuning runs have keys of their own, so that only the last section has them."""
     import wandb_workspaces.reports.v2 as wr
 
-    # One key for kind and rank: of two keys, W&B averages over the second until each group is opened by hand.
-    spread = {"groupby": wr.Config("arm"), "groupby_aggfunc": "mean", "groupby_rangefunc": "stderr"}
-    loss, by_arm, by_rank, media = [], [], [], []
+    # Of two keys, W&B averages over the second until each group is opened by hand.
+    spread = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stderr", "max_runs_to_show": runs}
+    by_arm, by_series = spread | {"groupby": wr.Config("arm")}, spread | {"groupby": wr.Config("series")}
+    scores, ranks, losses, media, tuning = [], [], [], [], []
+    for key in keys:
+        mean, rank, rate = wr.SummaryMetric(key), "by_rank/", f"{TUNING}by_learning_rate/"
+        scores.append(wr.BarPlot(title=f"{key}, mean and standard error over seeds", metrics=[mean], **by_arm))
+        ranks.append(wr.LinePlot(title=f"{key} over rank", x=f"{rank}rank", y=[rank + key], log_x=True, **by_series))
+        tuning.append(wr.LinePlot(title=key, x=f"{rate}learning_rate", y=[rate + key], log_x=True, **by_series))
     for title, kind, key in (
         ("training loss", "train", "loss"),
         ("validation loss", "validation", "validation_loss"),
         ("gradient norm", "train", "grad_norm"),
     ):
-        loss.append(wr.LinePlot(title=title, x=f"{kind}/step", y=[f"{kind}/{key}"], **spread))
-    for measure in measures:
-        mean = wr.SummaryMetric(f"{measure}/mean")
-        by_arm.append(wr.BarPlot(title=f"{measure}, mean and standard error over runs", metrics=[mean], **spread))
-        by_rank.append(wr.ScatterPlot(title=f"{measure} by rank", x=wr.Config("adapter.rank"), y=mean))
+        losses.append(wr.LinePlot(title=title, x=f"{kind}/step", y=[f"{kind}/{key}"], **by_arm))
     for key in videos:
         title = key.removeprefix("videos/")
         media.append(wr.MediaBrowser(title=title, media_keys=[key], mode="grid", grid_x_axis="run"))
-    scores = [wr.WeavePanelSummaryTable(table_name="evaluation")]
-    return {"Loss": loss, "Measures by adapter": by_arm, "Measures by rank": by_rank, "Videos": media, "Scores": scores}
+    return {
+        "Scores by arm": scores,
+        "Scores over rank": ranks,
+        "Losses": losses,
+        "Videos": media,
+        "Scores of all videos": [wr.WeavePanelSummaryTable(table_name="evaluation")],
+        "Tuning": tuning,
+    }

@@ -30,7 +30,7 @@ class Progress:
 
     def __init__(self, stage: str, total: int, unit: str, done: int = 0, show: bool = True, keep: bool = True):
         terminal, show = sys.stderr.isatty(), show and total > done
-        self.stage, self.total, self.unit, self.done, self.note = stage, total, unit, done, ""
+        self.stage, self.total, self.unit, self.done = stage, total, unit, done
         self.began, self.first = time.monotonic(), done
         self.next_line = self.began + SECONDS_BETWEEN_LINES if show and not terminal else None
         self.bar = tqdm(
@@ -46,7 +46,7 @@ class Progress:
 
     def update(self, note: str = "") -> None:
         """Count one step."""
-        self.done, self.note = self.done + 1, note
+        self.done += 1
         if note:
             self.bar.set_postfix_str(note, refresh=False)
         self.bar.update()
@@ -54,16 +54,15 @@ class Progress:
         if self.next_line is not None and now >= self.next_line and self.done < self.total:
             self.next_line = now + SECONDS_BETWEEN_LINES
             per_step = (now - self.began) / (self.done - self.first)
-            self._print(f"{tqdm.format_interval(per_step * (self.total - self.done))} left")
+            words = f"{tqdm.format_interval(per_step * (self.total - self.done))} left"
+            if note:
+                words += f", {note}"
+            print(f"{self.stage} {self.unit} {self.done}/{self.total}, {words}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """End the bar."""
         self.bar.bar_format = ENDED
         self.bar.close()
-
-    def _print(self, words: str) -> None:
-        note = f", {self.note}" if self.note else ""
-        print(f"{self.stage} {self.unit} {self.done}/{self.total}, {words}{note}", file=sys.stderr, flush=True)
 
 
 def progress(

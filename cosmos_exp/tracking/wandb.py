@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cosmos_exp.config.layers import adapter_label
+from cosmos_exp.config.arms import arm_entry, arm_name, sweep_folder
+from cosmos_exp.config.measures import LOSSES, MEASURES
 from cosmos_exp.config.schema import Config
-from cosmos_exp.errors import UserError
+from cosmos_exp.errors import DamagedError, DiskError, UserError
+from cosmos_exp.files import JsonObject
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.scores import read_scores, score_frame
 from cosmos_exp.text import printable, redact, redacted
@@ -29,6 +32,20 @@ if TYPE_CHECKING:
 
 DATA_DIR = "WANDB_DATA_DIR"  # in which wandb keeps copies of artifacts until they are sent; by default at home
 STAGING = "wandb/data"  # below the run folder
+FIRST = ("instruction", "physics", "word_side", "word_effect", "tse_robust", "tse_moving", "tse", "cse")
+"""Measures at the top of the summary and in panels of their own, in this order; those that MEASURES does not list follow."""
+TUNING = "tuning/"  # before all keys of a tuning run, so that no chart of a test has it
+USUAL_RANKS: tuple[int, ...] = (
+    1,
+    2,
+    4,
+    8,
+    16,
+    32,
+    64,
+    128,
+    256,
+)  # at which the base has a point, so that it is a line over the rank
 ENVIRONMENT_MODES = {"online": "online", "offline": "offline", "dryrun": "offline", "disabled": "off"}
 
 
@@ -62,6 +79,39 @@ def check_login(mode: str) -> None:
         )
 
 
+def columns(config: Config, run: Path) -> JsonObject:
+    """What a person filters and groups by; the first columns of the runs table.
+
+    arm: the name that it has in the report. Of a tuning run it is the arm with one value of each key of the grid.
+    series: the curve that the run is a point of: over the rank in the test, over the learning rate in the tuning.
+    phase: test or tune; `run` for a run of no sweep.
+    rank, alpha, learning_rate: None for the base.
+    truncated_from: the arm whose adapter was truncated; None if it was trained.
+    tuned: the keys whose values were chosen for this arm; all others are the sweep's.
+    sweep: None for a run of no sweep.
+    """
+    adapter, entry, sweep = config.adapter, arm_entry(run, run) or {}, sweep_folder(run)
+    arm, phase, place = arm_name(run, entry, adapter), "run", r"-?r\d+(?=-|$)"
+    if sweep:
+        phase = "test"
+    if sweep and config.generation.split != "test":
+        phase, place = "tune", r"-learning_rate[\d.]+(e[+-]\d+)?"
+    own: JsonObject = {"rank": adapter.rank, "alpha": adapter.alpha, "learning_rate": config.training.learning_rate}
+    if adapter.kind == "none":
+        own = dict.fromkeys(own)
+    return {
+        "arm": arm,
+        "series": re.sub(place, "", arm),
+        "phase": phase,
+        "adapter_kind": adapter.kind,
+        **own,
+        "truncated_from": entry.get("truncated_from") or adapter.truncate_from,
+        "tuned": list(entry.get("tuned", {})),
+        "seed": config.seed,
+        "sweep": sweep and sweep.name,
+    }
+
+
 class Tracker:
     """Sends to wandb what is written to the run folder.
 
@@ -81,48 +131,55 @@ class Tracker:
         self.folder = folder
         self.lost: dict[str, str] = {}
         self.staged = False
+        self.columns: JsonObject = {}
+        self.prefix = ""
         self.mode = chosen_mode(config.tracking.mode) if active else "off"
         if self.mode == "online":
             with self._noting("the online run, which is offline instead"):
-                self.run = self._start(config)
+                self._start(config)
                 return
             self.mode = "offline"
         if self.mode == "offline":
             with self._noting("the whole run"):
-                self.run = self._start(config)
+                self._start(config)
 
-    def _start(self, config: Config) -> Run:
+    def _start(self, config: Config) -> None:
         import wandb
 
         folder = self.folder
-        run_id = folder.manifest.get("wandb_id") or uuid.uuid4().hex[:8]
-        if os.environ.get("WANDB_SWEEP_ID"):  # the agent of a W&B sweep has already created the run
-            run_id = os.environ.get("WANDB_RUN_ID") or run_id
         os.environ.setdefault("WANDB_SILENT", "true")
         if self.mode == "offline" and DATA_DIR not in os.environ:
             os.environ[DATA_DIR] = str(folder.path.absolute() / STAGING)
             self.staged = True
         sys.argv[1:] = map(redact, sys.argv[1:])  # wandb records it
-        adapter, label = config.adapter, adapter_label(config.adapter)
-        tags = [*config.tags, f"adapter:{adapter.kind}", f"rank:{adapter.rank}", f"alpha:{adapter.alpha:g}"]
-        run = wandb.init(
+        own, known, sweep = columns(config, folder.path), folder.manifest.get("wandb_id"), sweep_folder(folder.path)
+        self.columns, name = own, f"{config.name}-{own['arm']}"
+        if own["phase"] == "tune":
+            self.prefix = TUNING
+        if sweep:
+            name = folder.path.relative_to(sweep).as_posix()
+        tags = list(config.tags)
+        for key in ("phase", "adapter_kind", "rank"):
+            if own[key] is not None:
+                tags.append(f"{key}:{own[key]}")
+        shown: JsonObject = {"name": name, "group": config.tracking.group or own["sweep"], "tags": tags}
+        shown["config"] = own | config.model_dump(exclude={"sweep"})
+        if not known:  # a person may write notes to a run that is resumed
+            shown["notes"] = f"{folder.manifest.get('labels', {}).get('adapter')}, in {folder.path}"
+        self.run = wandb.init(
+            **redacted(shown),
             project=config.tracking.project,
             entity=config.tracking.entity,
-            name=redact(f"{config.name}-{label}"),
-            group=redact(config.tracking.group or config.name),
-            tags=list(map(redact, tags)),
-            config=redacted({"arm": label, **config.model_dump()}),
+            job_type=own["phase"],
             dir=str(folder.path),
-            id=run_id,
+            id=known or uuid.uuid4().hex[:8],  # in a W&B sweep wandb takes its agent's instead
             resume="allow",
             mode=self.mode,  # type: ignore[arg-type]  # a str: online or offline
             settings=wandb.Settings(init_timeout=30, console="off", disable_git=True),  # git: remotes hold passwords
         )
         for kind in ("train", "validation"):
-            run.define_metric(f"{kind}/step")
-            run.define_metric(f"{kind}/*", step_metric=f"{kind}/step", summary="min,last")
-        folder.update_manifest(wandb_id=run_id)
-        return run
+            self.run.define_metric(f"{self.prefix}{kind}/*", step_metric=f"{self.prefix}{kind}/step")
+        folder.update_manifest(wandb_id=self.run.id)
 
     @contextlib.contextmanager
     def _noting(self, part: str) -> Iterator[None]:
@@ -137,66 +194,97 @@ class Tracker:
         part = f"the {kind} log from some step on"
         if self.run is not None and part not in self.lost:
             with self._noting(part):
-                line = {f"{kind}/{key}": value for key, value in values.items()}
-                self.run.log({**line, f"{kind}/step": step})
+                line = {f"{self.prefix}{kind}/{key}": value for key, value in values.items()}
+                self.run.log({**line, f"{self.prefix}{kind}/step": step})
 
-    def finish(self, videos: bool = True) -> None:
-        """Send summary, table of scores (with the videos, unless `videos` is False) and adapter; end the run.
+    def finish(self) -> None:
+        """Send summary, table of scores with the videos, and adapter; end the run.
 
-        Prints one line for each part that wandb does not have.
+        Prints one line for each part that wandb does not have, and records it in the manifest (`wandb_lost`).
         """
         if self.run is not None:
             with self._noting("the summary"):
-                send_summary(self.run, self.folder)
+                send_summary(self.run, self.folder, self.columns, self.prefix)
             with self._noting("the table of scores"):
-                send_scores(self.run, self.folder, videos)
+                send_scores(self.run, self.folder, self.columns, self.prefix)
             with self._noting("the adapter"):
                 send_adapter(self.run, self.folder)
-        self._end()
+        self.end()
 
-    def abandon(self, exit_code: int = 1) -> None:
-        """End the run as failed or interrupted."""
-        self._end(exit_code)
-
-    def _end(self, exit_code: int = 0) -> None:
+    def end(self, exit_code: int = 0) -> None:
+        """End the run, once; another code than 0 says that it failed or was interrupted."""
+        if self.mode == "off":
+            return
         if self.run is not None:
             with self._noting("the end of the run"):
                 self.run.finish(exit_code=exit_code)
             self.run = None
         if self.staged:
             os.environ.pop(DATA_DIR, None)
-        for part, reason in self.lost.items():
-            print(f"warning: wandb lost {part}: {reason}. The run folder has everything.", file=sys.stderr, flush=True)
-        self.lost.clear()
+        lost = [f"{part}: {reason}" for part, reason in self.lost.items()]
+        for line in lost:
+            print(f"warning: wandb lost {line}. The run folder has everything.", file=sys.stderr, flush=True)
+        with contextlib.suppress(DiskError, DamagedError):
+            self.folder.update_manifest(wandb_lost=lost)
+        self.mode = "off"
 
 
-def send_summary(run: Run, folder: RunFolder) -> None:
-    """Send the summaries of measures, references and chunks, and what training and stages took."""
-    metrics = folder.read(folder.metrics)
-    entries = {"stages": folder.manifest.get("stages", {}), "training": metrics.get("training", {})}
-    entries |= metrics.get("references", {}) | metrics.get("measures", {})
+def top_measures(scored: Iterable[str]) -> list[str]:
+    """The measures that a person asks for first: FIRST, and those that MEASURES does not list, as of an own rubric."""
+    order = [*FIRST, *sorted(set(scored) - set(MEASURES))]
+    return [measure for measure in order if measure in scored]
+
+
+def send_summary(run: Run, folder: RunFolder, own: JsonObject, prefix: str) -> None:
+    """Send the means that a person asks for and the cost, everything else below `detail/`, and the point of the run's curve.
+
+    The point is `by_rank/…` over `by_rank/rank`; of the base at each usual rank, so that it is a line; of a tuning run
+    `tuning/by_learning_rate/…`.
+    """
+    metrics, stages = folder.read(folder.metrics), folder.manifest.get("stages", {})
+    measures, training = metrics.get("measures", {}), metrics.get("training", {})
+    means = {loss: training[loss] for loss in LOSSES if loss in training}
+    for measure in top_measures(measures):
+        means[measure] = measures[measure]["mean"]
+    details = {"stages": stages, "training": training, **metrics.get("references", {}), **measures}
     for measure, chunks in metrics.get("chunks", {}).items():
         for number, summary in enumerate(chunks, 1):
-            entries[f"{measure}/chunk{number}"] = summary
-    for name, value in pd.json_normalize(entries, sep="/").to_dict("records")[0].items():
-        run.summary[name] = value
+            details[f"{measure}/chunk{number}"] = summary
+    costs = pd.DataFrame(stages.values(), columns=["seconds", "peak_memory_gib"])
+    top = means | {"seconds": costs["seconds"].sum(), "peak_memory_gib": costs["peak_memory_gib"].max()}
+    for name, value in pd.json_normalize(top | {"detail": details}, sep="/").to_dict("records")[0].items():
+        run.summary[prefix + name] = value
+    axis, places = "rank", USUAL_RANKS
+    if own["rank"]:
+        places = (own["rank"],)
+    if prefix:
+        axis, places = "learning_rate", (own["learning_rate"],)
+    curve = f"{prefix}by_{axis}/"
+    run.define_metric(f"{curve}*", step_metric=curve + axis, summary="none")
+    for place in places:
+        point = pd.Series(means | {axis: place}, dtype=float).dropna().add_prefix(curve)
+        run.log(point.to_dict())
 
 
-def send_scores(run: Run, folder: RunFolder, videos: bool) -> None:
-    """Send the scores as a table with one row per video and one column per measure, and the videos of `video_keys` as media."""
+def send_scores(run: Run, folder: RunFolder, own: JsonObject, prefix: str) -> None:
+    """Send the scores as a table with one row per video and one column per measure, and the videos of `video_keys` as media.
+
+    The tables of several runs side by side have the prompt as their key, and each row says its arm and training seed.
+    """
     import wandb
 
     scores = score_frame(read_scores(folder.scores))
     if scores.empty:
         return
-    names = ["prompt", "noise", "text", "video"]
+    names = ["prompt", "text", "noise", "video"]
     scores["text"] = scores["text"].fillna("")
     rows = scores.pivot(index=names, columns="measure", values="value").reset_index().astype(object)
-    if videos:
-        rows["video"] = [_media(folder.recorded_video(video)) for video in rows["video"]]
-        run.log({key: _media(path) for key, path in video_keys(folder).items()})
-    rows = rows.where(rows.notna(), None).rename(columns={"prompt": "sample", "noise": "seed", "text": "prompt"})
-    run.log({"evaluation": wandb.Table(columns=list(rows), data=rows.to_numpy().tolist())})
+    rows["video"] = [_media(folder.recorded_video(video)) for video in rows["video"]]
+    rows = rows.where(rows.notna(), None).assign(arm=own["arm"], seed=own["seed"])
+    order = ["prompt", "text", "arm", "seed", "noise", "video", *top_measures(rows), *rows]
+    rows = rows[list(dict.fromkeys(order))]
+    run.log({prefix + key: _media(path) for key, path in video_keys(folder).items()})
+    run.log({f"{prefix}evaluation": wandb.Table(columns=list(rows), data=rows.to_numpy().tolist())})
 
 
 def _media(path: Path) -> wandb.Video | None:
