@@ -191,6 +191,15 @@ def move(parameters, step, seed=1):
         parameter.data += step * torch.randn(parameter.shape, generator=generator)
 
 
+def texture(height=96, width=160, seed=0):
+    """A smooth random picture, uint8 (height, width, 3)."""
+    import cv2
+    import numpy as np
+
+    noise = np.random.default_rng(seed).uniform(0, 255, (height // 4, width // 4, 3)).astype(np.float32)
+    return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+
+
 def wait_until(holds, seconds=200, every=0.01):
     """Wait until `holds()`; fails after `seconds`."""
     deadline = time.monotonic() + seconds

@@ -43,12 +43,8 @@ def main(root: Path) -> None:
         UniPCMultistepScheduler.from_pretrained(folder / "scheduler"),
     )
     ensure_guardrail("cosmos_guardrail")
-    plain, ours = CosmosSafetyChecker(), load_guardrail("cosmos_guardrail")
+    ours = load_guardrail("cosmos_guardrail")
     found = {"is_an_instance": isinstance(ours, CosmosSafetyChecker), "record": ours.record()}
-    try:
-        video(plain, parts)
-    except AttributeError as error:
-        found["plain"] = str(error)
     unchecked, checked = video(GuardrailOff(), parts), video(ours, parts)
     found["shape"] = checked.shape
     # A blurred face is at most 5 x 5 pixels that are scaled up: fewer colours than there were.
@@ -59,13 +55,11 @@ def main(root: Path) -> None:
     def broken(*words: object, **options: object) -> None:
         raise ValueError("no memory")
 
-    found["failing"] = []
-    for checker in (plain, ours):
-        checker.text_guardrail.models[1].model.generate = broken
-        try:
-            found["failing"].append(checker.check_text_safety("Lift the red cup."))
-        except RunError as error:
-            found["failing"].append(str(error))
+    ours.text_guardrail.models[1].model.generate = broken
+    try:
+        ours.check_text_safety("Lift the red cup.")
+    except RunError as error:
+        found["failing"] = str(error)
     ours.video_guardrail.run_safety_check = lambda frames: (False, "not safe")
     try:
         video(ours, parts)

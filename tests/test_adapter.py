@@ -181,10 +181,3 @@ def test_a_base_that_lacks_a_tensor_is_refused(folder, tmp_path):
     save_file(tensors, file, {"format": "pt"})
     with pytest.raises(RunError, match=r"missing in the files.*to_q"):
         load_transformer(broken, torch.float32)
-
-
-def test_a_file_in_bfloat16_is_read(tmp_path):
-    a = torch.tensor([[1.5, -2.0, 0.15625]], dtype=torch.bfloat16)
-    save_file({"x.lora_A.weight": a, "x.lora_B.weight": a.T.clone()}, tmp_path / "f.safetensors")
-    layer = read_adapter(tmp_path / "f.safetensors").layers["x"]
-    assert layer.a.tolist() == layer.b.T.tolist() == a.tolist()

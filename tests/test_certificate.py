@@ -1,25 +1,17 @@
 """benchmarks/certificate: the faults do what they say, the verdicts by hand, and a small certificate."""
 
 import json
-import subprocess
 import sys
 
-import cv2
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import texture
 
+from benchmarks.certificate.__main__ import main
 from benchmarks.certificate.clips import Footage
 from benchmarks.certificate.faults import FAULTS, fault_rng
 from benchmarks.certificate.response import auc, clean_baseline, respond
 from cosmos_exp.data.video import write_video
-
-
-def texture(height=96, width=128, seed=0):
-    """A picture with detail at a scale of some pixels: every shift is visible and can be interpolated."""
-    picture = np.random.default_rng(seed).uniform(0, 255, (height, width, 3)).astype(np.float32)
-    picture = cv2.GaussianBlur(picture, (0, 0), 2.0)
-    return cv2.normalize(picture, None, 20, 235, cv2.NORM_MINMAX).astype(np.uint8)
 
 
 def plant(name, frames, dose, after):
@@ -104,15 +96,15 @@ class TestResponse:
         assert response({1.0: dict.fromkeys(CLIPS)}).verdict == "undefined"
 
 
-def test_a_certificate_is_complete_and_computed_once(tmp_path):
+def test_a_certificate_is_complete_and_computed_once(tmp_path, monkeypatch):
     for i in range(2):
         frames = np.stack([np.roll(texture(64, 96, i), 2 * t, axis=1) for t in range(10 + i)])
         write_video(tmp_path / "videos" / f"s{i}__seed0.mp4", frames, 8)
     words = f"--data {tmp_path}/videos --out {tmp_path}/out --clips 2 --clean 3 --frames 7 --faults"
-    program = [sys.executable, "-m", "benchmarks.certificate", *words.split(), "blur=0.5/4,frozen frames=0.125/1"]
+    monkeypatch.setattr(sys, "argv", ["certificate", *words.split(), "blur=0.5/4,frozen frames=0.125/1"])
     scores = []
     for _ in range(2):
-        subprocess.run(program, capture_output=True, check=True, cwd=ROOT)
+        main()
         scores.append((tmp_path / "out" / "scores.jsonl").read_text())
     assert scores[0] == scores[1]
     responses = json.loads((tmp_path / "out" / "certificate.json").read_text())["responses"]

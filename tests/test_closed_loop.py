@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.closed_loop.kinematics import GRASP_REACH, inside, roll_out
+from benchmarks.closed_loop.kinematics import GRASP_REACH, roll_out
 from benchmarks.idm.actions import true_actions
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import HANDS, other_hand
@@ -49,16 +49,3 @@ def test_a_grasp_reaches_as_far_as_the_open_fingers(scenes, shift, grasps):
             moved[:, column] += shift
             own = (column < 4) == (scene.hand == "left")
             assert roll_out(scene, moved).object_grasped is (grasps or not own)
-
-
-def test_inside_follows_the_outline_of_the_container(scenes):
-    tray = next(c for s in scenes for c in s.containers if c.kind == "tray" and abs(c.turn[1]) > 0.3)
-    cos, sin = tray.turn
-    x, y = tray.place
-    r = tray.radius
-    assert inside((x + cos * 0.95 * r, y + sin * 0.95 * r), tray)
-    assert not inside((x - sin * 0.95 * r, y + cos * 0.95 * r), tray)
-    bowl = next(c for s in scenes for c in s.containers if c.kind == "bowl")
-    x, y = bowl.place
-    assert inside((x, y + 0.99 * bowl.radius), bowl)
-    assert not inside((x, y + 1.01 * bowl.radius), bowl)

@@ -9,15 +9,15 @@ import av
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from diffusers.video_processor import VideoProcessor
+from lerobot_sets import write_set
 from PIL import Image
 
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.schema import Data
 from cosmos_exp.data.cache import read_tensor, tensor_path, write_tensor
 from cosmos_exp.data.clips import frames_needed, load_window, probe_clip, window_indices, window_starts
-from cosmos_exp.data.dataset import ensure_data, find_data, hold_out, load_dataset, split_clips, split_pairs
+from cosmos_exp.data.dataset import hold_out, load_dataset, split_clips, split_pairs
 from cosmos_exp.data.readers.captions import read_table
 from cosmos_exp.data.readers.records import Clip, TestPair, guess_reader, read_episodes
 from cosmos_exp.data.scenes import scenes
@@ -232,14 +232,17 @@ def test_prompts_of_videos_without_captions_are_explicit(videos):
     assert prompts("data.prompt=go")[0] == ["grasp, then lift", "beside"]
 
 
-def test_real_lerobot_set(real_data, cli, capsys):
-    folder = real_data / "gr1_pick_place"
-    assert cli("data", "check", folder, "data.camera=observation.images.ego_view") == 0
-    assert "5 good videos, 2096 frames" in capsys.readouterr().out
-    config = compose_config(["data=lerobot", f"data.path={folder}", "data.episodes=[1,3]", "data.skip_tasks=[]"])
-    found = read_episodes(config.data, folder)
-    assert [c.name for c in found.clips] == ["episode_000001", "episode_000003"]
-    assert any("2 tasks" in n for n in found.notes)
+@pytest.mark.parametrize("kind", ["folder", "lerobot"])
+def test_every_prompt_has_the_prefix_in_training_and_in_generation(kind, tmp_path):
+    if kind == "folder":
+        names = make_folder(tmp_path, "abcd") and [f"prompt of {name}" for name in "abcd"]
+    else:
+        names = [f"task {k}" for k in range(4)]
+        write_set(tmp_path, {"observation.images.top": [counting_frames(20)] * 4})
+    words = [f"data={kind}", f"data.path={tmp_path}", "data.prompt_prefix='The arm: '", "data.test_videos=1", *SIZE]
+    data = load_dataset(compose_config([*words, "data.validation_videos=1"]))
+    prompts = [c.clip.prompt for c in (*data.train, *data.validation)] + [pair.prompt for pair in data.tested]
+    assert sorted(prompts) == [f"The arm: {name}" for name in names]
 
 
 @pytest.mark.parametrize(
@@ -299,37 +302,6 @@ def test_a_damaged_cache_file_is_an_error(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(RunError, match=said):
             read_tensor(path)
-
-
-def test_the_same_frames_give_the_same_bytes_whatever_is_in_memory(tmp_path):
-    frames = Scene.sample(1, "robot").clip().frames
-    rng, files = np.random.RandomState(0), set()
-    for _ in range(5):
-        leftovers = [rng.bytes(rng.randint(1000, 400_000)) for _ in range(40)]
-        del leftovers
-        write_video(tmp_path / "v.mp4", frames, 8)
-        files.add((tmp_path / "v.mp4").read_bytes())
-    assert len(files) == 1
-
-
-def test_finding_data_reports_and_creates_nothing(tmp_path, monkeypatch):
-    cache = tmp_path / "cache"
-    rendered = compose_config([f"cache_dir={cache}", "data.train_clips=5"])
-    assert find_data(rendered).path is None
-    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
-    found = find_data(compose_config(["data=gr1_100"]))
-    assert found.path is None
-    assert "hf download nvidia/GR1-100 --repo-type dataset" in found.text
-    assert not cache.exists()
-    with pytest.raises(UserError, match=r"data\.path=.*no such folder"):
-        find_data(config_for(tmp_path / "absent"))
-    with pytest.raises(UserError, match=r"data\.builder=no_such_function: no such choice"):
-        ensure_data(rendered.updated({"data.builder": "no_such_function"}))
-
-
-def test_no_registry_address_in_the_repository():
-    for name in ("constraints.txt", "pyproject.toml"):
-        assert "://" not in (ROOT / name).read_text()
 
 
 def test_frames_have_the_size_that_the_reference_gives_them():

@@ -92,27 +92,18 @@ def own_encodings(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_training_on_a_cpu_repeats_the_stored_losses(kind, cli, own_encodings, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    stored = json.loads((GOLDEN / "losses_cpu.json").read_text())
-    assert cli(*words(kind, "cpu"), f"run_dir={tmp_path / 'run'}") == 0
-    compare(stored, "cpu", kind, curve(tmp_path / "run"))
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("kind", KINDS)
-def test_training_on_a_gpu_repeats_the_stored_losses(kind, cli, own_encodings, tmp_path, monkeypatch):
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_training_repeats_the_stored_losses(device, kind, cli, own_encodings, tmp_path, monkeypatch):
     import torch
 
     monkeypatch.chdir(tmp_path)
-
-    if not torch.cuda.is_available():
+    if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    file = GOLDEN / "losses_cuda.json"
+    file = GOLDEN / f"losses_{device}.json"
     if not file.is_file():
-        pytest.skip(f"no {file.name}: record it with `python tests/test_golden_losses.py --write {file} --device cuda`")
-    assert cli(*words(kind, "cuda"), f"run_dir={tmp_path / 'run'}") == 0
-    compare(json.loads(file.read_text()), "cuda", kind, curve(tmp_path / "run"))
+        pytest.skip(f"no {file.name}: `python tests/test_golden_losses.py --write {file} --device {device}` records it")
+    assert cli(*words(kind, device), f"run_dir={tmp_path / 'run'}") == 0
+    compare(json.loads(file.read_text()), device, kind, curve(tmp_path / "run"))
 
 
 def test_a_change_of_arithmetic_is_seen_and_the_step_is_named():

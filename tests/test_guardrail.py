@@ -31,13 +31,9 @@ def found(tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_the_packages_own_class_stops_at_the_first_video_and_ours_makes_it(found):
-    assert "_execution_device" in found["plain"]
-    assert found["shape"] == [5, 64, 64, 3]
-
-
 def test_the_pipeline_knows_ours_as_the_packages_and_blurs_faces(found):
     assert found["is_an_instance"]
+    assert found["shape"] == [5, 64, 64, 3]
     before, after = found["colours"]
     assert after < before / 4
 
@@ -45,9 +41,7 @@ def test_the_pipeline_knows_ours_as_the_packages_and_blurs_faces(found):
 def test_a_prompt_of_the_blocklist_and_a_text_model_that_fails_are_no_safe_prompts(found):
     assert found["safe"]
     assert found["blocked"] == [False, False]
-    plain, ours = found["failing"]
-    assert plain is True  # why it is not used as it is
-    assert "the guardrail failed on the prompt 'Lift the red cup.': ValueError: no memory" in ours
+    assert "the guardrail failed on the prompt 'Lift the red cup.': ValueError: no memory" in found["failing"]
 
 
 def test_a_refused_video_is_an_error(found):

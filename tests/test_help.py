@@ -6,13 +6,11 @@ import re
 import shlex
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
-from cosmos_exp.cli.arguments import candidates
 from cosmos_exp.cli.entry import parse, parser
 
 BASH = """
@@ -54,13 +52,3 @@ def test_bash_completes_and_imports_nothing_from_the_current_folder(tmp_path):
     )
     said = [set(line.split()) for line in done.stdout.splitlines()]
     assert said == [{"dora", "lora", "none"}, {"8,16"}, {"training.learning_rate="}, {"adapter"}]
-
-
-def test_the_candidates_of_an_override(tmp_path):
-    (tmp_path / "training").mkdir()
-    (tmp_path / "training" / "mine.yaml").touch()
-    own = Namespace(config_dir=str(tmp_path))
-    assert "training=mine" in candidates("training=m", own)
-    assert f"data.path={tmp_path}/training/" in candidates(f"data.path={tmp_path}/tr", own)
-    assert {"rank=", "adapter.rank="} <= set(candidates("", own))
-    assert candidates("nonsense=", own) == []

@@ -50,14 +50,6 @@ def get(way, repository, revision=None, kind="model", patterns=None):
 
 
 @pytest.mark.parametrize("way", ["find", "fetch"])
-def test_a_downloaded_repository_is_used(cache, way):
-    folder = add(cache, "org/name", {"config.json": "{}", "vae/weights.txt": "w"})
-    assert get(way, "org/name") == folder
-    assert (folder / "vae" / "weights.txt").read_text() == "w"
-    assert sorted(p.name for p in cache.rglob("*") if p.is_file() and not p.is_symlink())[-1] == "main"  # nothing added
-
-
-@pytest.mark.parametrize("way", ["find", "fetch"])
 def test_a_revision_has_a_snapshot_of_its_own(cache, way):
     """A branch may hold slashes, as those of nvidia/Cosmos-Predict2.5-2B do; a full commit hash needs no ref."""
     main = add(cache, "org/name", {"file": "main"})

@@ -240,9 +240,7 @@ def test_both_phases_of_a_killed_sweep_are_finished_by_the_same_command(start, c
     assert set(data["test"]).isdisjoint(data["selection"])
     assert {r["sample"] for r in read_json_lines(second.scores)} == set(data["selection"])
     assert {r["sample"] for r in read_json_lines(cut.scores)} == set(data["test"])
-    text = (sweep / "report.md").read_text()
-    assert "Each arm has its own training.learning_rate, chosen by word_side on the selection prompts" in text
-    assert (sweep / "figures" / "tuning.png").is_file()
+    assert "training.learning_rate, chosen by word_side on the selection" in (sweep / "report.md").read_text()
     assert cli("report", sweep, "--verify") == 0, capsys.readouterr().out
     check_dashboard(sweep)
     cut.update_manifest(wandb_lost=["the adapter: OSError: no space"])

@@ -216,25 +216,6 @@ def test_a_cosmos_model_is_named_with_its_licence(run, cli, tmp_path):
     assert private_texts(tmp_path / "out") == []
 
 
-def test_markup_of_records_is_shown_as_text(run, cli, tmp_path):
-    """A record of someone else: markup in prompts and the run's name."""
-    evil = "Pick <img src=x onerror=alert(1)> [up](javascript:x) | `it` ![a](b)\u202e --- {{ 7 * 7 }}"
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    (run / "config.yaml").write_text(yaml.safe_dump(config | {"name": "a|b <b>"}, sort_keys=False))
-    rows = [json.loads(line) for line in (run / "scores.jsonl").read_text().splitlines()]
-    (run / "scores.jsonl").write_text("".join(json.dumps(row | {"prompt": evil}) + "\n" for row in rows))
-    out = tmp_path / "out"
-    assert cli("publish", run, "--out", out) == 0
-    text = (out / "README.md").read_text()
-    body = re.sub(r"```.*?```", "", text.split("\n---\n", 1)[1], flags=re.DOTALL)
-    assert not re.search(r"<(?!Gallery />)[A-Za-z/!]", body)
-    assert not re.search(r"\]\((?!videos/\d+\.mp4\))", body)
-    assert "\u202e" not in text
-    assert "{{ 7" in text  # not evaluated
-    assert ModelCard(text).data.widget[0]["text"].startswith("Pick <img src=x")  # YAML holds it as data
-    compile(code_of(out), "snippet", "exec")
-
-
 @pytest.mark.parametrize(
     ("text", "hidden"),
     [

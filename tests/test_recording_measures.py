@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import texture
 
 from cosmos_exp.config.measures import measures_of
 from cosmos_exp.config.schema import Config, Measures
@@ -17,17 +18,9 @@ HEIGHT, WIDTH = 96, 160
 OVERLAPS = ("mask_iou_space", "mask_iou_spacetime", "mask_iou_weighted")
 
 
-def texture(height=200, width=300, seed=0):
-    """A smooth random picture, uint8 (height, width, 3)."""
-    import cv2
-
-    noise = np.random.default_rng(seed).uniform(0, 255, (height // 4, width // 4, 3)).astype(np.float32)
-    return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
-
-
 def panned(offsets):
     """A window on `texture` that is moved by `offsets` pixels: uint8 (T, 96, 160, 3)."""
-    image = texture()
+    image = texture(200, 300)
     return np.stack([image[40 : 40 + HEIGHT, 60 + x : 60 + x + WIDTH] for x in offsets])
 
 

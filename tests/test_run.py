@@ -279,11 +279,13 @@ def test_video2world_takes_five_frames_of_a_held_out_clip(cli, tmp_path):
     words += (
         "generation.num_steps=1 generation.mode=video2world training.max_steps=2 tracking=none sampson.enabled=false "
     )
-    words += "training.schedule.warmup_samples=0 data.swaps=[[left,right]]"
+    words += "training.schedule.warmup_samples=0 data.swaps=[[left,right]] data.prompt_prefix=Arm:_"
     folder = RunFolder(tmp_path / "run")
     assert cli("run", *words.split(), f"run_dir={folder.path}") == 0
     (sample,) = folder.manifest["data"]["test"]
-    other = "right" if "left" in read_json_lines(folder.scores)[0]["prompt"] else "left"
+    prompt = read_json_lines(folder.scores)[0]["prompt"]
+    assert prompt.startswith("Arm:_")
+    other = "right" if "left" in prompt else "left"
     assert {p.name.split("__")[0] for p in folder.videos.iterdir()} == {sample, f"{sample}~{other}"}
     # the frames after the five conditioning frames are held
     frozen = read_video(folder.reference_video("frozen", sample)).astype(int)

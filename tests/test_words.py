@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import texture
 
 from cosmos_exp.config.schema import Data
 from cosmos_exp.config.tiling import tiling_of
@@ -19,14 +20,6 @@ from cosmos_exp.metrics.prompt_sensitivity import (
     word_effects,
 )
 from cosmos_exp.tabletop.scene import Scene
-
-
-def textured(seed=0):
-    """A smooth random texture, 96 x 160."""
-    import cv2
-
-    noise = np.random.RandomState(seed).uniform(0, 255, (96, 160, 3)).astype(np.float32)
-    return np.clip((cv2.GaussianBlur(noise, (0, 0), 3) - 127) * 5 + 127, 0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +50,7 @@ def test_pairs_are_found_by_the_content_of_the_first_frame(tmp_path):
 
 
 def test_the_motion_map_shows_what_moves_and_not_the_camera():
-    still = textured()
+    still = texture()
     frames = np.stack([np.roll(still, t, axis=1) for t in range(5)])  # the camera pans by a pixel a frame
     assert motion_map(frames)[10:-10, 10:-10].mean() < 0.5
     for t in range(1, 5):
@@ -70,7 +63,7 @@ def test_the_motion_map_shows_what_moves_and_not_the_camera():
 
 def test_each_camera_of_a_frame_has_its_own_sides():
     """Motion on the right of the left camera is on the right, though it is in the left half of the frame."""
-    camera = np.repeat(textured()[None], 4, axis=0)
+    camera = np.repeat(texture()[None], 4, axis=0)
     camera[1:, 30:60, 110:140] = 255
     tiling = tiling_of(Data(reader="lerobot", cameras=["a", "b"], tiling="1x2"))
     maps = motion_maps(np.concatenate([camera, camera], axis=2), 1, tiling)
@@ -91,7 +84,7 @@ def test_the_effect_of_a_word_is_counted_in_effects_of_the_noise():
 def test_scores_are_written_once_per_pair_and_seed(tmp_path):
     videos = []
     for sample, seed, column in (("a", 0, 20), ("a", 1, 24), ("b", 0, 110), ("b", 1, 114)):
-        frames = np.repeat(textured()[None], 4, axis=0)
+        frames = np.repeat(texture()[None], 4, axis=0)
         frames[1:, 30:60, column : column + 20] = 255
         videos.append(ScoredVideo(sample, seed, sample, tmp_path / f"{sample}{seed}.mp4"))
         write_video(videos[-1].path, frames, 8)
