@@ -3,16 +3,14 @@
 import hub_repositories
 import numpy as np
 import pytest
-from conftest import SMALL, wait_until
+from conftest import wait_until
 
 from cosmos_exp.config.schema import Judge
 from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import read_json_lines
 from cosmos_exp.metrics.judges.asking import judge_all
 from cosmos_exp.metrics.judges.interface import Answer, Question, parse_score, sample_frames
 from cosmos_exp.metrics.judges.rubric import load_rubric
-from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tabletop.scene import Scene
 
 
@@ -211,15 +209,3 @@ def test_the_command_judges_by_the_rules(tmp_path, cli, capsys):
     assert "instruction  5" in capsys.readouterr().out
     assert cli("judge", path, "--judge", "rules", "--rubric", "instruction") == 2
     assert "--prompt" in capsys.readouterr().err
-
-
-def test_a_run_is_judged_and_answers_without_a_score_are_missing(tiny_reason2, cli, tmp_path):
-    """The judge in the evaluate stage of a run. The answers of a random judge hold no score: it is missing, not filled in."""
-    words = ["judge=reason2_2b", f"judge.source={tiny_reason2}", "judge.max_new_tokens=4", "adapter=none"]
-    assert cli("run", *SMALL, *words, f"run_dir={tmp_path / 'run'}") == 0
-    folder = RunFolder(tmp_path / "run")
-    rows = {m: [r for r in read_json_lines(folder.scores) if r["measure"] == m] for m in ("physics", "instruction")}
-    for measure, (a, b) in rows.items():
-        assert [r["value"] for r in (a, b)] == [parse_score(r["detail"]["answer"]) for r in (a, b)]
-        missing = folder.read(folder.metrics)["measures"][measure]["missing"]
-        assert missing == (a["value"] is None) + (b["value"] is None)

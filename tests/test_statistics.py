@@ -108,11 +108,9 @@ def test_three_runs_speak_of_the_recipe(runs, trained):
 
 
 def test_equivalence_is_two_one_sided_t_tests_and_must_be_earned():
-    values = symmetric(30, 0.3, 0.05)
-    low = stats.ttest_1samp(values, -0.25, alternative="greater").pvalue
-    high = stats.ttest_1samp(values, 0.25, alternative="less").pvalue
-    found = estimate([values[:, None]])
-    assert equivalence_p(found, 0.25) == pytest.approx(max(low, high))
+    """Its p value is compared with statsmodels in tests/test_claims.py."""
+    found = estimate([symmetric(30, 0.3, 0.05)[:, None]])
+    assert equivalence_p(found, 0.25) < 0.01
     assert equivalence_p(found, 0.25, noise=1.0) > 0.3  # the noises within prompts are a floor on the variance
 
     def is_equivalent(count, deviation, repeatability=None):
