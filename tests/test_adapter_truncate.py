@@ -8,7 +8,7 @@ import pytest
 from cosmos_exp.config.adapter_file import read_adapter, tensors_of, write_adapter
 from cosmos_exp.experiment.generate import find_adapters
 from cosmos_exp.files import file_sha256
-from cosmos_exp.statistics.low_rank import kept_energy, product_svd, rank_for_energy
+from cosmos_exp.statistics.low_rank import effective_rank, kept_energy, product_svd, rank_for_energy
 from cosmos_exp.world.adapter_truncation import truncate_adapter
 
 SIZES = {"attn1.to_q": (24, 20), "attn2.to_k": (24, 16), "ff.net.2": (12, 40)}  # out, in
@@ -81,6 +81,7 @@ def test_products_of_deficient_rank():
     values = product_svd(np.ones((6, 4)), np.ones((4, 5)))[1]  # rank 1
     assert values == pytest.approx([4 * 30**0.5, 0, 0, 0], abs=1e-12)
     assert rank_for_energy(values, 1 - 1e-9) == 1
+    assert effective_rank(np.ones(3)) == pytest.approx(3)
     untrained = np.zeros(3)  # nothing is lost
     assert kept_energy(untrained, 1) == rank_for_energy(untrained, 1.0) == 1
 

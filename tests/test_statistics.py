@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from cosmos_exp.statistics.cells import paired_cells, video_table
-from cosmos_exp.statistics.comparisons import MIN_SCENES, Difference, difference, equivalence_p, holm
+from cosmos_exp.statistics.comparisons import MIN_SCENES, Difference, difference, equivalence_p, holm, sign_p
 from cosmos_exp.statistics.crossed import estimate, run_variance
 from cosmos_exp.statistics.intervals import mean_interval, summarize
 from cosmos_exp.statistics.power import Design, power, runs_needed, scenes_needed
@@ -121,6 +121,11 @@ def test_equivalence_is_two_one_sided_t_tests_and_must_be_earned():
     assert not is_equivalent(MIN_SCENES - 1, 0.2)
     assert not is_equivalent(MIN_SCENES, 0.2, repeatability=0.3)
     assert not is_equivalent(MIN_SCENES, 0.8)
+
+
+def test_scenes_that_all_differ_alike_have_the_exact_sign_test():
+    assert sign_p(0.5, 5, 1e-12) == pytest.approx(stats.binomtest(5, 5).pvalue)
+    assert sign_p(0.0, 5, 1e-12) == 1
 
 
 def test_holm_is_that_of_statsmodels():

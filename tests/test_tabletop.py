@@ -8,7 +8,7 @@ from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import read_video
 from cosmos_exp.metrics.geometry.epipolar import sampson_distance
 from cosmos_exp.metrics.geometry.matching import SiftMatcher
-from cosmos_exp.tabletop.dataset import VERSION, Kind, make_clips, make_dataset
+from cosmos_exp.tabletop.dataset import VERSION, Kind, make_clips
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import APPEARANCES, HANDS, other_hand
 
@@ -74,14 +74,3 @@ def test_pixels_and_labels_are_those_of_the_recorded_version():
                     digest.update(array.tobytes())
                 digest.update(clip.scene.prompt.encode())
     assert (VERSION, digest.hexdigest()[:16]) == ("65049d83", "1902b0fb9f337027")
-
-
-def test_a_data_set_has_one_file_per_clip_and_hand_and_keeps_existing_files(tmp_path):
-    videos = make_dataset(tmp_path, split="train", look="human", count=1, seed=4)
-    assert [v.name for v in videos] == ["human_0000004.mp4"]
-    written = []
-    for _ in range(2):
-        images = make_dataset(tmp_path / "test", split="test", look="robot", count=1)
-        written.append([(f, f.stat().st_mtime_ns) for f in sorted(tmp_path.rglob("*"))])
-    assert [i.name for i in images] == ["robot_0000_left.png", "robot_0000_right.png"]
-    assert written[0] == written[1]
