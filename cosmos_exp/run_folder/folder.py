@@ -28,7 +28,7 @@ def in_use(path: Path) -> str:
 
 
 class RunFolder:
-    """Paths and records of one run (outputs/README.md describes the files)."""
+    """Paths and records of one run (docs/reference/run_folder.md describes the files)."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path).absolute()
