@@ -14,7 +14,6 @@ from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.layers import adapted_layers, layer_ranks, linear_layers, pattern_matches, trainable_parameters
 from cosmos_exp.config.schema import Adapter
 from cosmos_exp.errors import UserError
-from cosmos_exp.sweep.runs import run_name
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.adapter_merging import merge_adapter
 from cosmos_exp.world.adapter_truncation import truncate_adapter
@@ -168,9 +167,3 @@ def test_what_cannot_be_merged_is_refused(base, tmp_path, cli, capsys):
 def test_a_pattern_that_means_nothing_is_an_error(override, words):
     with pytest.raises(UserError, match=words):
         compose_config([f"adapter.{override}"])
-
-
-def test_patterns_name_the_run():
-    patterns = ["adapter.rank_pattern={to_q:4,ff.net.2:16}", "adapter.alpha_pattern={ff.net.2:16}"]
-    config = compose_config(["rank=8", *patterns])
-    assert run_name(config, {"adapter.rank_pattern": "x"}) == "lora-r8-to_q-r4-ff.net.2-r16-ff.net.2-a16"

@@ -111,13 +111,6 @@ def test_the_record_of_a_good_adapter_is_shown_without_escapes(good, cli, capfd)
     assert set(read_adapter(good, model=compose_config([]).model).ranks.values()) == {2}
 
 
-def test_alpha_of_the_command_line(good, tmp_path, cli, capfd):
-    """--alpha is for files without metadata."""
-    save_file(load_file(good), tmp_path / "bare.safetensors")
-    words = ["adapter", "truncate", tmp_path / "bare.safetensors", "--rank", "1", "--alpha=nan"]
-    answered(cli, capfd, words, 2, "bare.safetensors", "scale")
-
-
 def their_names(name):
     """The spelling of kohya's scripts in a compiled model."""
     for ours, theirs in (

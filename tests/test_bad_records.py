@@ -112,11 +112,3 @@ def test_a_full_disk_names_the_file_whatever_writes_it(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "checkpoints"]
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step_00000001"]
     assert len(read_json_lines(log)) == 2  # the third is cut off, and not read
-
-
-def test_the_same_command_finishes_when_the_disk_has_room_again(tmp_path, cli, capsys):
-    run_folder(tmp_path / "run")
-    with largest_file(2000):
-        answered(cli, capsys, ["report", tmp_path / "run"], 1, "cannot be written (File too large)")
-    assert not list(tmp_path.rglob(".tmp-*"))
-    assert cli("report", tmp_path / "run") == 0

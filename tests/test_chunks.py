@@ -12,8 +12,6 @@ from conftest import SMALL
 from cosmos_exp.config.measures import MEASURES, Measure
 from cosmos_exp.config.registry import MEASURE_FUNCTIONS
 from cosmos_exp.config.rollout import OVERLAP, Chunk, chunk_prompts, chunks_of, rollout_frames
-from cosmos_exp.data.pairs import recorded_length
-from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.generate import check_lengths
@@ -186,13 +184,6 @@ class TestScores:
         for chunk in row["detail"]["chunks"]:
             assert chunk["value"] is None
             assert "fake scores whole videos only" in chunk["reason"]
-
-    def test_a_rollout_takes_what_was_recorded_at_the_frame_rate_of_the_data(self, tmp_path, small_config):
-        write_video(tmp_path / "a.mp4", np.zeros((70, 32, 32, 3), np.uint8), 16)
-        data = small_config("data.fps=8").data
-        pair = TestPair("a", "do it", tmp_path / "a.png", tmp_path / "a.mp4")
-        assert recorded_length(pair, {}, data, 41) == 35  # every second of 70
-        assert recorded_length(pair, {}, data, 29) == 29
 
 
 def test_last_minus_first_is_paired_within_each_video():

@@ -123,15 +123,6 @@ def test_a_server_that_died_is_started_again(monkeypatch, tmp_path):
     assert process.wait(20) == 0
 
 
-def test_a_child_uses_the_server_of_its_parent(tmp_path):
-    code = (
-        "import os\nfrom cosmos_exp.experiment.fork_server import start\n"
-        "start('builtins:exec', ('import os; print(os.getppid())', {})).wait(); print(os.getppid())"
-    )
-    assert python(code, log=tmp_path / "log.txt").wait() == 0, (tmp_path / "log.txt").read_text()
-    assert (tmp_path / "log.txt").read_text().split() == [str(server_pid())] * 2
-
-
 def test_preloaded_modules_exist():
     """The fork server skips a module that it cannot import, so that a renamed one would only make runs start slowly."""
     load_plugins()

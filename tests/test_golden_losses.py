@@ -5,7 +5,6 @@ difference of the file in the change's description:
 
     python tests/test_golden_losses.py --write tests/golden/losses_cpu.json
     python tests/test_golden_losses.py --write tests/golden/losses_cuda.json --device cuda
-    python tests/test_golden_losses.py --write FILE --cosmos-exp OTHER/bin/cosmos-exp      from another checkout
 
 On the CPU and torch version of the file the curves must be equal bit for bit. On another CPU, or another version, the
 kernels sum in another order (AVX2 adds 8 numbers at a time, AVX-512 16), so each step may differ by rounding.
@@ -120,8 +119,9 @@ def test_a_change_of_arithmetic_is_seen_and_the_step_is_named():
     assert all(row["loss"] > 0 and row["grad_norm"] > 0 for kind in KINDS for row in stored[kind])
 
 
-def record(file, device, program):
-    """Train both adapters with `program` and write their curves to `file`."""
+def record(file, device):
+    """Train both adapters and write their curves to `file`."""
+    program = Path(sys.executable).with_name("cosmos-exp")
     new = {"command": f"cosmos-exp {' '.join(words('KIND', device))}", "recorded": datetime.date.today().isoformat()}
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"COSMOS_EXP_CACHE": f"{folder}/cache", "HF_HUB_OFFLINE": "1"}
@@ -141,9 +141,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", type=Path, metavar="FILE", required=True, help="file to record")
     parser.add_argument("--device", choices=DEVICES, default="cpu")
-    default = str(Path(sys.executable).parent / "cosmos-exp")
-    parser.add_argument(
-        "--cosmos-exp", default=default, metavar="PATH", help="program to train with (default: this one)"
-    )
     options = parser.parse_args()
-    record(options.write.absolute(), options.device, options.cosmos_exp)
+    record(options.write.absolute(), options.device)

@@ -37,11 +37,6 @@ def test_the_help_of_each_command_has_examples_that_it_takes(name, node):
     assert all(action.help for action in node._actions if not isinstance(action, argparse._SubParsersAction))
 
 
-def test_the_help_of_run_has_examples(cli, capsys):
-    assert cli("run", "--help") in (0, None)
-    assert "cosmos-exp run -m rank=8,16,32" in capsys.readouterr().out
-
-
 def test_bash_completes_and_imports_nothing_from_the_current_folder(tmp_path):
     for name in ("torch", "hydra", "numpy", "yaml", "argparse"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the current folder')")

@@ -101,12 +101,3 @@ def test_optuna_maximises_the_instruction_score_and_survives_a_failed_run(optuna
     said = capsys.readouterr()
     assert "did not finish (the loss is not finite). The sweeper counts it as failed." in said.err
     assert f"training.learning_rate: {rates[0]}\nbest_value: 4.5" in said.out
-
-
-def test_without_any_value_the_search_is_one_error(optuna, cli, capsys):
-    optuna({"training": {}}, "out of memory")
-    assert cli(*OPTUNA, "hydra.sweeper.n_trials=2") == 1
-    assert (
-        capsys.readouterr().err.splitlines()[-1]
-        == "cosmos-exp: no run has a value of the objective; the reasons are above."
-    )

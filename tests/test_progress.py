@@ -67,10 +67,3 @@ def test_without_a_terminal_there_is_a_line_every_so_often_and_no_carriage_retur
         "measuring tse video 9/10, 00:10 left",
     ]
     assert "\r" not in said
-
-
-def test_a_short_stage_and_the_other_processes_print_nothing(monkeypatch, clock):
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    assert list(with_progress([1, 2], "encoding prompts", 2, "prompt")) == [1, 2]
-    assert list(with_progress(range(50), "measuring", 50, "video", show=False)) == list(range(50))
-    assert sys.stderr.getvalue() == ""

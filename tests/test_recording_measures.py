@@ -8,7 +8,7 @@ from cosmos_exp.config.measures import measures_of
 from cosmos_exp.config.schema import Config, Measures
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError
-from cosmos_exp.metrics.interface import ScoredVideo, video_pool
+from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.metrics.recording.measures import compare_with_recording, measure_motion, measure_recording, motion_of
 from cosmos_exp.metrics.recording.motion import Tracks, follow, grey_images, mask_overlap, motion_masks
 from cosmos_exp.metrics.recording.pixels import cosmos_dynamic_psnr, psnr, ssim
@@ -186,10 +186,3 @@ def test_measure_functions(scored):
     assert measure_recording([known], off, 1) is measure_motion([known], off, 1) is None
     (moved,) = measure_motion([known], Config(), 1)
     assert list(moved.values) == measures_of("motion")
-
-
-def test_processes_change_nothing(scored):
-    video = scored(with_object(range(20, 52, 4)))
-    with video_pool(16, 2) as (shared, _):
-        results = list(shared(motion_of, [video] * 16))
-    assert results == [motion_of(video)] * 16

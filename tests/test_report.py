@@ -31,7 +31,7 @@ SCORES = {"base": 2.0, "lora-r8": 3.5, "lora-r32": 4.0, "dora-r8": 3.5}
 
 
 def make_run(folder, name, seed=0, judge="scripted", missing=()):
-    """The folder of a finished run with scores around a known mean; its videos show a moving coloured square."""
+    """The folder of a finished run with scores around a known mean; its videos become brighter."""
     kind, rank = ("none", 32) if name == "base" else (name.split("-r")[0], int(name.split("-r")[1]))
     run = RunFolder(folder)
     run.path.mkdir(parents=True)
@@ -41,9 +41,7 @@ def make_run(folder, name, seed=0, judge="scripted", missing=()):
     run.set_status("done", "record")
     run.update_manifest(data={"scenes": {}}, stages={"train": {"seconds": 60.0, "peak_memory_gib": 1.5}})
     rows, rng = [], np.random.RandomState(sum(map(ord, name)) + seed)
-    frames = np.full((9, 32, 48, 3), 90, np.uint8)
-    for t in range(9):
-        frames[t, 8:24, 4 * t : 4 * t + 8] = (250, 40, 10 * rank % 250)
+    frames = np.linspace(rank, 200, 9 * 32 * 48 * 3).reshape(9, 32, 48, 3).astype(np.uint8)
     write_video(run.path / "video.mp4", frames, 8)
     run.videos.mkdir()
     for k, video_seed in itertools.product(range(8), (0, 1)):

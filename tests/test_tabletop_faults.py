@@ -26,13 +26,6 @@ def test_a_fault_changes_the_clip_and_keeps_its_prompt(name, clean):
         np.testing.assert_array_equal(frames[0], clean.frames[0])
 
 
-@pytest.mark.parametrize("name", ["melting", "background change", "third arm", "brightness flicker", "sinking object"])
-def test_a_higher_dose_changes_more(name, clean):
-    changes = [np.abs(plant(SCENE, name, d)[0].astype(int) - clean.frames).mean() for d in FAULTS[name].doses]
-    assert changes == sorted(changes)
-    assert changes[0] > 0
-
-
 def test_a_camera_jump_shifts_the_picture_by_its_dose(clean):
     """Turning the camera by an angle a about its own axis shifts the middle of the picture by focal * tan(a)."""
     for dose in (4.0, 8.0):

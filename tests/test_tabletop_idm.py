@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.idm import __main__ as training
 from benchmarks.idm.actions import ACTIONS, IDM_FILE, read_actions, true_actions
 from benchmarks.idm.clips import decoded, marks
 from cosmos_exp.tabletop.scene import Scene
@@ -49,11 +48,3 @@ def test_true_actions_are_the_tracks_of_the_hands():
         assert (marks(scene)[:, 2 * k] + 1) * half == pytest.approx(tracks[hand], abs=1e-3)
         for index, place in enumerate(positions(true_actions(scene))[:, k]):
             assert scene.camera(index).project(place.tolist())[:2] == pytest.approx(tracks[hand][index], abs=1e-3)
-
-
-def test_the_recipe_writes_a_file_that_loads(tmp_path):
-    out = tmp_path / "own" / "idm.pt"
-    training.main(["--out", str(out), "--work", str(tmp_path / "work"), "--clips", "2", "--steps", "2"])
-    actions = read_actions(np.zeros((17, 96, 160, 3), np.uint8), out)
-    assert actions.shape == (17, 8)
-    assert np.isfinite(actions).all()
