@@ -46,7 +46,3 @@ def test_a_prompt_of_the_blocklist_and_a_text_model_that_fails_are_no_safe_promp
 
 def test_a_refused_video_is_an_error(found):
     assert "the guardrail refuses a generated video" in found["refused"]
-
-
-def test_the_record_names_the_package_and_what_ran(found):
-    assert found["record"] == "cosmos_guardrail 0.3.2: Blocklist, Qwen3Guard, RetinaFaceFilter"
