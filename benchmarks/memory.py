@@ -101,13 +101,15 @@ def whole_step(config: Config, policy: str) -> tuple[float, float]:
         prompt = torch.randn(
             1, config.model.prompt_tokens, config.model.transformer.text_embed_dim, dtype=torch.bfloat16
         )
+        masks = {"condition_mask": mask, "padding_mask": torch.zeros(1, 1, rows, columns)}
         live, kept = LiveBytes(), 0
         for tensor in (*model.parameters(), *model.buffers(), latent, mask, prompt):
             live.add(tensor)
         with live:
             for _ in range(2):
                 with torch.autocast("cpu", dtype=torch.bfloat16):
-                    loss = forward(latent, mask, torch.rand(1, 1, frames, 1, 1), prompt)[0].float().square().mean()
+                    velocity = forward(latent, torch.rand(1, 1, frames, 1, 1), prompt, **masks)[0]
+                    loss = velocity.float().square().mean()
                 kept = live.now
                 loss.backward()
                 optimizer.step()
@@ -138,7 +140,8 @@ def compiled_rows(config: Config, policy: str) -> float:
         shape = (1, config.model.z_dim, 12, 16, 24)
         prompt = torch.randn(1, 64, config.model.transformer.text_embed_dim, dtype=torch.bfloat16)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), torch.autocast("cpu", dtype=torch.bfloat16):
-            forward(torch.randn(shape), torch.zeros(1, 1, *shape[2:]), torch.rand(1, 1, 12, 1, 1), prompt)
+            masks = {"condition_mask": torch.zeros(1, 1, *shape[2:]), "padding_mask": torch.zeros(1, 1, 16, 24)}
+            forward(torch.randn(shape), torch.rand(1, 1, 12, 1, 1), prompt, **masks)
         kept.append(sum(seen.values()))
     hidden = config.model.transformer.num_attention_heads * config.model.transformer.attention_head_dim
     return (kept[1] - kept[0]) / (num_tokens(shape[1:]) * hidden * 2)

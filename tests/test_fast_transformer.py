@@ -1,11 +1,13 @@
 """The fast forward pass against those of diffusers and peft: same weights, same velocity, same gradients."""
 
 from functools import partial
+from inspect import signature
 
 import pytest
 import torch
 from conftest import REST, TINY
 from diffusers import CosmosTransformer3DModel
+from diffusers.models.transformers.transformer_cosmos import CosmosAttnProcessor2_0
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
@@ -120,6 +122,45 @@ def test_a_base_in_training_gets_the_gradient_of_every_parameter_also_with_one_s
     model.requires_grad_(True)
     inputs = tiny_inputs(2) | {"timestep": torch.rand(2)}
     assert_same(fast_forward(model), model, dict(model.named_parameters()), inputs)
+
+
+class Doubled(CosmosAttnProcessor2_0):
+    """An attention processor of a user."""
+
+    def __call__(self, *words, **keys):
+        return 2 * super().__call__(*words, **keys)
+
+
+def layer_of(model):
+    return model.transformer_blocks[1].attn1
+
+
+CHANGES = {
+    "padding": lambda model, inputs: inputs["padding_mask"][..., 20:].fill_(1),
+    "fps": lambda model, inputs: inputs.update(fps=12),
+    "attention mask": lambda model, inputs: inputs.update(attention_mask=torch.arange(5)[None] < 3),
+    "no projection": lambda model, inputs: (
+        model.register_to_config(use_crossattn_projection=False),
+        inputs.update(encoder_hidden_states=torch.randn(1, 5, 32)),
+    ),
+    "hook": lambda model, inputs: layer_of(model).register_forward_hook(lambda layer, given, out: 2 * out),
+    "forward": lambda model, inputs: setattr(model.norm_out, "forward", lambda x, *times: 2 * x),
+    "processor": lambda model, inputs: layer_of(model).set_processor(Doubled()),
+    "weight": lambda model, inputs: layer_of(model).to_q.base_layer.weight.data.mul_(1.5),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_changed_later_changes_the_velocity_as_in_diffusers(change):
+    model, parameters = tiny_model("dora")
+    forward, inputs = fast_forward(model), tiny_inputs()
+    before = forward(**inputs)[0]
+    CHANGES[change](model, inputs)
+    assert (forward(**inputs)[0] - before).abs().max() > 1e-3
+    assert_same(forward, model, parameters, inputs)
+    del inputs["return_dict"]
+    assert torch.equal(forward(**inputs).sample, forward(**inputs, return_dict=False)[0])
+    assert signature(forward.forward).parameters.keys() == signature(model.forward).parameters.keys()
 
 
 def layer_of_peft(**words):

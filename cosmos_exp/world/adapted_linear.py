@@ -3,7 +3,7 @@
 LoRA: y = W x + b + s B A x. The scale s multiplies A x, which has only rank columns; the product with B and the sum are
 one operation. DoRA (Liu et al. 2024, arXiv:2402.09353): y = m / |W + s B A| (W x + s B A x) + b. The norm is per row and,
 as in the paper's section 4.3 and in peft, a constant for the gradient. It does not require B A:
-|W + s B A|^2 = |W|^2 + 2 s <B, W A^T> + s^2 <B A A^T, B> in each row, and |W|^2 is constant.
+|W + s B A|^2 = |W|^2 + 2 s <B, W A^T> + s^2 <B A A^T, B> in each row.
 """
 
 from __future__ import annotations
@@ -15,29 +15,13 @@ from peft.tuners.lora.variants import DoraLinearVariant
 from torch import nn
 
 
-def prepare_adapters(transformer: nn.Module) -> None:
-    """Store |W|^2 of each DoRA layer, which is constant. Call it when the weights are on their final device."""
-    for module in transformer.modules():
-        if isinstance(module, LoraLinear):
-            for dora in module.lora_magnitude_vector.values():
-                dora.register_buffer("base_square", _base_square(module.get_base_layer().weight), persistent=False)
-
-
-@torch.no_grad()
-def _base_square(weight: torch.Tensor) -> torch.Tensor:
-    """Squared length of each row of W (out, in), fp32 (out,)."""
-    return _fp32(weight).square().sum(dim=1)
-
-
 def _fp32(weight: torch.Tensor) -> torch.Tensor:
     """A weight in fp32; torchao's 8-bit weights are dequantised."""
     return (weight.dequantize() if hasattr(weight, "qdata") else weight).float()
 
 
 @torch.no_grad()
-def dora_norm(
-    weight: torch.Tensor, down: torch.Tensor, up: torch.Tensor, scaling: float, base_square: torch.Tensor | None = None
-) -> torch.Tensor:
+def dora_norm(weight: torch.Tensor, down: torch.Tensor, up: torch.Tensor, scaling: float) -> torch.Tensor:
     """The norm |W + s B A| of each row, fp32 (out,).
 
     Args:
@@ -45,12 +29,11 @@ def dora_norm(
         down: A (rank, in).
         up: B (out, rank).
         scaling: s.
-        base_square: |W|^2 (out,), if known.
     """
     with torch.autocast(weight.device.type, enabled=False):
-        down, up = down.float(), up.float()
-        square = _base_square(weight) if base_square is None else base_square
-        cross = ((_fp32(weight) @ down.T) * up).sum(dim=1)
+        weight, down, up = _fp32(weight), down.float(), up.float()
+        square = weight.square().sum(dim=1)
+        cross = ((weight @ down.T) * up).sum(dim=1)
         update = ((up @ (down @ down.T)) * up).sum(dim=1)
         # If the adapter cancels a row, rounding may give a small negative number.
         return (square + 2 * scaling * cross + scaling**2 * update).clamp_min(0).sqrt()
@@ -88,7 +71,7 @@ def adapted(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     if name not in peft_layer.lora_magnitude_vector:
         return _add_product(base(x), small, up, scaling)
     dora = peft_layer.lora_magnitude_vector[name]
-    norm = dora_norm(base.weight, down.weight, up.weight, scaling, getattr(dora, "base_square", None))
+    norm = dora_norm(base.weight, down.weight, up.weight, scaling)
     y = _add_product(F.linear(x, base.weight), small, up, scaling)
     # The factor stays in fp32: in bf16 the small changes of a magnitude would be lost to rounding.
     scaled = y * (dora.weight / norm)

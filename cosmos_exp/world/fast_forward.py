@@ -2,21 +2,25 @@
 
 The modulation of the adaptive norms depends on the latent frame (its timestep) only, so it is computed for T frames
 instead of T x H x W tokens and broadcast. Rotary tables are computed once per shape, keys and values are not copied for
-grouped heads, and adapted layers use `adapted_linear`. Parameters and their names stay those of diffusers.
+grouped heads, and adapted layers use `adapted_linear`. Parameters and their names stay those of diffusers. diffusers' own
+forward computes what is not supported here: control inputs, masks of attention, and layers with hooks or other processors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import NoneType
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from diffusers import CosmosTransformer3DModel
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from diffusers.models.transformers.transformer_cosmos import CosmosAttnProcessor2_0
 from torch import nn
 
 from cosmos_exp.world.activation_checkpointing import with_policy
-from cosmos_exp.world.adapted_linear import adapted, prepare_adapters
+from cosmos_exp.world.adapted_linear import adapted
 
 if TYPE_CHECKING:
     from diffusers.models.attention import FeedForward
@@ -40,12 +44,11 @@ def fast_forward(
         checkpointing: a policy of `activation_checkpointing` for all blocks, or one per block.
     """
     config = transformer.config
+    if checkpointing != "none":
+        transformer.enable_gradient_checkpointing()  # of diffusers' own forward
     plain = config.patch_size[0] == 1 and config.extra_pos_embed_type is None and not config.img_context_dim_in
     if not plain or config.controlnet_block_every_n is not None:
-        if checkpointing != "none":
-            transformer.enable_gradient_checkpointing()
         return transformer
-    prepare_adapters(transformer)
     return PerFrameForward(transformer, compiled=compiled, checkpointing=checkpointing)
 
 
@@ -75,19 +78,19 @@ class PerFrameForward(nn.Module):
         if compiled:
             run = {p: torch.compile(f, dynamic=False) for p, f in run.items()}
         self.run = run
-        self._rotary: dict[tuple[int | str, ...], Rotary] = {}
+        self._rotary: dict[tuple[int | str | None, ...], Rotary] = {}
 
-    def rotary(self, hidden: torch.Tensor) -> Rotary:
-        """Cosines and sines of the rotary embedding, each (tokens, head channels), computed once per shape.
+    def rotary(self, hidden: torch.Tensor, fps: int | None = None) -> Rotary:
+        """Cosines and sines of the rotary embedding, each (tokens, head channels), computed once per shape and rate.
 
         The sines of the first half are negated: the rotation is then a roll and two products.
 
         Args:
             hidden: the transformer's input (B, channels, T, H, W).
         """
-        key = (*hidden.shape[2:], str(hidden.device))
+        key = (*hidden.shape[2:], str(hidden.device), fps)
         if key not in self._rotary:
-            cos, sin = self.transformer.rope(hidden)
+            cos, sin = self.transformer.rope(hidden, fps=fps)
             half = sin.shape[-1] // 2
             self._rotary[key] = cos, torch.cat([-sin[:, :half], sin[:, half:]], dim=-1)
         return self._rotary[key]
@@ -95,41 +98,64 @@ class PerFrameForward(nn.Module):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        condition_mask: torch.Tensor,
         timestep: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
+        block_controlnet_hidden_states: list[torch.Tensor] | None = None,
+        attention_mask: torch.Tensor | None = None,
+        fps: int | None = None,
+        condition_mask: torch.Tensor | None = None,
         padding_mask: torch.Tensor | None = None,
-        return_dict: bool = False,
-    ) -> tuple[torch.Tensor]:
-        """The velocity (B, C, T, H, W), in a tuple.
+        return_dict: bool = True,
+    ) -> Transformer2DModelOutput | tuple[torch.Tensor]:
+        """The velocity (B, C, T, H, W), as diffusers returns it.
 
         Args:
             hidden_states: (B, C, T, H, W).
-            condition_mask: (B, 1, T, H, W), 1 for conditioning frames.
             timestep: (B, 1, T, 1, 1), or (B,) for one timestep per sample.
             encoder_hidden_states: prompt (B, L, D).
-            padding_mask: must be all zero; not read.
-            return_dict: not read; the result is always a tuple.
+            block_controlnet_hidden_states, attention_mask, fps: as diffusers takes them.
+            condition_mask: (B, 1, T, H, W), 1 for conditioning frames.
+            padding_mask: (1, 1, any height, any width), 1 where the video has no picture.
+            return_dict: False: return a tuple.
         """
         model = self.transformer
+        if block_controlnet_hidden_states is not None or attention_mask is not None or _is_changed(model):
+            masks = (attention_mask, fps, condition_mask, padding_mask)
+            # Of the class: the instance's may be replaced by what calls this one.
+            return CosmosTransformer3DModel.forward(
+                model,
+                hidden_states,
+                timestep,
+                encoder_hidden_states,
+                block_controlnet_hidden_states,
+                *masks,
+                return_dict,
+            )
         batch, _, frames, height, width = hidden_states.shape
-        parts = [hidden_states, condition_mask.to(hidden_states.dtype)]
+        parts = [hidden_states]
+        if condition_mask is not None:
+            parts.append(condition_mask.to(hidden_states.dtype))
         if model.config.concat_padding_mask:
-            parts.append(torch.zeros_like(parts[1]))
+            assert padding_mask is not None
+            padding = F.interpolate(padding_mask.to(hidden_states.dtype), (height, width))
+            parts.append(padding.unsqueeze(2).expand(batch, -1, frames, -1, -1))
         x = torch.cat(parts, dim=1)
-        rotary = self.rotary(x)
+        rotary = self.rotary(x, fps)
         x = model.patch_embed(x).flatten(2, 3)  # (B, T, H W, D)
         if timestep.ndim == 1:
-            timestep = timestep.view(batch, 1, 1, 1, 1).expand(-1, 1, frames, 1, 1)
+            timestep = timestep.view(-1, 1, 1, 1, 1).expand(batch, 1, frames, 1, 1)
         temb, embedded = (
             e.view(batch, frames, 1, -1) for e in model.time_embed(x.view(batch, -1, x.shape[-1]), timestep.flatten())
         )
-        text = model.crossattn_proj(encoder_hidden_states)
+        text = encoder_hidden_states
+        if model.config.use_crossattn_projection:
+            text = model.crossattn_proj(text)
         x = self._blocks(x, text, embedded, temb, rotary)
         x = model.proj_out(_modulate(model.norm_out, x, embedded, temb, 2)[0])
         _, rows, columns = model.config.patch_size
         x = x.view(batch, frames, height // rows, width // columns, rows, columns, -1)
-        return (x.permute(0, 6, 1, 2, 4, 3, 5).reshape(batch, -1, frames, height, width),)
+        x = x.permute(0, 6, 1, 2, 4, 3, 5).reshape(batch, -1, frames, height, width)
+        return Transformer2DModelOutput(sample=x) if return_dict else (x,)
 
     def _blocks(self, x: torch.Tensor, *others: torch.Tensor | Rotary) -> torch.Tensor:
         if self.compiled and torch.is_grad_enabled() and not x.requires_grad:
@@ -138,6 +164,17 @@ class PerFrameForward(nn.Module):
         for block, policy in zip(self.transformer.transformer_blocks, self.policies, strict=True):
             x = self.run[policy if torch.is_grad_enabled() else "none"](block, x, *others)
         return x
+
+
+def _is_changed(model: CosmosTransformer3DModel) -> bool:
+    """Whether a layer has hooks, another forward or another attention processor, which the fast forward would not call."""
+    for module in model.modules():
+        hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+        if module is not model and (any(hooks) or "forward" in vars(module)):
+            return True
+        if type(getattr(module, "processor", None)) not in (CosmosAttnProcessor2_0, NoneType):
+            return True
+    return False
 
 
 def _modulate(
