@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -19,7 +20,7 @@ from cosmos_exp.errors import RunError
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.training.gradients import TreeSum, cut_into_slots, is_power_of_two, num_buffers, share, subtrees
-from cosmos_exp.world.kernels import choose_kernels, deterministic_kernels
+from cosmos_exp.world.kernels import attention_kernel, choose_kernels, deterministic_kernels
 
 
 def test_the_processes_divide_the_slots_in_order_and_evenly():
@@ -104,6 +105,17 @@ def test_deterministic_kernels_are_asked_for_inside_the_block_alone(monkeypatch,
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.is_deterministic_algorithms_warn_only_enabled()  # else flash attention would ignore it
     assert not torch.are_deterministic_algorithms_enabled()
+    # The record is of the kernel that training uses: PyTorch's choice on an H100 depends on the mode.
+    choose, modes = torch._fused_sdp_choice, []
+    monkeypatch.setattr(
+        torch,
+        "_fused_sdp_choice",
+        lambda *q: (modes.append(torch.are_deterministic_algorithms_enabled()), choose(*q))[1],
+    )
+    shape = SimpleNamespace(config=SimpleNamespace(num_attention_heads=2, attention_head_dim=16))
+    for mode in (True, False):
+        assert attention_kernel(shape, torch.float32, torch.device("cpu"), mode) == "FLASH_ATTENTION"
+    assert modes == [True, False]
     with pytest.raises(RunError, match=r"Set training\.deterministic=false"), deterministic_kernels():
         raise RuntimeError("x does not have a deterministic implementation.\nSee the documentation")
     assert stage_hash(small_config("training.deterministic=false")) != stage_hash(small_config())

@@ -74,6 +74,11 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield f"generation.seeds={seeds}: a seed appears twice"
     if schedule.total_samples <= schedule.warmup_samples:
         yield f"training.schedule.total_samples={schedule.total_samples}: must be greater than warmup_samples"
+    if hardware.attention == "cudnn" and training.deterministic and adapter.kind != "none":
+        yield (
+            "hardware.attention=cudnn: its backward pass is not deterministic. Set training.deterministic=false, or "
+            "hardware.attention=auto, which still makes the videos with cuDNN's kernel where that is the fastest"
+        )
     if config.generation.chunks > 1 and frames <= OVERLAP:
         yield (
             f"generation.chunks={config.generation.chunks}: a chunk of data.num_frames={frames} has no frame besides its "

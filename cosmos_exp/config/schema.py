@@ -127,7 +127,8 @@ class Hardware(Group):
     guidance: Literal["two_passes", "one_batch"] = "two_passes"
     """prompt and negative prompt in a generation step: two forward passes, or one of two samples"""
     attention: Literal["auto", "cudnn", "flash", "efficient", "math"] = "auto"
-    """kernel of scaled dot-product attention on a GPU; auto: PyTorch's choice, which is recorded"""
+    """kernel of scaled dot-product attention on a GPU; auto: PyTorch's choice, which is recorded. cudnn: only with
+    training.deterministic=false"""
     num_threads: PositiveInt | None = None
     """CPU threads per process; null: all cores, divided evenly"""
     memory_gb: PositiveFloat | None = None
@@ -345,8 +346,8 @@ class Training(Group):
     validation: Validation = Validation()
     """held-out loss"""
     deterministic: bool = True
-    """train with torch's deterministic kernels; an operation without one is an error. false may be faster on a
-    GPU"""
+    """train with torch's deterministic kernels; an operation without one is an error. false: a predicted 1.5 to 2
+    times the speed on a GPU"""
 
 
 class Generation(Group):

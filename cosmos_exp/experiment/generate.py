@@ -30,6 +30,7 @@ from cosmos_exp.run_folder.records import damaged
 from cosmos_exp.text import one_line
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.guardrail import load_guardrail
+from cosmos_exp.world.kernels import attention_kernel
 from cosmos_exp.world.loading import load_transformer, load_vae
 from cosmos_exp.world.model_folder import ModelFolder, ensure_model
 from cosmos_exp.world.pipeline import load_pipeline, negative_prompt
@@ -64,7 +65,9 @@ def generate(context: RunContext, inputs: Inputs) -> None:
             raise damaged(folder.adapter_file, error) from error
         pipeline.make(config.name, processes.shard(tasks), show=processes.is_main)
         if processes.is_main:
-            folder.update_manifest(guardrail=pipeline.generator.pipe.safety_checker.record())
+            kernel = attention_kernel(pipeline.transformer, dtype_of(config), processes.device)
+            guardrail = pipeline.generator.pipe.safety_checker.record()
+            folder.update_manifest(guardrail=guardrail, speed={"attention_of_videos": kernel})
         del pipeline
         free_memory()
 

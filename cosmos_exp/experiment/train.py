@@ -97,8 +97,8 @@ def _trainer(context: RunContext, inputs: Inputs, mirror: Mirror) -> Trainer:
 
 
 def _record_speed_choices(context: RunContext, transformer: CosmosTransformer3DModel, checkpointing: list[str]) -> None:
-    config, keys, device = context.config, transformer.config, context.processes.device
-    kernel = attention_kernel(keys.num_attention_heads, keys.attention_head_dim, dtype_of(config), device)
+    config, device = context.config, context.processes.device
+    kernel = attention_kernel(transformer, dtype_of(config), device, config.training.deterministic)
     if not context.processes.is_main:
         return
     exactness = context.folder.manifest.get("exactness", [])  # of the parts that were trained before an interruption

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from diffusers import CosmosTransformer3DModel
 from torch import nn
 from torch.nn.attention import SDPBackend
 
@@ -36,7 +37,8 @@ def choose_kernels(attention: str, tf32: bool, deterministic: bool = False) -> N
     """Set the attention kernel and TF32 for this process. Call it before CUDA starts.
 
     Args:
-        attention: "auto" (PyTorch chooses among all), "cudnn", "flash", "efficient" or "math".
+        attention: "cudnn", "flash", "efficient", "math", or "auto": PyTorch chooses among all. Since torch 2.11 that is
+            cuDNN's on H100, H200 and B200, unless it must be deterministic. Older cuDNN is left out for its errors.
         tf32: whether fp32 matrix products use TF32.
         deterministic: let cuBLAS use workspaces of a fixed size, which its reproducible products need.
     """
@@ -47,17 +49,20 @@ def choose_kernels(attention: str, tf32: bool, deterministic: bool = False) -> N
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
 
 
-def attention_kernel(heads: int, channels: int, dtype: torch.dtype, device: torch.device) -> str:
+def attention_kernel(
+    transformer: CosmosTransformer3DModel, dtype: torch.dtype, device: torch.device, deterministic: bool = False
+) -> str:
     """The name of the kernel that PyTorch chooses, e.g. FLASH_ATTENTION.
 
     Args:
-        heads: number of attention heads.
-        channels: of one head.
+        deterministic: inside `deterministic_kernels`, where PyTorch leaves cuDNN's out.
     """
     # `torch._fused_sdp_choice` is private: PyTorch has no public way to ask which kernel it chooses. The result is only
     # recorded in the manifest. Checked with torch 2.6 to 2.12.
+    heads, channels = transformer.config.num_attention_heads, transformer.config.attention_head_dim
     probe = torch.empty(1, heads, 64, channels, dtype=dtype, device=device)
-    return SDPBackend(torch._fused_sdp_choice(probe, probe, probe)).name
+    with deterministic_kernels(deterministic):
+        return SDPBackend(torch._fused_sdp_choice(probe, probe, probe)).name
 
 
 @contextlib.contextmanager
