@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -82,12 +81,12 @@ class Operator(NamedTuple):
 class Recorder(TorchDispatchMode):
     """Every operator that runs a kernel, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
-        self.operators: list[Operator] = []
-        self.alive: list[Any] = []  # so that no storage's address is used twice
+        self.operators = []
+        self.alive = []  # so that no storage's address is used twice
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = function(*args, **kwargs)
         packet = function.overloadpacket
@@ -116,11 +115,11 @@ class Recorder(TorchDispatchMode):
         return found
 
 
-def record(work: Callable[[], Any], compiled: bool = False) -> Counter[Cost]:
+def record(work: Callable, compiled: bool = False) -> Counter:
     """How often each cost occurs in `work` under bf16 autocast."""
     with torch.autocast("cpu", dtype=torch.bfloat16), Recorder() as recorder:
         work()
-    found: Counter[Cost] = Counter()
+    found = Counter()
     for operator in fused(recorder.operators) if compiled else recorder.operators:
         moved = sum(operator.reads.values()) + sum(operator.writes.values())
         found[operator.cost._replace(moved=moved)] += 1
@@ -129,11 +128,9 @@ def record(work: Callable[[], Any], compiled: bool = False) -> Counter[Cost]:
 
 def fused(operators: Sequence[Operator]) -> Iterator[Operator]:
     """The operators when compiled."""
-    last_read: dict[int, int] = {}
+    last_read, reads, writes = {}, {}, {}
     for place, operator in enumerate(operators):
         last_read |= dict.fromkeys(operator.reads, place)
-    reads: dict[int, int] = {}
-    writes: dict[int, int] = {}
     for place, operator in enumerate([*operators, Operator(Cost("matmul"), {}, {})]):
         if operator.cost.kind == "memory":
             reads |= {key: size for key, size in operator.reads.items() if key not in writes}
@@ -152,7 +149,7 @@ def configured(model: str, way: str, *words: str) -> Any:
 
 
 @cache
-def transformer(model: str, way: str, policy: str, compiled: bool, size: str, layers: int) -> Counter[Cost]:
+def transformer(model: str, way: str, policy: str, compiled: bool, size: str, layers: int) -> Counter:
     """One pass. way: lora, dora: our step; reference: plain diffusers; all: all weights trained; forward: no adapter, no gradient."""
     net, shape = meta_model(configured(model, way), layers), SIZES[size]
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -170,13 +167,12 @@ def transformer(model: str, way: str, policy: str, compiled: bool, size: str, la
             "encoder_hidden_states": torch.randn(1, 512, 1024).bfloat16(),
             "padding_mask": torch.zeros(1, 1, 8 * shape[1], 8 * shape[2]).bfloat16(),
         }
-        forward = net.train()
+        forward = fast_forward(net, checkpointing=policy)
         if way == "reference":
             net.enable_gradient_checkpointing()
-        else:
-            forward = fast_forward(net, checkpointing=policy)
+            forward = net.train()
 
-        def work() -> None:
+        def work():
             loss = forward(**inputs, return_dict=False)[0].float().square().mean()
             if loss.requires_grad:
                 loss.backward()
@@ -185,7 +181,7 @@ def transformer(model: str, way: str, policy: str, compiled: bool, size: str, la
 
 
 @cache
-def vae(way: str, size: str) -> Counter[Cost]:
+def vae(way: str, size: str) -> Counter:
     """The autoencoder's decode or encode of one clip."""
     frames, rows, columns = SIZES[size]
     with torch.device("meta"):
@@ -208,7 +204,7 @@ def deterministic_part(heads: int, keys: int, processors: int) -> float:
     return heads * columns / (processors * rounds)
 
 
-def seconds(costs: Counter[Cost], name: str, kernel: str, constants: Sequence[float]) -> Counter[str]:
+def seconds(costs: Counter[Cost], name: str, kernel: str, constants: np.ndarray) -> Counter:
     """By kind of operator on GPU `name`.
 
     Args:
@@ -217,7 +213,7 @@ def seconds(costs: Counter[Cost], name: str, kernel: str, constants: Sequence[fl
     gpu, (family, *deterministic) = GPUS.loc[name], kernel.split()
     parts = {"matmul": constants[0], "convolution": CONVOLUTION, "memory": 1.0, "attention": constants[1] * gpu[family]}
     parts["attention backward"] = constants[1] * gpu[f"{family} backward"]
-    found: Counter[str] = Counter()
+    found = Counter()
     for cost, count in costs.items():
         part = parts[cost.kind]
         if cost.kind == "attention backward" and deterministic:
@@ -227,12 +223,12 @@ def seconds(costs: Counter[Cost], name: str, kernel: str, constants: Sequence[fl
     return found
 
 
-def one_pass(row: Any, policies: Sequence[str], constants: Sequence[float]) -> Counter[str]:
+def one_pass(row: Any, policies: Sequence[str], constants: np.ndarray) -> Counter:
     """Seconds by kind of the transformer pass that `row` describes, one checkpointing policy per block.
 
     Blocks are alike, so passes of one and of two of them are counted.
     """
-    found: Counter[str] = Counter()
+    found = Counter()
     for policy, count in Counter(policies).items():
         one, two = (
             seconds(
@@ -247,11 +243,11 @@ def one_pass(row: Any, policies: Sequence[str], constants: Sequence[float]) -> C
     return found
 
 
-def predicted(row: Any, constants: Sequence[float]) -> float:
+def predicted(row: Any, constants: np.ndarray) -> float:
     """Seconds of a row of published_times.csv."""
+    passes = row.passes * one_pass(row, [row.policy] * DEPTH[row.model], constants).total()
     around = seconds(vae(row.vae, row.size), row.gpu, row.kernel, constants).total()
-    passes = one_pass(row, [row.policy] * DEPTH[row.model], constants).total() * row.passes
-    return float(passes + around + row.fixed * constants[2])
+    return passes + around + row.fixed * constants[2]
 
 
 def fit(times: pd.DataFrame) -> np.ndarray:
@@ -264,9 +260,8 @@ def fit(times: pd.DataFrame) -> np.ndarray:
 
 
 def compare(times: pd.DataFrame, constants: np.ndarray) -> pd.DataFrame:
-    """Published beside predicted; fitted rows also as predicted from the fitted rows of other models and sizes."""
-    fitted = times[times.fitted == 1]
-    found = times[["work", "gpu", "model", "size", "kernel", "fitted", "seconds"]].copy()
+    """Published beside predicted; fitted rows as predicted from the fitted rows of other models and sizes."""
+    fitted, found = (times[times.fitted], times[["work", "gpu", "model", "size", "kernel", "fitted", "seconds"]].copy())
     for row in times.itertuples():
         others = fitted[(fitted.model != row.model) | (fitted["size"] != row.size)]
         guess = predicted(row, fit(others) if row.fitted else constants)
@@ -279,40 +274,45 @@ def plan(gpu: str, model: str, way: str, compiled: bool) -> list[str]:
     """Checkpointing as hardware.checkpointing=auto plans it; nothing if the GPU is too small."""
     if way in ("forward", "reference"):
         return ["full" if way == "reference" else "none"] * DEPTH[model]
-    words = f"hardware.memory_gb={GPUS.memory_gb[gpu]}", f"hardware.compile={compiled}", "hardware.checkpointing=auto"
-    config = configured(model, way, "hardware.mixed_precision=bf16", *words)
+    memory = GPUS.memory_gb[gpu]
+    config = configured(model, way, "hardware=1xh100", f"hardware.memory_gb={memory}", f"hardware.compile={compiled}")
     net = meta_model(config)
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
-    keys, base = transformer_config(config.model), net.num_parameters() - trained
-    gib, policies = memory_estimate(keys, base, trained, 31104, config.hardware, 1, way == "dora")
-    return policies if gib < GPUS.memory_gb[gpu] else []
+    gib, policies = memory_estimate(
+        transformer_config(config.model),
+        net.num_parameters() - trained,
+        trained,
+        31104,
+        config.hardware,
+        1,
+        way == "dora",
+    )
+    return policies if gib < memory else []
 
 
 def ours(constants: np.ndarray) -> pd.DataFrame:
     """Predictions for steps and, as `forward`, for videos of 36 steps with guidance."""
     rows = []
-    ways, kernels = (
-        ("lora", "dora", "reference", "forward"),
-        ("flash deterministic", "flash deterministic 4", "flash", "cudnn"),
-    )
-    for gpu, model, way, compiled, kernel in itertools.product(GPUS.index[:5], DEPTH, ways, (0, 1), kernels):
-        case = SimpleNamespace(gpu=gpu, model=model, way=way, kernel=kernel, compiled=compiled, size="480p")
-        policies = plan(gpu, model, way, bool(compiled))
-        if not policies or math.isnan(GPUS[kernel.split()[0]][gpu]) or (compiled and way == "reference"):
-            continue
-        found = one_pass(case, policies, constants)
-        if way == "forward":
-            found = Counter({kind: 72 * value for kind, value in found.items()})
-            found += seconds(vae("decode", "480p"), gpu, kernel, constants)
-        blocks = ", ".join(f"{count} {policy}" for policy, count in Counter(policies).items())
-        rows.append(vars(case) | {"blocks": blocks, "seconds": found.total(), **found})
+    kernels = "flash deterministic", "flash deterministic 4", "flash", "cudnn"
+    for gpu, model, way in itertools.product(GPUS.index[:5], DEPTH, ("reference", "lora", "dora", "forward")):
+        for compiled, kernel in itertools.product((False, True), kernels):
+            policies = plan(gpu, model, "lora", compiled) and plan(gpu, model, way, compiled)
+            unknown = math.isnan(GPUS[kernel.split()[0]][gpu]) or not policies
+            if unknown or (compiled and way == "reference") or ("det" in kernel and way == "forward"):
+                continue
+            case = SimpleNamespace(gpu=gpu, model=model, way=way, kernel=kernel, compiled=compiled, size="480p")
+            found = one_pass(case, policies, constants)
+            if way == "forward":
+                found = Counter({kind: 72 * value for kind, value in found.items()})
+                found += seconds(vae("decode", "480p"), gpu, kernel, constants)
+            rows.append(vars(case) | {"blocks": dict(Counter(policies)), "seconds": found.total(), **found})
     return pd.DataFrame(rows)
 
 
-def main() -> int:
+def main():
     """Fit, predict, write the tables."""
     times = pd.read_csv(HERE / "published_times.csv")
-    constants = fit(times[times.fitted == 1])
+    constants = fit(times[times.fitted])
     text = "# Predicted times\n\nFitted: matrix products {:.2f} of peak, attention {:.2f} of its published rate, {:.1f} s".format(
         *constants
     )
@@ -320,8 +320,7 @@ def main() -> int:
         text += f"\n\n## {title}\n\n{table(rows.to_dict('records'), '.3g')}"
     print(text)
     (RESULTS / "roofline.md").write_text(f"{text}\n")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
