@@ -3,12 +3,14 @@
 import itertools
 import json
 import shutil
+from fractions import Fraction
 from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 import torch
+from av.stream import Disposition
 from diffusers.video_processor import VideoProcessor
 from lerobot_sets import write_set
 from PIL import Image
@@ -92,6 +94,36 @@ def test_a_rotated_video_is_read_upright(tmp_path):
     checked = probe_clip(Clip("v", path, "p"), Data(num_frames=5))
     assert checked.info.shown_size == (32, 48)
     assert checked.sha256 != file_sha256(path)
+
+
+def test_containers_as_people_have_them(tmp_path):
+    """B-frames in AVI, an attached picture as the first stream, pixels that are not square."""
+    frames = noise(24, 96, 160)
+    with av.open(str(tmp_path / "b.avi"), "w") as container:
+        stream = container.add_stream("libx264", rate=8, options={"bf": "3", "b-adapt": "0", "crf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode())
+    info = probe(tmp_path / "b.avi")
+    check_whole(tmp_path / "b.avi", info)
+    wanted = [0, 5, 23]
+    shown = decode(tmp_path / "b.avi", wanted, info)
+    assert [int(np.abs(frames.astype(int) - picture).mean((1, 2, 3)).argmin()) for picture in shown] == wanted
+    with av.open(str(tmp_path / "odd.mkv"), "w") as container:
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt, cover.disposition = 320, 192, "yuvj420p", Disposition.attached_pic
+        stream = container.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 80, 96, "yuv420p"
+        stream.sample_aspect_ratio = Fraction(2, 1)
+        container.mux(cover.encode(av.VideoFrame(320, 192, "yuvj420p")))
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame[:, ::2])))
+        container.mux(stream.encode())
+    info = probe(tmp_path / "odd.mkv")
+    assert (info.num_frames, info.shown_size) == (24, (160, 96))
+    assert decode(tmp_path / "odd.mkv", [3], info).shape == (1, 96, 160, 3)
+    assert [note.split()[-1] for note in info.notes] == ["read", "widened"]
 
 
 def test_damage_that_is_concealed_by_default_is_refused(tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 from cosmos_exp.config.schema import Data
 from cosmos_exp.config.tiling import tile_size, tiling_of
 from cosmos_exp.data.readers.records import Clip, Footage
-from cosmos_exp.data.video import VideoInfo, check_whole, decode, probe, resize, rotation
+from cosmos_exp.data.video import VideoInfo, check_whole, decode, first_frame, probe, resize
 from cosmos_exp.errors import RunError
 from cosmos_exp.files import file_sha256
 from cosmos_exp.rng import generator
@@ -71,6 +71,7 @@ def probe_clip(clip: Clip, data: Data, whole: bool = False) -> CheckedClip:
     files, notes = [], list[str]()
     for footage in (Footage(clip.path, clip.seconds), *clip.others):
         files.append(_probe_footage(footage, clip.name, whole))
+        notes += [f"{clip.name}: {note}" for note in files[-1].info.notes]
         notes += _time_notes(files[-1], clip.name, data)
     first, counts = files[0], [len(file.frames) for file in files]
     frames = min(counts)
@@ -136,9 +137,13 @@ def _examine(path: Path, whole: bool, size: int, modified: int) -> tuple[VideoIn
         )
     if info.width % 2 or info.height % 2:
         raise RunError(f"{path}: odd size {info.width}x{info.height}; re-encode it with even width and height")
-    info, sha256 = replace(info, rotation=rotation(path)), file_sha256(path)
+    turned, interlaced = first_frame(path)
+    notes = (*info.notes, "it is interlaced; both fields are one picture") if interlaced else info.notes
+    info, sha256 = replace(info, rotation=turned, notes=notes), file_sha256(path)
     if info.rotation:
         sha256 = hashlib.sha256(f"turned {info.rotation}\0{sha256}".encode()).hexdigest()
+    if info.pixel_aspect != 1:
+        sha256 = hashlib.sha256(f"widened {info.pixel_aspect}\0{sha256}".encode()).hexdigest()
     if whole:
         check_whole(path, info)
     return info, sha256

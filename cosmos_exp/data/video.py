@@ -7,6 +7,7 @@ benchmarks/results/damaged_videos_2026-11-24.md has how often.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 # Checksums where a format has them, deviations from the bitstream's syntax and length; `explode`: stop, do not conceal.
 # `careful` and above also reject valid files of unusual encoders.
 ERROR_RECOGNITION = "crccheck+bitstream+buffer+explode"
+UNTIMED = ("avi",)  # containers whose times are in coding order: frames are numbered as they are decoded
+HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273
 
 
 # What av raises on damaged files: values out of range and text that is not UTF-8 as well.
@@ -44,6 +47,8 @@ class VideoInfo:
     declared_frames: number of frames in the header; 0: it has none.
     width, height: of the coded picture, before `rotation`.
     rotation: degrees counter-clockwise by which `decode` turns the pictures, as the container asks: 0, 90, 180 or 270.
+    pixel_aspect: width by height of a pixel; `decode` widens the pictures by it.
+    notes: what is read in a way that is worth knowing.
     """
 
     pts: tuple[int, ...]
@@ -53,6 +58,8 @@ class VideoInfo:
     height: int
     declared_frames: int
     rotation: int = 0
+    pixel_aspect: Fraction = Fraction(1)
+    notes: tuple[str, ...] = ()
 
     @property
     def num_frames(self) -> int:
@@ -62,7 +69,12 @@ class VideoInfo:
     @property
     def shown_size(self) -> tuple[int, int]:
         """Width and height of the pictures that `decode` returns."""
-        return (self.height, self.width) if self.rotation % 180 else (self.width, self.height)
+        return (self.height, self.wide) if self.rotation % 180 else (self.wide, self.height)
+
+    @property
+    def wide(self) -> int:
+        """The width with square pixels, before `rotation`."""
+        return round(self.width * self.pixel_aspect)
 
     @cached_property
     def seconds(self) -> np.ndarray:
@@ -83,15 +95,15 @@ def open_video(path: Path) -> InputContainer:
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """The first video stream.
+    """The video stream that FFmpeg takes: the largest that is no artwork.
 
     Raises:
         ValueError: there is none, or it is of no known codec.
     """
     if not container.streams.video:
         raise ValueError("it has no video stream")
-    stream = container.streams.video[0]
-    if stream.codec_context is None:
+    stream = container.streams.best("video")
+    if not isinstance(stream, av.VideoStream) or stream.codec_context is None:
         raise ValueError("its codec is unknown")
     return stream
 
@@ -116,32 +128,54 @@ def probe(path: Path) -> VideoInfo:
                     packets += 1
                     if not packet.is_discard:  # an edit list hides some
                         pts.append(packet.pts)
-            rate = stream.average_rate or stream.guessed_rate
-            if not pts or not rate or stream.time_base is None:
+            rate, time_base = stream.average_rate or stream.guessed_rate, stream.time_base
+            if not pts or not rate or time_base is None:
                 raise RunError(f"{path}: has no video frames")
+            if container.format.name in UNTIMED:
+                pts, time_base = list(range(len(pts))), 1 / Fraction(rate)
             return VideoInfo(
                 tuple(sorted(pts)),
-                stream.time_base,
+                time_base,
                 float(rate),
                 stream.codec_context.width,
                 stream.codec_context.height,
                 max(0, stream.frames - (packets - len(pts))),
+                pixel_aspect=Fraction(stream.sample_aspect_ratio or 1),
+                notes=_notes(container, stream),
             )
     except UNREADABLE as error:
         raise RunError(f"{path}: cannot be read as a video ({reason(error)})") from error
 
 
-def rotation(path: Path) -> int:
-    """Degrees counter-clockwise by which the container asks to turn the pictures: 0, 90, 180 or 270.
+def _notes(container: InputContainer, stream: VideoStream) -> tuple[str, ...]:
+    notes, context = [], stream.codec_context
+    videos = len(container.streams.video)
+    if videos > 1:
+        notes.append(f"the file has {videos} video streams or pictures; stream {stream.index} is read")
+    if (stream.sample_aspect_ratio or 1) != 1:
+        notes.append(f"its pixels are not square ({stream.sample_aspect_ratio}); the pictures are widened")
+    if context.color_trc in HDR:
+        notes.append(
+            f"HDR ({HDR[context.color_trc]}) is read as if it were SDR: its colours are pale; convert it first"
+        )
+    if context.format and any(component.is_alpha for component in context.format.components):
+        notes.append("its transparency is dropped")
+    return tuple(notes)
+
+
+def first_frame(path: Path) -> tuple[int, bool]:
+    """Degrees counter-clockwise by which the container asks to turn the pictures (0, 90, 180 or 270); whether it is interlaced.
 
     Raises:
         RunError: another angle, or the first frame does not decode.
     """
     first = next(_frames(path), None)
-    degrees = 0 if first is None else first.rotation
+    if first is None:
+        return 0, False
+    degrees = first.rotation
     if degrees % 90:
         raise RunError(f"{path}: is shown turned by {degrees} degrees; re-encode it: ffmpeg -i IN.mp4 OUT.mp4")
-    return degrees % 360
+    return degrees % 360, bool(first.interlaced_frame)
 
 
 def _frames(path: Path, start: int = 0) -> Iterator[VideoFrame]:
@@ -157,7 +191,8 @@ def _frames(path: Path, start: int = 0) -> Iterator[VideoFrame]:
     try:
         with open_video(path) as container:
             stream = video_stream(container)
-            if start:
+            untimed = container.format.name in UNTIMED
+            if start and not untimed:
                 container.seek(start, stream=stream, backward=True)
             # One thread: with several, FFmpeg sometimes returns a damaged frame before another thread has reported the damage.
             stream.thread_type = "NONE"
@@ -165,6 +200,7 @@ def _frames(path: Path, start: int = 0) -> Iterator[VideoFrame]:
             stream.codec_context.options = {"err_detect": ERROR_RECOGNITION}
             key_frame: int | None = None
             size: tuple[int, int] | None = None
+            numbers = itertools.count()
             for packet in container.demux(stream):
                 if packet.is_corrupt:
                     raise ValueError("the container marks a packet as corrupt")
@@ -172,12 +208,20 @@ def _frames(path: Path, start: int = 0) -> Iterator[VideoFrame]:
                     key_frame = packet.pts
                 for frame in packet.decode():
                     if frame.is_corrupt:
-                        if start and frame.pts is not None and key_frame is not None and frame.pts < key_frame:
+                        if (
+                            start
+                            and not untimed
+                            and frame.pts is not None
+                            and key_frame is not None
+                            and frame.pts < key_frame
+                        ):
                             continue
                         raise ValueError(f"the frame at {frame.time or 0:.2f} s decodes with errors")
                     size = size or (frame.width, frame.height)
                     if size != (frame.width, frame.height):
                         raise ValueError(f"the picture size changes at {frame.time or 0:.2f} s")
+                    if untimed:
+                        frame.pts = next(numbers)
                     yield frame
     except UNREADABLE as error:
         raise RunError(f"{path}: is damaged, it does not decode ({reason(error)}); copy it again") from error
@@ -227,7 +271,8 @@ def _decode_from(path: Path, wanted: set[int], start: int, info: VideoInfo) -> d
     for frame in _frames(path, begin):
         if frame.pts in wanted:
             turns = round(frame.rotation / 90) % 4
-            decoded[frame.pts] = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+            picture = frame.to_ndarray(format="rgb24", width=info.wide, height=frame.height)
+            decoded[frame.pts] = np.ascontiguousarray(np.rot90(picture, turns))
         if frame.pts is not None and frame.pts >= last:
             break
     return decoded
