@@ -15,7 +15,7 @@ from cosmos_exp.metrics.geometry.cross_view import ViewMatches, cross_error
 from cosmos_exp.metrics.geometry.epipolar import cookbook_errors, robust_fit, sampson_distance
 from cosmos_exp.metrics.geometry.results import lower_median
 from cosmos_exp.metrics.geometry.sampson import Source, measure_sources, measure_views, temporal_sampson
-from cosmos_exp.metrics.geometry.temporal import pair_error, summarize
+from cosmos_exp.metrics.geometry.temporal import pair_error, planar_share, summarize
 from cosmos_exp.metrics.geometry.views import View, ViewCalibration, views_of
 
 HALF_NORMAL = 0.6745  # median of |N(0, 1)|
@@ -309,3 +309,19 @@ def test_the_command_with_tiles_files_and_errors(tmp_path, cli, capsys, rig):
     for wrong in (["--layout", "2"], ["--pairs", "a:z"], ["--calibration", calibration], lightglue):
         assert cli("sampson", video, *wrong) == 2
         assert capsys.readouterr().err.startswith("cosmos-exp: ")
+
+
+def test_a_camera_that_only_turns_leaves_the_geometry_undetermined():
+    """Points at all depths move by one homography K R K^-1 if the camera turns, and not if it moves."""
+    rng = np.random.RandomState(0)
+    points = rng.uniform([-1, -1, 2], [1, 1, 6], (200, 3))
+    intrinsics = np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]])
+    turn = cv2.Rodrigues(np.array([0.0, 0.03, 0.0]))[0]
+
+    def seen(rotation, shift):
+        image = (points @ rotation.T + shift) @ intrinsics.T
+        return image[:, :2] / image[:, 2:] + rng.normal(0, 0.1, (200, 2))
+
+    still = seen(np.eye(3), np.zeros(3))
+    assert planar_share(still, seen(turn, np.zeros(3)), 1.0) > 0.95
+    assert planar_share(still, seen(turn, np.array([0.2, 0, 0])), 1.0) < 0.6

@@ -158,7 +158,7 @@ def _notes(container: InputContainer, stream: VideoStream) -> tuple[str, ...]:
         notes.append(
             f"HDR ({HDR[context.color_trc]}) is read as if it were SDR: its colours are pale; convert it first"
         )
-    if context.format and any(component.is_alpha for component in context.format.components):
+    if context.format and context.format.components[-1].is_alpha:
         notes.append("its transparency is dropped")
     return tuple(notes)
 

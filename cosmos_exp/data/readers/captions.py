@@ -123,12 +123,15 @@ def _columns(table: Path, header: list[str]) -> tuple[int, int]:
     Raises:
         UserError: the first line names no such columns.
     """
-    names = [name.strip().lower() for name in header]
-    files = [k for k, name in enumerate(names) if name in FILE_COLUMNS]
-    captions = [k for k, name in enumerate(names) if name in CAPTION_COLUMNS]
+    files, captions = list[int](), list[int]()
+    for k, name in enumerate(header):
+        if name.strip().lower() in FILE_COLUMNS:
+            files.append(k)
+        if name.strip().lower() in CAPTION_COLUMNS:
+            captions.append(k)
     if len(files) == 1 and len(captions) == 1:
         return files[0], captions[0]
-    if len(names) == 2 and not files + captions and video_name(header[0]) == header[0]:  # as GR1-100's script reads it
+    if len(header) == 2 and not files + captions and video_name(header[0]) == header[0]:  # as GR1-100's script reads it
         return 0, 1
     raise UserError(
         f"{table}, line 1: expected a header with one column of files ({', '.join(FILE_COLUMNS)}) and one of captions "

@@ -22,7 +22,7 @@ class FrameError:
     Attributes:
         values: pixels, by measure: median over all matches under the cookbook's F (`tse`, `cse`), under the robust F
             (`…_robust`), and over the matches that move (`…_moving`); `…_mean`: mean under the cookbook's F. And `matches`,
-            `moving_matches`, and the shares `static_share` and `inlier_share`. An undefined value is absent.
+            `moving_matches`, and the shares `static_share`, `planar_share` and `inlier_share`. An undefined value is absent.
         lost: measure -> why it is undefined for this pair.
         repeats: measure -> the value of this pair in each repetition of the estimate of F.
     """

@@ -25,6 +25,9 @@ from cosmos_exp.metrics.geometry.views import View, ViewCalibration
 
 # Above this median share of static matches, the median over all matches is that of matches that any F fits.
 MOSTLY_STATIC = 0.5
+# Above this median share of moving matches on one homography, F is undetermined: each F = [e]x H fits, whatever the epipole e
+# (Hartley and Zisserman, section 11.9.2). Recordings of robots have 0.2 to 0.75, a camera that only turns 0.99.
+MOSTLY_PLANAR = 0.9
 STILL = "camera and scene stand still: too few matches move"
 
 
@@ -125,15 +128,22 @@ def pair_error(
         # Any F fits static matches. They would pull the estimate to one that is wrong for the moving ones.
         fit = robust_fit(x[moves], y[moves], settings, frames[0])
     error.add_fit("tse_moving", fit)
+    error.values["planar_share"] = planar_share(x[moves], y[moves], settings.threshold)
     if fit is not None:
         error.values["inlier_share"] = float((fit.errors < settings.threshold).mean())
     return error
 
 
+def planar_share(x: np.ndarray, y: np.ndarray, threshold: float) -> float:
+    """The share of matches (N, 2) that one homography moves to within `threshold` pixels of the second image's points."""
+    _, inliers = cv2.findHomography(x, y, cv2.RANSAC, threshold)
+    return 0.0 if inliers is None else float(inliers.mean())
+
+
 def summarize(view: str, errors: tuple[FrameError, ...], settings: SampsonSettings) -> Result:
     """Medians over the frame pairs that could be measured; the others are counted, never averaged."""
     values = {"tse_mean": mean(column(errors, "tse_mean"))}
-    for name in (*TEMPORAL, "static_share", "inlier_share", "matches", "moving_matches"):
+    for name in (*TEMPORAL, "static_share", "planar_share", "inlier_share", "matches", "moving_matches"):
         values[name] = median(column(errors, name))
     repeatability = repeated(errors, TEMPORAL)
     moves = max(column(errors, "moving_matches"), default=0) >= settings.min_matches
@@ -151,5 +161,10 @@ def summarize(view: str, errors: tuple[FrameError, ...], settings: SampsonSettin
         note = (
             f"the camera stands still or nearly so: {share:.0%} of the matches do not move, so tse and tse_robust are near 0 "
             "whatever the video; tse_moving speaks of the rest"
+        )
+    elif (values["planar_share"] or 0.0) > MOSTLY_PLANAR:
+        note = (
+            f"one homography explains {values['planar_share']:.0%} of the moving matches (a camera that only turns, or a flat scene): the "
+            "epipolar geometry is undetermined, so tse, tse_robust and tse_moving are near 0 whatever the video"
         )
     return Result(view, values, repeatability, errors, reason, note)
