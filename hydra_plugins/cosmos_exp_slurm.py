@@ -44,13 +44,11 @@ class SlurmQueue:
     additional_parameters: dict[str, Any] = field(default_factory=dict)  # Any: further options of sbatch
 
 
-def _register() -> None:
+def register_launcher() -> None:
+    """Make it a choice. `cosmos_exp.config.composing` calls this: as Hydra loads the plugin in any app, it would be one there, too."""
     node = OmegaConf.structured(SlurmQueue)
     OmegaConf.set_struct(node.additional_parameters, False)  # an override may add keys
     ConfigStore.instance().store(group="hydra/launcher", name="slurm", node=node, provider="cosmos_exp")
-
-
-_register()
 
 
 class SlurmLauncher(Launcher):

@@ -1,11 +1,13 @@
 """Every file of conf/hydra/launcher through Hydra and its plugin."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 
 import hydra
 import pytest
+from conftest import ROOT
 from hydra.core.global_hydra import GlobalHydra
 
 from cosmos_exp.config.composing import compose_config, register
@@ -47,6 +49,22 @@ def test_slurm_gets_the_resources_of_the_launcher(choice, tmp_path):
     assert "#SBATCH --nodes=2" in several
     for text in (script, several):
         assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
+
+
+def test_an_app_of_someone_else_has_no_slurm_launcher(tmp_path):
+    """It submits `cosmos-exp run` and nothing else. Hydra loads our plugins in any app."""
+    app = tmp_path / "app.py"
+    app.write_text(
+        "import hydra\nhydra.main(version_base='1.3', config_path=None)(lambda config: print('task', config.x))()"
+    )
+    for word, said in (
+        ("hydra/launcher=basic", "task 1\n"),
+        ("hydra/launcher=slurm", "Could not find 'hydra/launcher/slurm'"),
+    ):
+        words = [sys.executable, app, "-m", "+x=0,1", word]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+        assert said in done.stdout + done.stderr
 
 
 def test_the_ray_launcher_composes_or_says_how_to_install_it():

@@ -26,6 +26,7 @@ from cosmos_exp.config.registry import unknown_name
 from cosmos_exp.config.schema import Config, all_keys
 from cosmos_exp.errors import UserError
 from cosmos_exp.text import one_line
+from hydra_plugins.cosmos_exp_slurm import register_launcher
 
 NO_SEARCH = "hydra.searchpath=[]"  # overrides a study's: Hydra imports the packages in it while it composes
 _TEXTS = ("data.prompt", "data.prompt_prefix", "generation.negative_prompt")  # a comma separates no values
@@ -78,13 +79,14 @@ def compose_all(overrides: Sequence[str], config_name: str = "config", config_di
 
 
 def register() -> None:
-    """Put the defaults of all keys into Hydra's store, as `schema`, with which conf/config.yaml begins.
+    """Put the defaults of all keys into Hydra's store, as `schema`, with which conf/config.yaml begins, and the Slurm launcher.
 
     Take away OmegaConf's own resolvers, too: a configuration reads no environment variable.
     """
     for name in ("oc.env", "oc.create", "oc.decode", "oc.deprecated", "oc.select", "oc.dict.keys", "oc.dict.values"):
         OmegaConf.clear_resolver(name)
     ConfigStore.instance().store(name="schema", node=_defaults())
+    register_launcher()
 
 
 @functools.cache
