@@ -23,7 +23,8 @@ HEIGHT, WIDTH, FPS = 96, 160, 30
 
 def record(root, codec):
     """Record the episodes: blobs of random colours that slide by two pixels a frame."""
-    feature = {"dtype": "video", "shape": (HEIGHT, WIDTH, 3), "names": ["height", "width", "channels"]}
+    kind, codec = ("image", None) if codec == "image" else ("video", codec)
+    feature = {"dtype": kind, "shape": (HEIGHT, WIDTH, 3), "names": ["height", "width", "channels"]}
     encoder = RGBEncoderConfig(vcodec=codec) if codec else None
     features = dict.fromkeys(CAMERAS, feature)
     dataset = LeRobotDataset.create("test/two_cameras", FPS, features, root, rgb_encoder=encoder)
@@ -40,7 +41,9 @@ def record(root, codec):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--codec", help="h264, hevc or libsvtav1; without it the library's own choice")
+    parser.add_argument(
+        "--codec", help="h264, hevc, libsvtav1, or image: no video; without it the library's own choice"
+    )
     args = parser.parse_args()
     record(args.out / "set", args.codec)
     items = list(LeRobotDataset("test/two_cameras", root=args.out / "set", video_backend="pyav"))

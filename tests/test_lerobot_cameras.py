@@ -2,11 +2,15 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
 
+import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, SMALL
 from lerobot_sets import FPS, LEFT, RIGHT, WRIST, grey, write_set
@@ -63,6 +67,25 @@ def test_every_camera_shows_the_same_moment_in_its_tile(tmp_path, version):
             assert means[k] == pytest.approx(np.array(expected), abs=2), (episode, k)
         assert frames[:, 48:, 80:].max() == 0
     assert any("3 cameras tiled 2x2" in n and "wrist, left, right, -; 48x80 pixels each" in n for n in dataset.notes)
+
+
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
+def test_pictures_in_the_tables_are_read_bit_for_bit(tmp_path, version):
+    frames = np.random.RandomState(0).randint(0, 255, (44, 32, 48, 3)).astype(np.uint8)
+    write_set(tmp_path, {LEFT: [frames[:20], frames[20:]]}, version)
+    shutil.rmtree(tmp_path / "videos")
+    info, tables = tmp_path / "meta" / "info.json", tmp_path / "data" / "chunk-000"
+    info.write_text(info.read_text().replace('"video"', '"image"'))
+    pictures = [{"bytes": cv2.imencode(".png", f[..., ::-1])[1].tobytes(), "path": None} for f in frames]
+    table = pa.table({"episode_index": [0] * 20 + [1] * 24, LEFT: pictures})
+    tables.mkdir(parents=True)
+    for name, rows in ({"a": table} if version == "v3.0" else {"a": table[:20], "b": table[20:]}).items():
+        pq.write_table(rows, tables / f"{name}.parquet")
+    read = read_episodes(lerobot(tmp_path).data, tmp_path)
+    assert read.problems == []
+    assert np.array_equal(np.concatenate([read_video(clip.path) for clip in read.clips]), frames)
+    (tables / "a.parquet").unlink()
+    assert "no table has its frames" in read_episodes(lerobot(tmp_path).data, tmp_path).problems[0]
 
 
 def test_tiles_are_resized_each_on_its_own(tmp_path):
@@ -182,7 +205,7 @@ def lerobot_python():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("codec", [None, "h264"])
+@pytest.mark.parametrize("codec", [None, "h264", "image"])
 def test_the_frames_are_those_of_the_lerobot_library(tmp_path, codec):
     """The library records and reads back two cameras: the same episode and frame number give the same pixels."""
     words = [lerobot_python(), ROOT / "tests" / "make_lerobot_set.py", tmp_path, *(["--codec", codec] if codec else [])]

@@ -11,6 +11,7 @@ from pathlib import Path
 from cosmos_exp.config.schema import Data
 from cosmos_exp.config.tiling import describe_tiles
 from cosmos_exp.data.readers.captions import default_prompt
+from cosmos_exp.data.readers.lerobot_images import image_video
 from cosmos_exp.data.readers.lerobot_meta import Episode, LeRobot, open_lerobot
 from cosmos_exp.data.readers.records import Clip, Episodes, Footage
 from cosmos_exp.errors import RunError, UserError
@@ -58,7 +59,7 @@ def _choose_cameras(dataset: LeRobot, data: Data) -> list[str]:
     """data.cameras, or data.camera, or the only camera that has files."""
     cameras, with_files = dataset.cameras, []
     for camera in cameras:
-        if any(dataset.video(episode, camera).is_file() for episode in dataset.episodes):
+        if dataset.has_images(camera) or any(dataset.video(e, camera).is_file() for e in dataset.episodes):
             with_files.append(camera)
     wanted, key = list(data.cameras), "cameras"
     if data.camera:
@@ -91,6 +92,9 @@ def _clip(data: Data, dataset: LeRobot, episode: Episode, cameras: list[str], no
     if len(tasks) > 1:
         notes.append(f"{name}: has {len(tasks)} tasks, the first is its prompt; exclude others with data.skip_tasks")
     for camera in cameras:
+        if dataset.has_images(camera):
+            footage.append(Footage(image_video(dataset, camera, episode.episode_index)))
+            continue
         path, place = dataset.video(episode, camera), episode.videos.get(camera)
         if not path.is_file():
             raise RunError(f"{path}: the video of {name} is missing")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -56,6 +57,7 @@ class Info(_Strict):
     codebase_version: Literal["v2.0", "v2.1", "v3.0", "v3.1"]
     features: dict[str, JsonObject]
     chunks_size: PositiveInt = 1000
+    fps: PositiveFloat = 30
     total_episodes: NonNegativeInt | None = None
     video_path: str | None = None
 
@@ -123,8 +125,23 @@ class LeRobot:
 
     @property
     def cameras(self) -> list[str]:
-        """Names of the features that are videos."""
-        return [name for name, feature in self.info.features.items() if feature.get("dtype") == "video"]
+        """Names of the features that are videos or images."""
+        return [name for name, feature in self.info.features.items() if feature.get("dtype") in ("video", "image")]
+
+    def has_images(self, camera: str) -> bool:
+        """Whether a camera's pictures are in the tables of frames."""
+        return self.info.features[camera].get("dtype") == "image"
+
+    @cached_property
+    def tables(self) -> dict[int, Path]:
+        """The table with the frames of each episode."""
+        import pyarrow.parquet as pq
+
+        tables = {}
+        for file in sorted(self.folder.glob("data/*/*.parquet")):
+            for episode in pq.read_table(file, columns=["episode_index"]).column(0).unique().to_pylist():
+                tables[episode] = file
+        return tables
 
     def video(self, episode: Episode, camera: str) -> Path:
         """The episode's video file, where meta/info.json says that it is; it may not exist.
