@@ -84,6 +84,14 @@ def test_pictures_in_the_tables_are_read_bit_for_bit(tmp_path, version):
     read = read_episodes(lerobot(tmp_path).data, tmp_path)
     assert read.problems == []
     assert np.array_equal(np.concatenate([read_video(clip.path) for clip in read.clips]), frames)
+    for path in tables.iterdir():  # a changed table is read anew
+        pq.write_table(
+            pq.read_table(path).set_column(
+                1, LEFT, [[{"bytes": b"GIF", "path": None}] * pq.read_metadata(path).num_rows]
+            ),
+            path,
+        )
+    assert "the pictures are not PNG" in read_episodes(lerobot(tmp_path).data, tmp_path).problems[0]
     (tables / "a.parquet").unlink()
     assert "no table has its frames" in read_episodes(lerobot(tmp_path).data, tmp_path).problems[0]
 

@@ -35,6 +35,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("name", help="rank, lora_vs_dora, alpha, tuned, paper, demo, or the path of your own YAML file")
     add_overrides(parser, "configuration of all runs, e.g. model=… hydra/launcher=ray")
+    parser.add_argument("-cd", "--config-dir", help="your folder of groups")
     parser.add_argument("--list", action="store_true", help="print the state of each run and stop")
 
 
@@ -47,9 +48,10 @@ def run(args: argparse.Namespace) -> int:
     from cosmos_exp.sweep.tuning import planned_runs, run_phases
 
     name, folder = find_sweep(args.name)
-    plan = read_plan(folder / f"{name}.yaml", args.overrides, Path.cwd())
+    config_dirs = [args.config_dir] if args.config_dir else []
+    plan = read_plan(folder / f"{name}.yaml", args.overrides, Path.cwd(), config_dirs)
     now = planned_runs(plan) if plan else None
-    runs = now.runs if now else expand_sweep(name, folder, args.overrides, Path.cwd())
+    runs = now.runs if now else expand_sweep(name, folder, args.overrides, Path.cwd(), config_dirs)
     for one in runs:
         one.check_same()
     missing = missing_runs(runs)
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         show(runs)
         say_lost(runs)
         return say_choices(now)
-    local = is_local(name, folder, args.overrides)
+    local = is_local(name, folder, args.overrides, config_dirs)
     is_dry_run = (plan.arms[0] if plan else runs[0]).config.dry_run
     if not is_dry_run:
         configs = {run.name: run.config for run in runs}
@@ -74,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         return print_plans(missing, local)
 
     def start(runs: list[SweepRun], missing: list[SweepRun]) -> None:
-        run_missing(name, folder, args.overrides, runs, missing)
+        run_missing(name, folder, args.overrides, runs, missing, config_dirs)
 
     if not missing and not in_state(runs, "queued"):
         show(runs)

@@ -61,6 +61,7 @@ class SweepPlan:
     """All arms of a sweep, and the runs of its first phase.
 
     common: overrides of all runs.
+    config_dirs: further folders of groups.
     configs: by their overrides: each phase asks for all runs again, and composing takes long.
     """
 
@@ -70,6 +71,7 @@ class SweepPlan:
     common: tuple[str, ...]
     arms: list[Arm]
     tuning: list[TuningRun] = field(default_factory=list)
+    config_dirs: Sequence[str] = ()
     configs: dict[tuple[str, ...], Config] = field(default_factory=dict)
 
     def run(self, values: Values, name: str) -> SweepRun:
@@ -77,7 +79,7 @@ class SweepPlan:
         words = tuple(dict.fromkeys([*self.common, *itertools.starmap(word, values.items())]))
         folder = self.folder / name
         if words not in self.configs:
-            self.configs[words] = composed(words, self.file.stem, self.file.parent)
+            self.configs[words] = composed(words, self.file.stem, self.file.parent, self.config_dirs)
         config = self.configs[words].updated({"sweep": Sweep(), "run_dir": str(folder)})
         return SweepRun(name, RunFolder(folder), tuple(quoted(words)), config)
 
@@ -105,12 +107,13 @@ class SweepPlan:
         return self.run(values, run_folder_name(arm.name, tuned) + end)
 
 
-def read_plan(file: Path, overrides: Sequence[str], root: Path) -> SweepPlan | None:
+def read_plan(file: Path, overrides: Sequence[str], root: Path, config_dirs: Sequence[str] = ()) -> SweepPlan | None:
     """The plan of a sweep whose YAML has arms or a tuning grid; None for a plain product of values.
 
     Args:
         overrides: of the command line, for all runs.
         root: the folder that holds outputs/.
+        config_dirs: further folders of groups.
 
     Raises:
         UserError: an arm, the grid or the measure of the choice is wrong. It names the key.
@@ -125,7 +128,7 @@ def read_plan(file: Path, overrides: Sequence[str], root: Path) -> SweepPlan | N
             several.append(override)
         else:
             common.append(override)
-    first = composed([*common, *settings], file.stem, file.parent)
+    first = composed([*common, *settings], file.stem, file.parent, config_dirs)
     sweep = first.sweep
     if not sweep.arms and not sweep.tune.grid and not sweep.seeds:
         return None
@@ -134,7 +137,7 @@ def read_plan(file: Path, overrides: Sequence[str], root: Path) -> SweepPlan | N
             f"{several[0]}: several values. This sweep has arms: add arms (sweep.arms), tune the key for each arm "
             "(sweep.tune.grid), or give the training seeds as sweep.seeds=[0,1,2]."
         )
-    plan = SweepPlan(file, root / "outputs" / "sweeps" / first.name, sweep, tuple(common), [])
+    plan = SweepPlan(file, root / "outputs" / "sweeps" / first.name, sweep, tuple(common), [], config_dirs=config_dirs)
     _check(plan, first)
     plan = replace(plan, arms=_arms(plan))
     return replace(plan, tuning=_tuning(plan))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from cosmos_exp.config.composing import NO_SEARCH, compose_all, is_of_hydra, quoted, register, to_config
+from cosmos_exp.config.composing import compose_all, is_of_hydra, quoted, register, to_config
 from cosmos_exp.config.paths import conf_dir
 from cosmos_exp.config.schema import Config, Sweep
 from cosmos_exp.errors import UserError
@@ -32,13 +32,13 @@ PATIENCE = SECONDS_TO_CHECKPOINT + 15.0  # a run whose sweep was killed gets SIG
 Start = Callable[[list[SweepRun], list[SweepRun]], None]
 
 
-def is_local(name: str, folder: Path, overrides: Sequence[str]) -> bool:
+def is_local(name: str, folder: Path, overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> bool:
     """Whether the runs of folder/name.yaml are processes of this machine.
 
     Raises:
         UserError: the launcher is not installed.
     """
-    hydra = compose_all(list(filter(is_of_hydra, overrides)), name, (str(folder),)).hydra
+    hydra = compose_all(list(filter(is_of_hydra, overrides)), name, (str(folder), *config_dirs)).hydra
     launcher = str(hydra.runtime.choices.get("hydra/launcher"))
     address = OmegaConf.select(hydra, "launcher.ray.init.address") or os.environ.get("RAY_ADDRESS")
     return launcher in LOCAL or (launcher.startswith("ray") and not address)
@@ -155,7 +155,12 @@ def _start_missing(runs: list[SweepRun], candidates: list[SweepRun], start: Star
 
 
 def run_missing(
-    name: str, folder: Path, overrides: Sequence[str], runs: list[SweepRun], missing: list[SweepRun]
+    name: str,
+    folder: Path,
+    overrides: Sequence[str],
+    runs: list[SweepRun],
+    missing: list[SweepRun],
+    config_dirs: Sequence[str] = (),
 ) -> None:
     """Run the missing runs of folder/name.yaml, wait for jobs of the others, and print what changes meanwhile.
 
@@ -170,7 +175,8 @@ def run_missing(
     """
     hydra_words = quoted(list(filter(is_of_hydra, overrides)))
     sweep_dir = (missing or runs)[0].folder.path.parent
-    words = ["--config-dir", str(folder), "--config-name", name, "-m", NO_SEARCH, *hydra_words]
+    search = ",".join(f"'file://{Path(more).absolute()}'" for more in config_dirs)
+    words = ["--config-dir", str(folder), "--config-name", name, "-m", f"hydra.searchpath=[{search}]", *hydra_words]
     words.append(f"hydra.sweep.dir='{sweep_dir}'")
     (sweep_dir / STOP_FILE).unlink(missing_ok=True)
     folders = [run.folder for run in runs]

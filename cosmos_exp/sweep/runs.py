@@ -134,13 +134,13 @@ def sweeper_words(file: Path) -> list[str]:
     return [f"{key}={values}" for key, values in params.items()]
 
 
-def composed(words: Sequence[str], name: str, folder: Path) -> Config:
-    """The configuration of a run of folder/name.yaml.
+def composed(words: Sequence[str], name: str, folder: Path, config_dirs: Sequence[str] = ()) -> Config:
+    """The configuration of a run of folder/name.yaml, with further folders of groups.
 
     Raises:
         UserError: it is invalid, or sets run_dir.
     """
-    config = compose_config(list(words), name, (str(folder),))
+    config = compose_config(list(words), name, (str(folder), *config_dirs))
     if config.run_dir is not None:
         raise UserError(
             f"run_dir={config.run_dir}: each run of a sweep has its own folder, outputs/sweeps/NAME/RUN, below the current "
@@ -149,11 +149,14 @@ def composed(words: Sequence[str], name: str, folder: Path) -> Config:
     return config
 
 
-def expand_sweep(name: str, folder: Path, overrides: Sequence[str], root: Path) -> list[SweepRun]:
+def expand_sweep(
+    name: str, folder: Path, overrides: Sequence[str], root: Path, config_dirs: Sequence[str] = ()
+) -> list[SweepRun]:
     """The runs of folder/name.yaml with `overrides`, each once, in order.
 
     Args:
         root: the folder that holds outputs/.
+        config_dirs: further folders of groups.
 
     Raises:
         UserError: an invalid configuration, or two different runs with the same name.
@@ -164,7 +167,7 @@ def expand_sweep(name: str, folder: Path, overrides: Sequence[str], root: Path) 
     swept = values.loc[:, values.nunique() > 1].to_dict("records")
     runs: dict[str, SweepRun] = {}
     for job, swept_values in zip(jobs, swept, strict=True):
-        config = composed(job, name, folder)
+        config = composed(job, name, folder, config_dirs)
         run = run_name(config, swept_values)
         path = root / "outputs" / "sweeps" / config.name / run
         config = config.updated({"run_dir": str(path)})

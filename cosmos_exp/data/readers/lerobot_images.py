@@ -50,7 +50,7 @@ def image_video(dataset: LeRobot, camera: str, episode: int) -> Path:
 
 
 def _write(path: Path, pictures: Sequence[bytes], fps: float) -> None:
-    if not all(picture.startswith(PNG) for picture in pictures):
+    if not pictures[0].startswith(PNG):
         raise ValueError("the pictures are not PNG")
     with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mov") as container:
         stream = container.add_stream("png", rate=round(fps))
