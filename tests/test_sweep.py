@@ -1,10 +1,13 @@
 """Sweeps: runs and names, isolation, failure, resuming, launchers."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 from conftest import SMALL
 
 from cosmos_exp.config.composing import compose_config
-from cosmos_exp.config.paths import sweeps_dir
+from cosmos_exp.config.paths import conf_dir, sweeps_dir
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.launching import run_isolated
 from cosmos_exp.files import read_json_lines
@@ -31,7 +34,9 @@ def test_runs_are_named_by_what_differs_and_the_base_is_one_run(tmp_path):
 def test_a_sweep_isolates_its_runs_and_again_does_only_the_rest(cli, tmp_path, monkeypatch, capsys):
     """One run breaks its loss (a learning rate of 1e30), the other does not notice; each is a process with a log of its own."""
     monkeypatch.chdir(tmp_path)
-    words = [*QUICK, "rank=8", "training.max_steps=3", "training.schedule.warmup_samples=0"]
+    Path("mine/rank").mkdir(parents=True)
+    shutil.copy(conf_dir() / "rank" / "8.yaml", "mine/rank/eight.yaml")
+    words = [*QUICK, "--config-dir", "mine", "rank=eight", "training.max_steps=3", "training.schedule.warmup_samples=0"]
     rates = "training.learning_rate=1e30,0.001"
     sweep = tmp_path / "outputs" / "sweeps" / "rank"
     broken, good = "lora-r8-learning_rate1e+30", "lora-r8-learning_rate0.001"
