@@ -1,6 +1,7 @@
 """Several cameras of a LeRobot set in one frame: tiles, synchrony, fingerprints, versions, the library's own frames."""
 
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -69,6 +70,33 @@ def test_every_camera_shows_the_same_moment_in_its_tile(tmp_path, version):
     assert any("3 cameras tiled 2x2" in n and "wrist, left, right, -; 48x80 pixels each" in n for n in dataset.notes)
 
 
+def test_where_a_set_contradicts_itself_its_data_decide(tmp_path):
+    """length, timestamps and task_index of the frames count; a depth camera is no picture; each is said once."""
+    write_set(tmp_path, {LEFT: [grey(30, 20), grey(30, 20)], RIGHT: [grey(30, 90), grey(30, 90)]}, "v3.0", fps=30)
+    episodes = tmp_path / "meta" / "episodes" / "chunk-000" / "file-000.parquet"
+    rows = [{**row, "length": 24} for row in pq.read_table(episodes).drop(["tasks"]).to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows), episodes)
+    info = json.loads((tmp_path / "meta" / "info.json").read_text())
+    info["features"][RIGHT]["info"] = {"video.is_depth_map": True}
+    (tmp_path / "meta" / "info.json").write_text(json.dumps(info))
+    tasks = pa.table({"task_index": [0, 1], "__index_level_0__": ["wait", "lift it"]})
+    pq.write_table(tasks, tmp_path / "meta" / "tasks.parquet")
+    frames = {"episode_index": [0] * 24 + [1] * 24, "timestamp": list(np.arange(24) / 10) * 2, "task_index": [1] * 48}
+    (tmp_path / "data" / "chunk-000").mkdir(parents=True)
+    pq.write_table(pa.table(frames), tmp_path / "data" / "chunk-000" / "file-000.parquet")
+    config = lerobot(tmp_path, fps="20").data
+    found = inspect_data(config, tmp_path, None)
+    assert [(c.clip.prompt, c.stop - c.start, c.info.fps) for c in found.clips] == [("lift it", 24, 10.0)] * 2
+    assert len(load_window(found.clips[0], config, 0)) == config.num_frames
+    for words in (
+        "states 30 fps",
+        "the first 24 are used (and 1 more",
+        "header says 30 fps, the data 10",
+        "shown 2.0 times",
+    ):
+        assert len([note for note in found.notes if words in note]) == 1, (words, found.notes)
+
+
 @pytest.mark.parametrize("version", ["v2.1", "v3.0"])
 def test_pictures_in_the_tables_are_read_bit_for_bit(tmp_path, version):
     frames = np.random.RandomState(0).randint(0, 255, (44, 32, 48, 3)).astype(np.uint8)
@@ -111,8 +139,8 @@ def test_one_frame_more_is_noted_and_more_is_refused(tmp_path):
     found = inspect_data(config.data, tmp_path, None)
     (first,) = found.clips
     assert (first.start, first.stop) == (0, 19)
-    assert "differ in length by 1 frame; the 19 common frames" in first.note
-    assert first.note in found.notes
+    assert "differ in length by 1 frame; the 19 common frames" in first.notes[0]
+    assert first.notes[0] in found.notes
     assert f"{LEFT}/episode_000001.mp4 24 frames" in found.problems[0]
     assert f"{RIGHT}/episode_000001.mp4 21 frames" in found.problems[0]
 

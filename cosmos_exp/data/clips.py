@@ -44,7 +44,7 @@ class CheckedClip:
     start, stop: its frames in the file, stop excluded.
     sha256: hash of the file's content; with several tiles, of all files, their frames and the tiling.
     others: the further cameras, in the order of data.cameras.
-    note: what is worth reporting and no fault; empty: nothing.
+    notes: what is worth reporting and no fault.
     """
 
     clip: Clip
@@ -53,7 +53,7 @@ class CheckedClip:
     stop: int
     sha256: str
     others: tuple[CheckedFile, ...] = ()
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
 
 # --- inspection ---
@@ -88,6 +88,21 @@ def probe_clip(clip: Clip, data: Data, whole: bool = False) -> CheckedClip:
             f"{clip.path}: {clip.name} has {frames} frames, its metadata says {clip.length}; copy the video again, or "
             "correct `length` in meta/episodes"
         )
+    if clip.length is not None and frames > clip.length + 1:
+        notes.append(
+            f"{clip.name}: its video has {frames} frames, its metadata says {clip.length}: the first {clip.length} are used"
+        )
+        frames = clip.length
+    if clip.fps is not None and abs(clip.fps - first.info.fps) > 0.01 * clip.fps:
+        notes.append(
+            f"{clip.name}: the video's header says {first.info.fps:g} fps, the data {clip.fps:g}: the data counts"
+        )
+        first = replace(first, info=replace(first.info, fps=clip.fps))
+    if data.fps is not None and data.fps > 1.01 * first.info.fps:
+        repeats = data.fps / first.info.fps
+        notes.append(
+            f"{clip.name}: {first.info.fps:g} fps at data.fps={data.fps:g}: each frame is shown {repeats:.1f} times"
+        )
     check_length(clip.path, clip.name, frames, first.info, data)
     first = replace(first, frames=first.frames[:frames])
     others = [_simultaneous(first, file, clip.name) for file in files[1:]]
@@ -95,7 +110,7 @@ def probe_clip(clip: Clip, data: Data, whole: bool = False) -> CheckedClip:
         for index in (file.frames[0], file.frames[-1]):
             decode(file.path, [index], file.info)
     start, sha256 = first.frames[0], _content_hash(first, others, data)
-    return CheckedClip(clip, first.info, start, start + frames, sha256, tuple(others), "; ".join(notes))
+    return CheckedClip(clip, first.info, start, start + frames, sha256, tuple(others), tuple(notes))
 
 
 def check_length(path: Path, name: str, frames: int, info: VideoInfo, data: Data) -> None:

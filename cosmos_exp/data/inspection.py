@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ def inspect_data(
         UserError: a folder does not exist or has another layout. A bad file raises nothing.
     """
     episodes = read_episodes(data, folder)
-    inspection = Inspection([], [], episodes.problems, episodes.notes)
+    inspection, notes = Inspection([], [], episodes.problems, episodes.notes), list[str]()
     for clip in progress(episodes.clips):
         try:
             checked = probe_clip(clip, data, whole)
@@ -55,8 +56,8 @@ def inspect_data(
             inspection.problems.append(str(error))
             continue
         inspection.clips.append(checked)
-        if checked.note:
-            inspection.notes.append(checked.note)
+        notes += checked.notes
+    inspection.notes += _counted(notes)
     if inspection.clips:
         inspection.notes += _shape_notes(inspection.clips, data)
     if tests:
@@ -69,6 +70,17 @@ def inspect_data(
         except RunError as error:
             inspection.problems.append(str(error))
     return inspection
+
+
+def _counted(notes: Sequence[str]) -> list[str]:
+    """The first note of each kind, with the number of those that differ from it in names and numbers only."""
+    kinds: dict[str, list[str]] = {}
+    for note in notes:
+        kinds.setdefault(re.sub(r"\d+", "", note.partition(": ")[2]), []).append(note)
+    counted = []
+    for first, *others in kinds.values():
+        counted += [f"{first} (and {len(others)} more like it)"] if others else [first]
+    return counted
 
 
 def _shape_notes(clips: Sequence[CheckedClip], data: Data) -> list[str]:

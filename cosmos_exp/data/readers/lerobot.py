@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,9 +34,15 @@ def read_lerobot(data: Data, folder: Path) -> Episodes:
     if stated not in (None, listed + len(dataset.problems)):
         result.notes.append(f"meta/info.json states {stated} episodes, meta/ lists {listed}; is it complete?")
     result.notes += describe_tiles(data)
+    fps = dataset.fps()
+    if abs(fps - dataset.info.fps) > 0.01 * fps:
+        result.notes.append(
+            f"meta/info.json states {dataset.info.fps:g} fps, the frames' timestamps {fps:g}; they count"
+        )
     for episode in _select_episodes(dataset, data.episodes):
         try:
-            result.clips.append(_clip(data, dataset, episode, cameras, result.notes))
+            clip = _clip(data, dataset, episode, cameras, result.notes)
+            result.clips.append(replace(clip, fps=fps))
         except RunError as error:
             result.problems.append(str(error))
     result.problems += _overlaps(result.clips)
@@ -82,11 +89,12 @@ def _clip(data: Data, dataset: LeRobot, episode: Episode, cameras: list[str], no
         RunError: it has no task or lacks a video.
     """
     name, footage = episode.name, []
-    tasks = [task for task in episode.tasks if task.strip() and task not in data.skip_tasks]
+    listed = dataset.task_texts(episode.episode_index) if episode.tasks is None else episode.tasks
+    tasks = [task for task in listed if task.strip() and task not in data.skip_tasks]
     prompt = tasks[0] if tasks else default_prompt(data, name)
     if prompt is None:
         raise RunError(
-            f"{dataset.folder}, {name}: no task text left (tasks {episode.tasks}, data.skip_tasks {list(data.skip_tasks)}); "
+            f"{dataset.folder}, {name}: no task text left (tasks {listed}, data.skip_tasks {list(data.skip_tasks)}); "
             "write one in meta/, or set data.prompt"
         )
     if len(tasks) > 1:

@@ -10,6 +10,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -81,7 +83,7 @@ class Episode(_Strict):
     """A record of the list of episodes. videos: the place in each camera's file (v3); empty for v2."""
 
     episode_index: NonNegativeInt
-    tasks: list[Annotated[str, AfterValidator(_usable)]]
+    tasks: list[Annotated[str, AfterValidator(_usable)]] | None = None  # None: only the frames have a task_index
     length: PositiveInt | None = None
     videos: dict[str, Place] = {}
 
@@ -125,8 +127,13 @@ class LeRobot:
 
     @property
     def cameras(self) -> list[str]:
-        """Names of the features that are videos or images."""
-        return [name for name, feature in self.info.features.items() if feature.get("dtype") in ("video", "image")]
+        """Names of the features that are videos or images, without depth maps."""
+        names = []
+        for name, feature in self.info.features.items():
+            is_depth = (feature.get("info") or {}).get("video.is_depth_map") or feature.get("video.is_depth_map")
+            if feature.get("dtype") in ("video", "image") and not is_depth:
+                names.append(name)
+        return names
 
     def has_images(self, camera: str) -> bool:
         """Whether a camera's pictures are in the tables of frames."""
@@ -142,6 +149,53 @@ class LeRobot:
             for episode in pq.read_table(file, columns=["episode_index"]).column(0).unique().to_pylist():
                 tables[episode] = file
         return tables
+
+    def fps(self) -> float:
+        """Frames per second by the timestamps of the first episode with frames; without tables, as meta/info.json states."""
+        first = min(self.tables, default=None)
+        if first is None:
+            return self.info.fps
+        times = np.sort(self.frames(first, "timestamp"))
+        step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+        return round(1 / step, 3) if step > 0 else self.info.fps
+
+    def task_texts(self, episode: int) -> list[str]:
+        """The tasks of an episode by the `task_index` of its frames and meta/tasks."""
+        texts = []
+        for number in dict.fromkeys(self.frames(episode, "task_index").tolist()):
+            if number in self.tasks:
+                texts.append(self.tasks[number])
+        return texts
+
+    @cached_property
+    def tasks(self) -> dict[int, str]:
+        """The texts of meta/tasks.parquet (v3) or meta/tasks.jsonl (v2) by their number."""
+        import pyarrow.parquet as pq
+
+        rows: list[Any] = []  # Any: whatever the file holds
+        path = self.folder / "meta" / "tasks.parquet"
+        if path.is_file():
+            rows = pq.read_table(path).to_pylist()
+        elif path.with_suffix(".jsonl").is_file():
+            rows = list(map(parse_json, path.with_suffix(".jsonl").read_bytes().splitlines()))
+        tasks = {}
+        for row in rows:  # v3 has the text as the table's index, which has no name
+            tasks[int(row["task_index"])] = str(row.get("task", row.get("__index_level_0__", "")))
+        return tasks
+
+    def frames(self, episode: int, column: str) -> NDArray[Any]:
+        """A column of the table of an episode's frames; empty if there is no table or no such column."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self.tables.get(episode)
+        if path is None or column not in pq.read_schema(path).names:
+            return np.zeros(0)
+        try:
+            rows = pq.read_table(path, columns=[column], filters=[("episode_index", "=", episode)])
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(f"{path}: cannot be read as parquet ({str(error)[:80]}); copy it again") from error
+        return np.asarray(rows.column(0).to_numpy())
 
     def video(self, episode: Episode, camera: str) -> Path:
         """The episode's video file, where meta/info.json says that it is; it may not exist.

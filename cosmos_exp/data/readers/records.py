@@ -30,7 +30,8 @@ class Clip:
     path: its file; with several cameras, that of the first.
     seconds: start and end of the episode, for a file that holds several episodes; None: the whole file.
     others: the further cameras, in the order of data.cameras; their pictures are tiled into the frame.
-    length: number of frames that the metadata states; None: it states none.
+    length: number of frames that the metadata states; None: it states none. A longer video is cut to it.
+    fps: frames per second that the data states; None: those of the video's header.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Clip:
     seconds: tuple[float, float] | None = None
     others: tuple[Footage, ...] = ()
     length: int | None = None
+    fps: float | None = None
 
 
 @dataclass(frozen=True)
