@@ -1,5 +1,7 @@
 """Counting, draws and formulas against closed forms, diffusers and facts.md; no training."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from cosmos_exp.config.layers import adapted_layers, linear_layers, trainable_pa
 from cosmos_exp.errors import UserError
 from cosmos_exp.rng import epoch_order, noise
 from cosmos_exp.training.plan import learning_rates, lr_at, sample_order
-from cosmos_exp.training.samples import sample_draws
+from cosmos_exp.training.samples import SampleSource, sample_draws
 from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
 
 
@@ -70,6 +72,19 @@ def test_draws_follow_the_recipe():
     official = compose_config(["training=cosmos_predict25"]).training  # no conditioning frames a third of the time
     counts = [sample_draws(0, n, official).condition_frames for n in range(3000)]
     assert np.bincount(counts) / 3000 == pytest.approx(1 / 3, abs=0.03)
+
+
+def test_a_sample_whose_text_is_dropped_is_trained_on_the_zero_embedding():
+    config = compose_config(["training.text_dropout=0.5"])
+    clip = SimpleNamespace(name="a", prompt="Lift it.")
+    checked = SimpleNamespace(clip=clip, start=0, stop=17, sha256="0" * 12, info=SimpleNamespace(fps=8))
+    zero, text = torch.zeros(2, 4), torch.ones(2, 4)
+    cache = SimpleNamespace(latent=lambda *_: torch.zeros(4, 5, 6, 8), prompt=lambda words: text if words else zero)
+    source = SampleSource(config, [checked], cache, (torch.zeros(1), torch.ones(1)))
+    prompts = source.batch([(number, 0) for number in range(20)]).prompt
+    dropped = [sample_draws(config.seed, number, config.training).drop_text for number in range(20)]
+    assert [not prompt.any() for prompt in prompts] == dropped
+    assert 0 < sum(dropped) < 20
 
 
 def test_loss_is_the_recipes_formula():
