@@ -28,9 +28,11 @@ def test_one_run_is_students_t_and_skewness_only_widens():
     assert mean_interval(values[:, None]) == pytest.approx((0.4, low, high))
     skewed = np.random.default_rng(0).exponential(size=10) - 1
     low, high = stats.t.interval(0.95, 9, skewed.mean(), stats.sem(skewed))
-    wider = estimate([skewed[:, None]]).interval()
-    assert wider[0] <= low + 1e-12
-    assert wider[1] >= high - 1e-12
+    found = estimate([skewed[:, None]])
+    wider = found.interval()
+    assert wider[0] == pytest.approx(low)
+    assert wider[1] > high + 0.05  # a sample of a distribution with a long right tail often lacks the tail
+    assert [float(found.p(end)) for end in wider] == pytest.approx([0.05, 0.05])
 
 
 def test_a_training_run_shifts_all_scenes():
