@@ -24,7 +24,7 @@ realsize: $(STAMP)  ## a whole run at the full size of the 2B model, random weig
 	$(BIN)/python benchmarks/realsize.py
 
 rehearsal: $(STAMP)  ## README's commands for the real model against a hub on this machine, random weights, and every stop on the way (minutes)
-	PYTHONPATH=tests $(BIN)/python -m rehearsal
+	COSMOS_EXP_LONG_TESTS=1 $(BIN)/python -m pytest -sq tests/test_rehearsal.py
 
 fast: $(STAMP)  ## the inner loop: ruff, import rules and the quick tests, under a minute
 	$(BIN)/ruff check .

@@ -1,7 +1,5 @@
 """Bad inputs for the command line: the check that each is answered by a clear error, and a small run folder to spoil."""
 
-from __future__ import annotations
-
 import functools
 import json
 import tempfile

@@ -1,7 +1,5 @@
 """For tests/test_guardrail.py, in a process of its own: the package's classes with random weights in diffusers' pipeline. Prints JSON."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -10,7 +8,7 @@ from pathlib import Path
 from hub_standin import serve_downloads
 
 
-def video(checker: object, decoded: object) -> object:
+def video(checker, decoded):
     """One video of the stock pipeline around random parts, float (T, H, W, 3)."""
     import torch
     from diffusers import Cosmos2_5_PredictBasePipeline
@@ -25,7 +23,7 @@ def video(checker: object, decoded: object) -> object:
     return pipe(prompt_embeds=embeds, negative_prompt_embeds=embeds, latents=latents, **sizes).frames[0]
 
 
-def main(root: Path) -> None:
+def main(root):
     import hub_repositories
     import numpy as np
     from cosmos_guardrail import CosmosSafetyChecker
@@ -52,7 +50,7 @@ def main(root: Path) -> None:
     found["safe"] = ours.check_text_safety("Lift the red cup.")
     found["blocked"] = [ours.check_text_safety(f"Throw the {word}.") for word in ("bomb", "grenade")]
 
-    def broken(*words: object, **options: object) -> None:
+    def broken(*words, **options):
         raise ValueError("no memory")
 
     ours.text_guardrail.models[1].model.generate = broken

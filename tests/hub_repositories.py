@@ -3,13 +3,9 @@
 Every function writes one repository as a folder ROOT/KIND/OWNER/NAME/BRANCH, a slash in the branch as `@`.
 """
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 # Qwen2.5's and Qwen3's, without tools.
 CHAT_TEMPLATE = (
@@ -34,7 +30,7 @@ REAL_BRANCHES = ("diffusers@base@post-trained", "diffusers@base@pre-trained")
 PLACEHOLDER = "What the real repository has here.\n"
 
 
-def tokenizer_of_qwen() -> PreTrainedTokenizerFast:
+def tokenizer_of_qwen():
     """A byte-level BPE tokenizer with the marks and the chat template of Qwen's."""
     from cosmos_exp.tabletop.build import build_tokenizer
 
@@ -44,7 +40,7 @@ def tokenizer_of_qwen() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def let_answer(model: PreTrainedModel, answers: list[int], end: int) -> None:
+def let_answer(model, answers, end):
     """Change a random language model so that it answers with one of the tokens `answers`, then ends."""
     embeddings, head = model.get_input_embeddings().weight, model.lm_head.weight
     with torch.no_grad():
@@ -57,7 +53,7 @@ def let_answer(model: PreTrainedModel, answers: list[int], end: int) -> None:
             head[answers] += 3 * torch.randn(len(answers), embeddings.shape[1]) * (1 - asked - answered)
 
 
-def model_2b(root: Path, name: str = "nvidia/Cosmos-Predict2.5-2B") -> None:
+def model_2b(root, name="nvidia/Cosmos-Predict2.5-2B"):
     """The world model: diffusers folders on two branches, and main without one."""
     from diffusers import AutoencoderKLWan, CosmosTransformer3DModel
 
@@ -109,7 +105,7 @@ def model_2b(root: Path, name: str = "nvidia/Cosmos-Predict2.5-2B") -> None:
         (folder / "README.md").write_text(PLACEHOLDER)
 
 
-def guardrail(root: Path, sees_faces: bool = False) -> None:
+def guardrail(root, sees_faces=False):
     """The guardrail's two repositories: blocklist with NLTK's data, RetinaFace at its one size, Qwen3Guard.
 
     Args:
@@ -127,7 +123,7 @@ def guardrail(root: Path, sees_faces: bool = False) -> None:
     _qwen3_guard(root / "models" / "Qwen" / "Qwen3Guard-Gen-0.6B" / "main")
 
 
-def _nltk_data(folder: Path) -> None:
+def _nltk_data(folder):
     """Files of the forms that NLTK reads: a sentence splitter that knows no abbreviation, a WordNet of one noun."""
     punkt = folder / "tokenizers" / "punkt_tab" / "english"
     wordnet = folder / "corpora" / "wordnet"
@@ -144,7 +140,7 @@ def _nltk_data(folder: Path) -> None:
     (wordnet / "lexnames").write_text("00\tnoun.Tops\t3\n")
 
 
-def _face_detector(folder: Path, sees_faces: bool) -> None:
+def _face_detector(folder, sees_faces):
     """Resnet50_Final.pth: the names and shapes of RetinaFace, zeros in half precision; 54 MB, the one large file."""
     from retinaface.data import cfg_re50
     from retinaface.models.retinaface import RetinaFace
@@ -159,7 +155,7 @@ def _face_detector(folder: Path, sees_faces: bool) -> None:
     torch.save(weights, folder / "Resnet50_Final.pth")
 
 
-def _qwen3_guard(folder: Path) -> None:
+def _qwen3_guard(folder):
     """A Qwen3 that calls every prompt safe."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -174,7 +170,7 @@ def _qwen3_guard(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def reason2(root: Path, name: str) -> None:
+def reason2(root, name):
     """A judge that answers with a digit from 1 to 5, and its processor."""
     from transformers import (
         Qwen2VLImageProcessor,
@@ -210,7 +206,7 @@ def reason2(root: Path, name: str) -> None:
     model.to(torch.bfloat16).save_pretrained(folder)
 
 
-def lightglue(root: Path, name: str = "ETH-CVG/lightglue_superpoint") -> None:
+def lightglue(root, name="ETH-CVG/lightglue_superpoint"):
     """SuperPoint and LightGlue in one model."""
     from transformers import LightGlueConfig, LightGlueForKeypointMatching, SuperPointConfig
 
@@ -225,7 +221,7 @@ def lightglue(root: Path, name: str = "ETH-CVG/lightglue_superpoint") -> None:
     model.save_pretrained(root / "models" / name / "main")
 
 
-def robot_data(root: Path, frames: int, videos: int, prompts: int) -> None:
+def robot_data(root, frames, videos, prompts):
     """nvidia/GR1-100 and nvidia/EVAL-175: metadata.csv with gr1/*.mp4; folders with pairs of first frame and prompt."""
     from PIL import Image
 

@@ -4,15 +4,12 @@ Repositories are folders: ROOT/models/OWNER/NAME/BRANCH and ROOT/datasets/OWNER/
 What is uploaded is kept in memory.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler
@@ -46,7 +43,7 @@ class Standin:
     uploaded: dict[str, dict[str, bytes]] = field(default_factory=dict)
     endpoint: str = ""
 
-    def snapshot(self, kind: str, name: str, revision: str) -> tuple[str, Path] | None:
+    def snapshot(self, kind, name, revision):
         """Commit and folder of a branch or commit; None: there is none."""
         for folder in sorted((self.root / kind / name).glob("*")):
             commit = hashlib.sha1(f"{kind}/{name}/{folder.name}".encode()).hexdigest()
@@ -54,7 +51,7 @@ class Standin:
                 return commit, folder
         return None
 
-    def upload(self, path: str, body: bytes) -> object:
+    def upload(self, path, body):
         """The answer to a request of create_repo or upload_folder. Every file is part of the commit's own body."""
         if path == "/api/validate-yaml":
             return {"errors": [], "warnings": []}
@@ -73,14 +70,14 @@ class Standin:
 
 
 @cache
-def sha256(path: Path) -> str:
+def sha256(path):
     """Of a file's content."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def rows(folder: Path) -> list[dict[str, object]]:
+def rows(folder):
     """The listing of a folder as the hub gives it."""
-    listing: list[dict[str, object]] = []
+    listing = []
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             size = path.stat().st_size
@@ -92,14 +89,14 @@ def rows(folder: Path) -> list[dict[str, object]]:
 
 
 @contextlib.contextmanager
-def serve_downloads(root: Path) -> Iterator[Standin]:
+def serve_downloads(root):
     """The hub; its address is `endpoint`."""
     hub = Standin(root)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def answer(self, status: int, body: object = None, **headers: object) -> None:
+        def answer(self, status, body=None, **headers):
             content = json.dumps(body).encode()
             self.send_response(status)
             for key, value in headers.items():
@@ -111,7 +108,7 @@ def serve_downloads(root: Path) -> Iterator[Standin]:
             if self.command != "HEAD" and "Content_Length" not in headers:
                 self.wfile.write(content)
 
-        def refused(self, name: str) -> bool:
+        def refused(self, name):
             """Answer as the hub does where the licence is not accepted."""
             signed_in = self.headers.get("Authorization") == f"Bearer {TOKEN}"
             if name not in hub.gated or (signed_in and name in hub.accepted):
@@ -121,7 +118,7 @@ def serve_downloads(root: Path) -> Iterator[Standin]:
             self.answer(403 if signed_in else 401, {"error": message}, **headers)
             return True
 
-        def do_GET(self) -> None:
+        def do_GET(self):
             path = self.path.partition("?")[0]
             if self.headers.get("Authorization") not in (f"Bearer {TOKEN}", None):
                 self.answer(401, {"error": "Invalid credentials in Authorization header"})
@@ -144,7 +141,7 @@ def serve_downloads(root: Path) -> Iterator[Standin]:
 
         do_HEAD = do_GET
 
-        def describe(self, kind: str, name: str, what: str, revision: str) -> None:
+        def describe(self, kind, name, what, revision):
             snapshot = hub.snapshot(kind, name, revision)
             if snapshot:
                 commit, folder = snapshot
@@ -160,7 +157,7 @@ def serve_downloads(root: Path) -> Iterator[Standin]:
                     404, {}, X_Error_Code="RevisionNotFound" if (root / kind / name).is_dir() else "RepoNotFound"
                 )
 
-        def file(self, kind: str, name: str, revision: str, file: str) -> None:
+        def file(self, kind, name, revision, file):
             snapshot = hub.snapshot(kind, name, revision)
             if snapshot is None:
                 self.answer(404, {}, X_Error_Code="RevisionNotFound")
@@ -179,7 +176,7 @@ def serve_downloads(root: Path) -> Iterator[Standin]:
             else:
                 self.content(path, X_Repo_Commit=commit, ETag=f'"{sha256(path)[:40]}"')
 
-        def content(self, path: Path, **headers: object) -> None:
+        def content(self, path, **headers):
             """A file or the part of it that is asked for, at the speed and with the faults of this hub."""
             content = path.read_bytes()
             start = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
@@ -202,7 +199,7 @@ def serve_downloads(root: Path) -> Iterator[Standin]:
                 self.close_connection = True
                 self.connection.shutdown(2)
 
-        def upload(self) -> None:
+        def upload(self):
             length = self.headers.get("Content-Length")
             body = b""
             if length is None:
@@ -216,11 +213,11 @@ def serve_downloads(root: Path) -> Iterator[Standin]:
 
         do_POST = upload
 
-        def handle(self) -> None:
+        def handle(self):
             with contextlib.suppress(ConnectionError):  # the client went away
                 super().handle()
 
-        def log_message(self, *words: object) -> None:
+        def log_message(self, *words):
             pass
 
     with listening(Handler) as hub.endpoint:

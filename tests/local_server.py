@@ -1,15 +1,12 @@
 """An HTTP server on a thread of this process, for tests."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 
 @contextlib.contextmanager
-def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+def listening(handler):
     """Serve on a free port of this machine. Yields the address, e.g. http://127.0.0.1:41234."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True

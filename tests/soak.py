@@ -7,8 +7,6 @@ A tiny run or sweep is ended by a signal at a random moment, resumed, and compar
 The table is written after every case, so that an interrupted soak leaves what it has found. Not part of the test suite.
 """
 
-from __future__ import annotations
-
 import argparse
 import datetime
 import os
@@ -52,7 +50,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 PATIENCE = 900  # seconds: a busy machine is slow, a hang is for ever
 
 
-def start(scenario: str, at: Path) -> fork_server.Child:
+def start(scenario, at):
     """Start the command of a scenario in a folder, with a new log."""
     argv = settled([*SCENARIOS[scenario][0], *TINY])
     environment = {"OMP_NUM_THREADS": "1", "COSMOS_EXP_CACHE": str(at.parent / "cache")}
@@ -62,9 +60,9 @@ def start(scenario: str, at: Path) -> fork_server.Child:
     return fork_server.start("builtins:exec", (code, {}), log=at / "log.txt")
 
 
-def outcome(scenario: str, at: Path) -> dict[str, object]:
+def outcome(scenario, at):
     """What a scenario left in a folder, but for times: each part -> its state or content."""
-    parts: dict[str, object] = {}
+    parts = {}
     for run in SCENARIOS[scenario][1]:
         folder = RunFolder(at / run)
         parts[f"{run}: state, half-written files"] = (folder.status.get("state"), len([*folder.path.rglob(".tmp-*")]))
@@ -76,7 +74,7 @@ def outcome(scenario: str, at: Path) -> dict[str, object]:
     return parts
 
 
-def unbroken(scenario: str, work: Path) -> tuple[dict[str, object], float]:
+def unbroken(scenario, work):
     """The outcome of a scenario that nothing disturbs, and its seconds."""
     at, began = Path(tempfile.mkdtemp(dir=work)), time.monotonic()
     if start(scenario, at).wait(PATIENCE):
@@ -84,7 +82,7 @@ def unbroken(scenario: str, work: Path) -> tuple[dict[str, object], float]:
     return outcome(scenario, at), time.monotonic() - began
 
 
-def kill(scenario: str, seconds: float, at: Path, draw: random.Random) -> str:
+def kill(scenario, seconds, at, draw):
     """Start, wait for a random time, send a random signal to the process or its group, wait until all have ended.
 
     Returns what is wrong.
@@ -108,7 +106,7 @@ def kill(scenario: str, seconds: float, at: Path, draw: random.Random) -> str:
     return ""
 
 
-def kills(seed: int, work: Path, known: dict[str, tuple[dict[str, object], float]]) -> tuple[str, list[str]]:
+def kills(seed, work, known):
     """A case, decided by its seed alone but for the moment at which the signal arrives: the scenario, and what is wrong."""
     draw = random.Random(seed)
     scenario = draw.choice(list(SCENARIOS))
@@ -126,14 +124,14 @@ def kills(seed: int, work: Path, known: dict[str, tuple[dict[str, object], float
     return scenario, list(filter(None, problems))
 
 
-def fuzz(seed: int) -> tuple[str, list[str]]:
+def fuzz(seed):
     """tests/test_fuzz.py with fresh inputs, and what is wrong."""
     words = [sys.executable, "-m", "pytest", "-qx", "--timeout=0", f"--hypothesis-seed={seed}", "tests/test_fuzz.py"]
     done = subprocess.run(words, cwd=ROOT, env=os.environ | {"SOAK": "1"}, capture_output=True, text=True, check=False)
     return "fuzzing", [done.stdout[-3000:]] if done.returncode else []
 
 
-def main() -> int:
+def main():
     """Run cases until the time is up. Exit code 1 if there is a defect."""
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)

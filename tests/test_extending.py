@@ -24,7 +24,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 EXAMPLES = {"add_measure": "motion.py", "add_judge": "my_judge.py"}
 
 
-def write_examples(guide: str, folder: Path) -> list[Path]:
+def write_examples(guide, folder):
     """Copy the guide's example, and write each yaml block of the guide that begins with a comment `# PATH`."""
     files = [Path(shutil.copy(DOCS / "examples" / EXAMPLES[guide], folder))]
     text = (DOCS / "guides" / f"{guide}.md").read_text(encoding="utf-8")

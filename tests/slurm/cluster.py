@@ -1,12 +1,9 @@
 """A Slurm of one node that listens on this machine alone: munged, slurmctld and slurmd with files of their own."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import socket
 import subprocess
-from pathlib import Path
 
 import psutil
 from conftest import wait_until
@@ -44,7 +41,7 @@ PartitionName=cpu Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
 
-def missing() -> str | None:
+def missing():
     """Why no Slurm can be started here; None if one can."""
     path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
     absent = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
@@ -56,7 +53,7 @@ def missing() -> str | None:
 class Cluster:
     """Daemons of a one-node cluster in `folder`. `SLURM_CONF` in the environment makes its commands use this one."""
 
-    def __init__(self, folder: Path, cpus: int = 3):
+    def __init__(self, folder, cpus=3):
         self.folder = folder
         for name in ("state", "spool"):
             (folder / name).mkdir(parents=True)
@@ -65,9 +62,9 @@ class Cluster:
         self.conf = folder / "slurm.conf"
         self.conf.write_text(CONF.format(host=host, ctld=ctld, slurmd=slurmd, folder=folder, cpus=cpus))
         self.environment = {**os.environ, "SLURM_CONF": str(self.conf), "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
-        self.daemons: list[psutil.Popen] = []
+        self.daemons = []
 
-    def start(self) -> None:
+    def start(self):
         """Start the daemons and wait until the node is idle."""
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(128))
@@ -81,18 +78,18 @@ class Cluster:
         self._run("slurmd", "-D")
         wait_until(lambda: self.call("sinfo", "-h", "-o", "%T").strip() == "idle", 30, 0.1)
 
-    def _run(self, *words: str) -> None:
+    def _run(self, *words):
         """Start a daemon, which ends with this process."""
         with open(self.folder / f"{words[0]}.out", "wb") as log:
             words = ("setpriv", "--pdeathsig", "TERM", *words)
             own = {"env": self.environment, "stdout": log, "stderr": log, "start_new_session": True}
             self.daemons.append(psutil.Popen(words, **own))
 
-    def call(self, *words: str) -> str:
+    def call(self, *words):
         """The output of a Slurm command; empty if it fails."""
         return subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False).stdout
 
-    def stop(self) -> None:
+    def stop(self):
         """End the daemons."""
         self.call("scancel", "--user=root")
         for daemon in reversed(self.daemons):
@@ -102,7 +99,7 @@ class Cluster:
             daemon.wait()
 
 
-def _free_port() -> int:
+def _free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
