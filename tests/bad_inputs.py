@@ -1,4 +1,4 @@
-"""Bad inputs for the command line: the check that each is answered by a clear error, and a small run folder to spoil."""
+"""Bad inputs for the command line: a small run folder to spoil."""
 
 import functools
 import json
@@ -11,21 +11,6 @@ from conftest import SMALL
 
 SECRET = "s3cret-value-0042"  # no output and no file that a command writes may hold it
 ROW = {"sample": "a", "seed": 0, "prompt": "Lift the cup.", "video": "a__seed0.mp4", "measure": "tse", "value": 1.5}
-
-
-def answered(cli, capture, argv, code, *said, absent=("\x1b",)):
-    """Run a command. It must end with this exit code (None: any of ours) and say these words, without a traceback.
-
-    Returns its output.
-    """
-    capture.readouterr()
-    ended = cli(*argv)
-    text = "".join(capture.readouterr())
-    assert "Traceback (most recent call last)" not in text, text[-3000:]
-    assert ended in ((0, 1, 2) if code is None else (code,)), f"exit code {ended}, expected {code}:\n{text[-2000:]}"
-    assert not [words for words in said if words not in text], text[-2000:]
-    assert not [words for words in absent if words in text], text[-2000:]
-    return text
 
 
 @functools.cache

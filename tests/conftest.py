@@ -124,6 +124,26 @@ def cli():
     return call
 
 
+@pytest.fixture
+def answered(cli, capfd):
+    """Run a command: answered(words, code, *said).
+
+    It must end with this exit code (None: any of ours) and say these words, without a traceback. Returns its output.
+    """
+
+    def call(words, code, *said, absent=("\x1b",)):
+        capfd.readouterr()
+        ended = cli(*words)
+        text = "".join(capfd.readouterr())
+        assert "Traceback (most recent call last)" not in text, text[-3000:]
+        assert ended in ((0, 1, 2) if code is None else (code,)), f"exit code {ended}, expected {code}:\n{text[-2000:]}"
+        assert not [part for part in said if part not in text], text[-2000:]
+        assert not [part for part in absent if part in text], text[-2000:]
+        return text
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def start():
     """Start the command line in a process of its own, from the preloaded fork server.

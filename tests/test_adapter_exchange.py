@@ -84,12 +84,15 @@ def test_the_other_codes_loader_gives_the_same_weights(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora"])
-def test_there_and_back_changes_no_bit(kind, tmp_path, cli, capsys):
+def test_there_and_back_changes_no_bit(kind, tmp_path, answered):
     file = trained(tmp_path / "ours", kind=kind)
     there, back = tmp_path / "there.pt", tmp_path / "back"
-    assert cli("adapter", "export", file, "--format", "cosmos-predict2.5", "--out", there) == 0
-    assert "model.config.lora_target_modules='cross_attn.k_proj," in capsys.readouterr().out
-    assert cli("adapter", "import", there, "--format", "cosmos-predict2.5", "--alpha", 8, "--out", back) == 0
+    answered(
+        ["adapter", "export", file, "--format", "cosmos-predict2.5", "--out", there],
+        0,
+        "model.config.lora_target_modules='cross_attn.k_proj,",
+    )
+    answered(["adapter", "import", there, "--format", "cosmos-predict2.5", "--alpha", 8, "--out", back], 0)
     a, b = read_adapter(file), read_adapter(back / file.name)
     old, new = tensors_of(a.layers), tensors_of(b.layers)
     assert old.keys() == new.keys()
@@ -124,13 +127,12 @@ def test_what_the_other_code_cannot_express_is_refused(settings, said, tmp_path)
     assert not (tmp_path / "theirs.pt").exists()
 
 
-def test_files_that_are_no_adapter_are_refused(tmp_path, cli, capsys):
+def test_files_that_are_no_adapter_are_refused(tmp_path, answered):
     file = tmp_path / "file.pt"
     for content, said in (
         ({"net.blocks.0.mlp.layer1.weight": torch.zeros(2)}, "no adapter"),
         ({"x": np.dtype}, "is no checkpoint that NVIDIA's code writes"),  # a pickle that names code
     ):
         torch.save(content, file)
-        assert cli("adapter", "import", file, "--format", "cosmos-predict2.5", "--out", tmp_path / "o") == 2
-        assert said in capsys.readouterr().err
+        answered(["adapter", "import", file, "--format", "cosmos-predict2.5", "--out", tmp_path / "o"], 2, said)
     assert not (tmp_path / "o").exists()

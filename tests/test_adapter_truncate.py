@@ -96,7 +96,7 @@ def test_the_record_says_from_what_it_came_and_the_bytes_are_the_same_every_time
     assert truncate_adapter(file, tmp_path / "c", 6).read_bytes() == once.read_bytes()
 
 
-def test_errors_name_the_option_and_the_file(tmp_path, cli, capsys):
+def test_errors_name_the_option_and_the_file(tmp_path, answered):
     file, _ = adapter(tmp_path / "a")
     for words, said in {
         (file,): "--rank 2,4,8",
@@ -105,28 +105,24 @@ def test_errors_name_the_option_and_the_file(tmp_path, cli, capsys):
         (file, "--rank", "4", "--alpha", "3"): "alpha 20 by metadata lora_adapter_metadata and 3 by --alpha",
         (tmp_path / "none", "--rank", "4"): "no adapter found",
     }.items():
-        assert cli("adapter", "truncate", *words) == 2
-        assert said in capsys.readouterr().err
+        answered(["adapter", "truncate", *words], 2, said)
     assert [p.name for p in tmp_path.iterdir()] == ["a"]  # nothing was written
 
 
-def test_info(tmp_path, cli, capsys):
+def test_info(tmp_path, answered):
     run = tmp_path / "run"
     file, updates = adapter(run / "adapter", "dora")
-    assert cli("adapter", "truncate", run, "--rank", "2,4", "--energy", "0.9") == 0
+    answered(["adapter", "truncate", run, "--rank", "2,4", "--energy", "0.9"], 0)
     assert {p.name for p in run.iterdir()} == {"adapter", "adapter-r2", "adapter-r4", "adapter-e0.9"}
     assert list(find_adapters([str(run), str(run / "adapter-r2")])) == [
         "run",
         "run-r2",
     ]  # names of their videos' folders
-    capsys.readouterr()
-    assert cli("adapter", "info", file, "--json") == 0
-    info = json.loads(capsys.readouterr().out)
+    info = json.loads(answered(["adapter", "info", file, "--json"], 0))
     assert (info["kind"], info["ranks"], info["alphas"], info["scales"]) == ("dora", [8], [16.0], [2.0])
     assert info["parameters"] == sum(8 * (o + i) + o for o, i in LAYERS.values())
     squares = np.square([np.linalg.svd(update, compute_uv=False)[:8] for update in updates.values()])
     row = info["spectrum"]["all layers"]
     assert row["norm"] == pytest.approx(np.sqrt(squares.sum()))
     assert row["energy_at_rank"] == pytest.approx({str(k): squares[:, :k].sum() / squares.sum() for k in (1, 2, 4, 8)})
-    assert cli("adapter", "info", run / "adapter-e0.9") == 0
-    assert '"energy": 0.9' in capsys.readouterr().out
+    answered(["adapter", "info", run / "adapter-e0.9"], 0, '"energy": 0.9')

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from bad_inputs import answered
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -86,7 +85,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("change", "said"), CASES, ids=[case[1][:40] for case in CASES])
-def test_a_bad_adapter_is_refused_before_a_video_is_made(change, said, good, tmp_path, cli, capfd):
+def test_a_bad_adapter_is_refused_before_a_video_is_made(change, said, good, tmp_path, answered):
     tensors = load_file(good)
     with safe_open(good, "np") as file:
         metadata = file.metadata()
@@ -95,19 +94,19 @@ def test_a_bad_adapter_is_refused_before_a_video_is_made(change, said, good, tmp
     (tmp_path / "a.txt").write_text("Lift the cup.")
     (tmp_path / "a.png").touch()
     words = ["--adapter", good, tmp_path / "bad.safetensors", "--prompts", tmp_path, "--out", tmp_path / "out"]
-    answered(cli, capfd, ["generate", *words], 2, "bad.safetensors", said)
+    answered(["generate", *words], 2, "bad.safetensors", said)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("change", [lambda raw: raw[:-100], lambda raw: b"", lambda raw: b"x" * 500])
-def test_a_damaged_file_is_refused_by_every_command(change, good, tmp_path, cli, capfd):
+def test_a_damaged_file_is_refused_by_every_command(change, good, tmp_path, answered):
     good.write_bytes(change(good.read_bytes()))
     for words in (["info"], ["truncate", "--rank", "1"], ["merge", "--out", tmp_path / "out"]):
-        answered(cli, capfd, ["adapter", *words, good], 2, str(good), "cannot be read as an adapter", "Copy it again")
+        answered(["adapter", *words, good], 2, str(good), "cannot be read as an adapter", "Copy it again")
 
 
-def test_the_record_of_a_good_adapter_is_shown_without_escapes(good, cli, capfd):
-    answered(cli, capfd, ["adapter", "info", good], 0, "[/red]\\u001b[2J")
+def test_the_record_of_a_good_adapter_is_shown_without_escapes(good, answered):
+    answered(["adapter", "info", good], 0, "[/red]\\u001b[2J")
     assert set(read_adapter(good, model=compose_config([]).model).ranks.values()) == {2}
 
 

@@ -8,7 +8,6 @@ import shutil
 import av
 import pandas
 import pytest
-from bad_inputs import answered
 from lerobot_sets import grey, write_set
 from PIL import Image
 
@@ -103,14 +102,14 @@ CASES = [  # set, change, exit code, what is said
 
 
 @pytest.mark.parametrize(("kind", "change", "code", "said"), CASES, ids=[case[3][:40] for case in CASES])
-def test_bad_data(kind, change, code, said, sets, tmp_path, cli, capsys):
+def test_bad_data(kind, change, code, said, sets, tmp_path, answered):
     shutil.copytree(sets / kind.replace("pairs", "folder"), tmp_path / "set")
     change(tmp_path / "set")
     words = [f"data.test_path={tmp_path / 'pairs'}"] if kind == "pairs" else []
-    answered(cli, capsys, ["data", "check", tmp_path / "set", *CHECK, *words], code, said)
+    answered(["data", "check", tmp_path / "set", *CHECK, *words], code, said)
 
 
-def test_a_variable_frame_rate_is_named_and_not_converted(sets, tmp_path, cli, capsys):
+def test_a_variable_frame_rate_is_named_and_not_converted(sets, tmp_path, answered):
     folder = shutil.copytree(sets / "folder", tmp_path / "set")
     with av.open(str(folder / "videos" / "a.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=10)
@@ -120,5 +119,5 @@ def test_a_variable_frame_rate_is_named_and_not_converted(sets, tmp_path, cli, c
             frame.pts = k + 5 * (k // 4)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    answered(cli, capsys, ["data", "check", folder, *CHECK], 0, "variable frame rate, 100 to 600 ms")
-    answered(cli, capsys, ["data", "check", folder, *CHECK, "data.fps=5"], 1, "-fps_mode cfr")
+    answered(["data", "check", folder, *CHECK], 0, "variable frame rate, 100 to 600 ms")
+    answered(["data", "check", folder, *CHECK, "data.fps=5"], 1, "-fps_mode cfr")

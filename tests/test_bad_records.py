@@ -5,7 +5,7 @@ import resource
 
 import numpy as np
 import pytest
-from bad_inputs import answered, run_folder
+from bad_inputs import run_folder
 
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import DiskError
@@ -38,31 +38,31 @@ WRONG = [  # a file, its content, what is said
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", FIX)
-def test_a_damaged_record_is_named_and_the_run_is_not_resumed(name, damage, tmp_path, cli, capsys):
+def test_a_damaged_record_is_named_and_the_run_is_not_resumed(name, damage, tmp_path, answered):
     file = run_folder(tmp_path / "run") / name
     file.write_bytes(DAMAGES[damage](file.read_bytes()))
     before = sorted(tmp_path.rglob("*"))
-    answered(cli, capsys, ["report", tmp_path / "run"], 2, name, FIX[name])
+    answered(["report", tmp_path / "run"], 2, name, FIX[name])
     if (name, damage) != ("scores.jsonl", "cut short"):  # as after a kill: what is missing is made
-        answered(cli, capsys, ["run", f"run_dir={tmp_path / 'run'}"], 2, name, FIX[name])
+        answered(["run", f"run_dir={tmp_path / 'run'}"], 2, name, FIX[name])
     assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(("name", "content", "said"), WRONG)
-def test_a_wrong_value_in_a_record_is_named(name, content, said, tmp_path, cli, capsys):
+def test_a_wrong_value_in_a_record_is_named(name, content, said, tmp_path, answered):
     run_folder(tmp_path / "run")
     (tmp_path / name).write_text(content)
-    answered(cli, capsys, ["report", tmp_path], 2, name.removeprefix("run/"), said)
+    answered(["report", tmp_path], 2, name.removeprefix("run/"), said)
 
 
-def test_a_report_lists_the_bad_folders_and_shows_the_others(tmp_path, cli, capsys):
+def test_a_report_lists_the_bad_folders_and_shows_the_others(tmp_path, answered):
     folder = tmp_path / "runs"
     for name in ("good", "bad", "worse"):
         run_folder(folder / name, rows=[{"value": None, "detail": {"reason": "too few matches"}}])
     (folder / "bad" / "manifest.json").write_text("{")
     (folder / "worse" / "config.yaml").unlink()
     notes = ("bad: not reported: manifest.json: it is not JSON", "worse: not reported: config.yaml: it is missing")
-    answered(cli, capsys, ["report", folder], 1, *notes)
+    answered(["report", folder], 1, *notes)
     for name in ("report.md", "page.html", "report.json"):
         text = (folder / name).read_text()
         assert notes[0] in text, name
@@ -78,8 +78,8 @@ def test_a_report_lists_the_bad_folders_and_shows_the_others(tmp_path, cli, caps
         ("rerun", "/etc/passwd", "/etc/passwd is a file"),
     ],
 )
-def test_a_place_that_cannot_be_written_is_named(command, out, said, tmp_path, cli, capsys):
-    answered(cli, capsys, [command, run_folder(tmp_path / "run"), "--out", out], 2, f"--out {out}: ", said, "Choose")
+def test_a_place_that_cannot_be_written_is_named(command, out, said, tmp_path, answered):
+    answered([command, run_folder(tmp_path / "run"), "--out", out], 2, f"--out {out}: ", said, "Choose")
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import time
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from bad_inputs import answered, video
+from bad_inputs import video
 from local_server import listening
 
 ENDPOINT = "Check that judge.url is the address of the endpoint, up to /v1"
@@ -63,25 +63,25 @@ def judge(folder, url, *more, clips=1):
 
 
 @pytest.mark.parametrize("body", ["\x1b[2J!", "<html>502 Bad Gateway</html>", '{"choices": []}', completion(5), ""])
-def test_an_answer_that_is_no_completion(body, tmp_path, cli, capfd):
+def test_an_answer_that_is_no_completion(body, tmp_path, answered):
     with serve(lambda k: body) as (url, asked):
-        answered(cli, capfd, judge(tmp_path, url), 1, f"judge.url={url}", ENDPOINT)
+        answered(judge(tmp_path, url), 1, f"judge.url={url}", ENDPOINT)
     assert asked == [0]
 
 
-def test_reasoning_without_an_answer_is_no_score_and_named(tmp_path, cli, capfd):
+def test_reasoning_without_an_answer_is_no_score_and_named(tmp_path, answered):
     body = completion("").replace('"content": ""', '"content": "", "reasoning": "Score: 4, or is it"')
     with serve(lambda k: body) as (url, _):
-        answered(cli, capfd, judge(tmp_path, url), 1, "reasoning without an answer; raise judge.max_new_tokens")
+        answered(judge(tmp_path, url), 1, "reasoning without an answer; raise judge.max_new_tokens")
 
 
-def test_a_server_that_does_not_answer_in_time(tmp_path, cli, capfd):
+def test_a_server_that_does_not_answer_in_time(tmp_path, answered):
     with serve(lambda k: time.sleep(1) or completion("4")) as (url, _):
-        answered(cli, capfd, judge(tmp_path, url, "judge.timeout=0.2"), 1, "no answer within judge.timeout=0.2 s")
+        answered(judge(tmp_path, url, "judge.timeout=0.2"), 1, "no answer within judge.timeout=0.2 s")
 
 
 @pytest.mark.parametrize("batch", [1, 8])
-def test_scores_before_a_failure_are_kept(batch, tmp_path, cli, capfd):
+def test_scores_before_a_failure_are_kept(batch, tmp_path, cli, answered):
     """One video of three fails. The scores of the others are kept: the next call asks for that one alone."""
     good = []
     with serve(lambda k: completion("4") if k < 2 or good else "garbage") as (url, asked):
@@ -89,15 +89,13 @@ def test_scores_before_a_failure_are_kept(batch, tmp_path, cli, capfd):
         assert cli(*words) == 1
         assert len(asked) == 3
         good.append(True)
-        capfd.readouterr()
-        assert cli(*words, "--json") == 0
+        rows = json.loads(answered([*words, "--json"], 0))
         assert len(asked) == 4
-    rows = json.loads(capfd.readouterr().out)
     assert [row["score"] for row in rows] == [4, 4, 4]
     assert sorted(row["cached"] for row in rows) == [False, True, True]
 
 
-def test_a_server_that_is_down_is_a_warning_before_training(cli, capfd):
+def test_a_server_that_is_down_is_a_warning_before_training(answered):
     words = ["doctor", "judge=server", "judge.url=http://me:sk-secret@127.0.0.1:9/v1", "tracking=none"]
     said = "warn  server     judge.url=http://***@127.0.0.1:9/v1: no answer (ConnectError"
-    answered(cli, capfd, words, 0, said, absent=("sk-secret",))
+    answered(words, 0, said, absent=("sk-secret",))

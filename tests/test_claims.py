@@ -203,7 +203,7 @@ def sweep(tmp_path_factory):
     return write_sweep(tmp_path_factory.mktemp("outputs") / "sweeps" / "mine")
 
 
-def test_the_report_tests_the_claims_first(sweep, capsys):
+def test_the_report_tests_the_claims_first(sweep, capfd):
     study = load_study(sweep)
     print_study(study)
     text, latex = report_texts(study)["report.md"], report_texts(study)["table.tex"]
@@ -214,7 +214,7 @@ def test_the_report_tests_the_claims_first(sweep, capsys):
     assert list(study.claims["note"]) == [few, "about these trained adapters only", few]
     assert f"- ✗ {CLAIMS[2]}   refuted: " in text
     assert f"% ✓ {CLAIMS[0]}   confirmed: " in latex
-    assert f"✓ {CLAIMS[0]}   confirmed: " in capsys.readouterr().out
+    assert f"✓ {CLAIMS[0]}   confirmed: " in capfd.readouterr().out
 
 
 def test_arms_that_differ_in_more_than_is_compared_are_labelled(tmp_path):

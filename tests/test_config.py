@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-from bad_inputs import answered
 from conftest import ROOT
 
 from cosmos_exp.config.composing import compose_config
@@ -124,26 +123,26 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("words", "said"), WRONG)
-def test_a_wrong_request_is_one_line_that_begins_with_the_key(words, said, cli, capsys, tmp_path, monkeypatch):
+def test_a_wrong_request_is_one_line_that_begins_with_the_key(words, said, answered, tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    text = answered(cli, capsys, ["run", *words.split(), f"run_dir={tmp_path / 'run'}"], 2, said)
+    text = answered(["run", *words.split(), f"run_dir={tmp_path / 'run'}"], 2, said)
     assert len(text.splitlines()) <= 2
     assert not (tmp_path / "run").exists()
 
 
-def test_every_wrong_key_is_named_at_once(cli, capsys):
-    text = answered(cli, capsys, ["run", "seed=-1", "data.fps=0", "training.validation.sigmas=[2]"], 2)
+def test_every_wrong_key_is_named_at_once(answered):
+    text = answered(["run", "seed=-1", "data.fps=0", "training.validation.sigmas=[2]"], 2)
     keys = [line.removeprefix("cosmos-exp: ").split("=")[0] for line in text.splitlines()]
     assert keys == ["seed", "data.fps", "training.validation.sigmas.0"]
 
 
-def test_what_a_sweep_lacks_is_said_once_before_its_first_run(cli, capfd, tmp_path, monkeypatch):
+def test_what_a_sweep_lacks_is_said_once_before_its_first_run(answered, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     layout = "sampson.layout=1x7: does not divide frames of 96x160 pixels"
     words = ["sweep", "rank", "data=folder", "data.path=nowhere", "rank=8,16", "sampson.layout=1x7"]
-    answered(cli, capfd, words, 2, f"cosmos-exp: {layout}", "nowhere: no such folder", absent=("lora-r8",))
-    answered(cli, capfd, ["sweep", "rank", "rank=8", "sampson.layout=1x7,null"], 2, f"lora-r8-layout1x7: {layout}")
+    answered(words, 2, f"cosmos-exp: {layout}", "nowhere: no such folder", absent=("lora-r8",))
+    answered(["sweep", "rank", "rank=8", "sampson.layout=1x7,null"], 2, f"lora-r8-layout1x7: {layout}")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -204,6 +203,6 @@ def test_the_hash_sees_results_not_hardware():
     assert stage_hash(judged, "train") == stage_hash(compose_config([]), "train")
 
 
-def test_options_go_anywhere_between_overrides(cli, capsys):
+def test_options_go_anywhere_between_overrides(answered):
     words = ["run", "rank=8", "-m", "alpha=8,16", "--config-name", "config", "dry_run=true", "tracking=none"]
-    assert answered(cli, capsys, words, 0).count("lora, rank 8, alpha") == 2
+    assert answered(words, 0).count("lora, rank 8, alpha") == 2

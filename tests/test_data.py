@@ -165,7 +165,7 @@ def test_windows_are_drawn_by_the_seed_and_frame_rate_conversion_takes_the_neare
     assert float(load_window(clip, data, 2)[-1].mean()) == pytest.approx(20 + 4 * 18, abs=2)
 
 
-def test_every_bad_file_is_reported_once_with_its_fix(tmp_path, cli, capsys):
+def test_every_bad_file_is_reported_once_with_its_fix(tmp_path, answered):
     make_folder(tmp_path, ["good", "cut", "empty", "short", "nocaption", "blank", "text", "odd"])
     videos, metas = tmp_path / "videos", tmp_path / "metas"
     write_video(videos / "cut.mp4", noise(24), 8)
@@ -186,8 +186,7 @@ def test_every_bad_file_is_reported_once_with_its_fix(tmp_path, cli, capsys):
         "text.mp4": "cannot be read as a video",
         "good.mp4": "same name",
     }
-    assert cli("data", "check", tmp_path) == 1
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
+    said = [line for line in answered(["data", "check", tmp_path], 1).splitlines() if line.startswith("BAD")]
     for name, reason in expected.items():
         assert len([line for line in said if f"{name}: " in line and reason in line]) == 1, (name, said)
     assert len(said) == len(expected)
@@ -305,14 +304,15 @@ def test_which_video_is_held_out_follows_the_split_seed_alone(videos):
         assert [c.clip.name for c in d.train] == [names[i] for i in sorted(order[4:])]
 
 
-def test_the_check_knows_the_model_and_what_differs(videos, cli, capsys):
+def test_the_check_knows_the_model_and_what_differs(videos, answered):
     write_video(videos / "tall.mp4", noise(10, 48, 32), 16)
-    assert cli("data", "check", videos, "data.prompt=go", *SIZE) == 0
-    said = capsys.readouterr().out
-    assert "12 of 48x32 at 8 frames per second, 1 of 32x48 at 16 frames per second; all become 48x32" in said
-    assert cli("data", "check", videos, "model=cosmos_predict25_2b", "data.prompt=go") == 1
-    assert "cup_00 has 10 frames, 93 are needed" in (said := capsys.readouterr().out)
-    assert "data.num_frames=9 fits" in said
+    answered(
+        ["data", "check", videos, "data.prompt=go", *SIZE],
+        0,
+        "12 of 48x32 at 8 frames per second, 1 of 32x48 at 16 frames per second; all become 48x32",
+    )
+    words = ["data", "check", videos, "model=cosmos_predict25_2b", "data.prompt=go"]
+    answered(words, 1, "cup_00 has 10 frames, 93 are needed", "data.num_frames=9 fits")
 
 
 def test_the_plan_counts_each_part_and_stops_a_run_without_a_score(videos):

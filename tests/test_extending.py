@@ -70,7 +70,7 @@ def test_add_a_measure(examples, cli, tmp_path):
     assert folder.read(folder.metrics)["measures"]["motion"]["mean"] > 0
 
 
-def test_add_a_judge(examples, cli, tmp_path, capsys):
+def test_add_a_judge(examples, tmp_path, answered):
     files = examples("add_judge")
     runpy.run_path(str(files["my_judge.py"]), run_name="__main__")
     frames = np.full((9, 64, 96, 3), 128, np.uint8)
@@ -80,9 +80,7 @@ def test_add_a_judge(examples, cli, tmp_path, capsys):
     videos = [tmp_path / "steady.mp4", tmp_path / "flickering.mp4"]
     plugin = ("--plugin", "my_judge", "judge")
     words = ["--judge", "rules", "--rubric", files["flicker.yaml"], "--set", "judge.name=flicker"]
-    capsys.readouterr()
-    assert cli(*plugin, *videos, *words, "--json") == 0
-    rows = json.loads(capsys.readouterr().out)
+    rows = json.loads(answered([*plugin, *videos, *words, "--json"], 0))
     assert [(r["judge"], r["measure"]) for r in rows] == [("flicker", "flicker")] * 2
     assert rows[0]["score"] > 4.8
     assert rows[1]["score"] == 1

@@ -22,28 +22,29 @@ def driver(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 0])
-def test_a_driver_that_is_too_old_is_one_line_with_what_to_install(count, driver, cli, monkeypatch, capsys):
+def test_a_driver_that_is_too_old_is_one_line_with_what_to_install(count, driver, monkeypatch, answered):
     def refuse(device):
         raise RuntimeError(TOO_OLD)
 
     monkeypatch.setattr("torch.cuda.device_count", lambda: count)  # NVML counts what CUDA cannot use
     monkeypatch.setattr("torch.cuda.get_device_name", refuse)
-    assert cli("doctor", "hardware=1xh100", "tracking=none") == 1
-    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL  device"))
-    for words in ("The driver is 535.104.05", "CUDA 13.0 and needs 580.65 or newer", "Install that NVIDIA driver"):
-        assert words in line
+    said = (
+        "FAIL  device",
+        "The driver is 535.104.05",
+        "CUDA 13.0 and needs 580.65 or newer",
+        "Install that NVIDIA driver",
+    )
+    answered(["doctor", "hardware=1xh100", "tracking=none"], 1, *said)
 
 
-def test_opencv_beside_its_headless_form_is_seen(cli, monkeypatch, capsys):
+def test_opencv_beside_its_headless_form_is_seen(monkeypatch, answered):
     real = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "5.0" if name == "opencv-python" else real(name))
-    assert cli("doctor", "tracking=none") == 0
-    assert "warn  opencv     opencv-python is installed beside" in capsys.readouterr().out
+    answered(["doctor", "tracking=none"], 0, "warn  opencv     opencv-python is installed beside")
 
     def without_libgl(args):
         raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
 
     monkeypatch.setattr("cosmos_exp.cli.doctor.run", without_libgl)
-    assert cli("doctor") == 1
-    assert "libGL.so.1: cannot open shared object file" in (said := capsys.readouterr().err)
-    assert "pip uninstall -y opencv-python opencv-python-headless" in said
+    fix = "pip uninstall -y opencv-python opencv-python-headless"
+    answered(["doctor"], 1, "libGL.so.1: cannot open shared object file", fix)

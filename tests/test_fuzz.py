@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory, mkdtemp
 
 import numpy as np
 import yaml
-from bad_inputs import answered, run_folder, video
+from bad_inputs import run_folder, video
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -93,7 +93,7 @@ def changed(draw, text):
 
 
 @inputs(25, st.data())
-def test_changed_files(cli, capsys, data):
+def test_changed_files(answered, data):
     name = data.draw(st.sampled_from(sorted(READ)))
     with TemporaryDirectory() as top:
         folder = shutil.copytree(good(), Path(top) / "all")
@@ -105,7 +105,7 @@ def test_changed_files(cli, capsys, data):
         head = len(new).to_bytes(8, "little")[:start]
         (folder / name).write_bytes(head + new + raw[stop:])
         words = [folder / word if (folder / word).exists() else word for word in READ[name]]
-        answered(cli, capsys, words, None)
+        answered(words, None)
 
 
 KEYS = st.sampled_from([*all_keys(), "rank", "adapter", "hardware", "model", "data", "judge"])
@@ -113,6 +113,6 @@ WORDS = st.tuples(st.sampled_from(("", "+", "++")), KEYS | TEXTS, TEXTS | VALUES
 
 
 @inputs(10, st.lists(WORDS, min_size=1, max_size=3))
-def test_command_lines(cli, capsys, words):
+def test_command_lines(answered, words):
     overrides = [f"{sign}{key}={value}" for sign, key, value in words]
-    answered(cli, capsys, ["run", *[word for word in overrides if word[0] != "-"], "dry_run=true"], None)
+    answered(["run", *[word for word in overrides if word[0] != "-"], "dry_run=true"], None)

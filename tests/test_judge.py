@@ -202,10 +202,8 @@ def test_expected_score_from_a_servers_token_probabilities():
     assert expected_in_reply(Bag(logprobs=None), "4") is None
 
 
-def test_the_command_judges_by_the_rules(tmp_path, cli, capsys):
+def test_the_command_judges_by_the_rules(tmp_path, answered):
     scene, path = Scene.sample(3, "robot"), tmp_path / "a.mp4"
     write_video(path, scene.clip().frames, 8)
-    assert cli("judge", path, "--judge", "rules", "--prompt", scene.prompt) == 0
-    assert "instruction  5" in capsys.readouterr().out
-    assert cli("judge", path, "--judge", "rules", "--rubric", "instruction") == 2
-    assert "--prompt" in capsys.readouterr().err
+    answered(["judge", path, "--judge", "rules", "--prompt", scene.prompt], 0, "instruction  5")
+    answered(["judge", path, "--judge", "rules", "--rubric", "instruction"], 2, "--prompt")

@@ -12,9 +12,12 @@ from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
 
 
-def test_several_machines_need_a_launcher(cli, tmp_path, capsys):
-    assert cli("run", *SMALL, "hardware.num_machines=2", f"run_dir={tmp_path / 'run'}") == 2
-    assert "on each machine with `torchrun --nnodes=2 --nproc-per-node=1" in capsys.readouterr().err
+def test_several_machines_need_a_launcher(answered, tmp_path):
+    answered(
+        ["run", *SMALL, "hardware.num_machines=2", f"run_dir={tmp_path / 'run'}"],
+        2,
+        "on each machine with `torchrun --nnodes=2 --nproc-per-node=1",
+    )
     assert not (tmp_path / "run").exists()
 
 

@@ -85,19 +85,20 @@ def test_multirun_makes_a_folder_a_run(optuna, cli, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
 
 
-def test_optuna_minimises_the_validation_loss_in_two_trials(optuna, cli, capsys):
+def test_optuna_minimises_the_validation_loss_in_two_trials(optuna, answered):
     rates = optuna({"training": {"validation_loss": 0.3}}, {"training": {"validation_loss": 0.2}})
-    assert cli(*OPTUNA, "hydra.sweeper.n_trials=2") == 0
-    said = capsys.readouterr().out
+    said = answered([*OPTUNA, "hydra.sweeper.n_trials=2"], 0)
     assert 0.001 <= rates[0] != rates[1] <= 0.01
     assert f"training.learning_rate: {rates[1]}\nbest_value: 0.2" in said
 
 
-def test_optuna_maximises_the_instruction_score_and_survives_a_failed_run(optuna, cli, capsys):
+def test_optuna_maximises_the_instruction_score_and_survives_a_failed_run(optuna, answered):
     score = [{"measures": {"instruction": {"mean": m, "n": 1}}} for m in (4.5, 3.0)]
     rates = optuna(score[0], "the loss is not finite", score[1])
     words = ["objective=instruction", "judge=rules", "hydra.sweeper.n_trials=3"]
-    assert cli(*OPTUNA, *words) == 1
-    said = capsys.readouterr()
-    assert "did not finish (the loss is not finite). The sweeper counts it as failed." in said.err
-    assert f"training.learning_rate: {rates[0]}\nbest_value: 4.5" in said.out
+    answered(
+        [*OPTUNA, *words],
+        1,
+        "did not finish (the loss is not finite). The sweeper counts it as failed.",
+        f"training.learning_rate: {rates[0]}\nbest_value: 4.5",
+    )

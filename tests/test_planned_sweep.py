@@ -211,7 +211,7 @@ def test_a_run_that_a_killed_sweep_still_holds_is_resumed_by_the_same_command(sm
     assert started == [[other.name], [held.name]]
 
 
-def test_both_phases_of_a_killed_sweep_are_finished_by_the_same_command(start, cli, tmp_path, monkeypatch, capsys):
+def test_both_phases_of_a_killed_sweep_are_finished_by_the_same_command(start, tmp_path, monkeypatch, answered):
     (tmp_path / "mine.yaml").write_text(RUNNING)
     sweep, log = tmp_path / "outputs" / "sweeps" / "mine", tmp_path / "log.txt"
     words = ["sweep", "mine.yaml", *SMALL[:-1], "training.max_steps=6", "training.epochs=9", "data.selection_pairs=1"]
@@ -226,7 +226,7 @@ def test_both_phases_of_a_killed_sweep_are_finished_by_the_same_command(start, c
     assert second.status["state"] in ("interrupted", "running")
 
     monkeypatch.chdir(tmp_path)
-    assert cli(*words) == 0, capsys.readouterr().err
+    answered(words, 0)
     assert [len(run.manifest["starts"]) for run in (first, second)] == [1, 2]
     assert [row["step"] for row in read_json_lines(second.train_log)] == list(range(1, 7))
     record = json.loads((sweep / "sweep.json").read_text())
@@ -241,11 +241,10 @@ def test_both_phases_of_a_killed_sweep_are_finished_by_the_same_command(start, c
     assert {r["sample"] for r in read_json_lines(second.scores)} == set(data["selection"])
     assert {r["sample"] for r in read_json_lines(cut.scores)} == set(data["test"])
     assert "training.learning_rate, chosen by word_side on the selection" in (sweep / "report.md").read_text()
-    assert cli("report", sweep, "--verify") == 0, capsys.readouterr().out
+    answered(["report", sweep, "--verify"], 0)
     check_dashboard(sweep)
     cut.update_manifest(wandb_lost=["the adapter: OSError: no space"])
-    assert cli(*words, "--list") == 0
-    assert f"{cut.path.name}: wandb lost the adapter: OSError: no space" in capsys.readouterr().err
+    answered([*words, "--list"], 0, f"{cut.path.name}: wandb lost the adapter: OSError: no space")
 
 
 def check_dashboard(sweep):

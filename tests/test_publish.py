@@ -261,35 +261,31 @@ WRONG = [set_state, change_adapter, take_base, fill_out]
 
 
 @pytest.mark.parametrize("change", WRONG, ids=lambda change: change.__name__)
-def test_what_cannot_be_published_is_refused_with_the_fix(change, run, tmp_path, cli, capsys):
+def test_what_cannot_be_published_is_refused_with_the_fix(change, run, tmp_path, answered):
     message = change(run)
-    assert cli("publish", run, "--out", tmp_path / "out") == 2
-    assert message in capsys.readouterr().err
+    answered(["publish", run, "--out", tmp_path / "out"], 2, message)
     assert not (tmp_path / "out" / "README.md").exists()
 
 
 # --- the upload ---
-def test_an_upload_gets_the_folder_and_a_failed_one_says_how_to_repeat_it(original, tmp_path, monkeypatch, cli, capsys):
+def test_an_upload_gets_the_folder_and_a_failed_one_says_how_to_repeat_it(original, tmp_path, monkeypatch, answered):
     asked = []
     monkeypatch.setattr("cosmos_exp.publish.folder.get_token", lambda: "hf_x")
     monkeypatch.setattr(HfApi, "create_repo", lambda self, name, **keys: asked.append((name, keys)) or "https://hub/x")
     monkeypatch.setattr(HfApi, "upload_folder", lambda self, **keys: asked.append(keys))
     words = ["publish", original / "lora-r8", "--to", "zzlab/robot", "--out"]
-    assert cli(*words, tmp_path / "a", "--private") == 0
+    answered([*words, tmp_path / "a", "--private"], 0, "uploaded: https://hub/x")
     assert asked[0] == ("zzlab/robot", {"private": True, "exist_ok": True})
     assert (asked[1]["repo_id"], asked[1]["folder_path"]) == ("zzlab/robot", tmp_path / "a")
-    assert "uploaded: https://hub/x" in capsys.readouterr().out
     assert "folder = snapshot_download('zzlab/robot')" in code_of(tmp_path / "a")
     monkeypatch.undo()
     monkeypatch.setattr("cosmos_exp.publish.folder.get_token", lambda: "hf_x")
-    assert cli(*words, tmp_path / "b") == 1  # HF_HUB_OFFLINE
-    assert f"hf upload zzlab/robot {tmp_path / 'b'}" in capsys.readouterr().err
+    answered([*words, tmp_path / "b"], 1, f"hf upload zzlab/robot {tmp_path / 'b'}")
     assert (tmp_path / "b" / "README.md").is_file()
 
 
-def test_a_wrong_target_is_refused_before_anything_is_written(original, tmp_path, cli, capsys, monkeypatch):
+def test_a_wrong_target_is_refused_before_anything_is_written(original, tmp_path, answered, monkeypatch):
     monkeypatch.setattr("cosmos_exp.publish.folder.get_token", lambda: None)
     for to, message in (("robot", "write USER/NAME"), ("zzlab/robot", "no token for the hub. Run `hf auth login`")):
-        assert cli("publish", original / "lora-r8", "--out", tmp_path / "a", "--to", to) == 2
-        assert message in capsys.readouterr().err
+        answered(["publish", original / "lora-r8", "--out", tmp_path / "a", "--to", to], 2, message)
     assert not (tmp_path / "a").exists()

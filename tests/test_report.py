@@ -70,11 +70,10 @@ def sweep(tmp_path_factory):
     return root
 
 
-def test_the_report_shows_what_the_runs_contain(sweep, tmp_path, cli, capsys):
+def test_the_report_shows_what_the_runs_contain(sweep, tmp_path, answered):
     """Two reports of the same runs are the same to the byte."""
     out, again = tmp_path / "a" / "mine", tmp_path / "b" / "mine"
-    assert cli("report", sweep, "--out", out) == 0
-    assert str(out / "page.html") in capsys.readouterr().out
+    answered(["report", sweep, "--out", out], 0, str(out / "page.html"))
     text = (out / "report.md").read_text()
     table = text[text.index("| adapter") : text.index("## All measures")]
     (row,) = [line for line in table.splitlines() if line.startswith("| lora-r8 ")]
@@ -86,7 +85,7 @@ def test_the_report_shows_what_the_runs_contain(sweep, tmp_path, cli, capsys):
     with open(out / "scores.csv") as file:
         assert len(list(csv.DictReader(file))) == 5 * 8 * 2 * 2
     assert {p.name for p in (out / "figures").iterdir()} >= {"loss.png", "loss.pdf", "rank.svg", "differences.pdf"}
-    assert cli("report", sweep, "--out", again) == 0
+    answered(["report", sweep, "--out", again], 0)
     for name in ("report.md", "table.tex", "scores.csv", "page.html", "figures/rank.png", "figures/rank.pdf"):
         assert (out / name).read_bytes() == (again / name).read_bytes(), name
 
@@ -119,18 +118,17 @@ def test_a_report_needs_no_torch_and_a_notebooks_backend_and_an_ascii_terminal_d
     assert "tse ?" in done.stdout  # an arrow
 
 
-def test_margins_are_the_strictest_of_the_runs_or_those_of_the_command_line(sweep, tmp_path, cli, capsys):
+def test_margins_are_the_strictest_of_the_runs_or_those_of_the_command_line(sweep, tmp_path, answered):
     first, second = ({"margins": m} for m in ({"instruction": 0.5, "tse": 0.1}, {"instruction": 0.3}))
     runs = [SimpleNamespace(config=config) for config in (first, second, {})]
     assert margins_of(runs) == MARGINS | {"instruction": 0.25, "tse": 0.05}  # the defaults of the last
     assert margins_of(runs[:2]) == {"instruction": 0.3, "tse": 0.1}
-    assert cli("report", sweep, "--out", tmp_path, "--margin", "tse=0.5") == 0
+    answered(["report", sweep, "--out", tmp_path, "--margin", "tse=0.5"], 0)
     written = json.loads((tmp_path / "report.json").read_text())
     assert {row["margin"] for row in written["differences"] if row["measure"] == "tse"} == {0.5}
     assert "The margin tse=0.5 was given on the command line, after the scores." in written["notes"]
     for wrong in ("tse=-1", "instructoin=1"):
-        assert cli("report", sweep, "--margin", wrong) == 2
-        assert "MEASURE=NUMBER" in capsys.readouterr().err
+        answered(["report", sweep, "--margin", wrong], 2, "MEASURE=NUMBER")
 
 
 def described(name, height=96, played=8, prompts=2, judge="a", scenes=None):
@@ -160,11 +158,10 @@ def test_scores_of_other_conditions_are_not_compared(changed, words):
     assert words in str(error.value)
 
 
-def test_runs_that_are_not_comparable_are_reported_without_differences(tmp_path, cli, capsys):
+def test_runs_that_are_not_comparable_are_reported_without_differences(tmp_path, answered):
     make_run(tmp_path / "base", "base")
     make_run(tmp_path / "lora-r8", "lora-r8", judge="another")
-    assert cli("report", tmp_path) == 0
-    assert "settings or judges (judge.name: scripted -> another" in capsys.readouterr().out
+    answered(["report", tmp_path], 0, "settings or judges (judge.name: scripted -> another")
     assert "## All comparisons" not in (tmp_path / "report.md").read_text()
 
 

@@ -209,11 +209,10 @@ def test_accelerates_launcher_gives_the_same_bytes(trained, tmp_path):
         ),
     ],
 )
-def test_what_a_shell_has_left_and_another_number_of_processes_are_named(values, said, cli, capsys, monkeypatch):
+def test_what_a_shell_has_left_and_another_number_of_processes_are_named(values, said, answered, monkeypatch):
     for name, value in values.items():
         monkeypatch.setenv(name, value)
-    assert cli("run", *MICRO) == 2
-    assert said in capsys.readouterr().err
+    answered(["run", *MICRO], 2, said)
 
 
 def preempt(cli, folder, words, count, rank, when):

@@ -290,25 +290,21 @@ def test_superpoint_sees_a_long_side_of_1024_and_points_are_in_the_frames_pixels
     np.testing.assert_allclose(found.points, [[383.125, 215.125]], atol=1e-4)
 
 
-def test_the_command_with_tiles_files_and_errors(tmp_path, cli, capsys, rig):
+def test_the_command_with_tiles_files_and_errors(tmp_path, rig, answered):
     video, calibration = tmp_path / "grid.mp4", tmp_path / "rig.yaml"
     write_video(video, np.concatenate([v.frames[:2] for v in rig], axis=2), 8)
     camera = {"intrinsics": K.tolist(), "size": [360, 640]}
     calibration.write_text(json.dumps({"views": {"left": camera, "right": camera}}))
     common = ["--views", "left,right", "--calibration", calibration]
-    assert cli("sampson", video, "--layout", "1x2", *common, "--json") == 0
-    printed = capsys.readouterr().out
+    printed = answered(["sampson", video, "--layout", "1x2", *common, "--json"], 0)
     row = json.loads(printed[printed.index("[\n") :])[0]
     assert [v["name"] for v in row["views"]] == ["left", "right"]
-    assert cli("sampson", video, video, *common) == 0
-    assert "left:right" in capsys.readouterr().out
+    answered(["sampson", video, video, *common], 0, "left:right")
     calibration.write_text("views: {video: {size: [96, 160]}}")
-    assert cli("sampson", calibration, video) == 1
-    assert "rig.yaml" in capsys.readouterr().out
+    answered(["sampson", calibration, video], 1, "rig.yaml")
     lightglue = ["--set", "sampson.matcher=superpoint_lightglue", "sampson.matcher_source=/nowhere"]
     for wrong in (["--layout", "2"], ["--pairs", "a:z"], ["--calibration", calibration], lightglue):
-        assert cli("sampson", video, *wrong) == 2
-        assert capsys.readouterr().err.startswith("cosmos-exp: ")
+        assert answered(["sampson", video, *wrong], 2).startswith("cosmos-exp: ")
 
 
 def test_a_camera_that_only_turns_leaves_the_geometry_undetermined():

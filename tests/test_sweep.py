@@ -31,7 +31,7 @@ def test_runs_are_named_by_what_differs_and_the_base_is_one_run(tmp_path):
     assert run_name(compose_config(["adapter=none", "rank=8", "seed=3"]), {"rank": "8"}) == "base"
 
 
-def test_a_sweep_isolates_its_runs_and_again_does_only_the_rest(cli, tmp_path, monkeypatch, capsys):
+def test_a_sweep_isolates_its_runs_and_again_does_only_the_rest(tmp_path, monkeypatch, answered):
     """One run breaks its loss (a learning rate of 1e30), the other does not notice; each is a process with a log of its own."""
     monkeypatch.chdir(tmp_path)
     Path("mine/rank").mkdir(parents=True)
@@ -41,27 +41,21 @@ def test_a_sweep_isolates_its_runs_and_again_does_only_the_rest(cli, tmp_path, m
     sweep = tmp_path / "outputs" / "sweeps" / "rank"
     broken, good = "lora-r8-learning_rate1e+30", "lora-r8-learning_rate0.001"
 
-    assert cli("sweep", "rank", *words, rates, "fail_fast=true") == 1
-    said = capsys.readouterr()
-    assert f"{broken}: failed: " in said.err
-    assert f"{good}: missing: no status was written" in said.err
+    said = (f"{broken}: failed: ", f"{good}: missing: no status was written")
+    answered(["sweep", "rank", *words, rates, "fail_fast=true"], 1, *said)
     assert not (sweep / good).exists()
     assert not (sweep / ".fail_fast").exists()
-    assert cli("sweep", "rank", *words, rates) == 1  # without it, again
-    said = capsys.readouterr()
-    assert f"{good}: done" in said.out
-    assert f"{broken}: failed: " in said.err
-    assert "not finite" in said.err
-    assert "1 of 2 runs are done" in said.err
+    said = (f"{good}: done", f"{broken}: failed: ", "not finite", "1 of 2 runs are done")
+    answered(["sweep", "rank", *words, rates], 1, *said)  # without it, again
     assert (sweep / good / "log.txt").stat().st_size > 0
     assert (sweep / "page.html").is_file()
     assert [len(RunFolder(sweep / name).manifest["starts"]) for name in (broken, good)] == [2, 1]
-    assert cli("sweep", "rank", *words, "training.learning_rate=0.001,0.002", "--list") == 0
-    out = capsys.readouterr().out
-    assert "done" in out
-    assert "missing" in out
-    assert cli("sweep", "rank", *words, rates, "adapter.target_modules=[to_q]") == 2
-    assert "another configuration (adapter.target_modules" in capsys.readouterr().err
+    answered(["sweep", "rank", *words, "training.learning_rate=0.001,0.002", "--list"], 0, "done", "missing")
+    answered(
+        ["sweep", "rank", *words, rates, "adapter.target_modules=[to_q]"],
+        2,
+        "another configuration (adapter.target_modules",
+    )
 
 
 def test_runs_with_other_test_samples_are_refused_by_name(tmp_path):
@@ -84,22 +78,16 @@ def test_a_running_run_stops_when_it_is_asked_to(small_config, tmp_path):
     assert list(folder.checkpoints.glob("step_*"))
 
 
-def test_the_dashboard_asks_for_runs_and_a_login(cli, tmp_path, monkeypatch, capsys):
+def test_the_dashboard_asks_for_runs_and_a_login(answered, tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    assert cli("dashboard", tmp_path / "empty") == 2
-    assert "no runs found" in capsys.readouterr().err
+    answered(["dashboard", tmp_path / "empty"], 2, "no runs found")
     RunFolder(tmp_path / "mine" / "lora-r8").set_status("done", "record")
-    assert cli("dashboard", tmp_path / "mine", "--project", "p") == 2
-    assert "wandb login" in capsys.readouterr().err
+    answered(["dashboard", tmp_path / "mine", "--project", "p"], 2, "wandb login")
 
 
-def test_a_dry_run_of_a_sweep_prints_plans_and_starts_nothing(cli, tmp_path, monkeypatch, capsys):
+def test_a_dry_run_of_a_sweep_prints_plans_and_starts_nothing(answered, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli("sweep", "everything") == 2
-    assert "lora_vs_dora" in capsys.readouterr().err  # the sweeps there are
-    assert cli("sweep", "rank", "dry_run=true", "rank=8,16", *SMALL) == 0
-    said = capsys.readouterr().out
-    assert "lora-r8" in said
-    assert "dry run: 2 runs would start now" in said
+    answered(["sweep", "everything"], 2, "lora_vs_dora")
+    answered(["sweep", "rank", "dry_run=true", "rank=8,16", *SMALL], 0, "lora-r8", "dry run: 2 runs would start now")
     assert not (tmp_path / "outputs").exists()

@@ -90,7 +90,7 @@ def test_the_offline_file_holds_config_history_summary_table_and_artifact(offlin
     assert [e.path for e in adapter.manifest.contents] == [offline.adapter_file.name]
 
 
-def test_an_error_of_wandb_stops_nothing_and_is_reported_at_the_end(tmp_path, monkeypatch, capsys):
+def test_an_error_of_wandb_stops_nothing_and_is_reported_at_the_end(tmp_path, monkeypatch, capfd):
     import wandb
 
     def refuse(*words, **settings):
@@ -103,7 +103,7 @@ def test_an_error_of_wandb_stops_nothing_and_is_reported_at_the_end(tmp_path, mo
     for step in (1, 2):
         tracker.log("train", {"loss": 1.0}, step)
     tracker.finish()
-    lost = capsys.readouterr().err
+    lost = capfd.readouterr().err
     assert lost.count("wandb lost the train log from some step on: ConnectionError: no route") == 1
     assert "wandb lost the table of scores" in lost
     assert [line.split(":")[0] for line in folder.manifest["wandb_lost"]] == [
@@ -114,7 +114,7 @@ def test_an_error_of_wandb_stops_nothing_and_is_reported_at_the_end(tmp_path, mo
     assert "adapter" in sent(folder.path)["artifacts"]  # the rest is sent
     monkeypatch.setattr(wandb, "init", refuse)
     Tracker(CONFIG.updated({"tracking.mode": "online"}), folder).finish()
-    lost = [line.split(": ")[1] for line in capsys.readouterr().err.splitlines()]
+    lost = [line.split(": ")[1] for line in capfd.readouterr().err.splitlines()]
     assert lost == ["wandb lost the online run, which is offline instead", "wandb lost the whole run"]
 
 
@@ -156,10 +156,9 @@ def test_the_workspace_compares_arms_and_the_tuning_is_a_section_of_its_own(offl
     assert [p["mediaKeys"] for p in sections["Videos"]] == [["videos/a/seed0"]]
 
 
-def test_sync_needs_a_login_and_calls_wandb_for_each_offline_run(offline, no_login, cli, monkeypatch, capsys):
+def test_sync_needs_a_login_and_calls_wandb_for_each_offline_run(offline, no_login, answered, monkeypatch):
     write_json(offline.status_file, {"state": "done"})
-    assert cli("dashboard", offline.path, "--sync") == 2
-    assert "wandb login" in capsys.readouterr().err
+    answered(["dashboard", offline.path, "--sync"], 2, "wandb login")
     asked = []
     done = SimpleNamespace(returncode=1)
     monkeypatch.setattr(dashboard.subprocess, "run", lambda words, check: asked.extend(words) or done)

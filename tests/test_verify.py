@@ -55,36 +55,29 @@ def edit(file, old, new):
     file.write_text(text.replace(old, new, 1))
 
 
-def test_an_intact_sweep_passes_also_under_another_name(sweep, cli, capsys, monkeypatch):
+def test_an_intact_sweep_passes_also_under_another_name(sweep, monkeypatch, answered):
     monkeypatch.chdir(sweep.parent)
-    assert cli("report", sweep.name, "--verify") == 0
     checks = ("claims", "runs", "hashes", "metrics", "tuning", "report")
-    assert capsys.readouterr().out.split() == [word for name in checks for word in ("ok", name)]
+    assert answered(["report", sweep.name, "--verify"], 0).split() == [word for name in checks for word in ("ok", name)]
 
 
-def test_a_published_archive_is_verified_as_its_folder(cli, capsys):
+def test_a_published_archive_is_verified_as_its_folder(answered):
     archive = ROOT / "docs" / "demo.tar.xz"
-    assert cli("report", archive, "--verify", "--without-videos") == 0, (
-        f"write its report again: python benchmarks/publish_records.py {archive} {archive}"
-    )
-    assert "ok      report" in capsys.readouterr().out
-    assert cli("report", archive) == 2
-    assert "add --verify" in capsys.readouterr().err
+    # If it differs, write its report again: python benchmarks/publish_records.py docs/demo.tar.xz docs/demo.tar.xz
+    answered(["report", archive, "--verify", "--without-videos"], 0, "ok      report")
+    answered(["report", archive], 2, "add --verify")
 
 
-def test_an_edited_score_is_found_also_after_the_report_was_written_again(sweep, cli, capsys):
+def test_an_edited_score_is_found_also_after_the_report_was_written_again(sweep, answered):
     rows = read_scores(sweep / "lora-r8" / "scores.jsonl")
     rows[0]["value"] += 0.001
     write_json_lines(sweep / "lora-r8" / "scores.jsonl", rows)
-    assert cli("report", sweep, "--verify") == 1
-    out = capsys.readouterr().out
-    assert "lora-r8/scores.jsonl: changed since the evaluation" in out
-    assert "report.json: " in out
+    answered(["report", sweep, "--verify"], 1, "lora-r8/scores.jsonl: changed since the evaluation", "report.json: ")
     write_texts(sweep)
     assert set(findings(sweep)) == {"hashes", "metrics"}
 
 
-def test_a_replaced_and_a_removed_video_are_found(sweep, cli, capsys):
+def test_a_replaced_and_a_removed_video_are_found(sweep, answered):
     (sweep / "lora-r8" / "videos" / "p1__seed0.mp4").write_bytes(b"another")
     (sweep / "base" / "videos" / "p2__seed0.mp4").unlink()
     assert findings(sweep)["hashes"] == [
@@ -92,8 +85,7 @@ def test_a_replaced_and_a_removed_video_are_found(sweep, cli, capsys):
         "lora-r8/videos/p1__seed0.mp4: changed since the evaluation",
     ]
     shutil.rmtree(sweep / "lora-r8" / "videos")
-    assert cli("report", sweep, "--verify", "--without-videos") == 0
-    assert "The videos were not checked" in capsys.readouterr().out
+    answered(["report", sweep, "--verify", "--without-videos"], 0, "The videos were not checked")
 
 
 def test_changed_and_removed_claims_are_found(sweep):
@@ -192,14 +184,12 @@ def test_records_that_cannot_be_read_are_findings(sweep):
     assert found["report"][0].startswith("report.json: missing")
 
 
-def test_a_record_of_somebody_else_reads_no_other_file_and_prints_no_escape(sweep, tmp_path, cli, capsys):
+def test_a_record_of_somebody_else_reads_no_other_file_and_prints_no_escape(sweep, tmp_path, answered):
     (tmp_path / "secret").write_text("x")
     run = RunFolder(sweep / "base")
     run.update_manifest(evaluated={"videos": {"../../../secret": file_sha256(tmp_path / "secret")}})
     edit(sweep / "claims.json", "by 0.5", "by 0.5\\u001b[2J")
-    assert cli("report", sweep, "--verify") == 1
-    out = capsys.readouterr().out
-    assert "'../../../secret': leaves" in out
+    out = answered(["report", sweep, "--verify"], 1, "'../../../secret': leaves")
     assert "\x1b" not in out
 
 
@@ -214,9 +204,8 @@ def test_changed_logs_and_adapters_are_found(sweep):
     assert f"lora-r8-seed1/{ADAPTER_NAME}: missing" not in findings(sweep, videos=False)["hashes"]  # not published
 
 
-def test_a_report_with_other_options_is_not_verified(sweep, cli, capsys):
-    assert cli("report", sweep, "--verify", "--margin", "tse=1") == 2
-    assert "with the margins that it was written with" in capsys.readouterr().err
+def test_a_report_with_other_options_is_not_verified(sweep, answered):
+    answered(["report", sweep, "--verify", "--margin", "tse=1"], 2, "with the margins that it was written with")
 
 
 def test_a_video_keeps_the_hash_that_it_had_at_its_first_score(tmp_path):

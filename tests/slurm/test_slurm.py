@@ -115,17 +115,14 @@ def test_a_sweep_survives_preemption_and_the_time_limit_and_reports_a_canceled_r
     assert not any(word in said for word in ("Traceback", "sacct", "submitit"))
 
 
-def test_queued_runs_are_taken_and_ctrl_c_names_their_jobs(cluster, start, cli, tmp_path, capsys):
+def test_queued_runs_are_taken_and_ctrl_c_names_their_jobs(cluster, start, answered, tmp_path):
     words = ["sweep", "rank", *QUICK, "rank=8,16", *HELD]
     folders = [RunFolder(tmp_path / "outputs" / "sweeps" / "rank" / f"lora-r{r}") for r in (8, 16)]
     logs = [tmp_path / "first.txt", tmp_path / "second.txt"]
     first = start(*words, log=logs[0], cwd=tmp_path)
     wait_until(lambda: all(f.job.is_file() for f in folders) or first.poll() is not None)
     ids = [job_id(f) for f in folders]
-    assert cli(*words, "--list") == 0
-    out = capsys.readouterr().out
-    assert out.count("queued") == 2
-    assert f"job {ids[0]}: JobHeldUser" in out
+    assert answered([*words, "--list"], 0, f"job {ids[0]}: JobHeldUser").count("queued") == 2
 
     second = start(*words, log=logs[1], cwd=tmp_path)  # waits for the same jobs
     for child, log, said in ((first, logs[0], "lora-r16: queued"), (second, logs[1], "of an earlier command")):
@@ -139,11 +136,10 @@ def test_queued_runs_are_taken_and_ctrl_c_names_their_jobs(cluster, start, cli, 
     assert len(cluster.call("squeue", "-hr").splitlines()) == 2
 
 
-def test_a_refusal_of_sbatch_is_two_lines(cli, capsys, tmp_path):
-    assert cli("sweep", "rank", *QUICK, "rank=8", *CPU, "hydra.launcher.partition=nowhere") == 2
-    first, second = capsys.readouterr().err.strip().splitlines()
-    assert "sbatch refused the jobs: invalid partition specified: nowhere" in first
-    assert second.startswith("Change hydra.launcher.*; the script is ")
+def test_a_refusal_of_sbatch_is_two_lines(answered, tmp_path):
+    words = ["sweep", "rank", *QUICK, "rank=8", *CPU, "hydra.launcher.partition=nowhere"]
+    said = "sbatch refused the jobs: invalid partition specified: nowhere"
+    answered(words, 2, said, "\nChange hydra.launcher.*; the script is ")
     assert not list(tmp_path.rglob("status.json"))
 
 
