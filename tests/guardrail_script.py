@@ -1,6 +1,5 @@
-"""For tests/test_guardrail.py, in a process of its own: the package's classes with random weights in diffusers' pipeline. Prints JSON."""
+"""For tests/test_guardrail.py, in a process of its own: the package's classes with random weights in diffusers' pipeline."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -26,6 +25,7 @@ def video(checker, decoded):
 def main(root):
     import hub_repositories
     import numpy as np
+    import pytest
     from cosmos_guardrail import CosmosSafetyChecker
     from diffusers import AutoencoderKLWan, CosmosTransformer3DModel, UniPCMultistepScheduler
 
@@ -42,28 +42,26 @@ def main(root):
     )
     ensure_guardrail("cosmos_guardrail")
     ours = load_guardrail("cosmos_guardrail")
-    found = {"is_an_instance": isinstance(ours, CosmosSafetyChecker)}
+    assert isinstance(ours, CosmosSafetyChecker)
     unchecked, checked = video(GuardrailOff(), parts), video(ours, parts)
-    found["shape"] = checked.shape
+    assert checked.shape == (5, 64, 64, 3)
     # A blurred face is at most 5 x 5 pixels that are scaled up: fewer colours than there were.
-    found["colours"] = [len(np.unique((v[0] * 255).round().reshape(-1, 3), axis=0)) for v in (unchecked, checked)]
-    found["safe"] = ours.check_text_safety("Lift the red cup.")
-    found["blocked"] = [ours.check_text_safety(f"Throw the {word}.") for word in ("bomb", "grenade")]
+    before, after = (len(np.unique((v[0] * 255).round().reshape(-1, 3), axis=0)) for v in (unchecked, checked))
+    assert after < before / 4
+    prompts = ("Lift the red cup.", "Throw the bomb.", "Throw the grenade.")
+    assert [ours.check_text_safety(prompt) for prompt in prompts] == [True, False, False]
 
     def broken(*words, **options):
         raise ValueError("no memory")
 
     ours.text_guardrail.models[1].model.generate = broken
-    try:
+    with pytest.raises(
+        RunError, match=r"the guardrail failed on the prompt 'Lift the red cup.': ValueError: no memory"
+    ):
         ours.check_text_safety("Lift the red cup.")
-    except RunError as error:
-        found["failing"] = str(error)
     ours.video_guardrail.run_safety_check = lambda frames: (False, "not safe")
-    try:
+    with pytest.raises(RunError, match="the guardrail refuses a generated video"):
         video(ours, parts)
-    except RunError as error:
-        found["refused"] = str(error)
-    print(json.dumps(found))
 
 
 if __name__ == "__main__":

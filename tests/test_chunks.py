@@ -63,7 +63,7 @@ class TestArithmetic:
 
 
 class FakePipe:
-    """Answers with frames that follow from its noise, and keeps what it was given."""
+    """Answers with noise, and keeps what it was given and made."""
 
     transformer = SimpleNamespace(dtype=torch.float32)
 
@@ -71,10 +71,9 @@ class FakePipe:
         self.calls = []
 
     def __call__(self, **given):
-        self.calls.append(given)
-        seed = int(np.abs(given["latents"].numpy()).sum())
-        frames = np.random.RandomState(seed % 2**32).randint(0, 256, (17, 96, 160, 3)) / 255
-        return SimpleNamespace(frames=[frames])
+        made = np.random.RandomState(len(self.calls)).randint(0, 256, (17, 96, 160, 3))
+        self.calls.append(given | {"made": made.astype(np.uint8)})
+        return SimpleNamespace(frames=[made / 255])
 
 
 def generator(config):
@@ -97,7 +96,7 @@ class TestSeams:
         for number, (call, (start, stop)) in enumerate(zip(maker.pipe.calls, SPANS, strict=True)):
             assert torch.equal(call["latents"], start_noise(7, maker.shape, number))
             assert float(call["prompt_embeds"]) == number + 1  # the length of its prompt
-            made = read_chunk(call)
+            made = call["made"]
             if before is not None:  # as they were generated; once, and not what this chunk made of them
                 assert torch.equal(call["video"][0], to_unit_range(before))
                 assert call["num_latent_conditional_frames"] == 2
@@ -108,11 +107,6 @@ class TestSeams:
     def test_no_two_chunks_of_any_seed_share_their_noise(self):
         drawn = {start_noise(seed, (1, 2, 2), chunk).numpy().tobytes() for seed in range(4) for chunk in range(4)}
         assert len(drawn) == 16
-
-
-def read_chunk(call):
-    seed = int(np.abs(call["latents"].numpy()).sum())
-    return np.random.RandomState(seed % 2**32).randint(0, 256, (17, 96, 160, 3)).astype(np.uint8)
 
 
 def scored(tmp_path, frames, recorded=None):

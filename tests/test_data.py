@@ -99,12 +99,7 @@ def test_a_rotated_video_is_read_upright(tmp_path):
 def test_containers_as_people_have_them(tmp_path):
     """B-frames in AVI, an attached picture as the first stream, pixels that are not square."""
     frames = noise(24, 96, 160)
-    with av.open(str(tmp_path / "b.avi"), "w") as container:
-        stream = container.add_stream("libx264", rate=8, options={"bf": "3", "b-adapt": "0", "crf": "0"})
-        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
-        container.mux(stream.encode())
+    encode(tmp_path / "b.avi", frames, bf="3", crf="0", **{"b-adapt": "0"})
     info = probe(tmp_path / "b.avi")
     check_whole(tmp_path / "b.avi", info)
     wanted = [0, 5, 23]
@@ -324,8 +319,6 @@ def test_the_plan_counts_each_part_and_stops_a_run_without_a_score(videos):
 
 
 def test_a_damaged_cache_file_is_an_error(tmp_path):
-    import torch
-
     path, value = tensor_path(tmp_path, "video", 3), torch.randn(4, 5).bfloat16()
     write_tensor(path, value)
     assert torch.equal(read_tensor(path), value)

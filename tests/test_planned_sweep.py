@@ -6,7 +6,6 @@ import shutil
 import signal
 
 import numpy as np
-import pandas as pd
 import pytest
 from conftest import SMALL, wait_until
 from wandb_file import sent
@@ -248,27 +247,23 @@ def test_both_phases_of_a_killed_sweep_are_finished_by_the_same_command(start, t
 
 
 def check_dashboard(sweep):
-    """What wandb has of each run of a sweep through the fork server, read back, and the means of its groups by arm.
+    """What wandb has of each run of a sweep through the fork server, read back.
 
     One process that imports wandb for all runs would take the table, the videos and the adapter from all but the first.
     """
-    rows = []
+    phases = []
     for status in sweep.rglob("status.json"):
         found = sent(status.parent)
         own, tuning = found["config"], "tuning/" * (found["job_type"] == "tune")
-        rows.append({"arm": own["arm"], "phase": own["phase"], **found["summary"]})
+        phases.append(own["phase"])
         assert (found["group"], own["sweep"]) == ("mine", "mine")
         assert found["table"]["data"], found["name"]
         assert any(key.startswith(f"{tuning}videos/") for key in found["history"]), found["name"]
         assert ("adapter" in found["artifacts"]) == (own["adapter_kind"] == "lora")
         assert (own["rank"] is None) == (own["arm"] == "base")
-        assert RunFolder(status.parent).manifest["wandb_lost"] == []
-        assert bool(tuning) == ("word_side" not in found["summary"])  # a tuning run is in no chart of the test
-    runs = pd.DataFrame(rows)
-    assert len(runs) == 7
-    assert set(runs.loc[runs["phase"] == "tune", "arm"]) == {"lora-r4-learning_rate0.001", "lora-r4-learning_rate0.01"}
-    shown = runs[runs["phase"] == "test"].groupby("arm")["word_side"].mean()
-    reported = pd.DataFrame(json.loads((sweep / "report.json").read_text())["means"])
-    reported = reported[reported["measure"] == "word_side"].set_index("arm")["mean"]
-    assert shown.to_dict() == pytest.approx(reported[shown.index].to_dict())
-    assert set(shown.index) == {"base", "lora-r4", "cut-r1"}
+        assert own["arm"] in (("base", "lora-r4", "cut-r1") if not tuning else (status.parent.name,))
+        run = RunFolder(status.parent)
+        assert run.manifest["wandb_lost"] == []
+        mean = run.read(run.metrics)["measures"]["word_side"]["mean"]
+        assert found["summary"].get("word_side") == (None if tuning else mean)  # tuning is in no chart of the test
+    assert sorted(phases) == ["test"] * 5 + ["tune"] * 2

@@ -1,12 +1,9 @@
 """The inverse dynamics model of the embedded world: its file, its recipe, and its error on clips that it has not seen."""
 
-import json
-
 import numpy as np
 import pytest
-import torch
 
-from benchmarks.idm.actions import ACTIONS, IDM_FILE, read_actions, true_actions
+from benchmarks.idm.actions import read_actions, true_actions
 from benchmarks.idm.clips import decoded, marks
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import HANDS, other_hand
@@ -16,14 +13,6 @@ SCENES = 98_000_000  # not among those of training and figures
 
 def positions(actions):
     return actions.reshape(len(actions), len(HANDS), 4)[..., :3]
-
-
-def test_the_shipped_file_is_small_and_declares_its_input_and_output():
-    assert IDM_FILE.stat().st_size < 1e6
-    extra = {"idm.json": ""}
-    torch.jit.load(str(IDM_FILE), map_location="cpu", _extra_files=extra)
-    declared = {"frames": 17, "height": 96, "width": 160, "fps": 8, "state": list(ACTIONS)}
-    assert json.loads(extra["idm.json"]) == declared
 
 
 def test_it_reads_the_hands_of_a_clip_that_it_has_not_seen_and_not_the_clock():

@@ -7,6 +7,7 @@ from benchmarks.certificate.tabletop_faults import FAULTS, plant
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.judges.rubric import Rubric, load_rubric
 from cosmos_exp.tabletop.judge import RulesJudge
+from cosmos_exp.tabletop.observation import observe
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import APPEARANCES, other_hand
 
@@ -38,6 +39,13 @@ def test_a_planted_fault_is_detected_under_its_rubric(fault):
         frames, prompt = plant(Scene.sample(seed, "robot"), fault)
         seen.append(judge(frames, prompt, FAULTS[fault].rubric).score)
     assert np.mean(seen) < 3.5, seen
+
+
+def test_the_measured_growth_is_the_planted_one():
+    """An object of 1.5 times the size: ln 1.5 = 0.41; the resting object (an odd half of the seed) is seen whole."""
+    scene = Scene.sample(73_000_002, "robot")
+    objects = observe(plant(scene, "growing object", 1.5)[0]).watched
+    assert objects[scene.objects[1].color].size == pytest.approx(np.log(1.5), abs=0.12)
 
 
 def test_the_hand_counts_only_when_the_prompt_names_it():

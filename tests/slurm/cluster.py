@@ -36,7 +36,7 @@ SelectTypeParameters=CR_CPU
 SchedulerParameters=sched_interval=2,batch_sched_delay=0,sched_min_interval=0
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs=3 State=UNKNOWN
 PartitionName=cpu Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -53,14 +53,14 @@ def missing():
 class Cluster:
     """Daemons of a one-node cluster in `folder`. `SLURM_CONF` in the environment makes its commands use this one."""
 
-    def __init__(self, folder, cpus=3):
+    def __init__(self, folder):
         self.folder = folder
         for name in ("state", "spool"):
             (folder / name).mkdir(parents=True)
         host = socket.gethostname().split(".")[0]
         ctld, slurmd = _free_port(), _free_port()
         self.conf = folder / "slurm.conf"
-        self.conf.write_text(CONF.format(host=host, ctld=ctld, slurmd=slurmd, folder=folder, cpus=cpus))
+        self.conf.write_text(CONF.format(host=host, ctld=ctld, slurmd=slurmd, folder=folder))
         self.environment = {**os.environ, "SLURM_CONF": str(self.conf), "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
         self.daemons = []
 
