@@ -87,7 +87,7 @@ def test_multirun_makes_a_folder_a_run(optuna, cli, tmp_path):
 
 def test_optuna_minimises_the_validation_loss_in_two_trials(optuna, answered):
     rates = optuna({"training": {"validation_loss": 0.3}}, {"training": {"validation_loss": 0.2}})
-    said = answered([*OPTUNA, "hydra.sweeper.n_trials=2"], 0)
+    said = answered([*OPTUNA, "hydra.sweeper.n_trials=2"], 0, absent=())  # its log is in colours
     assert 0.001 <= rates[0] != rates[1] <= 0.01
     assert f"training.learning_rate: {rates[1]}\nbest_value: 0.2" in said
 
@@ -96,9 +96,6 @@ def test_optuna_maximises_the_instruction_score_and_survives_a_failed_run(optuna
     score = [{"measures": {"instruction": {"mean": m, "n": 1}}} for m in (4.5, 3.0)]
     rates = optuna(score[0], "the loss is not finite", score[1])
     words = ["objective=instruction", "judge=rules", "hydra.sweeper.n_trials=3"]
-    answered(
-        [*OPTUNA, *words],
-        1,
-        "did not finish (the loss is not finite). The sweeper counts it as failed.",
-        f"training.learning_rate: {rates[0]}\nbest_value: 4.5",
-    )
+    failed = "did not finish (the loss is not finite). The sweeper counts it as failed."
+    said = answered([*OPTUNA, *words], 1, failed, absent=())
+    assert f"training.learning_rate: {rates[0]}\nbest_value: 4.5" in said
