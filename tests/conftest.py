@@ -2,6 +2,7 @@
 
 import gc
 import os
+import socket
 import sys
 import tarfile
 import time
@@ -161,6 +162,13 @@ sys.exit(main({settled(words)!r}))"""
         return fork_server.start("builtins:exec", (code, {}), log=log)
 
     return call
+
+
+def free_port():
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def server_pid():

@@ -101,8 +101,7 @@ def model_2b(root, name="nvidia/Cosmos-Predict2.5-2B"):
             "safety_checker": [None, None],
         }
         index = {"_class_name": "Cosmos2_5_PredictBasePipeline", "_diffusers_version": "0.36.0", **parts}
-        (folder / "model_index.json").write_text(json.dumps(index, indent=2))
-        (folder / "README.md").write_text(PLACEHOLDER)
+        (folder / "model_index.json").write_text(json.dumps(index))
 
 
 def guardrail(root, sees_faces=False):
@@ -243,5 +242,3 @@ def robot_data(root, frames, videos, prompts):
             scene = Scene.sample(100 + k, "robot", num_frames=2)
             Image.fromarray(scene.clip().frames[0]).save(test / group / f"{k:02}.png")
             (test / group / f"{k:02}.txt").write_text(scene.prompt)
-    for folder in (train, test):
-        (folder / "README.md").write_text(PLACEHOLDER)

@@ -2,11 +2,10 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 
-from conftest import ROOT, SMALL, settled, wait_until
+from conftest import ROOT, SMALL, free_port, settled, wait_until
 
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
@@ -26,11 +25,8 @@ def test_two_machines_are_one_run(tmp_path):
     folder = RunFolder(tmp_path / "run")
     words = ["run", *SMALL, "sampson.enabled=false", "hardware.num_machines=2", "training.max_steps=12"]
     words += ["training.epochs=20", f"run_dir={folder.path}", "training.checkpoint_every_steps=100"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d"]
-    command += [f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=1", "-m", "cosmos_exp", *settled(words)]
+    command += [f"--rdzv-endpoint=localhost:{free_port()}", "--rdzv-id=1", "-m", "cosmos_exp", *settled(words)]
 
     def both():
         started = []

@@ -1,25 +1,11 @@
 """The progress of a stage, in a terminal of 80 columns and without one."""
 
 import io
+import itertools
 import sys
-
-import pytest
 
 from cosmos_exp.tracking import progress as module
 from cosmos_exp.tracking.progress import progress, with_progress
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock that moves ten seconds at each look."""
-    now = [0.0]
-
-    def tick():
-        now[0] += 10
-        return now[0]
-
-    monkeypatch.setattr(module.time, "monotonic", tick)
-    return now
 
 
 def test_on_a_terminal_of_80_columns_the_bar_has_stage_step_loss_and_time_left(monkeypatch):
@@ -40,7 +26,9 @@ def test_on_a_terminal_of_80_columns_the_bar_has_stage_step_loss_and_time_left(m
     assert drawn[-1].startswith("training step 750/1000 in ")
 
 
-def test_without_a_terminal_there_is_a_line_every_so_often_and_no_carriage_return(monkeypatch, clock):
+def test_without_a_terminal_there_is_a_line_every_so_often_and_no_carriage_return(monkeypatch):
+    """By a clock that moves ten seconds at each look."""
+    monkeypatch.setattr(module.time, "monotonic", itertools.count(10.0, 10.0).__next__)
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     for _ in with_progress(range(10), "measuring tse", 10, "video"):
         pass

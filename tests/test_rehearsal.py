@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 from hub_standin import TOKEN, serve_downloads
 
 from cosmos_exp.run_folder import ADAPTER_FILE, RunFolder
@@ -30,34 +31,19 @@ GATED = {
     "nvidia/Cosmos-Reason2-2B",
     "nvidia/Cosmos-Reason2-8B",
 }
-FRAMES = 9
 # Sizes, and what follows from them: a large rate for few steps, no small first loss of random weights, two processes on a CPU.
-SMALLER = {
-    "model/cosmos_predict25_2b": {
-        "height": 96,
-        "width": 160,
-        "num_frames": FRAMES,
-        "max_first_loss": "null",
-        "text_channels": 128,
-        "num_attention_heads": 2,
-        "attention_head_dim": 32,
-        "num_layers": 2,
-        "text_embed_dim": 64,
-        "adaln_lora_dim": 16,
-    },
-    "data/gr1_100": {"expected_videos": 3},
-    "training/diffusers": {
-        "epochs": 2,
-        "global_batch_size": 2,
-        "learning_rate": 0.003,
-        "schedule": "{warmup_samples: 0, total_samples: 100000, f_max: 0.5, f_min: 0.2}",
-    },
-    "generation/cosmos": {"seeds": "[0]", "num_steps": 2},
-    # bf16 is emulated on a CPU: twelve seconds to encode a window.
-    "hardware/1xh100": {"device": "cpu", "compile": "false", "mixed_precision": "'no'"},
-    "hardware/8xh100": {"num_processes": 2},
-    "judge/reason2_8b": {"max_new_tokens": 4},  # reason2_2b takes it from there
-}
+SMALLER = yaml.safe_load("""
+model/cosmos_predict25_2b: {height: 96, width: 160, num_frames: 9, max_first_loss: "null", text_channels: 128,
+  num_attention_heads: 2, attention_head_dim: 32, num_layers: 2, text_embed_dim: 64, adaln_lora_dim: 16}
+data/gr1_100: {expected_videos: 3}
+training/diffusers: {epochs: 2, global_batch_size: 2, learning_rate: 0.003,
+  schedule: "{warmup_samples: 0, total_samples: 100000, f_max: 0.5, f_min: 0.2}"}
+generation/cosmos: {seeds: "[0]", num_steps: 2}
+# bf16 is emulated on a CPU: twelve seconds to encode a window.
+hardware/1xh100: {device: cpu, compile: "false", mixed_precision: "'no'"}
+hardware/8xh100: {num_processes: 2}
+judge/reason2_8b: {max_new_tokens: 4}  # reason2_2b takes it from there
+""")
 
 
 def small_house(folder):
@@ -162,7 +148,6 @@ def finished(folder, *measures):
     manifest, scored = folder.manifest, json.loads((folder.path / "metrics.json").read_text())["measures"]
     guarded = str(manifest.get("guardrail")).startswith("cosmos_guardrail 0.")
     absent = [measure for measure in measures if not scored.get(measure, {}).get("n")]
-    print(f"{folder.path.name}: {manifest.get('guardrail')}; {', '.join(scored)}")
     assert (folder.status["state"], guarded, manifest["processes"], absent) == ("done", True, 2, [])
 
 
@@ -192,7 +177,7 @@ def build(root):
     for size in ("2B", "8B"):
         repositories.reason2(root, f"nvidia/Cosmos-Reason2-{size}")
     repositories.lightglue(root)
-    repositories.robot_data(root, FRAMES + 4, videos=3, prompts=1)
+    repositories.robot_data(root, 13, videos=3, prompts=1)
 
 
 # --- the stages ---

@@ -44,19 +44,16 @@ def test_a_run_leaves_what_the_contract_says(whole):
     manifest, status = folder.manifest, folder.status
     assert status["state"] == "done"
     assert set(manifest["stages"]) == {"prepare", "train", "generate", "evaluate", "record"}
-    assert manifest["packages"]["torch"]
     assert len(manifest["data_fingerprint"]) == 16
     assert len(manifest["data"]["train"]) == 4
     assert manifest["checks"]["untouched_adapter_change"] < 1e-4
     rows = read_json_lines(folder.train_log)
     assert [r["step"] for r in rows] == [1, 2, 3, 4]
-    keys = "step samples loss lr grad_norm seconds samples_per_second tflops_per_second"
-    assert set(rows[0]) == set(keys.split())
+    assert set(rows[0]) >= {"samples", "loss", "grad_norm", "seconds"}
     assert rows[0]["lr"] == 0  # the reference's schedule begins at zero
     assert len(list(folder.checkpoints.glob("step_*"))) == 2
-    videos = sorted(p.name for p in folder.videos.iterdir())
-    assert videos == ["robot_0000_left__seed0.mp4", "robot_0000_right__seed0.mp4"]
     samples = ["robot_0000_left", "robot_0000_right"]
+    assert sorted(p.name for p in folder.videos.iterdir()) == [f"{sample}__seed0.mp4" for sample in samples]
     measures = ("tse", "tse_robust", "tse_moving", "static_share", "word_side")
     expected = {(s, m) for s in samples for m in measures}
     assert expected <= {(r["sample"], r["measure"]) for r in read_json_lines(folder.scores)}

@@ -78,12 +78,8 @@ def test_a_running_run_stops_when_it_is_asked_to(small_config, tmp_path):
     assert list(folder.checkpoints.glob("step_*"))
 
 
-def test_the_dashboard_asks_for_runs_and_a_login(answered, tmp_path, monkeypatch):
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+def test_the_dashboard_asks_for_runs(answered, tmp_path):
     answered(["dashboard", tmp_path / "empty"], 2, "no runs found")
-    RunFolder(tmp_path / "mine" / "lora-r8").set_status("done", "record")
-    answered(["dashboard", tmp_path / "mine", "--project", "p"], 2, "wandb login")
 
 
 def test_a_dry_run_of_a_sweep_prints_plans_and_starts_nothing(answered, tmp_path, monkeypatch):

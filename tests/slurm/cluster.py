@@ -6,7 +6,7 @@ import socket
 import subprocess
 
 import psutil
-from conftest import wait_until
+from conftest import free_port, wait_until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "setpriv")
 CONF = """\
@@ -58,7 +58,7 @@ class Cluster:
         for name in ("state", "spool"):
             (folder / name).mkdir(parents=True)
         host = socket.gethostname().split(".")[0]
-        ctld, slurmd = _free_port(), _free_port()
+        ctld, slurmd = free_port(), free_port()
         self.conf = folder / "slurm.conf"
         self.conf.write_text(CONF.format(host=host, ctld=ctld, slurmd=slurmd, folder=folder))
         self.environment = {**os.environ, "SLURM_CONF": str(self.conf), "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
@@ -97,9 +97,3 @@ class Cluster:
         for daemon in psutil.wait_procs(self.daemons, 10)[1]:
             daemon.kill()
             daemon.wait()
-
-
-def _free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
