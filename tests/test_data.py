@@ -214,6 +214,7 @@ def test_json_captions_by_model_and_length(tmp_path):
         ("clip,what\na.mp4,Lift it, then wait\nb.mp4,x\n", ["Lift it, then wait", "x"]),
         ("\ufeffvideo\tprompt\na.mp4\tone, two\nb\tx\n", ["one, two", "x"]),
         ('caption,file_name\n"Say ""stop"", then lift",a.mp4\nx,take.1\n', ['Say "stop", then lift', "x"]),
+        ("sep=;\nfile;caption\ncafe\u0301.mp4;x\nb;y\n", ["x", "y"]),
         ("text,file\nLift it, then wait,a.mp4\nx,b.mp4\n", ["x"]),
     ],
 )
@@ -224,13 +225,20 @@ def test_a_caption_table_is_read_by_its_header(table, said, tmp_path):
     assert len(problems) == 2 - len(said)
 
 
+def test_a_name_that_is_not_utf8_is_refused_by_the_check(tmp_path):
+    folder = make_folder(tmp_path, ["a"])
+    (folder / "videos" / "a.mp4").rename(folder / "videos" / "caf\udce9.mp4")
+    assert "not UTF-8; rename it" in read_episodes(config_for(folder).data, folder).problems[0]
+
+
 def test_videos_in_subfolders_and_of_other_kinds_are_named(tmp_path):
     folder = make_folder(tmp_path, ["a"])
     (folder / "videos" / "task2").mkdir()
-    for name in ("task2/b.mp4", "task2/c.mp4", "d.mpg"):
+    for name in ("task2/b.mp4", "task2/c.mp4", "d.mpg", "._a.mp4"):
         (folder / "videos" / name).touch()
     notes = read_episodes(config_for(folder).data, folder).notes
     assert [note.partition(": ")[2].partition(" are")[0] for note in notes] == [
+        "1 videos ./*.mp4",
         "1 videos ./*.mpg",
         "2 videos task2/*.mp4",
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import unicodedata
 from pathlib import Path, PurePath
 
 from cosmos_exp.config.schema import Data
@@ -84,6 +85,8 @@ def read_table(table: Path, problems: list[str]) -> dict[str, str]:
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
             header = file.readline()
+            if header.startswith("sep="):  # Excel's line that names the separator
+                header = file.readline()
             separator = max(",;\t", key=header.count)
             names = next(csv.reader([header], delimiter=separator, strict=True), [])
             file_column, caption_column = _columns(table, names)
@@ -141,7 +144,9 @@ def _columns(table: Path, header: list[str]) -> tuple[int, int]:
 
 def video_name(path: str) -> str:
     """The name of a video without folder and suffix. `take.1` has no suffix."""
-    name = PurePath(path.strip().replace("\\", "/")).name
+    name = unicodedata.normalize(
+        "NFC", PurePath(path.strip().replace("\\", "/")).name
+    )  # macOS writes é as e and an accent
     suffix = PurePath(name).suffix
     return name.removesuffix(suffix) if suffix.lower() in VIDEO_SUFFIXES else name
 

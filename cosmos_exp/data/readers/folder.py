@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import mimetypes
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
 from cosmos_exp.config.schema import Data
-from cosmos_exp.data.readers.captions import default_prompt, read_caption, read_json_caption, read_table
+from cosmos_exp.data.readers.captions import default_prompt, read_caption, read_json_caption, read_table, video_name
 from cosmos_exp.data.readers.records import VIDEO_SUFFIXES, Clip, Episodes
 from cosmos_exp.errors import RunError, UserError
 
@@ -51,15 +52,19 @@ def _list(data: Data, folder: Path, videos: Path, table: Path) -> Episodes:
         listed = read_table(table, episodes.problems)
     paths: dict[str, Path] = {}
     for path in sorted(videos.iterdir()):
-        if path.suffix.lower() not in VIDEO_SUFFIXES:
+        if path.suffix.lower() not in VIDEO_SUFFIXES or path.name.startswith("._"):  # macOS: no video, but its tags
             continue
         other = paths.setdefault(path.stem, path)
         try:
             if not path.is_file():
                 raise RunError(f"{path}: no file, or a link that is broken or circular; remove or replace it")
+            if path.name.encode(errors="replace").decode() != path.name:
+                raise RunError(f"{path}: its name is not UTF-8; rename it")
             if other != path:
                 raise RunError(f"{path}: same name as {other.name}; rename one, a caption belongs to one video")
-            prompt = _caption(data, folder, path) or listed.get(path.stem) or default_prompt(data, path.stem)
+            prompt = (
+                _caption(data, folder, path) or listed.get(video_name(path.name)) or default_prompt(data, path.stem)
+            )
             if not prompt:
                 raise RunError(
                     f"{path}: has no caption; write metas/{path.stem}.txt, or a line FILE,CAPTION in {table}, or set "
@@ -78,17 +83,18 @@ def _list(data: Data, folder: Path, videos: Path, table: Path) -> Episodes:
         episodes.notes.append(
             f"{videos}: {count} videos {where} are left out; read are {', '.join(VIDEO_SUFFIXES)} in the folder itself"
         )
-    for name in sorted(listed.keys() - paths.keys()):
+    for name in sorted(listed.keys() - set(map(video_name, paths))):
         episodes.problems.append(f"{table}: lists {name}, but {videos} has no such video; remove the line")
     return episodes
 
 
 def _caption(data: Data, folder: Path, path: Path) -> str | None:
     """The caption in a file of its own; None: there is no such file."""
-    captions = folder / "captions" / f"{path.stem}.json"
-    if captions.exists():
-        return read_json_caption(captions, data)
-    for file in (folder / "metas" / f"{path.stem}.txt", path.with_suffix(".txt")):
-        if file.exists():
-            return read_caption(file)
+    for kind in (path.stem, *(unicodedata.normalize(form, path.stem) for form in ("NFC", "NFD"))):
+        captions = folder / "captions" / f"{kind}.json"
+        if captions.exists():
+            return read_json_caption(captions, data)
+        for file in (folder / "metas" / f"{kind}.txt", path.with_name(f"{kind}.txt")):
+            if file.exists():
+                return read_caption(file)
     return None

@@ -130,7 +130,8 @@ class LeRobot:
         """Names of the features that are videos or images, without depth maps."""
         names = []
         for name, feature in self.info.features.items():
-            is_depth = (feature.get("info") or {}).get("video.is_depth_map") or feature.get("video.is_depth_map")
+            details = {**feature, **(feature.get("info") or {})}
+            is_depth = details.get("video.is_depth_map") or details.get("is_depth_map")  # lerobot 0.4 and 0.6
             if feature.get("dtype") in ("video", "image") and not is_depth:
                 names.append(name)
         return names
