@@ -72,14 +72,12 @@ CASES = [
     (renamed("transformer_blocks.0.", "transformer_blocks.99."), "was trained on another model"),
     (renamed("lora_A", "lora_C"), "lora_C.weight is no tensor of a LoRA or DoRA"),
     (extra("transformer.transformer_blocks.0.attn1.norm_q.weight", 64), "norm_q.weight is no tensor of a LoRA or DoRA"),
-    (extra("transformer.transformer_blocks.0.attn1.to_q.diff_b", 256), "diff_b is no tensor of a LoRA or DoRA"),
     (extra("transformer.transformer_blocks.0.attn1.to_q.lora_down.weight", 2, 256), "has its a twice"),
     (extra("transformer.transformer_blocks.0.attn1.to_q.dora_scale", 1, 256), "a DoRA magnitude of (1, 256)"),
     (
         extra("transformer.transformer_blocks.0.attn1.to_q.alpha", 1),
         "alpha 4 by metadata lora_adapter_metadata and 1 by .alpha",
     ),
-    (lambda tensors, metadata: metadata.update(ss_network_alpha="8"), "and 8 by metadata ss_network_alpha"),
     (lambda tensors, metadata: tensors.clear(), "has no lora_A tensors"),
 ]
 
@@ -121,16 +119,16 @@ def their_names(name):
     return name.replace("lora_magnitude_vector", "dora_scale")
 
 
-@pytest.mark.parametrize("place", ["alpha tensors", "header", "adapter_config.json", "ranks differ"])
+@pytest.mark.parametrize("place", ["header", "adapter_config.json", ".alpha"])
 def test_an_adapter_in_another_spelling_is_the_same_adapter(place, good, tmp_path):
     """DoRA of rank 2 with alpha 4, wherever a trainer writes them."""
     tensors, metadata, file = load_file(good), {}, tmp_path / "theirs" / "adapter_model.safetensors"
     for name in [name for name in tensors if "lora_B.weight" in name]:
         layer, outside = name.removesuffix(".lora_B.weight"), len(tensors[name])
         tensors[f"{layer}.lora_magnitude_vector"] = np.arange(outside, dtype=np.float32)
-        if place in ("alpha tensors", "ranks differ"):
+        if place == ".alpha":
             tensors[f"{layer}.alpha"] = np.float32([4.0])
-    if place == "ranks differ":
+    if place == ".alpha":  # and one layer has another rank
         tensors[f"{layer}.lora_A.weight"] = tensors[f"{layer}.lora_A.weight"][:1]
         tensors[f"{layer}.lora_B.weight"] = tensors[f"{layer}.lora_B.weight"][:, :1]
     file.parent.mkdir()
@@ -147,7 +145,7 @@ def test_an_adapter_in_another_spelling_is_the_same_adapter(place, good, tmp_pat
     adapter = read_adapter(find_adapter(file.parent), model=compose_config([]).model)
     assert (adapter.kind, adapter.alpha_recorded) == ("dora", True)
     scales = sorted(set(adapter.scales.values()))
-    assert scales == ([2.0, 4.0] if place == "ranks differ" else [2.0])
+    assert scales == ([2.0, 4.0] if place == ".alpha" else [2.0])
     for name, layer in adapter.layers.items():
         assert np.array_equal(layer.a, tensors[f"transformer.{name}.lora_A.weight"])
         assert np.array_equal(layer.magnitude, np.arange(len(layer.b)))

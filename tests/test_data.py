@@ -225,12 +225,6 @@ def test_a_caption_table_is_read_by_its_header(table, said, tmp_path):
     assert len(problems) == 2 - len(said)
 
 
-def test_a_name_that_is_not_utf8_is_refused_by_the_check(tmp_path):
-    folder = make_folder(tmp_path, ["a"])
-    (folder / "videos" / "a.mp4").rename(folder / "videos" / "caf\udce9.mp4")
-    assert "not UTF-8; rename it" in read_episodes(config_for(folder).data, folder).problems[0]
-
-
 def test_videos_in_subfolders_and_of_other_kinds_are_named(tmp_path):
     folder = make_folder(tmp_path, ["a"])
     (folder / "videos" / "task2").mkdir()
@@ -242,6 +236,8 @@ def test_videos_in_subfolders_and_of_other_kinds_are_named(tmp_path):
         "1 videos ./*.mpg",
         "2 videos task2/*.mp4",
     ]
+    (folder / "videos" / "a.mp4").rename(folder / "videos" / "caf\udce9.mp4")
+    assert "not UTF-8; rename it" in read_episodes(config_for(folder).data, folder).problems[0]
 
 
 def test_gr1_metadata_gives_prompts_with_the_prefix(tmp_path):
