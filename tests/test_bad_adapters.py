@@ -70,7 +70,6 @@ CASES = [
     (lambda tensors, metadata: metadata.update(lora_adapter_metadata="{"), "in its metadata: Invalid JSON"),
     (fewer, "of 20 layers that it says it adapts"),
     (renamed("transformer_blocks.0.", "transformer_blocks.99."), "was trained on another model"),
-    (renamed("lora_A", "lora_C"), "lora_C.weight is no tensor of a LoRA or DoRA"),
     (extra("transformer.transformer_blocks.0.attn1.norm_q.weight", 64), "norm_q.weight is no tensor of a LoRA or DoRA"),
     (extra("transformer.transformer_blocks.0.attn1.to_q.lora_down.weight", 2, 256), "has its a twice"),
     (extra("transformer.transformer_blocks.0.attn1.to_q.dora_scale", 1, 256), "a DoRA magnitude of (1, 256)"),
@@ -79,6 +78,8 @@ CASES = [
         "alpha 4 by metadata lora_adapter_metadata and 1 by .alpha",
     ),
     (lambda tensors, metadata: tensors.clear(), "has no lora_A tensors"),
+    (peft(r=64), "has rank 2, and lora_adapter_metadata says 64"),
+    (peft(use_dora=True), "says DoRA, and the file has no magnitudes"),
 ]
 
 

@@ -179,6 +179,8 @@ def read_adapter(file: Path, alpha: float | None = None, model: Model | None = N
     if alpha is not None:
         places["--alpha"] = dict.fromkeys(parts, alpha)
     alphas = _agreed(file, places, parts)
+    for place, settings in ((LORA_METADATA_KEY, peft), (PEFT_CONFIG, beside)):
+        _check_settings(file, place, settings, parts)
     if not peft:
         peft = shown_settings(parts, alphas) | {"use_rslora": bool(beside.get("use_rslora"))}
     layers = {name: _layer(file, name, parts[name], peft) for name in sorted(parts)}
@@ -260,7 +262,30 @@ def _peft_config(file: Path) -> JsonObject:
     path = file.with_name(PEFT_CONFIG)
     if not path.is_file():
         return {}
-    return _settings(path, {LORA_METADATA_KEY: path.read_text(encoding="utf-8")})[0]
+    return _settings(path, {LORA_METADATA_KEY: path.read_bytes()})[0]
+
+
+def _check_settings(file: Path, place: str, peft: JsonObject, parts: Mapping[str, Mapping[str, Array]]) -> None:
+    """Check that the tensors have the ranks, and all or none of them the magnitudes, that peft's configuration says.
+
+    Raises:
+        UserError: it names the layer.
+    """
+    magnitudes = [name for name, part in parts.items() if "magnitude" in part]
+    if magnitudes and len(magnitudes) < len(parts):
+        raise UserError(
+            f"{file}: only {len(magnitudes)} of {len(parts)} layers have a DoRA magnitude. Make the file again."
+        )
+    if peft.get("use_dora") and not magnitudes:
+        raise UserError(f"{file}: {place} says DoRA, and the file has no magnitudes. Make the file again.")
+    if not peft:
+        return
+    for name, part in parts.items():
+        rank = pattern_value(peft.get("rank_pattern") or {}, name, peft["r"])
+        if rank != len(part["a"]):
+            raise UserError(
+                f"{file}: {one_line(name)} has rank {len(part['a'])}, and {place} says {rank}. Put the file beside its own configuration."
+            )
 
 
 def _positive(file: Path, key: str, text: object) -> float:
@@ -313,6 +338,10 @@ def parts_by_layer(file: Path, tensors: Mapping[str, Array]) -> dict[str, dict[s
     parts: dict[str, dict[str, Array]] = {}
     for name, values in tensors.items():
         layer, end = split_name(name)
+        if layer.startswith("lora_unet_"):
+            raise UserError(
+                f"{file}: {one_line(name)[:80]}: kohya's names, with _ for each dot, do not say the layer. Convert it to diffusers' names."
+            )
         if end is None:
             raise UserError(f"{file}: {one_line(name)[:80]} is no tensor of a LoRA or DoRA. Name another file.")
         wrong = values.size - int(np.isfinite(values).sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -25,13 +26,14 @@ from pydantic import (
 )
 
 from cosmos_exp.data.readers.captions import caption_fault
-from cosmos_exp.errors import UserError
+from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.files import JsonObject, inside_by_name, parse_json, read_json
 
 # Where meta/info.json has no video_path.
 V2_VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 V3_VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 
+LEAST_FPS, MOST_FPS = 0.1, 1000.0
 FAULTS = 3  # faults of one record that are named
 _ANEW = "Correct it, or convert or download the data set again with the lerobot library."
 
@@ -116,6 +118,21 @@ def faults_of(error: ValidationError) -> str:
     return f"{'; '.join(words)}. {_ANEW}"
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say which table cannot be read, and what to do.
+
+    Raises:
+        UserError: the block raises what damaged or foreign tables raise.
+    """
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, pa.ArrowException, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: cannot be read as a LeRobot table ({str(error)[:80]}). {_ANEW}") from error
+
+
 @dataclass(frozen=True)
 class LeRobot:
     """A data set. problems: one line for each record that cannot be used."""
@@ -147,25 +164,45 @@ class LeRobot:
 
         tables = {}
         for file in sorted(self.folder.glob("data/*/*.parquet")):
-            for episode in pq.read_table(file, columns=["episode_index"]).column(0).unique().to_pylist():
-                tables[episode] = file
+            with _readable(file):
+                for episode in pq.read_table(file, columns=["episode_index"]).column(0).unique().to_pylist():
+                    tables[episode] = file
         return tables
 
     def fps(self) -> float:
-        """Frames per second by the timestamps of the first episode with frames; without tables, as meta/info.json states."""
-        first = min(self.tables, default=None)
-        if first is None:
+        """Frames per second by the timestamps of the first episode with frames; without them, as meta/info.json states.
+
+        Raises:
+            UserError: the timestamps are no seconds.
+        """
+        import pyarrow.parquet as pq
+
+        file = min(self.folder.glob("data/*/*.parquet"), default=None)
+        if file is None:
             return self.info.fps
-        times = np.sort(self.frames(first, "timestamp"))
-        step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-        return round(1 / step, 3) if step > 0 else self.info.fps
+        with _readable(file):
+            if "timestamp" not in pq.read_schema(file).names:
+                return self.info.fps
+            rows = pq.read_table(file, columns=["episode_index", "timestamp"]).to_pandas()
+        times = np.sort(rows["timestamp"][rows["episode_index"] == rows["episode_index"].min()])
+        if len(times) < 2:
+            return self.info.fps
+        step = float(np.median(np.diff(times)))
+        if not 1 / MOST_FPS <= step <= 1 / LEAST_FPS:  # not a number, all equal, milliseconds
+            raise UserError(
+                f"{file}: its timestamps are {step:g} s apart; expected the seconds between frames. {_ANEW}"
+            )
+        return round(1 / step, 3)
 
     def task_texts(self, episode: int) -> list[str]:
         """The tasks of an episode by the `task_index` of its frames and meta/tasks."""
         texts = []
         for number in dict.fromkeys(self.frames(episode, "task_index").tolist()):
-            if number in self.tasks:
-                texts.append(self.tasks[number])
+            if number not in self.tasks:
+                raise RunError(
+                    f"{self.folder / 'meta'}: tasks.parquet or tasks.jsonl has no text of task_index {number}; copy it again"
+                )
+            texts.append(self.tasks[number])
         return texts
 
     @cached_property
@@ -174,28 +211,25 @@ class LeRobot:
         import pyarrow.parquet as pq
 
         rows: list[Any] = []  # Any: whatever the file holds
-        path = self.folder / "meta" / "tasks.parquet"
-        if path.is_file():
-            rows = pq.read_table(path).to_pylist()
-        elif path.with_suffix(".jsonl").is_file():
-            rows = list(map(parse_json, path.with_suffix(".jsonl").read_bytes().splitlines()))
-        tasks = {}
-        for row in rows:  # v3 has the text as the table's index, which has no name
-            tasks[int(row["task_index"])] = str(row.get("task", row.get("__index_level_0__", "")))
+        path, tasks = self.folder / "meta" / "tasks.parquet", {}
+        with _readable(path):
+            if path.is_file():
+                rows = pq.read_table(path).to_pylist()
+            elif path.with_suffix(".jsonl").is_file():
+                rows = list(map(parse_json, path.with_suffix(".jsonl").read_bytes().splitlines()))
+            for row in rows:  # v3 has the text as the table's index, which has no name
+                tasks[int(row["task_index"])] = row.get("task", row.get("__index_level_0__")) or ""
         return tasks
 
     def frames(self, episode: int, column: str) -> NDArray[Any]:
         """A column of the table of an episode's frames; empty if there is no table or no such column."""
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         path = self.tables.get(episode)
         if path is None or column not in pq.read_schema(path).names:
             return np.zeros(0)
-        try:
+        with _readable(path):
             rows = pq.read_table(path, columns=[column], filters=[("episode_index", "=", episode)])
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{path}: cannot be read as parquet ({str(error)[:80]}); copy it again") from error
         return np.asarray(rows.column(0).to_numpy())
 
     def video(self, episode: Episode, camera: str) -> Path:
