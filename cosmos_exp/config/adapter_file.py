@@ -183,7 +183,8 @@ def read_adapter(file: Path, alpha: float | None = None, model: Model | None = N
         _check_settings(file, place, settings, parts)
     if not peft:
         peft = shown_settings(parts, alphas) | {"use_rslora": bool(beside.get("use_rslora"))}
-    layers = {name: _layer(file, name, parts[name], peft) for name in sorted(parts)}
+    scaled = _alphas_of(peft, parts)
+    layers = {name: _layer(file, name, parts[name], scaled[name], peft) for name in sorted(parts)}
     adapter = AdapterFile(file, layers, peft, record, types, recorded)
     if model is not None:
         _check_model(adapter, model)
@@ -266,20 +267,15 @@ def _peft_config(file: Path) -> JsonObject:
 
 
 def _check_settings(file: Path, place: str, peft: JsonObject, parts: Mapping[str, Mapping[str, Array]]) -> None:
-    """Check that the tensors have the ranks, and all or none of them the magnitudes, that peft's configuration says.
+    """Check that the tensors have the ranks and the magnitudes that peft's configuration, if there is one, says.
 
     Raises:
         UserError: it names the layer.
     """
-    magnitudes = [name for name, part in parts.items() if "magnitude" in part]
-    if magnitudes and len(magnitudes) < len(parts):
-        raise UserError(
-            f"{file}: only {len(magnitudes)} of {len(parts)} layers have a DoRA magnitude. Make the file again."
-        )
-    if peft.get("use_dora") and not magnitudes:
-        raise UserError(f"{file}: {place} says DoRA, and the file has no magnitudes. Make the file again.")
     if not peft:
         return
+    if peft.get("use_dora") and not any("magnitude" in part for part in parts.values()):
+        raise UserError(f"{file}: {place} says DoRA, and the file has no magnitudes. Make the file again.")
     for name, part in parts.items():
         rank = pattern_value(peft.get("rank_pattern") or {}, name, peft["r"])
         if rank != len(part["a"]):
@@ -371,6 +367,9 @@ def parts_by_layer(file: Path, tensors: Mapping[str, Array]) -> dict[str, dict[s
             tensors_of_layer["magnitude"] = magnitude.reshape(-1)
         if np.size(tensors_of_layer.get("alpha", 0)) != 1:
             raise UserError(f"{file}: {one_line(layer)}.alpha is not one number. Make the file again.")
+    magnitudes = sum("magnitude" in part for part in parts.values())
+    if magnitudes not in (0, len(parts)):
+        raise UserError(f"{file}: only {magnitudes} of {len(parts)} layers have a DoRA magnitude. Make the file again.")
     return parts
 
 
@@ -416,13 +415,13 @@ def rank_settings(ranks: Mapping[str, int], alphas: Mapping[str, float]) -> Json
     return settings
 
 
-def _layer(file: Path, name: str, parts: Mapping[str, Array], peft: JsonObject) -> LayerAdapter:
-    """A layer with its alpha and scale.
+def _layer(file: Path, name: str, parts: Mapping[str, Array], alpha: float, peft: JsonObject) -> LayerAdapter:
+    """A layer with its scale.
 
     Raises:
         UserError: its scale is not between 0 and `MOST_SCALE`.
     """
-    rank, alpha = len(parts["a"]), float(pattern_value(peft.get("alpha_pattern") or {}, name, peft["lora_alpha"]))
+    rank = len(parts["a"])
     scale = alpha / (math.sqrt(rank) if peft.get("use_rslora") else rank)
     if not 0 < scale <= MOST_SCALE:
         raise UserError(
