@@ -74,10 +74,10 @@ def _list(data: Data, folder: Path, videos: Path, table: Path) -> Episodes:
             episodes.problems.append(str(error))
         else:
             episodes.clips.append(Clip(path.stem, path, data.prompt_prefix + prompt))
-    left_out = Counter[str]()
+    left_out, read = Counter[str](), set(paths.values())
     for path in videos.rglob("*"):
         kind = mimetypes.guess_type(path.name)[0] or ""
-        if path not in paths.values() and (path.suffix.lower() in VIDEO_SUFFIXES or kind.startswith("video/")):
+        if path not in read and (path.suffix.lower() in VIDEO_SUFFIXES or kind.startswith("video/")):
             left_out[f"{path.parent.relative_to(videos)}/*{path.suffix}"] += 1
     for where, count in sorted(left_out.items()):
         episodes.notes.append(
