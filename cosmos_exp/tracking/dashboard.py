@@ -37,29 +37,29 @@ def define_workspace(runs: Sequence[Path], entity: str, project: str | None = No
     phases = set()
     for folder in map(RunFolder, runs):
         config = validated(plain_config(folder.config))
-        own = columns(config, folder.path)
-        phases.add(own["phase"])
+        labels = columns(config, folder.path)
+        phases.add(labels["phase"])
         scored |= folder.read(folder.metrics).get("measures", {})
-        if own["phase"] != "tune":
+        if labels["phase"] != "tune":
             videos = videos or video_keys(folder)
     keys = [*top_measures(scored), *LOSSES]
     sections = []
     for name, panels in _panels(keys, list(videos)[:MAX_VIDEOS], len(runs)).items():
         if name != "Tuning" or "tune" in phases:
             sections.append(ws.Section(name=name, panels=panels, is_open=True))
-    group = config.tracking.group or own["sweep"]
+    group = config.tracking.group or labels["sweep"]
     chosen = ws.Metric("Group") == group if group else ws.Metric("ID") == folder.manifest.get("wandb_id")
     return ws.Workspace(
         entity=entity,
         project=project or config.tracking.project,
-        name=f"Sweep {group}" if group else f"Run {own['arm']}",
+        name=f"Sweep {group}" if group else f"Run {labels['arm']}",
         sections=sections,
         settings=ws.WorkspaceSettings(max_runs=len(runs)),  # else the first ten
         runset_settings=ws.RunsetSettings(
             filters=ws.And(chosen),
             groupby=[ws.Config("arm")],
             order=[ws.Ordering(ws.Config(f"{key}.value")) for key in ("phase", "arm", "seed")],
-            pinned_columns=[*(f"config:{key}.value" for key in own), *(f"summary:{key}" for key in keys)],
+            pinned_columns=[*(f"config:{key}.value" for key in labels), *(f"summary:{key}" for key in keys)],
         ),
     )
 

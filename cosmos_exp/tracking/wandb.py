@@ -96,15 +96,15 @@ def columns(config: Config, run: Path) -> JsonObject:
         phase = "test"
     if sweep and config.generation.split != "test":
         phase, place = "tune", r"-learning_rate[\d.]+(e[+-]\d+)?"
-    own: JsonObject = {"rank": adapter.rank, "alpha": adapter.alpha, "learning_rate": config.training.learning_rate}
+    labels: JsonObject = {"rank": adapter.rank, "alpha": adapter.alpha, "learning_rate": config.training.learning_rate}
     if adapter.kind == "none":
-        own = dict.fromkeys(own)
+        labels = dict.fromkeys(labels)
     return {
         "arm": arm,
         "series": re.sub(place, "", arm),
         "phase": phase,
         "adapter_kind": adapter.kind,
-        **own,
+        **labels,
         "truncated_from": entry.get("truncated_from") or adapter.truncate_from,
         "tuned": list(entry.get("tuned", {})),
         "seed": config.seed,
@@ -152,25 +152,25 @@ class Tracker:
             os.environ[DATA_DIR] = str(folder.path.absolute() / STAGING)
             self.staged = True
         sys.argv[1:] = map(redact, sys.argv[1:])  # wandb records it
-        own, known, sweep = columns(config, folder.path), folder.manifest.get("wandb_id"), sweep_folder(folder.path)
-        self.columns, name = own, f"{config.name}-{own['arm']}"
-        if own["phase"] == "tune":
+        labels, known, sweep = columns(config, folder.path), folder.manifest.get("wandb_id"), sweep_folder(folder.path)
+        self.columns, name = labels, f"{config.name}-{labels['arm']}"
+        if labels["phase"] == "tune":
             self.prefix = TUNING
         if sweep:
             name = folder.path.relative_to(sweep).as_posix()
         tags = list(config.tags)
         for key in ("phase", "adapter_kind", "rank"):
-            if own[key] is not None:
-                tags.append(f"{key}:{own[key]}")
-        shown: JsonObject = {"name": name, "group": config.tracking.group or own["sweep"], "tags": tags}
-        shown["config"] = own | config.model_dump(exclude={"sweep"})
+            if labels[key] is not None:
+                tags.append(f"{key}:{labels[key]}")
+        shown: JsonObject = {"name": name, "group": config.tracking.group or labels["sweep"], "tags": tags}
+        shown["config"] = labels | config.model_dump(exclude={"sweep"})
         if not known:  # a person may write notes to a run that is resumed
             shown["notes"] = f"{folder.manifest.get('labels', {}).get('adapter')}, in {folder.path}"
         self.run = wandb.init(
             **redacted(shown),
             project=config.tracking.project,
             entity=config.tracking.entity,
-            job_type=own["phase"],
+            job_type=labels["phase"],
             dir=str(folder.path),
             id=known or uuid.uuid4().hex[:8],  # in a W&B sweep wandb takes its agent's instead
             resume="allow",
@@ -235,7 +235,7 @@ def top_measures(scored: Iterable[str]) -> list[str]:
     return [measure for measure in order if measure in scored]
 
 
-def send_summary(run: Run, folder: RunFolder, own: JsonObject, prefix: str) -> None:
+def send_summary(run: Run, folder: RunFolder, labels: JsonObject, prefix: str) -> None:
     """Send the means that a person asks for and the cost, everything else below `detail/`, and the point of the run's curve.
 
     The point is `by_rank/…` over `by_rank/rank`; of the base at each usual rank, so that it is a line; of a tuning run
@@ -255,10 +255,10 @@ def send_summary(run: Run, folder: RunFolder, own: JsonObject, prefix: str) -> N
     for name, value in pd.json_normalize(top | {"detail": details}, sep="/").to_dict("records")[0].items():
         run.summary[prefix + name] = value
     axis, places = "rank", USUAL_RANKS
-    if own["rank"]:
-        places = (own["rank"],)
+    if labels["rank"]:
+        places = (labels["rank"],)
     if prefix:
-        axis, places = "learning_rate", (own["learning_rate"],)
+        axis, places = "learning_rate", (labels["learning_rate"],)
     curve = f"{prefix}by_{axis}/"
     run.define_metric(f"{curve}*", step_metric=curve + axis, summary="none")
     for place in places:
@@ -266,7 +266,7 @@ def send_summary(run: Run, folder: RunFolder, own: JsonObject, prefix: str) -> N
         run.log(point.to_dict())
 
 
-def send_scores(run: Run, folder: RunFolder, own: JsonObject, prefix: str) -> None:
+def send_scores(run: Run, folder: RunFolder, labels: JsonObject, prefix: str) -> None:
     """Send the scores as a table with one row per video and one column per measure, and the videos of `video_keys` as media.
 
     The tables of several runs side by side have the prompt as their key, and each row says its arm and training seed.
@@ -280,7 +280,7 @@ def send_scores(run: Run, folder: RunFolder, own: JsonObject, prefix: str) -> No
     scores["text"] = scores["text"].fillna("")
     rows = scores.pivot(index=names, columns="measure", values="value").reset_index().astype(object)
     rows["video"] = [_media(folder.recorded_video(video)) for video in rows["video"]]
-    rows = rows.where(rows.notna(), None).assign(arm=own["arm"], seed=own["seed"])
+    rows = rows.where(rows.notna(), None).assign(arm=labels["arm"], seed=labels["seed"])
     order = ["prompt", "text", "arm", "seed", "noise", "video", *top_measures(rows), *rows]
     rows = rows[list(dict.fromkeys(order))]
     run.log({prefix + key: _media(path) for key, path in video_keys(folder).items()})
