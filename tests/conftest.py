@@ -21,7 +21,7 @@ sys.dont_write_bytecode = False
 ROOT = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("COSMOS_EXP_REAL_DATA", ROOT.parent / "shared" / "data"))
 
-# A whole run of the embedded world in seconds.
+# A whole run of the embedded world in seconds. A test that needs a measure asks for it.
 SMALL = [
     "data.train_clips=5",
     "data.validation_videos=1",
@@ -33,6 +33,11 @@ SMALL = [
     "training.validation.every_steps=2",
     "training.checkpoint_every_steps=2",
     "training.schedule.warmup_samples=2",
+    "sampson.enabled=false",
+    "measures.references=false",
+    "measures.recording=false",
+    "measures.motion=false",
+    "measures.words=false",
     "tracking=none",
 ]
 # The embedded model with the real model's autoencoder class, as the 2B model has it: 16 channels, random weights.

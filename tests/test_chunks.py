@@ -196,7 +196,8 @@ def test_last_minus_first_is_paired_within_each_video():
 def test_a_run_scores_its_chunks_and_its_report_shows_the_drift_and_is_verified(tmp_path, answered):
     """A run of the base with three chunks per video, and recordings of the first."""
     folder = RunFolder(tmp_path / "base")
-    words = ["adapter=none", "generation.chunks=3", "judge=rules", "generation.max_prompts=1"]
+    words = ["sampson.enabled=true", "measures.references=true", "measures.recording=true"]
+    words += ["adapter=none", "generation.chunks=3", "judge=rules", "generation.max_prompts=1"]
     shorter = "1 of 1 recordings are shorter than the 41 frames of a video (17 frames)"
     answered(["run", *SMALL, *words, f"run_dir={folder.path}"], 0, shorter)
     (video,) = folder.videos.iterdir()

@@ -61,8 +61,7 @@ def test_add_a_measure(examples, cli, tmp_path):
     runpy.run_path(str(file), run_name="__main__")
     importlib.import_module("motion")
     run = f"run_dir={tmp_path / 'run'}"
-    others = [f"measures.{name}=false" for name in ("recording", "motion", "words", "references")]
-    assert cli("run", *SMALL, "training.max_steps=2", "adapter=none", "sampson.enabled=false", *others, run) == 0
+    assert cli("run", *SMALL, "training.max_steps=2", "adapter=none", run) == 0
     folder = RunFolder(tmp_path / "run")
     rows = read_json_lines(folder.scores)
     assert {r["measure"] for r in rows} == {"motion"}

@@ -215,7 +215,7 @@ def test_two_cameras_train_a_model_and_the_error_across_them_is_measured(tmp_pat
     folder = write_set(tmp_path / "set", cameras, "v3.0", fps=scenes[0].fps)
     words = [w for w in SMALL if not w.startswith(("data.train_clips", "data.test_pairs"))]
     words += ["data=lerobot", f"data.path={folder}", f"data.cameras=[{LEFT},{RIGHT}]", "data.width=320"]
-    assert cli("run", *words, "data.test_videos=1", f"run_dir={tmp_path / 'run'}") == 0
+    assert cli("run", *words, "sampson.enabled=true", "data.test_videos=1", f"run_dir={tmp_path / 'run'}") == 0
     run = RunFolder(tmp_path / "run")
     data = run.manifest["data"]
     assert "2 cameras tiled 1x2 in a frame of 96x320 (height x width): left, right; 96x160 pixels each" in data["notes"]

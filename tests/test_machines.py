@@ -20,34 +20,37 @@ def test_several_machines_need_a_launcher(answered, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_two_machines_are_one_run(tmp_path):
+def test_two_machines_are_one_run(tmp_path, start, monkeypatch):
     """Two commands in different working directories are one run. SIGTERM to one stops both; again, both resume."""
-    folder = RunFolder(tmp_path / "run")
-    words = ["run", *SMALL, "sampson.enabled=false", "hardware.num_machines=2", "training.max_steps=12"]
-    words += ["training.epochs=20", f"run_dir={folder.path}", "training.checkpoint_every_steps=100"]
+    folder, port = RunFolder(tmp_path / "run"), free_port()
+    words = ["run", *SMALL, "hardware.num_machines=2", "training.max_steps=12", "training.epochs=20"]
+    words += [f"run_dir={folder.path}", "training.checkpoint_every_steps=100"]
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d"]
-    command += [f"--rdzv-endpoint=localhost:{free_port()}", "--rdzv-id=1", "-m", "cosmos_exp", *settled(words)]
-
-    def both():
-        started = []
-        for machine in ("a", "b"):
-            directory = tmp_path / machine
-            directory.mkdir(exist_ok=True)
-            environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-            with open(directory / "log.txt", "ab") as log:
-                started.append(subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=log))
-        return started
+    command += [f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=1", "-m", "cosmos_exp", *settled(words)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    machines = []
+    for machine in "ab":
+        (tmp_path / machine).mkdir()
+        with open(tmp_path / machine / "log.txt", "ab") as log:
+            machines.append(subprocess.Popen(command, cwd=tmp_path / machine, env=environment, stdout=log, stderr=log))
 
     def said():
         return [(tmp_path / machine / "log.txt").read_text()[-2000:] for machine in "ab"]
 
-    machines = both()
     wait_until(lambda: read_json_lines(folder.train_log) or any(m.poll() is not None for m in machines))
     machines[1].send_signal(signal.SIGTERM)
     for machine in machines:
         assert machine.wait(100) != 0, said()
     assert folder.status["state"] == "interrupted"
-    for machine in both():
+
+    # Again, with the variables that torchrun sets, from the fork server: another torchrun would import for 20 seconds.
+    again = []
+    for rank, machine in enumerate("ab"):
+        variables = {"RANK": rank, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+        for name, value in variables.items():
+            monkeypatch.setenv(name, str(value))
+        again.append(start(*words, log=tmp_path / machine / "log.txt", cwd=tmp_path / machine))
+    for machine in again:
         assert machine.wait(300) == 0, said()
     assert folder.status["state"] == "done"
     assert folder.manifest["processes"] == 2

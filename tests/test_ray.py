@@ -25,7 +25,7 @@ def holder_of(folder):
 
 
 def test_a_killed_run_fails_alone_and_the_second_command_finishes_it(start, tmp_path):
-    words = ["sweep", "rank", *SMALL, "sampson.enabled=false", "generation.max_prompts=1", "training.max_steps=20"]
+    words = ["sweep", "rank", *SMALL, "generation.max_prompts=1", "training.max_steps=20"]
     words += ["training.epochs=20", "rank=8,16", "hydra/launcher=ray_cpu", "hydra.launcher.ray.init.num_cpus=2"]
     killed, other = (RunFolder(tmp_path / "outputs" / "sweeps" / "rank" / f"lora-r{r}") for r in (8, 16))
     log = tmp_path / "log.txt"

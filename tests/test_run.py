@@ -21,6 +21,7 @@ from cosmos_exp.files import read_json_lines, write_json_lines
 from cosmos_exp.run_folder import RunFolder
 
 ONE_THREAD = [*SMALL, "hardware.samples_per_forward=1", "hardware.num_threads=1"]
+MEASURED = [*ONE_THREAD, "sampson.enabled=true", "measures.references=true", "measures.words=true"]
 TWO_LONG = [*ONE_THREAD, "hardware.num_processes=2", "training.max_steps=400", "training.epochs=400"]
 
 
@@ -32,7 +33,7 @@ def losses(folder):
 def whole(start, tmp_path_factory):
     """One uninterrupted run, one thread."""
     folder, log = RunFolder(tmp_path_factory.mktemp("whole") / "run"), tmp_path_factory.mktemp("log") / "log.txt"
-    code = start("run", *ONE_THREAD, f"run_dir={folder.path}", log=log).wait(300)
+    code = start("run", *MEASURED, f"run_dir={folder.path}", log=log).wait(300)
     assert code == 0, log.read_text()[-3000:]
     return folder, log.read_text()
 
@@ -148,7 +149,8 @@ def test_a_run_that_failed_before_its_first_step_takes_changed_keys(answered, tm
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, start, tmp_path):
     """SIGKILL over the true entry point. A request to stop is tested in tests/test_speed_paths.py, in one process."""
     folder, log = RunFolder(tmp_path / "run"), tmp_path / "log.txt"
-    child = start("run", *ONE_THREAD, f"run_dir={folder.path}", log=log)
+    words = ["run", *ONE_THREAD, "generation.split=none", f"run_dir={folder.path}"]
+    child = start(*words, log=log)
     # The kill comes after step 3, whose work is past the last checkpoint and lost.
     wait_until(lambda: len(read_json_lines(folder.train_log)) >= 3 or child.poll() is not None, every=0.002)
     os.killpg(child.pid, signal.SIGKILL)
@@ -158,7 +160,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, start, 
     half = folder.checkpoints / "step_99999999"  # a checkpoint cut off by the kill is ignored
     half.mkdir()
     (half / "state.pt").write_bytes(b"half")
-    assert start("run", *ONE_THREAD, f"run_dir={folder.path}", log=log).wait(300) == 0, log.read_text()[-3000:]
+    assert start(*words, log=log).wait(300) == 0, log.read_text()[-3000:]
     assert folder.adapter_file.read_bytes() == whole[0].adapter_file.read_bytes()
     assert losses(folder) == losses(whole[0])
 
@@ -166,7 +168,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, start, 
 def test_two_processes_divide_generation_and_scores(whole, cli, tmp_path):
     """tests/test_same_bits.py has their training."""
     folder = RunFolder(tmp_path / "two")
-    assert cli("run", *ONE_THREAD, f"run_dir={folder.path}", "hardware.num_processes=2") == 0
+    assert cli("run", *MEASURED, f"run_dir={folder.path}", "hardware.num_processes=2") == 0
     assert losses(folder) == losses(whole[0])
     for file in (RunFolder.reference_scores(f, "real") for f in (folder, whole[0])):
         assert file.is_file()
@@ -241,7 +243,7 @@ def test_twelve_steps_on_robot_clips_teach_what_a_broken_gradient_could_not(cli,
     [
         "adapter=dora rank=8 alpha=16 training=cosmos_predict25 training.epochs=1 generation.merge_adapter=false",
         "model.weights=random model.max_first_loss=null data.cache=false adapter.scaling=rslora adapter.dropout=0.1 "
-        "adapter.bias=true adapter.init=kaiming hardware.checkpointing=full sampson.enabled=false",
+        "adapter.bias=true adapter.init=kaiming hardware.checkpointing=full",
     ],
 )
 def test_other_settings_make_whole_runs(words, tmp_path, answered):

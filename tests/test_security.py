@@ -117,9 +117,14 @@ def test_pickles_are_refused(tmp_path, answered):
 def test_no_secret_is_written_by_a_run(tmp_path, answered, monkeypatch):
     """A password in judge.url, and a key in a variable, in none of the files of a run that fails: status, wandb, log."""
     monkeypatch.setenv("OPENAI_API_KEY", f"sk-{SECRET}")
-    words = [*SMALL[:-1], "adapter=none", "tracking.mode=offline", "generation.num_steps=1", "sampson.enabled=false"]
-    words += [f"measures.{name}=false" for name in ("references", "recording", "words")]
-    words += ["judge=server", f"judge.url=http://me:{SECRET}@127.0.0.1:9/v1", "judge.source=m", "judge.retries=0"]
+    words = [*SMALL[:-1], "adapter=none", "tracking.mode=offline", "generation.num_steps=1"]
+    words += [
+        "measures.motion=true",
+        "judge=server",
+        f"judge.url=http://me:{SECRET}@127.0.0.1:9/v1",
+        "judge.source=m",
+        "judge.retries=0",
+    ]
     words += [f"tags=[sk-{SECRET}]", f"run_dir={tmp_path / 'run'}"]
     said = ("judge.url=http://***@127.0.0.1:9/v1", "Check that the server runs there")
     answered(["run", *words], 1, *said, absent=(SECRET,))

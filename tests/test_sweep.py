@@ -15,7 +15,7 @@ from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.sweep.running import check_same_samples
 from cosmos_exp.sweep.runs import expand_sweep, run_name
 
-QUICK = [*SMALL, "training.max_steps=2", "generation.max_prompts=1", "sampson.enabled=false"]
+QUICK = [*SMALL, "training.max_steps=2", "generation.max_prompts=1"]
 
 
 def planned(name, tmp_path, *overrides):

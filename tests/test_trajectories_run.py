@@ -32,7 +32,7 @@ from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.loading import load_transformer
 from cosmos_exp.world.model_folder import ensure_model
 
-SETTINGS = ["judge=rules", "sampson.enabled=false", "measures.motion=false", "hardware.num_threads=1"]
+SETTINGS = ["judge=rules", "measures.words=true", "measures.recording=true", "hardware.num_threads=1"]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from cosmos_exp.sweep.slurm import start_jobs, wait_for_jobs
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 
 STEPS = 12
-QUICK = [*SMALL, "generation.max_prompts=1", "sampson.enabled=false", "data.validation_videos=0"]
+QUICK = [*SMALL, "generation.max_prompts=1", "data.validation_videos=0"]
 QUICK += [f"training.max_steps={STEPS}", "training.epochs=20", "training.checkpoint_every_steps=100"]
 CPU = ["hydra/launcher=slurm_cpu", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=null"]
 HELD = [*CPU, "hydra.launcher.additional_parameters={hold: true}"]
