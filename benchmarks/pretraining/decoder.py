@@ -106,7 +106,7 @@ class DecoderTraining:
 
     def train_step(self, video: torch.Tensor, latents: torch.Tensor) -> float:
         """One optimizer step; returns the mean squared error of the decoded video."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16):
             error = self.vae.decode_unclamped(latents).float() - video
         loss = error.square().mean() + L1_WEIGHT * error.abs().mean()
         loss.backward()
@@ -160,7 +160,8 @@ def decoder_latents(recipe: Recipe, vae: LinearVideoAutoencoder, videos: list[np
             rows = slice(k, k + REGENERATION_BATCH)
             start = torch.tensor([starts[scene.appearance] for scene in scenes[rows]])
             prompts = torch.stack([embed(scene.prompt) for scene in scenes[rows]])
-            made.append(regenerate(forward, true[rows], prompts, start, generator).half())
+            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
+                made.append(regenerate(forward, true[rows], prompts, start, generator).half())
         versions.append(torch.cat(made))
     return torch.stack(versions)
 
@@ -191,7 +192,6 @@ def regenerate(
     for i in range(steps):
         # x as both clean latents and noise: their mixture is x.
         batch = FlowBatch(x, x, start * (1 - i / steps), frames, prompts)
-        with torch.autocast("cpu", torch.bfloat16):
-            v, indicator = velocity(forward, batch, CONDITION_TIMESTEP, PIXELS)
+        v, indicator = velocity(forward, batch, CONDITION_TIMESTEP, PIXELS)
         x = x - (1 - indicator) * width * v.float()
     return x

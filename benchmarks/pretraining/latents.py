@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,9 @@ Embed = Callable[[str], torch.Tensor]  # prompt -> embedding (tokens, channels)
 def code_stage(recipe: Recipe) -> None:
     """Fit the linear code to clips of both appearances and write work/vae. An existing code is kept."""
     if (recipe.work / "vae" / "config.json").is_file():
+        return
+    if recipe.initial:
+        shutil.copytree(recipe.initial / "vae", recipe.work / "vae")
         return
     videos = []
     for i in tqdm(range(recipe.code_clips), desc="rendering for the code", unit="pair", disable=None):

@@ -46,6 +46,7 @@ class Recipe:
         "folder of checkpoints and curves; an existing one is resumed",
     )
     out: Path = _option(WEIGHTS, "folder that export writes")  # noqa: RUF009
+    initial: Path | None = _option(None, "diffusers folder to continue from")  # noqa: RUF009
     threads: int = _option(2, "CPU threads")
     workers: int = _option(2, "processes that render; 0: this process")
     seed: int = _option(0, "seed of the initial weights and of the decoder's latents")
@@ -63,6 +64,7 @@ class Recipe:
     ema: float = _option(0.998, "decay per step of the averaged weights")
     sigma_shift: float = _option(3.0, "shift of the sampled noise levels towards 1")
     muon: bool = _option(True, "Muon for the matrices of the blocks")
+    bf16: bool = _option(False, "bf16 autocast; 16 times slower on a CPU without avx512_bf16")
     compile: bool = _option(True, "compile blocks with torch.compile")
     every: int = _option(100, "steps between validations")
     # decoder
@@ -101,7 +103,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         if isinstance(setting.default, bool):
             out.add_argument(flag, action=argparse.BooleanOptionalAction, default=setting.default, help=text)
         else:
-            out.add_argument(flag, type=type(setting.default), default=setting.default, help=text)
+            kind = Path if setting.name == "initial" else type(setting.default)
+            out.add_argument(flag, type=kind, default=setting.default, help=text)
     return out
 
 

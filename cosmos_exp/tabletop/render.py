@@ -134,7 +134,10 @@ def make_room(seed: int) -> Room:
     rng = np.random.RandomState(np.random.MT19937(np.random.SeedSequence((seed, 0x300D))))
     table = _table_texture(rng, 480, 640)
     wall = _wall_texture(rng, 240, 640)
-    return Room(np.asarray(table.clip(0, 255), np.float32), np.asarray(wall.clip(0, 255), np.float32))
+    # Contiguous, because a lookup in another order copies the whole texture for every frame.
+    return Room(
+        np.ascontiguousarray(table.clip(0, 255), np.float32), np.ascontiguousarray(wall.clip(0, 255), np.float32)
+    )
 
 
 def _table_texture(rng: np.random.RandomState, rows: int, columns: int) -> np.ndarray:
