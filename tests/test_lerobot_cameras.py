@@ -18,6 +18,7 @@ from lerobot_sets import FPS, LEFT, RIGHT, WRIST, grey, write_set
 
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.schema import Data
+from cosmos_exp.data import files
 from cosmos_exp.data.cache import RunCache
 from cosmos_exp.data.clips import CheckedFile, _simultaneous, load_window, probe_clip
 from cosmos_exp.data.dataset import load_dataset
@@ -25,7 +26,7 @@ from cosmos_exp.data.inspection import inspect_data
 from cosmos_exp.data.readers.records import Clip, Footage, read_episodes
 from cosmos_exp.data.video import decode, read_video, write_video
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.files import read_json_lines
+from cosmos_exp.files import file_sha256, read_json_lines
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tabletop.scene import Scene
 
@@ -159,18 +160,29 @@ def test_cameras_of_different_rates_or_out_of_step_are_refused(tmp_path):
         _simultaneous(whole, lost, "e")
 
 
-def test_every_bad_file_of_every_camera_is_named(tmp_path):
-    three_cameras(tmp_path, "v2.1", lengths=(20, 20, 20))
-    videos = tmp_path / "videos" / "chunk-000"
-    (videos / RIGHT / "episode_000000.mp4").write_bytes(b"")
-    (videos / RIGHT / "episode_000001.mp4").unlink()
-    config = lerobot(tmp_path, f"data.cameras=[{LEFT},{RIGHT},{WRIST}]")
-    found = inspect_data(config.data, tmp_path, None)
-    assert [c.clip.name for c in found.clips] == ["episode_000002"]
-    assert sorted(p.replace(str(videos), "") for p in found.problems) == [
-        f"/{RIGHT}/episode_000000.mp4: is empty (0 bytes); copy it again",
-        f"/{RIGHT}/episode_000001.mp4: the video of episode_000001 is missing",
+def test_a_file_is_read_once_for_all_episodes_and_commands_and_a_bad_one_is_named_once(tmp_path, monkeypatch):
+    folder, read = three_cameras(tmp_path / "set", "v3.0"), []
+    monkeypatch.setattr(files, "file_sha256", lambda path: read.append(path) or file_sha256(path))
+
+    def inspected(cameras, whole=False):
+        read.clear()
+        return inspect_data(
+            lerobot(folder, f"data.cameras=[{cameras}]").data, folder, None, whole=whole, cache=tmp_path
+        )
+
+    both, counts = f"{LEFT},{RIGHT}", []
+    for whole in (False, False, True, True, False):
+        assert len(inspected(both, whole).clips) == 2
+        counts.append(len(read))
+    assert counts == [2, 0, 2, 0, 0]
+    file = folder / "videos" / RIGHT / "chunk-000" / "file-000.mp4"
+    file.write_bytes(b"")
+    assert inspected(both).problems == [f"{file}: is empty (0 bytes); copy it again"]
+    file.unlink()
+    assert [p.split(": ")[1] for p in inspected(both).problems] == [
+        f"the video of episode_00000{k} is missing" for k in (0, 1)
     ]
+    assert len(inspected(LEFT).clips) == 2
 
 
 def test_fingerprint_and_cache_key_cover_every_camera_and_the_tiling_and_leave_one_camera_alone(tmp_path):

@@ -53,6 +53,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 def check(args: argparse.Namespace) -> int:
     """Report the good clips and every problem. Returns 1 if there is a problem or no clip."""
     from cosmos_exp.config.composing import compose_config
+    from cosmos_exp.config.paths import cache_root
+    from cosmos_exp.data.files import record_of
     from cosmos_exp.data.inspection import inspect_data
     from cosmos_exp.data.readers.records import guess_reader
     from cosmos_exp.tracking.progress import with_progress
@@ -66,12 +68,16 @@ def check(args: argparse.Namespace) -> int:
     config, tests = compose_config(words), None
     if config.data.test_path:
         tests = Path(config.data.test_path)
+    record = record_of(folder, cache_root(config))
+    if record.is_file():
+        print(f"{record}: files are not decoded again that it lists with their size and time; delete it to decode all")
     inspection = inspect_data(
         config.data,
         folder,
         tests,
-        lambda clips: with_progress(clips, "decoding", len(clips), "video", keep=False),
+        lambda files, total: with_progress(files, "decoding", total, "file", keep=False),
         True,
+        cache_root(config),
     )
     _print_clips(folder, config.data, inspection)
     for note in inspection.notes:

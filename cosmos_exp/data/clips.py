@@ -6,20 +6,21 @@ Several cameras are one clip: frames are matched by time, and each camera's pict
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from cosmos_exp.config.schema import Data
 from cosmos_exp.config.tiling import tile_size, tiling_of
+from cosmos_exp.data.files import VideoFile, examine
 from cosmos_exp.data.readers.records import Clip, Footage
-from cosmos_exp.data.video import VideoInfo, check_whole, decode, first_frame, probe, resize
+from cosmos_exp.data.video import VideoInfo, as_range, decode, resize
 from cosmos_exp.errors import RunError
-from cosmos_exp.files import file_sha256
 from cosmos_exp.rng import generator
 
+Files = Mapping[Path, VideoFile | Exception]  # what is known of each file, or what is wrong with it
 IRREGULAR = 0.02  # share of irregular frame gaps above which a file has no frame rate that could be converted
 
 
@@ -34,7 +35,7 @@ class CheckedFile:
     path: Path
     info: VideoInfo
     sha256: str
-    frames: tuple[int, ...]
+    frames: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -59,24 +60,25 @@ class CheckedClip:
 # --- inspection ---
 
 
-def probe_clip(clip: Clip, data: Data, whole: bool = False) -> CheckedClip:
-    """Read a clip's frame times, decode its first and last frame, and hash its file; the same for each further camera.
+def probe_clip(clip: Clip, data: Data, files: Files | None = None) -> CheckedClip:
+    """The clip with its frames in its file, and in those of further cameras. It decodes nothing of an examined file.
 
     Args:
-        whole: decode whole files. A run decodes as strictly, but only the windows that it reads.
+        files: of `examine_files`; the clip's files are examined if it lacks them.
 
     Raises:
         RunError: what is wrong with the file and how to fix it; cameras that are not synchronous.
+        OSError: a file cannot be read.
     """
-    files, notes = [], list[str]()
+    own, notes = [], list[str]()
     for footage in (Footage(clip.path, clip.seconds), *clip.others):
-        files.append(_probe_footage(footage, clip.name, whole))
-        notes += [f"{clip.name}: {note}" for note in files[-1].info.notes]
-        notes += _time_notes(files[-1], clip.name, data)
-    first, counts = files[0], [len(file.frames) for file in files]
+        own.append(_probe_footage(footage, clip.name, files or {}))
+        notes += [f"{clip.name}: {note}" for note in own[-1].info.notes]
+        notes += _time_notes(own[-1], clip.name, data)
+    first, counts = own[0], [len(file.frames) for file in own]
     frames = min(counts)
     if max(counts) - frames > 1:
-        listed = ", ".join(f"{file.path} {len(file.frames)} frames" for file in files)
+        listed = ", ".join(f"{file.path} {len(file.frames)} frames" for file in own)
         raise RunError(
             f"{clip.path}: {clip.name}: the cameras differ in length ({listed}); 1 frame may differ. "
             "Leave out the episode with data.episodes or the camera in data.cameras"
@@ -105,10 +107,7 @@ def probe_clip(clip: Clip, data: Data, whole: bool = False) -> CheckedClip:
         )
     check_length(clip.path, clip.name, frames, first.info, data)
     first = replace(first, frames=first.frames[:frames])
-    others = [_simultaneous(first, file, clip.name) for file in files[1:]]
-    for file in (first, *others):
-        for index in (file.frames[0], file.frames[-1]):
-            decode(file.path, [index], file.info)
+    others = [_simultaneous(first, file, clip.name) for file in own[1:]]
     start, sha256 = first.frames[0], _content_hash(first, others, data)
     return CheckedClip(clip, first.info, start, start + frames, sha256, tuple(others), tuple(notes))
 
@@ -128,47 +127,23 @@ def check_length(path: Path, name: str, frames: int, info: VideoInfo, data: Data
         )
 
 
-def _probe_footage(footage: Footage, name: str, whole: bool) -> CheckedFile:
+def _probe_footage(footage: Footage, name: str, files: Files) -> CheckedFile:
     """A file and the frames of one episode in it."""
     path = footage.path
-    stat = path.stat()
-    info, sha256 = _examine(path, whole, stat.st_size, stat.st_mtime_ns)
-    start, stop = 0, info.num_frames
+    file = files.get(path) or examine(path)
+    if isinstance(file, Exception):
+        raise file
+    start, stop = 0, file.info.num_frames
     if footage.seconds is not None:
-        start, stop = _episode_range(footage, info, name)
-    return CheckedFile(path, info, sha256, tuple(range(start, stop)))
-
-
-# A LeRobot v3 file holds many episodes: it is read, decoded and hashed once, not once per episode and camera.
-@lru_cache(maxsize=32)
-def _examine(path: Path, whole: bool, size: int, modified: int) -> tuple[VideoInfo, str]:
-    """Header and frame times of a file, and the hash of its content and of how it is turned."""
-    if size == 0:
-        raise RunError(f"{path}: is empty (0 bytes); copy it again")
-    info = probe(path)
-    if info.num_frames < info.declared_frames:
-        raise RunError(
-            f"{path}: is truncated, it has {info.num_frames} of {info.declared_frames} frames; copy it again"
-        )
-    if info.width % 2 or info.height % 2:
-        raise RunError(f"{path}: odd size {info.width}x{info.height}; re-encode it with even width and height")
-    turned, interlaced = first_frame(path)
-    notes = (*info.notes, "it is interlaced; both fields are one picture") if interlaced else info.notes
-    info, sha256 = replace(info, rotation=turned, notes=notes), file_sha256(path)
-    if info.rotation:
-        sha256 = hashlib.sha256(f"turned {info.rotation}\0{sha256}".encode()).hexdigest()
-    if info.pixel_aspect != 1:
-        sha256 = hashlib.sha256(f"widened {info.pixel_aspect}\0{sha256}".encode()).hexdigest()
-    if whole:
-        check_whole(path, info)
-    return info, sha256
+        start, stop = _episode_range(footage, file.info, name)
+    return CheckedFile(path, file.info, file.sha256, range(start, stop))
 
 
 def _episode_range(footage: Footage, info: VideoInfo, name: str) -> tuple[int, int]:
     """The frames of an episode in a file that holds several."""
     begin, end = footage.seconds or (0.0, 0.0)
     start, stop = info.frame_at(begin), min(info.frame_at(end - 1 / info.fps) + 1, info.num_frames)
-    length = float(info.seconds[-1]) + 1 / info.fps
+    length = info.second(-1) + 1 / info.fps
     if end > length + 1.5 / info.fps or start < 0:
         raise RunError(
             f"{footage.path}: {name} is at {begin:g} to {end:g} s, the file has {length:g} s; copy the video again, or "
@@ -183,11 +158,10 @@ def _time_notes(file: CheckedFile, name: str, data: Data) -> list[str]:
     Raises:
         RunError: the frame rate varies and is to be converted, which takes a constant one.
     """
-    info, gaps = file.info, np.diff(file.info.seconds)
-    irregular = int(np.sum(np.abs(gaps - np.median(gaps)) > np.median(gaps) / 2)) if len(gaps) else 0
+    info, (irregular, least, most) = file.info, file.info.gaps
     if not irregular:
         return []
-    text = f"variable frame rate, {gaps.min() * 1000:.0f} to {gaps.max() * 1000:.0f} ms between frames"
+    text = f"variable frame rate, {least * 1000:.0f} to {most * 1000:.0f} ms between frames"
     if irregular > IRREGULAR * info.num_frames and data.fps is not None:
         raise RunError(
             f"{file.path}: {text}: it cannot be converted to data.fps={data.fps:g}. Re-encode it at a constant rate, "
@@ -212,7 +186,7 @@ def _simultaneous(first: CheckedFile, other: CheckedFile, name: str) -> CheckedF
             f"frame of frame {worst} (nearest {gap[worst] * 1000:.0f} ms away). Leave out the episode with data.episodes, or the "
             "camera in data.cameras"
         )
-    return replace(other, frames=tuple((other.frames[0] + pick).tolist()))
+    return replace(other, frames=as_range((other.frames[0] + pick).tolist()))
 
 
 def _times(file: CheckedFile) -> np.ndarray:
@@ -231,7 +205,7 @@ def _content_hash(first: CheckedFile, others: list[CheckedFile], data: Data) -> 
         return first.sha256
     digest = hashlib.sha256(f"tiled {tiling}\0{first.sha256}".encode())
     for other in others:
-        digest.update(f"\0{other.sha256}\0{other.frames}".encode())
+        digest.update(f"\0{other.sha256}\0{tuple(other.frames)}".encode())
     return digest.hexdigest()
 
 

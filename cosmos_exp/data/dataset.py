@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,8 @@ from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.registry import DATA_BUILDERS
 from cosmos_exp.config.schema import Config, Data
 from cosmos_exp.data.clips import CheckedClip
-from cosmos_exp.data.inspection import SELECTION, Progress, inspect_data
+from cosmos_exp.data.files import Progress, without_progress
+from cosmos_exp.data.inspection import SELECTION, inspect_data
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.scenes import probes, recording_of, scenes
 from cosmos_exp.errors import RunError, UserError
@@ -50,7 +51,7 @@ class Dataset:
     probes: list[TestPair] = field(default_factory=list)
 
 
-def load_dataset(config: Config, progress: Progress = list) -> Dataset:
+def load_dataset(config: Config, progress: Progress = without_progress) -> Dataset:
     """The run's data, rendered or downloaded if needed, inspected and split.
 
     Raises:
@@ -59,7 +60,7 @@ def load_dataset(config: Config, progress: Progress = list) -> Dataset:
     """
     data, generation = config.data, config.generation
     folder, tests = ensure_data(config)
-    inspection = inspect_data(data, folder, tests, progress)
+    inspection = inspect_data(data, folder, tests, progress, cache=cache_root(config))
     if inspection.problems and not data.skip_bad:
         listed = "\n  ".join(inspection.problems)
         raise RunError(
@@ -227,12 +228,12 @@ def split_clips(config: Config, clips: Sequence[CheckedClip], counts: HoldOut) -
     for index, clip in enumerate(clips):
         by_recording[recording_of(clip.clip.name, config.data.recordings)].append(index)
     recordings = list(by_recording.values())
-    order = [recordings[k] for k in generator(config.data.split_seed, "split").permutation(len(recordings))]
+    order = deque(recordings[k] for k in generator(config.data.split_seed, "split").permutation(len(recordings)))
     parts: list[list[CheckedClip]] = []
     for count in (counts.validation, counts.test, counts.selection, len(clips)):
         part: list[int] = []
         while len(part) < count and order:
-            part += order.pop(0)
+            part += order.popleft()
         parts.append([clips[i] for i in sorted(part)])
     validation, test, selection, train = parts
     if not train:

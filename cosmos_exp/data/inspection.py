@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cosmos_exp.config.schema import Data
 from cosmos_exp.config.tiling import tile_size
 from cosmos_exp.data.clips import CheckedClip, probe_clip
+from cosmos_exp.data.files import Progress, examine_files, record_of, without_progress
 from cosmos_exp.data.pairs import check_pair, read_test_pairs
-from cosmos_exp.data.readers.records import Clip, TestPair, read_episodes
+from cosmos_exp.data.readers.records import TestPair, read_episodes
 from cosmos_exp.errors import RunError
 
 SELECTION = "selection"  # folder inside the test pairs
 STRETCHED = 1.2  # a change of the aspect ratio beyond this is noted
-
-Progress = Callable[[list[Clip]], Iterable[Clip]]  # wraps a list in a progress bar
 
 
 @dataclass
@@ -36,27 +35,38 @@ class Inspection:
 
 
 def inspect_data(
-    data: Data, folder: Path, tests: Path | None, progress: Progress = list, whole: bool = False
+    data: Data,
+    folder: Path,
+    tests: Path | None,
+    progress: Progress = without_progress,
+    whole: bool = False,
+    cache: Path | None = None,
 ) -> Inspection:
     """Inspect every file and collect every problem.
 
     Args:
         folder, tests: of the training data and of the test pairs.
-        whole: decode whole files, for `cosmos-exp data check`.
+        whole: decode whole files, for `cosmos-exp data check`. A run decodes as strictly, but only the windows that it reads.
+        cache: the folder in which it is recorded what is known of each file; None: nowhere.
 
     Raises:
         UserError: a folder does not exist or has another layout. A bad file raises nothing.
     """
     episodes = read_episodes(data, folder)
     inspection, notes = Inspection([], [], episodes.problems, episodes.notes), list[str]()
-    for clip in progress(episodes.clips):
+    paths: list[Path] = []
+    for clip in episodes.clips:
+        paths += [clip.path, *(footage.path for footage in clip.others)]
+    files = examine_files(paths, cache and record_of(folder, cache), whole, progress)
+    for clip in episodes.clips:
         try:
-            checked = probe_clip(clip, data, whole)
+            checked = probe_clip(clip, data, files)
         except (RunError, OSError) as error:
             inspection.problems.append(str(error))
             continue
         inspection.clips.append(checked)
         notes += checked.notes
+    inspection.problems[:] = dict.fromkeys(inspection.problems)  # a bad file of many episodes is named once
     inspection.notes += _counted(notes)
     if inspection.clips:
         inspection.notes += _shape_notes(inspection.clips, data)

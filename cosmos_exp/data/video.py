@@ -8,7 +8,8 @@ benchmarks/results/damaged_videos_2026-11-24.md has how often.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -43,7 +44,7 @@ UNREADABLE = (OSError, ValueError, IndexError, OverflowError, av.error.FFmpegErr
 class VideoInfo:
     """The stream's header and frame times.
 
-    pts: presentation times of all frames in ascending order, in units of time_base.
+    pts: presentation times of all frames in ascending order, in units of time_base; a range where they are regular.
     declared_frames: number of frames in the header; 0: it has none.
     width, height: of the coded picture, before `rotation`.
     rotation: degrees counter-clockwise by which `decode` turns the pictures, as the container asks: 0, 90, 180 or 270.
@@ -51,7 +52,7 @@ class VideoInfo:
     notes: what is read in a way that is worth knowing.
     """
 
-    pts: tuple[int, ...]
+    pts: Sequence[int]
     time_base: Fraction
     fps: float
     width: int
@@ -76,15 +77,29 @@ class VideoInfo:
         """The width with square pixels, before `rotation`."""
         return round(self.width * self.pixel_aspect)
 
+    def second(self, index: int) -> float:
+        """Seconds of a frame since the first one."""
+        return (self.pts[index] - self.pts[0]) * self.time_base.numerator / self.time_base.denominator
+
     @cached_property
-    def seconds(self) -> np.ndarray:
-        """Seconds of each frame since the first one, float64 (frames,). A file of many episodes computes them once."""
-        units = np.array(self.pts, dtype=np.int64) - self.pts[0]
-        return units * self.time_base.numerator / self.time_base.denominator
+    def gaps(self) -> tuple[int, float, float]:
+        """Number of irregular gaps between frames (more than half of the median away from it), least and largest seconds."""
+        if isinstance(self.pts, range):
+            return 0, 0.0, 0.0
+        seconds = np.diff(np.array(self.pts, dtype=np.int64)) * float(self.time_base)
+        usual = np.median(seconds)
+        return int(np.sum(np.abs(seconds - usual) > usual / 2)), float(seconds.min()), float(seconds.max())
 
     def frame_at(self, seconds: float) -> int:
         """Index of the frame shown `seconds` after the first frame."""
-        return int(np.searchsorted(self.seconds, seconds + 0.5 / self.fps, side="right") - 1)
+        return bisect_right(range(self.num_frames), seconds + 0.5 / self.fps, key=self.second) - 1
+
+
+def as_range(numbers: Sequence[int]) -> Sequence[int]:
+    """Numbers in equal steps as a range, whatever their count; others as a tuple."""
+    step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
+    regular = range(numbers[0], numbers[0] + len(numbers) * step, step or 1)
+    return regular if step > 0 and np.array_equal(regular, numbers) else tuple(numbers)
 
 
 def open_video(path: Path) -> InputContainer:
@@ -134,7 +149,7 @@ def probe(path: Path) -> VideoInfo:
             if container.format.name in UNTIMED:
                 pts, time_base = list(range(len(pts))), 1 / Fraction(rate)
             return VideoInfo(
-                tuple(sorted(pts)),
+                as_range(sorted(pts)),
                 time_base,
                 float(rate),
                 stream.codec_context.width,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -16,7 +17,6 @@ from cosmos_exp.data.cache import RunCache, Window
 from cosmos_exp.data.clips import window_starts
 from cosmos_exp.data.dataset import Dataset, load_dataset
 from cosmos_exp.data.pairs import has_recording
-from cosmos_exp.data.readers.records import Clip
 from cosmos_exp.data.scenes import scenes
 from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.checks import check_dataset
@@ -65,8 +65,8 @@ def prepare(context: RunContext) -> Inputs:
     return Inputs(dataset, model, cache, encoders)
 
 
-def _inspecting(clips: list[Clip], show: bool) -> Iterable[Clip]:
-    return with_progress(clips, "inspecting videos", len(clips), "video", show)
+def _inspecting(files: Iterable[Any], total: int, show: bool) -> Iterable[Any]:
+    return with_progress(files, "inspecting videos", total, "file", show)
 
 
 def encode(context: RunContext, dataset: Dataset, model: ModelFolder, cache: RunCache) -> Encoders | None:

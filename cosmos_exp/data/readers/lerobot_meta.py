@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge, Gt
 from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Strict,
+    TypeAdapter,
     ValidationError,
-    model_validator,
 )
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from cosmos_exp.data.readers.captions import caption_fault
 from cosmos_exp.errors import RunError, UserError
@@ -34,6 +37,8 @@ V2_VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_i
 V3_VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 
 LEAST_FPS, MOST_FPS = 0.1, 1000.0
+COLUMNS = ("episode_index", "tasks", "length")  # of the list of episodes, beside the places in the videos
+ROWS_AT_ONCE = 5000
 FAULTS = 3  # faults of one record that are named
 _ANEW = "Correct it, or convert or download the data set again with the lerobot library."
 
@@ -47,16 +52,14 @@ def _usable(task: str) -> str:
     return task
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
-
-class Info(_Strict):
+class Info(BaseModel):
     """What is read of meta/info.json. features: names of all features with their entries.
 
     codebase_version: v2: one file per episode and camera. v3: several episodes in one file, listed in parquet tables. v2.1 adds
         statistics per episode and v3.1 language columns to data/, neither of which is read here.
     """
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     codebase_version: Literal["v2.0", "v2.1", "v3.0", "v3.1"]
     features: dict[str, JsonObject]
@@ -66,42 +69,35 @@ class Info(_Strict):
     video_path: str | None = None
 
 
-class Place(_Strict):
+# Records of a list of 100,000 episodes: dataclasses with slots, a third of the memory of pydantic's models.
+_Text = Annotated[str, Strict(), AfterValidator(_usable)]
+_Count = Annotated[int, Strict(), Ge(0)]
+_Seconds = Annotated[float, Strict(), Ge(0)]
+_FINITE = ConfigDict(allow_inf_nan=False)
+
+
+@checked_dataclass(slots=True, frozen=True, config=_FINITE)
+class Place:
     """Where an episode is in a file of several episodes: which file, and from when to when in seconds."""
 
-    chunk_index: NonNegativeInt
-    file_index: NonNegativeInt
-    from_timestamp: NonNegativeFloat
-    to_timestamp: PositiveFloat
+    chunk_index: _Count
+    file_index: _Count
+    from_timestamp: _Seconds
+    to_timestamp: Annotated[float, Strict(), Gt(0)]
 
-    @model_validator(mode="after")
-    def _check_order(self) -> Place:
+    def __post_init__(self) -> None:
         if self.to_timestamp <= self.from_timestamp:
             raise ValueError(f"to_timestamp={self.to_timestamp:g} is not after from_timestamp={self.from_timestamp:g}")
-        return self
 
 
-class Episode(_Strict):
+@checked_dataclass(slots=True, frozen=True, config=_FINITE)
+class Episode:
     """A record of the list of episodes. videos: the place in each camera's file (v3); empty for v2."""
 
-    episode_index: NonNegativeInt
-    tasks: list[Annotated[str, AfterValidator(_usable)]] | None = None  # None: only the frames have a task_index
-    length: PositiveInt | None = None
-    videos: dict[str, Place] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather_places(cls, row: Any) -> Any:  # Any: whatever the file holds
-        """Columns videos/CAMERA/KEY as `videos`."""
-        if not isinstance(row, dict):
-            return row
-        videos: dict[str, JsonObject] = {}
-        for column, value in row.items():
-            folder, _, rest = str(column).partition("/")
-            camera, _, key = rest.rpartition("/")
-            if folder == "videos" and key in Place.model_fields and value is not None:
-                videos.setdefault(camera, {})[key] = value
-        return {**row, "videos": videos}
+    episode_index: _Count
+    tasks: Annotated[list[_Text], Strict()] | None = None  # None: only the frames have a task_index
+    length: Annotated[int, Strict(), Gt(0)] | None = None
+    videos: dict[str, Place] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -159,11 +155,14 @@ class LeRobot:
 
     @cached_property
     def tables(self) -> dict[int, Path]:
-        """The table with the frames of each episode."""
+        """The table with the frames of each episode. In v2 its name says the episode."""
         import pyarrow.parquet as pq
 
         tables = {}
         for file in sorted(self.folder.glob("data/*/*.parquet")):
+            if named := re.fullmatch(r"episode_(\d+)", file.stem):
+                tables[int(named[1])] = file
+                continue
             with _readable(file):
                 for episode in pq.read_table(file, columns=["episode_index"]).column(0).unique().to_pylist():
                     tables[episode] = file
@@ -284,9 +283,10 @@ def open_lerobot(folder: Path) -> LeRobot:
 def _good_episodes(rows: Iterable[Row], problems: list[str]) -> list[Episode]:
     """The records that can be used; the others go to `problems`."""
     episodes: dict[int, Episode] = {}
+    checked = TypeAdapter(Episode)
     for where, row in rows:
         try:
-            episode = Episode.model_validate(row)
+            episode = checked.validate_python(row)
         except ValidationError as error:
             problems.append(f"{where}: {faults_of(error)}")
             continue
@@ -312,7 +312,6 @@ def _read_v2_episodes(folder: Path) -> Iterator[Row]:
 
 def _read_v3_episodes(folder: Path) -> Iterator[Row]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     files = sorted((folder / "meta" / "episodes").rglob("*.parquet"))
     if not files:
@@ -321,8 +320,28 @@ def _read_v3_episodes(folder: Path) -> Iterator[Row]:
         )
     for file in files:
         try:
-            table = pq.read_table(file).to_pylist()
+            for number, row in enumerate(_rows(file)):
+                yield f"{file}, row {number}", row
         except (OSError, pa.ArrowException, ValueError, OverflowError) as error:  # not UTF-8, dates beyond 9999
             raise UserError(f"{file}: cannot be read as parquet ({str(error)[:80]}); copy it again") from error
-        for number, row in enumerate(table):
-            yield f"{file}, row {number}", row
+
+
+def _rows(file: Path) -> Iterator[JsonObject]:
+    """The records of a table of episodes, with its columns videos/CAMERA/KEY as `videos`. Other columns are not read."""
+    import pyarrow.parquet as pq
+
+    names, places = pq.read_schema(file).names, []
+    for name in names:
+        folder, _, rest = name.partition("/")
+        camera, _, key = rest.rpartition("/")
+        if folder == "videos" and key in Place.__dataclass_fields__:
+            places.append((name, camera, key))
+    wanted = [name for name in COLUMNS if name in names]
+    wanted += [name for name, _, _ in places]
+    for batch in pq.read_table(file, columns=wanted or names).to_batches(ROWS_AT_ONCE):
+        for row in batch.to_pylist():
+            videos: dict[str, JsonObject] = {}
+            for name, camera, key in places:
+                if (value := row.pop(name)) is not None:
+                    videos.setdefault(camera, {})[key] = value
+            yield {**row, "videos": videos}
