@@ -1,0 +1,227 @@
+"""How the cost of each part grows: three sizes, the growth exponent, the peak memory. The data sets are made here.
+
+    python benchmarks/scale.py [LINE…] [--sizes 250,500,1000] [--title "before"]
+
+A size is measured in a process of its own: CPU seconds without imports (of all threads and child processes), peak MiB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from common import device_name, table, write
+
+CAMERA, FRAMES, PER_FILE = "observation.images.top", 20, 1000  # frames of an episode, episodes of a file
+
+
+def lerobot_set(folder: Path, episodes: int, statistics: int = 0) -> None:
+    """A LeRobot v3.0 set of small pictures. One video file is coded, the others are links to it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from cosmos_exp.data.video import write_video
+
+    info = {"codebase_version": "v3.0", "fps": 10, "features": {CAMERA: {"dtype": "video", "shape": [32, 48, 3]}}}
+    (folder / "meta/episodes/chunk-000").mkdir(parents=True)
+    (folder / "meta/info.json").write_text(json.dumps(info))
+    per_file, number = min(episodes, PER_FILE), np.arange(episodes)
+    place = number % per_file * FRAMES / 10
+    columns = {
+        "episode_index": number,
+        "tasks": [[f"pick up thing {k}"] for k in number],
+        "length": [FRAMES] * episodes,
+    }
+    columns |= {f"videos/{CAMERA}/from_timestamp": place, f"videos/{CAMERA}/to_timestamp": place + FRAMES / 10}
+    columns |= {f"videos/{CAMERA}/chunk_index": number * 0, f"videos/{CAMERA}/file_index": number // per_file}
+    for k in range(statistics):
+        columns[f"stats/feature{k}/mean"] = list(np.random.default_rng(k).random((episodes, 14)))
+    pq.write_table(pa.table(columns), folder / "meta/episodes/chunk-000/file-000.parquet")
+    if statistics:
+        return
+    first = folder / "videos" / CAMERA / "chunk-000/file-000.mp4"
+    level = np.arange(per_file * FRAMES) % 200
+    frames = np.broadcast_to(level[:, None, None, None], (len(level), 32, 48, 3)).astype(np.uint8)
+    write_video(first, frames, 10)
+    for file in range(1, -(-episodes // per_file)):
+        os.link(first, first.with_name(f"file-{file:03d}.mp4"))
+
+
+def study(folder: Path, videos: int) -> None:
+    """13 finished runs of full-size videos (links to one), with the details that a run records."""
+    from cosmos_exp.config.composing import compose_config
+    from cosmos_exp.config.record import save_config
+    from cosmos_exp.data.video import write_video
+    from cosmos_exp.files import write_json, write_json_lines
+    from cosmos_exp.run_folder import RunFolder
+
+    noise = np.random.default_rng(0).integers(0, 255, (27, 48, 3)).astype(np.uint8)
+    picture = noise.repeat(16, 0).repeat(16, 1)
+    write_video(folder / "video.mp4", np.stack([np.roll(picture, 4 * k, 1) for k in range(93)]), 16)
+    curve = {"frame_medians": [0.1234] * 92, "frame_means": [0.1234] * 92}
+    for arm, seed in [("none", 0), *((rank, seed) for rank in (4, 8, 16, 32) for seed in range(3))]:
+        words = ["adapter=none"] if arm == "none" else ["adapter=lora", f"rank={arm}", f"seed={seed}"]
+        run, rows = RunFolder(folder / f"{arm}-seed{seed}"), []
+        run.videos.mkdir(parents=True)
+        save_config(compose_config(words), run.config)
+        for k in range(videos):
+            video = run.video(f"p{k // 5}", k % 5)
+            os.link(folder / "video.mp4", video)
+            row = {"sample": f"p{k // 5}", "seed": k % 5, "prompt": f"Lift thing {k // 5}", "video": video.name}
+            for m in ("tse", "tse_robust", "tse_moving", "static_share", "physics", "instruction"):
+                detail = {"views": [curve], "repeatability": {"tse": 0.01}, "curve": [0.1234] * 92}
+                rows.append(row | {"measure": m, "value": 3 + math.sin(k + len(m)), "detail": detail})
+        write_json_lines(run.scores, rows)
+        write_json(run.metrics, {"training": {"train_loss": 0.5}})
+        run.set_status("done", "record")
+
+
+def listed(folder: Path, size: int) -> Callable[[], object]:
+    """The start of a run, `data check`'s list, `dry_run`: all episodes of a set."""
+    from cosmos_exp.config.composing import compose_config
+    from cosmos_exp.data.dataset import load_dataset
+
+    os.environ["COSMOS_EXP_CACHE"] = str(folder.parent / f"cache-{folder.name}")
+    config = compose_config([f"data.path={folder}", "data=lerobot", "data.fps=null"])
+    return lambda: load_dataset(config)
+
+
+def tables(folder: Path, size: int) -> Callable[[], object]:
+    """The episodes' table, with statistics."""
+    from cosmos_exp.data.readers.lerobot_meta import open_lerobot
+
+    return lambda: open_lerobot(folder)
+
+
+def planned(folder: Path, size: int) -> Callable[[], object]:
+    """`sweep --list` of runs that exist."""
+    from cosmos_exp.config.hashing import stage_hash
+    from cosmos_exp.config.record import save_config
+    from cosmos_exp.sweep.live import print_states
+    from cosmos_exp.sweep.runs import expand_sweep, find_sweep, missing_runs
+
+    def plan() -> list:
+        return expand_sweep(*find_sweep("rank"), [f"seed=range(0,{size // 3})"], folder)
+
+    if not folder.exists():
+        for run in plan():
+            save_config(run.config, run.folder.config)
+            done = {"evaluate": {"config_hash": stage_hash(run.config)}}
+            run.folder.update_manifest(data={"train": [f"clip {k}" for k in range(200)]}, stages=done)
+            run.folder.set_status("done", "record")
+
+    def command() -> None:
+        runs = plan()
+        for run in runs:
+            run.check_same()
+        missing_runs(runs)
+        print_states(runs)
+
+    return command
+
+
+def watched(folder: Path, size: int) -> Callable[[], object]:
+    """Ten seconds of the live table: CPU seconds x 10 are per cent of a core."""
+    from cosmos_exp.sweep.live import watch
+    from cosmos_exp.sweep.runs import expand_sweep, find_sweep
+
+    planned(folder, size)
+    runs = expand_sweep(*find_sweep("rank"), [f"seed=range(0,{size // 3})"], folder)
+
+    def command() -> None:
+        with watch(runs):
+            time.sleep(10)
+
+    return command
+
+
+def reported(folder: Path, size: int) -> Callable[[], object]:
+    """`cosmos-exp report` of 13 runs."""
+    from cosmos_exp.report import figures, page, tables  # noqa: F401  # imports are not measured
+
+    return lambda: tables.write_report(folder)
+
+
+def recorded(folder: Path, size: int) -> Callable[[], object]:
+    """Ten changes of a manifest that names many videos."""
+    from cosmos_exp.run_folder import RunFolder
+
+    run = RunFolder(folder)
+    folder.mkdir()
+    run.update_manifest(data={"train": [f"episode_{k:06d}" for k in range(size)], "scenes": {}})
+    return lambda: [run.update_manifest(stages={"train": {"seconds": k}}) for k in range(10)]
+
+
+# line: (maker of its data, what is measured, sizes)
+LINES: dict[str, tuple[Callable[..., None] | None, Callable[..., Callable[[], object]], tuple[int, ...]]] = {
+    "list episodes": (lerobot_set, listed, (250, 500, 1000)),
+    "list them again": (None, listed, (250, 500, 1000)),
+    "tables": (lambda folder, size: lerobot_set(folder, size, 10), tables, (5000, 10000, 20000)),
+    "sweep --list": (None, planned, (30, 60, 120)),
+    "live table": (None, watched, (30, 60, 120)),
+    "report, videos a run": (study, reported, (25, 50, 100)),
+    "manifest, names": (None, recorded, (5000, 10000, 20000)),
+}
+
+
+def measured(work: Callable[..., Callable[[], object]], folder: Path, size: int, results: Path) -> None:
+    """In a process of its own: CPU seconds and peak MiB of a line."""
+    command = work(folder, size)
+
+    def seconds() -> float:
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return sum(one.ru_utime + one.ru_stime for one in used)
+
+    began, clock = seconds(), time.perf_counter()
+    command()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    results.write_text(json.dumps([seconds() - began, time.perf_counter() - clock, peak]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("lines", nargs="*", default=list(LINES), metavar="LINE", help=", ".join(LINES))
+    parser.add_argument("--sizes", type=lambda text: tuple(map(int, text.split(","))))
+    parser.add_argument("--title", default="scale")
+    args = parser.parse_args()
+    context, rows = multiprocessing.get_context("fork"), []
+    with tempfile.TemporaryDirectory() as root:
+        for line in args.lines:
+            make, work, sizes = LINES[line]
+            sizes, seconds = args.sizes or sizes, list[float]()
+            for size in sizes:
+                folder = Path(root) / f"{work.__name__}-{size}"
+                if make:
+                    maker = context.Process(target=make, args=(folder, size))
+                    maker.start()
+                    maker.join()
+                results = Path(root) / f"{line} {size}.json"
+                child = context.Process(target=measured, args=(work, folder, size, results))
+                child.start()
+                child.join()
+                taken, clock, peak = json.loads(results.read_text())
+                seconds.append(taken)
+            growth = math.log(seconds[-1] / seconds[0]) / math.log(sizes[-1] / sizes[0])
+            row = {"line": line, "sizes": ", ".join(map("{:,}".format, sizes))}
+            row |= {
+                "CPU s": ", ".join(map("{:.3g}".format, seconds)),
+                "exponent": growth,
+                "last: s": clock,
+                "MiB": peak,
+            }
+            rows.append(row)
+            print(row, flush=True)
+    write(f"scale_{args.title}", f"Growth of cost, {args.title}", f"{table(rows, '.3g')}\n\n{device_name()}", rows)
+
+
+if __name__ == "__main__":
+    main()
