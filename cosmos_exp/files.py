@@ -19,6 +19,8 @@ from cosmos_exp.text import one_line
 
 LONGEST_NAME = 255  # bytes of a file's name on the usual file systems
 JsonObject = dict[str, Any]  # Any: a JSON record holds values of every JSON type
+LFS_POINTER = "version https://git-lfs"  # begins what git leaves in the place of a large file that it did not fetch
+LFS_FIX = "it is a pointer of git-lfs, not the file itself; run `git lfs pull` in its folder"
 TEMPORARY = ".tmp-"  # begins the name of a file or folder that is being written; a killed process leaves it behind
 _FIXES = {
     errno.ENOSPC: "Free some space on this disk",
@@ -254,6 +256,15 @@ def inside_by_name(folder: Path, name: object) -> Path:
             f"'{text[:60]}…': has a name of more than {LONGEST_NAME} bytes, which no disk takes. Shorten it."
         )
     return folder / text
+
+
+def damage_fix(path: Path) -> str:
+    """What to do about a file that cannot be read."""
+    is_pointer = False
+    if path.is_file():
+        with open(path, "rb") as file:
+            is_pointer = file.read(len(LFS_POINTER)) == LFS_POINTER.encode()
+    return LFS_FIX if is_pointer else "copy it again, or remove it"
 
 
 def file_sha256(path: Path) -> str:

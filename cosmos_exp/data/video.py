@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from cosmos_exp.errors import RunError
-from cosmos_exp.files import atomic_path
+from cosmos_exp.files import atomic_path, damage_fix
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 ERROR_RECOGNITION = "crccheck+bitstream+buffer+explode"
 UNTIMED = ("avi",)  # containers whose times are in coding order: frames are numbered as they are decoded
 HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273
+
+
+MOST_EARLY = 32  # frames that a decoder gives before an earlier one; more: that one is lost
+LOST = "does not decode; the file is damaged, copy it again"
 
 
 # What av raises on damaged files: values out of range and text that is not UTF-8 as well.
@@ -145,7 +149,7 @@ def probe(path: Path) -> VideoInfo:
                         pts.append(packet.pts)
             rate, time_base = stream.average_rate or stream.guessed_rate, stream.time_base
             if not pts or not rate or time_base is None:
-                raise RunError(f"{path}: has no video frames")
+                raise ValueError("it has no video frames")
             if container.format.name in UNTIMED:
                 pts, time_base = list(range(len(pts))), 1 / Fraction(rate)
             return VideoInfo(
@@ -159,7 +163,7 @@ def probe(path: Path) -> VideoInfo:
                 notes=_notes(container, stream),
             )
     except UNREADABLE as error:
-        raise RunError(f"{path}: cannot be read as a video ({reason(error)})") from error
+        raise RunError(f"{path}: cannot be read as a video ({reason(error)}); {damage_fix(path)}") from error
 
 
 def _notes(container: InputContainer, stream: VideoStream) -> tuple[str, ...]:
@@ -239,7 +243,7 @@ def _frames(path: Path, start: int = 0) -> Iterator[VideoFrame]:
                         frame.pts = next(numbers)
                     yield frame
     except UNREADABLE as error:
-        raise RunError(f"{path}: is damaged, it does not decode ({reason(error)}); copy it again") from error
+        raise RunError(f"{path}: is damaged, it does not decode ({reason(error)}); {damage_fix(path)}") from error
 
 
 def decode(path: Path, indices: list[int], info: VideoInfo | None = None) -> np.ndarray:
@@ -275,7 +279,7 @@ def decode(path: Path, indices: list[int], info: VideoInfo | None = None) -> np.
     frames = []
     for index in indices:
         if info.pts[index] not in decoded:
-            raise RunError(f"{path}: frame {index} of {info.num_frames} does not decode; the file is damaged")
+            raise RunError(f"{path}: frame {index} of {info.num_frames} {LOST}")
         frames.append(decoded[info.pts[index]])
     return np.stack(frames)
 
@@ -285,12 +289,16 @@ def _decode_from(path: Path, wanted: set[int], start: int, info: VideoInfo) -> d
     begin, last, decoded = start and info.pts[start], max(wanted), {}
     for frame in _frames(path, begin):
         if frame.pts in wanted:
-            turns = round(frame.rotation / 90) % 4
-            picture = frame.to_ndarray(format="rgb24", width=info.wide, height=frame.height)
-            decoded[frame.pts] = np.ascontiguousarray(np.rot90(picture, turns))
+            decoded[frame.pts] = _picture(frame, info)
         if frame.pts is not None and frame.pts >= last:
             break
     return decoded
+
+
+def _picture(frame: VideoFrame, info: VideoInfo) -> np.ndarray:
+    """As it is shown: uint8 (H, W, 3) RGB."""
+    picture = frame.to_ndarray(format="rgb24", width=info.wide, height=frame.height)
+    return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90) % 4))
 
 
 def check_whole(path: Path, info: VideoInfo) -> None:
@@ -302,15 +310,50 @@ def check_whole(path: Path, info: VideoInfo) -> None:
     decoded = {frame.pts for frame in _frames(path)}
     for index, pts in enumerate(info.pts):
         if pts not in decoded:
-            raise RunError(
-                f"{path}: frame {index} of {info.num_frames} does not decode; the file is damaged, copy it again"
-            )
+            raise RunError(f"{path}: frame {index} of {info.num_frames} {LOST}")
 
 
 def read_video(path: Path) -> np.ndarray:
     """All frames, uint8 (T, H, W, 3) RGB."""
     info = probe(path)
     return decode(path, list(range(info.num_frames)), info)
+
+
+class VideoFrames:
+    """The frames of a file one by one, uint8 (H, W, 3) RGB, those of `read_video`; each iteration decodes anew.
+
+    Args:
+        span: the frames to give, stop excluded; None: all.
+
+    Attributes:
+        shape: (T, H, W, 3).
+
+    Raises:
+        RunError: the file is no video; in an iteration: it does not decode.
+    """
+
+    def __init__(self, path: Path, span: tuple[int, int] | None = None):
+        self.path, self.info = path, probe(path)
+        self.pts = self.info.pts[slice(*(span or (None,)))]
+        first = next(iter(self), None)
+        if first is None:
+            raise RunError(f"{path}: has {self.info.num_frames} frames, none of {span}")
+        self.shape = (len(self.pts), *first.shape)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        decoded: dict[int, np.ndarray] = {}
+        frames, wanted = _frames(self.path), set(self.pts)
+        for pts, repeats in itertools.groupby(self.pts):
+            while pts not in decoded:
+                frame = next(frames, None)
+                if frame is None or len(decoded) > MOST_EARLY:
+                    number = self.info.pts.index(pts)
+                    raise RunError(f"{self.path}: frame {number} of {self.info.num_frames} {LOST}")
+                if frame.pts in wanted:
+                    decoded[frame.pts] = _picture(frame, self.info)
+            picture = decoded.pop(pts)
+            for _ in repeats:
+                yield picture
 
 
 def resize(frames: np.ndarray, height: int, width: int, mode: str) -> np.ndarray:
@@ -365,7 +408,7 @@ def read_image(path: Path) -> np.ndarray:
     if path.is_file() and path.stat().st_size:
         image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR)
     if image is None:
-        raise RunError(f"{path}: cannot be read as an image")
+        raise RunError(f"{path}: cannot be read as an image; {damage_fix(path)}")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from cosmos_exp.metrics.geometry.results import (
     repeatability_of,
     repeated,
 )
-from cosmos_exp.metrics.geometry.temporal import Track
+from cosmos_exp.metrics.geometry.temporal import Frame
 
 # Matches that a frame needs for an error of its own. F comes from all frames, so a few are enough.
 FEW = 5
@@ -43,20 +44,29 @@ class ViewMatches:
     counts: list[int]
 
 
-def match_views(a: Track, b: Track, matcher: Matcher, settings: SampsonSettings) -> ViewMatches:
-    """Match the simultaneous frames of two views."""
-    # One size for both: LightGlue normalises by it. Views of different sizes keep their proportions in pixels.
-    height, width = np.maximum(a.view.size, b.view.size).tolist()
-    matched = matcher.match(list(zip(a.features, b.features, strict=False)), (height, width))
-    moving_a, moving_b = a.moving(settings), b.moving(settings)
-    x, y, moving = [np.zeros((0, 2))], [np.zeros((0, 2))], [np.zeros(0, dtype=bool)]
-    for t, indices in enumerate(matched):
-        first, second = indices[:, 0], indices[:, 1]
-        x.append(a.points[t][first])
-        y.append(b.points[t][second])
-        moving.append(moving_a[t][first] | moving_b[t][second])
-    name, counts = f"{a.view.name}:{b.view.name}", list(map(len, matched))
-    return ViewMatches(name, np.concatenate(x), np.concatenate(y), np.concatenate(moving), counts)
+FrameMatches = tuple[np.ndarray, np.ndarray, np.ndarray]  # x, y and moving of one frame
+
+
+def match_views(
+    a: Sequence[Frame], b: Sequence[Frame], matcher: Matcher, size: tuple[int, int]
+) -> Iterator[FrameMatches]:
+    """Match the simultaneous frames of two views, as far as both have some.
+
+    Args:
+        size: height and width for both: LightGlue normalises by it. Views of different sizes keep their proportions in pixels.
+    """
+    frames = list(zip(a, b, strict=False))
+    matched = matcher.match([(first.features, second.features) for first, second in frames], size)
+    for (first, second), indices in zip(frames, matched, strict=True):
+        i, j = indices[:, 0], indices[:, 1]
+        yield first.points[i], second.points[j], first.moving[i] | second.moving[j]
+
+
+def pooled(name: str, frames: Sequence[FrameMatches]) -> ViewMatches:
+    """The matches of all frames together."""
+    columns = zip((np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, dtype=bool)), *frames, strict=True)
+    x, y, moving = map(np.concatenate, columns)
+    return ViewMatches(name, x, y, moving, [len(first) for first, _, _ in frames])
 
 
 def cross_error(matches: ViewMatches, settings: SampsonSettings) -> Result:

@@ -6,6 +6,8 @@ measure_sampson(videos, config, workers)                        the videos of a 
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +19,12 @@ from cosmos_exp.config.registry import MATCHERS
 from cosmos_exp.config.schema import Config, Data
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.config.tiling import tiling_of
-from cosmos_exp.data.video import read_video
+from cosmos_exp.data.video import VideoFrames
 from cosmos_exp.errors import RunError
 from cosmos_exp.hub import ensure_folder, find_folder
-from cosmos_exp.metrics.geometry.cross_view import cross_error, match_views
+from cosmos_exp.metrics.geometry.cross_view import FrameMatches, cross_error, match_views, pooled
 from cosmos_exp.metrics.geometry.results import Result, VideoResult
-from cosmos_exp.metrics.geometry.temporal import track_view, view_error
+from cosmos_exp.metrics.geometry.temporal import Track
 from cosmos_exp.metrics.geometry.views import View, ViewCalibration, camera_of, load_calibration, parse_pairs, views_of
 from cosmos_exp.metrics.interface import Measured, ScoredVideo, video_pool
 
@@ -61,14 +63,17 @@ def measure_views(
     """
     pairs = parse_pairs(settings.pairs, [view.name for view in views], [note.split(" ")[0] for note in notes])
     matcher = MATCHERS.get(settings.matcher)(settings, threads)
-    tracks, temporal, crosses = {}, [], []
+    tracks, sizes, matches = [], {}, defaultdict[tuple[str, str], list[FrameMatches]](list)
     for view in views:
-        track = tracks[view.name] = track_view(view, matcher, settings.gap, camera_of(view, calibration))
-        temporal.append(view_error(track, settings, threads))
-    for names in pairs:
-        a, b = tracks[names[0]], tracks[names[1]]
-        crosses.append(cross_error(match_views(a, b, matcher, settings), settings))
-    return VideoResult(tuple(temporal), tuple(crosses), tuple(notes))
+        sizes[view.name] = view.size
+        tracks.append(Track(view, matcher, settings, camera_of(view, calibration), threads))
+    for batches in itertools.zip_longest(*map(Track.batches, tracks), fillvalue=()):
+        frames = dict(zip(sizes, batches, strict=True))
+        for a, b in pairs:
+            height, width = np.maximum(sizes[a], sizes[b]).tolist()
+            matches[a, b] += match_views(frames[a], frames[b], matcher, (height, width))
+    crosses = [cross_error(pooled(f"{a}:{b}", matches[a, b]), settings) for a, b in pairs]
+    return VideoResult(tuple(map(Track.result, tracks)), tuple(crosses), tuple(notes))
 
 
 def temporal_sampson(frames: np.ndarray, settings: SampsonSettings, threads: int = 1) -> Result:
@@ -80,14 +85,38 @@ def read_views(source: Source, settings: SampsonSettings) -> tuple[list[View], l
     """The views of a source and notes on tiles that were left out.
 
     Raises:
-        RunError: a file does not decode.
+        RunError: a file is no video, or the files are not simultaneous.
         UserError: the layout or the view names do not fit the video.
     """
-    span = slice(*(source.span or (None,)))
-    if len(source.files) == 1:
-        return views_of(read_video(source.files[0])[span], settings)
+    films = [VideoFrames(file, source.span) for file in source.files]
+    if len(films) == 1:
+        return views_of(films[0], settings)
     names = settings.views or [file.stem for file in source.files]
-    return [View(name, read_video(f)[span]) for name, f in zip(names, source.files, strict=True)], []
+    for film in films[1:]:
+        _check_simultaneous(films[0], film)
+    return list(map(View, names, films)), []
+
+
+def _check_simultaneous(a: VideoFrames, b: VideoFrames) -> None:
+    """Refuse files of which frames of the same number are not of the same time.
+
+    Raises:
+        RunError: their lengths differ by more than a frame, or two frames by more than half a frame's time.
+    """
+    common = min(a.info.num_frames, b.info.num_frames)
+    apart = [abs(a.info.second(k) - b.info.second(k)) for k in range(common)]
+    worst = int(np.argmax(apart))
+    if abs(a.info.num_frames - b.info.num_frames) <= 1 and apart[worst] <= 0.5 / a.info.fps + 1e-6:
+        return
+    described = []
+    for film in (a, b):
+        described.append(
+            f"{film.path} has {film.info.num_frames} frames at {film.info.fps:g} fps, frame {worst} at {film.info.second(worst):.3f} s"
+        )
+    raise RunError(
+        f"{'; '.join(described)}: views are compared frame by frame. Bring them to one rate and length, e.g. "
+        f"ffmpeg -i IN.mp4 -vf fps={a.info.fps:g} -frames:v {common} OUT.mp4"
+    )
 
 
 def measure_source(source: Source, settings: SampsonSettings, threads: int = 1) -> VideoResult | str:
@@ -99,9 +128,9 @@ def measure_source(source: Source, settings: SampsonSettings, threads: int = 1) 
     calibration = load_calibration(settings)
     try:
         views, notes = read_views(source, settings)
+        return measure_views(views, settings, calibration, threads, notes)
     except RunError as error:
         return str(error)
-    return measure_views(views, settings, calibration, threads, notes)
 
 
 def measure_sources(

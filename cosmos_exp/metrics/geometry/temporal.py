@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,7 +13,7 @@ import numpy as np
 
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.metrics.geometry.epipolar import NO_FIT, cookbook_errors, cookbook_repeats, robust_fit
-from cosmos_exp.metrics.geometry.matching import Features, Matcher, Matches
+from cosmos_exp.metrics.geometry.matching import Features, Matcher
 from cosmos_exp.metrics.geometry.results import (
     TEMPORAL,
     FrameError,
@@ -28,69 +31,96 @@ MOSTLY_STATIC = 0.5
 # Above this median share of moving matches on one homography, F is undetermined: each F = [e]x H fits, whatever the epipole e
 # (Hartley and Zisserman, section 11.9.2). Recordings of robots have 0.2 to 0.75, a camera that only turns 0.99.
 MOSTLY_PLANAR = 0.9
+MOST_WAITING = 512  # frame pairs, 64 KB each, that wait for the first one that moves
 STILL = "camera and scene stand still: too few matches move"
 
 
-@dataclass(frozen=True)
-class Track:
-    """One view over time: the keypoints of its frames and the matches between frames `gap` apart.
+@dataclass
+class Frame:
+    """The keypoints of a frame.
 
-    points: per frame, float64 (N, 2), undistorted if there is a camera.
-    matches: per pair of frames k and k + gap, int (M, 2): indices into the points of the first and the second frame.
+    points: float64 (N, 2), undistorted if there is a camera.
+    moving: which of them move to or from a matched frame, bool (N,).
     """
 
-    view: View
-    features: list[Features]
-    points: list[np.ndarray]
-    gap: int
-    matches: list[Matches]
-
-    def matched_points(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Per pair, the matched points in the first and in the second frame, (M, 2) each."""
-        matched = []
-        for first, second, indices in zip(self.points, self.points[self.gap :], self.matches, strict=False):
-            matched.append((first[indices[:, 0]], second[indices[:, 1]]))
-        return matched
-
-    def moving(self, settings: SampsonSettings) -> list[np.ndarray]:
-        """Per frame, which of its keypoints move to or from a matched frame, bool (N,)."""
-        moving = [np.zeros(len(points), dtype=bool) for points in self.points]
-        for k, (x, y) in enumerate(self.matched_points()):
-            indices = self.matches[k][moving_matches(x, y, settings)]
-            moving[k][indices[:, 0]] = True
-            moving[k + self.gap][indices[:, 1]] = True
-        return moving
+    features: Features
+    points: np.ndarray
+    moving: np.ndarray
 
 
-def track_view(view: View, matcher: Matcher, gap: int, camera: ViewCalibration | None) -> Track:
-    """Find the keypoints of each frame, once, and match the frames that are `gap` apart."""
-    features = matcher.features([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in view.frames])
-    # The matcher gets the pixels as recorded; the geometry gets undistorted points.
-    points = [feature.points for feature in features]
-    if camera:
-        points = list(map(camera.undistorted, points))
-    matches = matcher.match(list(zip(features, features[gap:], strict=False)), view.size)
-    return Track(view, features, points, gap, matches)
+class Track:
+    """One view over time. A few batches of its frames are in memory, however many it has.
+
+    Args:
+        camera: None: not known.
+        threads: the result does not depend on it.
+    """
+
+    def __init__(
+        self, view: View, matcher: Matcher, settings: SampsonSettings, camera: ViewCalibration | None, threads: int
+    ):
+        self.view, self.matcher, self.settings, self.camera, self.threads = view, matcher, settings, camera, threads
+        # Whole batches, so that the matcher forms the same ones as of all frames at once; two frames keep a thread busy.
+        self.batch = settings.batch_frames * math.ceil(2 * threads / settings.batch_frames)
+        self.moves, self.errors = False, list[FrameError]()
+        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []  # matched points of pairs after those of `errors`
+
+    def batches(self) -> Iterator[list[Frame]]:
+        """Find the keypoints of each frame, once, and match the frames that are `gap` apart.
+
+        Yields:
+            the frames in order, as soon as it is known which keypoints move.
+        """
+        pictures, frames, more = iter(self.view), list[Frame](), True
+        while more:
+            greys = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in itertools.islice(pictures, self.batch)]
+            more = len(greys) == self.batch
+            for features in self.matcher.features(greys) if greys else ():
+                # The matcher gets the pixels as recorded; the geometry gets undistorted points.
+                points = self.camera.undistorted(features.points) if self.camera else features.points
+                frames.append(Frame(features, points, np.zeros(len(points), dtype=bool)))
+            pairs = max(0, len(frames) - self.settings.gap)
+            if more:
+                pairs -= pairs % self.batch
+            self._match(list(zip(frames[:pairs], frames[self.settings.gap :], strict=False)))
+            done = pairs if more else len(frames)
+            yield frames[:done]
+            del frames[:done]
+
+    def _match(self, pairs: list[tuple[Frame, Frame]]) -> None:
+        matches = self.matcher.match([(a.features, b.features) for a, b in pairs], self.view.size)
+        for (a, b), indices in zip(pairs, matches, strict=True):
+            first, second = indices[:, 0], indices[:, 1]
+            x, y = a.points[first], b.points[second]
+            moves = moving_matches(x, y, self.settings)
+            a.moving[first[moves]] = True
+            b.moving[second[moves]] = True
+            self.moves = self.moves or bool(moves.sum() >= self.settings.min_matches)
+            self._waiting.append((x, y))
+        # Where no pair has enough moving matches, every robust error is undefined: no fit is needed.
+        if self.moves or len(self._waiting) > MOST_WAITING:
+            self._measure(True)
+
+    def _measure(self, robust_too: bool) -> None:
+        first, gap = len(self.errors), self.settings.gap
+
+        def error(k: int) -> FrameError:
+            return pair_error(*self._waiting[k], self.settings, (first + k, first + k + gap), robust_too)
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            self.errors += pool.map(error, range(len(self._waiting)))
+        self._waiting.clear()
+
+    def result(self) -> Result:
+        """The errors of the view over time, after the last batch."""
+        self._measure(False)
+        return summarize(self.view.name, tuple(self.errors), self.settings)
 
 
 def moving_matches(x: np.ndarray, y: np.ndarray, settings: SampsonSettings) -> np.ndarray:
     """Which matches move by `sampson.static_pixels` or more, bool (N,)."""
     moves: np.ndarray = np.linalg.norm(y - x, axis=1) >= settings.static_pixels
     return moves
-
-
-def view_error(track: Track, settings: SampsonSettings, threads: int) -> Result:
-    """The errors of a view over time."""
-    matched, moves = track.matched_points(), False
-    for x, y in matched:
-        # Where no pair has enough moving matches, every error is undefined: no robust fit is needed.
-        moves = moves or moving_matches(x, y, settings).sum() >= settings.min_matches
-
-    def error(k: int) -> FrameError:
-        return pair_error(*matched[k], settings, (k, k + track.gap), moves)
-
-    with ThreadPoolExecutor(threads) as pool:
-        return summarize(track.view.name, tuple(pool.map(error, range(len(matched)))), settings)
 
 
 def pair_error(
@@ -101,7 +131,7 @@ def pair_error(
     Args:
         x, y: matched points in the first and the second frame, (N, 2).
         frames: the indices of the two frames; the first one seeds the random choices.
-        robust_too: False: only the cookbook's error.
+        robust_too: False: only the cookbook's error, of a pair in a view where nothing moves.
     """
     moves = moving_matches(x, y, settings)
     moving = int(moves.sum())
@@ -116,7 +146,6 @@ def pair_error(
     else:
         error.values |= {"tse": lower_median(plain), "tse_mean": float(plain.mean())}
     if not robust_too:
-        error.lost |= dict.fromkeys(TEMPORAL[1:], STILL)
         return error
     error.repeats["tse"] = list(map(lower_median, cookbook_repeats(x, y, settings.repeats, frames[0])))
     fit = robust_fit(x, y, settings, frames[0])
@@ -150,6 +179,10 @@ def summarize(view: str, errors: tuple[FrameError, ...], settings: SampsonSettin
     if not moves:  # any F fits a static scene: 0.000 would be meaningless
         values |= dict.fromkeys(("tse", "tse_mean", "tse_robust"))
         repeatability = dict.fromkeys(TEMPORAL)
+        for error in errors:
+            error.values.pop("tse_robust", None)
+            if "static_share" in error.values:
+                error.lost |= dict.fromkeys(TEMPORAL[1:], STILL)
     reason, note, share = None, None, values["static_share"]
     if not errors:
         reason = "a single frame has no motion" if settings.gap == 1 else f"no two frames {settings.gap} apart"

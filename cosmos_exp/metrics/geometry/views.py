@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -14,26 +14,36 @@ import numpy as np
 import yaml
 
 from cosmos_exp.config.schema import Sampson as SampsonSettings
+from cosmos_exp.data.video import VideoFrames
 from cosmos_exp.errors import UserError
-from cosmos_exp.metrics.interface import tiles
 
 EMPTY_STD = 2.0  # grey levels: a tile whose standard deviation stays below this in every frame is empty
 
 
 @dataclass(frozen=True)
 class View:
-    """The frames of one camera, uint8 (T, H, W, 3) RGB."""
+    """One camera: a tile, its rows and columns, of each frame of a video, uint8 (T, H, W, 3) RGB."""
 
     name: str
-    frames: np.ndarray
+    frames: np.ndarray | VideoFrames
+    tile: tuple[slice, slice] = (slice(None), slice(None))
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width."""
-        return self.frames.shape[1], self.frames.shape[2]
+        (_, height, width, _), (rows, columns) = self.frames.shape, self.tile
+        return len(range(height)[rows]), len(range(width)[columns])
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for frame in self.frames:
+            yield frame[self.tile]
+
+    def is_empty(self) -> bool:
+        """Whether each frame is of one colour. The first that is not ends the search."""
+        return all(float(picture.std(axis=(0, 1)).max()) < EMPTY_STD for picture in self)
 
 
-def views_of(frames: np.ndarray, settings: SampsonSettings) -> tuple[list[View], list[str]]:
+def views_of(frames: np.ndarray | VideoFrames, settings: SampsonSettings) -> tuple[list[View], list[str]]:
     """The tiles that `sampson.layout` and `sampson.views` describe; without a layout one view, `video`.
 
     Args:
@@ -60,14 +70,17 @@ def views_of(frames: np.ndarray, settings: SampsonSettings) -> tuple[list[View],
     if len(names) != rows * columns:
         raise UserError(f"sampson.views: {len(names)} names for {rows * columns} tiles; name every tile, `-` skips one")
     views, notes = [], []
-    for index, (name, tile) in enumerate(zip(names, tiles(frames, rows, columns), strict=True)):
+    tall, wide = height // rows, width // columns
+    for index, name in enumerate(names):
         if name == "-":
             continue
-        if float(tile.std(axis=(1, 2)).max()) < EMPTY_STD:
-            row, column = divmod(index, columns)
+        row, column = divmod(index, columns)
+        top, left = row * tall, column * wide
+        view = View(name, frames, (slice(top, top + tall), slice(left, left + wide)))
+        if view.is_empty():
             notes.append(f"{name} (row {row + 1}, column {column + 1}) is empty: one colour in every frame")
         else:
-            views.append(View(name, tile))
+            views.append(view)
     return views, notes
 
 
