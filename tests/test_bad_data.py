@@ -77,21 +77,31 @@ def pair(save):
     return change
 
 
+def without_tasks(folder):
+    path = next(folder.rglob("*.parquet"))
+    pandas.read_parquet(path).drop(columns="tasks").to_parquet(path)
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\n"
 EPISODES, INFO = "meta/episodes.jsonl", "meta/info.json"
 CASES = [  # set, change, exit code, what is said
     ("v2", replace(EPISODES, '["task 1"]', '"hello"'), 1, "line 2: tasks: Input should be a valid list, found 'hello'"),
     ("v2", replace(EPISODES, '"episode_index": 1', '"episode_index": 0'), 1, "episode 0 is listed twice"),
     ("v2", replace(EPISODES, "20", "200"), 1, "episode_000001 has 20 frames, its metadata says 200"),
     ("v2", replace(INFO, "v2.1", "v9.0"), 2, "info.json: codebase_version: Input should be 'v2.0'"),
-    ("v2", replace(INFO, "features", "feature"), 2, "info.json: features: Field required"),
+    ("v2", lambda f: next(f.rglob("*1.mp4")).unlink(), 1, "1.mp4: the video of episode_000001 is missing"),
     ("v2", replace(INFO, '{"code', '{"video_path": "../../{episode_index}.mp4", "code'), 2, "leaves"),
     ("v2", write(INFO, '{"codebase'), 2, "info.json: it is not JSON"),
     ("v3", second_episode(from_timestamp=8.0, to_timestamp=10.0), 1, "is at 8 to 10 s, the file has 4 s"),
     ("v3", second_episode(from_timestamp=1.0), 1, "share frames"),
-    ("v3", write("meta/episodes/chunk-000/file-000.parquet", "text"), 2, "file-000.parquet: cannot be read as parquet"),
-    ("gr1", write("metadata.csv", b"file,text\na.mp4,T\xfcr\n"), 2, "metadata.csv: not UTF-8"),
+    ("v3", write("meta/episodes/chunk-000/file-000.parquet", POINTER), 2, "git lfs pull"),
+    ("v3", without_tasks, 1, "data/ has no table with its task_index; copy the folder data/"),
+    ("gr1", write("metadata.csv", b"file,text\na.mp4,T\xfcr\n"), 2, "as UTF-8. The reader is gr1_100"),
     ("gr1", replace("metadata.csv", "b.mp4", "a.mp4"), 1, "metadata.csv, line 3: a has two lines"),
-    ("gr1", replace("metadata.csv", "file_name,prompt\n", ""), 2, "line 1: expected a header"),
+    ("gr1", write("metadata.csv", "a,wave\nb,point\n"), 2, "line 1: expected a header"),
+    ("folder", write("videos/a.mp4", POINTER), 1, "it is a pointer of git-lfs"),
+    ("folder", write("metas/a.txt", POINTER), 1, "a.txt: it is a pointer of git-lfs"),
+    ("folder", write("captions.tsv", "a\tb"), 0, "1 files are not read as captions (captions.tsv)"),
     ("folder", write("captions.csv", "file,caption\nq.mp4,x\n"), 1, "captions.csv: lists q"),
     ("folder", write("captions.csv", 'file,caption\na.mp4,one\nb.mp4,"two\n'), 2, "captions.csv, line 3: not a CSV"),
     ("folder", write("metas/a.txt", "pick\x1b[2Jit"), 1, "a.txt: the caption holds the control character \\x1b (at 4)"),

@@ -71,8 +71,8 @@ def probe_clip(clip: Clip, data: Data, files: Files | None = None) -> CheckedCli
         OSError: a file cannot be read.
     """
     own, notes = [], list[str]()
-    for footage in (Footage(clip.path, clip.seconds), *clip.others):
-        own.append(_probe_footage(footage, clip.name, files or {}))
+    for footage in clip.footage:
+        own.append(_probe_footage(footage, clip.name, files or {}, notes))
         notes += [f"{clip.name}: {note}" for note in own[-1].info.notes]
         notes += _time_notes(own[-1], clip.name, data)
     first, counts = own[0], [len(file.frames) for file in own]
@@ -127,8 +127,8 @@ def check_length(path: Path, name: str, frames: int, info: VideoInfo, data: Data
         )
 
 
-def _probe_footage(footage: Footage, name: str, files: Files) -> CheckedFile:
-    """A file and the frames of one episode in it."""
+def _probe_footage(footage: Footage, name: str, files: Files, notes: list[str]) -> CheckedFile:
+    """A file and the frames of one episode in it. What is noteworthy is appended to `notes`."""
     path = footage.path
     file = files.get(path) or examine(path)
     if isinstance(file, Exception):
@@ -136,6 +136,10 @@ def _probe_footage(footage: Footage, name: str, files: Files) -> CheckedFile:
     start, stop = 0, file.info.num_frames
     if footage.seconds is not None:
         start, stop = _episode_range(footage, file.info, name)
+        *counted, total = footage.counted or (start, stop, 0)
+        if total == file.info.num_frames and [start, stop] != counted:
+            notes.append(f"{name}: its timestamps are not those of its frames in the file; the episodes' lengths count")
+            start, stop = counted
     return CheckedFile(path, file.info, file.sha256, range(start, stop))
 
 

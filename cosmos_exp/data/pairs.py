@@ -18,6 +18,7 @@ from cosmos_exp.data.readers.captions import read_caption
 from cosmos_exp.data.readers.records import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Clip, TestPair
 from cosmos_exp.data.video import check_whole, decode, probe, read_image, resize
 from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.files import damage_fix
 
 TRANSPARENT = "transparent pixels"
 SMALLEST = 32  # pixels a side of a first frame
@@ -95,7 +96,7 @@ def check_image(path: Path) -> None:
             if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
                 mode = TRANSPARENT
     except Exception as error:  # Pillow raises many kinds, OSError and SyntaxError among them
-        raise RunError(f"{path}: cannot be read as an image ({error}); replace it by a PNG or JPEG") from error
+        raise RunError(f"{path}: cannot be read as an image ({error}); {damage_fix(path)}") from error
     if min(width, height) < SMALLEST:
         raise RunError(
             f"{path}: {width}x{height} pixels are too small for a first frame; use {SMALLEST}x{SMALLEST} or more"

@@ -6,11 +6,13 @@ import csv
 import json
 import re
 import unicodedata
+from collections.abc import Collection
 from pathlib import Path, PurePath
 
 from cosmos_exp.config.schema import Data
 from cosmos_exp.data.readers.records import VIDEO_SUFFIXES
 from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.files import LFS_FIX, LFS_POINTER
 from cosmos_exp.text import CONTROL, one_line
 
 LONGEST_CAPTION = 20_000  # characters; a longer text is a whole file that landed in a caption
@@ -23,6 +25,8 @@ def caption_fault(text: str) -> str | None:
     """What is wrong with a caption, and the fix; None: nothing."""
     if not text:
         return "the caption is empty; write one or remove the video"
+    if text.startswith(LFS_POINTER):
+        return LFS_FIX
     if len(text) > LONGEST_CAPTION:
         return f"the caption has {len(text):,} characters, at most {LONGEST_CAPTION:,}; shorten it"
     control = CONTROL.search(text.replace("\r\n", "\n"))
@@ -71,11 +75,14 @@ def _usable(path: Path, text: str) -> str:
     return text
 
 
-def read_table(table: Path, problems: list[str]) -> dict[str, str]:
+def read_table(table: Path, problems: list[str], videos: Collection[str] = ()) -> dict[str, str]:
     """Caption by the video's name, without folder and suffix, of a table with a header; see `FILE_COLUMNS`, `CAPTION_COLUMNS`.
 
     Columns are separated by commas, semicolons or tabs; other columns are ignored. Without quotes a caption may hold the
     separator where it is the last of two columns. What is wrong with a line goes to `problems`; its video has no caption then.
+
+    Args:
+        videos: names of the videos; a first line that begins with one of them is no header.
 
     Raises:
         UserError: the file is no such table in UTF-8.
@@ -89,7 +96,7 @@ def read_table(table: Path, problems: list[str]) -> dict[str, str]:
                 header = file.readline()
             separator = max(",;\t", key=header.count)
             names = next(csv.reader([header], delimiter=separator, strict=True), [])
-            file_column, caption_column = _columns(table, names)
+            file_column, caption_column = _columns(table, names, videos)
             for number, row in enumerate(csv.reader(file, delimiter=separator, strict=True), 2):
                 if not row:
                     continue
@@ -120,7 +127,7 @@ def read_table(table: Path, problems: list[str]) -> dict[str, str]:
     return captions
 
 
-def _columns(table: Path, header: list[str]) -> tuple[int, int]:
+def _columns(table: Path, header: list[str], videos: Collection[str]) -> tuple[int, int]:
     """The columns of file and caption.
 
     Raises:
@@ -134,8 +141,10 @@ def _columns(table: Path, header: list[str]) -> tuple[int, int]:
             captions.append(k)
     if len(files) == 1 and len(captions) == 1:
         return files[0], captions[0]
-    if len(header) == 2 and not files + captions and video_name(header[0]) == header[0]:  # as GR1-100's script reads it
-        return 0, 1
+    if len(header) == 2 and not files + captions:  # as GR1-100's script reads it
+        name = video_name(header[0])
+        if name == header[0] and name not in videos:
+            return 0, 1
     raise UserError(
         f"{table}, line 1: expected a header with one column of files ({', '.join(FILE_COLUMNS)}) and one of captions "
         f"({', '.join(CAPTION_COLUMNS)}), e.g. file,caption; found {one_line(header)[:80]}"

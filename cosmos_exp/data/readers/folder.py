@@ -12,6 +12,10 @@ from cosmos_exp.data.readers.captions import default_prompt, read_caption, read_
 from cosmos_exp.data.readers.records import VIDEO_SUFFIXES, Clip, Episodes
 from cosmos_exp.errors import RunError, UserError
 
+# Files in which other trainers keep captions; read is the one table of the layout.
+TABLE_NAMES = ("caption", "captions", "metadata", "prompts", "videos")
+TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".txt", ".parquet", ".xlsx")
+
 
 def read_folder(data: Data, folder: Path) -> Episodes:
     """List videos/* with their captions; without a folder videos/, the videos of the folder itself.
@@ -39,7 +43,12 @@ def read_gr1(data: Data, folder: Path) -> Episodes:
         raise UserError(
             f"{folder}: no metadata.csv, which data.reader=gr1_100 requires. For videos with captions set data=folder."
         )
-    return _list(data, folder, videos if videos.is_dir() else folder / "videos", table)
+    try:
+        return _list(data, folder, videos if videos.is_dir() else folder / "videos", table)
+    except UserError as error:
+        raise UserError(
+            f"{error}. The reader is gr1_100, which reads metadata.csv; set data=folder to read metas/*.txt or captions.csv"
+        ) from error
 
 
 def _list(data: Data, folder: Path, videos: Path, table: Path) -> Episodes:
@@ -49,7 +58,7 @@ def _list(data: Data, folder: Path, videos: Path, table: Path) -> Episodes:
         )
     episodes, listed = Episodes(), dict[str, str]()
     if table.is_file():
-        listed = read_table(table, episodes.problems)
+        listed = read_table(table, episodes.problems, {video_name(path.name) for path in videos.iterdir()})
     paths: dict[str, Path] = {}
     for path in sorted(videos.iterdir()):
         if path.suffix.lower() not in VIDEO_SUFFIXES or path.name.startswith("._"):  # macOS: no video, but its tags
@@ -82,6 +91,17 @@ def _list(data: Data, folder: Path, videos: Path, table: Path) -> Episodes:
     for where, count in sorted(left_out.items()):
         episodes.notes.append(
             f"{videos}: {count} videos {where} are left out; read are {', '.join(VIDEO_SUFFIXES)} in the folder itself"
+        )
+    unread = []
+    for path in sorted([*folder.glob("*.*"), *videos.glob("*.*"), *(folder / "metas").glob("*.*")]):
+        ending = path.suffix.lower()
+        is_table = path.stem.lower() in TABLE_NAMES and ending in TABLE_SUFFIXES and path != table
+        if is_table or (ending == ".txt" != path.suffix and path.stem in paths):
+            unread.append(path.name)
+    if unread:
+        episodes.notes.append(
+            f"{folder}: {len(set(unread))} files are not read as captions ({', '.join(dict.fromkeys(unread))[:80]}); "
+            "read are metas/NAME.txt, NAME.txt, captions/NAME.json and captions.csv"
         )
     for name in sorted(listed.keys() - set(map(video_name, paths))):
         episodes.problems.append(f"{table}: lists {name}, but {videos} has no such video; remove the line")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 
 from cosmos_exp.config.schema import Data
@@ -34,17 +35,20 @@ def read_lerobot(data: Data, folder: Path) -> Episodes:
     if stated not in (None, listed + len(dataset.problems)):
         result.notes.append(f"meta/info.json states {stated} episodes, meta/ lists {listed}; is it complete?")
     result.notes += describe_tiles(data)
-    fps = dataset.fps()
-    if abs(fps - dataset.info.fps) > 0.01 * fps:
-        result.notes.append(
-            f"meta/info.json states {dataset.info.fps:g} fps, the frames' timestamps {fps:g}; they count"
-        )
+    counted = {camera: _count_frames(dataset, camera) for camera in cameras}
+    others = Counter[float]()
     for episode in _select_episodes(dataset, data.episodes):
+        fps = dataset.rates.get(episode.episode_index, dataset.info.fps)
+        others[fps] += abs(fps - dataset.info.fps) > 0.01 * fps
         try:
-            clip = _clip(data, dataset, episode, cameras, result.notes)
+            clip = _clip(data, dataset, episode, counted, result.notes)
             result.clips.append(replace(clip, fps=fps))
         except RunError as error:
             result.problems.append(str(error))
+    for fps, count in (+others).items():
+        result.notes.append(
+            f"meta/info.json states {dataset.info.fps:g} fps, the timestamps of {count} episodes {fps:g}; they count"
+        )
     result.problems += _overlaps(result.clips)
     return result
 
@@ -82,7 +86,27 @@ def _choose_cameras(dataset: LeRobot, data: Data) -> list[str]:
     return wanted or with_files
 
 
-def _clip(data: Data, dataset: LeRobot, episode: Episode, cameras: list[str], notes: list[str]) -> Clip:
+Counted = dict[int, tuple[int, int, int]]
+
+
+def _count_frames(dataset: LeRobot, camera: str) -> Counted:
+    """`Footage.counted` of each episode: lerobot adds up rounded durations, so that late timestamps may be a frame off."""
+    files: dict[tuple[int, int], list[tuple[float, Episode]]] = defaultdict(list)
+    counted: Counted = {}
+    for episode in dataset.episodes:
+        place = episode.videos.get(camera)
+        if place and episode.length:
+            files[place.chunk_index, place.file_index].append((place.from_timestamp, episode))
+    for listed in files.values():
+        total, start = sum(episode.length or 0 for _, episode in listed), 0
+        for _, episode in sorted(listed, key=itemgetter(0)):
+            stop = start + (episode.length or 0)
+            counted[episode.episode_index] = (start, stop, total)
+            start = stop
+    return counted
+
+
+def _clip(data: Data, dataset: LeRobot, episode: Episode, cameras: Mapping[str, Counted], notes: list[str]) -> Clip:
     """The episode as a clip, its first task as the prompt.
 
     Raises:
@@ -92,6 +116,11 @@ def _clip(data: Data, dataset: LeRobot, episode: Episode, cameras: list[str], no
     listed = dataset.task_texts(episode.episode_index) if episode.tasks is None else episode.tasks
     tasks = [task for task in listed if task.strip() and task not in data.skip_tasks]
     prompt = tasks[0] if tasks else default_prompt(data, name)
+    if prompt is None and not listed:
+        raise RunError(
+            f"{dataset.folder}, {name}: meta/ lists no tasks of it, and data/ has no table with its task_index; copy the "
+            "folder data/ (and meta/tasks.parquet or tasks.jsonl) again, or set data.prompt"
+        )
     if prompt is None:
         raise RunError(
             f"{dataset.folder}, {name}: no task text left (tasks {listed}, data.skip_tasks {list(data.skip_tasks)}); "
@@ -106,9 +135,11 @@ def _clip(data: Data, dataset: LeRobot, episode: Episode, cameras: list[str], no
         path, place = dataset.video(episode, camera), episode.videos.get(camera)
         if not path.is_file():
             raise RunError(f"{path}: the video of {name} is missing")
-        footage.append(Footage(path, (place.from_timestamp, place.to_timestamp) if place else None))
+        seconds = (place.from_timestamp, place.to_timestamp) if place else None
+        footage.append(Footage(path, seconds, cameras[camera].get(episode.episode_index)))
     first, *others = footage
-    return Clip(name, first.path, data.prompt_prefix + prompt, first.seconds, tuple(others), episode.length)
+    prompt = data.prompt_prefix + prompt
+    return Clip(name, first.path, prompt, first.seconds, tuple(others), episode.length, counted=first.counted)
 
 
 def _overlaps(clips: Iterable[Clip]) -> list[str]:

@@ -30,7 +30,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from cosmos_exp.data.readers.captions import caption_fault
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.files import JsonObject, inside_by_name, parse_json, read_json
+from cosmos_exp.files import JsonObject, damage_fix, inside_by_name, parse_json, read_json
 
 # Where meta/info.json has no video_path.
 V2_VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
@@ -126,7 +126,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: cannot be read as a LeRobot table ({str(error)[:80]}). {_ANEW}") from error
+        raise UserError(f"{path}: cannot be read as a LeRobot table ({str(error)[:80]}); {damage_fix(path)}") from error
 
 
 @dataclass(frozen=True)
@@ -168,30 +168,31 @@ class LeRobot:
                     tables[episode] = file
         return tables
 
-    def fps(self) -> float:
-        """Frames per second by the timestamps of the first episode with frames; without them, as meta/info.json states.
+    @cached_property
+    def rates(self) -> dict[int, float]:
+        """Frames per second of each episode by the timestamps of its frames, where it has two or more.
 
         Raises:
             UserError: the timestamps are no seconds.
         """
         import pyarrow.parquet as pq
 
-        file = min(self.folder.glob("data/*/*.parquet"), default=None)
-        if file is None:
-            return self.info.fps
-        with _readable(file):
-            if "timestamp" not in pq.read_schema(file).names:
-                return self.info.fps
-            rows = pq.read_table(file, columns=["episode_index", "timestamp"]).to_pandas()
-        times = np.sort(rows["timestamp"][rows["episode_index"] == rows["episode_index"].min()])
-        if len(times) < 2:
-            return self.info.fps
-        step = float(np.median(np.diff(times)))
-        if not 1 / MOST_FPS <= step <= 1 / LEAST_FPS:  # not a number, all equal, milliseconds
-            raise UserError(
-                f"{file}: its timestamps are {step:g} s apart; expected the seconds between frames. {_ANEW}"
-            )
-        return round(1 / step, 3)
+        rates = {}
+        for file in sorted(self.folder.glob("data/*/*.parquet")):
+            with _readable(file):
+                if "timestamp" not in pq.read_schema(file).names:
+                    continue
+                rows = pq.read_table(file, columns=["episode_index", "timestamp"]).to_pandas()
+            rows = rows.sort_values(["episode_index", "timestamp"])
+            steps = rows.groupby("episode_index")["timestamp"].diff()[rows["episode_index"].duplicated()]
+            for episode, step in steps.groupby(rows["episode_index"]).median().items():
+                if not 1 / MOST_FPS <= step <= 1 / LEAST_FPS:  # not a number, all equal, milliseconds
+                    raise UserError(
+                        f"{file}: the timestamps of episode {episode} are {step:g} s apart; expected the seconds between "
+                        f"frames. {_ANEW}"
+                    )
+                rates[int(episode)] = round(1 / step, 3)
+        return rates
 
     def task_texts(self, episode: int) -> list[str]:
         """The tasks of an episode by the `task_index` of its frames and meta/tasks."""
@@ -271,7 +272,7 @@ def open_lerobot(folder: Path) -> LeRobot:
     except ValidationError as error:
         raise UserError(f"{path}: {faults_of(error)}") from error
     except ValueError as error:
-        raise UserError(f"{path}: {error}; copy it again") from error
+        raise UserError(f"{path}: {error}; {damage_fix(path)}") from error
     problems: list[str] = []
     if info.codebase_version.startswith("v2"):
         return LeRobot(folder, info, _good_episodes(_read_v2_episodes(folder), problems), problems)
@@ -307,7 +308,7 @@ def _read_v2_episodes(folder: Path) -> Iterator[Row]:
             try:
                 yield where, parse_json(line)
             except ValueError as error:
-                raise UserError(f"{where}: {error}; copy the file again") from error
+                raise UserError(f"{where}: {error}; {damage_fix(path)}") from error
 
 
 def _read_v3_episodes(folder: Path) -> Iterator[Row]:
@@ -323,7 +324,7 @@ def _read_v3_episodes(folder: Path) -> Iterator[Row]:
             for number, row in enumerate(_rows(file)):
                 yield f"{file}, row {number}", row
         except (OSError, pa.ArrowException, ValueError, OverflowError) as error:  # not UTF-8, dates beyond 9999
-            raise UserError(f"{file}: cannot be read as parquet ({str(error)[:80]}); copy it again") from error
+            raise UserError(f"{file}: cannot be read as parquet ({str(error)[:80]}); {damage_fix(file)}") from error
 
 
 def _rows(file: Path) -> Iterator[JsonObject]:

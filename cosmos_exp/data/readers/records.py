@@ -17,10 +17,13 @@ class Footage:
     """What one camera recorded of an episode.
 
     seconds: start and end of the episode, for a file that holds several episodes; None: the whole file.
+    counted: its first frame and the one after its last, if the episodes before it have the stated lengths, and the sum of
+        all lengths in the file. They count where the file has as many frames.
     """
 
     path: Path
     seconds: tuple[float, float] | None = None
+    counted: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Clip:
     others: the further cameras, in the order of data.cameras; their pictures are tiled into the frame.
     length: number of frames that the metadata states; None: it states none. A longer video is cut to it.
     fps: frames per second that the data states; None: those of the video's header.
+    counted: as in `Footage`.
     """
 
     name: str
@@ -41,6 +45,12 @@ class Clip:
     others: tuple[Footage, ...] = ()
     length: int | None = None
     fps: float | None = None
+    counted: tuple[int, int, int] | None = None
+
+    @property
+    def footage(self) -> tuple[Footage, ...]:
+        """Of all cameras."""
+        return Footage(self.path, self.seconds, self.counted), *self.others
 
 
 @dataclass(frozen=True)
