@@ -15,6 +15,9 @@ from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.provenance import available_cores
 
 Item = TypeVar("Item")
+# Beginnings of variables that another launcher has left in a shell.
+LAUNCHERS = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "MASTER_")
+MPI = ("OMPI_COMM_WORLD_", "PMI_", "MV2_COMM_WORLD_")
 
 
 class PeerLost(RunError):
@@ -47,12 +50,20 @@ class Processes:
     """
 
     def __init__(self, device: str, expected: int, num_threads: int | None = None):
-        running = int(os.environ.get("WORLD_SIZE", 1))
+        try:
+            running = int(os.environ.get("WORLD_SIZE", 1))
+        except ValueError as error:
+            raise UserError(
+                "WORLD_SIZE: set in the environment to what is no number. Remove with `unset WORLD_SIZE`."
+            ) from error
         if running != expected:
             raise UserError(
                 f"the launcher started {running} processes, but hardware.num_processes times hardware.num_machines is "
                 f"{expected}. Set hardware.num_processes to the launcher's processes per machine."
             )
+        for name in list(os.environ):  # accelerate prefers mpirun's to torchrun's, and would wait for a MASTER_ADDR
+            if name.startswith(MPI) or (running == 1 and name.startswith(LAUNCHERS)):
+                del os.environ[name]
         self._state = PartialState(cpu=device == "cpu")
         self.rank: int = self._state.process_index
         self.size: int = self._state.num_processes

@@ -68,18 +68,11 @@ def test_an_app_of_someone_else_has_no_slurm_launcher(tmp_path):
 
 
 def test_the_ray_launcher_composes_or_says_how_to_install_it():
-    assert sorted(p.stem for p in (conf_dir() / "hydra" / "launcher").glob("*.yaml")) == [
-        "ray_1xh100",
-        "ray_cpu",
-        *sorted(SLURM),
-    ]
     if importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is None:
         with pytest.raises(UserError, match=r"pip install 'cosmos-exp\[ray\]'"):
             compose_config(["hydra/launcher=ray_1xh100"])
         return
-    node = launcher("ray_1xh100")
-    assert node._target_ == "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"
-    assert (node.ray.remote.num_gpus, node.ray.remote.num_cpus) == (1, 8)
+    assert launcher("ray_1xh100").ray.remote.num_gpus == 1
 
 
 @pytest.mark.parametrize(

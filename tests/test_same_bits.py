@@ -16,7 +16,9 @@ import torch
 from conftest import ROOT, server_pid, wait_until
 
 from cosmos_exp.config.hashing import stage_hash
+from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import RunError
+from cosmos_exp.experiment.launching import LAUNCHER, launched
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.training.gradients import TreeSum, cut_into_slots, is_power_of_two, num_buffers, share, subtrees
@@ -204,7 +206,7 @@ def test_accelerates_launcher_gives_the_same_bytes(trained, tmp_path):
     [
         ({"RANK": "0", "WORLD_SIZE": "2"}, "RANK=0, WORLD_SIZE=2: set in the environment, but no launcher"),
         (
-            {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"},
+            dict.fromkeys(LAUNCHER, "0") | {"WORLD_SIZE": "2"},
             "the launcher started 2 processes, but hardware.num_processes times hardware.num_machines is 1",
         ),
     ],
@@ -213,6 +215,15 @@ def test_what_a_shell_has_left_and_another_number_of_processes_are_named(values,
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     answered(["run", *MICRO], 2, said)
+
+
+def test_what_a_launcher_of_one_process_has_left_is_ignored(monkeypatch):
+    for name in (*LAUNCHER, "OMPI_COMM_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2" if name.startswith("OMPI") else "1")
+    assert not launched()
+    processes = Processes("cpu", 1, torch.get_num_threads())
+    assert processes.is_main
+    processes.close()
 
 
 def preempt(cli, folder, words, count, rank, when):

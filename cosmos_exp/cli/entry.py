@@ -30,10 +30,11 @@ from cosmos_exp.config.registry import PLUGINS, load_plugins
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import as_disk_error
 from cosmos_exp.provenance import opencv_fault, variables
-from cosmos_exp.text import printable, redact
+from cosmos_exp.text import one_line, printable, redact
 
 _RUNS, _RESULTS = (run, sweep, rerun), (report, dashboard, sampson, judge)
 COMMANDS = (*_RUNS, *_RESULTS, generate, trajectories, adapter, publish, data, doctor)
+NO_MEMORY = ("failed to map segment", "can't allocate memory")  # said by the loader of libraries, by torch
 EPILOG = """examples:
   cosmos-exp run                                      train, generate and score the embedded world (minutes, no GPU)
   cosmos-exp run data=folder data.path=DIR rank=8 alpha=16 adapter=dora
@@ -98,10 +99,13 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         return 1
-    except ImportError as error:
-        if options.debug or opencv_fault() is None or "libGL" not in str(error):
+    except (ImportError, MemoryError, RuntimeError) as error:
+        fix = opencv_fault() if "libGL" in str(error) else None
+        if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
+            fix = "too little memory; free some, or raise the limit of this shell (`ulimit -v unlimited`)."
+        if options.debug or fix is None:
             raise
-        print(f"cosmos-exp: {error}: {opencv_fault()}", file=sys.stderr)
+        print(f"cosmos-exp: {one_line(error)[:160]}: {fix}", file=sys.stderr)
         return 1
     except (UserError, OSError) as error:
         known = as_disk_error(error) if isinstance(error, OSError) else error

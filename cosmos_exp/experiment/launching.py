@@ -36,6 +36,9 @@ def launched() -> bool:
     Raises:
         UserError: a shell has left some of the launcher's variables.
     """
+    if os.environ.get("WORLD_SIZE") == "1":  # one process needs no launcher: a shell may have left this
+        for name in LAUNCHER:
+            os.environ.pop(name, None)
     left = [name for name in LAUNCHER[:3] if name in os.environ]
     if not left:
         return False
