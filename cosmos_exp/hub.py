@@ -127,8 +127,11 @@ def _ending_at_once() -> Iterator[None]:
 
 
 @functools.cache
-def access_problem(repo_id: str, repo_type: str, key: str) -> str | None:
-    """What keeps a repository that is not on this machine from being downloaded, or None. Asks the hub, once a process."""
+def access_problem(repo_id: str, repo_type: str) -> str | None:
+    """What keeps a repository that is not on this machine from being downloaded, or None. Asks the hub, once a process.
+
+    The words are the same for all repositories where the hub cannot be asked.
+    """
     from huggingface_hub import auth_check, constants
     from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
 
@@ -136,16 +139,14 @@ def access_problem(repo_id: str, repo_type: str, key: str) -> str | None:
     try:
         auth_check(repo_id, repo_type=repo_type)
     except GatedRepoError:
-        return f"{key}: {repo_id}: its licence is not accepted. Accept it at {link}, then run `hf auth login`."
+        return f"its licence is not accepted. Accept it at {link}, then run `hf auth login`."
     except RepositoryNotFoundError:
-        return f"{key}: {repo_id}: the hub has no such repository, or not for this login ({link}). Run `hf auth login`."
+        return f"the hub has no such repository, or not for this login ({link}). Run `hf auth login`."
     except OfflineModeIsEnabled:
-        return (
-            f"{key}: {repo_id}: not on this machine, and HF_HUB_OFFLINE is set. Unset it, or copy the cache of the hub."
-        )
+        return "not on this machine, and HF_HUB_OFFLINE is set. Unset it, or copy the cache of the hub."
     except Exception as error:  # of the connection, by one of several libraries
-        reason = f"{type(error).__name__}: {one_line(error)[:160]}"
-        return f"{key}: {repo_id}: not on this machine, and the hub does not give it ({reason}). See {link}."
+        reason = f"{type(error).__name__}: {one_line(error).replace(repo_id, '…')[:160]}"
+        return f"not on this machine, and the hub does not give it ({reason}). See {constants.ENDPOINT}."
     return None
 
 

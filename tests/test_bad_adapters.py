@@ -7,7 +7,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from cosmos_exp.config.adapter_file import find_adapter, read_adapter, write_adapter
+from cosmos_exp.config.adapter_file import find_adapter, read_adapter, split_name, write_adapter
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.layers import adapted_layers, transformer_config
 
@@ -107,6 +107,10 @@ def test_a_damaged_file_is_refused_by_every_command(change, good, tmp_path, answ
 def test_the_record_of_a_good_adapter_is_shown_without_escapes(good, answered):
     answered(["adapter", "info", good], 0, "[/red]\\u001b[2J")
     assert set(read_adapter(good, model=compose_config([]).model).ranks.values()) == {2}
+
+
+def test_an_adapter_may_have_a_name_of_its_own():
+    assert split_name("base_model.model.x.lora_A.default_0.weight") == ("x", ".lora_A.weight")
 
 
 def their_names(name):

@@ -1,6 +1,8 @@
 """`doctor`, `dry_run` and `run` share one list of checks; the first two download and write nothing. `data make`."""
 
 import socket
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -26,8 +28,9 @@ def no_network(monkeypatch, tmp_path):
 
 
 def test_the_default_run_passes_every_check_and_nothing_is_written(answered, tmp_path):
-    lines = answered(["doctor", f"cache_dir={tmp_path / 'cache'}", "tracking=none"], 0).splitlines()
-    names = ["versions", "weights", "guardrail", "access", "judge", "sampson", "data", "device", "memory"]
+    words = ["doctor", f"cache_dir={tmp_path / 'cache'}", "tracking=none", "generation.crf=30"]
+    lines = answered(words, 0, "generation.crf=30").splitlines()
+    names = ["versions", "settings", "weights", "guardrail", "access", "judge", "sampson", "data", "device", "memory"]
     names += ["records", "wandb", "videos", "server", "opencv"]
     assert [line.split()[1] for line in lines if line.startswith("ok")] == names
     assert list(tmp_path.iterdir()) == []
@@ -41,6 +44,7 @@ def test_what_the_2b_model_lacks_here_is_the_same_for_doctor_plan_and_run(tmp_pa
     words = ["model=cosmos_predict25_2b", "hardware=8xh100", "hardware.num_processes=64", f"cache_dir={tmp_path}"]
     words += ["judge=reason2_2b", "sampson.matcher=superpoint_lightglue"]
     said = answered(["doctor", *words], 1, "nvidia/Cosmos-Predict2.5-2B: not on this machine; the run downloads it")
+    assert said.count("HF_HUB_OFFLINE is set") == 1  # seven repositories, one line
     assert [line.split()[1] for line in said.splitlines() if line.startswith("FAIL")] == [
         "guardrail",
         "access",
@@ -62,6 +66,12 @@ def test_more_memory_than_there_is_fails_with_both_numbers(monkeypatch, answered
     answered(doctor, 1, "FAIL  memory", "training needs about", "; 0.0 GiB are free. Lower")
 
 
+def test_a_limit_of_memory_is_one_line():
+    words = ["bash", "-c", f"ulimit -v 600000; {sys.executable} -m cosmos_exp doctor"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n"), "ulimit -v" in done.stderr) == (1, 1, True), done.stderr
+
+
 def test_an_incomplete_model_folder_is_named_and_leaves_nothing_behind(answered, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model" / "transformer").mkdir(parents=True)
@@ -75,17 +85,8 @@ def test_an_incomplete_model_folder_is_named_and_leaves_nothing_behind(answered,
 
 def test_made_data_is_what_check_and_doctor_accept(tmp_path, answered):
     for split in ("train", "test"):
-        words = [
-            "--out",
-            tmp_path / split,
-            "--split",
-            split,
-            "--count",
-            "3" if split == "train" else "1",
-            "--seed",
-            "3",
-        ]
-        answered(["data", "make", "tabletop", *words], 0)
+        words = f"--split {split} --count {1 + 2 * (split == 'train')} --seed 3".split()
+        answered(["data", "make", "tabletop", "--out", tmp_path / split, *words], 0)
     test = f"data.test_path={tmp_path / 'test'}"
     check = ["data", "check", tmp_path / "train", test]
     answered(check, 0, "3 good videos, 51 frames, 2 test pairs")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -61,10 +62,9 @@ PARTS = {
     ".lora_magnitude_vector.weight": "magnitude",  # peft's adapter_model.safetensors
     ".lora.down.weight": "a",  # diffusers' older names
     ".lora.up.weight": "b",
-    ".lora_A.default.weight": "a",  # peft's names inside a model
-    ".lora_B.default.weight": "b",
-    ".lora_magnitude_vector.default.weight": "magnitude",
 }
+# Inside a model peft's names hold that of the adapter: lora_A.default.weight, lora_A.default_0.weight.
+ADAPTER_NAME = re.compile(r"(\.lora_(?:A|B|magnitude_vector))\.[^.]+(\.weight|\.bias)$")
 ENDS = {part: end for end, part in list(PARTS.items())[:4]}  # the name that is written
 ALPHA_KEYS = ("lora_alpha", "alpha", "network_alpha", "ss_network_alpha")  # of the header's metadata, for all layers
 PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"  # what peft's save_pretrained writes
@@ -375,9 +375,10 @@ def parts_by_layer(file: Path, tensors: Mapping[str, Array]) -> dict[str, dict[s
 
 def split_name(name: str) -> tuple[str, str | None]:
     """The layer of a tensor, and the end of its name, which is in `PARTS`; None for the end of any other tensor."""
+    plain = ADAPTER_NAME.sub(r"\1\2", name)
     for end in PARTS:
-        if name.endswith(end):
-            layer = name.removesuffix(end).replace(COMPILED, "")
+        if plain.endswith(end):
+            layer = plain.removesuffix(end).replace(COMPILED, "")
             while layer.startswith(PREFIXES):
                 layer = layer.partition(next(filter(layer.startswith, PREFIXES)))[2]
             return layer, end

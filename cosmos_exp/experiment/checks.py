@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ from cosmos_exp.world.guardrail import WEIGHTS, check_guardrail, ensure_guardrai
 from cosmos_exp.world.hardware import check_gpus, driver_fault
 from cosmos_exp.world.model_folder import PATTERNS, ensure_model, find_model
 
+OTHERWISE_UNSEEN = ("adapter.init", "adapter.rank_pattern", "data.resize", "generation.crf")  # that change the result
 TOO_MUCH = 2.0  # times the device's memory: an estimate is not that wrong
 MORE_PROMPTS = {
     "test": "Set data.test_videos (null: a tenth of the videos) or data.test_path",
@@ -141,16 +143,15 @@ def _guardrail(config: Config) -> str:
 
 def _access(config: Config) -> str:
     """Ask the hub for every repository that is not on this machine: all licences that lack are said at once, before a run."""
-    absent, problems = [], []
+    absent, problems = [], defaultdict[str, list[str]](list)
     for repository in repositories(config):
         repo_id, revision, repo_type, key, files = repository
         if find(repo_id, revision, repo_type, files) is None:
             absent.append(repo_id)
-            problem = access_problem(repo_id, repo_type, key)
-            if problem:
-                problems.append(problem)
-    if problems:
-        raise UserError("\n".join(problems))
+            if problem := access_problem(repo_id, repo_type):
+                problems[problem].append(f"{key}: {repo_id}")
+    if problems:  # without a network all have one
+        raise UserError("\n".join(f"{', '.join(of)}: {problem}" for problem, of in problems.items()))
     return f"the hub gives {', '.join(absent)}" if absent else "nothing is to be downloaded"
 
 
@@ -224,6 +225,16 @@ def _wandb(config: Config) -> str:
     return chosen_mode(config.tracking.mode)
 
 
+def _settings(config: Config) -> str:
+    changed = []
+    for key in OTHERWISE_UNSEEN:
+        group, _, name = key.partition(".")
+        value, field = getattr(getattr(config, group), name), getattr(config, group).__class__.model_fields[name]
+        if value != field.get_default(call_default_factory=True):
+            changed.append(f"{key}={value}")
+    return ", ".join(changed) or f"default {', '.join(OTHERWISE_UNSEEN)}"
+
+
 def _videos(config: Config) -> str:
     from cosmos_exp.experiment.plan import plan_data
 
@@ -248,6 +259,7 @@ def _opencv(config: Config) -> str:
 
 CHECKS: dict[str, Callable[[Config], str]] = {
     "versions": _versions,
+    "settings": _settings,
     "weights": _weights,
     "guardrail": _guardrail,
     "access": _access,
