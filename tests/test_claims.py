@@ -107,9 +107,10 @@ def test_equivalence_is_two_one_sided_tests():
 
 def test_holm_is_over_the_claims_alone_and_an_untestable_one_counts():
     """The correction itself is checked in tests/test_statistics.py."""
-    close = result("m: a > b", symmetric(12, 1, 0.6))  # p is between 0.025 and 0.05
-    assert verdict(close) == ["confirmed"]
-    assert verdict(close, untestable(parse_claim("m: a > c"), "x")) == ["not shown"] * 2
+    close, other = result("m: a > b", symmetric(12, 1, 0.7)), untestable(parse_claim("m: a > c"), "x")
+    assert 0.05 / 3 < close.p < 0.05 / 2
+    assert verdict(close, other) == ["confirmed", "not shown"]
+    assert verdict(close, other, other) == ["not shown"] * 3
 
 
 @pytest.mark.parametrize(
@@ -117,6 +118,7 @@ def test_holm_is_over_the_claims_alone_and_an_untestable_one_counts():
     [
         ("m: a > b", symmetric(12, 1, 2), None, "confirmed", ""),
         ("m: a < b", symmetric(12, 1, 2), None, "refuted", ""),
+        ("m: a > b", symmetric(12, 1, 0.6), None, "not shown", "interval is not within the claim"),  # p = 0.03
         ("m: a > b", symmetric(12, 1, 0.1), None, "not shown", ""),
         ("m: a > b by 2.5", symmetric(12, 0.1, 2), None, "refuted", ""),
         ("m: a > b by -0.5", symmetric(12, 0.5), None, "confirmed", ""),  # not much worse

@@ -87,9 +87,12 @@ class ClaimResult:
             return ""
         repeatability = d.repeatability or 0.0
         if claim.sign != "=":
-            if abs(d.mean - claim.bound) > repeatability:
-                return ""
-            return f"the excess is not above the measure's own repeatability ({repeatability:.3g})"
+            if abs(d.mean - claim.bound) <= repeatability:
+                return f"the excess is not above the measure's own repeatability ({repeatability:.3g})"
+            nearest = d.low if claim.sign == ">" else d.high
+            if nearest is not None and (nearest - claim.bound) * (d.mean - claim.bound) <= 0:
+                return "the 95 % interval is not within the claim"
+            return ""
         if d.low is None or d.high is None:
             return "all scenes differ by the same amount, so the error is unknown"
         if d.n < MIN_SCENES:
