@@ -101,6 +101,7 @@ CASES = [  # set, change, exit code, what is said
     ("gr1", write("metadata.csv", "a,wave\nb,point\n"), 2, "line 1: expected a header"),
     ("folder", write("videos/a.mp4", POINTER), 1, "it is a pointer of git-lfs"),
     ("folder", write("metas/a.txt", POINTER), 1, "a.txt: it is a pointer of git-lfs"),
+    ("folder", write("metas/a.txt", " \n"), 1, "a.txt: the caption is empty"),
     ("folder", write("captions.tsv", "a\tb"), 0, "1 files are not read as captions (captions.tsv)"),
     ("folder", write("captions.csv", "file,caption\nq.mp4,x\n"), 1, "captions.csv: lists q"),
     ("folder", write("captions.csv", 'file,caption\na.mp4,one\nb.mp4,"two\n'), 2, "captions.csv, line 3: not a CSV"),

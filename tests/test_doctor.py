@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from cosmos_exp.experiment.checks import CHECKS
+
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch, tmp_path):
@@ -30,9 +32,7 @@ def no_network(monkeypatch, tmp_path):
 def test_the_default_run_passes_every_check_and_nothing_is_written(answered, tmp_path):
     words = ["doctor", f"cache_dir={tmp_path / 'cache'}", "tracking=none", "generation.crf=30"]
     lines = answered(words, 0, "generation.crf=30").splitlines()
-    names = ["versions", "settings", "weights", "guardrail", "access", "judge", "sampson", "data", "device", "memory"]
-    names += ["records", "wandb", "videos", "server", "opencv"]
-    assert [line.split()[1] for line in lines if line.startswith("ok")] == names
+    assert [line.split()[1] for line in lines if line.startswith("ok")] == list(CHECKS)
     assert list(tmp_path.iterdir()) == []
 
 
