@@ -69,7 +69,7 @@ def study(folder: Path, videos: int) -> None:
     write_video(folder / "video.mp4", np.stack([np.roll(picture, 4 * k, 1) for k in range(93)]), 16)
     curve = {"frame_medians": [0.1234] * 92, "frame_means": [0.1234] * 92}
     for arm, seed in [("none", 0), *((rank, seed) for rank in (4, 8, 16, 32) for seed in range(3))]:
-        words = ["adapter=none"] if arm == "none" else ["adapter=lora", f"rank={arm}", f"seed={seed}"]
+        words = ["adapter=none"] if arm == "none" else ["adapter=lora", f"adapter.rank={arm}", f"seed={seed}"]
         run, rows = RunFolder(folder / f"{arm}-seed{seed}"), []
         run.videos.mkdir(parents=True)
         save_config(compose_config(words), run.config)

@@ -7,6 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
+from cosmos_exp.config import composing
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.paths import group_choices, sweeps_dir
@@ -27,8 +28,13 @@ def test_every_choice_of_every_group_composes(row):
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in sweeps_dir().glob("*.yaml")))
-def test_every_sweep_composes(name):
-    assert compose_config([], name, (str(sweeps_dir()),)).name == name
+def test_the_runs_of_a_sweep_are_composed_once_and_as_if_each_were_alone(name, monkeypatch):
+    words, where = ["adapter=dora", "rank=8", "++margins.tse=0.2", "data.prompt='a, b'"], (name, (str(sweeps_dir()),))
+    composer, alone = composing.Composer(*where), compose_config([*words, "seed=3"], *where)
+    composer.config([*words, "seed=1"])
+    monkeypatch.setattr(composing, "compose_all", None)
+    assert composer.config([*words, "seed=3"]) == alone
+    assert alone.name == name
 
 
 def test_an_experiment_wins_over_the_groups_and_the_command_line_over_it():

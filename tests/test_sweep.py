@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import SMALL
@@ -12,6 +13,7 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.launching import run_isolated
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.sweep import live
 from cosmos_exp.sweep.running import check_same_samples
 from cosmos_exp.sweep.runs import expand_sweep, run_name
 
@@ -56,6 +58,20 @@ def test_a_sweep_isolates_its_runs_and_again_does_only_the_rest(tmp_path, monkey
         2,
         "another configuration (adapter.target_modules",
     )
+
+
+def test_the_live_table_reads_a_run_that_wrote_and_few_others(tmp_path, monkeypatch, capsys):
+    runs, ends, read = planned("rank", tmp_path, "rank=8", "seed=range(0,20)"), iter([False, True]), []
+
+    def wait(_):
+        runs[15].folder.set_status("running", "train")
+        read.append(0)
+        return next(ends)
+
+    monkeypatch.setattr(live, "place_of", lambda run: read.append(1) or ("failed", run.folder.status.get("stage")))
+    live._report(runs, SimpleNamespace(wait=wait), 1.0)
+    assert "".join(map(str, read)) == 20 * "1" + "0" + (live.IN_TURN + 1) * "1" + "0" + 20 * "1"
+    assert capsys.readouterr().out.count(f"{runs[15].name}: failed train") == 1
 
 
 def test_runs_with_other_test_samples_are_refused_by_name(tmp_path):

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: the request was wrong, or the run failed.
     """
     from cosmos_exp.cli.runs import run_several, start_hydra
-    from cosmos_exp.config.composing import compose_all, compose_config, each_value, is_sweep, quoted, to_config
+    from cosmos_exp.config.composing import Composer, compose_all, each_value, is_sweep, quoted, to_config
 
     if args.multirun and (args.help or args.cfg):
         raise UserError("--cfg and --help show one run, so they do not go with -m. `-m dry_run=true` prints the plans.")
@@ -49,16 +49,17 @@ def run(args: argparse.Namespace) -> int:
     runs = each_value(words)
     composed = compose_all(runs[0], *where)
     asked_by_study = str(composed.hydra.mode).endswith("MULTIRUN")
-    several = args.multirun or asked_by_study
+    several, is_product = args.multirun or asked_by_study, composed.hydra.runtime.choices["hydra/sweeper"] == "basic"
     if not several and any(map(is_sweep, words)):
         compose_all(words, *where)  # refuses it
     config = to_config(composed)
+    composer = Composer(*where)
     for further in runs[1:]:  # each value is checked before the first run starts
-        compose_config(further, *where)
+        composer.config(further)
     if args.cfg:
         return start_hydra(args, words)
     if several:
-        return run_several(args, config)
+        return run_several(args, config, is_product)
     return run_one(config, args.overrides)
 
 

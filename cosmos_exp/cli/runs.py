@@ -16,6 +16,8 @@ from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.text import printable
 
+CHECKED = "hydra.sweeper._target_=hydra_plugins.cosmos_exp_sweep.CheckedSweeper"
+
 
 class Runs:
     """Called by Hydra with each composed configuration; each run has processes of its own.
@@ -69,11 +71,12 @@ class Runs:
         return value
 
 
-def run_several(args: argparse.Namespace, config: Config) -> int:
+def run_several(args: argparse.Namespace, config: Config, is_product: bool) -> int:
     """Run the product of the values on the command line, or let a sweeper such as Optuna search. Returns the worst exit code.
 
     Args:
         config: of the keys that have one value.
+        is_product: the sweeper is Hydra's own. Each value was checked.
 
     Raises:
         UserError: the objective cannot be had, or the first run that was refused.
@@ -86,7 +89,7 @@ def run_several(args: argparse.Namespace, config: Config) -> int:
     if searching:
         search(args, config, runs)
     else:
-        start_hydra(args, overrides, runs)
+        start_hydra(args, [*overrides, *([CHECKED] if is_product else [])], runs)
     if runs.failures:
         raise runs.failures[0]
     runs.exit_codes.append(wait_for_submitted())

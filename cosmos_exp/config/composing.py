@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import functools
+import pickle
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -76,6 +78,53 @@ def compose_all(overrides: Sequence[str], config_name: str = "config", config_di
     if config_dirs:
         _check_study(composed.hydra, words, f"{config_dirs[0]}/{config_name}.yaml")
     return composed
+
+
+class Composer:
+    """`compose_config` of many command lines: Hydra composes each choice of groups once, and sets the values of each on a copy.
+
+    Args:
+        config_name, config_dirs: of `compose_config`.
+    """
+
+    def __init__(self, config_name: str = "config", config_dirs: Sequence[str] = ()):
+        self.where = config_name, config_dirs
+        self.groups = group_choices(config_dirs)
+        self.bases: dict[tuple[str, ...], bytes] = {}
+        self.configs: dict[tuple[str, ...], Config] = {}
+
+    def config(self, overrides: Sequence[str]) -> Config:
+        """The configuration of a command line.
+
+        Raises:
+            UserError: as `compose_config`.
+        """
+        words = tuple(overrides)
+        if words not in self.configs:
+            try:
+                self.configs[words] = self._composed(quoted(words))
+            except (UserError, HydraException, OmegaConfBaseException):  # a whole composition says what is wrong
+                self.configs[words] = compose_config(words, *self.where)
+        return self.configs[words]
+
+    def _composed(self, words: Sequence[str]) -> Config:
+        choices, values = [], []
+        for word in words:
+            override = parsed(word)
+            _check_word(override, word, self.groups)
+            if override.key_or_group in self.groups or is_of_hydra(word):
+                choices.append(word)
+            else:
+                values.append(override)
+        key = tuple(choices)
+        if key not in self.bases:
+            base = compose_all(choices, *self.where)
+            with open_dict(base):
+                base.pop("hydra")
+            self.bases[key] = pickle.dumps(base)
+        config = pickle.loads(self.bases[key])
+        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        return to_config(config)
 
 
 def register() -> None:
@@ -287,12 +336,12 @@ def _check_study(hydra: DictConfig, words: Sequence[str], where: str) -> None:
     for word in words:
         if is_of_hydra(word) and not word.startswith(groups):
             typed.append(word)
-    shipped = _compose(typed, "config", ()).hydra
+    shipped = _shipped_hydra(tuple(typed))
     lines: list[str] = []
     for key in hydra.sweeper.get("params") or {}:
         if is_of_hydra(str(key)):
             lines.append(str(key))
-    for line in differences(OmegaConf.to_container(shipped), OmegaConf.to_container(hydra)):  # type: ignore[arg-type]  # dicts
+    for line in differences(shipped, OmegaConf.to_container(hydra)):  # type: ignore[arg-type]  # a dict
         if not _FREE_OF_HYDRA.fullmatch(line):
             lines.append(f"hydra.{line}")
     for line in lines:
@@ -300,3 +349,9 @@ def _check_study(hydra: DictConfig, words: Sequence[str], where: str) -> None:
             f"{line.partition(':')[0]}: refused, {where} sets it. It can run code or commands. A study may set hydra.sweeper.params, "
             "and a launcher of conf/hydra/launcher by name. If you want it, give it on the command line."
         )
+
+
+@functools.cache
+def _shipped_hydra(words: tuple[str, ...]) -> dict[str, Any]:
+    """Hydra's own part of the shipped configuration. It does not change while a process lives."""
+    return OmegaConf.to_container(_compose(words, "config", ()).hydra)  # type: ignore[return-value]  # a DictConfig's is a dict

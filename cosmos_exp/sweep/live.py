@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import threading
 from collections.abc import Iterator
 
@@ -11,6 +13,8 @@ import pandas as pd
 from cosmos_exp.sweep.runs import SweepRun
 from cosmos_exp.sweep.slurm import live_job
 from cosmos_exp.text import printable
+
+IN_TURN = 8  # runs that are read each second although they have written nothing
 
 
 def place_of(run: SweepRun) -> tuple[str, str]:
@@ -41,13 +45,29 @@ def watch(runs: list[SweepRun], seconds: float = 1.0) -> Iterator[None]:
 
 
 def _report(runs: list[SweepRun], stop: threading.Event, seconds: float) -> None:
+    """A run is read again when its status or job was written; each in its turn, as a killed run writes nothing."""
     printed = {run.name: place_of(run) for run in runs}
+    written = {run.name: _written(run) for run in runs}
+    turns = itertools.cycle(runs)
     ended = False
     while not ended:
         ended = stop.wait(seconds)
+        looked_at = {run.name: run for run in itertools.islice(turns, len(runs) if ended else IN_TURN)}
         for run in runs:
+            if (time := _written(run)) != written[run.name]:
+                written[run.name], looked_at[run.name] = time, run
+        for run in looked_at.values():
             state, stage = place_of(run)
             if (state, stage) != printed[run.name]:
                 printed[run.name] = state, stage
                 done = sum(of_run[0] == "done" for of_run in printed.values())
                 print(printable(f"[{done}/{len(runs)} done] {run.name}: {state} {stage}"), flush=True)
+
+
+def _written(run: SweepRun) -> list[int]:
+    """When the files that say the state of a run were written; nothing for one that is not there."""
+    times = []
+    for file in (run.folder.status_file, run.folder.job):
+        with contextlib.suppress(OSError):
+            times.append(os.stat(file).st_mtime_ns)
+    return times

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cosmos_exp.config.composing import expand, is_of_hydra, is_sweep, parsed, quoted
+from cosmos_exp.config.composing import Composer, expand, is_of_hydra, is_sweep, parsed, quoted
 from cosmos_exp.config.schema import Adapter, Config, Sweep
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.objective import check_objective
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep.runs import SweepRun, composed, file_name, run_name, sweeper_words
+from cosmos_exp.sweep.runs import SweepRun, composed, composer_of, file_name, run_name, sweeper_words
 
 Values = Mapping[str, Any]  # configuration keys with their values
 RANK_KEYS = ("rank", "alpha", "rank_pattern", "alpha_pattern")  # of which a truncated arm has its own
@@ -61,8 +61,7 @@ class SweepPlan:
     """All arms of a sweep, and the runs of its first phase.
 
     common: overrides of all runs.
-    config_dirs: further folders of groups.
-    configs: by their overrides: each phase asks for all runs again, and composing takes long.
+    composer: of its runs. It keeps them, as each phase asks for all runs again.
     """
 
     file: Path
@@ -70,17 +69,14 @@ class SweepPlan:
     sweep: Sweep
     common: tuple[str, ...]
     arms: list[Arm]
+    composer: Composer
     tuning: list[TuningRun] = field(default_factory=list)
-    config_dirs: Sequence[str] = ()
-    configs: dict[tuple[str, ...], Config] = field(default_factory=dict)
 
     def run(self, values: Values, name: str) -> SweepRun:
         """A run with `values` added to the overrides of the sweep; `name` is its folder inside the sweep's."""
         words = tuple(dict.fromkeys([*self.common, *itertools.starmap(word, values.items())]))
         folder = self.folder / name
-        if words not in self.configs:
-            self.configs[words] = composed(words, self.file.stem, self.file.parent, self.config_dirs)
-        config = self.configs[words].updated({"sweep": Sweep(), "run_dir": str(folder)})
+        config = composed(words, self.composer).updated({"sweep": Sweep(), "run_dir": str(folder)})
         return SweepRun(name, RunFolder(folder), tuple(quoted(words)), config)
 
     def test_runs(self, chosen: Mapping[str, Values]) -> dict[str, list[SweepRun]]:
@@ -128,7 +124,8 @@ def read_plan(file: Path, overrides: Sequence[str], root: Path, config_dirs: Seq
             several.append(override)
         else:
             common.append(override)
-    first = composed([*common, *settings], file.stem, file.parent, config_dirs)
+    composer = composer_of(file.stem, file.parent, config_dirs)
+    first = composed([*common, *settings], composer)
     sweep = first.sweep
     if not sweep.arms and not sweep.tune.grid and not sweep.seeds:
         return None
@@ -137,7 +134,7 @@ def read_plan(file: Path, overrides: Sequence[str], root: Path, config_dirs: Seq
             f"{several[0]}: several values. This sweep has arms: add arms (sweep.arms), tune the key for each arm "
             "(sweep.tune.grid), or give the training seeds as sweep.seeds=[0,1,2]."
         )
-    plan = SweepPlan(file, root / "outputs" / "sweeps" / first.name, sweep, tuple(common), [], config_dirs=config_dirs)
+    plan = SweepPlan(file, root / "outputs" / "sweeps" / first.name, sweep, tuple(common), [], composer)
     _check(plan, first)
     plan = replace(plan, arms=_arms(plan))
     return replace(plan, tuning=_tuning(plan))

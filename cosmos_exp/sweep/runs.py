@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from cosmos_exp.config.composing import compose_config, expand, is_of_hydra, is_sweep, quoted
+from cosmos_exp.config.composing import Composer, expand, is_of_hydra, is_sweep, quoted
 from cosmos_exp.config.hashing import check_same_training, stage_hash
 from cosmos_exp.config.layers import adapter_label
 from cosmos_exp.config.paths import sweeps_dir
@@ -134,13 +134,18 @@ def sweeper_words(file: Path) -> list[str]:
     return [f"{key}={values}" for key, values in params.items()]
 
 
-def composed(words: Sequence[str], name: str, folder: Path, config_dirs: Sequence[str] = ()) -> Config:
-    """The configuration of a run of folder/name.yaml, with further folders of groups.
+def composer_of(name: str, folder: Path, config_dirs: Sequence[str] = ()) -> Composer:
+    """What composes the runs of folder/name.yaml, with further folders of groups."""
+    return Composer(name, (str(folder), *config_dirs))
+
+
+def composed(words: Sequence[str], composer: Composer) -> Config:
+    """The configuration of a run of a sweep.
 
     Raises:
         UserError: it is invalid, or sets run_dir.
     """
-    config = compose_config(list(words), name, (str(folder), *config_dirs))
+    config = composer.config(words)
     if config.run_dir is not None:
         raise UserError(
             f"run_dir={config.run_dir}: each run of a sweep has its own folder, outputs/sweeps/NAME/RUN, below the current "
@@ -165,9 +170,10 @@ def expand_sweep(
     jobs = expand(sweeper_words(folder / f"{name}.yaml") + own_words)
     values = pd.DataFrame(map(_values, jobs))  # a row per job
     swept = values.loc[:, values.nunique() > 1].to_dict("records")
+    composer = composer_of(name, folder, config_dirs)
     runs: dict[str, SweepRun] = {}
     for job, swept_values in zip(jobs, swept, strict=True):
-        config = composed(job, name, folder, config_dirs)
+        config = composed(job, composer)
         run = run_name(config, swept_values)
         path = root / "outputs" / "sweeps" / config.name / run
         config = config.updated({"run_dir": str(path)})
