@@ -67,9 +67,11 @@ def as_disk_error(error: BaseException, path: Path | None = None) -> DiskError |
         elif text := re.search(r"\(os error (\d+)\)", str(step)):  # a library in Rust
             number = int(text[1])
         if number in _FIXES:
-            name = path or getattr(step, "filename", None) or "a file"
+            name, verb = str(path or getattr(step, "filename", None) or "a file"), "written"
+            if number == errno.ENAMETOOLONG:  # of a file to read, too
+                name, verb = f"{name[:60]}…{name[-20:]}", "used"
             return DiskError(
-                f"{name}: cannot be written ({os.strerror(number)}). {_FIXES[number]}, then run the same command again."
+                f"{name}: cannot be {verb} ({os.strerror(number)}). {_FIXES[number]}, then run the same command again."
             )
         step = step.__cause__ or step.__context__
     return None

@@ -321,6 +321,7 @@ def test_the_command_with_tiles_files_and_errors(tmp_path, rig, answered):
     answered(["sampson", video, video, *common], 0, "left:right")
     calibration.write_text("views: {video: {size: [96, 160]}}")
     answered(["sampson", calibration, video], 1, "rig.yaml")
+    assert len(answered(["sampson", "a" * 65536], 1, "cannot be used (File name too long)")) < 200
     lightglue = ["--set", "sampson.matcher=superpoint_lightglue", "sampson.matcher_source=/nowhere"]
     for wrong in (["--layout", "2"], ["--pairs", "a:z"], ["--calibration", calibration], lightglue):
         assert answered(["sampson", video, *wrong], 2).startswith("cosmos-exp: ")

@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
             fix = "too little memory; free some, or raise the limit of this shell (`ulimit -v unlimited`)."
         if options.debug or fix is None:
             raise
-        print(f"cosmos-exp: {one_line(error)[:160]}: {fix}", file=sys.stderr)
+        print(f"cosmos-exp: {one_line(error)[:160] or type(error).__name__}: {fix}", file=sys.stderr)
         return 1
     except (UserError, OSError) as error:
         known = as_disk_error(error) if isinstance(error, OSError) else error
