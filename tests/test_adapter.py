@@ -2,19 +2,23 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from conftest import WAN, move
 from diffusers import AutoencoderKLWan, Cosmos2_5_PredictBasePipeline, CosmosTransformer3DModel, UniPCMultistepScheduler
+from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
-from cosmos_exp.config.adapter_file import read_adapter
+from cosmos_exp.config.adapter_file import find_adapter, open_adapter, read_adapter
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.files import file_sha256
-from cosmos_exp.training.checks import check_learned, check_untouched
+from cosmos_exp.metrics.kept import kept_shares
+from cosmos_exp.training.checks import check_learned, check_trainable, check_untouched, velocity_change
 from cosmos_exp.world import adapter as adapters
+from cosmos_exp.world.adapter_truncation import truncate_full
 from cosmos_exp.world.fast_forward import fast_forward
 from cosmos_exp.world.guardrail import GuardrailOff
 from cosmos_exp.world.loading import load_transformer
@@ -26,7 +30,9 @@ KINDS = {
     "dora": (["adapter=dora"], 2.0),
     "rslora": (["adapter.scaling=rslora"], 16 / 8**0.5),
     "bias": (["adapter.bias=true", "adapter.init=kaiming"], 2.0),
+    "pissa": (["adapter=pissa"], 2.0),
 }
+OTHERS = ["full", "oft", "lokr"]  # without alpha
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +47,8 @@ def base(folder):
 
 
 @torch.no_grad()
-def predict(transformer):
-    g = torch.Generator().manual_seed(0)
+def predict(transformer, seed=0):
+    g = torch.Generator().manual_seed(seed)
     clean, noise = torch.randn(2, 1, 16, 5, 12, 20, generator=g)
     batch = FlowBatch(clean, noise, torch.tensor([0.6]), torch.tensor([1]), torch.randn(1, 64, 256, generator=g))
     return velocity(transformer, batch, 0.0001, (96, 160))[0]
@@ -53,7 +59,8 @@ def train(folder, small_config):
     """train(kind): a transformer whose adapter has moved away from its start, its parameters, and their settings."""
 
     def call(kind="lora"):
-        adapter = small_config("rank=8", "alpha=16", *KINDS[kind][0]).adapter
+        words = ["rank=8", "alpha=16", *KINDS[kind][0]] if kind in KINDS else [f"adapter={kind}"]
+        adapter = small_config(*words).adapter
         transformer, _ = load_transformer(folder, torch.float32)
         parameters = adapters.inject(transformer, adapter, 0)
         move(parameters, 0.02)
@@ -62,23 +69,49 @@ def train(folder, small_config):
     return call
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_plain_diffusers_restores_scale_and_velocity(kind, folder, train, tmp_path):
+@pytest.fixture
+def plain(folder):
+    """Plain diffusers: plain(path) is its pipeline with the transformer at a path, by default the base's."""
+
+    def call(path=folder.path / "transformer"):
+        transformer = CosmosTransformer3DModel.from_pretrained(path)
+        transformer.crossattn_proj = torch.nn.Identity()  # the batch's prompt is projected already
+        vae = AutoencoderKLWan.from_pretrained(folder.path / "vae")
+        return Cosmos2_5_PredictBasePipeline(None, None, transformer, vae, UniPCMultistepScheduler(), GuardrailOff())
+
+    return call
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *OTHERS])
+def test_plain_diffusers_and_peft_give_the_same_velocity(kind, folder, base, train, plain, tmp_path):
     transformer, _, _ = train(kind)
     expected = predict(transformer)
-    file = adapters.save_adapter(transformer, tmp_path, {"base_model": "tabletop"})
-    assert read_adapter(file).record == {"base_model": "tabletop"}
-    plain = CosmosTransformer3DModel.from_pretrained(folder.path / "transformer")
-    plain.crossattn_proj = torch.nn.Identity()  # the batch's prompt is projected already
-    vae = AutoencoderKLWan.from_pretrained(folder.path / "vae")
-    pipe = Cosmos2_5_PredictBasePipeline(None, None, plain, vae, UniPCMultistepScheduler(), GuardrailOff())
-    without = predict(plain)
-    pipe.load_lora_weights(str(tmp_path))
-    layers = [m for m in plain.modules() if isinstance(m, LoraLayer)]
-    assert len(layers) == 50
-    assert {round(s, 6) for m in layers for s in m.scaling.values()} == {round(KINDS[kind][1], 6)}
-    assert (predict(plain) - expected).abs().max() < 1e-5
-    assert (without - expected).abs().max() > 1e-3
+    assert (predict(base) - expected).abs().max() > 1e-3
+    file = adapters.save_adapter(transformer, tmp_path / "run" / "adapter", {"seed": 0}, folder)
+    assert open_adapter(find_adapter(tmp_path / "run")).record == {"seed": 0}
+    pipe = plain(file) if kind == "full" else plain()
+    if kind in KINDS:
+        pipe.load_lora_weights(str(file.parent))
+        layers = [m for m in pipe.transformer.modules() if isinstance(m, LoraLayer)]
+        assert len(layers) == 50
+        assert {round(s, 6) for m in layers for s in m.scaling.values()} == {round(KINDS[kind][1], 6)}
+    elif kind != "full":
+        PeftModel.from_pretrained(pipe.transformer, file.parent)
+    assert (predict(pipe.transformer) - expected).abs().max() < 1e-5
+
+
+def test_a_mixture_is_that_of_diffusers_set_adapters(base, train, plain, tmp_path):
+    pipe, mix, before = plain(), [], predict(base)
+    for kind, weight in (("lora", 0.7), ("dora", 0.3)):
+        adapters.save_adapter(train(kind)[0], tmp_path / kind, {})
+        pipe.load_lora_weights(str(tmp_path / kind), adapter_name=kind)
+        mix.append((find_adapter(tmp_path / kind), weight))
+    pipe.set_adapters(["lora", "dora"], [0.7, 0.3])
+    for merged in (True, False):
+        original = adapters.apply(base, mix, merged=merged, keep_original=True)
+        assert (predict(base) - predict(pipe.transformer)).abs().max() < 1e-5
+        adapters.remove(base, original)
+    assert torch.equal(predict(base), before)
 
 
 def test_a_file_without_metadata_gets_its_alpha_or_a_warning(folder, base, train, tmp_path):
@@ -96,27 +129,29 @@ def test_a_file_without_metadata_gets_its_alpha_or_a_warning(folder, base, train
     assert (predict(known) - expected).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_merged_is_unmerged_and_removal_restores_the_base(kind, base, train, tmp_path):
+@pytest.mark.parametrize("kind", [*KINDS, *OTHERS])
+def test_merged_is_unmerged_and_removal_restores_the_base(kind, folder, base, train, tmp_path):
     transformer, _, _ = train(kind)
     expected, before = predict(transformer), predict(base)
-    adapters.save_adapter(transformer, tmp_path, {})
+    file = adapters.save_adapter(transformer, tmp_path / "adapter", {}, folder)
     for _ in range(2):  # several adapters one after another
-        adapters.load_adapter(base, tmp_path)
-        original = adapters.merge(base, keep_original=True)
+        original = adapters.apply(base, [(file, 1.0)], keep_original=True)
         assert (predict(base) - expected).abs().max() < 1e-5
         adapters.remove(base, original)
         assert torch.equal(predict(base), before)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *OTHERS])
 def test_fresh_adapter_changes_nothing_and_a_trained_one_something(kind, base, train):
     moved, _, adapter = train(kind)
-    adapters.inject(base, adapter, 0)
-    check_untouched(base, lambda: predict(base), "no")
-    assert check_learned(moved, lambda: predict(moved)) > 1e-3
-    with pytest.raises(RunError, match="untrained"):
-        check_untouched(moved, lambda: predict(moved), "no")
+    untrained = predict(base)
+    check_trainable(base, adapters.inject(base, adapter, 0), adapter)
+    assert velocity_change(predict(base), untrained) < 1e-4
+    assert check_learned(predict(moved), untrained) > 1e-3
+    if adapters.can_be_disabled(adapter):
+        check_untouched(base, lambda: predict(base), "no")
+        with pytest.raises(RunError, match="untrained"):
+            check_untouched(moved, lambda: predict(moved), "no")
 
 
 def test_a_fresh_dora_leaves_a_bf16_base_as_it_is(folder, small_config):
@@ -162,14 +197,30 @@ def test_an_adapter_is_not_rounded_to_a_bf16_base_and_merges_in_fp32(kind, folde
     assert (weight == expected.float().bfloat16()).float().mean() > 0.999
 
 
-def test_start_values_follow_the_seed(folder, small_config):
-    draws = []
-    for seed in (0, 0, 1):
-        parameters = adapters.inject(load_transformer(folder, torch.float32)[0], small_config().adapter, seed)
-        draws.append(next(value for name, value in parameters.items() if "lora_A" in name))
-    assert torch.equal(draws[0], draws[1])
-    assert not torch.equal(draws[0], draws[2])
-    assert draws[0].std().item() == pytest.approx(1 / 32, rel=0.1)  # gaussian: N(0, 1/r^2)
+def test_kept_falls_with_the_scale_of_an_adapter(base, train, tmp_path):
+    """Velocities in grey levels stand for the videos."""
+
+    def videos():
+        return {seed: (predict(base, seed)[0, :3] * 40 + 128).clamp(0, 255).byte().numpy() for seed in (0, 1)}
+
+    file, of_base, shares = adapters.save_adapter(train()[0], tmp_path, {}), videos(), []
+    for scale in (0, 0.5, 1, 1.5, 2):
+        original = adapters.apply(base, [(file, scale)], keep_original=True)
+        shares.append(kept_shares(videos(), of_base)[1][0])
+        adapters.remove(base, original)
+    assert shares[0] == 1
+    assert shares == sorted(set(shares), reverse=True)
+
+
+def test_a_full_fine_tuning_is_cut_to_the_best_lora(folder, base, train, small_config, tmp_path):
+    trained, parameters, _ = train("full")
+    file = adapters.save_adapter(trained, tmp_path / "full", {}, folder)
+    truncate_full(file, folder, tmp_path, small_config("rank=8", "alpha=16").adapter, {})
+    name = "transformer_blocks.0.ff.net.2"
+    layer, update = read_adapter(find_adapter(tmp_path)).layers[name], parameters[f"{name}.weight"].detach()
+    update = (update - base.get_parameter(f"{name}.weight")).numpy()
+    left = np.linalg.svd(update, compute_uv=False)[8:]
+    assert np.linalg.norm(update - 2 * layer.b @ layer.a) == pytest.approx(np.linalg.norm(left), rel=1e-4)
 
 
 def test_a_base_that_lacks_a_tensor_is_refused(folder, tmp_path):

@@ -101,8 +101,6 @@ def test_a_truncated_adapter_loads_at_the_right_scale(kind, cut, base, tmp_path)
         key, whole = next(iter(layer.scaling)), full[name]
         assert layer.r[key] == header.ranks[name]
         assert (layer.scaling[key], header.scales[name]) == pytest.approx((whole.scaling["default"],) * 2)
-        if kind == "dora":
-            assert torch.equal(layer.lora_magnitude_vector[key].weight, whole.lora_magnitude_vector["default"].weight)
     velocity, expected = predict(theirs), predict(transformer)
     assert (velocity - predict(ours)).abs().max() < 1e-5
     assert ((velocity - expected).abs().max() < 1e-5) == (cut.get("energy") == 1.0)
@@ -116,20 +114,10 @@ def test_patterns_select_the_layers_that_peft_selects():
         assert [n for n in names if n == pattern or pattern_matches(pattern, n)] == expected
 
 
-@pytest.mark.parametrize("kind", [k for k in KINDS if k != "bias"])
-def test_a_merged_folder_gives_the_adapters_velocity_without_peft(kind, base, tmp_path):
-    file, _, transformer = trained(base, tmp_path / "a", **KINDS[kind])
-    merged = merge_adapter(file, base, tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "merged_adapter.json").read_text()) == merged
-    loaded = pipeline(tmp_path / "out").transformer
-    assert loaded.state_dict().keys() == plain(base.path).state_dict().keys()
-    assert (predict(loaded.eval()) - predict(transformer)).abs().max() < 1e-5
-    assert (tmp_path / "out" / "vae" / "vae.txt").read_text() == "vae"
-
-
 def test_a_merged_bf16_model_is_rounded_once_and_says_what_that_costs(base, tmp_path):
-    file, _, _ = trained(base, tmp_path / "a", **KINDS["dora"])
+    file, _, transformer = trained(base, tmp_path / "a", **KINDS["dora"])
     merge_adapter(file, base, tmp_path / "exact")
+    assert (predict(pipeline(tmp_path / "exact").transformer.eval()) - predict(transformer)).abs().max() < 1e-5
     half = merge_adapter(file, base, tmp_path / "half", torch.bfloat16)
     exact, rounded = (plain(tmp_path / name).state_dict() for name in ("exact", "half"))
     for name, value in exact.items():

@@ -73,7 +73,10 @@ WRONG = [
     # a typo
     ("adapter.rnk=8", "adapter.rnk: no such key; did you mean adapter.rank?"),
     ("+training.max_step=3", "training.max_step: no such key; did you mean training.max_steps?"),
-    ("adapter=loar", "adapter=loar: no such choice; did you mean lora? choose one of dora, lora, none"),
+    (
+        "adapter=loar",
+        "adapter=loar: no such choice; did you mean lora? choose one of dora, full, lokr, lora, none, oft, pissa",
+    ),
     ("rank=12", "rank=12: no such choice; choose one of 16, 32, 8, or set adapter.rank=12"),
     ("judge.name=rule", "judge.name=rule: no such choice; did you mean rules?"),
     ("hydra/launcher=slurn_cpu", "Could not find 'hydra/launcher/slurn_cpu' Available options"),

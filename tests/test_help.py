@@ -46,4 +46,9 @@ def test_bash_completes_and_imports_nothing_from_the_current_folder(tmp_path):
         ["bash", "--norc", "-c", BASH], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
     )
     said = [set(line.split()) for line in done.stdout.splitlines()]
-    assert said == [{"dora", "lora", "none"}, {"8,16"}, {"training.learning_rate="}, {"adapter"}]
+    assert said == [
+        {"dora", "full", "lokr", "lora", "none", "oft", "pissa"},
+        {"8,16"},
+        {"training.learning_rate="},
+        {"adapter"},
+    ]

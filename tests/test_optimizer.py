@@ -53,20 +53,6 @@ def test_the_average_is_the_power_weighted_mean_of_all_steps():
     assert torch.equal(optimizer.parameters["a"].data, optimizer.average["a"])
 
 
-def test_a_restored_optimizer_continues_as_an_uninterrupted_one():
-    training = Training(ema_power=0.10)
-    gradients = [gradient(i) for i in range(6)]
-    whole = AdapterOptimizer(parameters(), training)
-    take(whole, gradients)
-    first = AdapterOptimizer(parameters(), training)
-    take(first, gradients[:3])
-    second = AdapterOptimizer(parameters((0.0, 0.0, 0.0)), training)
-    second.load_state_dict(first.state_dict(), torch.device("cpu"))
-    take(second, gradients[3:], first=3)
-    assert torch.equal(second.parameters["a"].data, whole.parameters["a"].data)
-    assert torch.equal(second.average["a"], whole.average["a"])
-
-
 @pytest.mark.parametrize("bad", [float("nan"), float("-inf")])
 def test_a_bad_entry_is_reported_or_as_asked_zero(bad):
     """Over several steps, with a bad entry in the second: the moments stay finite too."""

@@ -97,10 +97,11 @@ def test_twenty_steps_have_the_loss_curve_of_the_plain_loop(kind, lag, prepared,
     assert np.allclose(logged(ours), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("lag", [0, 1])
-def test_asked_to_stop_and_resumed_equals_uninterrupted_bit_for_bit(lag, prepared, small_config, tmp_path):
-    """What SIGTERM sets, set between two steps: a checkpoint of the step it is at, and the same adapter in the end."""
-    config = small_config("training.max_steps=6", "training.checkpoint_every_steps=4", *TINY)
+@pytest.mark.parametrize(("lag", "kind"), [(0, "lora"), (1, "full")])
+def test_asked_to_stop_and_resumed_equals_uninterrupted_bit_for_bit(lag, kind, prepared, small_config, tmp_path):
+    """What SIGTERM sets, set between two steps: a checkpoint of the step it is at, and the same average in the end."""
+    words = [f"adapter={kind}", "training.ema_power=0.1", "training.max_steps=6", "training.checkpoint_every_steps=4"]
+    config = small_config(*words, *TINY)
     whole, stopped, resumed = (trainer(config, prepared, tmp_path / name) for name in ("whole", "stopped", "stopped"))
     step, asked = stopped.train_step, iter([False, False])
 

@@ -171,7 +171,7 @@ def test_a_video_is_that_of_the_run(whole, run, small_config, tmp_path):
     _, out = whole
     config = small_config(*SETTINGS)
     _, tests = ensure_data(config)
-    ((name, _, _),) = generate_adapters(config, find_adapters([str(run)]), read_test_pairs(tests, []), tmp_path, None)
+    ((name, *_),) = generate_adapters(config, find_adapters([[str(run)]]), read_test_pairs(tests, []), tmp_path, None)
     for path in sorted((tmp_path / name).iterdir()):
         (video,) = (out / WORK / "videos").glob(f"lora__{path.stem}-*.mp4")
         assert video.read_bytes() == path.read_bytes()

@@ -114,10 +114,12 @@ def describe(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(described, indent=2))
         return 0
-    spectrum = described.pop("spectrum")
-    del described["by_layer"]
+    spectrum = described.pop("spectrum", None)
+    described.pop("by_layer", None)
     for key, value in (described | described.pop("record")).items():
         print(f"{key:16} {one_line(json.dumps(value, ensure_ascii=False)).strip('[]')}")
+    if spectrum is None:
+        return 0
     table = pandas.json_normalize(list(spectrum.values())).set_index(pandas.Index(spectrum))
     print(table.to_string(float_format="%.3g", line_width=120))
     print(LEGEND)
@@ -161,11 +163,11 @@ def merge(args: argparse.Namespace) -> int:
     """Write the merged model. Returns the exit code."""
     import torch
 
-    from cosmos_exp.config.adapter_file import read_adapter
+    from cosmos_exp.config.adapter_file import open_adapter
     from cosmos_exp.world.adapter_merging import merge_adapter
 
     file, out = _file(args), writable_folder(args.out)
-    adapter = read_adapter(file, args.alpha)
+    adapter = open_adapter(file, args.alpha)
     base = _base_model(adapter, args.model)
     dtype = getattr(torch, args.dtype) if args.dtype else None
     merged = merge_adapter(file, base, out, dtype, args.alpha)

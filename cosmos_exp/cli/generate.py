@@ -8,11 +8,12 @@ from pathlib import Path
 from cosmos_exp.cli.arguments import add_overrides, writable_folder
 from cosmos_exp.errors import RunError, UserError
 
-HELP = "videos from adapter files, one adapter after another in one process"
+HELP = "videos from adapter files, one adapter after another in one process, or several at once"
 EPILOG = """examples:
   cosmos-exp generate --adapter base outputs/sweeps/rank/lora-r8 --prompts pairs --out videos
   cosmos-exp generate --adapter a.safetensors b.safetensors --prompts pairs --out videos generation.seeds=[0,1]
   cosmos-exp generate --adapter RUN --prompts pairs --out videos model=cosmos_predict25_2b hardware=1xh100
+  cosmos-exp generate --adapter RUN_A:0.7 RUN_B:0.3 --adapter RUN_A:0.5 --prompts pairs --out videos
 
 pairs/ holds NAME.png (the first frame) with NAME.txt (the prompt). Videos that exist are not made again."""
 
@@ -22,8 +23,8 @@ PAIRS = "Give a folder with NAME.png (the first frame) and NAME.txt (the prompt)
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add = parser.add_argument
-    help = "adapter files, adapter folders or run folders; `base`: no adapter"
-    add("--adapter", nargs="+", required=True, metavar="FILE_OR_DIR", help=help)
+    help = "adapter files, adapter folders or run folders, one after another; `base`: no adapter; A:0.7 B:0.3: both at once"
+    add("--adapter", nargs="+", action="append", required=True, metavar="FILE_OR_DIR", help=help)
     add("--prompts", required=True, metavar="DIR", help="test pairs: NAME.png with NAME.txt")
     add("--out", required=True, metavar="DIR", help="write the videos to DIR/<adapter>/")
     add("--alpha", type=float, help="alpha of adapter files that do not record it")
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("\n".join([*problems, f"--prompts {args.prompts}: {PAIRS}"]))
     if problems:
         raise RunError("\n".join(problems))
-    for name, made, kept in generate_adapters(config, files, pairs, out, args.alpha):
-        print(f"{name}: {made} videos generated, {kept} already existed, in {out / name}")
+    for name, made, kept, seconds in generate_adapters(config, files, pairs, out, args.alpha):
+        print(
+            f"{name}: {made} videos generated, {kept} already existed, in {out / name}; {seconds:.2f} s to put it into the model"
+        )
     return 0

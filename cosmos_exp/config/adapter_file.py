@@ -10,6 +10,7 @@ header's metadata hold peft's configuration of the adapter, under diffusers' key
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -17,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ from cosmos_exp.config.layers import (
 )
 from cosmos_exp.config.schema import Model, Pattern
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import JsonObject, atomic_path
+from cosmos_exp.files import JsonObject, atomic_path, file_sha256, json_sha256, read_json
 from cosmos_exp.run_folder import ADAPTER_FILE
 from cosmos_exp.text import one_line
 
@@ -68,6 +69,8 @@ ADAPTER_NAME = re.compile(r"(\.lora_(?:A|B|magnitude_vector))\.[^.]+(\.weight|\.
 ENDS = {part: end for end, part in list(PARTS.items())[:4]}  # the name that is written
 ALPHA_KEYS = ("lora_alpha", "alpha", "network_alpha", "ss_network_alpha")  # of the header's metadata, for all layers
 PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"  # what peft's save_pretrained writes
+FULL_FILES = "diffusion_pytorch_model*.safetensors"  # of a full fine-tuning, as diffusers' save_pretrained writes it
+RECORD_FILE = "cosmos_exp.json"  # our record of the training where no header holds it
 TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}  # by safetensors' names
 
 
@@ -114,7 +117,9 @@ class AdapterFile:
 
     @property
     def kind(self) -> str:
-        """lora or dora."""
+        """lora, dora, full, or the name of another method of peft; the last two have no layers here."""
+        if not self.layers:
+            return kind_of(self.file)
         return "dora" if any(layer.magnitude is not None for layer in self.layers.values()) else "lora"
 
     @property
@@ -146,17 +151,70 @@ class AdapterFile:
 def find_adapter(path: Path) -> Path:
     """The adapter file at a path: the path itself, or the file in a folder, an adapter/ folder or a run folder.
 
+    Of a full fine-tuning it is the folder of its files.
+
     Raises:
         UserError: there is no adapter file.
     """
-    for candidate in (path, path / ADAPTER_FILE, path / "adapter" / ADAPTER_FILE, path / PEFT_FILE):
-        if candidate.is_file():
-            return candidate
+    if path.is_file():
+        return path
+    for folder in (path, path / "adapter"):
+        for name in (ADAPTER_FILE, PEFT_FILE):
+            if (folder / name).is_file():
+                return folder / name
+        if any(folder.glob(FULL_FILES)):
+            return folder
     raise UserError(f"{path}: no adapter found; expected a .safetensors file or a folder with {ADAPTER_FILE}")
 
 
+def kind_of(file: Path) -> str:
+    """`full`, the method of an adapter of peft that is no LoRA, or `lora` for any other file.
+
+    Args:
+        file: from `find_adapter`.
+    """
+    if file.is_dir():
+        return "full"
+    beside = file.with_name(PEFT_CONFIG)
+    if file.name == PEFT_FILE and beside.is_file():
+        with contextlib.suppress(ValueError, AttributeError):  # `read_adapter` reports it
+            return str(json.loads(beside.read_text()).get("peft_type", "LORA")).lower()
+    return "lora"
+
+
+def adapter_sha256(file: Path) -> str:
+    """The hash of an adapter file; of a full fine-tuning that of all its files' hashes."""
+    if file.is_dir():
+        return json_sha256({part.name: file_sha256(part) for part in sorted(file.glob(FULL_FILES))})
+    return file_sha256(file)
+
+
+def open_adapter(file: Path, alpha: float | None = None, model: Model | None = None) -> AdapterFile:
+    """`read_adapter`; of a full fine-tuning and of other methods of peft the record alone, without layers.
+
+    Raises:
+        UserError: as `read_adapter`, or the full fine-tuning is of another model.
+    """
+    kind = kind_of(file)
+    if kind == "lora":
+        return read_adapter(file, alpha, model)
+    folder = file if kind == "full" else file.parent
+    try:
+        record = cast(JsonObject, read_json(folder / RECORD_FILE)) if (folder / RECORD_FILE).is_file() else {}
+        content = cast(JsonObject, read_json(folder / "config.json")) if kind == "full" else {}
+    except ValueError as error:
+        raise UserError(f"{folder}: {error}. Copy it again.") from error
+    for key, value in transformer_config(model).items() if model else ():
+        if content.get(key, value) != value:
+            raise UserError(
+                f"{folder}: was trained on another model: {key} is {one_line(content[key])} there, {value} in "
+                f"model={model.name if model else ''}. Choose the model that it was trained on."
+            )
+    return AdapterFile(file, {}, {}, record, (), True)
+
+
 def read_adapter(file: Path, alpha: float | None = None, model: Model | None = None) -> AdapterFile:
-    """Read and check an adapter file.
+    """Read and check the file of a LoRA or DoRA.
 
     Args:
         alpha: for files that do not record it; None: the rank of each layer.
@@ -166,6 +224,12 @@ def read_adapter(file: Path, alpha: float | None = None, model: Model | None = N
         UserError: the file cannot be read, is no LoRA or DoRA, holds NaN or another alpha than the given one, its scale
             is no usable number, or layers are missing or of another model.
     """
+    if kind_of(file) != "lora":
+        raise UserError(
+            f"{file}: is {kind_of(file)}, which has no A and B of a rank: only LoRA and DoRA can be truncated, exported and "
+            "mixed. Merge it (cosmos-exp adapter merge), or cut a full fine-tuning with a run of adapter=lora and "
+            "adapter.truncate_from."
+        )
     tensors, types, metadata = _read(file)
     peft, record = _settings(file, metadata)
     beside = _peft_config(file)

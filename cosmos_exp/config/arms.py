@@ -70,7 +70,7 @@ def arm_name(run: Path, entry: JsonObject, adapter: Adapter) -> str:
     """
     if name := entry.get("name"):
         return str(name)
-    if sweep_folder(run) or run.name.startswith(("base", "lora-r", "dora-r")):
+    if sweep_folder(run) or run.name.startswith(("base", "full", "lora-r", "dora-r")):
         return without_seed(run.name)
     return adapter_label(adapter)
 

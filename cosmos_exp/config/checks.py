@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 from cosmos_exp.config.layers import (
     MOST_SCALE,
+    UNLIKE_LORA,
     adapted_layers,
+    adapter_label,
     by_type,
     layer_ranks,
     layer_scale,
@@ -27,6 +29,9 @@ from cosmos_exp.config.tiling import tile_size
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import inside_by_name
 from cosmos_exp.text import one_line
+
+# Keys of the adapter that describe A and B.
+OF_LORA = ("rank", "alpha", "scaling", "dropout", "bias", "init", "rank_pattern", "alpha_pattern", "truncate_from")
 
 
 def check(config: Config) -> None:
@@ -72,6 +77,8 @@ def _contradictions(config: Config) -> Iterator[str]:
         )
     if len(set(seeds)) < len(seeds):
         yield f"generation.seeds={seeds}: a seed appears twice"
+    if (config.data.kept_prompts or config.data.kept_pairs) and len(seeds) < 2 and config.generation.split == "test":
+        yield f"generation.seeds={seeds}: kept (data.kept_prompts, data.kept_pairs) needs two, e.g. generation.seeds=[0,1]"
     if schedule.total_samples <= schedule.warmup_samples:
         yield f"training.schedule.total_samples={schedule.total_samples}: must be greater than warmup_samples"
     if hardware.attention == "cudnn" and training.deterministic and adapter.kind != "none":
@@ -84,6 +91,8 @@ def _contradictions(config: Config) -> Iterator[str]:
             f"generation.chunks={config.generation.chunks}: a chunk of data.num_frames={frames} has no frame besides its "
             f"{OVERLAP} conditioning frames. Set data.num_frames to at least {OVERLAP + 4}."
         )
+    if adapter.kind == "full" and config.approximate.fp8_base:
+        yield "approximate.fp8_base=true: adapter=full has no frozen weights. Set approximate.fp8_base=false."
     if hardware.checkpointing == "auto" and hardware.memory_gb is None:
         yield ("hardware.memory_gb: not set. checkpointing=auto needs the device's memory, e.g. hardware.memory_gb=24")
     if adapter.dropout > 0 and hardware.compile and hardware.checkpointing != "none":
@@ -94,10 +103,27 @@ def _contradictions(config: Config) -> Iterator[str]:
 
 
 def _of_adapter(adapter: Adapter) -> Iterator[str]:
+    yield from _unlike_lora(adapter)
     if adapter.truncate_from and adapter.kind == "none":
         yield "adapter.truncate_from: adapter=none has no adapter. Set the kind of the truncated adapter."
     if adapter.bias and (adapter.kind == "dora" or adapter.init != "kaiming"):
         yield "adapter.bias=true: peft supports it with adapter=lora and adapter.init=kaiming only. Set them."
+
+
+def _unlike_lora(adapter: Adapter) -> Iterator[str]:
+    """Keys that describe A and B, for kinds that have none."""
+    if (adapter.kind == "peft") != bool(adapter.method):
+        yield (
+            f"adapter.method={adapter.method}: is for adapter.kind=peft, which needs it (oft, lokr …), and for no other kind"
+        )
+    if adapter.kind not in UNLIKE_LORA:
+        return
+    keys = [*OF_LORA, "target_modules"] if adapter.kind == "full" else OF_LORA
+    fix = {"full": "it trains all weights. Remove the key", "peft": "set the method's own keys in adapter.options"}
+    for key in keys:
+        value = getattr(adapter, key)
+        if value != Adapter.model_fields[key].default and value not in adapter.options.values():
+            yield f"adapter.{key}={value}: is of lora and dora, not of {adapter_label(adapter)}: {fix[adapter.kind]}."
 
 
 def _of_data(data: Data) -> Iterator[str]:
@@ -155,7 +181,7 @@ def _of_layers(model: Model, adapter: Adapter) -> Iterator[str]:
     for target in adapter.target_modules or [""]:
         if not matching(every, target):
             yield f"adapter.target_modules: {target!r} matches no linear layer; the layers are: {', '.join(by_type(every))}"
-    if adapter.kind == "none" or not layers:
+    if adapter.kind in ("none", *UNLIKE_LORA) or not layers:
         return
     yield from _wrong_patterns("rank_pattern", adapter.rank_pattern, list(layers))
     yield from _wrong_patterns("alpha_pattern", adapter.alpha_pattern, list(layers))

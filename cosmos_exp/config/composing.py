@@ -37,6 +37,7 @@ _NUMBERS = ("rank", "alpha")  # groups whose choices are numbers
 _OPEN = (
     "adapter.rank_pattern",
     "adapter.alpha_pattern",
+    "adapter.options",
     "training.condition_frames",
     "margins",
     "sweep.arms",

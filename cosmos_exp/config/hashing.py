@@ -30,7 +30,8 @@ def stage_hash(config: Config, stage: str = "evaluate") -> str:
     if stage == "train":
         for key in _NOT_IN_TRAINING:
             content["training"].pop(key)
-        content["data"].pop("swaps")  # they only add test videos
+        for key in ("swaps", "kept_prompts", "kept_pairs"):  # they only add test videos
+            content["data"].pop(key)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -17,6 +17,7 @@ from cosmos_exp.errors import UserError
 
 TransformerConfig = dict[str, Any]  # Any: diffusers' config.json, integers and floats by name
 Layers = dict[str, tuple[int, int]]  # name -> (in_features, out_features)
+UNLIKE_LORA = ("full", "peft")  # kinds without A and B: rank, alpha and what else describes these is not theirs
 MOST_SCALE = 1e4  # of alpha / rank (or alpha / sqrt(rank)): usual values lie between 0.1 and 100
 Value = TypeVar("Value")
 
@@ -142,11 +143,16 @@ def pattern_labels(adapter: Adapter) -> list[str]:
 def adapter_label(adapter: Adapter) -> str:
     """The short name of an adapter's recipe, which distinguishes the arms of a sweep.
 
-    `base`, `lora-r8`, `dora-r32`, `lora-r8-a16-rslora`: kind and rank, then what differs from alpha = rank.
+    `base`, `full`, `oft`, `lora-r8`, `dora-r32`, `lora-r8-a16-rslora`: kind and rank, then what differs from alpha = rank.
     """
     if adapter.kind == "none":
         return "base"
+    if adapter.kind in UNLIKE_LORA:
+        name, rank = adapter.method or adapter.kind, adapter.options.get("r")
+        return f"{name}-r{rank}" if rank else name
     words = [f"{adapter.kind}-r{adapter.rank}"]
+    if adapter.init == "pissa":
+        words.append(adapter.init)
     if adapter.alpha != adapter.rank:
         words.append(f"a{adapter.alpha:g}")
     if adapter.scaling == "rslora":

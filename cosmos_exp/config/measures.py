@@ -32,6 +32,7 @@ class Measure:
     function: str = ""
 
 
+OF_KEPT = ("kept", "kept_physics")  # measures of prompts that only a run with an adapter has
 LOSSES = ("validation_loss", "train_loss")  # of the training; lower is better
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}  # by Measure.better, in headings
 

@@ -107,12 +107,19 @@ def _installed_plugins() -> tuple[str, ...]:
 
 
 def _nothing(*_: object) -> None:
-    """Build what adapter=none and judge=none name: nothing."""
+    """Build what adapter=none, adapter=full and judge=none name: nothing."""
 
 
-# (Adapter settings) -> peft's LoraConfig.
+# (Adapter settings) -> peft's configuration of the adapter; None: nothing is added to the transformer.
 ADAPTERS = Registry(
-    "adapter.kind", {"none": _nothing, "lora": "cosmos_exp.world.adapter:lora", "dora": "cosmos_exp.world.adapter:dora"}
+    "adapter.kind",
+    {
+        "none": _nothing,
+        "lora": "cosmos_exp.world.adapter:lora",
+        "dora": "cosmos_exp.world.adapter:dora",
+        "full": _nothing,
+        "peft": "cosmos_exp.world.adapter:peft_method",
+    },
 )
 
 # (Model, cache folder) -> the diffusers folder of an embedded model.

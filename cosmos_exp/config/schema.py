@@ -83,7 +83,11 @@ class Adapter(Group):
     """The adapter that is trained."""
 
     kind: str = "lora"
-    """lora, dora, or none (the base model)"""
+    """lora, dora, full (all weights of the transformer), peft (another method of peft), or none (the base model)"""
+    method: str | None = None
+    """kind=peft: peft's name of the method, e.g. oft or lokr"""
+    options: dict[str, Any] = {}
+    """kind=peft: keys of the method's configuration in peft"""
     rank: PositiveInt = 32
     """r, the rank of the update B A"""
     alpha: PositiveFloat = 32.0
@@ -96,16 +100,16 @@ class Adapter(Group):
     """dropout on the adapter's input"""
     bias: bool = False
     """also train a bias on each adapted layer (LoRA only)"""
-    init: Literal["gaussian", "kaiming"] = "gaussian"
-    """initialisation of A; B starts at zero"""
+    init: Literal["gaussian", "kaiming", "pissa"] = "gaussian"
+    """initialisation of A; B starts at zero. pissa: A and B start as the base's largest singular values"""
     rank_pattern: dict[Pattern, PositiveInt] = {}
     """other ranks for some layers: end of the layer's name (a regular expression, as in peft): rank"""
     alpha_pattern: dict[Pattern, PositiveFloat] = {}
     """other alphas for some layers, likewise. A layer with another rank keeps alpha, so its scale changes, unless
     it is here too"""
     truncate_from: str | None = None
-    """no training: the adapter of this run folder, cut to `rank` (best approximation of each layer's update);
-    relative to the run's own folder"""
+    """no training: the adapter, or the update of the full fine-tuning, of this run folder, cut to `rank` (best
+    approximation of each layer's update); relative to the run's own folder"""
 
 
 class Hardware(Group):
@@ -286,6 +290,10 @@ class Data(Group):
     are on one side of every split and one scene of the test; null: each clip is a recording"""
     swaps: list[tuple[str, str]] = []
     """word pairs, e.g. [[left,right]]: each test prompt also runs with the other word, for word_effect"""
+    kept_prompts: Folder | None = None
+    """folder of pairs of the base's own domain, NAME.png with NAME.txt, for kept: what the adapter changed there"""
+    kept_pairs: NonNegativeInt = 0
+    """tabletop: scenes with human hands, for kept"""
 
 
 class Schedule(Group):

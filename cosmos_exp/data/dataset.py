@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cosmos_exp import hub
@@ -15,6 +15,7 @@ from cosmos_exp.config.schema import Config, Data
 from cosmos_exp.data.clips import CheckedClip
 from cosmos_exp.data.files import Progress, without_progress
 from cosmos_exp.data.inspection import SELECTION, inspect_data
+from cosmos_exp.data.pairs import check_pair, read_test_pairs
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.scenes import probes, recording_of, scenes
 from cosmos_exp.errors import RunError, UserError
@@ -23,6 +24,7 @@ from cosmos_exp.rng import generator
 
 GR1_TEST_FOLDER = "gr1_object"  # the test pairs inside data.test_repo_id
 TENTH = 10
+KEPT_NAME = "kept~"  # before the name of a pair of the base's own domain
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Dataset:
     pairs: the prompts of generation.split.
     tested: the pairs that the run generates and scores, the first generation.max_prompts of them.
     probes: tested pairs with a swapped word (data.swaps), which are generated but scored by word_effect only.
+    kept: pairs of the base's own domain (data.kept_prompts), which are scored by kept only.
     test, selection: names of all pairs of either kind, whatever the run generates.
     left_out: the problems that data.skip_bad=true accepted.
     fingerprint: 16 hex digits over names, contents, frame ranges and prompts.
@@ -49,6 +52,7 @@ class Dataset:
     selection: list[str] = field(default_factory=list)
     tested: list[TestPair] = field(default_factory=list)
     probes: list[TestPair] = field(default_factory=list)
+    kept: list[TestPair] = field(default_factory=list)
 
 
 def load_dataset(config: Config, progress: Progress = without_progress) -> Dataset:
@@ -91,7 +95,38 @@ def load_dataset(config: Config, progress: Progress = without_progress) -> Datas
         [p.name for p in selection_pairs],
         tested,
         probes(tested, data.swaps) if config.measures.words else [],
+        _kept_pairs(config),
     )
+
+
+def _kept_pairs(config: Config) -> list[TestPair]:
+    """The pairs of the base's own domain: of data.kept_prompts, or rendered with human hands.
+
+    Raises:
+        UserError: the folder does not exist.
+        RunError: one of them is bad.
+    """
+    data = config.data
+    if config.generation.split != "test" or not (data.kept_prompts or data.kept_pairs):
+        return []
+    folder = Path(data.kept_prompts or "")
+    if not data.kept_prompts:
+        human = {
+            "data.look": "human",
+            "data.train_clips": 0,
+            "data.test_pairs": data.kept_pairs,
+            "data.selection_pairs": 0,
+        }
+        folder = DATA_BUILDERS.get(data.builder)(config.updated(human), cache_root(config))[1]
+    if not folder.is_dir():
+        raise UserError(f"data.kept_prompts={folder}: no such folder. Give one that exists.")
+    problems: list[str] = []
+    pairs = read_test_pairs(folder, problems)
+    if problems:
+        raise RunError("data.kept_prompts: " + "\n  ".join(problems))
+    for pair in pairs:
+        check_pair(pair, data)
+    return [replace(pair, name=f"{KEPT_NAME}{pair.name}", recording=None) for pair in pairs]
 
 
 def _pairs_of(clips: Iterable[CheckedClip]) -> list[TestPair]:

@@ -128,6 +128,11 @@ def _versions(config: Config) -> str:
 def _memory(config: Config) -> str:
     words, ratio = memory_verdict(config)
     if config.adapter.kind != "none" and not config.adapter.truncate_from and ratio > 1:
+        if config.adapter.kind == "full":
+            words += (
+                ". adapter=full keeps all weights with their gradients and AdamW's state on each device. Set approximate.adamw_8bit="
+                "true, or use a larger device (2B: one of 141 GB), or adapter=lora"
+            )
         words += ". Lower data.num_frames, data.height or data.width, or set hardware.checkpointing=full."
         raise UserError(words) if ratio > TOO_MUCH else Doubt(words)
     return words
@@ -295,7 +300,7 @@ def check_dataset(config: Config, dataset: Dataset) -> list[str]:
             learning rate above 0.
     """
     check_scored(config, len(dataset.test), len(dataset.selection))
-    every = dataset.tested + dataset.probes
+    every = dataset.tested + dataset.probes + dataset.kept
     for pair in every:
         RunFolder("").video(pair.name, 0)
     check_conditioning(config, every)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import psutil
 
 from cosmos_exp.config.layers import (
+    UNLIKE_LORA,
     TransformerConfig,
     adapted_layers,
     layer_ranks,
@@ -34,8 +35,8 @@ FITS = 0.92  # of a device's memory: above it, the rest is too little for fragme
 class Cost:
     """The work and memory of a run.
 
-    shape: of a sample's latent. tokens: of one sample. trainable: parameters of the adapter.
-    memory_gib: of one training process, with the most that its sum of the gradients needs.
+    shape: of a sample's latent. tokens: of one sample. trainable: parameters that are trained.
+    memory_gib: of one training process. state_gib: the part of it that the trained parameters need, by what it is.
     checkpointing: the activation checkpointing policy of each block.
     sample_flops: floating-point operations of a training sample, without recomputation.
     video_flops: of the transformer for one generated video: all chunks, steps and guidance.
@@ -45,6 +46,7 @@ class Cost:
     tokens: int
     trainable: int
     memory_gib: float
+    state_gib: dict[str, float]
     checkpointing: list[str]
     sample_flops: float
     video_flops: float
@@ -54,7 +56,7 @@ def estimate_cost(config: Config, base: int | None = None, keys: TransformerConf
     """The cost of a configuration.
 
     Args:
-        base: number of frozen parameters; None: of the matrices alone, which are nearly all.
+        base: number of the transformer's own parameters; None: of the matrices alone, which are nearly all.
         keys: of a loaded transformer; None: those of config.model.
     """
     data, hardware, model, generation = config.data, config.hardware, config.model, config.generation
@@ -63,21 +65,43 @@ def estimate_cost(config: Config, base: int | None = None, keys: TransformerConf
         base = sum(size_in * size_out for size_in, size_out in linear_layers(keys).values())
     layers = adapted_layers(keys, adapter.target_modules)
     ranks = layer_ranks(layers, adapter)
-    trainable = trainable_parameters(layers, adapter.kind, ranks, adapter.bias)
+    trainable, frozen = trainable_parameters(layers, adapter.kind, ranks, adapter.bias), base
+    if adapter.kind in UNLIKE_LORA:
+        ranks = dict.fromkeys(layers, 0)
+        trainable, frozen = base, 0
+    if adapter.kind == "peft":
+        from cosmos_exp.world.adapter import count_parameters
+
+        trainable, frozen = count_parameters(adapter, layers), base
     shape = latent_shape(model.z_dim, data.num_frames, data.height, data.width)
     tokens = num_tokens(shape)
-    memory_gib, checkpointing = memory_estimate(keys, base, trainable, tokens, hardware, batch, adapter.kind == "dora")
-    gradients = num_buffers(-(-batch // hardware.samples_per_forward)) * trainable * 4 / 2**30
+    each = state_bytes(config)
+    memory_gib, checkpointing = memory_estimate(
+        keys, frozen, trainable, tokens, hardware, batch, adapter.kind == "dora", sum(each.values())
+    )
     passes = generation.chunks * generation.num_steps * (2 if generation.guidance_scale > 1 else 1)
     return Cost(
         shape=shape,
         tokens=tokens,
         trainable=trainable,
-        memory_gib=memory_gib + gradients,
+        memory_gib=memory_gib,
+        state_gib={what: size * trainable / 2**30 for what, size in each.items()},
         checkpointing=checkpointing,
-        sample_flops=training_flops(keys, shape, model.prompt_tokens, layers, ranks),
+        sample_flops=training_flops(keys, shape, model.prompt_tokens, layers, ranks, adapter.kind == "full"),
         video_flops=passes * forward_flops(keys, shape, model.prompt_tokens),
     )
+
+
+def state_bytes(config: Config) -> dict[str, float]:
+    """Bytes per trained parameter by what they are. Every process has them all: nothing is sharded."""
+    slots = -(-config.training.global_batch_size // config.hardware.samples_per_forward)
+    parts = {"fp32 weights": 4.0, "gradients": 4.0, "AdamW": 2.03 if config.approximate.adamw_8bit else 8.0}
+    parts["sums of gradients"] = 4.0 * num_buffers(slots)  # the most that any number of processes needs
+    if config.training.ema_power is not None:
+        parts["average"] = 4.0
+    if config.adapter.kind == "full" and config.hardware.mixed_precision == "bf16":
+        parts["bf16 copy"] = 2.0  # which autocast makes of each weight for a forward pass
+    return parts
 
 
 def memory_verdict(config: Config) -> tuple[str, float]:

@@ -6,6 +6,7 @@ The references are the recorded continuation of a test pair (real) and its first
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cosmos_exp.config.context import RunContext
@@ -19,6 +20,7 @@ from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.scenes import one_word_apart
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError
+from cosmos_exp.experiment.generate import kept_pairs
 from cosmos_exp.experiment.prepare import Inputs
 from cosmos_exp.experiment.record import recorded_stage, set_aside
 from cosmos_exp.experiment.scored import record_scores, record_videos, score_files
@@ -26,6 +28,7 @@ from cosmos_exp.files import JsonObject, cut_half_line, write_json, write_json_l
 from cosmos_exp.generation.videos import num_conditioning_frames
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.metrics.judges.interface import Judge
+from cosmos_exp.metrics.kept import BASE, JUDGED, score_kept
 from cosmos_exp.metrics.prompt_sensitivity import score_word_effect
 from cosmos_exp.metrics.score import judge_videos, measure_videos
 from cosmos_exp.provenance import available_cores
@@ -55,23 +58,29 @@ def evaluate(context: RunContext, inputs: Inputs) -> None:
             for kind in REFERENCES:
                 videos[folder.reference_scores(kind)] = videos_to_score(context, inputs.dataset.tested, kind)
         probes = videos_to_score(context, inputs.dataset.probes)  # which only word_effect reads
+        pairs = kept_pairs(config, inputs.dataset)
+        kept = videos_to_score(context, [*pairs, *(replace(pair, name=pair.name + BASE) for pair in pairs)])
         judge = None
         if any(videos.values()):
             load = JUDGES.get(config.judge.name)
             judge = load(config.judge, processes.device, config.hardware.mixed_precision, config.seed)
         write_references(context, inputs)
         if processes.is_main:  # the others wait in _score until this is written
-            record_videos(context, videos, [probe.path for probe in probes])
+            record_videos(context, videos, [probe.path for probe in probes + kept])
         failure = None
         try:
             for file, scored in videos.items():
                 _score(context, judge, scored, file)
+            if kept:
+                folder.reference_scores(JUDGED).parent.mkdir(parents=True, exist_ok=True)
+                _score(context, judge, kept, folder.reference_scores(JUDGED), measured=False)
         except RunError as error:
             failure = error
         processes.barrier()
         if processes.is_main:
             if not failure:
                 _score_words(context, inputs, videos[folder.scores] + probes)
+                score_kept(kept, folder.reference_scores(JUDGED), folder.scores)
             _summarise(context)
         if failure:
             raise RunError(
@@ -142,14 +151,17 @@ def write_reference(context: RunContext, inputs: Inputs, kind: str, pair: TestPa
 # --- scores ---
 
 
-def _score(context: RunContext, judge: Judge | None, videos: list[ScoredVideo], scores: Path) -> None:
-    """Append what `scores` lacks, for this process's shard of the videos."""
+def _score(
+    context: RunContext, judge: Judge | None, videos: list[ScoredVideo], scores: Path, measured: bool = True
+) -> None:
+    """Append what `scores` lacks, for this process's shard of the videos: the measures, if `measured`, and the judge's scores."""
     config, processes = context.config, context.processes
     done = {(r["sample"], r["seed"], r["measure"]) for r in read_scores(scores)}
     processes.barrier()  # all have read the file before one appends to it
     shard, show = list(processes.shard(videos)), processes.is_main
     workers = max(1, available_cores() // processes.size)
-    measure_videos(shard, config, scores, done, show, workers)
+    if measured:
+        measure_videos(shard, config, scores, done, show, workers)
     if judge:
         judge_videos(shard, config, judge, scores, done, cache_root(config) / "judged", show)
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from cosmos_exp.config.adapter_file import find_adapter, read_adapter
+from cosmos_exp.config.adapter_file import PEFT_FILE, find_adapter, open_adapter, read_adapter
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.rollout import chunk_prompts, rollout_frames
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.cache import RunCache
+from cosmos_exp.data.dataset import Dataset
 from cosmos_exp.data.pairs import HeldOut, pair_frames
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.video import probe
@@ -25,10 +29,12 @@ from cosmos_exp.experiment.prepare import Inputs, encode_missing
 from cosmos_exp.experiment.record import dtype_of, free_memory, recorded_stage, set_aside
 from cosmos_exp.experiment.scored import drop_stale
 from cosmos_exp.generation.videos import Generator, VideoTask, num_conditioning_frames
+from cosmos_exp.metrics.kept import BASE as BASE_VIDEO
 from cosmos_exp.run_folder import ADAPTER_FILE
 from cosmos_exp.run_folder.records import damaged
 from cosmos_exp.text import one_line
 from cosmos_exp.world import adapter as adapters
+from cosmos_exp.world.adapter import Mix
 from cosmos_exp.world.guardrail import load_guardrail
 from cosmos_exp.world.kernels import attention_kernel
 from cosmos_exp.world.loading import load_transformer, load_vae
@@ -46,9 +52,11 @@ def generate(context: RunContext, inputs: Inputs) -> None:
     """
     config, folder, processes = context.config, context.folder, context.processes
     dataset = inputs.dataset
-    tasks = video_tasks(config, dataset.tested + dataset.probes, dataset.held_out, folder.video)
+    kept = kept_pairs(config, dataset)
+    tasks = video_tasks(config, dataset.tested + dataset.probes + kept, dataset.held_out, folder.video)
+    of_base = video_tasks(config, [replace(pair, name=pair.name + BASE_VIDEO) for pair in kept], {}, folder.video)
     drop_stale(context)
-    if folder.stage_done("generate", stage_hash(config, "generate")) and all(t.path.is_file() for t in tasks):
+    if folder.stage_done("generate", stage_hash(config, "generate")) and all(t.path.is_file() for t in tasks + of_base):
         return
     set_aside(context, "generate", folder.videos, folder.references)
     with recorded_stage("generate", context):
@@ -58,18 +66,27 @@ def generate(context: RunContext, inputs: Inputs) -> None:
                     "no test pairs: nothing to generate. Set data.test_path, or hold clips out with data.test_videos."
                 )
             return
-        file = None if config.adapter.kind == "none" else folder.adapter_file
         try:
-            pipeline = AdaptedPipeline(config, {config.name: file}, inputs.model, inputs.cache, processes.device)
+            mix = [] if config.adapter.kind == "none" else [(find_adapter(folder.adapter), 1.0)]
+            mixes: dict[str, Mix] = {config.name: mix}
+            if of_base:
+                mixes[BASE_VIDEO] = []
+            pipeline = AdaptedPipeline(config, mixes, inputs.model, inputs.cache, processes.device)
         except UserError as error:
             raise damaged(folder.adapter_file, error) from error
         pipeline.make(config.name, processes.shard(tasks), show=processes.is_main)
+        pipeline.make(BASE_VIDEO, processes.shard(of_base), show=processes.is_main)
         if processes.is_main:
             kernel = attention_kernel(pipeline.transformer, dtype_of(config), processes.device)
             guardrail = pipeline.generator.pipe.safety_checker.record()
             folder.update_manifest(guardrail=guardrail, speed={"attention_of_videos": kernel})
         del pipeline
         free_memory()
+
+
+def kept_pairs(config: Config, dataset: Dataset) -> list[TestPair]:
+    """The pairs on which an adapter is compared with the base; the base itself has none."""
+    return [] if config.adapter.kind == "none" else dataset.kept
 
 
 def video_tasks(
@@ -93,37 +110,70 @@ def video_tasks(
 # --- `cosmos-exp generate`: videos from adapter files ---
 
 
-def find_adapters(words: list[str]) -> dict[str, Path | None]:
-    """Adapter files by the name of their output folder; `base` has no file.
+def find_adapters(groups: Sequence[Sequence[str]]) -> dict[str, Mix]:
+    """Adapters by the name of their output folder; `base` has no file.
 
     Args:
-        words: paths as in `find_adapter`, or `base`.
+        groups: paths as in `find_adapter`, or `base`. A group in which a path has a weight, PATH:0.7, is one mixture; each
+            path of another group is used alone.
 
     Raises:
-        UserError: there is no adapter at a path, or two have the same name.
+        UserError: there is no adapter at a path, two have the same name, or some cannot be mixed.
     """
-    files: dict[str, Path | None] = {}
-    for word in words:
-        file = None if word == BASE else find_adapter(Path(word).expanduser())
-        name = BASE if file is None else _name_of(file)
-        if name in files:
-            raise UserError(f"--adapter {word}: a second adapter named {name}; rename its folder")
-        files[name] = file
-    return files
+    found: dict[str, Mix] = {}
+    for words in groups:
+        parts = [_weighted(word) for word in words]
+        is_mixture = any(weight is not None for _, weight in parts)
+        for group in [parts] if is_mixture else [[part] for part in parts]:
+            mix, names = [], []
+            for word, weight in group:
+                if word == BASE and len(group) == 1:
+                    names.append(BASE)
+                    continue
+                file = find_adapter(Path(word).expanduser())
+                mix.append((file, 1.0 if weight is None else weight))
+                names.append(_name_of(file) + (f"-{mix[-1][1]:g}" if is_mixture else ""))
+                if len(group) > 1:
+                    read_adapter(file)  # which refuses kinds that cannot be mixed
+            name = "+".join(names)
+            if name in found:
+                raise UserError(f"--adapter {words[0]}: a second adapter named {name}; rename its folder")
+            found[name] = mix
+    return found
+
+
+def _weighted(word: str) -> tuple[str, float | None]:
+    """The path and the weight of PATH:WEIGHT; None for a path alone.
+
+    Raises:
+        UserError: the weight is not finite.
+    """
+    path, _, number = word.rpartition(":")
+    try:
+        weight = float(number)
+    except ValueError:
+        return word, None
+    if not path or Path(word).exists():
+        return word, None
+    if not math.isfinite(weight):
+        raise UserError(f"--adapter {word}: the weight must be finite")
+    return path, weight
 
 
 def _name_of(file: Path) -> str:
     """The run's or folder's name for a run's adapter, <run>-r8 for its adapter-r8/, else the file's name without suffix."""
-    if file.name != ADAPTER_FILE:
+    if file.is_file() and file.name not in (ADAPTER_FILE, PEFT_FILE):
         return file.stem
-    folder = file.absolute().parent
+    folder = file.absolute()
+    if file.is_file():
+        folder = folder.parent
     start, dash, ending = folder.name.partition("-")
     return f"{folder.parent.name}{dash}{ending}" if start == "adapter" else folder.name
 
 
 def generate_adapters(
-    config: Config, files: Mapping[str, Path | None], pairs: list[TestPair], out: Path, alpha: float | None
-) -> Iterator[tuple[str, int, int]]:
+    config: Config, files: Mapping[str, Mix], pairs: list[TestPair], out: Path, alpha: float | None
+) -> Iterator[tuple[str, int, int, float]]:
     """Generate out/NAME/SAMPLE__seedK.mp4 for every adapter, test pair and seed. Existing videos are kept.
 
     Args:
@@ -131,7 +181,8 @@ def generate_adapters(
         alpha: for adapter files without metadata.
 
     Yields:
-        (name, number of videos generated now, number of those that existed), as soon as an adapter's videos are complete.
+        (name, number of videos generated now, number of those that existed, seconds in which it was put into the model), as
+        soon as an adapter's videos are complete.
 
     Raises:
         UserError: an adapter does not fit the model, a prompt lacks a line of a chunk, or a video exists with another length.
@@ -148,7 +199,7 @@ def generate_adapters(
     pipeline = load_pipeline_for(config, files, prompts, alpha)
     for name in files:
         made = pipeline.make(name, tasks[name])
-        yield name, made, len(tasks[name]) - made
+        yield name, made, len(tasks[name]) - made, pipeline.seconds
 
 
 def _video_path(folder: Path, sample: str, seed: int) -> Path:
@@ -171,7 +222,7 @@ def check_lengths(config: Config, tasks: Sequence[VideoTask]) -> None:
 
 
 def load_pipeline_for(
-    config: Config, files: Mapping[str, Path | None], prompts: list[str], alpha: float | None = None
+    config: Config, files: Mapping[str, Mix], prompts: list[str], alpha: float | None = None
 ) -> AdaptedPipeline:
     """`AdaptedPipeline` outside of a run.
 
@@ -189,35 +240,38 @@ class AdaptedPipeline:
     """One loaded base model that generates with one adapter after another.
 
     Args:
-        files: the adapter files by name; None is the model without an adapter.
+        files: the adapters by name, several of them with their weights; none is the model without an adapter.
         cache: with all prompts that it will be asked for.
         alpha: for adapter files without metadata.
 
+    Attributes:
+        seconds: in which the last adapter was put into the model, in place of the one before it.
+
     Raises:
-        UserError: an adapter does not fit the model.
+        UserError: an adapter does not fit the model, or those of a mixture were trained on different bases.
     """
 
     def __init__(
         self,
         config: Config,
-        files: Mapping[str, Path | None],
+        files: Mapping[str, Mix],
         model: ModelFolder,
         cache: RunCache,
         device: torch.device,
         alpha: float | None = None,
     ):
-        for file in files.values():  # all of them before the first video
-            if file:
-                read_adapter(file, alpha, config.model)
+        self.fingerprint = cache.fingerprints["transformer"]
+        for mix in files.values():  # all of them before the first video
+            self._check(mix, config, alpha)
         self.config, self.files, self.alpha = config, files, alpha
         self.negative = negative_prompt(config.generation.negative_prompt)
-        self.fingerprint = cache.fingerprints["transformer"]
         guardrail = load_guardrail(config.model.guardrail)
         self.transformer, _ = load_transformer(model, dtype_of(config))
         pipe = load_pipeline(model, self.transformer, load_vae(model, dtype_of(config)), guardrail).to(device)
         self.generator = Generator(config, pipe, cache.prompt, device)
         self._name: str | None = None  # of the adapter that is in the model
-        self._original: dict[str, torch.Tensor] = {}
+        self._original: dict[str, torch.Tensor | None] = {}
+        self.seconds = 0.0
 
     def make(self, name: str, tasks: Sequence[VideoTask], show: bool = True) -> int:
         """Generate the videos of an adapter whose files do not exist. Returns how many.
@@ -234,21 +288,35 @@ class AdaptedPipeline:
         """Put an adapter into the model, in place of the one that is in it."""
         if name == self._name:
             return
-        if self._name is not None and self.files[self._name]:
-            adapters.remove(self.transformer, self._original)
+        began = time.perf_counter()
+        adapters.remove(self.transformer, self._original)
         self._name, self._original = name, {}
-        file = self.files[name]
-        if file:
-            self._add(file)
-            if self.config.generation.merge_adapter:
-                self._original = adapters.merge(self.transformer, keep_original=len(self.files) > 1)
+        mix = self.files[name]
+        if mix:
+            merged, keep = self.config.generation.merge_adapter, len(self.files) > 1
+            with warnings.catch_warnings():
+                warnings.simplefilter("always")
+                self._original = adapters.apply(self.transformer, mix, self.alpha, merged, keep)
+        self.seconds = time.perf_counter() - began
 
-    def _add(self, file: Path) -> None:
-        """Add an adapter. Warn if it was trained on a transformer with another fingerprint."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            record = adapters.load_adapter(self.transformer, file, self.alpha)
+    def _check(self, mix: Mix, config: Config, alpha: float | None) -> None:
+        """Check that adapters fit the model. Warn if one was trained on a transformer with another fingerprint.
+
+        Raises:
+            UserError: one is of another size, or two of a mixture were trained on different bases.
+        """
+        bases: dict[str, Path] = {}
+        for file, _ in mix:
+            record = open_adapter(file, alpha, config.model).record
             trained_on = record.get("fingerprints", {}).get("transformer", self.fingerprint)
             if trained_on != self.fingerprint:
                 base = one_line(record.get("base_model"))
-                warnings.warn(f"{file} was trained on {base} with other weights than this model's", stacklevel=2)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("always")
+                    warnings.warn(f"{file} was trained on {base} with other weights than this model's", stacklevel=2)
+            bases[trained_on] = file
+        if len(bases) > 1:
+            raise UserError(
+                f"--adapter: {' and '.join(map(str, bases.values()))} were trained on different base models. Mix adapters of "
+                "one base, or use each with its own."
+            )

@@ -15,7 +15,7 @@ from cosmos_exp.config.rollout import OVERLAP, rollout_frames
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.dataset import find_data, hold_out, load_dataset
 from cosmos_exp.experiment.checks import WARNINGS, check_dataset, check_scored, findings
-from cosmos_exp.experiment.cost import estimate_cost
+from cosmos_exp.experiment.cost import estimate_cost, state_bytes
 from cosmos_exp.text import printable, redact
 from cosmos_exp.training.plan import learning_rates, sample_order
 
@@ -58,7 +58,11 @@ def plan_rows(config: Config) -> Rows:
     model, data, generation, adapter = config.model, config.data, config.generation, config.adapter
     cost, frames = estimate_cost(config), rollout_frames(config)
     described = "none: the base model is evaluated"
-    if adapter.kind != "none":
+    if adapter.kind == "full":
+        described = f"full: all {cost.trainable:,} ({cost.trainable / 1e6:.3f} M) weights of the transformer's matrices are trained"
+    elif adapter.kind == "peft":
+        described = f"{adapter.method} of peft {adapter.options}: {cost.trainable:,} trainable parameters"
+    elif adapter.kind != "none":
         layers = len(adapted_layers(transformer_config(model), adapter.target_modules))
         described = (
             f"{adapter.kind}, rank {adapter.rank}, alpha {adapter.alpha:g}, {adapter.scaling} scale {update_scale(adapter):g}: "
@@ -140,12 +144,34 @@ def _training_rows(config: Config) -> Rows:
         idle = f"; {count - slots} PROCESSES IDLE in training: lower hardware.samples_per_forward or raise the global batch"
     if training.max_steps:
         steps += f", stopped at {training.max_steps} steps"
+    if config.adapter.kind == "full":
+        rows.append(("memory of full", _memory_of_full(config)))
     return [
         *rows,
         ("optimizer steps", f"{steps}, global batch {training.global_batch_size} in {slots} forward passes"),
         ("processes", f"{count} on {hardware.device}, mixed precision {hardware.mixed_precision}{idle}"),
         ("learning rate", f"start {rates[0]:.3g}, peak {max(rates):.3g}, end {rates[-1]:.3g}"),
     ]
+
+
+def _memory_of_full(config: Config) -> str:
+    """What the trained weights need on each device, and what would save some of it."""
+    cost, words = estimate_cost(config), []
+    for what, gib in cost.state_gib.items():
+        words.append(f"{what} {gib:.1f}")
+    rest = cost.memory_gib - sum(cost.state_gib.values())
+    least = estimate_cost(config.updated({"hardware.checkpointing": "full"})).memory_gib
+    eight = (
+        cost.state_gib["AdamW"]
+        - state_bytes(config.updated({"approximate.adamw_8bit": True}))["AdamW"] * cost.trainable / 2**30
+    )
+    half = cost.state_gib["fp32 weights"] / 2 + cost.state_gib["gradients"] / 2 + cost.state_gib.get("bf16 copy", 0.0)
+    return (
+        f"GiB on each device: {', '.join(words)}, activations {rest:.1f}. approximate.adamw_8bit=true saves {eight:.1f}, "
+        f"hardware.checkpointing=full {cost.memory_gib - least:.1f}. bf16 weights would save {half:.1f}, and lose small updates "
+        f"to rounding: not offered. Nothing is sharded over devices. A checkpoint has {3 * cost.state_gib['fp32 weights']:.1f} "
+        "GiB on disk"
+    )
 
 
 def _rollout_rows(config: Config) -> Rows:

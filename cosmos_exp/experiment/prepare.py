@@ -79,7 +79,7 @@ def encode(context: RunContext, dataset: Dataset, model: ModelFolder, cache: Run
         if config.data.cache and trains:
             for start in window_starts(clip, config.data, config.seed):
                 windows.append((clip, start))
-    for pair in dataset.pairs + dataset.probes:
+    for pair in dataset.pairs + dataset.probes + dataset.kept:
         prompts += chunk_prompts(config, pair.prompt, pair.name)
     every = list(dict.fromkeys([*prompts, None, negative_prompt(config.generation.negative_prompt)]))
     # Divided before a look at the cache: a process or another run that has begun must not change the others' parts.
@@ -132,7 +132,7 @@ def _record_inputs(
         print(printable(f"skipped: {problem}"))
     if model.random:
         print("random base weights: the numbers of this run only show that the pipeline runs")
-    by_scene = scenes(dataset.pairs, dataset.held_out, config.data.recordings)
+    by_scene = scenes(dataset.pairs + dataset.kept, dataset.held_out, config.data.recordings)
     folder.update_manifest(
         data_fingerprint=dataset.fingerprint,
         data={

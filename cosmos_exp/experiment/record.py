@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.hashing import stage_hash
-from cosmos_exp.config.layers import pattern_labels, update_scale
+from cosmos_exp.config.layers import UNLIKE_LORA, adapter_label, pattern_labels, update_scale
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.record import save_config
 from cosmos_exp.config.schema import Config
@@ -182,8 +182,8 @@ def _record_end(context: RunContext, error: BaseException) -> None:
 def _open_manifest(context: RunContext) -> None:
     config, adapter = context.config, context.config.adapter
     old = context.folder.manifest
-    label = "base"
-    if adapter.kind != "none":
+    label = adapter_label(adapter)
+    if adapter.kind not in ("none", *UNLIKE_LORA):
         scale = "; ".join([f"scale {update_scale(adapter):g}", *pattern_labels(adapter)])
         label = f"{adapter.kind} r{adapter.rank} ({scale})"
     context.folder.update_manifest(

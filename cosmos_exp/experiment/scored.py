@@ -12,13 +12,14 @@ from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.files import file_sha256, write_json_lines
 from cosmos_exp.metrics.interface import ScoredVideo
+from cosmos_exp.metrics.kept import JUDGED
 from cosmos_exp.run_folder import REFERENCES, RunFolder
 from cosmos_exp.statistics.scores import read_scores
 
 
 def score_files(folder: RunFolder) -> list[Path]:
-    """The scores of the generated videos, and those of each kind of reference."""
-    return [folder.scores, *map(folder.reference_scores, REFERENCES)]
+    """The scores of the generated videos, those of each kind of reference, and the judge's of the kept ones."""
+    return [folder.scores, *map(folder.reference_scores, (*REFERENCES, JUDGED))]
 
 
 def record_videos(context: RunContext, sets: Mapping[Path, Sequence[ScoredVideo]], probes: Iterable[Path]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+import torch
 from diffusers import CosmosTransformer3DModel
 
-from cosmos_exp.config.adapter_file import find_adapter
+from cosmos_exp.config.adapter_file import find_adapter, kind_of
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.experiment.cost import estimate_cost
@@ -40,12 +41,14 @@ def train(context: RunContext, inputs: Inputs, mirror: Mirror) -> None:
             trainer = _trainer(context, inputs, mirror)
             summary = trainer.train()
             if context.processes.is_main:
-                adapters.save_adapter(trainer.model.transformer, folder.adapter, _trained_on(context, inputs))
+                record = _trained_on(context, inputs)
+                adapters.save_adapter(trainer.model.transformer, folder.adapter, record, inputs.model)
             del trainer
         if context.processes.is_main:
-            summary["adapter_mib"] = round(folder.adapter_file.stat().st_size / 2**20, 3)
+            written = folder.adapter_files()
+            summary["adapter_mib"] = round(sum(file.stat().st_size for file in written) / 2**20, 3)
             write_json(folder.metrics, folder.read(folder.metrics) | {"training": summary})
-            files = [folder.adapter_file, folder.train_log, folder.validation_log]
+            files = [*written, folder.train_log, folder.validation_log]
             folder.update_manifest(trained={"files": folder.hashes(files)})
         inputs.encoders = None
         free_memory()
@@ -54,30 +57,33 @@ def train(context: RunContext, inputs: Inputs, mirror: Mirror) -> None:
 def _is_trained(context: RunContext) -> bool:
     """Whether the adapter is there, and its summary, or nothing is left to make the summary from."""
     folder = context.folder
-    done = folder.stage_done("train", stage_hash(context.config, "train")) and folder.adapter_file.is_file()
+    done = folder.stage_done("train", stage_hash(context.config, "train")) and bool(folder.adapter_files())
     return done and ("training" in folder.read(folder.metrics) or not any(folder.checkpoints.glob("step_*")))
 
 
 def _truncate(context: RunContext, inputs: Inputs) -> JsonObject:
     """Cut the adapter of another run to this run's rank. Returns the summary."""
-    from cosmos_exp.world.adapter_truncation import truncate_adapter
+    from cosmos_exp.world.adapter_truncation import truncate_adapter, truncate_full
 
-    config, folder = context.config, context.folder
+    config, folder, record = context.config, context.folder, _trained_on(context, inputs)
     source = find_adapter(folder.path / str(config.adapter.truncate_from))
-    truncate_adapter(source, folder.adapter, config.adapter.rank, record_extra=_trained_on(context, inputs))
+    if kind_of(source) == "full":
+        return {"truncated_from": truncate_full(source, inputs.model, folder.adapter, config.adapter, record)}
+    truncate_adapter(source, folder.adapter, config.adapter.rank, record_extra=record)
     return {"truncated_from": file_sha256(source)}
 
 
 def _trainer(context: RunContext, inputs: Inputs, mirror: Mirror) -> Trainer:
     config, device, dataset = context.config, context.processes.device, inputs.dataset
-    transformer, _ = load_transformer(inputs.model, dtype_of(config))
+    is_full = config.adapter.kind == "full"
+    transformer, _ = load_transformer(inputs.model, torch.float32 if is_full else dtype_of(config))
     parameters = adapters.inject(transformer, config.adapter, config.seed)
     if config.approximate.fp8_base:
         shrink_base(transformer)
     transformer.to(device)
 
     trainable = sum(p.numel() for p in parameters.values())
-    base = transformer.num_parameters() - trainable
+    base = transformer.num_parameters() - (0 if is_full else trainable)
     cost = estimate_cost(config, base, dict(transformer.config))
     _record_speed_choices(context, transformer, cost.checkpointing)
     statistics = latent_statistics(inputs.model)

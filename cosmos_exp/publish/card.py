@@ -27,7 +27,7 @@ from cosmos_exp.text import markdown, one_line
 
 TEMPLATES = Path(__file__).parent
 TASKS = {"image2world": "image-to-video", "video2world": "video-to-video"}
-KINDS = {"lora": "LoRA", "dora": "DoRA"}
+KINDS = {"lora": "LoRA", "dora": "DoRA", "full": "full fine-tuning"}
 DTYPES = {"bf16": "torch.bfloat16", "no": "torch.float32"}
 # The rows of the recipe: keys of the configuration, of the training's summary in metrics.json, and of the manifest.
 SETTINGS = ("adapter.target_modules", "adapter.dropout", "hardware.mixed_precision", "seed", "data.fps")
@@ -97,7 +97,14 @@ def card_data(source: Source, examples: Sequence[Example], title: str) -> ModelC
         base_model=source.base.repository,
         library_name="diffusers",
         pipeline_tag=TASKS[config.generation.mode],
-        tags=[source.adapter.kind, "peft", "world-model", "robotics", "cosmos-predict2.5", "cosmos-exp"],
+        tags=[
+            source.adapter.kind,
+            *(["peft"] if source.adapter.layers else []),
+            "world-model",
+            "robotics",
+            "cosmos-predict2.5",
+            "cosmos-exp",
+        ],
         model_name=title,
         eval_results=eval_results(source) or None,
         **source.base.licence,
@@ -107,7 +114,7 @@ def card_data(source: Source, examples: Sequence[Example], title: str) -> ModelC
     if examples:  # the hub's gallery
         header["widget"] = [{"text": example.prompt, "output": {"url": example.video}} for example in examples]
     if source.base.repository:
-        header["base_model_relation"] = "adapter"
+        header["base_model_relation"] = "adapter" if source.adapter.layers else "finetune"
     return header
 
 
@@ -159,12 +166,11 @@ def recipe(source: Source) -> JsonObject:
     adapter, config, manifest = source.adapter, source.run.settings, source.run.manifest
     summary, stages = source.run.training, manifest.get("stages", {})
     rule = "alpha / sqrt(rank)" if adapter.rslora else "alpha / rank"
-    rows: JsonObject = {
-        "kind": KINDS[adapter.kind],
-        "rank": span(adapter.ranks.values()),
-        "alpha": span([layer.alpha for layer in adapter.layers.values()]),
-        "scale": f"{span(adapter.scales.values())} ({rule})",
-    }
+    rows: JsonObject = {"kind": KINDS[adapter.kind]}
+    if adapter.layers:
+        rows["rank"] = span(adapter.ranks.values())
+        rows["alpha"] = span([layer.alpha for layer in adapter.layers.values()])
+        rows["scale"] = f"{span(adapter.scales.values())} ({rule})"
     keys = [*SETTINGS, *(f"generation.{key}" for key in TEST)]
     if cut := adapter.record.get("truncated"):
         rows["training"] = f"none: cut from a trained adapter, {cut['kept_energy']:.1%} of its energy kept"
@@ -206,6 +212,7 @@ def snippet(source: Source, example: Example | None, repository: str | None) -> 
     return environment.get_template("snippet.py.j2").render(
         config=config,
         base=source.base,
+        full=source.adapter.kind == "full",
         repository=repository,
         example=example,
         prompt=prompt,
@@ -226,6 +233,8 @@ def data_words(config: Config) -> str:
 
 
 def span(values: Collection[float]) -> str:
-    """`2`, or `1 to 2` for different values."""
+    """`2`, or `1 to 2` for different values; nothing for none."""
+    if not values:
+        return ""
     ends = (f"{min(values):.6g}", f"{max(values):.6g}")
     return " to ".join(dict.fromkeys(ends))

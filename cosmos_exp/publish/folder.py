@@ -17,7 +17,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from cosmos_exp import __version__
-from cosmos_exp.config.adapter_file import LORA_METADATA_KEY, OWN_METADATA_KEY
+from cosmos_exp.config.adapter_file import LORA_METADATA_KEY, OWN_METADATA_KEY, RECORD_FILE, adapter_sha256
+from cosmos_exp.config.measures import OF_KEPT
 from cosmos_exp.config.rollout import OVERLAP
 from cosmos_exp.data.video import read_video, write_image
 from cosmos_exp.errors import RunError, UserError
@@ -30,6 +31,7 @@ from cosmos_exp.text import one_line
 
 CARD = "README.md"
 EXAMPLES = 3
+TRANSFORMER = "transformer"  # folder of a full fine-tuning
 NOTICE = "Licensed by NVIDIA Corporation under the NVIDIA Open Model License\n\nBuilt on NVIDIA Cosmos\n"
 LOGIN = "Run `hf auth login` with a token that may write, or set HF_TOKEN"
 
@@ -54,7 +56,9 @@ def write_folder(source: Source, out: Path, repository: str | None) -> list[str]
         )
     notes = []
     with atomic_folder(out) as work:
-        if copy_adapter(source.adapter.file, work / ADAPTER_FILE, source.names):
+        if source.adapter.kind == "full":
+            _copy_full(source, work)
+        elif copy_adapter(source.adapter.file, work / ADAPTER_FILE, source.names):
             notes.append("private text in the adapter file's header is hidden; its tensors are unchanged")
         _write_records(source, work)
         card = model_card(source, _write_examples(source, work), repository)
@@ -87,6 +91,16 @@ def copy_adapter(file: Path, target: Path, names: Sequence[str]) -> bool:
     return plain != metadata
 
 
+def _copy_full(source: Source, folder: Path) -> None:
+    """Copy the weights and the configuration of a full fine-tuning; its record without private text."""
+    target = folder / TRANSFORMER
+    target.mkdir()
+    for file in source.run.folder.adapter_files():
+        if file.name != RECORD_FILE:
+            shutil.copyfile(file, target / file.name)
+    write_json(target / RECORD_FILE, neutral(source.adapter.record, source.names))
+
+
 def _write_records(source: Source, folder: Path) -> None:
     """config.yaml, manifest.json and metrics.json, without private text: enough to run it again."""
     run = source.run
@@ -95,7 +109,10 @@ def _write_records(source: Source, folder: Path) -> None:
     manifest = neutral(run.manifest, source.names)
     if "model" in manifest:
         manifest["model"]["source"] = config["model"]["source"]
-    manifest["published"] = {"by": f"cosmos-exp {__version__}", "adapter_sha256": file_sha256(folder / ADAPTER_FILE)}
+    published = folder / ADAPTER_FILE
+    if source.adapter.kind == "full":
+        published = folder / TRANSFORMER
+    manifest["published"] = {"by": f"cosmos-exp {__version__}", "adapter_sha256": adapter_sha256(published)}
     write_json(folder / "manifest.json", manifest)
     write_json(folder / "metrics.json", neutral(run.metrics, source.names))
 
@@ -112,7 +129,7 @@ def _write_examples(source: Source, work: Path) -> list[Example]:
     hashes = run.manifest.get("evaluated", {}).get("videos", {})
     for row in sorted(run.scores, key=itemgetter("sample", "seed")):
         file = run.folder.recorded_video(row["video"])
-        if row["sample"] in samples or len(examples) == EXAMPLES or not file.is_file():
+        if row["measure"] in OF_KEPT or row["sample"] in samples or len(examples) == EXAMPLES or not file.is_file():
             continue
         samples.add(row["sample"])
         digest = hashes.get(f"videos/{row['video']}")

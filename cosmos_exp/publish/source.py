@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cosmos_exp.config.adapter_file import AdapterFile, read_adapter
+from cosmos_exp.config.adapter_file import AdapterFile, find_adapter, kind_of, open_adapter
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.paths import group_choices
 from cosmos_exp.config.registry import VAE_CLASSES, WEIGHT_FOLDERS
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import JsonObject
+from cosmos_exp.files import JsonObject, inside
 from cosmos_exp.publish.neutral import private_names, recorded_paths
 from cosmos_exp.report.comparisons import check_comparable
 from cosmos_exp.report.runs import Run
@@ -126,20 +126,26 @@ def _adapter_of(run: Run) -> AdapterFile:
     Raises:
         UserError: it is missing, was changed since the training, or is not fit for use.
     """
-    file = run.folder.recorded(ADAPTER_NAME)
-    findings = [finding for finding in trained_findings(run, videos=True) if finding.startswith(ADAPTER_NAME)]
-    if findings or not file.is_file():
+    findings = [finding for finding in trained_findings(run, videos=True) if finding.startswith("adapter/")]
+    files = run.folder.adapter_files()
+    if findings or not files:
         finding = next(iter(findings), f"{ADAPTER_NAME}: missing")
         raise UserError(
             f"{run.folder.path}/{finding}. Put the trained file back, or delete it and resume the run, which writes it again: "
             f"cosmos-exp run run_dir={run.folder.path}"
         )
+    file = find_adapter(inside(run.folder.path, "adapter"))
+    if kind_of(file) not in ("lora", "full"):
+        raise UserError(
+            f"{file}: {kind_of(file)} of peft, which diffusers does not load. Publish the merged model instead: cosmos-exp "
+            f"adapter merge {run.folder.path} --out DIR"
+        )
     model = run.settings.model
     if comes_from_hub(run):
         model = model.updated({"source": "embedded"})  # a folder that a record names is not opened
     if model.source == "embedded":
-        return read_adapter(file, model=model)
-    return read_adapter(file)
+        return open_adapter(file, model=model)
+    return open_adapter(file)
 
 
 def _base_beside(run: Run) -> Run | None:

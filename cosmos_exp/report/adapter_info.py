@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
 
-from cosmos_exp.config.adapter_file import Array, read_adapter, tensors_of
+from cosmos_exp.config.adapter_file import (
+    FULL_FILES,
+    AdapterFile,
+    Array,
+    adapter_sha256,
+    open_adapter,
+    read_adapter,
+    tensors_of,
+)
 from cosmos_exp.config.layers import by_type
 from cosmos_exp.files import JsonObject, file_sha256
 from cosmos_exp.statistics.low_rank import effective_rank, rank_for_energy, singular_values
@@ -15,14 +25,17 @@ ENERGY = 0.95  # for which the smallest rank is given
 
 
 def describe_adapter(file: Path) -> JsonObject:
-    """Everything that `cosmos-exp adapter info` shows, as JSON.
+    """Everything that `cosmos-exp adapter info` shows, as JSON; without layers and spectrum for other kinds than LoRA and DoRA.
 
     Energy is the sum of squared singular values of s B A, which is its squared Frobenius norm.
 
     Raises:
         UserError: the file is no adapter in diffusers' format.
     """
-    adapter, spectra = read_adapter(file), layer_spectra(file)
+    adapter = open_adapter(file)
+    if not adapter.layers:
+        return _describe_whole(adapter)
+    spectra = layer_spectra(file)
     highest = max(adapter.ranks.values())
     spectrum = {"all layers": _summary(list(spectra.values()), highest)}
     by_layer, alphas, scales = {}, set(), set()
@@ -50,6 +63,27 @@ def describe_adapter(file: Path) -> JsonObject:
         "record": adapter.record,
         "spectrum": spectrum,
         "by_layer": by_layer,
+    }
+
+
+def _describe_whole(adapter: AdapterFile) -> JsonObject:
+    """A full fine-tuning, or an adapter of another method of peft."""
+    files = sorted(adapter.file.glob(FULL_FILES)) if adapter.file.is_dir() else [adapter.file]
+    parameters, types = 0, set()
+    for file in files:
+        with safe_open(file, "np") as content:
+            for name in content.keys():  # noqa: SIM118  # not a dictionary
+                part = content.get_slice(name)
+                parameters += math.prod(part.get_shape())
+                types.add(part.get_dtype())
+    return {
+        "file": str(adapter.file),
+        "bytes": sum(file.stat().st_size for file in files),
+        "sha256": adapter_sha256(adapter.file),
+        "kind": adapter.kind,
+        "types": sorted(types),
+        "parameters": parameters,
+        "record": adapter.record,
     }
 
 

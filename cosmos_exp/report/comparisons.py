@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 import pandas as pd
 
 from cosmos_exp.config.hashing import differences as config_differences
-from cosmos_exp.config.measures import MARGINS, MEASURES, measure_info
+from cosmos_exp.config.measures import MARGINS, MEASURES, OF_KEPT, measure_info
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
 from cosmos_exp.report.runs import Run, fingerprint
@@ -38,6 +38,8 @@ def scoring_conditions(run: Run) -> JsonObject:
     groups["data"] = {key: groups["data"].get(key) for key in ("height", "width", "num_frames", "fps")}
     prompts, scenes, judges = {}, {}, {}
     for row in run.scores:
+        if row["measure"] in OF_KEPT:
+            continue
         prompts[row["sample"]], scenes[row["sample"]] = row["prompt"], run.scenes.get(row["sample"])
         if judge := (row.get("detail") or {}).get("judge"):
             judges[f"{row['measure']} by {judge}"] = True
@@ -136,7 +138,8 @@ def _settings(run: Run) -> tuple[JsonObject, set[str]]:
     if adapter.get("scaling") == "rslora":
         rank = rank**0.5
     adapter["scale"] = alpha / rank
-    adapter.pop("truncate_from", None)
+    for key in ("truncate_from", "method", "options"):  # the last two are the kind's own
+        adapter.pop(key, None)
     for key in NEUTRAL_TRAINING:
         content["training"].pop(key, None)
     return content, set(run.entry.get("tuned") or {})

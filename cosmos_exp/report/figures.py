@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cosmos_exp.config.layers import UNLIKE_LORA
 from cosmos_exp.files import JsonObject
 from cosmos_exp.report.figure_style import (
     ADAPTERS,
@@ -90,6 +91,7 @@ def differences(study: Study, measures: list[str]) -> Figure | None:
 def scores_over_rank(study: Study, measures: list[str]) -> Figure | None:
     """Each measure over the rank with its interval; the base as a band. A line joins the adapters of one kind."""
     arms = study.arms[~study.arms["is_base"] & (study.arms["done"] > 0)].dropna(subset="rank")
+    arms = arms[~arms["kind"].isin(UNLIKE_LORA)]
     scored = set(study.means.dropna(subset=["mean"])["measure"])
     measures = [m for m in measures if m in scored]
     if arms.empty or not measures:

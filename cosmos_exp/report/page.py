@@ -12,6 +12,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
+from cosmos_exp.config.layers import UNLIKE_LORA
 from cosmos_exp.config.measures import measure_info
 from cosmos_exp.files import JsonObject
 from cosmos_exp.report.figure_style import REAL, Drawing, arm_colors
@@ -82,7 +83,9 @@ def _settings(arms: pd.DataFrame) -> dict[str, str]:
     """What is behind the name of each arm: `rank 8, alpha 16, learning rate 0.003`."""
     settings = {}
     for name, arm in arms.iterrows():
-        words = f"rank {arm['rank']}, alpha {number(arm.alpha)}, learning rate {number(arm.learning_rate)}"
+        words = f"learning rate {number(arm.learning_rate)}"
+        if arm.kind not in UNLIKE_LORA:
+            words = f"rank {arm['rank']}, alpha {number(arm.alpha)}, {words}"
         if arm.truncated_from:
             words += f", cut from {arm.truncated_from}"
         settings[str(name)] = "no adapter" if arm.is_base else words

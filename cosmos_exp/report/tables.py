@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cosmos_exp.config.measures import MEASURES, split_main
+from cosmos_exp.config.measures import MEASURES, OF_KEPT, split_main
 from cosmos_exp.files import JsonObject, atomic_path, write_text
 from cosmos_exp.report.study import Study, load_study
 from cosmos_exp.run_folder import RunFolder
@@ -30,7 +30,7 @@ VERSIONS = "versions"  # the only entry of it that may differ when a report is r
 SYMBOLS = {CONFIRMED: "✓", REFUTED: "✗", NOT_SHOWN: "·"}
 WIDTH = 150  # columns when the output is not a terminal
 MOST_NOTES = 8  # on the terminal; report.md has all
-FEW = ("tse", "physics", "instruction")  # the measures of the first table, with those that the study names
+FEW = ("tse", "physics", "instruction", *OF_KEPT)  # the measures of the first table, with those that the study names
 FIGURES = "![differences](figures/differences.png)\n\n![scores over rank](figures/rank.png)\n"
 LEGEND = (
     "Mean [95 % interval over scenes and, from three training runs on, over runs]. Against the base, Holm's correction, 5 %: "

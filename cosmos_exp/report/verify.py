@@ -24,7 +24,6 @@ from cosmos_exp.report.runs import Run
 from cosmos_exp.report.study import Study, load_study
 from cosmos_exp.report.tables import VERSIONS, report_texts
 from cosmos_exp.report.tuning import chosen_point, point_score
-from cosmos_exp.run_folder import ADAPTER_NAME
 from cosmos_exp.statistics.chunks import summarize_chunks
 from cosmos_exp.statistics.intervals import summarize
 
@@ -106,8 +105,8 @@ def trained_findings(run: Run, videos: bool) -> Iterator[str]:
         videos: False: the adapter may be missing.
     """
     files = dict(run.manifest.get("trained", {}).get("files", {}))
-    if not videos and not run.folder.adapter_file.is_file():
-        files.pop(ADAPTER_NAME, None)
+    if not videos and not run.folder.adapter_files():
+        files = {name: digest for name, digest in files.items() if not name.startswith("adapter/")}
     yield from _changed(run, files, "training")
 
 

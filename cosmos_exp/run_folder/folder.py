@@ -84,6 +84,10 @@ class RunFolder:
         """The path of a file of this folder inside it, as records name it."""
         return path.relative_to(self.path).as_posix()
 
+    def adapter_files(self) -> list[Path]:
+        """What the training wrote: the adapter's file, or the files of a folder."""
+        return sorted(file for file in self.adapter.glob("*") if file.is_file())
+
     def hashes(self, files: Iterable[Path]) -> dict[str, str]:
         """SHA-256 by name of those of the files that exist."""
         return {self.name_of(path): file_sha256(path) for path in files if path.is_file()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -187,6 +188,12 @@ def _truncated_arms(plan: SweepPlan, name: str, values: Values, trained: Mapping
     adapter = source.config.adapter
     most = min([adapter.rank, *adapter.rank_pattern.values()])  # a layer of lower rank cannot be cut to a higher one
     shared = {key: value for key, value in source.values.items() if key.removeprefix("adapter.") not in RANK_KEYS}
+    if adapter.kind == "peft":
+        raise UserError(
+            f"{where}.from={source.name}: {adapter.method} has no rank to cut. Name an arm of lora, dora or full."
+        )
+    if adapter.kind == "full":  # cut to a LoRA of any rank that the layers have
+        shared, most = shared | {"adapter": "lora"}, sys.maxsize
     arms = []
     for rank in truncate["rank"]:
         if rank not in range(1, most + 1):

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cosmos_exp.config.arms import arm_entry, arm_name, sweep_folder
-from cosmos_exp.config.measures import LOSSES, MEASURES
+from cosmos_exp.config.layers import UNLIKE_LORA
+from cosmos_exp.config.measures import LOSSES, MEASURES, OF_KEPT
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import DamagedError, DiskError, UserError
 from cosmos_exp.files import JsonObject
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 DATA_DIR = "WANDB_DATA_DIR"  # in which wandb keeps copies of artifacts until they are sent; by default at home
 STAGING = "wandb/data"  # below the run folder
-FIRST = ("instruction", "physics", "word_side", "word_effect", "tse_robust", "tse_moving", "tse", "cse")
+FIRST = ("instruction", "physics", "word_side", "word_effect", "tse_robust", "tse_moving", "tse", "cse", *OF_KEPT)
 """Measures at the top of the summary and in panels of their own, in this order; those that MEASURES does not list follow."""
 TUNING = "tuning/"  # before all keys of a tuning run, so that no chart of a test has it
 USUAL_RANKS: tuple[int, ...] = (
@@ -99,11 +100,13 @@ def columns(config: Config, run: Path) -> JsonObject:
     labels: JsonObject = {"rank": adapter.rank, "alpha": adapter.alpha, "learning_rate": config.training.learning_rate}
     if adapter.kind == "none":
         labels = dict.fromkeys(labels)
+    if adapter.kind in UNLIKE_LORA:
+        labels |= {"rank": None, "alpha": None}
     return {
         "arm": arm,
         "series": re.sub(place, "", arm),
         "phase": phase,
-        "adapter_kind": adapter.kind,
+        "adapter_kind": adapter.method or adapter.kind,
         **labels,
         "truncated_from": entry.get("truncated_from") or adapter.truncate_from,
         "tuned": list(entry.get("tuned", {})),

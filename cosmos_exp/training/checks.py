@@ -25,26 +25,26 @@ def check_trainable(
     Raises:
         RunError: parameters are missing or unexpected.
     """
-    layers = adapted_layers(dict(transformer.config), adapter.target_modules)
-    expected = expected_names(layers, adapter)
-    for words, names in (("missing", expected - set(parameters)), ("not expected", set(parameters) - expected)):
+    layers, trained = adapted_layers(dict(transformer.config), adapter.target_modules), set(parameters)
+    if adapter.kind == "full":
+        expected = {name for name, _ in transformer.named_parameters()}
+    elif adapter.kind == "peft":  # its names are its own: each adapted layer has some, and nothing else
+        expected = {name for name in trained if name.startswith(tuple(f"{layer}." for layer in layers))}
+        expected |= {layer for layer in layers if not any(name.startswith(f"{layer}.") for name in trained)}
+    else:
+        expected = expected_names(layers, adapter)
+    for words, names in (("missing", expected - trained), ("not expected", trained - expected)):
         if names:
             raise RunError(f"check failed: trainable parameters {words}: {len(names)}, e.g. {sorted(names)[0]}")
 
 
+def velocity_change(velocity: torch.Tensor, base: torch.Tensor) -> float:
+    """The largest difference of two velocities, relative to the largest value of the second."""
+    change = (velocity.float() - base.float()).abs().max().item()
+    return change / max(base.float().abs().max().item(), 1e-12)
+
+
 @torch.no_grad()
-def velocity_change(transformer: CosmosTransformer3DModel, predict: Callable[[], torch.Tensor]) -> float:
-    """The largest difference of the velocity with and without the adapter, relative to the velocity's largest value."""
-    was_training = transformer.training
-    transformer.eval()
-    transformer.disable_adapters()
-    base = predict().float()
-    transformer.enable_adapters()
-    change = (predict().float() - base).abs().max().item()
-    transformer.train(was_training)
-    return change / max(base.abs().max().item(), 1e-12)
-
-
 def check_untouched(
     transformer: CosmosTransformer3DModel, predict: Callable[[], torch.Tensor], precision: str
 ) -> float:
@@ -53,19 +53,25 @@ def check_untouched(
     Raises:
         RunError: it does.
     """
-    relative = velocity_change(transformer, predict)
+    was_training = transformer.training
+    transformer.eval()
+    transformer.disable_adapters()
+    base = predict()
+    transformer.enable_adapters()
+    relative = velocity_change(predict(), base)
+    transformer.train(was_training)
     if not relative <= ROUNDING[precision]:
         raise RunError(f"check failed: the untrained adapter changes the velocity by {relative:.2g} of its size")
     return relative
 
 
-def check_learned(transformer: CosmosTransformer3DModel, predict: Callable[[], torch.Tensor]) -> float:
-    """Check that the trained adapter changes the velocity. Returns the relative change.
+def check_learned(velocity: torch.Tensor, untrained: torch.Tensor) -> float:
+    """Check that the training has changed the velocity. Returns the relative change.
 
     Raises:
-        RunError: it does not, or the velocity is not finite.
+        RunError: it has not, or the velocity is not finite.
     """
-    relative = velocity_change(transformer, predict)
+    relative = velocity_change(velocity, untrained)
     if not relative > 0:
         raise RunError("check failed: the trained adapter does not change the velocity; nothing was learned")
     return relative

@@ -27,6 +27,7 @@ from cosmos_exp.training.log import Mirror, SpeedMeter, StepFigures, TrainingLog
 from cosmos_exp.training.optimizer import AdapterOptimizer
 from cosmos_exp.training.plan import SampleOrder, lr_at
 from cosmos_exp.training.samples import SampleSource, prefetch
+from cosmos_exp.world.adapter import can_be_disabled
 from cosmos_exp.world.fast_forward import fast_forward
 from cosmos_exp.world.kernels import deterministic_kernels
 from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss, velocity
@@ -69,6 +70,7 @@ class Trainer:
             RunError: a loss or gradient is not finite, or a check failed.
         """
         torch.set_grad_enabled(True)  # cosmos_guardrail, where installed, switches it off on import
+        self.untrained = self._check_velocity()  # before a checkpoint is read: the base's
         self._resume()
         kernels = deterministic_kernels(self.training.deterministic)
         with StopRequest().listening() as stop, self.log.progress(self.step), kernels:
@@ -155,7 +157,9 @@ class Trainer:
 
     def _start_checks(self) -> None:
         checks.check_trainable(self.model.transformer, self.model.parameters, self.config.adapter)
-        change = checks.check_untouched(self.model.transformer, self._check_velocity, self.model.precision)
+        change = None
+        if can_be_disabled(self.config.adapter):
+            change = checks.check_untouched(self.model.transformer, self._check_velocity, self.model.precision)
         first = self.source.batch(self.order.batch(0)[:1], self.processes.device)
         loss = self.model.losses(first, eager=True).item()
         checks.check_first_loss(loss, self.config.model.max_first_loss)
@@ -192,7 +196,7 @@ class Trainer:
         self.optimizer.use_average()
         self.model.transformer.eval()
         self.summary |= {
-            "trained_adapter_change": checks.check_learned(self.model.transformer, self._check_velocity),
+            "trained_adapter_change": checks.check_learned(self._check_velocity(), self.untrained),
             "trainable_parameters": sum(self.gradients.sizes),
             "steps": self.order.num_steps,
             "samples": self.order.samples_before(self.order.num_steps),
@@ -202,11 +206,11 @@ class Trainer:
 
 
 class AdaptedModel:
-    """The frozen transformer, the adapter's parameters in it, and the ways to run it.
+    """The transformer, the trained parameters in it (an adapter's, or all), and the ways to run it.
 
     Args:
         transformer: with the adapter injected, on `device`.
-        parameters: the adapter's parameters by name, fp32; the only trainable ones.
+        parameters: the trained parameters by name, fp32.
         checkpointing: activation checkpointing policy of all blocks, or one per block.
     """
 

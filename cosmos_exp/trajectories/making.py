@@ -114,7 +114,11 @@ class Maker:
         prompts: list[str] = []
         for task in self.tasks:
             prompts += task.prompts
-        return load_pipeline_for(self.config, {self.name: self.job.adapter}, list(dict.fromkeys(prompts)))
+        return load_pipeline_for(
+            self.config,
+            {self.name: [(self.job.adapter, 1.0)] if self.job.adapter else []},
+            list(dict.fromkeys(prompts)),
+        )
 
     @cached_property
     def _judge(self) -> Judge:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cosmos_exp.config.adapter_file import find_adapter
+from cosmos_exp.config.adapter_file import adapter_sha256, find_adapter
 from cosmos_exp.config.composing import compose_config, validated
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.record import load_config
@@ -23,7 +23,7 @@ from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.experiment.checks import check_conditioning, check_making
 from cosmos_exp.experiment.generate import video_tasks
-from cosmos_exp.files import JsonObject, file_sha256, inside_by_name, json_sha256
+from cosmos_exp.files import JsonObject, inside_by_name, json_sha256
 from cosmos_exp.generation.videos import VideoTask, num_conditioning_frames
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.trajectories.actions import InverseDynamics, load_actions
@@ -112,7 +112,7 @@ def prepare_job(request: Request) -> Job:
     adapter, digest = None, "base"
     if config.adapter.kind != "none":
         adapter = find_adapter(folder.path)
-        digest = file_sha256(adapter)
+        digest = adapter_sha256(adapter)
     for option in ("seeds", "target"):
         number = getattr(request, option)
         if number is not None and number < 1:

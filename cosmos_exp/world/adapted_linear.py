@@ -62,8 +62,9 @@ def adapted(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """
     name = _plain_adapter(layer)
     if name is None:
-        result: torch.Tensor = layer(x)
-        return result
+        flat = x.flatten(1, -2) if x.ndim > 3 else x  # peft's OFT takes four dimensions for an image
+        result: torch.Tensor = layer(flat)
+        return result.view(*x.shape[:-1], -1)
     peft_layer: LoraLinear = layer
     down, up, scaling = peft_layer.lora_A[name], peft_layer.lora_B[name], peft_layer.scaling[name]
     base = peft_layer.get_base_layer()

@@ -9,11 +9,11 @@ import torch
 from diffusers import CosmosTransformer3DModel
 from safetensors import safe_open
 
-from cosmos_exp.config.adapter_file import AdapterFile, read_adapter
+from cosmos_exp.config.adapter_file import AdapterFile, adapter_sha256, open_adapter
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import JsonObject, atomic_folder, file_sha256, write_json
+from cosmos_exp.files import JsonObject, atomic_folder, write_json
 from cosmos_exp.text import one_line
-from cosmos_exp.world.adapter import load_adapter, merge
+from cosmos_exp.world.adapter import apply
 from cosmos_exp.world.loading import load_part
 from cosmos_exp.world.model_folder import COMPONENTS, RANDOM_MARK, ModelFolder
 
@@ -28,7 +28,7 @@ def merge_adapter(
     """Write the base model's folder with the adapter merged into the transformer. The sums are computed in fp32.
 
     Args:
-        file: the adapter file.
+        file: the adapter file, or the folder of a full fine-tuning.
         base: the model that the adapter was trained on.
         out: the new folder. It appears complete or not at all.
         dtype: of the transformer; None: that of the base.
@@ -44,16 +44,16 @@ def merge_adapter(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out}: exists already. Choose a new folder.")
-    adapter = read_adapter(file, alpha)
+    adapter = open_adapter(file, alpha)
     check_base(adapter, base)
     with atomic_folder(out) as work:
-        dtype, rounding = _merge_transformer(adapter, alpha, base, work / TRANSFORMER, dtype)
+        dtype, layers, rounding = _merge_transformer(adapter, alpha, base, work / TRANSFORMER, dtype)
         _copy_rest(base.path, work)
         record: JsonObject = {
-            "layers": len(adapter.layers),
+            "layers": layers,
             "dtype": str(dtype).removeprefix("torch."),
             "rounding": rounding,
-            "adapter": {"sha256": file_sha256(file), "record": adapter.record},
+            "adapter": {"sha256": adapter_sha256(file), "record": adapter.record},
             "base_fingerprints": base.fingerprints(),
         }
         write_json(work / MERGED_RECORD, record)
@@ -77,30 +77,30 @@ def check_base(adapter: AdapterFile, base: ModelFolder) -> None:
 
 def _merge_transformer(
     adapter: AdapterFile, alpha: float | None, base: ModelFolder, out: Path, dtype: torch.dtype | None
-) -> tuple[torch.dtype, float]:
-    """Load, merge and save the transformer. Returns its type and the relative rounding error, as in `merge_adapter`."""
+) -> tuple[torch.dtype, int, float]:
+    """Load, merge and save the transformer. Returns its type, the merged layers, and the error as in `merge_adapter`."""
     stored = _stored_type(base.path / TRANSFORMER)
     wanted = dtype or stored
     model = load_part(base, TRANSFORMER, CosmosTransformer3DModel, torch_dtype=torch.promote_types(stored, wanted))
-    load_adapter(model, adapter.file, alpha)
-    lost = [layer for layer in adapter.biased if model.get_submodule(layer).get_base_layer().bias is None]
+    lost = [layer for layer in adapter.biased if model.get_submodule(layer).bias is None]
     if lost:  # a plain transformer would drop them without an error
         raise UserError(
             f"{adapter.file}: has biases on {len(lost)} layers (adapter.bias=true), e.g. {lost[0]}, where the model has "
             "none, so that a merged folder cannot hold them. Load the adapter file instead: pipe.load_lora_weights."
         )
     error = update = 0.0
+    layers = 0
 
     def observe(layer: str, before: torch.Tensor, after: torch.Tensor) -> None:
-        nonlocal error, update
+        nonlocal error, update, layers
+        layers += 1
         error += (after.to(wanted).float() - after).double().square().sum().item()
         update += (after - before).double().square().sum().item()
 
-    merge(model, observe=observe)
-    model.unload_lora()
+    apply(model, [(adapter.file, 1.0)], alpha, observe=observe)
     model.to(wanted).save_pretrained(out)
     shutil.copyfile(base.path / TRANSFORMER / "config.json", out / "config.json")  # diffusers' has this machine's paths
-    return wanted, (error / max(update, 1e-300)) ** 0.5
+    return wanted, layers, (error / max(update, 1e-300)) ** 0.5
 
 
 def _stored_type(folder: Path) -> torch.dtype:

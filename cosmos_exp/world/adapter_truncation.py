@@ -1,21 +1,40 @@
-"""Cut a trained adapter to a lower rank: the best approximation of each layer's update s B A. No torch.
+"""Cut a trained adapter to a lower rank: the best approximation of each layer's update s B A.
 
 Scale and scaling rule are kept: the file's alpha makes s' = s, and the singular values of B A are divided evenly between
 the factors. For DoRA (W + s B A, each row with a trained magnitude) the direction is truncated and the magnitude kept.
+The update of a full fine-tuning is cut alike, at the scale of the run that cuts it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
 
-from cosmos_exp.config.adapter_file import AdapterFile, rank_settings, read_adapter, tensors_of, write_adapter
+from cosmos_exp.config.adapter_file import (
+    ENDS,
+    AdapterFile,
+    Array,
+    adapter_sha256,
+    open_adapter,
+    rank_settings,
+    read_adapter,
+    shown_settings,
+    tensors_of,
+    write_adapter,
+)
+from cosmos_exp.config.layers import adapted_layers, layer_ranks, layer_scale, pattern_value, transformer_config
+from cosmos_exp.config.schema import Adapter, Model
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, file_sha256
 from cosmos_exp.run_folder import ADAPTER_FILE
 from cosmos_exp.statistics.low_rank import product_svd, rank_for_energy, split_evenly
+from cosmos_exp.world.adapter_merging import check_base
+from cosmos_exp.world.model_folder import ModelFolder
 
 # Entries of the record that describe the training at the full rank. They stay in truncated.from.record.
 _OF_THE_SOURCE = ("adapter", "config_hash", "truncated")
@@ -72,6 +91,74 @@ def truncate_adapter(
     }
     peft = adapter.peft | rank_settings(ranks, alphas)
     return write_adapter(out_dir, tensors_of(layers), peft, record | (record_extra or {}))
+
+
+def truncate_full(folder: Path, base: ModelFolder, out_dir: Path, adapter: Adapter, record: JsonObject) -> str:
+    """Write the best approximation of a full fine-tuning's update of the target modules as a LoRA.
+
+    Args:
+        folder: of the full fine-tuning.
+        base: the model that it was trained on.
+        out_dir: gets the file `ADAPTER_FILE`.
+        adapter: rank, alpha, scaling rule and target modules of the LoRA.
+        record: of the new file; `truncated.kept_energy` counts the update of all weights.
+
+    Returns:
+        the hash of the full fine-tuning's weights.
+
+    Raises:
+        UserError: it was trained on another model, or the LoRA is to be a DoRA.
+    """
+    source = open_adapter(folder)
+    check_base(source, base)
+    if adapter.kind != "lora":
+        raise UserError(f"adapter.kind={adapter.kind}: a full fine-tuning is cut to a LoRA. Set adapter=lora.")
+    trained, before = _stored(folder), _stored(base.path / "transformer")
+    layers = adapted_layers(transformer_config(Model(source=str(base.path))), adapter.target_modules)
+    parts: dict[str, dict[str, Array]] = {}
+    kept = total = 0.0
+    for name in sorted(trained):
+        update = trained[name]() - before[name]()
+        total += float(np.square(update).sum())
+        layer = name.removesuffix(".weight")
+        if layer in layers:
+            u, values, vt = np.linalg.svd(update, full_matrices=False)
+            rank = layer_ranks([layer], adapter)[layer]
+            kept += float(np.square(values[:rank]).sum())
+            b, a = split_evenly(u, values / layer_scale(adapter, layer), vt, rank)
+            parts[layer] = {"a": a, "b": b}
+    alphas = {layer: pattern_value(adapter.alpha_pattern, layer, adapter.alpha) for layer in parts}
+    peft = shown_settings(parts, alphas) | {"use_rslora": adapter.scaling == "rslora"}
+    digest = adapter_sha256(folder)
+    record = record | {
+        "truncated": {
+            "from": {"sha256": digest, "record": source.record},
+            "rank": adapter.rank,
+            "kept_energy": kept / total if total > 0 else 1.0,
+        }
+    }
+    tensors = {}
+    for layer, part in parts.items():
+        for what, values in part.items():
+            tensors[layer + ENDS[what]] = values
+    write_adapter(out_dir, tensors, peft, record)
+    return digest
+
+
+def _stored(folder: Path) -> dict[str, Callable[[], Array]]:
+    """What reads each tensor in a folder of safetensors files, in fp32."""
+
+    def read(file: Path, name: str) -> Array:
+        with safe_open(file, "pt") as content:
+            values: Array = content.get_tensor(name).float().numpy()
+            return values
+
+    readers: dict[str, Callable[[], Array]] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as content:
+            for name in content.keys():  # noqa: SIM118  # not a dictionary
+                readers[name] = partial(read, file, name)
+    return readers
 
 
 def check_cut(adapter: AdapterFile, rank: int | None = None, energy: float | None = None) -> None:

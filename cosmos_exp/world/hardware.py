@@ -49,13 +49,18 @@ PEAK_FLOPS = {
 
 
 def training_flops(
-    keys: TransformerConfig, shape: LatentShape, text_tokens: int, layers: Layers, rank: int | Mapping[str, int]
+    keys: TransformerConfig,
+    shape: LatentShape,
+    text_tokens: int,
+    layers: Layers,
+    rank: int | Mapping[str, int],
+    full: bool = False,
 ) -> float:
     """Floating-point operations that one training sample requires, forward and backward, with no recomputation.
 
     A multiplication and an addition count as two. Frozen weights need a gradient for their input only, so the backward
-    pass of a linear layer costs as much as its forward pass; that of attention costs twice its forward pass; an adapter
-    costs three times its forward pass in all. Norms, activations and modulations (one row per frame) are left out:
+    pass of a linear layer costs as much as its forward pass; that of attention costs twice its forward pass, and of a
+    linear layer whose weights are trained, too; an adapter costs three times its forward pass in all. Norms, activations and modulations (one row per frame) are left out:
     together under 1 %.
 
     Args:
@@ -64,13 +69,14 @@ def training_flops(
         text_tokens: of the prompt.
         layers: adapted layers, name -> (in, out).
         rank: of all layers, or of each (`config.layers.layer_ranks`).
+        full: all weights are trained.
     """
     tokens = num_tokens(shape)
     linear, attention = _forward(keys, tokens, text_tokens)
     adapter = 0
     for name, (size_in, size_out) in layers.items():
         adapter += 6 * _rows(name, tokens, text_tokens) * rank_of(rank, name) * (size_in + size_out)
-    return float(2 * linear + 3 * attention + adapter)
+    return float((2 + full) * linear + 3 * attention + adapter)
 
 
 def forward_flops(keys: TransformerConfig, shape: LatentShape, text_tokens: int) -> float:
@@ -124,7 +130,7 @@ USABLE_MEMORY = 0.8
 class StepMemory(NamedTuple):
     """What determines a training process's memory, besides checkpointing.
 
-    fixed: bytes of the base weights, and of the adapter with its gradient and AdamW's two moments in fp32.
+    fixed: bytes of the frozen weights, and of the trained ones with their gradients and AdamW's moments.
     row: bytes of a row: samples of a forward pass x tokens x hidden values.
     num_layers: blocks of the transformer. compiled: they are compiled. dora: the adapter is DoRA.
     """
@@ -167,6 +173,7 @@ def memory_estimate(
     hardware: Hardware,
     global_batch_size: int,
     dora: bool,
+    trained_bytes: float = 16.0,
 ) -> tuple[float, list[str]]:
     """Peak of a training process in GiB, and one checkpointing policy per block, hardware.checkpointing=auto resolved.
 
@@ -176,11 +183,12 @@ def memory_estimate(
         tokens: of one sample.
         global_batch_size: over all processes. The estimate does not depend on their number, so that all choose alike.
         dora: the adapter is DoRA.
+        trained_bytes: of a trained parameter with all that belongs to it, e.g. 16: fp32, its gradient, AdamW's two moments.
     """
     width = 2 if hardware.mixed_precision == "bf16" else 4  # bytes of a base weight and of an activation
     hidden = keys["num_attention_heads"] * keys["attention_head_dim"]
     row = min(global_batch_size, hardware.samples_per_forward) * tokens * hidden * width
-    fixed = base_parameters * width + trainable * 4 * 4
+    fixed = base_parameters * width + trainable * trained_bytes
     memory = StepMemory(fixed, row, keys["num_layers"], hardware.compile, dora)
     policies: list[str] = [hardware.checkpointing] * memory.num_layers
     if hardware.checkpointing == "auto":
