@@ -72,7 +72,7 @@ def estimate_cost(config: Config, base: int | None = None, keys: TransformerConf
     if adapter.kind == "peft":
         from cosmos_exp.world.adapter import count_parameters
 
-        trainable, frozen = count_parameters(adapter, layers), base
+        trainable, frozen = count_parameters(adapter, keys), base
     shape = latent_shape(model.z_dim, data.num_frames, data.height, data.width)
     tokens = num_tokens(shape)
     each = state_bytes(config)

@@ -15,7 +15,7 @@ from cosmos_exp.config.rollout import OVERLAP, rollout_frames
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.dataset import find_data, hold_out, load_dataset
 from cosmos_exp.experiment.checks import WARNINGS, check_dataset, check_scored, findings
-from cosmos_exp.experiment.cost import estimate_cost, state_bytes
+from cosmos_exp.experiment.cost import estimate_cost
 from cosmos_exp.text import printable, redact
 from cosmos_exp.training.plan import learning_rates, sample_order
 
@@ -156,21 +156,14 @@ def _training_rows(config: Config) -> Rows:
 
 def _memory_of_full(config: Config) -> str:
     """What the trained weights need on each device, and what would save some of it."""
-    cost, words = estimate_cost(config), []
-    for what, gib in cost.state_gib.items():
-        words.append(f"{what} {gib:.1f}")
-    rest = cost.memory_gib - sum(cost.state_gib.values())
+    cost = estimate_cost(config)
+    parts = [f"{what} {gib:.1f}" for what, gib in cost.state_gib.items()]
+    weights, rest = cost.state_gib["fp32 weights"], cost.memory_gib - sum(cost.state_gib.values())
     least = estimate_cost(config.updated({"hardware.checkpointing": "full"})).memory_gib
-    eight = (
-        cost.state_gib["AdamW"]
-        - state_bytes(config.updated({"approximate.adamw_8bit": True}))["AdamW"] * cost.trainable / 2**30
-    )
-    half = cost.state_gib["fp32 weights"] / 2 + cost.state_gib["gradients"] / 2 + cost.state_gib.get("bf16 copy", 0.0)
     return (
-        f"GiB on each device: {', '.join(words)}, activations {rest:.1f}. approximate.adamw_8bit=true saves {eight:.1f}, "
-        f"hardware.checkpointing=full {cost.memory_gib - least:.1f}. bf16 weights would save {half:.1f}, and lose small updates "
-        f"to rounding: not offered. Nothing is sharded over devices. A checkpoint has {3 * cost.state_gib['fp32 weights']:.1f} "
-        "GiB on disk"
+        f"GiB on each device: {', '.join(parts)}, activations {rest:.1f}; nothing is sharded. approximate.adamw_8bit=true leaves "
+        f"{weights / 2:.1f} of AdamW, hardware.checkpointing=full saves {cost.memory_gib - least:.1f}. bf16 weights would save "
+        f"{weights * 1.5:.1f}, but lose small updates: not offered. A checkpoint has {3 * weights:.1f} GiB on disk"
     )
 
 

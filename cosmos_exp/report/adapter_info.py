@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
 
-from cosmos_exp.config.adapter_file import (
-    FULL_FILES,
-    AdapterFile,
-    Array,
-    adapter_sha256,
-    open_adapter,
-    read_adapter,
-    tensors_of,
-)
+from cosmos_exp.config.adapter_file import Array, adapter_sha256, open_adapter, read_adapter, tensors_of
 from cosmos_exp.config.layers import by_type
-from cosmos_exp.files import JsonObject, file_sha256
+from cosmos_exp.files import JsonObject
 from cosmos_exp.statistics.low_rank import effective_rank, rank_for_energy, singular_values
 
 ENERGY = 0.95  # for which the smallest rank is given
@@ -33,8 +23,9 @@ def describe_adapter(file: Path) -> JsonObject:
         UserError: the file is no adapter in diffusers' format.
     """
     adapter = open_adapter(file)
+    described = {"file": str(file), "sha256": adapter_sha256(file), "kind": adapter.kind, "record": adapter.record}
     if not adapter.layers:
-        return _describe_whole(adapter)
+        return described
     spectra = layer_spectra(file)
     highest = max(adapter.ranks.values())
     spectrum = {"all layers": _summary(list(spectra.values()), highest)}
@@ -46,11 +37,8 @@ def describe_adapter(file: Path) -> JsonObject:
         by_layer[name] = {"rank": layer.rank, "scale": layer.scale, "singular_values": values.astype(float).tolist()}
         alphas.add(layer.alpha)
         scales.add(float(f"{layer.scale:.9g}"))
-    return {
-        "file": str(file),
+    return described | {
         "bytes": file.stat().st_size,
-        "sha256": file_sha256(file),
-        "kind": adapter.kind,
         "scaling": ("standard", "rslora")[adapter.rslora],
         "alpha_recorded": adapter.alpha_recorded,
         "bias": bool(adapter.biased),
@@ -60,30 +48,8 @@ def describe_adapter(file: Path) -> JsonObject:
         "ranks": sorted(set(adapter.ranks.values())),
         "alphas": sorted(alphas),
         "scales": sorted(scales),
-        "record": adapter.record,
         "spectrum": spectrum,
         "by_layer": by_layer,
-    }
-
-
-def _describe_whole(adapter: AdapterFile) -> JsonObject:
-    """A full fine-tuning, or an adapter of another method of peft."""
-    files = sorted(adapter.file.glob(FULL_FILES)) if adapter.file.is_dir() else [adapter.file]
-    parameters, types = 0, set()
-    for file in files:
-        with safe_open(file, "np") as content:
-            for name in content.keys():  # noqa: SIM118  # not a dictionary
-                part = content.get_slice(name)
-                parameters += math.prod(part.get_shape())
-                types.add(part.get_dtype())
-    return {
-        "file": str(adapter.file),
-        "bytes": sum(file.stat().st_size for file in files),
-        "sha256": adapter_sha256(adapter.file),
-        "kind": adapter.kind,
-        "types": sorted(types),
-        "parameters": parameters,
-        "record": adapter.record,
     }
 
 

@@ -39,7 +39,7 @@ from cosmos_exp.config.adapter_file import (
     tensors_of,
     write_adapter,
 )
-from cosmos_exp.config.layers import Layers
+from cosmos_exp.config.layers import TransformerConfig
 from cosmos_exp.config.registry import ADAPTERS, unknown_name
 from cosmos_exp.config.schema import Adapter
 from cosmos_exp.errors import RunError, UserError
@@ -112,21 +112,14 @@ def lora_config(adapter: Adapter) -> LoraConfig:
     return config
 
 
-def count_parameters(adapter: Adapter, layers: Layers) -> int:
-    """The number of parameters of another method of peft on these layers, by adding it to layers without memory.
+def count_parameters(adapter: Adapter, keys: TransformerConfig) -> int:
+    """The number of parameters of another method of peft, by adding it to a transformer without memory.
 
     Raises:
-        UserError: peft cannot add it to them, or not merge it into them.
+        UserError: peft cannot add it, or not merge it into the base.
     """
-    model = nn.Module()
-    for name, (size_in, size_out) in layers.items():
-        *path, last = name.split(".")
-        parent = model
-        for word in path:
-            if not hasattr(parent, word):
-                parent.add_module(word, nn.Module())
-            parent = getattr(parent, word)
-        parent.add_module(last, nn.Linear(size_in, size_out, bias=False, device="meta").requires_grad_(False))
+    with torch.device("meta"):
+        model = CosmosTransformer3DModel(**keys).requires_grad_(False)
     _add(model, adapter)
     for module in model.modules():
         if isinstance(module, BaseTunerLayer) and type(module).merge is BaseTunerLayer.merge:

@@ -7,10 +7,9 @@ The update of a full fine-tuning is cut alike, at the scale of the run that cuts
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -113,12 +112,12 @@ def truncate_full(folder: Path, base: ModelFolder, out_dir: Path, adapter: Adapt
     check_base(source, base)
     if adapter.kind != "lora":
         raise UserError(f"adapter.kind={adapter.kind}: a full fine-tuning is cut to a LoRA. Set adapter=lora.")
-    trained, before = _stored(folder), _stored(base.path / "transformer")
+    trained, before = _readers(folder), _readers(base.path / "transformer")
     layers = adapted_layers(transformer_config(Model(source=str(base.path))), adapter.target_modules)
     parts: dict[str, dict[str, Array]] = {}
     kept = total = 0.0
     for name in sorted(trained):
-        update = trained[name]() - before[name]()
+        update = (trained[name].get_tensor(name).float() - before[name].get_tensor(name).float()).numpy()
         total += float(np.square(update).sum())
         layer = name.removesuffix(".weight")
         if layer in layers:
@@ -145,19 +144,12 @@ def truncate_full(folder: Path, base: ModelFolder, out_dir: Path, adapter: Adapt
     return digest
 
 
-def _stored(folder: Path) -> dict[str, Callable[[], Array]]:
-    """What reads each tensor in a folder of safetensors files, in fp32."""
-
-    def read(file: Path, name: str) -> Array:
-        with safe_open(file, "pt") as content:
-            values: Array = content.get_tensor(name).float().numpy()
-            return values
-
-    readers: dict[str, Callable[[], Array]] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, "pt") as content:
-            for name in content.keys():  # noqa: SIM118  # not a dictionary
-                readers[name] = partial(read, file, name)
+def _readers(folder: Path) -> dict[str, Any]:
+    """The open file that holds each tensor of a folder."""
+    readers: dict[str, Any] = {}
+    for file in folder.glob("*.safetensors"):
+        content = safe_open(file, "pt")
+        readers |= dict.fromkeys(content.keys(), content)
     return readers
 
 
