@@ -116,6 +116,7 @@ def planned(folder: Path, size: int) -> Callable[[], object]:
         for run in plan():
             save_config(run.config, run.folder.config)
             done = {"evaluate": {"config_hash": stage_hash(run.config)}}
+            run.folder.update_manifest(config_hash=stage_hash(run.config))
             run.folder.update_manifest(data={"train": [f"clip {k}" for k in range(200)]}, stages=done)
             run.folder.set_status("done", "record")
 

@@ -240,6 +240,7 @@ def each_value(overrides: Sequence[str]) -> list[list[str]]:
     return runs
 
 
+@functools.lru_cache(maxsize=4096)
 def parsed(override: str) -> Override:
     """An override as Hydra reads it: `.value()`, `.is_sweep_override()`.
 

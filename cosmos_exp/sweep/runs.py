@@ -71,7 +71,8 @@ class SweepRun:
         Raises:
             UserError: it names the keys that differ.
         """
-        if not self.folder.config.is_file():
+        same = self.folder.manifest.get("config_hash") == stage_hash(self.config)
+        if same or not self.folder.config.is_file():
             return
         old = load_config(self.folder.config)
         if self.config.adapter.kind == "none":  # the base is the same, whatever the adapter's keys are
