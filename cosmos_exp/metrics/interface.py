@@ -89,6 +89,7 @@ class Measured:
         values: measure -> (value, None); (None, the reason) where the measure is undefined; (value, the reason) where the
             value is to be read with caution, for example because it rests on few frame pairs.
         detail: further values, plain JSON, for the key `detail` of each of the video's lines in scores.jsonl.
+        once: the same for the line of the first measure only, as it is long: values of every frame pair.
         curves: measure -> its value at each frame after the conditioning frames, for the key `detail.curve` of this
             measure's line. The report draws it over the horizon.
     """
@@ -96,6 +97,7 @@ class Measured:
     values: dict[str, tuple[float | None, str | None]]
     detail: dict[str, object] = field(default_factory=dict)
     curves: dict[str, list[float | None]] = field(default_factory=dict)
+    once: dict[str, object] = field(default_factory=dict)
 
 
 class MeasureFunction(Protocol):

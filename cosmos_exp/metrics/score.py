@@ -72,6 +72,8 @@ def _append_measured(
         if (video.sample, video.seed, name) in done:
             continue
         detail = {"reason": reason, **whole.detail}
+        if name == next(iter(whole.values)):
+            detail |= whole.once
         if name in whole.curves:
             detail["curve"] = whole.curves[name]
         if video.chunks:

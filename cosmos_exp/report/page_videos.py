@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
-
-import pandas as pd
 
 from cosmos_exp.files import JsonObject
 from cosmos_exp.report.study import Study
@@ -37,38 +37,40 @@ def scenes_with_videos(study: Study, out: Path) -> tuple[list[list[JsonObject]],
     generated = rows.loc[rows["column"] != REAL, "prompt"]
     rows = rows[rows["prompt"].isin(set(generated))].astype({"column": int})
     rows = rows.sort_values(["column", "seed", "noise"], kind="stable")
-    sizes = []
+    files: dict[tuple[str, str], Path] = {}
     for row in rows.drop_duplicates(["run", "video"]).itertuples():
         file = study.records[row.run].folder.recorded(row.video)
         if file.is_file():
-            sizes.append(file.stat().st_size)
-    inside = len(sizes) <= MOST_INSIDE and sum(sizes) <= MOST_MIB * 2**20
+            files[row.run, row.video] = file
+    inside = len(files) <= MOST_INSIDE and sum(file.stat().st_size for file in files.values()) <= MOST_MIB * 2**20
     scenes: dict[str, list[JsonObject]] = {}
     for (scene, prompt), of_prompt in rows.groupby(["scene", "prompt"]):
-        cells = []
-        for _, of_video in of_prompt.groupby(["column", "run", "noise"], sort=False):
-            cells.append(_cell(of_video, study, out, inside))
+        by_video: dict[tuple[object, ...], list[Any]] = {}
+        for row in of_prompt.itertuples():
+            by_video.setdefault((row.column, row.run, row.noise), []).append(row)
+        cells = [_cell(of_video, study, files, out, inside) for of_video in by_video.values()]
         entry = {"sample": prompt, "text": of_prompt["text"].iloc[0], "cells": cells}
         scenes.setdefault(scene, []).append(entry)
     return list(scenes.values()), inside
 
 
-def _cell(rows: pd.DataFrame, study: Study, out: Path, inside: bool) -> JsonObject:
-    """The scores of one video."""
-    scores, reasons, video = {}, {}, rows.iloc[0]
-    for row in rows.itertuples():
+def _cell(
+    rows: Sequence[Any], study: Study, files: Mapping[tuple[str, str], Path], out: Path, inside: bool
+) -> JsonObject:
+    """The scores of one video. rows: of `Study.scores`, as tuples."""
+    scores, reasons, video = {}, {}, rows[0]
+    for row in rows:
         scores[row.measure] = number(row.value)
         if why := row.detail.get("answer") or row.reason:
             reasons[row.measure] = str(why)[:600]
-    run = study.records[video["run"]]
-    file, fps, address = run.folder.recorded(video["video"]), 8, ""
+    run, file, fps, address = study.records[video.run], files.get((video.run, video.video)), 8, ""
     for group in ("data", "generation"):
         fps = (run.config.get(group) or {}).get("fps") or fps
-    if file.is_file():
+    if file:
         address = link_to(file, out)
-    if file.is_file() and inside:
+    if file and inside:
         address = f"data:video/mp4;base64,{base64.b64encode(file.read_bytes()).decode()}"
-    cell = {"column": video["column"], "run": video["seed"], "seed": video["noise"], "video": address, "fps": fps}
+    cell = {"column": video.column, "run": video.seed, "seed": video.noise, "video": address, "fps": fps}
     if cell["column"] == REAL:
         cell["seed"] = None
     return cell | {"scores": scores, "reasons": reasons}

@@ -29,6 +29,7 @@ FORMAT = 3  # of report.json
 VERSIONS = "versions"  # the only entry of it that may differ when a report is recomputed
 SYMBOLS = {CONFIRMED: "✓", REFUTED: "✗", NOT_SHOWN: "·"}
 WIDTH = 150  # columns when the output is not a terminal
+ROWS_AT_ONCE = 2000  # of scores.csv
 MOST_NOTES = 8  # on the terminal; report.md has all
 FEW = ("tse", "physics", "instruction", *OF_KEPT)  # the measures of the first table, with those that the study names
 FIGURES = "![differences](figures/differences.png)\n\n![scores over rank](figures/rank.png)\n"
@@ -160,10 +161,14 @@ def report_latex(study: Study) -> str:
 
 def scores_csv(study: Study) -> str:
     """Every score of every run and of the references in long form."""
-    frame = study.scores.assign(detail=study.scores["detail"].map(json.dumps))
     texts = ["run", "arm", "scene", "prompt", "text", "measure", "video", "reason", "detail"]
-    frame[texts] = frame[texts].map(one_line)
-    return frame.to_csv(index=False, lineterminator="\n")
+    parts = []
+    for start in range(0, max(1, len(study.scores)), ROWS_AT_ONCE):  # details are long: not all as text at once
+        frame = study.scores[start : start + ROWS_AT_ONCE]
+        frame = frame.assign(detail=frame["detail"].map(json.dumps))
+        frame[texts] = frame[texts].map(one_line)
+        parts.append(frame.to_csv(index=False, header=not start, lineterminator="\n"))
+    return "".join(parts)
 
 
 # --- report.json ---

@@ -168,7 +168,10 @@ def measure_sampson(videos: Sequence[ScoredVideo], config: Config, workers: int)
 def _measured(result: VideoResult | str, video: ScoredVideo) -> Measured:
     if isinstance(result, str):
         raise RunError(result)
-    return Measured(result.measures(), result.detail(), result.curves(video.conditioning))
+    detail, once = result.detail(), {}
+    for key in ("pairs_lost", "views", "crosses", "notes"):
+        once[key] = detail.pop(key)
+    return Measured(result.measures(), detail, result.curves(video.conditioning), once)
 
 
 def with_data_views(settings: SampsonSettings, data: Data) -> SampsonSettings:
