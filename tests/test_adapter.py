@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from cosmos_exp.config.adapter_file import find_adapter, open_adapter, read_adapter
 from cosmos_exp.config.paths import cache_root
-from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.errors import RunError
 from cosmos_exp.files import file_sha256
 from cosmos_exp.metrics.kept import kept_shares
 from cosmos_exp.training.checks import check_learned, check_trainable, check_untouched, velocity_change
@@ -26,11 +26,11 @@ from cosmos_exp.world.model_folder import ModelFolder, ensure_model
 from cosmos_exp.world.rectified_flow import FlowBatch, velocity
 
 KINDS = {
-    "lora": (["adapter=lora"], 2.0),
-    "dora": (["adapter=dora"], 2.0),
-    "rslora": (["adapter.scaling=rslora"], 16 / 8**0.5),
-    "bias": (["adapter.bias=true", "adapter.init=kaiming"], 2.0),
-    "pissa": (["adapter=pissa"], 2.0),
+    "lora": ["adapter=lora"],
+    "dora": ["adapter=dora"],
+    "rslora": ["adapter.scaling=rslora"],
+    "bias": ["adapter.bias=true", "adapter.init=kaiming"],
+    "pissa": ["adapter=pissa"],
 }
 OTHERS = ["full", "oft", "lokr"]  # without alpha
 
@@ -59,7 +59,7 @@ def train(folder, small_config):
     """train(kind): a transformer whose adapter has moved away from its start, its parameters, and their settings."""
 
     def call(kind="lora"):
-        words = ["rank=8", "alpha=16", *KINDS[kind][0]] if kind in KINDS else [f"adapter={kind}"]
+        words = ["rank=8", "alpha=16", *KINDS[kind]] if kind in KINDS else [f"adapter={kind}"]
         adapter = small_config(*words).adapter
         transformer, _ = load_transformer(folder, torch.float32)
         parameters = adapters.inject(transformer, adapter, 0)
@@ -92,9 +92,6 @@ def test_plain_diffusers_and_peft_give_the_same_velocity(kind, folder, base, tra
     pipe = plain(file) if kind == "full" else plain()
     if kind in KINDS:
         pipe.load_lora_weights(str(file.parent))
-        layers = [m for m in pipe.transformer.modules() if isinstance(m, LoraLayer)]
-        assert len(layers) == 50
-        assert {round(s, 6) for m in layers for s in m.scaling.values()} == {round(KINDS[kind][1], 6)}
     elif kind != "full":
         PeftModel.from_pretrained(pipe.transformer, file.parent)
     assert (predict(pipe.transformer) - expected).abs().max() < 1e-5
@@ -118,8 +115,6 @@ def test_a_file_without_metadata_gets_its_alpha_or_a_warning(folder, base, train
     transformer, _, _ = train()
     expected = predict(transformer)
     file = adapters.save_adapter(transformer, tmp_path, {})
-    with pytest.raises(UserError, match="16"):  # the file's alpha contradicts the given one
-        adapters.load_adapter(base, tmp_path, alpha=8)
     save_file(load_file(file), file)  # as the reference writes it: no metadata
     with pytest.warns(UserWarning, match="assumed alpha = rank = 8"):
         adapters.load_adapter(base, tmp_path)

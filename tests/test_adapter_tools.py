@@ -10,7 +10,6 @@ from peft.tuners.lora import LoraLayer
 from peft.utils.other import get_pattern_key
 
 from cosmos_exp.config.adapter_file import read_adapter
-from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.layers import adapted_layers, layer_ranks, linear_layers, pattern_matches, trainable_parameters
 from cosmos_exp.config.schema import Adapter
 from cosmos_exp.errors import UserError
@@ -141,15 +140,3 @@ def test_what_cannot_be_merged_is_refused(base, tmp_path, answered):
     answered(["adapter", "merge", file, "--out", out], 0)  # the base is in the record
     assert (out / "vae").is_dir()
     answered(["adapter", "merge", file, "--out", out], 2, "exists already")
-
-
-@pytest.mark.parametrize(
-    ("override", "words"),
-    [
-        ("rank_pattern={to_z:4}", r"adapter\.rank_pattern: to_z matches no adapted layer; the nearest are: "),
-        ("rank_pattern={to_q:4,attn1.to_q:8}", "attn1.to_q and to_q both match transformer_blocks.0.attn1.to_q"),
-    ],
-)
-def test_a_pattern_that_means_nothing_is_an_error(override, words):
-    with pytest.raises(UserError, match=words):
-        compose_config([f"adapter.{override}"])

@@ -82,7 +82,6 @@ WRONG = [
     ("hydra/launcher=slurn_cpu", "Could not find 'hydra/launcher/slurn_cpu' Available options"),
     # a wrong type
     ("adapter.rank=many", "adapter.rank=many: Input should be a valid integer"),
-    ("seed=1.5", "seed=1.5: Input should be a valid integer"),
     ("seed=${nothing}", "seed: Interpolation key 'nothing' not found"),
     # out of range
     ("adapter.rank=0", "adapter.rank=0: Input should be greater than 0"),
@@ -107,6 +106,11 @@ WRONG = [
     ("data.cameras=[a,b]", "data.cameras: data.reader=folder has one camera per video"),
     ("data=lerobot data.path=x data.cameras=[a,b,c] data.tiling=1x2", "data.tiling=1x2: 2 tiles for 3 cameras"),
     ("adapter=none adapter.truncate_from=x", "adapter.truncate_from: adapter=none has no adapter"),
+    ("adapter=full rank=8", "adapter.rank=8: is of lora and dora, not of full"),
+    ("adapter=lokr adapter.method=poly dry_run=true", "adapter.options: poly of peft"),
+    ("data.kept_pairs=1", "generation.seeds=[0]: kept (data.kept_prompts, data.kept_pairs) needs two"),
+    ("adapter.rank_pattern={to_z:4}", "adapter.rank_pattern: to_z matches no adapted layer; the nearest are: "),
+    ("adapter.rank_pattern={to_q:4,attn1.to_q:8}", "adapter.rank_pattern: attn1.to_q and to_q both match"),
     ("sampson.layout=1x7", "sampson.layout=1x7: does not divide frames of 96x160 pixels"),
     ("tracking.mode=online", "tracking.mode=online: no wandb login"),
     ("data.validation_videos=1000 dry_run=true", "nothing is left to train on"),

@@ -9,8 +9,9 @@ from cosmos_exp.config.tiling import tiling_of
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.scenes import different_word, one_word_apart, probes
 from cosmos_exp.data.video import write_image, write_video
-from cosmos_exp.files import read_json_lines
+from cosmos_exp.files import read_json_lines, write_json_lines
 from cosmos_exp.metrics.interface import ScoredVideo
+from cosmos_exp.metrics.kept import score_kept
 from cosmos_exp.metrics.prompt_sensitivity import (
     measure_side,
     motion_map,
@@ -82,22 +83,29 @@ def test_the_effect_of_a_word_is_counted_in_effects_of_the_noise():
 
 
 def test_scores_are_written_once_per_pair_and_seed(tmp_path):
-    videos = []
-    for sample, seed, column in (("a", 0, 20), ("a", 1, 24), ("b", 0, 110), ("b", 1, 114)):
+    """The second prompt of word_effect is the base's video of kept: both compare the same."""
+    videos, scores, judged = [], tmp_path / "scores.jsonl", tmp_path / "kept" / "scores.jsonl"
+    row = {"seed": 1, "measure": "physics", "video": "a.mp4"}
+    write_json_lines(judged, [{**row, "sample": s, "value": len(s)} for s in ("a", "a~base")])
+    for sample, seed, column in (("a", 0, 20), ("a", 1, 24), ("a~base", 0, 110), ("a~base", 1, 114)):
         frames = np.repeat(texture()[None], 4, axis=0)
         frames[1:, 30:60, column : column + 20] = 255
         videos.append(ScoredVideo(sample, seed, sample, tmp_path / f"{sample}{seed}.mp4"))
         write_video(videos[-1].path, frames, 8)
     for _ in range(2):
-        score_word_effect([("a", "b", ("left", "right"))], videos, tmp_path / "scores.jsonl", tiling_of(Data()))
-    rows = read_json_lines(tmp_path / "scores.jsonl")
-    assert [(r["sample"], r["seed"], r["detail"]["other"]) for r in rows] == [("a", 0, "b"), ("a", 1, "b")]
-    assert all(r["value"] > 2 for r in rows)
+        score_word_effect([("a", "a~base", ("left", "right"))], videos, scores, tiling_of(Data()))
+        score_kept(videos, judged, scores)
+    rows = read_json_lines(scores)
+    measures = [("word_effect", 0), ("word_effect", 1), ("kept", 0), ("kept", 1), ("kept_physics", 1)]
+    assert [(r["measure"], r["seed"]) for r in rows] == measures
+    assert {(r["sample"], r["detail"]["other"]) for r in rows} == {("a", "a~base")}
+    assert [r["value"] > 2 for r in rows] == [True, True, False, False, False]
+    assert [r["value"] < -1 for r in rows[2:]] == [True] * 3  # it moves more than another noise; physics 1 after 6
 
 
 def test_the_named_hand_has_more_motion_on_its_side(tmp_path, small_config):
     """Against the truth of rendered scenes: the hand that moves is known."""
-    still = np.zeros((3, 32, 32, 3), np.uint8)
+    still, words = np.zeros((3, 32, 32, 3), np.uint8), small_config("measures.words=true")
     clips = [("use the left hand", still), ("left and right", still)]
     for seed in range(3):
         for hand in ("left", "right"):
@@ -107,8 +115,8 @@ def test_the_named_hand_has_more_motion_on_its_side(tmp_path, small_config):
     for k, (prompt, frames) in enumerate(clips):
         videos.append(ScoredVideo("a", 0, prompt, tmp_path / f"{k}.mp4"))
         write_video(videos[-1].path, frames, 8)
-    nothing, no_side, *named = [m.values["word_side"] for m in measure_side(videos, small_config(), 1)]
+    nothing, no_side, *named = [m.values["word_side"] for m in measure_side(videos, words, 1)]
     assert min(value for value, _ in named) > 0.5
     assert nothing == (None, "nothing moves")
     assert no_side == (None, "the prompt does not name one side, left or right")
-    assert measure_side(videos[1:2], small_config(), 1) is None
+    assert measure_side(videos[1:2], words, 1) is None

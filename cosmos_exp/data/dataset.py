@@ -126,7 +126,7 @@ def _kept_pairs(config: Config) -> list[TestPair]:
         raise RunError("data.kept_prompts: " + "\n  ".join(problems))
     for pair in pairs:
         check_pair(pair, data)
-    return [replace(pair, name=f"{KEPT_NAME}{pair.name}", recording=None) for pair in pairs]
+    return [replace(pair, name=f"{KEPT_NAME}{pair.name}") for pair in pairs]
 
 
 def _pairs_of(clips: Iterable[CheckedClip]) -> list[TestPair]:

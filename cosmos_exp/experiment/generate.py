@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +30,7 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.prepare import Inputs, encode_missing
 from cosmos_exp.experiment.record import dtype_of, free_memory, recorded_stage, set_aside
 from cosmos_exp.experiment.scored import drop_stale
+from cosmos_exp.files import atomic_path, json_sha256
 from cosmos_exp.generation.videos import Generator, VideoTask, num_conditioning_frames
 from cosmos_exp.metrics.kept import BASE as BASE_VIDEO
 from cosmos_exp.run_folder import ADAPTER_FILE
@@ -75,13 +78,37 @@ def generate(context: RunContext, inputs: Inputs) -> None:
         except UserError as error:
             raise damaged(folder.adapter_file, error) from error
         pipeline.make(config.name, processes.shard(tasks), show=processes.is_main)
-        pipeline.make(BASE_VIDEO, processes.shard(of_base), show=processes.is_main)
+        stored = [(task, _stored(config, inputs, task)) for task in processes.shard(of_base)]
+        for task, file in stored:  # the base's videos are the same for every adapter of a study
+            if file.is_file():
+                _copy(file, task.path)
+        pipeline.make(BASE_VIDEO, [task for task, _ in stored], show=processes.is_main)
+        for task, file in stored:
+            _copy(task.path, file)
         if processes.is_main:
             kernel = attention_kernel(pipeline.transformer, dtype_of(config), processes.device)
             guardrail = pipeline.generator.pipe.safety_checker.record()
             folder.update_manifest(guardrail=guardrail, speed={"attention_of_videos": kernel})
         del pipeline
         free_memory()
+
+
+def _stored(config: Config, inputs: Inputs, task: VideoTask) -> Path:
+    """Where the cache has a video of the base, by everything that decides what it looks like."""
+    generation = config.generation.model_dump(exclude={"seeds", "max_prompts", "split", "merge_adapter"})
+    data = config.data.model_dump(include={"height", "width", "num_frames", "resize"})
+    hardware = config.hardware.model_dump(include={"device", "mixed_precision", "guidance", "attention"})
+    frames = hashlib.sha256(task.frames().tobytes()).hexdigest()
+    rest = [config.training.condition_timestep, config.model.prompt_tokens, task.prompts, task.seed, frames]
+    key = json_sha256([inputs.cache.fingerprints, generation, data, hardware, *rest])
+    return cache_root(config) / "kept" / f"{key[:32]}.mp4"
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file that is not there yet."""
+    if not target.is_file():
+        with atomic_path(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def kept_pairs(config: Config, dataset: Dataset) -> list[TestPair]:

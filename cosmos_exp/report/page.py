@@ -13,7 +13,7 @@ import jinja2
 import pandas as pd
 
 from cosmos_exp.config.layers import UNLIKE_LORA
-from cosmos_exp.config.measures import measure_info
+from cosmos_exp.config.measures import OF_KEPT, measure_info
 from cosmos_exp.files import JsonObject
 from cosmos_exp.report.figure_style import REAL, Drawing, arm_colors
 from cosmos_exp.report.page_videos import link_to, scenes_with_videos
@@ -71,7 +71,7 @@ def _facts(study: Study) -> str:
         names[group] = str(
             settings.get("repo_id") or settings.get("builder") or settings.get("path") or settings.get("name")
         )
-    tested = study.scores[study.scores["phase"] == study.phase]
+    tested = study.scores[(study.scores["phase"] == study.phase) & ~study.scores["measure"].isin(OF_KEPT)]
     videos = len(run.manifest.get("data", {}).get("train", []))
     return (
         f"Model {names['model']}, fine-tuned on {videos} videos of {names['data']}. Scored: {tested['prompt'].nunique()} prompts of "
