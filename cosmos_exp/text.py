@@ -32,6 +32,8 @@ def one_line(text: object) -> str:
 
 def plain_json(content: Json) -> Json:
     """JSON content whose strings and keys are `printable`."""
+    if not CONTROL.search(all_text(content)):
+        return content
     return with_strings(content, printable)
 
 
@@ -97,8 +99,25 @@ def redact(text: str, values: Sequence[str] | None = None) -> str:
 
 def redacted(content: Json) -> Json:
     """JSON content with `redact` applied to every string in it."""
-    values = _values()
+    values, text = _values(), all_text(content)
+    if redact(text, values) == text:
+        return content
     return with_strings(content, lambda text: redact(text, values))
+
+
+def all_text(content: object) -> str:
+    """All strings and keys of JSON content, in lines: one look at 100,000 names is a hundred times faster than one at each."""
+    texts: list[str] = []
+    rest = [content]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, Mapping):
+            rest += [*value, *value.values()]
+        elif isinstance(value, (list, tuple)):
+            rest += value
+    return "\n".join(texts)
 
 
 def with_strings(content: Json, change: Callable[[str], str]) -> Json:

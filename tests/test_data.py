@@ -269,6 +269,7 @@ def test_every_prompt_has_the_prefix_in_training_and_in_generation(tmp_path):
     ("videos", "given", "pairs", "expected"),
     [
         (20, None, False, (16, 2, 2)),
+        (2000, None, False, (1918, 32, 50)),
         (2, None, False, (1, 0, 1)),
         (20, None, True, (18, 2, 0)),
         (20, 3, False, (14, 3, 3)),

@@ -258,9 +258,9 @@ class Data(Group):
     skip_bad: bool = False
     """skip bad files (listed and recorded) instead of stopping"""
     validation_videos: NonNegativeInt | None = 0
-    """videos held out for the validation loss; null: a tenth, at least one"""
+    """videos held out for the validation loss; null: a tenth, 1 to 32"""
     test_videos: NonNegativeInt | None = 0
-    """videos held out as test pairs when there is no test_path; null: a tenth, at least one, with a test_path
+    """videos held out as test pairs when there is no test_path; null: a tenth, 1 to 50, with a test_path
     none"""
     expected_videos: PositiveInt | None = None
     """number of videos that a dry run assumes before the data is downloaded"""

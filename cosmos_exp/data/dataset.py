@@ -24,6 +24,10 @@ from cosmos_exp.rng import generator
 
 GR1_TEST_FOLDER = "gr1_object"  # the test pairs inside data.test_repo_id
 TENTH = 10
+MOST_VALIDATION, MOST_TEST = (
+    32,
+    50,
+)  # videos held out without a setting: a validation loss and a test that cost what they tell
 KEPT_NAME = "kept~"  # before the name of a pair of the base's own domain
 
 
@@ -219,8 +223,8 @@ class HoldOut:
 def hold_out(data: Data, videos: int, has_pairs: bool, folder: Path | str) -> HoldOut:
     """Divide a number of videos.
 
-    data.validation_videos and data.test_videos decide; where one is null, a tenth of the videos is held out, at least one;
-    for the test none if there are test pairs on disk. Of two videos one is for the test and none for validation.
+    data.validation_videos and data.test_videos decide; where one is null, a tenth of the videos is held out, at least one, at
+    most MOST_VALIDATION and MOST_TEST; for the test none if there are test pairs on disk. Of two videos one is for the test and none for validation.
 
     Args:
         has_pairs: test and selection prompts come from a folder of test pairs.
@@ -234,13 +238,13 @@ def hold_out(data: Data, videos: int, has_pairs: bool, folder: Path | str) -> Ho
     if has_pairs:
         test, selection = test or 0, 0
     elif test is None:
-        test = tenth
+        test = min(tenth, MOST_TEST)
     if validation is None:
-        validation = tenth if videos - test - selection > 1 else 0
+        validation = min(tenth, MOST_VALIDATION) if videos - test - selection > 1 else 0
     if None in (data.test_videos, data.validation_videos):
         note = (
-            f"held out of training: {validation} for validation, {test} for the test (a tenth; data.validation_videos, "
-            "data.test_videos)"
+            f"held out of training: {validation} for validation, {test} for the test (a tenth, at most "
+            f"{MOST_VALIDATION} and {MOST_TEST}; data.validation_videos, data.test_videos)"
         )
     held = validation + test + selection
     if held >= videos:

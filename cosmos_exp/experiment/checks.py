@@ -203,6 +203,18 @@ def _data(config: Config) -> str:
     return find_data(config).text
 
 
+def _schedule(config: Config) -> str:
+    """Of data whose number is known before it is rendered or downloaded; of a folder, the inspection is followed by this check."""
+    from cosmos_exp.experiment.plan import plan_data
+
+    if config.adapter.kind == "none" or config.adapter.truncate_from:
+        return "nothing is trained"
+    if config.data.path:
+        return "checked when the videos are counted"
+    order = sample_order(plan_data(config)[0], config.training, config.seed)
+    return f"peak {max(learning_rates(order, config.training)):.3g}"
+
+
 def _device(config: Config) -> str:
     if config.hardware.device == "cpu":
         return f"cpu, {psutil.cpu_count()} cores"
@@ -271,6 +283,7 @@ CHECKS: dict[str, Callable[[Config], str]] = {
     "judge": _judge,
     "sampson": _sampson,
     "data": _data,
+    "schedule": _schedule,
     "device": _device,
     "memory": _memory,
     "records": _records,

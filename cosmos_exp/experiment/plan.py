@@ -108,6 +108,7 @@ def plan_data(config: Config) -> tuple[int, Rows]:
         dataset = load_dataset(config)
         notes = [*dataset.notes, *check_dataset(config, dataset)]
         parts = [str(len(part)) for part in (dataset.train, dataset.validation, dataset.test, dataset.selection)]
+        parts[2] += f" in the data, {len(dataset.tested) * len(config.generation.seeds)} videos to generate"
         parts[0] += f" of {len(dataset.train) + len(dataset.validation) + len(dataset.held_out)} in {data.path}"
     else:
         videos, origin = data.expected_videos or 0, f"expected from {data.repo_id}, not inspected yet"
@@ -148,6 +149,7 @@ def _training_rows(config: Config) -> Rows:
         rows.append(("memory of full", _memory_of_full(config)))
     return [
         *rows,
+        *_validation_rows(config, rows, samples, order.num_steps),
         ("optimizer steps", f"{steps}, global batch {training.global_batch_size} in {slots} forward passes"),
         ("processes", f"{count} on {hardware.device}, mixed precision {hardware.mixed_precision}{idle}"),
         ("learning rate", f"start {rates[0]:.3g}, peak {max(rates):.3g}, end {rates[-1]:.3g}"),
@@ -165,6 +167,17 @@ def _memory_of_full(config: Config) -> str:
         f"{weights / 2:.1f} of AdamW, hardware.checkpointing=full saves {cost.memory_gib - least:.1f}. bf16 weights would save "
         f"{weights * 1.5:.1f}, but lose small updates: not offered. A checkpoint has {3 * weights:.1f} GiB on disk"
     )
+
+
+def _validation_rows(config: Config, rows: Rows, samples: int, steps: int) -> Rows:
+    """What the validation loss costs: a training sample takes about three forward passes."""
+    validation, clips = config.training.validation, int(dict(rows)["validation videos"])
+    passes, times = clips * len(validation.sigmas), 2 + (steps - 1) // validation.every_steps
+    if not passes:
+        return []
+    share = 100 * passes * times / (3 * samples)
+    words = f"{passes} forward passes ({clips} videos x {len(validation.sigmas)} noise levels), {times} times"
+    return [("validation", f"{words}: about {share:.0f} % of the training's time")]
 
 
 def _rollout_rows(config: Config) -> Rows:
