@@ -70,9 +70,7 @@ def as_disk_error(error: BaseException, path: Path | None = None) -> DiskError |
             name, verb = str(path or getattr(step, "filename", None) or "a file"), "written"
             if number == errno.ENAMETOOLONG:  # of a file to read, too
                 name, verb = f"{name[:60]}…{name[-20:]}", "used"
-            return DiskError(
-                f"{name}: cannot be {verb} ({os.strerror(number)}). {_FIXES[number]}, then run the same command again."
-            )
+            return DiskError(f"{name}: cannot be {verb} ({os.strerror(number)}). {_FIXES[number]}, then start again.")
         step = step.__cause__ or step.__context__
     return None
 

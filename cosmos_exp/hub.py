@@ -82,7 +82,8 @@ def fetch(
 
     if not sys.stderr.isatty():
         disable_progress_bars()
-        print(f"downloading {repo_id}", file=sys.stderr, flush=True)
+        if find(repo_id, revision, repo_type, patterns) is None:
+            print(f"downloading {repo_id}", file=sys.stderr, flush=True)
     try:
         with _ending_at_once():
             folder = snapshot_download(
@@ -132,14 +133,15 @@ def access_problem(repo_id: str, repo_type: str) -> str | None:
 
     The words are the same for all repositories where the hub cannot be asked.
     """
-    from huggingface_hub import auth_check, constants
+    from huggingface_hub import auth_check, constants, get_token
     from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
 
     link = f"{constants.ENDPOINT}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
     try:
         auth_check(repo_id, repo_type=repo_type)
     except GatedRepoError:
-        return f"its licence is not accepted. Accept it at {link}, then run `hf auth login`."
+        login = "" if get_token() else ", then run `hf auth login`: this machine has no login"
+        return f"its licence is not accepted. Accept it at {link} {login}".rstrip()
     except RepositoryNotFoundError:
         return f"the hub has no such repository, or not for this login ({link}). Run `hf auth login`."
     except OfflineModeIsEnabled:

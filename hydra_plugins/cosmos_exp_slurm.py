@@ -74,9 +74,10 @@ class SlurmLauncher(Launcher):
         else:
             print(f"Slurm jobs: {compact(start_jobs(configs, self.settings))}", flush=True)
         values: Sequence[float | None] = [None] * len(configs)
-        if getattr(self.task, "searching", False):  # the sweeper chooses the next values by these
-            self.task.exit_codes.append(wait_for_submitted())
-            values = [self.task.objective(config) for config in configs]
+        task: Any = self.task  # Hydra knows it as a function
+        if getattr(task, "searching", False):  # the sweeper chooses the next values by these
+            task.exit_codes.append(wait_for_submitted())
+            values = [task.objective(config) for config in configs]
         done = JobStatus.COMPLETED
         return [
             JobReturn(overrides=o, _return_value=v, status=done) for o, v in zip(job_overrides, values, strict=True)

@@ -99,7 +99,7 @@ def test_a_measure_that_a_still_picture_wins_is_marked(run, tmp_path):
     text = (tmp_path / "report" / "report.md").read_text()
     assert "\n| real " in text
     assert "physics ↑ †" in text
-    assert "A still picture wins here" in text
+    assert "A still picture is not beaten here" in text
 
 
 def test_what_is_missing_of_a_reference_is_counted_with_its_reason(run):

@@ -212,7 +212,7 @@ def plan(machine):
 
 def stops(machine):
     """In the download: a disk that is full, Ctrl-C, and a start without a network after it."""
-    machine.types(machine.lora, 1, "cannot be written", "then run the same command again", file_bytes=2**18)
+    machine.types(machine.lora, 1, "cannot be written", "then start again", file_bytes=2**18)
     machine.hub.seconds_a_piece = 0.5
     process = machine.start(machine.lora)
     count = len(machine.hub.requests)

@@ -298,3 +298,15 @@ def test_generate_makes_each_adapters_videos_once(whole, start, tmp_path, answer
         assert (tmp_path / "out" / folder.path.name / video.name).read_bytes() == video.read_bytes()
         assert (read_video(tmp_path / "out" / "base" / video.name) != read_video(video)).any()
     assert answered(words, 0).count("0 videos generated, 2 already existed") == 2
+
+
+def test_run_dir_alone_resumes_or_is_refused(whole, answered, tmp_path):
+    """A mistyped folder would begin a run of the embedded model there."""
+    folder, _ = whole
+    answered(["run", f"run_dir={folder.path}", "dry_run=true"], 0, f"those of {folder.path} can be read")
+    answered(["run", f"run_dir={folder.path.parent}"], 2, "no run to resume", f"Runs in it: {folder.path}")
+    words = ["run", f"run_dir={folder.path}", "training.deterministic=false"]
+    answered(
+        words, 2, "another configuration (training.deterministic: True -> False; ", "must name all of that run's keys"
+    )
+    assert {path.name for path in folder.path.parent.iterdir()} == {"run"}

@@ -70,9 +70,10 @@ def run_one(config: Config, overrides: list[str]) -> int:
     from cosmos_exp.run_folder import RunFolder
     from cosmos_exp.sweep.runs import with_run_dir
 
+    if config.run_dir or not config.dry_run:
+        config = with_run_dir(config, overrides)
     if config.dry_run:
         return plan(config)
-    config = with_run_dir(config, overrides)
     folder = shown_path(str(config.run_dir))
     try:
         run_experiment(config)
@@ -81,7 +82,7 @@ def run_one(config: Config, overrides: list[str]) -> int:
         return 1
     except UserError:
         if Path(folder).exists():  # else nothing was written
-            print(f"run folder: {folder}", file=sys.stderr)
+            print(f"run folder: {folder} (resume with `cosmos-exp run run_dir={folder}`)", file=sys.stderr)
         raise
     if os.environ.get("RANK", "0") == "0":  # of torchrun: the first process speaks for all
         print_runs([RunFolder(str(config.run_dir))])

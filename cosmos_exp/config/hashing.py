@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cosmos_exp.config.schema import Config
@@ -47,12 +47,13 @@ def differences(old: Mapping[str, object], new: Mapping[str, object], where: str
     return lines
 
 
-def check_same_training(old: Config, new: Config, folder: Path, fix: str) -> None:
+def check_same_training(old: Config, new: Config, folder: Path, fix: str, named: Sequence[str] = ()) -> None:
     """Refuse to mix two trainings in one run folder. A folder without work refuses none.
 
     Args:
         old: the folder's own configuration.
         fix: what the user can do about it.
+        named: keys of the command line, which the error names first.
 
     Raises:
         UserError: it names the keys that differ.
@@ -61,4 +62,7 @@ def check_same_training(old: Config, new: Config, folder: Path, fix: str) -> Non
         return
     changed = differences(old.model_dump(), new.model_dump())
     changed = [c for c in changed if re.split(r"[.:]", c)[0] in _TRAIN_GROUPS]
+    changed.sort(key=lambda line: line.partition(":")[0] not in named)
+    if named:
+        fix += " The command line must name all of that run's keys: those that it leaves out have their defaults."
     raise UserError(f"{folder} holds a run of another configuration ({'; '.join(changed[:4])}).\n{fix}")

@@ -63,8 +63,9 @@ def write_page(path: Path, study: Study, drawings: Sequence[Drawing]) -> None:
 
 
 def _facts(study: Study) -> str:
-    """What was trained and scored, in two sentences, from the last run. What its records do not say is left out."""
-    run = study.records[study.shown_runs.index[-1]]
+    """What was trained and scored, in two sentences, from the last run that is done. What its records do not say is left out."""
+    done = study.shown_runs.query("state == 'done'")
+    run = study.records[(done.index if len(done) else study.shown_runs.index)[-1]]
     names: dict[str, str] = {}
     for group in ("model", "data", "judge"):
         settings = run.config.get(group) or {}

@@ -323,8 +323,8 @@ def unreadable_measures(scores: pd.DataFrame, measures: Sequence[str]) -> dict[s
         if better and ahead.max() <= 0:
             best = rivals[ahead.idxmax()].mean()
             unreadable[measure] = (
-                f"{MARK} {measure}: the frozen videos score {frozen.mean():.3g} and {ahead.idxmax()} {best:.3g} ({len(rivals)} prompts). "
-                "A still picture wins here: read it only beside a measure on which it loses."
+                f"{MARK} {measure}: the frozen videos score {frozen.mean():.3g} and {ahead.idxmax()} {best:.3g} ({len(rivals)} prompt{'s' * (len(rivals) != 1)}). "
+                "A still picture is not beaten here: read it only beside a measure on which it loses."
             )
     return unreadable
 
@@ -341,6 +341,9 @@ def _notes(study: Study, margins: Sequence[str]) -> Iterator[str]:
             of_runs["The base model's weights are random: these numbers only show that the pipeline runs"] = None
         of_runs |= dict.fromkeys(manifest.get("data", {}).get("short_recordings") or [])
     yield from map("{}.".format, of_runs)
+    models = {str((run.config.get("model") or {}).get("name")) for run in study.records.values()}
+    if len(models) > 1:
+        yield f"The runs are of different models ({', '.join(sorted(models))}): compare no row with another model's."
     for name, run in shown[shown["error"] != ""].iterrows():
         yield f"{name}: {run['state']}: {run['error'].splitlines()[0]}"
     trained = study.arms[~study.arms["is_base"] & (study.arms["done"] > 0)]

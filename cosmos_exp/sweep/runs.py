@@ -196,23 +196,31 @@ def _values(words: Iterable[str]) -> dict[str, str]:
 def with_run_dir(config: Config, overrides: list[str]) -> Config:
     """The configuration of `cosmos-exp run` with its `run_dir` set. Hydra is running.
 
-    An existing folder is resumed: with only `run_dir=…` under its own configuration, else only if the configuration
-    trains the same.
+    An existing folder is resumed: with only `run_dir=…` (and `dry_run`) under its own configuration, else only if the
+    configuration trains the same.
 
     Raises:
-        UserError: the folder holds a run of another configuration.
+        UserError: the folder holds a run of another configuration; only `run_dir=…` is given, and it holds none.
     """
     if config.run_dir is None:
         folder = _multirun_folder(config, overrides) if is_multirun() else _new_folder(config)
         return config.updated({"run_dir": str(folder)})
-    file = Path(config.run_dir) / "config.yaml"
+    folder, named = Path(config.run_dir), [word.lstrip("+").partition("=")[0] for word in overrides]
+    is_resumed, file = set(named) <= {"run_dir", "dry_run"}, folder / "config.yaml"
     if not file.is_file():
-        return config
-    old = load_config(file).updated({"run_dir": config.run_dir})
-    if all(word.lstrip("+").startswith("run_dir=") for word in overrides):
+        if not is_resumed:
+            return config
+        below = sorted(path.parent for path in folder.glob("*/config.yaml"))
+        listed = f" Runs in it: {', '.join(map(str, below[-3:]))}." if below else ""
+        raise UserError(
+            f"run_dir={folder}: no run to resume, it has no config.yaml.{listed} For a new run of the embedded model there name "
+            "the model, too: model=tabletop."
+        )
+    old = load_config(file).updated({"run_dir": config.run_dir, "dry_run": config.dry_run})
+    if is_resumed:
         return old
     fix = "Set another run_dir (or none) for a new run, or give only run_dir=… to resume the old one."
-    check_same_training(old, config, Path(config.run_dir), fix)
+    check_same_training(old, config, folder, fix, named)
     return config
 
 

