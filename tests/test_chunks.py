@@ -19,9 +19,8 @@ from cosmos_exp.experiment.plan import plan_rows
 from cosmos_exp.files import read_json_lines, write_json
 from cosmos_exp.generation.videos import Generator, VideoTask, start_noise
 from cosmos_exp.metrics.interface import Measured, ScoredVideo
-from cosmos_exp.metrics.judges.interface import Answer
 from cosmos_exp.metrics.recording.measures import compare_with_recording, scene_drift
-from cosmos_exp.metrics.score import judge_videos, measure_videos
+from cosmos_exp.metrics.score import measure_videos
 from cosmos_exp.report.study import drift_frame
 from cosmos_exp.report.tables import write_report
 from cosmos_exp.report.verify import verify
@@ -104,10 +103,6 @@ class TestSeams:
             assert (video[start:stop] == made).all()
             before = made[-OVERLAP:]
 
-    def test_no_two_chunks_of_any_seed_share_their_noise(self):
-        drawn = {start_noise(seed, (1, 2, 2), chunk).numpy().tobytes() for seed in range(4) for chunk in range(4)}
-        assert len(drawn) == 16
-
 
 def scored(tmp_path, frames, recorded=None):
     levels = np.arange(frames, dtype=np.uint8) * 5
@@ -159,25 +154,6 @@ class TestScores:
         assert scene_drift(first, frames) < 0.5
         assert scene_drift(first, frames + np.uint8(9)) == pytest.approx(9, abs=0.5)
         assert scene_drift(first, np.stack([table[:96, 2:162]] * 9)) < 2  # the camera moved by two pixels
-
-    def test_a_judge_that_knows_no_chunks_scores_the_whole_video_alone(self, tmp_path, three):
-        """One that knows them is in the run below."""
-
-        class Fake:
-            name, batch = "fake", 2
-
-            def identity(self):
-                return None
-
-            def ask(self, questions, temperature, seed):
-                return [Answer({("all", None): 5.0}[q.instruction, q.span], None, "x") for q in questions]
-
-        judge_videos([scored(tmp_path, 41)], three, Fake(), tmp_path / "scores.jsonl", set(), None, show=False)
-        row = {r["measure"]: r for r in read_json_lines(tmp_path / "scores.jsonl")}["instruction"]
-        assert row["value"] == 5.0
-        for chunk in row["detail"]["chunks"]:
-            assert chunk["value"] is None
-            assert "fake scores whole videos only" in chunk["reason"]
 
 
 def test_last_minus_first_is_paired_within_each_video():

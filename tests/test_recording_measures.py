@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 from conftest import texture
 
-from cosmos_exp.config.measures import measures_of
-from cosmos_exp.config.schema import Config, Measures
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError
 from cosmos_exp.metrics.interface import ScoredVideo
-from cosmos_exp.metrics.recording.measures import compare_with_recording, measure_motion, measure_recording, motion_of
+from cosmos_exp.metrics.recording.measures import compare_with_recording, motion_of
 from cosmos_exp.metrics.recording.motion import Tracks, follow, grey_images, mask_overlap, motion_masks
 from cosmos_exp.metrics.recording.pixels import cosmos_dynamic_psnr, psnr, ssim
 
@@ -173,16 +171,3 @@ def test_a_video_of_another_length_is_refused(scored):
         RunError, match=r"video\.mp4: 4 frames of 96x160, but its recording .*video_real\.mp4: 5 frames"
     ):
         compare_with_recording(scored(clip[:4], clip))
-
-
-def test_measure_functions(scored):
-    clip = with_object(range(20, 52, 4))
-    known, unknown = scored(clip, clip), scored(clip, name="unknown")
-    first, second = measure_recording([known, unknown], Config(), 1)
-    assert list(first.values) == measures_of("recording")
-    assert second.values == dict.fromkeys(first.values, (None, "no recording of this prompt"))
-    assert measure_recording([unknown], Config(), 1) is None
-    off = Config(measures=Measures(recording=False, motion=False))
-    assert measure_recording([known], off, 1) is measure_motion([known], off, 1) is None
-    (moved,) = measure_motion([known], Config(), 1)
-    assert list(moved.values) == measures_of("motion")
