@@ -99,11 +99,11 @@ def load_dataset(config: Config, progress: Progress = without_progress) -> Datas
         [p.name for p in selection_pairs],
         tested,
         probes(tested, data.swaps) if config.measures.words else [],
-        _kept_pairs(config),
+        kept_prompts(config),
     )
 
 
-def _kept_pairs(config: Config) -> list[TestPair]:
+def kept_prompts(config: Config) -> list[TestPair]:
     """The pairs of the base's own domain: of data.kept_prompts, or rendered with human hands.
 
     Raises:

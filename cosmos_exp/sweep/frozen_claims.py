@@ -153,7 +153,7 @@ def prompts_of(config: Config) -> tuple[dict[str, str] | None, dict[str, str] | 
     Raises:
         UserError: a setting names data that do not exist.
     """
-    from cosmos_exp.data.dataset import ensure_data, find_data, split_pairs
+    from cosmos_exp.data.dataset import ensure_data, find_data, kept_prompts, split_pairs
     from cosmos_exp.data.inspection import SELECTION
     from cosmos_exp.data.pairs import read_test_pairs
     from cosmos_exp.data.scenes import scenes
@@ -166,7 +166,7 @@ def prompts_of(config: Config) -> tuple[dict[str, str] | None, dict[str, str] | 
     pairs = read_test_pairs(tests, [])
     apart = read_test_pairs(tests / SELECTION, []) if (tests / SELECTION).is_dir() else []
     pairs, _ = split_pairs(pairs, apart, config, tests)
-    pairs = pairs[: config.generation.max_prompts]
+    pairs = [*pairs[: config.generation.max_prompts], *kept_prompts(config)]
     return {p.name: p.prompt for p in pairs}, scenes(pairs, {})
 
 

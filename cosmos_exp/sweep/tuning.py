@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from cosmos_exp.files import JsonObject, write_json
 from cosmos_exp.report.runs import Run
 from cosmos_exp.report.tuning import chosen_point, point_score
-from cosmos_exp.run_folder import ADAPTER_NAME, SWEEP_FILE
+from cosmos_exp.run_folder import SWEEP_FILE
 from cosmos_exp.sweep.plan import SweepPlan, TuningRun
 from cosmos_exp.sweep.running import Start, run_unfinished
 from cosmos_exp.sweep.runs import SweepRun, in_state
@@ -131,7 +131,7 @@ def run_phases(plan: SweepPlan, start: Start) -> PlannedRuns:
         for run in now.runs:
             source = run.config.adapter.truncate_from
             # The run's own folder may not exist yet, and no path leads through it then.
-            ready = source is None or (run.folder.path / source / ADAPTER_NAME).resolve().is_file()
+            ready = source is None or any((run.folder.path / source / "adapter").resolve().glob("*.safetensors"))
             if ready and run.name not in tried:
                 runs.append(run)
                 tried.add(run.name)
