@@ -37,19 +37,21 @@ def scenes_with_videos(study: Study, out: Path) -> tuple[list[list[JsonObject]],
     generated = rows.loc[rows["column"] != REAL, "prompt"]
     rows = rows[rows["prompt"].isin(set(generated))].astype({"column": int})
     rows = rows.sort_values(["column", "seed", "noise"], kind="stable")
-    files: dict[tuple[str, str], Path] = {}
+    files, size = dict[tuple[str, str], Path](), 0
     for row in rows.drop_duplicates(["run", "video"]).itertuples():
         file = study.records[row.run].folder.recorded(row.video)
         if file.is_file():
             files[row.run, row.video] = file
-    inside = len(files) <= MOST_INSIDE and sum(file.stat().st_size for file in files.values()) <= MOST_MIB * 2**20
+            size += file.stat().st_size
+    inside = len(files) <= MOST_INSIDE and size <= MOST_MIB * 2**20
     scenes: dict[str, list[JsonObject]] = {}
     for (scene, prompt), of_prompt in rows.groupby(["scene", "prompt"]):
         by_video: dict[tuple[object, ...], list[Any]] = {}
         for row in of_prompt.itertuples():
             by_video.setdefault((row.column, row.run, row.noise), []).append(row)
-        cells = [_cell(of_video, study, files, out, inside) for of_video in by_video.values()]
-        entry = {"sample": prompt, "text": of_prompt["text"].iloc[0], "cells": cells}
+        entry: JsonObject = {"sample": prompt, "text": of_prompt["text"].iloc[0], "cells": []}
+        for of_video in by_video.values():
+            entry["cells"].append(_cell(of_video, study, files, out, inside))
         scenes.setdefault(scene, []).append(entry)
     return list(scenes.values()), inside
 

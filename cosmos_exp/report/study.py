@@ -104,8 +104,8 @@ class Study:
     @property
     def references(self) -> list[str]:
         """`real` and `frozen`, as far as they were scored."""
-        scored = set(self.scores["arm"].unique())
-        return [kind for kind in REFERENCES if kind in scored]
+        scored, kinds = pd.Index(self.scores["arm"].unique()), pd.Index(REFERENCES)
+        return list(kinds[kinds.isin(scored)])
 
     @property
     def shown_runs(self) -> pd.DataFrame:

@@ -46,17 +46,18 @@ def watch(runs: list[SweepRun], seconds: float = 1.0) -> Iterator[None]:
 
 def _report(runs: list[SweepRun], stop: threading.Event, seconds: float) -> None:
     """A run is read again when its status or job was written; each in its turn, as a killed run writes nothing."""
-    printed = {run.name: place_of(run) for run in runs}
-    written = {run.name: _written(run) for run in runs}
-    turns = itertools.cycle(runs)
-    ended = False
+    printed, written = dict[str, tuple[str, str]](), dict[str, list[int]]()
+    for run in runs:
+        printed[run.name], written[run.name] = place_of(run), _written(run)
+    turns, ended = itertools.cycle(runs), False
     while not ended:
         ended = stop.wait(seconds)
-        looked_at = {run.name: run for run in itertools.islice(turns, len(runs) if ended else IN_TURN)}
+        looked_at = list(itertools.islice(turns, len(runs) if ended else IN_TURN))
         for run in runs:
-            if (time := _written(run)) != written[run.name]:
-                written[run.name], looked_at[run.name] = time, run
-        for run in looked_at.values():
+            if (times := _written(run)) != written[run.name]:
+                written[run.name] = times
+                looked_at.append(run)
+        for run in looked_at:
             state, stage = place_of(run)
             if (state, stage) != printed[run.name]:
                 printed[run.name] = state, stage
