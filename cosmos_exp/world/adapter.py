@@ -224,6 +224,7 @@ def save_adapter(
             # diffusers' own has this machine's paths
             shutil.copyfile(base.path / "transformer" / "config.json", work / "config.json")
             write_json(work / RECORD_FILE, record)
+            shutil.rmtree(directory, ignore_errors=True)  # of a run that was killed before it was recorded
         return directory
     config: PeftConfig = transformer.peft_config[NAME]
     state = {name: value.detach().float().cpu() for name, value in get_peft_model_state_dict(transformer).items()}
@@ -233,6 +234,7 @@ def save_adapter(
             save_file(named, work / PEFT_FILE, {"format": "pt"})
             (work / PEFT_CONFIG).write_text(json.dumps(config.to_dict(), default=sorted, sort_keys=True))
             write_json(work / RECORD_FILE, record)
+            shutil.rmtree(directory, ignore_errors=True)  # of a run that was killed before it was recorded
         return directory / PEFT_FILE
     peft = config.to_dict()
     if config.init_lora_weights == INITIALISATIONS["pissa"]:
