@@ -107,7 +107,7 @@ def test_a_full_disk_names_the_file_whatever_writes_it(tmp_path):
     }
     with largest_file(8000):
         for name, write in writers.items():
-            with pytest.raises(DiskError, match=rf"{name}: cannot be written \(File too large\)\. .* run the same"):
+            with pytest.raises(DiskError, match=rf"{name}: cannot be written \(File too large\)\. .* start again"):
                 write()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "checkpoints"]
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step_00000001"]

@@ -38,7 +38,7 @@ def test_references(small_config, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "write_reference", write)
     inputs = SimpleNamespace(dataset=SimpleNamespace(tested=[TestPair(n, n, Path(n), Path(n)) for n in NAMES]))
     for rank in (0, 1):
-        context = SimpleNamespace(config=small_config(), processes=of(rank), folder=folder)
+        context = SimpleNamespace(config=small_config("measures.references=true"), processes=of(rank), folder=folder)
         evaluate.write_references(context, inputs)
     assert sorted(written) == sorted((kind, n) for kind in ("real", "frozen") for n in NAMES)
 
@@ -52,7 +52,7 @@ def test_encoded_prompts(small_config, tmp_path, monkeypatch):
     )
     monkeypatch.setattr(prepare, "Encoders", lambda *arguments: None)
     pairs = [TestPair(n, n, Path(n)) for n in NAMES]
-    dataset = SimpleNamespace(train=[], validation=[], pairs=pairs, probes=[])
+    dataset = SimpleNamespace(train=[], validation=[], pairs=pairs, probes=[], kept=[])
     for rank in (0, 1):
         context = SimpleNamespace(config=small_config("adapter=none"), processes=of(rank))
         prepare.encode(context, dataset, None, cache)

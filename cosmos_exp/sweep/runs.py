@@ -208,7 +208,7 @@ def with_run_dir(config: Config, overrides: list[str]) -> Config:
     folder, named = Path(config.run_dir), [word.lstrip("+").partition("=")[0] for word in overrides]
     is_resumed, file = set(named) <= {"run_dir", "dry_run"}, folder / "config.yaml"
     if not file.is_file():
-        if not is_resumed:
+        if not is_resumed or "run_dir" not in named:  # a sweep names the folders of its runs
             return config
         below = sorted(path.parent for path in folder.glob("*/config.yaml"))
         listed = f" Runs in it: {', '.join(map(str, below[-3:]))}." if below else ""
