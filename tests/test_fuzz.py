@@ -92,7 +92,7 @@ def changed(draw, text):
     return json.dumps(content) + "\n"
 
 
-@inputs(25, st.data())
+@inputs(12, st.data())
 def test_changed_files(answered, data):
     name = data.draw(st.sampled_from(sorted(READ)))
     with TemporaryDirectory() as top:

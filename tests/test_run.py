@@ -243,13 +243,12 @@ def test_twelve_steps_on_robot_clips_teach_what_a_broken_gradient_could_not(cli,
     [
         "adapter=dora rank=8 alpha=16 training=cosmos_predict25 training.epochs=1 generation.merge_adapter=false",
         "model.weights=random model.max_first_loss=null data.cache=false adapter.scaling=rslora adapter.dropout=0.1 "
-        "adapter.bias=true adapter.init=kaiming hardware.checkpointing=full",
+        "adapter.bias=true adapter.init=kaiming hardware.checkpointing=full training.max_steps=2",
     ],
 )
 def test_other_settings_make_whole_runs(words, tmp_path, answered):
-    small = [*(w for w in SMALL if "warmup" not in w), "training.schedule.warmup_samples=2", "generation.max_prompts=1"]
     folder = RunFolder(tmp_path / "run")
-    said = answered(["run", *small, *words.split(), f"run_dir={folder.path}"], 0)
+    said = answered(["run", *SMALL, "generation.max_prompts=1", *words.split(), f"run_dir={folder.path}"], 0)
     assert folder.adapter_file.exists()
     assert ("random base weights" in said) == ("model.weights=random" in words)
     assert len(list(folder.videos.iterdir())) == 1

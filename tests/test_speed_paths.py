@@ -85,14 +85,14 @@ def plain_losses(config, prepared, steps):
 
 
 @pytest.mark.parametrize(("kind", "lag"), [("lora", 0), ("dora", 1)])
-def test_twenty_steps_have_the_loss_curve_of_the_plain_loop(kind, lag, prepared, small_config, tmp_path):
+def test_ten_steps_have_the_loss_curve_of_the_plain_loop(kind, lag, prepared, small_config, tmp_path):
     """Also with figures read a step late, as on a GPU, and with activations computed again."""
     long = ["training.epochs=1000", "training.checkpoint_every_steps=1000", "training.validation.every_steps=1000"]
-    config = small_config(f"adapter={kind}", "training.max_steps=20", *long, *TINY)
+    config = small_config(f"adapter={kind}", "training.max_steps=10", *long, *TINY)
     ours = trainer(config, prepared, tmp_path, checkpointing=["selective", "pointwise", "full", "none", "none"])
     ours.log.lag = lag
     ours.train()
-    expected = plain_losses(config, prepared, 20)
+    expected = plain_losses(config, prepared, 10)
     assert expected[-1] != expected[0]
     assert np.allclose(logged(ours), expected, rtol=1e-4)
 

