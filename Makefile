@@ -9,7 +9,7 @@ export NO_MKDOCS_2_WARNING := 1
 # Containers set this to 1, with which every process compiles 4,000 modules anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test realsize rehearsal fast soak lint docs clean
+.PHONY: help demo test realsize rehearsal fast soak lint code docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -17,7 +17,8 @@ help:  ## list the targets
 demo: $(STAMP)  ## set up, then train, generate and score base, LoRA and DoRA of the embedded world (8 to 10 minutes on two cores, no GPU)
 	$(BIN)/cosmos-exp sweep demo
 
-test: $(STAMP) lint  ## set up, lint, then run all tests, two files at a time
+test: $(STAMP)  ## set up, lint, then run all tests, two files at a time
+	@$(MAKE) --no-print-directory -j2 docs code
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 realsize: $(STAMP)  ## a whole run at the full size of the 2B model, random weights (7 GiB of memory, 9 GB of disk, 4 minutes)
@@ -34,7 +35,9 @@ fast: $(STAMP)  ## the inner loop: ruff, import rules and the quick tests, under
 soak: $(STAMP)  ## an hour of random kills and fuzzing; its table is in benchmarks/results
 	PYTHONPATH=tests $(BIN)/python -m soak $(SOAK)
 
-lint: $(STAMP) docs  ## ruff, mypy, import rules, docs
+lint: docs code  ## ruff, mypy, import rules, docs
+
+code: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -21,6 +21,9 @@ sys.dont_write_bytecode = False
 ROOT = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("COSMOS_EXP_REAL_DATA", ROOT.parent / "shared" / "data"))
 
+IS_LONG = bool(os.environ.get("COSMOS_EXP_LONG_TESTS"))
+long_test = pytest.mark.skipif(not IS_LONG, reason="set COSMOS_EXP_LONG_TESTS=1: it takes half a minute or more")
+
 # A whole run of the embedded world in seconds. A test that needs a measure asks for it.
 SMALL = [
     "data.train_clips=5",

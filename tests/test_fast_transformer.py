@@ -5,7 +5,7 @@ from inspect import signature
 
 import pytest
 import torch
-from conftest import REST, TINY
+from conftest import REST, TINY, long_test
 from diffusers import CosmosTransformer3DModel
 from diffusers.models.transformers.transformer_cosmos import CosmosAttnProcessor2_0
 from peft import LoraConfig, inject_adapter_in_model
@@ -78,11 +78,11 @@ def test_velocity_and_gradients_equal_those_of_diffusers(kind, checkpointing):
     assert set(model.state_dict()) == names  # those of the checkpoint
 
 
-# The default backend compiles C++ for half a minute. The other traces, differentiates, decomposes and partitions the
+# The default backend compiles C++ for half a minute: a long test. The other traces, differentiates, decomposes and partitions the
 # same way, selective checkpointing included, and then calls torch's own kernels.
 @pytest.mark.parametrize(
     ("kind", "checkpointing", "backend"),
-    [("dora", "none", "inductor"), ("lora", "selective", "aot_eager_decomp_partition")],
+    [pytest.param("dora", "none", "inductor", marks=long_test), ("lora", "selective", "aot_eager_decomp_partition")],
 )
 def test_compiled_blocks_share_one_graph_and_give_the_same(kind, checkpointing, backend, monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))

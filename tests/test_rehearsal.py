@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import IS_LONG
 from hub_standin import TOKEN, serve_downloads
 
 from cosmos_exp.run_folder import ADAPTER_FILE, RunFolder
@@ -31,8 +32,10 @@ GATED = {
     "nvidia/Cosmos-Reason2-2B",
     "nvidia/Cosmos-Reason2-8B",
 }
-# Sizes, and what follows from them: a large rate for few steps, no small first loss of random weights, two processes on a CPU.
-SMALLER = yaml.safe_load("""
+PROCESSES = 2 if IS_LONG else 1
+# Sizes, and what follows from them: a large rate for few steps, no small first loss of random weights, one or two processes on a CPU.
+SMALLER = yaml.safe_load(
+    """
 model/cosmos_predict25_2b: {height: 96, width: 160, num_frames: 9, max_first_loss: "null", text_channels: 128,
   num_attention_heads: 2, attention_head_dim: 32, num_layers: 2, text_embed_dim: 64, adaln_lora_dim: 16}
 data/gr1_100: {expected_videos: 3}
@@ -41,9 +44,9 @@ training/diffusers: {epochs: 2, global_batch_size: 2, learning_rate: 0.003,
 generation/cosmos: {seeds: "[0]", num_steps: 2}
 # bf16 is emulated on a CPU: twelve seconds to encode a window.
 hardware/1xh100: {device: cpu, compile: "false", mixed_precision: "'no'"}
-hardware/8xh100: {num_processes: 2}
 judge/reason2_8b: {max_new_tokens: 4}  # reason2_2b takes it from there
-""")
+"""
+) | {"hardware/8xh100": {"num_processes": PROCESSES}}
 
 
 def small_house(folder):
@@ -144,11 +147,11 @@ class Machine:
 
 
 def finished(folder, *measures):
-    """Check a run: done, its videos checked by the real guardrail, two processes, scored by each measure."""
+    """Check a run: done, its videos checked by the real guardrail, scored by each measure."""
     manifest, scored = folder.manifest, json.loads((folder.path / "metrics.json").read_text())["measures"]
     guarded = str(manifest.get("guardrail")).startswith("cosmos_guardrail 0.")
     absent = [measure for measure in measures if not scored.get(measure, {}).get("n")]
-    assert (folder.status["state"], guarded, manifest["processes"], absent) == ("done", True, 2, [])
+    assert (folder.status["state"], guarded, manifest["processes"], absent) == ("done", True, PROCESSES, [])
 
 
 @contextmanager
@@ -255,6 +258,6 @@ ALL = (licences, plan, stops, lora, dora, published, offline)
 @pytest.mark.skipif(not PACKAGE.is_dir(), reason="cosmos_guardrail is not in .venv/guardrail; `make test` installs it")
 def test_the_commands_of_readme_go_from_an_empty_cache_without_a_licence_to_a_scored_run(tmp_path):
     with machine_and_hub(tmp_path) as machine:
-        for stage in ALL if os.environ.get("COSMOS_EXP_LONG_TESTS") else SHORT:
+        for stage in ALL if IS_LONG else SHORT:
             print(f"\n--- {stage.__name__}: {stage.__doc__}", flush=True)
             stage(machine)

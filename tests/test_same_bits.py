@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import torch
-from conftest import ROOT, server_pid, wait_until
+from conftest import ROOT, long_test, server_pid, wait_until
 
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.distributed import Processes
@@ -187,6 +187,7 @@ def test_any_number_of_processes_gives_the_same_bytes(kind, count, trained, cli,
     assert_same(folder, expected)
 
 
+@long_test
 def test_accelerates_launcher_gives_the_same_bytes(trained, tmp_path):
     """Without run_dir: all processes use the folder that the first one chose. torchrun's: tests/test_machines.py."""
     words, expected = trained("lora")

@@ -1,7 +1,6 @@
 """Sweeps over a real Slurm of one node: requeue, time limit, scancel, Ctrl-C, the same command twice, refusals."""
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -9,7 +8,7 @@ import time
 import psutil
 import pytest
 from cluster import Cluster, missing
-from conftest import SMALL, wait_until
+from conftest import SMALL, long_test, wait_until
 
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
@@ -85,9 +84,7 @@ def start_again(cluster, job):
 
 
 @pytest.mark.timeout(900)  # six starts of a process that imports torch, and Slurm's own waiting times
-@pytest.mark.skipif(
-    not os.environ.get("COSMOS_EXP_LONG_TESTS"), reason="takes minutes; set COSMOS_EXP_LONG_TESTS=1 to run it"
-)
+@long_test
 def test_a_sweep_survives_preemption_and_the_time_limit_and_reports_a_canceled_run(cluster, start, tmp_path):
     words = ["sweep", "rank", *QUICK, "rank=8,16,32", *CPU, "hydra.launcher.timeout_min=30"]
     log, sweep = tmp_path / "sweep.txt", tmp_path / "outputs" / "sweeps" / "rank"
