@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import server_pid, stop_server, wait_until
+from conftest import long_test, server_pid, stop_server, wait_until
 
 from cosmos_exp.config.registry import PRELOADED, load_plugins
 from cosmos_exp.experiment.fork_server import PRELOAD, START_METHOD, start, start_server
@@ -110,6 +110,7 @@ def test_a_killed_parent_ends_all_of_its_processes(method, monkeypatch):
     wait_until(lambda: all(map(gone, below)), seconds=10)
 
 
+@long_test
 def test_a_server_that_died_is_started_again(monkeypatch, tmp_path):
     """In a folder for temporary files whose path is too long for a socket (107 characters)."""
     long = tmp_path / ("a" * 120)

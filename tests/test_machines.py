@@ -1,11 +1,10 @@
 """A run on several machines: two "machines" of one process on this host, started by torchrun."""
 
 import os
-import signal
 import subprocess
 import sys
 
-from conftest import ROOT, SMALL, free_port, settled, wait_until
+from conftest import IS_LONG, ROOT, SMALL, free_port, settled, wait_until
 
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
@@ -21,39 +20,50 @@ def test_several_machines_need_a_launcher(answered, tmp_path):
 
 
 def test_two_machines_are_one_run(tmp_path, start, monkeypatch):
-    """Two commands in different working directories are one run. SIGTERM to one stops both; again, both resume."""
+    """Two commands in different working directories are one run. SIGTERM to one stops both; again, both resume.
+
+    As a long test the first two are of torchrun, which imports for 20 seconds; else they have the variables that it sets.
+    """
     folder, port = RunFolder(tmp_path / "run"), free_port()
     words = ["run", *SMALL, "hardware.num_machines=2", "training.max_steps=12", "training.epochs=20"]
     words += [f"run_dir={folder.path}", "training.checkpoint_every_steps=100"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d"]
-    command += [f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=1", "-m", "cosmos_exp", *settled(words)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    machines = []
-    for machine in "ab":
-        (tmp_path / machine).mkdir()
-        with open(tmp_path / machine / "log.txt", "ab") as log:
-            machines.append(subprocess.Popen(command, cwd=tmp_path / machine, env=environment, stdout=log, stderr=log))
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nnodes=2",
+        "--nproc-per-node=1",
+        "--rdzv-backend=c10d",
+    ]
+    torchrun += [f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=1", "-m", "cosmos_exp", *settled(words)]
+    logs = [tmp_path / "a" / "log.txt", tmp_path / "b" / "log.txt"]
 
-    def said():
-        return [(tmp_path / machine / "log.txt").read_text()[-2000:] for machine in "ab"]
+    def with_torchrun(log):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        with open(log, "ab") as file:
+            return subprocess.Popen(torchrun, cwd=log.parent, env=environment, stdout=file, stderr=file)
 
-    wait_until(lambda: read_json_lines(folder.train_log) or any(m.poll() is not None for m in machines))
-    machines[1].send_signal(signal.SIGTERM)
-    for machine in machines:
-        assert machine.wait(100) != 0, said()
-    assert folder.status["state"] == "interrupted"
-
-    # Again, with the variables that torchrun sets, from the fork server: another torchrun would import for 20 seconds.
-    again = []
-    for rank, machine in enumerate("ab"):
+    def with_variables(rank, log, port):
         variables = {"RANK": rank, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
         for name, value in variables.items():
             monkeypatch.setenv(name, str(value))
-        again.append(start(*words, log=tmp_path / machine / "log.txt", cwd=tmp_path / machine))
-    for machine in again:
-        assert machine.wait(300) == 0, said()
+        return start(*words, log=log, cwd=log.parent)
+
+    for log in logs:
+        log.parent.mkdir()
+    machines = [with_torchrun(log) if IS_LONG else with_variables(rank, log, port) for rank, log in enumerate(logs)]
+    # The second machine is the one that is asked to stop.
+    wait_until(lambda: read_json_lines(folder.train_log) or folder.status.get("state") == "failed")
+    machines[1].terminate()
+    for machine in machines:
+        assert machine.wait(100) != 0, [log.read_text()[-2000:] for log in logs]
+    assert folder.status["state"] == "interrupted"
+
+    port = free_port()
+    for machine in [with_variables(rank, log, port) for rank, log in enumerate(logs)]:
+        assert machine.wait(300) == 0, [log.read_text()[-2000:] for log in logs]
     assert folder.status["state"] == "done"
     assert folder.manifest["processes"] == 2
     assert [r["step"] for r in read_json_lines(folder.train_log)] == list(range(1, 13))
     assert len(list(folder.videos.glob("*.mp4"))) == 2
-    assert not any((tmp_path / machine / "outputs").exists() for machine in "ab")
+    assert not any((log.parent / "outputs").exists() for log in logs)

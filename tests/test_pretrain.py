@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import long_test
 
 from benchmarks.pretraining.__main__ import main
 from benchmarks.pretraining.transformer import Muon
@@ -16,6 +17,7 @@ def small(tmp_path):
     return tmp_path, lambda *more: main([*options, *more])
 
 
+@long_test
 def test_two_calls_equal_one_and_write_a_folder_that_loads(small):
     """Random numbers depend on the step only, and the checkpoint holds all state: 1 + 1 steps equal 2 steps."""
     folder, run = small

@@ -22,6 +22,7 @@ import yaml
 from conftest import IS_LONG
 from hub_standin import TOKEN, serve_downloads
 
+from cosmos_exp.experiment import fork_server
 from cosmos_exp.run_folder import ADAPTER_FILE, RunFolder
 
 ROOT = Path(__file__).parents[1]
@@ -157,10 +158,10 @@ def finished(folder, *measures):
 @contextmanager
 def machine_and_hub(folder):
     """The hub with all repositories, and a machine that nobody has used."""
-    build = f"import test_rehearsal as t; t.build(t.Path({str(folder / 'hub')!r}))"
     paths = [str(ROOT / "tests"), str(ROOT), str(PACKAGE)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"}
-    subprocess.run([sys.executable, "-W", "ignore", "-c", build], env=environment, check=True)
+    code = f"import sys; sys.path[:0] = {paths}; import test_rehearsal as t; t.build(t.Path({str(folder / 'hub')!r}))"
+    built = fork_server.start("builtins:exec", (code, {}), log=folder / "build.txt")
+    assert built.wait(300) == 0, (folder / "build.txt").read_text()
     with serve_downloads(folder / "hub") as hub:
         hub.gated, hub.accepted = set(GATED), set(GATED)
         yield Machine(folder / "machine", hub)
