@@ -172,7 +172,7 @@ def test_last_minus_first_is_paired_within_each_video():
 def test_a_run_scores_its_chunks_and_its_report_shows_the_drift_and_is_verified(tmp_path, answered):
     """A run of the base with three chunks per video, and recordings of the first."""
     folder = RunFolder(tmp_path / "base")
-    words = ["sampson.enabled=true", "measures.references=true", "measures.recording=true"]
+    words = ["measures.references=true", "measures.recording=true"]
     words += ["adapter=none", "generation.chunks=3", "judge=rules", "generation.max_prompts=1"]
     shorter = "1 of 1 recordings are shorter than the 41 frames of a video (17 frames)"
     answered(["run", *SMALL, *words, f"run_dir={folder.path}"], 0, shorter)
@@ -183,7 +183,7 @@ def test_a_run_scores_its_chunks_and_its_report_shows_the_drift_and_is_verified(
     rows = {r["measure"]: r["detail"]["chunks"] for r in read_json_lines(folder.scores) if r["sample"] == sample}
     scored_chunks = {measure: [c["value"] is not None for c in chunks] for measure, chunks in rows.items()}
     assert set(map(len, scored_chunks.values())) == {3}
-    assert scored_chunks["tse"] == scored_chunks["scene_drift"] == [True, True, True]
+    assert scored_chunks["scene_drift"] == [True, True, True]
     assert scored_chunks["psnr"] == scored_chunks["physics"] == [True, False, False]
     assert "begins in motion" in rows["physics"][1]["reason"]
     write_report(folder.path)
@@ -194,6 +194,6 @@ def test_a_run_scores_its_chunks_and_its_report_shows_the_drift_and_is_verified(
     assert {d["arm"] for d in drift} == {"real", "frozen", "base"}
     assert not any(verify(folder.path).values())
     content = folder.read(folder.metrics)
-    content["chunks"]["tse"][2]["mean"] += 1
+    content["chunks"]["scene_drift"][2]["mean"] += 1
     write_json(folder.metrics, content)
-    assert any("chunks.tse.2.mean" in f for f in verify(folder.path)["metrics"])
+    assert any("chunks.scene_drift.2.mean" in f for f in verify(folder.path)["metrics"])

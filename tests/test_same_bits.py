@@ -178,7 +178,7 @@ def assert_same(folder, expected):
     assert folder.adapter_file.read_bytes() == expected.adapter_file.read_bytes()
 
 
-@pytest.mark.parametrize(("kind", "count"), [("lora", 4), ("dora", 3)])
+@pytest.mark.parametrize(("kind", "count"), [("lora", 4), pytest.param("dora", 3, marks=long_test)])
 def test_any_number_of_processes_gives_the_same_bytes(kind, count, trained, cli, tmp_path):
     words, expected = trained(kind)
     folder = RunFolder(tmp_path / "run")
