@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -17,6 +18,7 @@ import numpy as np
 from cosmos_exp.config.rollout import OVERLAP, Chunk
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.video import read_video
+from cosmos_exp.files import append_json_line
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,20 @@ class ScoredVideo:
         return parts
 
 
-def tiles(frames: np.ndarray, rows: int, columns: int) -> list[np.ndarray]:
-    """The tiles of a grid, row by row.
+def append_score(
+    scores: Path, video: ScoredVideo, measure: str, value: float | None, detail: Mapping[str, object]
+) -> None:
+    """Append the line of a video and a measure to a scores.jsonl."""
+    row = {"sample": video.sample, "seed": video.seed, "prompt": video.prompt, "video": video.path.name}
+    append_json_line(scores, {**row, "measure": measure, "value": value, "detail": dict(detail)})
 
-    Args:
-        frames: uint8 (T, H, W, 3).
-    """
-    parts: list[np.ndarray] = []
-    for row in np.array_split(frames, rows, axis=1):
-        parts += np.array_split(row, columns, axis=2)
+
+def tiles(height: int, width: int, rows: int, columns: int) -> list[tuple[slice, slice]]:
+    """The rows and columns of a frame's pixels in each tile of a grid, row by row."""
+    across, down = np.array_split(range(width), columns), np.array_split(range(height), rows)
+    parts = []
+    for tall, wide in itertools.product(down, across):
+        parts.append((slice(tall[0], tall[-1] + 1), slice(wide[0], wide[-1] + 1)))
     return parts
 
 

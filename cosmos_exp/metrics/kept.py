@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 
 from cosmos_exp.config.measures import OF_KEPT
-from cosmos_exp.files import append_json_line
-from cosmos_exp.metrics.interface import ScoredVideo
+from cosmos_exp.metrics.interface import ScoredVideo, append_score
 from cosmos_exp.statistics.scores import read_scores
 
 KEPT, KEPT_PHYSICS = OF_KEPT
@@ -71,12 +70,5 @@ def score_kept(videos: Sequence[ScoredVideo], judged: Path, scores: Path) -> Non
             if own is not None and of_base is not None:
                 values[KEPT_PHYSICS] = own - of_base, {"reason": None}
             for measure, (number, parts) in values.items():
-                row = {
-                    "sample": sample,
-                    "seed": seed,
-                    "prompt": video.prompt,
-                    "video": video.path.name,
-                    "measure": measure,
-                }
                 if (sample, seed) not in done:
-                    append_json_line(scores, row | {"value": number, "detail": {"other": sample + BASE, **parts}})
+                    append_score(scores, video, measure, number, {"other": sample + BASE, **parts})

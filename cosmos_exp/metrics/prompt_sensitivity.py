@@ -17,8 +17,7 @@ import numpy as np
 
 from cosmos_exp.config.schema import Config
 from cosmos_exp.config.tiling import EMPTY, Tiling, tiling_of
-from cosmos_exp.files import append_json_line
-from cosmos_exp.metrics.interface import Measured, ScoredVideo, tiles
+from cosmos_exp.metrics.interface import Measured, ScoredVideo, append_score, tiles
 from cosmos_exp.statistics.chunks import CHUNKS
 from cosmos_exp.statistics.scores import read_scores
 
@@ -62,9 +61,11 @@ def motion_maps(frames: np.ndarray, conditioning: int, tiling: Tiling) -> list[n
         frames: uint8 (T, H, W, 3), divided into the tiles of `tiling`.
     """
     maps = []
-    for name, tile in zip(tiling.names, tiles(frames, tiling.rows, tiling.columns), strict=True):
+    height, width = frames.shape[1:3]
+    parts = tiles(height, width, tiling.rows, tiling.columns)
+    for name, (rows, columns) in zip(tiling.names, parts, strict=True):
         if name != EMPTY:
-            maps.append(motion_map(tile, conditioning))
+            maps.append(motion_map(frames[:, rows, columns], conditioning))
     return maps
 
 
@@ -193,13 +194,6 @@ def score_word_effect(
             if (a, seed, b) in done:
                 continue
             video = of_pair[a, seed]
-            named = {
-                "sample": a,
-                "seed": seed,
-                "prompt": video.prompt,
-                "video": video.path.name,
-                "measure": WORD_EFFECT,
-            }
             if video.chunks:
                 detail[CHUNKS] = [{"value": None, "reason": _OTHER_FRAMES}] * len(video.chunks)
-            append_json_line(scores, named | {"value": value, "detail": {"other": b, "words": list(words), **detail}})
+            append_score(scores, video, WORD_EFFECT, value, {"other": b, "words": list(words), **detail})

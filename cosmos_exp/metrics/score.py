@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from cosmos_exp.config.measures import measures_of
 from cosmos_exp.config.registry import MEASURE_FUNCTIONS
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.video import probe
-from cosmos_exp.files import JsonObject, append_json_line
-from cosmos_exp.metrics.interface import Measured, MeasureFunction, ScoredVideo
+from cosmos_exp.files import JsonObject
+from cosmos_exp.metrics.interface import Measured, MeasureFunction, ScoredVideo, append_score
 from cosmos_exp.metrics.judges.asking import Verdict, judge_all
 from cosmos_exp.metrics.judges.interface import Judge, Question, chunk_fault
 from cosmos_exp.metrics.judges.rubric import Rubric, load_rubrics
@@ -85,7 +85,7 @@ def _append_measured(
                     of_chunk, why = chunk.values.get(name, (None, "not measured"))
                     entries.append({"value": of_chunk, "reason": why})
             detail[CHUNKS] = entries
-        _append(scores, video, name, value, detail)
+        append_score(scores, video, name, value, detail)
 
 
 def _missing_frames(part: ScoredVideo) -> str | None:
@@ -128,7 +128,7 @@ def judge_videos(
         score.verdicts[question] = verdict
         if len(score.verdicts) == len(score.questions):
             whole = score.verdicts[score.question]
-            _append(scores, score.video, question.rubric.measure, whole.score, score.detail(judge.name))
+            append_score(scores, score.video, question.rubric.measure, whole.score, score.detail(judge.name))
 
 
 @dataclass
@@ -174,8 +174,3 @@ def _of_chunks(judge: Judge, rubric: Rubric, video: ScoredVideo) -> list[Questio
         fault = _missing_frames(part) or chunk_fault(judge, number)
         chunks.append(fault or Question(part.path, rubric, part.prompt, part.span))
     return chunks
-
-
-def _append(scores: Path, video: ScoredVideo, measure: str, value: float | None, detail: Mapping[str, object]) -> None:
-    row = {"sample": video.sample, "seed": video.seed, "prompt": video.prompt, "video": video.path.name}
-    append_json_line(scores, {**row, "measure": measure, "value": value, "detail": dict(detail)})

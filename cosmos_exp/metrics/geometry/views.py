@@ -16,6 +16,7 @@ import yaml
 from cosmos_exp.config.schema import Sampson as SampsonSettings
 from cosmos_exp.data.video import VideoFrames
 from cosmos_exp.errors import UserError
+from cosmos_exp.metrics.interface import tiles
 
 EMPTY_STD = 2.0  # grey levels: a tile whose standard deviation stays below this in every frame is empty
 
@@ -70,14 +71,12 @@ def views_of(frames: np.ndarray | VideoFrames, settings: SampsonSettings) -> tup
     if len(names) != rows * columns:
         raise UserError(f"sampson.views: {len(names)} names for {rows * columns} tiles; name every tile, `-` skips one")
     views, notes = [], []
-    tall, wide = height // rows, width // columns
-    for index, name in enumerate(names):
+    for index, (name, tile) in enumerate(zip(names, tiles(height, width, rows, columns), strict=True)):
         if name == "-":
             continue
-        row, column = divmod(index, columns)
-        top, left = row * tall, column * wide
-        view = View(name, frames, (slice(top, top + tall), slice(left, left + wide)))
+        view = View(name, frames, tile)
         if view.is_empty():
+            row, column = divmod(index, columns)
             notes.append(f"{name} (row {row + 1}, column {column + 1}) is empty: one colour in every frame")
         else:
             views.append(view)
