@@ -24,10 +24,7 @@ from cosmos_exp.rng import generator
 
 GR1_TEST_FOLDER = "gr1_object"  # the test pairs inside data.test_repo_id
 TENTH = 10
-MOST_VALIDATION, MOST_TEST = (
-    32,
-    50,
-)  # videos held out without a setting: a validation loss and a test that cost what they tell
+MOST_VALIDATION, MOST_TEST = 32, 50  # videos that are held out without a setting
 KEPT_NAME = "kept~"  # before the name of a pair of the base's own domain
 
 

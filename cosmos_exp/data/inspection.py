@@ -56,7 +56,7 @@ def inspect_data(
     inspection, notes = Inspection([], [], episodes.problems, episodes.notes), list[str]()
     paths: list[Path] = []
     for clip in episodes.clips:
-        paths += [clip.path, *(footage.path for footage in clip.others)]
+        paths += [footage.path for footage in clip.footage]
     files = examine_files(paths, cache and record_of(folder, cache), whole, progress)
     for clip in episodes.clips:
         try:

@@ -115,8 +115,11 @@ def faults_of(error: ValidationError) -> str:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(path: Path, kind: str = "a LeRobot table") -> Iterator[None]:
     """Say which table cannot be read, and what to do.
+
+    Args:
+        kind: what it should be.
 
     Raises:
         UserError: the block raises what damaged or foreign tables raise.
@@ -125,8 +128,9 @@ def _readable(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, pa.ArrowException, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: cannot be read as a LeRobot table ({str(error)[:80]}); {damage_fix(path)}") from error
+    except (OSError, pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        # Also text that is not UTF-8, and dates beyond 9999.
+        raise UserError(f"{path}: cannot be read as {kind} ({str(error)[:80]}); {damage_fix(path)}") from error
 
 
 @dataclass(frozen=True)
@@ -312,19 +316,15 @@ def _read_v2_episodes(folder: Path) -> Iterator[Row]:
 
 
 def _read_v3_episodes(folder: Path) -> Iterator[Row]:
-    import pyarrow as pa
-
     files = sorted((folder / "meta" / "episodes").rglob("*.parquet"))
     if not files:
         raise UserError(
             f"{folder / 'meta' / 'episodes'}: no parquet files; a LeRobot v3 data set lists its episodes there"
         )
     for file in files:
-        try:
+        with _readable(file, "parquet"):
             for number, row in enumerate(_rows(file)):
                 yield f"{file}, row {number}", row
-        except (OSError, pa.ArrowException, ValueError, OverflowError) as error:  # not UTF-8, dates beyond 9999
-            raise UserError(f"{file}: cannot be read as parquet ({str(error)[:80]}); {damage_fix(file)}") from error
 
 
 def _rows(file: Path) -> Iterator[JsonObject]:
