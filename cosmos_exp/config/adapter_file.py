@@ -213,6 +213,20 @@ def open_adapter(file: Path, alpha: float | None = None, model: Model | None = N
     return AdapterFile(file, {}, {}, record, (), True)
 
 
+def refuse_unlike_lora(file: Path) -> None:
+    """Refuse what has no A and B, without reading its weights.
+
+    Raises:
+        UserError: the file is of another kind than LoRA and DoRA.
+    """
+    if kind_of(file) != "lora":
+        raise UserError(
+            f"{file}: is {kind_of(file)}, which has no A and B of a rank: only LoRA and DoRA can be truncated, exported and "
+            "mixed. Merge it (cosmos-exp adapter merge), or cut a full fine-tuning with a run of adapter=lora and "
+            "adapter.truncate_from."
+        )
+
+
 def read_adapter(file: Path, alpha: float | None = None, model: Model | None = None) -> AdapterFile:
     """Read and check the file of a LoRA or DoRA.
 
@@ -224,12 +238,7 @@ def read_adapter(file: Path, alpha: float | None = None, model: Model | None = N
         UserError: the file cannot be read, is no LoRA or DoRA, holds NaN or another alpha than the given one, its scale
             is no usable number, or layers are missing or of another model.
     """
-    if kind_of(file) != "lora":
-        raise UserError(
-            f"{file}: is {kind_of(file)}, which has no A and B of a rank: only LoRA and DoRA can be truncated, exported and "
-            "mixed. Merge it (cosmos-exp adapter merge), or cut a full fine-tuning with a run of adapter=lora and "
-            "adapter.truncate_from."
-        )
+    refuse_unlike_lora(file)
     tensors, types, metadata = _read(file)
     peft, record = _settings(file, metadata)
     beside = _peft_config(file)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from cosmos_exp.config.adapter_file import PEFT_FILE, find_adapter, open_adapter, read_adapter
+from cosmos_exp.config.adapter_file import PEFT_FILE, find_adapter, open_adapter, refuse_unlike_lora
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.paths import cache_root
@@ -161,7 +161,7 @@ def find_adapters(groups: Sequence[Sequence[str]]) -> dict[str, Mix]:
                 mix.append((file, 1.0 if weight is None else weight))
                 names.append(_name_of(file) + (f"-{mix[-1][1]:g}" if is_mixture else ""))
                 if len(group) > 1:
-                    read_adapter(file)  # which refuses kinds that cannot be mixed
+                    refuse_unlike_lora(file)
             name = "+".join(names)
             if name in found:
                 raise UserError(f"--adapter {words[0]}: a second adapter named {name}; rename its folder")

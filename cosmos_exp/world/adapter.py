@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -218,28 +219,33 @@ def save_adapter(
     """
     if not hasattr(transformer, "peft_config"):
         assert base is not None
-        with atomic_folder(directory) as work:
+        with _recorded_folder(directory, record) as work:
             transformer.crossattn_proj = load_projection(base, torch.float32)
             transformer.save_pretrained(work, max_shard_size="5GB")
             # diffusers' own has this machine's paths
             shutil.copyfile(base.path / "transformer" / "config.json", work / "config.json")
-            write_json(work / RECORD_FILE, record)
-            shutil.rmtree(directory, ignore_errors=True)  # of a run that was killed before it was recorded
         return directory
     config: PeftConfig = transformer.peft_config[NAME]
     state = {name: value.detach().float().cpu() for name, value in get_peft_model_state_dict(transformer).items()}
     if config.peft_type != PeftType.LORA:
-        with atomic_folder(directory) as work:
+        with _recorded_folder(directory, record) as work:
             named = {f"{PREFIXES[1]}{name}": value.contiguous() for name, value in state.items()}
             save_file(named, work / PEFT_FILE, {"format": "pt"})
             (work / PEFT_CONFIG).write_text(json.dumps(config.to_dict(), default=sorted, sort_keys=True))
-            write_json(work / RECORD_FILE, record)
-            shutil.rmtree(directory, ignore_errors=True)  # of a run that was killed before it was recorded
         return directory / PEFT_FILE
     peft = config.to_dict()
     if config.init_lora_weights == INITIALISATIONS["pissa"]:
         peft |= _subtract_start(transformer, state)
     return write_adapter(directory, {name: value.numpy() for name, value in state.items()}, peft, record)
+
+
+@contextmanager
+def _recorded_folder(directory: Path, record: JsonObject) -> Iterator[Path]:
+    """A folder to write to, which replaces `directory` with our record in it."""
+    with atomic_folder(directory) as work:
+        yield work
+        write_json(work / RECORD_FILE, record)
+        shutil.rmtree(directory, ignore_errors=True)  # of a run that was killed before it was recorded
 
 
 def _subtract_start(transformer: nn.Module, state: dict[str, torch.Tensor]) -> JsonObject:
@@ -286,7 +292,8 @@ def apply(
         UserError: as `load_adapter`, or kinds that cannot be mixed.
     """
     (first, weight), *others = mix
-    if kind_of(first) == "full":
+    kind = kind_of(first)
+    if kind == "full":
         return _load_full(transformer, first, weight, keep_original, observe)
     names: list[str] = []
     with warnings.catch_warnings():
@@ -294,12 +301,11 @@ def apply(
         for path, _ in mix:
             names.append(f"{NAME}{len(names) or ''}")
             load_adapter(transformer, path, alpha, names[-1])
-    lora = kind_of(first) == "lora"
-    if lora and (others or weight != 1):
+    if kind == "lora" and (others or weight != 1):
         transformer.set_adapters(names, [weight for _, weight in mix])
     if not merged:
         return {}
-    return merge(transformer, keep_original, observe, 1.0 if lora else weight)
+    return merge(transformer, keep_original, observe, 1.0 if kind == "lora" else weight)
 
 
 def _load_full(
