@@ -2,26 +2,38 @@
 
     python benchmarks/scale.py [LINE…] [--sizes 250,500,1000] [--title "before"]
 
-A size is measured in a process of its own: CPU seconds without imports (of all threads and child processes), peak MiB.
+A size is measured in a process of its own: CPU seconds without imports (of all threads and child processes), peak MiB. The line
+`page opens`: until a Chromium shows the first video's cell and `Play all` answers, median of three; MiB of the page.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import multiprocessing
 import os
 import resource
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from common import device_name, table, write
 
 CAMERA, FRAMES, PER_FILE = "observation.images.top", 20, 1000  # frames of an episode, episodes of a file
+
+
+class Taken(NamedTuple):
+    """What a line took: CPU seconds, seconds, MiB."""
+
+    cpu: float
+    clock: float
+    mib: float
 
 
 def lerobot_set(folder: Path, episodes: int, statistics: int = 0) -> None:
@@ -81,10 +93,23 @@ def study(folder: Path, videos: int) -> None:
                 detail = {"repeatability": {"tse": 0.01}, "curve": [0.1234] * 92}
                 if m == "tse":
                     detail["views"] = [curve]
+                if m in ("physics", "instruction"):
+                    detail["answer"] = "The hand takes the thing, lifts it and holds it. " * 8
                 rows.append(row | {"measure": m, "value": 3 + math.sin(k + len(m)), "detail": detail})
         write_json_lines(run.scores, rows)
         write_json(run.metrics, {"training": {"train_loss": 0.5}})
         run.set_status("done", "record")
+
+
+def previews(folder: Path, size: int) -> None:
+    """The previews that reports make one after another, as links to one."""
+    pictures = folder / "previews"
+    made = next(pictures.rglob("*.jpg"), None)
+    for video in folder.glob("*/videos/*.mp4"):
+        preview = (pictures / video.relative_to(folder)).with_suffix(".jpg")
+        if made and not preview.exists():
+            preview.parent.mkdir(parents=True, exist_ok=True)
+            os.link(made, preview)
 
 
 def listed(folder: Path, size: int) -> Callable[[], object]:
@@ -154,6 +179,48 @@ def reported(folder: Path, size: int) -> Callable[[], object]:
     return lambda: tables.write_report(folder)
 
 
+def opened(folder: Path, size: int) -> Callable[[], object]:
+    """The page of `reported` in a Chromium."""
+    import psutil
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    options.page_load_strategy = "none"
+    for word in ("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "window-size=1280,900"):
+        options.add_argument(f"--{word}")
+    page = folder.with_name(f"reported-{size}") / "page.html"
+    usable = """const cell = document.querySelector('.cell:not([hidden]) video, .cell:not([hidden]) p');
+        if (!cell?.getBoundingClientRect().height || !document.querySelector('#count').textContent) return false;
+        document.querySelector('#play').click();
+        return document.querySelector('#play').textContent === 'Pause'"""
+
+    def once() -> Taken:
+        browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+        chromium = psutil.Process(browser.service.process.pid)
+
+        def used() -> float:
+            total = 0.0
+            for process in chromium.children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    total += sum(process.cpu_times()[:2])
+            return total
+
+        try:
+            browser.set_script_timeout(300)
+            time.sleep(3)  # its own start is not measured
+            before, began = used(), time.perf_counter()
+            browser.get(page.as_uri())
+            while not browser.execute_script(usable):
+                time.sleep(0.01)
+            clock = time.perf_counter() - began
+            return Taken(used() - before, clock, page.stat().st_size / 2**20)
+        finally:
+            browser.quit()
+
+    return lambda: sorted((once() for _ in range(3)), key=lambda taken: taken.clock)[1]
+
+
 def recorded(folder: Path, size: int) -> Callable[[], object]:
     """Ten changes of a manifest that names many videos."""
     from cosmos_exp.run_folder import RunFolder
@@ -172,6 +239,8 @@ LINES: dict[str, tuple[Callable[..., None] | None, Callable[..., Callable[[], ob
     "sweep --list": (None, planned, (30, 60, 120)),
     "live table": (None, watched, (30, 60, 120)),
     "report, videos a run": (study, reported, (25, 50, 100)),
+    "report again": (previews, reported, (25, 50, 100)),
+    "page opens": (None, opened, (25, 50, 100)),
     "manifest, names": (None, recorded, (5000, 10000, 20000)),
 }
 
@@ -185,9 +254,11 @@ def measured(work: Callable[..., Callable[[], object]], folder: Path, size: int,
         return sum(one.ru_utime + one.ru_stime for one in used)
 
     began, clock = seconds(), time.perf_counter()
-    command()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    results.write_text(json.dumps([seconds() - began, time.perf_counter() - clock, peak]))
+    taken = command()
+    if not isinstance(taken, Taken):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        taken = Taken(seconds() - began, time.perf_counter() - clock, peak)
+    results.write_text(json.dumps(taken))
 
 
 def main() -> None:

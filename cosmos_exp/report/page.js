@@ -87,18 +87,20 @@ const goTo = async frame => {
 };
 const step = by => goTo(parseInt(one("scrub").value) + by);
 
+// In view, a video with a preview waits until it is needed. One of them is loaded, so that the number of frames is known.
+const show = v => {
+  const first = clock(), at = () => touched && first ? first.currentTime : (Math.floor(frames(v) / 2) + 0.5) / fps(v);
+  ready(v).then(() => seek(v, at())).then(() => { if (!playing) showTime(clock()); });
+};
 const watcher = new IntersectionObserver(entries => {
   entries.forEach(({ target: v, isIntersecting }) => {
     if (!isIntersecting) { inView.delete(v); return unload(v); }
-    const first = clock(), at = () => touched && first ? first.currentTime : (Math.floor(frames(v) / 2) + 0.5) / fps(v);
     inView.add(v);
-    if (!playing) ready(v).then(() => seek(v, at())).then(() => { if (!playing) showTime(clock()); });
+    if (!playing && (touched || !v.poster)) show(v);
   });
+  const own = [...inView];
+  if (!playing && own.length && !own.some(v => v.src)) show(own[0]);
 }, { rootMargin: "80px" });
-all("video", scenes).forEach(v => {
-  watcher.observe(v);
-  v.addEventListener("click", () => setPlaying(!playing));
-});
 one("play").addEventListener("click", () => setPlaying(!playing));
 one("back").addEventListener("click", () => step(-1));
 one("ahead").addEventListener("click", () => step(1));
@@ -115,30 +117,70 @@ document.addEventListener("keydown", e => {
 });
 
 // --- Columns and seeds: of each adapter's videos of a prompt, the one that fits the chosen seeds best is shown. ---
+let behind = null; // the result whose prompts are shown: measure, a, b
 const boxes = all("#adapters input"), noise = one("noise").querySelector("select"), training = one("training").querySelector("select");
 const fill = (select, values) => {
   [...new Set(values)].filter(v => v !== "").sort((a, b) => a - b).forEach(v => select.add(new Option(v)));
   select.parentElement.hidden = select.length < 2;
 };
-const cells = all(".cell", scenes);
-fill(noise, cells.map(c => c.dataset.seed));
-fill(training, cells.filter(c => c.dataset.column >= 0).map(c => c.dataset.run));
+fill(noise, data.noise);
+fill(training, data.seed);
+const add = (parent, tag, text = "", properties = {}) => {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(text);
+  parent.append(element);
+  return element;
+};
+const element = (c, words) => {
+  const cell = Object.assign(document.createElement("figure"), { className: "cell" });
+  const name = c.column < 0 ? "real" : data.variants[c.column], title = add(cell, "h4", name);
+  const box = boxes.find(b => +b.value === c.column);
+  cell.dataset.column = c.column;
+  cell.style.setProperty("--c", box.parentElement.style.getPropertyValue("--c"));
+  if (c.seed !== null) { title.append(" "); add(title, "small", `seed ${c.seed}`); }
+  if (c.video) {
+    const v = add(cell, "video", "", { muted: true, playsInline: true, preload: "none", tabIndex: 0, ariaLabel: `${name}: ${words}` });
+    Object.assign(v.dataset, { src: c.video, fps: c.fps });
+    if (c.poster) v.poster = c.poster;
+    v.addEventListener("click", () => setPlaying(!playing));
+    watcher.observe(v);
+  } else add(cell, "p", "no video", { className: "mute" });
+  const list = add(cell, "dl");
+  data.order.filter(m => c.scores[m] !== null).forEach((m, k) => [["dt", data.measures[m].name], ["dd", c.scores[m]]].forEach(([tag, text]) => {
+    add(list, tag, text, { className: k > 2 ? "more" : "" }).dataset.measure = m;
+  }));
+  const reasons = Object.entries(c.reasons), details = reasons.length && add(cell, "details");
+  if (details) add(details, "summary", "why");
+  reasons.forEach(([measure, why]) => { const p = add(details, "p"); add(p, "b", measure); p.append(`: ${why}`); });
+  return cell;
+};
+// The cells of a prompt are made when its scene comes near: the page opens at once, however many there are.
+const made = new Map(); // of each prompt that was near: its cells
+const showPrompt = prompt => {
+  const best = new Map(), fits = c => 2 * (c.seed === +noise.value) + (c.run === +training.value);
+  made.get(prompt).forEach(c => { const k = c.column; if (!best.has(k) || fits(c) > fits(best.get(k))) best.set(k, c); });
+  const chosen = [...best.values()].filter(c => boxes.find(b => +b.value === c.column).checked), box = prompt.querySelector(".cells");
+  const wanted = chosen.map(c => c.element ??= element(c, prompt.querySelector("h3").firstChild.textContent));
+  box.replaceChildren(...wanted);
+  all("[data-measure]", box).forEach(x => x.classList.toggle("at", +x.dataset.measure === behind?.measure));
+};
+const makeScene = scene => all(".prompt", scene).filter(p => !made.has(p)).forEach(p => {
+  made.set(p, JSON.parse(p.querySelector("script").textContent));
+  showPrompt(p);
+});
+const near = new IntersectionObserver(entries => entries.filter(e => e.isIntersecting).forEach(({ target }) => {
+  near.unobserve(target);
+  makeScene(target);
+}), { rootMargin: "800px" });
 const showCells = () => {
-  const chosen = new Set(boxes.filter(b => b.checked).map(b => b.value));
-  all(".prompt", scenes).forEach(prompt => {
-    const best = {}, fits = c => 2 * (c.dataset.seed === noise.value) + (c.dataset.run === training.value);
-    const own = all(".cell", prompt);
-    own.forEach(c => { const k = c.dataset.column; if (!best[k] || fits(c) > fits(best[k])) best[k] = c; });
-    own.forEach(c => { c.hidden = !chosen.has(c.dataset.column) || best[c.dataset.column] !== c; });
-  });
-  scenes.style.setProperty("--columns", Math.max(1, chosen.size));
+  [...made.keys()].forEach(showPrompt);
+  scenes.style.setProperty("--columns", Math.max(1, boxes.filter(b => b.checked).length));
 };
 one("more").addEventListener("change", () => scenes.classList.toggle("full", one("more").checked));
 [...boxes, noise, training].forEach(x => x.addEventListener("change", showCells));
 
 // --- Prompts: filter by text; sort by the range of a measure; or show what is behind a result (#show:MEASURE:A:B). ---
 const valuesOf = (prompt, measure) => (data.values[prompt.dataset.sample] || [])[measure] || {};
-let behind = null;
 const size = prompt => { // what a prompt is sorted by
   if (behind) {
     const own = valuesOf(prompt, behind.measure), x = own[behind.a], y = own[behind.b];
@@ -154,6 +196,7 @@ const showPrompts = () => {
   const largest = row => Math.max(...all(".prompt", row).map(size));
   rows.sort((a, b) => (sorted ? largest(b) - largest(a) : 0) || a.dataset.order - b.dataset.order);
   rows.forEach(row => { row.hidden = all(".prompt", row).every(p => p.hidden); scenes.append(row); });
+  rows.filter(row => !row.hidden).slice(0, 1).forEach(makeScene);
   one("count").textContent = `${prompts.filter(p => !p.hidden).length} of ${prompts.length} prompts`;
 };
 one("filter").addEventListener("input", showPrompts);
@@ -165,7 +208,6 @@ const showBehind = () => {
   behind = found && data.measures[measure] && data.variants[a] && data.variants[b] ? { measure, a, b } : null;
   boxes.forEach(x => { x.checked = !behind || [-1, a, b].includes(+x.value); });
   one("behind").hidden = !behind;
-  all(".at", scenes).forEach(x => x.classList.remove("at"));
   all(".prompt output", scenes).forEach(x => { x.textContent = ""; });
   if (behind) {
     const name = data.measures[measure].name, good = data.measures[measure].better;
@@ -176,7 +218,6 @@ const showBehind = () => {
       shown.textContent = `${name} ${difference < 0 ? "−" : "+"}${Math.abs(difference).toPrecision(2)}`;
       shown.className = difference * good > 0 ? "good" : difference * good < 0 ? "bad" : "";
     });
-    all(`dt[data-measure="${measure}"]`, scenes).forEach(x => [x, x.nextElementSibling].forEach(y => y.classList.add("at")));
   }
   showCells();
   showPrompts();
@@ -231,3 +272,4 @@ document.querySelector(".skip").addEventListener("click", e => {
 showCells();
 showPrompts();
 showBehind();
+all(".scene", scenes).forEach(scene => near.observe(scene));

@@ -94,15 +94,20 @@ def _settings(arms: pd.DataFrame) -> dict[str, str]:
 
 
 def _data(study: Study) -> JsonObject:
-    """What the page's script needs: names, and the mean score of each prompt by the positions of measure and arm."""
+    """What the page's script needs: names, seeds, and the mean score of each prompt by the positions of measure and arm."""
     names = list(study.arms.index)
-    scores = study.scores[study.scores["arm"].isin(names)].dropna(subset=["value"])
-    values: JsonObject = {}
+    of_arms = study.scores[study.scores["arm"].isin(names)]
+    scores, values = of_arms.dropna(subset=["value"]), JsonObject()
     for (prompt, measure, arm), mean in scores.groupby(["prompt", "measure", "arm"])["value"].mean().items():
         by_measure = values.setdefault(prompt, {}).setdefault(study.measures.index(measure), {})
         by_measure[names.index(arm)] = mean
     measures = [{"name": measure, "better": measure_info(measure).better} for measure in study.measures]
-    return {"variants": names, "measures": measures, "values": values}
+    data = {"variants": names, "measures": measures, "values": values}
+    shown = dict.fromkeys([*table_columns(study), *study.measures])
+    data["order"] = list(map(study.measures.index, shown))
+    for column in ("noise", "seed"):
+        data[column] = sorted(of_arms[column].unique().tolist())
+    return data
 
 
 def jump(study: Study, measure: str, reference: str, arm: str) -> str | None:
