@@ -68,8 +68,8 @@ def plain(config: Config, inputs: Inputs, folder: Path, device: torch.device) ->
     def call() -> np.ndarray:
         frames = pipe(
             image=task.frames()[0],
-            prompt_embeds=inputs.cache.prompt(task.prompt)[None].to(device, dtype),
-            negative_prompt_embeds=inputs.cache.prompt(negative_prompt(generation.negative_prompt))[None].to(
+            prompt_embeds=inputs.cache.read(task.prompt)[None].to(device, dtype),
+            negative_prompt_embeds=inputs.cache.read(negative_prompt(generation.negative_prompt))[None].to(
                 device, dtype
             ),
             latents=start_noise(task.seed, shape),
@@ -93,7 +93,7 @@ def ours(config: Config, inputs: Inputs, folder: Path, device: torch.device) -> 
     dtype = dtype_of(config)
     transformer, _ = load_transformer(inputs.model, dtype)
     pipe = load_pipeline(inputs.model, transformer, load_vae(inputs.model, dtype), GuardrailOff()).to(device)
-    maker = Generator(config, pipe, inputs.cache.prompt, device)
+    maker = Generator(config, pipe, inputs.cache.read, device)
     pair = inputs.dataset.pairs[0]
     negative = negative_prompt(config.generation.negative_prompt)
     conditioning = partial(pair_frames, pair, inputs.dataset.held_out, config.data, 1)

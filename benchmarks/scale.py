@@ -159,14 +159,14 @@ def planned(folder: Path, size: int) -> Callable[[], object]:
 
 def watched(folder: Path, size: int) -> Callable[[], object]:
     """Ten seconds of the live table: CPU seconds x 10 are per cent of a core."""
-    from cosmos_exp.sweep.live import watch
+    from cosmos_exp.sweep.live import print_changes, watch
     from cosmos_exp.sweep.runs import expand_sweep, find_sweep
 
     planned(folder, size)
     runs = expand_sweep(*find_sweep("rank"), [f"seed=range(0,{size // 3})"], folder)
 
     def command() -> None:
-        with watch(runs):
+        with watch(print_changes, runs):
             time.sleep(10)
 
     return command

@@ -66,15 +66,16 @@ class SlurmLauncher(Launcher):
         from cosmos_exp.sweep.slurm import compact, start_jobs, wait_for_submitted
 
         configs = [self._run(list(overrides)) for overrides in job_overrides]
+        task: Any = self.task  # Hydra knows it as a function
         if any(c.dry_run for c in configs):
             from cosmos_exp.experiment.plan import print_plan
 
             for config in configs:
                 print_plan(config)
         else:
-            print(f"Slurm jobs: {compact(start_jobs(configs, self.settings))}", flush=True)
+            words = getattr(task, "words", None)
+            print(f"Slurm jobs: {compact(start_jobs(configs, self.settings, words))}", flush=True)
         values: Sequence[float | None] = [None] * len(configs)
-        task: Any = self.task  # Hydra knows it as a function
         if getattr(task, "searching", False):  # the sweeper chooses the next values by these
             task.exit_codes.append(wait_for_submitted())
             values = [task.objective(config) for config in configs]

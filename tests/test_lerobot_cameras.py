@@ -192,8 +192,8 @@ def test_fingerprint_and_cache_key_cover_every_camera_and_the_tiling_and_leave_o
 
     def names(*overrides):
         config = lerobot(folder, *overrides)
-        dataset, cache = load_dataset(config), RunCache(tmp_path / "cache", config, fingerprints)
-        return dataset.fingerprint, cache.latent_path(dataset.train[0], 1)
+        dataset, cache = load_dataset(config), RunCache(config, fingerprints)
+        return dataset.fingerprint, cache.path((dataset.train[0], 1))
 
     alone, both = names(f"data.camera={LEFT}"), f"data.cameras=[{LEFT},{RIGHT}]"
     assert names(f"data.cameras=[{LEFT}]") == alone

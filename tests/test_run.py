@@ -1,5 +1,6 @@
 """Whole runs over the true entry point: all stages, resuming, several processes, what a run leaves behind."""
 
+import filecmp
 import json
 import os
 import shutil
@@ -285,18 +286,35 @@ def test_video2world_takes_five_frames_of_a_held_out_clip(cli, tmp_path):
     assert np.abs(frozen[:5] - frozen[4]).mean() > 4 * np.abs(frozen[5:] - frozen[4]).mean()
 
 
-def test_generate_makes_each_adapters_videos_once(whole, start, tmp_path, answered):
+def test_generate_divides_over_jobs_and_makes_what_a_failed_one_left(whole, start, tmp_path):
     folder, _ = whole
     pairs = next(p for p in (Path(os.environ["COSMOS_EXP_CACHE"]) / "data").iterdir() if "test" in p.name)
-    words = ["generate", "--adapter", "base", folder.path, "--prompts", pairs, "--out", tmp_path / "out"]
+    out, log = tmp_path / "out", tmp_path / "log.txt"
+    words = ["generate", "--adapter", "base", folder.path, "--prompts", pairs, "--out", out, "--shards", "2"]
     words += ["generation.num_steps=2", "hardware.num_threads=1"]
-    # A process of its own, as the run was: what other tests did in this one may round otherwise (docs/log.md).
-    log = tmp_path / "log.txt"
+    first, second = sorted(folder.videos.iterdir())
+    in_the_way = out / "base" / second.name
+    in_the_way.mkdir(parents=True)
+    assert start(*words, log=log).wait(300) == 1
+    assert "shard 2-of-2: 2 videos are missing: ended with code 1: " in log.read_text()
+    made = out / folder.path.name / first.name
+    before = made.stat().st_mtime_ns
+    in_the_way.rmdir()
     assert start(*words, log=log).wait(300) == 0, log.read_text()[-2000:]
-    for video in folder.videos.iterdir():  # the same adapter, noise and settings: the same video as the run's own
-        assert (tmp_path / "out" / folder.path.name / video.name).read_bytes() == video.read_bytes()
-        assert (read_video(tmp_path / "out" / "base" / video.name) != read_video(video)).any()
-    assert answered(words, 0).count("0 videos generated, 2 already existed") == 2
+    assert made.stat().st_mtime_ns == before
+    for video in (first, second):  # the same adapter, noise and settings: the same video as the run's own
+        assert (out / folder.path.name / video.name).read_bytes() == video.read_bytes()
+        assert (read_video(out / "base" / video.name) != read_video(video)).any()
+
+
+def test_data_encode_divides_what_runs_encode(whole, answered, tmp_path):
+    words = ["data", "encode", *ONE_THREAD, "data.num_frames=17,13", f"cache_dir={tmp_path}", "--shards", "2"]
+    answered(words, 0, "18 of 18 files exist")
+    names = [file.relative_to(tmp_path) for file in tmp_path.glob("encoded/*/*/*")]
+    same, different, shorter = filecmp.cmpfiles(tmp_path, os.environ["COSMOS_EXP_CACHE"], names, shallow=False)
+    assert same
+    assert shorter
+    assert not different
 
 
 def test_run_dir_alone_resumes_or_is_refused(whole, answered, tmp_path):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.distributed import Processes
-from cosmos_exp.experiment import evaluate, prepare
+from cosmos_exp.experiment import evaluate
 from cosmos_exp.run_folder import RunFolder
 
 NAMES = [f"p{k}" for k in range(5)]
@@ -41,20 +41,3 @@ def test_references(small_config, tmp_path, monkeypatch):
         context = SimpleNamespace(config=small_config("measures.references=true"), processes=of(rank), folder=folder)
         evaluate.write_references(context, inputs)
     assert sorted(written) == sorted((kind, n) for kind in ("real", "frozen") for n in NAMES)
-
-
-def test_encoded_prompts(small_config, tmp_path, monkeypatch):
-    """The same for the cache of prompts, which other runs fill too."""
-    cached = []
-    cache = SimpleNamespace(
-        missing=lambda windows, prompts: (windows, [p for p in prompts if p not in cached]),
-        encode_prompt=lambda encoders, prompt: cached.append(prompt),
-    )
-    monkeypatch.setattr(prepare, "Encoders", lambda *arguments: None)
-    pairs = [TestPair(n, n, Path(n)) for n in NAMES]
-    dataset = SimpleNamespace(train=[], validation=[], pairs=pairs, probes=[], kept=[])
-    for rank in (0, 1):
-        context = SimpleNamespace(config=small_config("adapter=none"), processes=of(rank))
-        prepare.encode(context, dataset, None, cache)
-    assert {*NAMES, None} <= set(cached)  # None: the zero embedding
-    assert len(cached) == len(set(cached))

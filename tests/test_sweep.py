@@ -69,7 +69,7 @@ def test_the_live_table_reads_a_run_that_wrote_and_few_others(tmp_path, monkeypa
         return next(ends)
 
     monkeypatch.setattr(live, "place_of", lambda run: read.append(1) or ("failed", run.folder.status.get("stage")))
-    live._report(runs, SimpleNamespace(wait=wait), 1.0)
+    live.print_changes(runs, SimpleNamespace(wait=wait))
     assert "".join(map(str, read)) == 20 * "1" + "0" + (live.IN_TURN + 1) * "1" + "0" + 21 * "1"
     assert capsys.readouterr().out.count(f"{runs[15].name}: failed train") == 1
 

@@ -24,7 +24,7 @@ from cosmos_exp.data.dataset import ensure_data
 from cosmos_exp.data.pairs import read_test_pairs
 from cosmos_exp.data.readers.lerobot import read_lerobot
 from cosmos_exp.data.video import decode, read_video
-from cosmos_exp.experiment.generate import find_adapters, generate_adapters
+from cosmos_exp.experiment.generate import adapter_tasks, find_adapters, generate_adapters
 from cosmos_exp.files import file_sha256, write_json
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.trajectories.making import WORK
@@ -171,7 +171,9 @@ def test_a_video_is_that_of_the_run(whole, run, small_config, tmp_path):
     _, out = whole
     config = small_config(*SETTINGS)
     _, tests = ensure_data(config)
-    ((name, *_),) = generate_adapters(config, find_adapters([[str(run)]]), read_test_pairs(tests, []), tmp_path, None)
+    adapters = find_adapters([[str(run)]])
+    tasks = adapter_tasks(config, adapters, read_test_pairs(tests, []), tmp_path)
+    ((name, *_),) = generate_adapters(config, adapters, tasks, None)
     for path in sorted((tmp_path / name).iterdir()):
         (video,) = (out / WORK / "videos").glob(f"lora__{path.stem}-*.mp4")
         assert video.read_bytes() == path.read_bytes()

@@ -54,6 +54,19 @@ def candidates(prefix: str, parsed_args: argparse.Namespace, **_: object) -> lis
     return [f"{name}={before}{comma}{choice}" for choice in choices]
 
 
+def add_shards(parser: argparse.ArgumentParser) -> None:
+    """Add `--shards`: (0, 8) for all of eight, (3, 8) for the third of them, (1, 1) without it."""
+    help = "8: divide over 8 jobs of hydra/launcher=…, one after another without it; 3-of-8: only the third part, here"
+    parser.add_argument("--shards", type=_shards, default=(1, 1), metavar="N", help=help)
+
+
+def _shards(text: str) -> tuple[int, int]:
+    number, _, count = text.rpartition("-of-")
+    if not 1 <= int(number or 1) <= int(count):
+        raise argparse.ArgumentTypeError(f"{text}: give a number, 8, or one of them, 1-of-8 to 8-of-8")
+    return int(number or 0), int(count)
+
+
 def existing_files(names: list[str]) -> list[Path]:
     """The files with these names.
 

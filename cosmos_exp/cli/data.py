@@ -1,4 +1,4 @@
-"""`cosmos-exp data check DIR`: what a run would train on, and every bad file. `cosmos-exp data make`: render a data set."""
+"""`cosmos-exp data check DIR`: what a run would train on, and every bad file. `data make`: render a set. `data encode`: fill the cache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cosmos_exp.cli.arguments import add_command, add_overrides, writable_folder
+from cosmos_exp.cli.arguments import add_command, add_overrides, add_shards, writable_folder
 from cosmos_exp.config.registry import DATA_MAKERS
 from cosmos_exp.errors import UserError
 from cosmos_exp.text import one_line, printable
@@ -16,15 +16,20 @@ if TYPE_CHECKING:
     from cosmos_exp.data.inspection import Inspection
 
 SHOWN = 3  # clips that are described
-HELP = "check a folder of training data, or render a data set"
+HELP = "check a folder of training data, encode it, or render a data set"
 EPILOG = """examples:
   cosmos-exp data check my_videos                         every bad file
+  cosmos-exp data encode experiment=paper --shards 8      latents and prompts into the cache, before a sweep
   cosmos-exp data make tabletop --out clips               32 clips of the embedded world"""
 CHECK_HELP = "report what a run would train on and list every bad file; exit code 1 if there is one"
 CHECK_EPILOG = """examples:
   cosmos-exp data check my_videos                                      every file decoded whole
   cosmos-exp data check my_videos model=cosmos_predict25_2b            is it enough for this model?
   cosmos-exp data check my_videos data.prompt="pick up the cup"        one prompt for all videos without a caption"""
+ENCODE_HELP = "encode the windows and prompts that the cache lacks, so that runs which start together need not"
+ENCODE_EPILOG = """examples:
+  cosmos-exp data encode experiment=paper seed=0,1,2                         all that the sweep's runs read
+  cosmos-exp data encode experiment=paper --shards 8 hydra/launcher=slurm_1xh100    eight jobs; again: what is missing"""
 MAKE_HELP = "render a data set of an embedded world"
 MAKE_EPILOG = """examples:
   cosmos-exp data make tabletop --out clips --count 200                    clips with their prompts
@@ -33,11 +38,16 @@ MAKE_EPILOG = """examples:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """Add the two actions and their arguments."""
+    """Add the actions and their arguments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     checker = add_command(actions, "check", check, CHECK_HELP, CHECK_EPILOG)
     checker.add_argument("dir", help="LeRobot (meta/info.json), GR1-100 (metadata.csv), or videos/ with captions")
     add_overrides(checker, "configuration, e.g. model=cosmos_predict25_2b data.camera=… data.num_frames=93")
+
+    encoder = add_command(actions, "encode", encode, ENCODE_HELP, ENCODE_EPILOG)
+    add_shards(encoder)
+    encoder.set_defaults(shards=(0, 1))
+    add_overrides(encoder, "configuration of the runs; a key may take several values")
 
     maker = add_command(actions, "make", make, MAKE_HELP, MAKE_EPILOG)
     add = maker.add_argument
@@ -97,6 +107,18 @@ def _print_clips(folder: Path, data: Data, inspection: Inspection) -> None:
         width, height = checked.info.shown_size
         text = f"{checked.stop - checked.start} frames, {width}x{height}, {checked.info.fps:g} fps"
         print(one_line(f"  {checked.clip.name}: {text}: {checked.clip.prompt[:90]}"))
+
+
+def encode(args: argparse.Namespace) -> int:
+    """Encode what runs of these configurations read, or a shard of it. Returns the exit code."""
+    from cosmos_exp.cli.shards import run_shards
+    from cosmos_exp.config.composing import compose_config, expand, quoted
+    from cosmos_exp.config.paths import cache_root
+    from cosmos_exp.experiment.prepare import encode_shard
+
+    configs = list(map(compose_config, expand(quoted(args.overrides))))
+    files = encode_shard(configs, *args.shards)
+    return 0 if args.shards[0] else run_shards(args, cache_root(configs[0]), files, "file")
 
 
 def make(args: argparse.Namespace) -> int:

@@ -121,7 +121,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     Raises:
         UserError: an option that the command does not have.
     """
-    args, rest = parser().parse_known_args(words)
+    args, rest = parser().parse_known_args(words, argparse.Namespace(words=words))
     for word in rest:  # argparse takes no override after an option that follows an override
         if word.startswith("-") or not hasattr(args, "overrides"):
             raise UserError(f"{word}: no such option or argument. `cosmos-exp {args.command} --help` lists them.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cosmos_exp.cli.arguments import add_overrides, writable_folder
+from cosmos_exp.cli.arguments import add_overrides, add_shards, writable_folder
 from cosmos_exp.errors import RunError, UserError
 
 HELP = "videos from adapter files, one adapter after another in one process, or several at once"
@@ -14,6 +14,7 @@ EPILOG = """examples:
   cosmos-exp generate --adapter a.safetensors b.safetensors --prompts pairs --out videos generation.seeds=[0,1]
   cosmos-exp generate --adapter RUN --prompts pairs --out videos model=cosmos_predict25_2b hardware=1xh100
   cosmos-exp generate --adapter RUN_A:0.7 RUN_B:0.3 --adapter RUN_A:0.5 --prompts pairs --out videos
+  cosmos-exp generate --adapter RUN --prompts pairs --out videos --shards 8 hydra/launcher=slurm_1xh100
 
 pairs/ holds NAME.png (the first frame) with NAME.txt (the prompt). Videos that exist are not made again."""
 
@@ -28,14 +29,16 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--prompts", required=True, metavar="DIR", help="test pairs: NAME.png with NAME.txt")
     add("--out", required=True, metavar="DIR", help="write the videos to DIR/<adapter>/")
     add("--alpha", type=float, help="alpha of adapter files that do not record it")
+    add_shards(parser)
     add_overrides(parser, "configuration, e.g. model=cosmos_predict25_2b hardware=1xh100")
 
 
 def run(args: argparse.Namespace) -> int:
     """Generate the videos and report each adapter when it is complete. Returns the exit code."""
+    from cosmos_exp.cli.shards import run_shards
     from cosmos_exp.config.composing import compose_config
     from cosmos_exp.data.pairs import read_test_pairs
-    from cosmos_exp.experiment.generate import find_adapters, generate_adapters
+    from cosmos_exp.experiment.generate import adapter_tasks, find_adapters, generate_adapters
 
     config, out = compose_config(args.overrides), writable_folder(args.out)
     files = find_adapters(args.adapter)
@@ -47,7 +50,11 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("\n".join([*problems, f"--prompts {args.prompts}: {PAIRS}"]))
     if problems:
         raise RunError("\n".join(problems))
-    for name, made, kept, seconds in generate_adapters(config, files, pairs, out, args.alpha):
+    number, count = args.shards
+    tasks = adapter_tasks(config, files, pairs, out)
+    if not number:
+        return run_shards(args, out, [task.path for task in tasks], "video")
+    for name, made, kept, seconds in generate_adapters(config, files, tasks[number - 1 :: count], args.alpha):
         print(
             f"{name}: {made} videos generated, {kept} already existed, in {out / name}; {seconds:.2f} s to put it into the model"
         )

@@ -10,8 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from cosmos_exp.cli.run import plan, shown_path
-from cosmos_exp.config.composing import NO_SEARCH, quoted, register, to_config
-from cosmos_exp.config.paths import conf_dir
+from cosmos_exp.config.composing import NO_SEARCH, quoted, run_hydra, to_config
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.text import printable
@@ -127,8 +126,6 @@ def start_hydra(
     args: argparse.Namespace, overrides: Sequence[str], task: Callable[[DictConfig], object] = lambda composed: None
 ) -> int:
     """`hydra.main` with the options and overrides of a command line that has been checked."""
-    import hydra
-
     words = []
     for name in ("config_dir", "config_name", "cfg", "package", "multirun", "resolve", "help"):
         value = getattr(args, name)
@@ -136,7 +133,5 @@ def start_hydra(
             words.append(f"--{name.replace('_', '-')}")
         if isinstance(value, str):
             words.append(value)
-    register()
-    sys.argv = ["cosmos-exp", *words, NO_SEARCH, *overrides]
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
+    run_hydra([*words, NO_SEARCH, *overrides], task)
     return 0

@@ -42,6 +42,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run what is missing or failed. Exit code 1 if a run has failed or is unfinished."""
     from cosmos_exp.sweep.frozen_claims import freeze_arms, freeze_product
+    from cosmos_exp.sweep.live import print_states
     from cosmos_exp.sweep.plan import read_plan
     from cosmos_exp.sweep.running import check_sweep, is_local, run_missing, run_unfinished
     from cosmos_exp.sweep.runs import expand_sweep, find_sweep, in_state, missing_runs
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         one.check_same()
     missing = missing_runs(runs)
     if args.list:
-        show(runs)
+        print_states(runs)
         say_lost(runs)
         return say_choices(now)
     local = is_local(name, folder, args.overrides, config_dirs)
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         run_missing(name, folder, args.overrides, runs, missing, config_dirs)
 
     if not missing and not in_state(runs, "queued"):
-        show(runs)
+        print_states(runs)
     try:
         if plan:
             now = run_phases(plan, start)
@@ -113,15 +114,9 @@ def print_plans(runs: list[SweepRun], local: bool) -> int:
     return 0
 
 
-def show(runs: list[SweepRun]) -> None:
-    """Print the state of each run."""
-    from cosmos_exp.sweep.live import print_states
-
-    print_states(runs)
-
-
 def interrupted(runs: list[SweepRun]) -> int:
     """Say how to resume. Slurm jobs continue."""
+    from cosmos_exp.sweep.live import print_states
     from cosmos_exp.sweep.slurm import continuing
 
     folders = [run.folder for run in runs]
@@ -129,7 +124,7 @@ def interrupted(runs: list[SweepRun]) -> int:
     if not jobs:
         print("interrupted. Run the same command again to resume.", file=sys.stderr)
         return 1
-    show(runs)
+    print_states(runs)
     print(f"{jobs} The same command again waits for them and runs what is missing.", file=sys.stderr)
     return 1
 

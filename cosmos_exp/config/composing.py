@@ -6,11 +6,12 @@ import difflib
 import functools
 import pickle
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose, initialize_config_dir, main
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
@@ -137,6 +138,13 @@ def register() -> None:
         OmegaConf.clear_resolver(name)
     ConfigStore.instance().store(name="schema", node=_defaults())
     register_launcher()
+
+
+def run_hydra(words: Sequence[str], task: Callable[[DictConfig], object]) -> None:
+    """`hydra.main` of conf/ with a command line."""
+    register()
+    sys.argv = ["cosmos-exp", *words]
+    main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
 
 
 @functools.cache

@@ -9,7 +9,6 @@ as the reference does on the fly.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,12 +17,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.clips import CheckedClip, load_window, window_indices
 from cosmos_exp.errors import RunError
 from cosmos_exp.files import atomic_path
 
-Window = tuple[CheckedClip, int]  # a clip, and the frame of it where the window starts
+Item = tuple[CheckedClip, int] | str | None
+"""A window: a clip, and the frame of it where the window starts. Or a prompt; None: the zero embedding."""
 
 
 class Encoder(Protocol):
@@ -76,56 +77,47 @@ class RunCache:
     """Latents and prompts of one configuration.
 
     Args:
-        root: folder of the cache.
         fingerprints: of the model's components, by name.
     """
 
-    def __init__(self, root: Path, config: Config, fingerprints: dict[str, str]):
+    def __init__(self, config: Config, fingerprints: dict[str, str]):
+        root = cache_root(config) / "encoded"
         self.data, self.dtype = config.data, config.hardware.mixed_precision
         self.prompt_tokens = config.model.prompt_tokens
         self.fingerprints = fingerprints
         self.latents, self.prompts = root / "latents", root / "prompts"
 
-    def latent_path(self, checked: CheckedClip, start: int) -> Path:
-        """The file of a window's latent."""
-        data = self.data
-        return tensor_path(
-            self.latents,
-            checked.sha256,
-            window_indices(checked, data, start),
-            data.height,
-            data.width,
-            data.resize,
-            self.fingerprints["vae"],
-            self.dtype,
-        )
-
-    def prompt_path(self, prompt: str | None) -> Path:
-        """The file of a projected prompt."""
+    def path(self, item: Item) -> Path:
+        """The file of a window's latent, or of a projected prompt."""
+        if isinstance(item, tuple):
+            (checked, start), data = item, self.data
+            return tensor_path(
+                self.latents,
+                checked.sha256,
+                window_indices(checked, data, start),
+                data.height,
+                data.width,
+                data.resize,
+                self.fingerprints["vae"],
+                self.dtype,
+            )
         fingerprints = [self.fingerprints[c] for c in ("text_encoder", "tokenizer", "transformer")]
-        text = "zero" if prompt is None else "text:" + prompt
+        text = "zero" if item is None else "text:" + item
         return tensor_path(self.prompts, text, self.prompt_tokens, self.dtype, *fingerprints)
 
-    def missing(
-        self, windows: Sequence[Window], prompts: Sequence[str | None]
-    ) -> tuple[list[Window], list[str | None]]:
-        """The windows and prompts that are not in the cache."""
-        missing_windows = [w for w in windows if not self.latent_path(*w).is_file()]
-        return missing_windows, [p for p in dict.fromkeys(prompts) if not self.prompt_path(p).is_file()]
+    def encode(self, encoder: Encoder, item: Item) -> None:
+        """Decode, encode and store a window, or encode, project and store a prompt."""
+        if isinstance(item, tuple):
+            checked, start = item
+            value = encoder.encode_video(load_window(checked, self.data, start))
+        else:
+            value = encoder.encode_prompt(item)
+        write_tensor(self.path(item), value)
 
-    def encode_window(self, encoder: Encoder, window: Window) -> None:
-        """Decode, encode and store one window."""
-        checked, start = window
-        write_tensor(self.latent_path(checked, start), encoder.encode_video(load_window(checked, self.data, start)))
+    def read(self, item: Item) -> torch.Tensor:
+        """Posterior mean (C, T, H, W) of a window, not normalised, or projected prompt (tokens, channels).
 
-    def encode_prompt(self, encoder: Encoder, prompt: str | None) -> None:
-        """Encode, project and store one prompt (None: the zero embedding)."""
-        write_tensor(self.prompt_path(prompt), encoder.encode_prompt(prompt))
-
-    def latent(self, checked: CheckedClip, start: int) -> torch.Tensor:
-        """Posterior mean (C, T, H, W), not normalised."""
-        return read_tensor(self.latent_path(checked, start))
-
-    def prompt(self, prompt: str | None) -> torch.Tensor:
-        """Projected prompt (tokens, channels)."""
-        return read_tensor(self.prompt_path(prompt))
+        Raises:
+            RunError: the file is missing or damaged.
+        """
+        return read_tensor(self.path(item))

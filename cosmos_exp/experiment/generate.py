@@ -7,7 +7,7 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -198,13 +198,27 @@ def _name_of(file: Path) -> str:
     return f"{folder.parent.name}{dash}{ending}" if start == "adapter" else folder.name
 
 
+def adapter_tasks(config: Config, names: Iterable[str], pairs: Sequence[TestPair], out: Path) -> list[VideoTask]:
+    """The videos out/NAME/SAMPLE__seedK.mp4 of every adapter, test pair and seed.
+
+    Raises:
+        UserError: a prompt lacks a line of a chunk, or a video exists with another length.
+    """
+    tasks = []
+    for name in names:
+        tasks += video_tasks(config, pairs[: config.generation.max_prompts], {}, partial(_video_path, out / name))
+    check_lengths(config, tasks)
+    return tasks
+
+
 def generate_adapters(
-    config: Config, files: Mapping[str, Mix], pairs: list[TestPair], out: Path, alpha: float | None
+    config: Config, files: Mapping[str, Mix], tasks: Sequence[VideoTask], alpha: float | None
 ) -> Iterator[tuple[str, int, int, float]]:
-    """Generate out/NAME/SAMPLE__seedK.mp4 for every adapter, test pair and seed. Existing videos are kept.
+    """Generate the videos of adapters. Existing videos are kept.
 
     Args:
         files: from `find_adapters`.
+        tasks: from `adapter_tasks`.
         alpha: for adapter files without metadata.
 
     Yields:
@@ -212,21 +226,14 @@ def generate_adapters(
         soon as an adapter's videos are complete.
 
     Raises:
-        UserError: an adapter does not fit the model, a prompt lacks a line of a chunk, or a video exists with another length.
+        UserError: an adapter does not fit the model.
         RunError: the guardrail refuses a prompt.
     """
-    tasks: dict[str, list[VideoTask]] = {}
-    prompts: list[str] = []
+    pipeline = load_pipeline_for(config, files, [prompt for task in tasks for prompt in task.prompts], alpha)
     for name in files:
-        path = partial(_video_path, out / name)
-        tasks[name] = video_tasks(config, pairs[: config.generation.max_prompts], {}, path)
-        check_lengths(config, tasks[name])
-        for task in tasks[name]:
-            prompts += task.prompts
-    pipeline = load_pipeline_for(config, files, prompts, alpha)
-    for name in files:
-        made = pipeline.make(name, tasks[name])
-        yield name, made, len(tasks[name]) - made, pipeline.seconds
+        its_tasks = [task for task in tasks if task.path.parent.name == name]
+        made = pipeline.make(name, its_tasks)
+        yield name, made, len(its_tasks) - made, pipeline.seconds
 
 
 def _video_path(folder: Path, sample: str, seed: int) -> Path:
@@ -241,9 +248,9 @@ def check_lengths(config: Config, tasks: Sequence[VideoTask]) -> None:
     """
     frames = rollout_frames(config)
     for task in tasks:
-        if task.path.is_file() and probe(task.path).num_frames != frames:
+        if task.path.is_file() and (existing := probe(task.path).num_frames) != frames:
             raise UserError(
-                f"{task.path}: exists with {probe(task.path).num_frames} frames, and "
+                f"{task.path}: exists with {existing} frames, and "
                 f"generation.chunks={config.generation.chunks} makes {frames}. Give another --out, or delete it."
             )
 
@@ -258,8 +265,8 @@ def load_pipeline_for(
     """
     model = ensure_model(config.model, cache_root(config))
     device = Processes(config.hardware.device, 1, config.hardware.num_threads).device
-    cache = RunCache(cache_root(config) / "encoded", config, model.fingerprints())
-    encode_missing(config, model, cache, device, [], [*prompts, negative_prompt(config.generation.negative_prompt)])
+    cache = RunCache(config, model.fingerprints())
+    encode_missing(config, model, cache, device, [*prompts, negative_prompt(config.generation.negative_prompt)])
     return AdaptedPipeline(config, files, model, cache, device, alpha)
 
 
@@ -295,7 +302,7 @@ class AdaptedPipeline:
         guardrail = load_guardrail(config.model.guardrail)
         self.transformer, _ = load_transformer(model, dtype_of(config))
         pipe = load_pipeline(model, self.transformer, load_vae(model, dtype_of(config)), guardrail).to(device)
-        self.generator = Generator(config, pipe, cache.prompt, device)
+        self.generator = Generator(config, pipe, cache.read, device)
         self._name: str | None = None  # of the adapter that is in the model
         self._original: dict[str, torch.Tensor | None] = {}
         self.seconds = 0.0

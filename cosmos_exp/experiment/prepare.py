@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from pathlib import Path
 
 import torch
 
@@ -13,11 +12,12 @@ from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.rollout import chunk_prompts
 from cosmos_exp.config.schema import Config
-from cosmos_exp.data.cache import RunCache, Window
+from cosmos_exp.data.cache import Item, RunCache
 from cosmos_exp.data.clips import window_starts
 from cosmos_exp.data.dataset import Dataset, load_dataset
 from cosmos_exp.data.pairs import has_recording
 from cosmos_exp.data.scenes import scenes
+from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.checks import check_dataset
 from cosmos_exp.experiment.record import dtype_of, free_memory, recorded_stage
@@ -27,6 +27,8 @@ from cosmos_exp.tracking.progress import with_progress
 from cosmos_exp.world.encoders import Encoders
 from cosmos_exp.world.model_folder import ModelFolder, ensure_model
 from cosmos_exp.world.pipeline import negative_prompt
+
+INSPECTING = "inspecting videos"
 
 
 @dataclass
@@ -49,65 +51,76 @@ def prepare(context: RunContext) -> Inputs:
     config, processes = context.config, context.processes
     with recorded_stage("prepare", context):
         model = ensure_model(config.model, cache_root(config))
-        dataset = load_dataset(config, partial(_inspecting, show=processes.is_main))
+        dataset = load_dataset(
+            config, lambda files, total: with_progress(files, INSPECTING, total, "file", processes.is_main)
+        )
         short_recordings = check_dataset(config, dataset)
         fingerprints = model.fingerprints()
         if processes.is_main:
             _record_inputs(context, dataset, model, fingerprints, short_recordings)
         processes.barrier()
-        cache = RunCache(cache_root(config) / "encoded", config, fingerprints)
-        encoders = encode(context, dataset, model, cache)
+        cache = RunCache(config, fingerprints)
+        # Divided before a look at the cache: a process or another run that has begun must not change the others' parts.
+        shard = processes.shard(to_encode(config, dataset))
+        encoders = encode_missing(config, model, cache, processes.device, shard, processes.is_main)
         processes.barrier()
-        encode_on_the_fly = not config.data.cache and config.adapter.kind != "none"
-        if not encode_on_the_fly:
+        if config.data.cache or config.adapter.kind == "none":
             encoders = None
             free_memory()
+        elif encoders is None:
+            encoders = Encoders(model, processes.device, dtype_of(config), config.model.prompt_tokens)
     return Inputs(dataset, model, cache, encoders)
 
 
-def _inspecting(files: Iterable[Any], total: int, show: bool) -> Iterable[Any]:
-    return with_progress(files, "inspecting videos", total, "file", show)
-
-
-def encode(context: RunContext, dataset: Dataset, model: ModelFolder, cache: RunCache) -> Encoders | None:
-    """Encode the windows and prompts that the cache lacks; the processes divide them. Returns the encoders if loaded."""
-    config, processes = context.config, context.processes
-    trains = config.adapter.kind != "none"
-    windows, prompts = [], []
+def to_encode(config: Config, dataset: Dataset) -> list[Item]:
+    """The distinct prompts and the windows that a run reads from the cache."""
+    windows: list[Item] = []
+    prompts: list[Item] = [None, negative_prompt(config.generation.negative_prompt)]
     for clip in dataset.train + dataset.validation:
         prompts.append(clip.clip.prompt)
-        if config.data.cache and trains:
-            for start in window_starts(clip, config.data, config.seed):
-                windows.append((clip, start))
+        if config.data.cache and config.adapter.kind != "none":
+            windows += [(clip, start) for start in window_starts(clip, config.data, config.seed)]
     for pair in dataset.pairs + dataset.probes + dataset.kept:
         prompts += chunk_prompts(config, pair.prompt, pair.name)
-    every = list(dict.fromkeys([*prompts, None, negative_prompt(config.generation.negative_prompt)]))
-    # Divided before a look at the cache: a process or another run that has begun must not change the others' parts.
-    shards = processes.shard(windows), processes.shard(every)
-    encoders = encode_missing(config, model, cache, processes.device, *shards, show=processes.is_main)
-    if encoders is None and trains and not config.data.cache:
-        encoders = Encoders(model, processes.device, dtype_of(config), config.model.prompt_tokens)
-    return encoders
+    return [*dict.fromkeys(prompts), *windows]
+
+
+def encode_shard(configs: Iterable[Config], number: int, count: int) -> list[Path]:
+    """Encode what runs of these configurations would: of all distinct items each `count`-th from item `number` on.
+
+    Args:
+        number: 1 is the first item; 0 encodes nothing.
+
+    Returns:
+        the files of all items in the cache, in order.
+
+    Raises:
+        RunError: bad files.
+    """
+    files: dict[Path, Item] = {}
+    for config in configs:
+        model = ensure_model(config.model, cache_root(config))
+        cache = RunCache(config, model.fingerprints())
+        dataset = load_dataset(config, lambda files, total: with_progress(files, INSPECTING, total, "file"))
+        new = {path: item for item in to_encode(config, dataset) if (path := cache.path(item)) not in files}
+        if number:
+            device = Processes(config.hardware.device, 1, config.hardware.num_threads).device
+            encode_missing(config, model, cache, device, [*new.values()][(number - 1 - len(files)) % count :: count])
+        files |= new
+    return list(files)
 
 
 def encode_missing(
-    config: Config,
-    model: ModelFolder,
-    cache: RunCache,
-    device: torch.device,
-    windows: Sequence[Window],
-    prompts: Sequence[str | None],
-    show: bool = False,
+    config: Config, model: ModelFolder, cache: RunCache, device: torch.device, items: Iterable[Item], show: bool = True
 ) -> Encoders | None:
     """Encode those of the windows and prompts that the cache lacks. Returns the encoders if they had to be loaded."""
-    missing_windows, missing_prompts = cache.missing(windows, prompts)
-    if not missing_windows and not missing_prompts:
+    files = {cache.path(item): item for item in items}
+    missing = [item for path, item in files.items() if not path.is_file()]
+    if not missing:
         return None
     encoders = Encoders(model, device, dtype_of(config), config.model.prompt_tokens)
-    for prompt in with_progress(missing_prompts, "encoding", len(missing_prompts), "prompt", show):
-        cache.encode_prompt(encoders, prompt)
-    for window in with_progress(missing_windows, "encoding", len(missing_windows), "window", show):
-        cache.encode_window(encoders, window)
+    for item in with_progress(missing, "encoding", len(missing), "file", show):
+        cache.encode(encoders, item)
     return encoders
 
 

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pandas as pd
 
@@ -14,6 +14,7 @@ from cosmos_exp.sweep.runs import SweepRun
 from cosmos_exp.sweep.slurm import live_job
 from cosmos_exp.text import printable
 
+SECONDS = 1.0  # between two looks
 IN_TURN = 8  # runs that are read each second although they have written nothing
 
 
@@ -32,10 +33,10 @@ def print_states(runs: list[SweepRun]) -> None:
 
 
 @contextlib.contextmanager
-def watch(runs: list[SweepRun], seconds: float = 1.0) -> Iterator[None]:
-    """Print what changes while the block runs; it is looked at every `seconds`."""
+def watch(report: Callable[..., None], *args: object) -> Iterator[None]:
+    """Call report(*args, stop) in a thread while the block runs; the event `stop` is set at its end."""
     stop = threading.Event()
-    thread = threading.Thread(target=_report, args=(runs, stop, seconds), daemon=True)
+    thread = threading.Thread(target=report, args=(*args, stop), daemon=True)
     thread.start()
     try:
         yield
@@ -44,14 +45,17 @@ def watch(runs: list[SweepRun], seconds: float = 1.0) -> Iterator[None]:
         thread.join(timeout=10)
 
 
-def _report(runs: list[SweepRun], stop: threading.Event, seconds: float) -> None:
-    """A run is read again when its status or job was written; each in its turn, as a killed run writes nothing."""
+def print_changes(runs: list[SweepRun], stop: threading.Event) -> None:
+    """Print a line whenever a run comes to another state or stage.
+
+    A run is read again when its status or job was written; each in its turn, as a killed run writes nothing.
+    """
     printed, written = dict[str, tuple[str, str]](), dict[str, list[int]]()
     for run in runs:
         printed[run.name], written[run.name] = place_of(run), _written(run)
     turns, ended = itertools.cycle(runs), False
     while not ended:
-        ended = stop.wait(seconds)
+        ended = stop.wait(SECONDS)
         looked_at = list(itertools.islice(turns, len(runs) if ended else IN_TURN))
         for run in runs:
             if (times := _written(run)) != written[run.name]:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from cosmos_exp.config.composing import compose_all, is_of_hydra, quoted, register, to_config
-from cosmos_exp.config.paths import conf_dir
+from cosmos_exp.config.composing import compose_all, is_of_hydra, quoted, run_hydra, to_config
 from cosmos_exp.config.schema import Config, Sweep
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.fork_server import SECONDS_TO_CHECKPOINT, start, start_server
@@ -19,13 +18,12 @@ from cosmos_exp.experiment.launching import LOG_TO_FILE, run_isolated
 from cosmos_exp.files import write_text
 from cosmos_exp.provenance import variables
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep.live import watch
+from cosmos_exp.sweep.live import print_changes, watch
 from cosmos_exp.sweep.runs import SweepRun, in_state, missing_runs
 from cosmos_exp.sweep.slurm import compact, live_job, live_jobs, wait_for_jobs
 from cosmos_exp.text import printable, redact
 
-SWEEPER = "hydra_plugins.cosmos_exp_sweep.MissingRunsSweeper"
-FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra raises a launcher's exception instead of printing a traceback and leaving
+SWEEPER = "hydra.sweeper._target_=hydra_plugins.cosmos_exp_sweep.MissingRunsSweeper"
 STOP_FILE = ".fail_fast"  # in the folder of the runs: the run that failed, so that all others stop
 LOCAL = ("basic", "submitit_local", "joblib")  # launchers whose runs are processes of this machine
 PATIENCE = SECONDS_TO_CHECKPOINT + 15.0  # a run whose sweep was killed gets SIGTERM, writes a checkpoint, then SIGKILL
@@ -173,25 +171,14 @@ def run_missing(
     Raises:
         UserError: the launcher is not installed, or it refuses the request.
     """
-    hydra_words = quoted(list(filter(is_of_hydra, overrides)))
     sweep_dir = (missing or runs)[0].folder.path.parent
     search = ",".join(f"'file://{Path(more).absolute()}'" for more in config_dirs)
-    words = ["--config-dir", str(folder), "--config-name", name, "-m", f"hydra.searchpath=[{search}]", *hydra_words]
-    words.append(f"hydra.sweep.dir='{sweep_dir}'")
+    words = ["--config-dir", str(folder), "--config-name", name, f"hydra.searchpath=[{search}]"]
     (sweep_dir / STOP_FILE).unlink(missing_ok=True)
-    folders = [run.folder for run in runs]
-    if jobs := live_jobs(folders):
-        print(f"Slurm jobs of an earlier command: {compact(jobs)}", flush=True)
+    jobs = [[*run.overrides, f"run_dir='{run.folder.path}'"] for run in missing]
     try:
-        with watch(runs):
-            if missing:
-                _launch(words, missing)
-            wait_for_jobs(folders, runs[0].config.fail_fast)
-    except UserError:
-        raise
-    except Exception as error:  # whatever a launcher raises; the runs' own records say how each ended
-        reason = printable(error).strip() or type(error).__name__
-        print(f"the launcher failed: {reason.splitlines()[0]}", file=sys.stderr)
+        with watch(print_changes, runs):
+            run_jobs(words, overrides, jobs, _run_one, [run.folder for run in runs], runs[0].config.fail_fast)
     finally:
         (sweep_dir / STOP_FILE).unlink(missing_ok=True)
     for run in missing:
@@ -199,23 +186,44 @@ def run_missing(
             run.folder.record_failure("its process was killed (out of memory, or by hand)")
 
 
-def _launch(words: list[str], missing: list[SweepRun]) -> None:
-    """Give the runs to Hydra's launcher."""
-    import hydra
+def run_jobs(
+    words: list[str],
+    overrides: Sequence[str],
+    jobs: list[list[str]],
+    task: Callable[[DictConfig], object],
+    folders: list[RunFolder],
+    fail_fast: bool = False,
+) -> None:
+    """Give jobs to Hydra's launcher, and wait for them and for Slurm jobs of an earlier command.
 
+    Args:
+        words: of Hydra's command line.
+        overrides: of the command line; those of Hydra itself choose the launcher.
+        jobs: the overrides of each, with its `run_dir`.
+        task: gets the composed configuration of a job; with an attribute `words` it is a command for Slurm.
+        folders: of all jobs, also of those that an earlier command submitted.
+
+    Raises:
+        UserError: the launcher is not installed, or it refuses the request.
+    """
     from hydra_plugins.cosmos_exp_sweep import MissingRunsSweeper
 
-    start_server()  # it imports torch while Hydra starts
-    for run in missing:
-        MissingRunsSweeper.wanted.append([*run.overrides, f"run_dir='{run.folder.path}'"])
-    argv, sys.argv = sys.argv, ["cosmos-exp", *words, f"hydra.sweeper._target_={SWEEPER}"]
-    register()
+    if live := live_jobs(folders):
+        print(f"Slurm jobs of an earlier command: {compact(live)}", flush=True)
+    MissingRunsSweeper.wanted[:] = jobs
+    place = f"hydra.sweep.dir='{folders[0].path.parent}'"  # of multirun.yaml
     try:
-        with variables({LOG_TO_FILE: "1", FULL_ERROR: "1"}):
-            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_run_one)()
-    finally:
-        MissingRunsSweeper.wanted.clear()
-        sys.argv = argv
+        if jobs:
+            start_server()  # it imports torch while Hydra starts
+            # HYDRA_FULL_ERROR: Hydra raises a launcher's exception instead of printing a traceback and leaving.
+            with variables({LOG_TO_FILE: "1", "HYDRA_FULL_ERROR": "1"}):
+                run_hydra(["-m", *words, *quoted(filter(is_of_hydra, overrides)), SWEEPER, place], task)
+        wait_for_jobs(folders, fail_fast)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a launcher raises; the jobs' own records say how each ended
+        reason = printable(error).strip() or type(error).__name__
+        print(f"the launcher failed: {reason.splitlines()[0]}", file=sys.stderr)
 
 
 def _run_one(composed: DictConfig) -> bool:

@@ -56,13 +56,14 @@ host=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 stop() {{ {stop}; }}
 trap 'echo "the time limit is near: a checkpoint is written"; stop' USR1
 trap : TERM
-{command} -m cosmos_exp run "run_dir='$run'" &
+{command} -m cosmos_exp {words} &
 pid=$!
 while kill -0 $pid 2>/dev/null; do wait $pid; done
 wait $pid
 code=$?
-# A run that was interrupted has a checkpoint. A job that was canceled or requeued is COMPLETING and not for its time limit.
-if grep -q '"state": "interrupted"' "$run/status.json" && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ]; then
+# A run that was interrupted has a checkpoint; a shard (143: it got SIGTERM) skips what exists. A job that was canceled or requeued is
+# COMPLETING and not for its time limit.
+if {{ [ $code = 143 ] || grep -qs '"state": "interrupted"' "$run/status.json"; }} && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ]; then
     case $(squeue --noheader --states=all --format="%T %r" --jobs="$job") in
     RUNNING* | *TimeLimit)
         echo "requeued: the run resumes from its checkpoint when Slurm starts the job again"
@@ -72,6 +73,7 @@ if grep -q '"state": "interrupted"' "$run/status.json" && [ "${{SLURM_RESTART_CO
 fi
 exit $code
 """
+_RUN = "run \"run_dir='$run'\""
 # On several nodes torchrun starts the processes of each, which meet at a port of the first.
 _TORCHRUN = (
     'srun --ntasks-per-node=1 --kill-on-bad-exit=1 --cpus-per-task="${{SLURM_CPUS_PER_TASK:-1}}" {python} -m '
@@ -156,8 +158,11 @@ def _job_of(folder: RunFolder) -> Job | None:
     return QUEUE.job(str(recorded.get("id"))) if recorded.get("scheduler") == "slurm" else None
 
 
-def start_jobs(configs: Sequence[Config], settings: Settings) -> list[str]:
+def start_jobs(configs: Sequence[Config], settings: Settings, words: Sequence[str] | None = None) -> list[str]:
     """Submit runs whose `run_dir` is set as one array, and record each job in its run's folder. Returns the job ids.
+
+    Args:
+        words: the command of which each job is a shard, named as its folder; None: each job is a run.
 
     Raises:
         UserError: Slurm refuses, or the runs need different numbers of machines.
@@ -175,9 +180,11 @@ def start_jobs(configs: Sequence[Config], settings: Settings) -> list[str]:
     with open(work / "runs.txt", "w") as file:
         for config, folder in zip(configs, folders, strict=True):
             folder.path.mkdir(parents=True, exist_ok=True)
-            save_config(config, folder.config)
+            if words is None:
+                save_config(config, folder.config)
             print(folder.path, file=file)
-    (work / "job.sh").write_text(batch_script(work, len(folders), settings, *shapes.pop()))
+    command = _RUN if words is None else f'{shlex.join(words)} --shards "${{run##*/}}"'
+    (work / "job.sh").write_text(batch_script(work, len(folders), settings, *shapes.pop(), command))
     done = _call(["sbatch", "--parsable", str(work / "job.sh")])
     if done.returncode:
         raise UserError(
@@ -197,11 +204,14 @@ def record_job(folder: RunFolder, job_id: str) -> None:
     write_json(folder.job, {"scheduler": "slurm", "id": job_id, "submitted": now()})
 
 
-def batch_script(work: Path, count: int, settings: Settings, nodes: int = 1, processes: int = 1) -> str:
+def batch_script(
+    work: Path, count: int, settings: Settings, nodes: int = 1, processes: int = 1, words: str = _RUN
+) -> str:
     """The text of the batch script for `count` runs, listed in work/runs.txt.
 
     Args:
         nodes: machines of each run. processes: of the run on each of them.
+        words: of cosmos-exp, as the shell reads them.
     """
     options = {}
     for key, value in settings.items():
@@ -236,6 +246,7 @@ def batch_script(work: Path, count: int, settings: Settings, nodes: int = 1, pro
         setup="\n".join(settings.get("setup") or []),
         stop=stop,
         command=command,
+        words=words,
         restarts=settings.get("max_num_timeout", 0),
     )
     return "\n".join([*lines, body])
@@ -273,7 +284,7 @@ def _settle(folder: RunFolder) -> None:
         return
     write_json(folder.job, {**folder.read(folder.job), "ended": job.state})
     state = folder.status.get("state")
-    if state == "running" or (state is None and job.state not in ("CANCELLED", GONE)):
+    if state == "running" or (state is None and job.state not in ("COMPLETED", "CANCELLED", GONE)):
         last = f": {last_lines(folder.log)}" if job.state == "FAILED" else ""
         folder.record_failure(f"Slurm job {job.id} ended ({job.state}) before the run could record its end{last}")
 

@@ -77,7 +77,7 @@ class SampleSource:
         self.config, self.clips, self.cache, self.encoders = config, clips, cache, encoders
         self.mean, self.std = statistics
         self.starts = {c.clip.name: window_starts(c, config.data, config.seed) for c in clips}
-        encode = encoders.encode_prompt if encoders else cache.prompt
+        encode = encoders.encode_prompt if encoders else cache.read
         self.prompt = lru_cache(maxsize=PROMPTS_IN_MEMORY)(encode)
 
     def latent(self, checked: CheckedClip, window: float) -> torch.Tensor:
@@ -88,7 +88,7 @@ class SampleSource:
             mean = self.encoders.encode_video(load_window(checked, data, int(window * num_starts)))
         else:
             starts = self.starts[checked.clip.name]
-            mean = self.cache.latent(checked, starts[int(window * len(starts))])
+            mean = self.cache.read((checked, starts[int(window * len(starts))]))
         return (mean.float() - self.mean) / self.std
 
     def batch(self, samples: Sequence[tuple[int, int]], device: torch.device | str = "cpu") -> FlowBatch:
