@@ -17,7 +17,7 @@ from conftest import SMALL, server_pid, wait_until
 from cosmos_exp.cli.rerun import compare
 from cosmos_exp.data.video import read_video
 from cosmos_exp.errors import RunError
-from cosmos_exp.experiment import run as experiment
+from cosmos_exp.experiment.run import run
 from cosmos_exp.files import read_json_lines, write_json_lines
 from cosmos_exp.run_folder import RunFolder
 
@@ -218,9 +218,9 @@ def test_running_out_of_gpu_memory_says_what_to_do(small_config, tmp_path, monke
     def full(*args, **words):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(experiment, "train", full)
+    monkeypatch.setattr("cosmos_exp.experiment.train.train", full)
     with pytest.raises(RunError, match=r"hardware\.checkpointing=full"):
-        experiment.run(small_config(f"run_dir={tmp_path / 'run'}"))
+        run(small_config(f"run_dir={tmp_path / 'run'}"))
     assert "out of GPU memory" in RunFolder(tmp_path / "run").status["error"]
 
 

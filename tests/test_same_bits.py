@@ -21,7 +21,8 @@ from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.launching import LAUNCHER, launched
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.training.gradients import TreeSum, cut_into_slots, is_power_of_two, num_buffers, share, subtrees
+from cosmos_exp.training.gradients import TreeSum, cut_into_slots, is_power_of_two, share, subtrees
+from cosmos_exp.training.plan import num_buffers
 from cosmos_exp.world.kernels import attention_kernel, choose_kernels, deterministic_kernels
 
 

@@ -185,11 +185,14 @@ def _judge(config: Config) -> str:
     name, judge = config.judge.name, config.judge
     if name == "none":
         return name
+    rubrics = load_rubrics(judge.rubrics)
+    if name == "reason2":  # it takes every rubric, and its module imports torch
+        return find_folder(judge.source, judge.revision, "judge.source").text
     check_rubric = getattr(JUDGES.get(name), "check_rubric", None)  # of a judge that takes some rubrics alone
-    for rubric in load_rubrics(judge.rubrics):
+    for rubric in rubrics:
         if check_rubric:
             check_rubric(rubric)
-    return find_folder(judge.source, judge.revision, "judge.source").text if name == "reason2" else name
+    return name
 
 
 def _sampson(config: Config) -> str:

@@ -18,7 +18,7 @@ from cosmos_exp.config.layers import (
     transformer_config,
 )
 from cosmos_exp.config.schema import Config
-from cosmos_exp.training.gradients import num_buffers
+from cosmos_exp.training.plan import num_buffers
 from cosmos_exp.world.hardware import (
     LatentShape,
     forward_flops,

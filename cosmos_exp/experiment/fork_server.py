@@ -28,7 +28,11 @@ from cosmos_exp.config.registry import PRELOADED, load_plugins
 from cosmos_exp.provenance import variables
 
 PRELOAD = (
-    "cosmos_exp.experiment.run",
+    "cosmos_exp.experiment.checks",
+    "cosmos_exp.experiment.prepare",
+    "cosmos_exp.experiment.train",
+    "cosmos_exp.experiment.generate",
+    "cosmos_exp.experiment.evaluate",
     "diffusers.schedulers.scheduling_unipc_multistep",
     "diffusers.training_utils",
     "torch.distributed.launcher.api",

@@ -10,13 +10,7 @@ import os
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.checks import check_inputs
-from cosmos_exp.experiment.evaluate import evaluate
-from cosmos_exp.experiment.generate import generate
 from cosmos_exp.experiment.launching import launch, launched
-from cosmos_exp.experiment.prepare import prepare
-from cosmos_exp.experiment.record import recorded_run, recorded_stage
-from cosmos_exp.experiment.train import train
-from cosmos_exp.world.kernels import choose_kernels
 
 
 def run(config: Config) -> None:
@@ -51,6 +45,14 @@ def run_stages(config: Config) -> None:
     Raises:
         UserError: as `run`.
     """
+    # They import torch, diffusers and scipy, which takes seconds: a request that `check_inputs` refuses needs none.
+    from cosmos_exp.experiment.evaluate import evaluate
+    from cosmos_exp.experiment.generate import generate
+    from cosmos_exp.experiment.prepare import prepare
+    from cosmos_exp.experiment.record import recorded_run, recorded_stage
+    from cosmos_exp.experiment.train import train
+    from cosmos_exp.world.kernels import choose_kernels
+
     choose_kernels(config.hardware.attention, config.approximate.tf32, config.training.deterministic)
     with recorded_run(config) as (context, tracker):
         inputs = prepare(context)

@@ -66,14 +66,6 @@ def subtrees(part: Node, node: Node) -> list[Node]:
     return subtrees(part, (node[0], cut)) + subtrees(part, (cut, node[1]))
 
 
-def num_buffers(slots: int) -> int:
-    """The most gradients that the sum holds at a time beside the parameters' own, on any number of processes.
-
-    Sums of left subtrees that wait for the right one, and with several processes a flat copy and the partner's.
-    """
-    return max(0, (slots - 1).bit_length() - 1) + 2
-
-
 class TreeSum:
     """Sums the gradients of all slots into the parameters' `grad`, in all processes.
 

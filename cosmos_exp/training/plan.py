@@ -79,3 +79,11 @@ def learning_rates(order: SampleOrder, training: Training) -> list[float]:
             "steps has a learning rate above 0. Set it to 0, or train longer."
         )
     return rates
+
+
+def num_buffers(slots: int) -> int:
+    """The most gradients that `TreeSum` holds at a time beside the parameters' own, on any number of processes.
+
+    Sums of left subtrees that wait for the right one, and with several processes a flat copy and the partner's.
+    """
+    return max(0, (slots - 1).bit_length() - 1) + 2

@@ -7,7 +7,6 @@ import importlib.util
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from cosmos_exp import hub
 from cosmos_exp.errors import RunError, UserError
@@ -106,6 +105,7 @@ def _closed_checker() -> type[Any]:
     Its `device` asks a model for an attribute that does not exist, and the pipeline takes its own device from there.
     A text model that fails counts as "safe" there; here the error ends the run.
     """
+    import torch
     from cosmos_guardrail import CosmosSafetyChecker
 
     class ClosedSafetyChecker(CosmosSafetyChecker):  # type: ignore[misc]  # the package has no types
