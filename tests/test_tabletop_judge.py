@@ -18,8 +18,11 @@ fading object, noise, blur, sliding object, third arm, gliding object, camera ju
 background change, doubled hand, brightness flicker, growing stain, see-through arm"""
 
 
+RULES = RulesJudge()  # one: it observes a video once for both rubrics
+
+
 def judge(frames, prompt, measure):
-    return RulesJudge().answer(frames, load_rubric(measure), prompt)
+    return RULES.answer(frames, load_rubric(measure), prompt)
 
 
 @pytest.mark.parametrize("appearance", APPEARANCES)

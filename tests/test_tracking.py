@@ -52,9 +52,11 @@ def offline(tmp_path_factory):
     for seed in (0, 1):
         write_video(folder.video("a", seed), np.full((4, 32, 32, 3), 80 * seed, np.uint8), 8)
     folder.update_manifest(data_fingerprint="d" * 16)
+    (folder.adapter / "config.json").write_text("{}")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WANDB_DATA_DIR", raising=False)
         patch.setenv("HOME", str(folder.path.parent))
+        patch.setattr("cosmos_exp.tracking.wandb.LARGEST_FILE", len(b"weights") - 1)
         tracker = Tracker(CONFIG, folder)
         for step in (1, 2):
             tracker.log("train", {"loss": 1.0 / step, "note": "x" * 40_000}, step)  # larger than a block
@@ -87,7 +89,8 @@ def test_the_offline_file_holds_config_history_summary_table_and_artifact(offlin
     assert (found["summary"]["tse"], found["summary"]["detail/tse/n"]) == (0.5, 1)
     adapter = found["artifacts"]["adapter"]
     assert json.loads(adapter.metadata)["data_fingerprint"] == "d" * 16
-    assert [e.path for e in adapter.manifest.contents] == [offline.adapter_file.name]
+    large = {e.path: e.ref for e in adapter.manifest.contents}
+    assert large == {"config.json": "", offline.adapter_file.name: offline.adapter_file.as_uri()}
 
 
 def test_an_error_of_wandb_stops_nothing_and_is_reported_at_the_end(tmp_path, monkeypatch, capfd):

@@ -35,6 +35,7 @@ DATA_DIR = "WANDB_DATA_DIR"  # in which wandb keeps copies of artifacts until th
 STAGING = "wandb/data"  # below the run folder
 FIRST = ("instruction", "physics", "word_side", "word_effect", "tse_robust", "tse_moving", "tse", "cse", *OF_KEPT)
 """Measures at the top of the summary and in panels of their own, in this order; those that MEASURES does not list follow."""
+LARGEST_FILE = 2**30  # bytes of a file that is sent
 TUNING = "tuning/"  # before all keys of a tuning run, so that no chart of a test has it
 USUAL_RANKS: tuple[int, ...] = (
     1,
@@ -313,14 +314,22 @@ def video_keys(folder: RunFolder) -> dict[str, Path]:
 
 
 def send_adapter(run: Run, folder: RunFolder) -> None:
-    """Send the adapter as an artifact. Its metadata names its data and base model."""
+    """Send what was trained as an artifact. Its metadata names its data and base model.
+
+    Of files above LARGEST_FILE, as of a full fine-tuning, it holds the path and checksum.
+    """
     import wandb
 
-    if not folder.adapter_file.is_file():
+    files = folder.adapter_files()
+    if not files:
         return
     metadata = {}
     for key in ("config_hash", "data_fingerprint", "model"):
         metadata[key] = folder.manifest.get(key)
     artifact = wandb.Artifact(f"adapter-{run.id}", "adapter", metadata=metadata)
-    artifact.add_file(str(folder.adapter_file))
+    for file in files:
+        if file.stat().st_size > LARGEST_FILE:
+            artifact.add_reference(file.absolute().as_uri(), file.name)
+        else:
+            artifact.add_file(str(file))
     run.log_artifact(artifact)
