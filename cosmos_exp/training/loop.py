@@ -15,7 +15,7 @@ from torch import nn
 
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.schema import Config
-from cosmos_exp.distributed import Processes
+from cosmos_exp.distributed import PeerLost, Processes
 from cosmos_exp.errors import Interrupted
 from cosmos_exp.files import JsonObject
 from cosmos_exp.rng import generator
@@ -278,7 +278,11 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[StopRequest]:
-        """Handle the signals while the block runs."""
+        """Handle the signals while the block runs.
+
+        Raises:
+            Interrupted: another process ended, and the launcher has already stopped this one because of it.
+        """
 
         def ask(number: int, frame: FrameType | None) -> None:
             if self.asked and number == signal.SIGINT:
@@ -291,6 +295,10 @@ class StopRequest:
                 old[number] = signal.signal(number, ask)
         try:
             yield self
+        except PeerLost as error:
+            if self.asked:
+                raise Interrupted(str(error)) from error
+            raise
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
