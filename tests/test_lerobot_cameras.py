@@ -226,7 +226,7 @@ def test_two_cameras_train_a_model_and_the_error_across_them_is_measured(tmp_pat
     scenes = [Scene.sample(k, "robot") for k in range(4)]
     cameras = {name: [s.clip(name.rpartition(".")[2]).frames for s in scenes] for name in (LEFT, RIGHT)}
     folder = write_set(tmp_path / "set", cameras, "v3.0", fps=scenes[0].fps)
-    words = [w for w in SMALL if not w.startswith(("data.train_clips", "data.test_pairs"))]
+    words = [w for w in SMALL if not w.startswith(("data.train_clips", "data.test_pairs", "data.height", "data.width"))]
     words += ["data=lerobot", f"data.path={folder}", f"data.cameras=[{LEFT},{RIGHT}]", "data.width=320"]
     assert cli("run", *words, "sampson.enabled=true", "data.test_videos=1", f"run_dir={tmp_path / 'run'}") == 0
     run = RunFolder(tmp_path / "run")

@@ -60,7 +60,7 @@ def test_a_run_leaves_what_the_contract_says(whole):
     assert expected <= {(r["sample"], r["measure"]) for r in read_json_lines(folder.scores)}
     for kind in ("real", "frozen"):  # the recorded continuation and the held first frame, scored likewise
         frames = read_video(folder.reference_video(kind, samples[0]))
-        assert frames.shape == (17, 96, 160, 3)
+        assert frames.shape == (17, 64, 96, 3)
         assert (np.abs(frames.astype(int) - frames[0]).max(axis=(1, 2, 3))[1:] > 100).any() == (kind == "real")
         assert expected <= {(r["sample"], r["measure"]) for r in read_json_lines(folder.reference_scores(kind))}
     assert manifest["data"]["recorded"] == samples
@@ -242,7 +242,8 @@ def test_twelve_steps_on_robot_clips_teach_what_a_broken_gradient_could_not(cli,
 @pytest.mark.parametrize(
     "words",
     [
-        "adapter=dora rank=8 alpha=16 training=cosmos_predict25 training.epochs=1 generation.merge_adapter=false",
+        "adapter=dora rank=8 alpha=16 training=cosmos_predict25 training.epochs=1 generation.merge_adapter=false "
+        "model.max_first_loss=2",
         "model.weights=random model.max_first_loss=null data.cache=false adapter.scaling=rslora adapter.dropout=0.1 "
         "adapter.bias=true adapter.init=kaiming hardware.checkpointing=full training.max_steps=2",
     ],
@@ -291,7 +292,7 @@ def test_generate_divides_over_jobs_and_makes_what_a_failed_one_left(whole, star
     pairs = next(p for p in (Path(os.environ["COSMOS_EXP_CACHE"]) / "data").iterdir() if "test" in p.name)
     out, log = tmp_path / "out", tmp_path / "log.txt"
     words = ["generate", "--adapter", "base", folder.path, "--prompts", pairs, "--out", out, "--shards", "2"]
-    words += ["generation.num_steps=2", "hardware.num_threads=1"]
+    words += ["generation.num_steps=2", "data.height=64", "data.width=96", "hardware.num_threads=1"]
     first, second = sorted(folder.videos.iterdir())
     in_the_way = out / "base" / second.name
     in_the_way.mkdir(parents=True)
