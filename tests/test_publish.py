@@ -25,20 +25,23 @@ from cosmos_exp.publish.neutral import neutral
 from cosmos_exp.run_folder import ADAPTER_FILE, ADAPTER_NAME
 from cosmos_exp.tabletop.build import WEIGHTS
 from cosmos_exp.world.adapter import inject, save_adapter
+from cosmos_exp.world.model_folder import ModelFolder
 
 HOST, USER = "gpu17.zzlab.example", "zzalice"
 HOME = f"/home/{USER}"
-KINDS = {"lora-r8": "lora", "dora-r8": "dora"}
+KINDS = {"lora-r8": "lora", "dora-r8": "dora", "full": "full"}
 SAMPLES = ["robot_0000_left", "robot_0000_right", "robot_0001_left"]
 STEPS = 2
 
 
 def make_adapter(run, kind):
-    """A trained-looking adapter of rank 8 at scale 2, whose header names a private path."""
+    """A trained-looking adapter of rank 8 at scale 2, or all weights moved, whose record names a private path."""
     transformer = CosmosTransformer3DModel.from_pretrained(WEIGHTS / "transformer", torch_dtype=torch.float32)
-    parameters = inject(transformer.requires_grad_(False), Adapter(kind=kind, rank=8, alpha=16.0), 0)
-    move(parameters, 0.02)
-    return save_adapter(transformer, run / "adapter", {"base_model": "embedded", "note": f"{HOME}/robot on {HOST}"})
+    words = {} if kind == "full" else {"rank": 8, "alpha": 16.0}
+    parameters = inject(transformer.requires_grad_(False), Adapter(kind=kind, **words), 0)
+    move(parameters, 0.01 if kind == "full" else 0.02)
+    record = {"base_model": "embedded", "note": f"{HOME}/robot on {HOST}"}
+    save_adapter(transformer, run / "adapter", record, ModelFolder(WEIGHTS, WEIGHTS))
 
 
 def make_run(folder, kind):
@@ -46,14 +49,19 @@ def make_run(folder, kind):
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["run_dir"], config["cache_dir"] = f"{HOME}/outputs/{folder.name}", f"{HOME}/cache"
     config["judge"]["url"], config["tracking"]["entity"] = "http://10.1.2.3:8000/v1", "zzteam"
-    config["adapter"] |= {"rank": 8, "alpha": 16.0}
+    if kind == "full":
+        config["adapter"] = {"kind": kind}
+    else:
+        config["adapter"] |= {"rank": 8, "alpha": 16.0}
     config["generation"]["num_steps"] = STEPS
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest |= {"host": HOST, "job": {"submitted": f"{USER}@{HOST}", "log": f"{HOME}/slurm/1.out"}}
     manifest["model"]["path"] = f"{HOME}/cosmos_exp/tabletop/weights"
     if kind:
-        manifest["trained"]["files"][ADAPTER_NAME] = file_sha256(make_adapter(folder, kind))
+        make_adapter(folder, kind)
+        files = sorted((folder / "adapter").iterdir())
+        manifest["trained"]["files"] = {f"adapter/{file.name}": file_sha256(file) for file in files}
     for k, sample in enumerate(SAMPLES):
         frames = np.full((17, 96, 160, 3), 40 * k, np.uint8)
         frames[:, 20:60, 30:90] = np.random.RandomState(k).randint(0, 256, (40, 60, 3))
@@ -68,7 +76,7 @@ def original(tmp_path_factory, demo_records):
     """The folder of a sweep: base, LoRA and DoRA."""
     sweep = tmp_path_factory.mktemp("outputs") / "sweeps" / "mine"
     for name in ("base", *KINDS):
-        shutil.copytree(demo_records / name, sweep / name)
+        shutil.copytree(demo_records / ("lora-r8" if name == "full" else name), sweep / name)
         make_run(sweep / name, KINDS.get(name))
     return sweep
 
@@ -108,7 +116,7 @@ def test_the_snippet_gives_the_videos_of_this_package_in_plain_diffusers(name, p
     settings = [f"generation.num_steps={STEPS}", "generation.guidance_scale=1.5", "generation.merge_adapter=false"]
     made = []  # before they are compressed
     monkeypatch.setattr("cosmos_exp.generation.videos.write_video", lambda path, frames, *_: made.append(frames))
-    words = ["--adapter", folder / ADAPTER_FILE, "base", "--prompts", pairs, "--out", tmp_path / "ours"]
+    words = ["--adapter", folder / ("transformer" if name == "full" else ADAPTER_FILE), "base", "--prompts", pairs, "--out", tmp_path / "ours"]
     assert cli("generate", *words, *settings) == 0
     with_adapter, base = (frames.astype(float) for frames in made)
     code, place = code_of(folder), '"path/to/cosmos_exp/tabletop/weights"'
@@ -153,7 +161,7 @@ def data_of(file):
 
 
 def test_a_folder_has_the_adapter_with_its_records_and_nothing_private(published, original):
-    assert len(private_texts(original)) == 8  # the test would find it
+    assert len(private_texts(original)) == 11  # the test would find it
     assert private_texts(published) == []
     folder, source = published / "lora-r8", original / "lora-r8"
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == {
