@@ -116,7 +116,15 @@ def test_the_snippet_gives_the_videos_of_this_package_in_plain_diffusers(name, p
     settings = [f"generation.num_steps={STEPS}", "generation.guidance_scale=1.5", "generation.merge_adapter=false"]
     made = []  # before they are compressed
     monkeypatch.setattr("cosmos_exp.generation.videos.write_video", lambda path, frames, *_: made.append(frames))
-    words = ["--adapter", folder / ("transformer" if name == "full" else ADAPTER_FILE), "base", "--prompts", pairs, "--out", tmp_path / "ours"]
+    words = [
+        "--adapter",
+        folder / ("transformer" if name == "full" else ADAPTER_FILE),
+        "base",
+        "--prompts",
+        pairs,
+        "--out",
+        tmp_path / "ours",
+    ]
     assert cli("generate", *words, *settings) == 0
     with_adapter, base = (frames.astype(float) for frames in made)
     code, place = code_of(folder), '"path/to/cosmos_exp/tabletop/weights"'
