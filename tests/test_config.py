@@ -99,6 +99,7 @@ WRONG = [
     ("adapter.bias=true", "adapter.bias=true: peft supports it with adapter=lora and adapter.init=kaiming only"),
     ("hardware.checkpointing=auto", "hardware.memory_gb: not set"),
     ("training.schedule.warmup_samples=9000", "training.schedule.total_samples=2400: must be greater than"),
+    ("training.schedule.warmup_samples=8 training.max_steps=1", "warmup_samples=8: none of the 1 optimizer steps"),
     ("hardware.attention=cudnn", "hardware.attention=cudnn: its backward pass is not deterministic"),
     ("judge=server judge.url=null", "judge.url: not set"),
     ("judge=reason2_2b judge.source=/nowhere/reason2", "judge.source=/nowhere/reason2"),

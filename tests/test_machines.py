@@ -1,10 +1,6 @@
-"""A run on several machines: two "machines" of one process on this host, started by torchrun."""
+"""A run on several machines: two "machines" of one process on this host."""
 
-import os
-import subprocess
-import sys
-
-from conftest import IS_LONG, ROOT, SMALL, free_port, settled, wait_until
+from conftest import SMALL, free_port, wait_until
 
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
@@ -22,26 +18,12 @@ def test_several_machines_need_a_launcher(answered, tmp_path):
 def test_two_machines_are_one_run(tmp_path, start, monkeypatch):
     """Two commands in different working directories are one run. SIGTERM to one stops both; again, both resume.
 
-    As a long test the first two are of torchrun, which imports for 20 seconds; else they have the variables that it sets.
+    They have the variables that torchrun sets; it would import for 20 seconds.
     """
     folder, port = RunFolder(tmp_path / "run"), free_port()
     words = ["run", *SMALL, "hardware.num_machines=2", "training.max_steps=12", "training.epochs=20"]
     words += [f"run_dir={folder.path}", "training.checkpoint_every_steps=100"]
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nnodes=2",
-        "--nproc-per-node=1",
-        "--rdzv-backend=c10d",
-    ]
-    torchrun += [f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=1", "-m", "cosmos_exp", *settled(words)]
     logs = [tmp_path / "a" / "log.txt", tmp_path / "b" / "log.txt"]
-
-    def with_torchrun(log):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        with open(log, "ab") as file:
-            return subprocess.Popen(torchrun, cwd=log.parent, env=environment, stdout=file, stderr=file)
 
     def with_variables(rank, log, port):
         variables = {"RANK": rank, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
@@ -51,7 +33,7 @@ def test_two_machines_are_one_run(tmp_path, start, monkeypatch):
 
     for log in logs:
         log.parent.mkdir()
-    machines = [with_torchrun(log) if IS_LONG else with_variables(rank, log, port) for rank, log in enumerate(logs)]
+    machines = [with_variables(rank, log, port) for rank, log in enumerate(logs)]
     # The second machine is the one that is asked to stop.
     wait_until(lambda: read_json_lines(folder.train_log) or folder.status.get("state") == "failed")
     machines[1].terminate()

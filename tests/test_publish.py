@@ -29,37 +29,35 @@ from cosmos_exp.world.model_folder import ModelFolder
 
 HOST, USER = "gpu17.zzlab.example", "zzalice"
 HOME = f"/home/{USER}"
-KINDS = {"lora-r8": "lora", "dora-r8": "dora", "full": "full"}
+RANK = {"rank": 8, "alpha": 16.0}
+ADAPTERS = {"lora-r8": {"kind": "lora"} | RANK, "dora-r8": {"kind": "dora"} | RANK, "full": {"kind": "full"}}
 SAMPLES = ["robot_0000_left", "robot_0000_right", "robot_0001_left"]
 STEPS = 2
 
 
-def make_adapter(run, kind):
+def make_adapter(run, adapter):
     """A trained-looking adapter of rank 8 at scale 2, or all weights moved, whose record names a private path."""
     transformer = CosmosTransformer3DModel.from_pretrained(WEIGHTS / "transformer", torch_dtype=torch.float32)
-    words = {} if kind == "full" else {"rank": 8, "alpha": 16.0}
-    parameters = inject(transformer.requires_grad_(False), Adapter(kind=kind, **words), 0)
-    move(parameters, 0.01 if kind == "full" else 0.02)
+    parameters = inject(transformer.requires_grad_(False), Adapter(**adapter), 0)
+    move(parameters, 0.02 if "rank" in adapter else 0.01)
     record = {"base_model": "embedded", "note": f"{HOME}/robot on {HOST}"}
     save_adapter(transformer, run / "adapter", record, ModelFolder(WEIGHTS, WEIGHTS))
 
 
-def make_run(folder, kind):
+def make_run(folder, adapter):
     """Turn a copy of a demo record into a run of a user with private names, an adapter and videos."""
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["run_dir"], config["cache_dir"] = f"{HOME}/outputs/{folder.name}", f"{HOME}/cache"
     config["judge"]["url"], config["tracking"]["entity"] = "http://10.1.2.3:8000/v1", "zzteam"
-    if kind == "full":
-        config["adapter"] = {"kind": kind}
-    else:
-        config["adapter"] |= {"rank": 8, "alpha": 16.0}
+    if adapter:
+        config["adapter"] = adapter
     config["generation"]["num_steps"] = STEPS
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest |= {"host": HOST, "job": {"submitted": f"{USER}@{HOST}", "log": f"{HOME}/slurm/1.out"}}
     manifest["model"]["path"] = f"{HOME}/cosmos_exp/tabletop/weights"
-    if kind:
-        make_adapter(folder, kind)
+    if adapter:
+        make_adapter(folder, adapter)
         files = sorted((folder / "adapter").iterdir())
         manifest["trained"]["files"] = {f"adapter/{file.name}": file_sha256(file) for file in files}
     for k, sample in enumerate(SAMPLES):
@@ -75,9 +73,9 @@ def make_run(folder, kind):
 def original(tmp_path_factory, demo_records):
     """The folder of a sweep: base, LoRA and DoRA."""
     sweep = tmp_path_factory.mktemp("outputs") / "sweeps" / "mine"
-    for name in ("base", *KINDS):
+    for name in ("base", *ADAPTERS):
         shutil.copytree(demo_records / ("lora-r8" if name == "full" else name), sweep / name)
-        make_run(sweep / name, KINDS.get(name))
+        make_run(sweep / name, ADAPTERS.get(name))
     return sweep
 
 
@@ -93,7 +91,7 @@ def published(original, tmp_path_factory):
     from cosmos_exp.cli import main
 
     out = tmp_path_factory.mktemp("hub")
-    for name in KINDS:
+    for name in ADAPTERS:
         assert main(["publish", str(original / name), "--out", str(out / name)]) == 0
     return out
 
@@ -103,7 +101,7 @@ def code_of(folder):
     return re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[1]
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", ADAPTERS)
 def test_the_snippet_gives_the_videos_of_this_package_in_plain_diffusers(name, published, tmp_path, monkeypatch, cli):
     """At the trained scale 2, against `cosmos-exp generate`."""
     folder, pairs = (

@@ -18,6 +18,7 @@ from cosmos_exp.config.measures import LIMITS, MARGINS
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import write_json, write_json_lines
+from cosmos_exp.report import runs
 from cosmos_exp.report.comparisons import check_comparable, margins_of, mark_of, verdict_of
 from cosmos_exp.report.runs import Run
 from cosmos_exp.report.study import load_study
@@ -25,6 +26,7 @@ from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.comparisons import Difference
 from cosmos_exp.statistics.intervals import summarize
 from cosmos_exp.statistics.power import Design
+from cosmos_exp.statistics.scores import read_scores
 
 HOSTILE = 'Pick up the <b>"red"</b> & <script>window.hacked = 1</script> block'
 SCORES = {"base": 2.0, "lora-r8": 3.5, "lora-r32": 4.0, "dora-r8": 3.5}
@@ -70,10 +72,13 @@ def sweep(tmp_path_factory):
     return root
 
 
-def test_the_report_shows_what_the_runs_contain(sweep, tmp_path, answered):
-    """Two reports of the same runs are the same to the byte."""
+def test_the_report_shows_what_the_runs_contain(sweep, tmp_path, answered, monkeypatch):
+    """Each file of scores is read once. Two reports of the same runs are the same to the byte."""
+    reads = []
+    monkeypatch.setattr(runs, "read_scores", lambda path: reads.append(path) or read_scores(path))
     out, again = tmp_path / "a" / "mine", tmp_path / "b" / "mine"
     answered(["report", sweep, "--out", out], 0, str(out / "page.html"))
+    assert len(reads) == len(set(reads)) == 3 * 5  # with those of real and frozen
     text = (out / "report.md").read_text()
     table = text[text.index("| adapter") : text.index("## All measures")]
     (row,) = [line for line in table.splitlines() if line.startswith("| lora-r8 ")]
