@@ -94,10 +94,6 @@ def test_a_running_run_stops_when_it_is_asked_to(small_config, tmp_path):
     assert list(folder.checkpoints.glob("step_*"))
 
 
-def test_the_dashboard_asks_for_runs(answered, tmp_path):
-    answered(["dashboard", tmp_path / "empty"], 2, "no runs found")
-
-
 def test_a_dry_run_of_a_sweep_prints_plans_and_starts_nothing(answered, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     answered(["sweep", "everything"], 2, "lora_vs_dora")

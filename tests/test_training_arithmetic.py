@@ -57,7 +57,10 @@ def test_draws_follow_the_recipe():
     sigmas = np.array([d.sigma for d in draws])
     # u is logit-normal: sigma < s iff N < logit(s / (5 - 4 s)); at N = 0 that is 5/6.
     assert np.median(sigmas) == pytest.approx(5 / 6, abs=0.01)
-    assert np.mean(sigmas < 0.5) == pytest.approx(0.0538, abs=0.015)  # Phi(logit(1/6))
+    for std, share in ((1.0, 0.0538), (2.0, 0.2105)):  # Phi(logit(1/6) / std)
+        wide = training.model_copy(update={"sigma_std": std})
+        low = [sample_draws(7, n, wide).sigma < 0.5 for n in range(4000)]
+        assert np.mean(low) == pytest.approx(share, abs=0.015)
     assert np.mean([d.drop_text for d in draws]) == pytest.approx(0.2, abs=0.025)
     assert np.mean([d.condition_frames == 1 for d in draws]) == pytest.approx(0.5, abs=0.03)
     assert sample_draws(7, 123, training) == draws[123] != sample_draws(8, 123, training)

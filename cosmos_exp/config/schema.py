@@ -342,7 +342,9 @@ class Training(Group):
     text_dropout: Share = 0.2
     """fraction of samples without text"""
     sigma_shift: PositiveFloat = 5.0
-    """sigma = s u / (1 + (s - 1) u), u logit-normal"""
+    """sigma = s u / (1 + (s - 1) u), u = sigmoid(N(0, sigma_std))"""
+    sigma_std: PositiveFloat = 1.0
+    """standard deviation of logit(sigma): a larger one also trains low noise levels at a high sigma_shift"""
     ema_power: Annotated[float, Field(gt=0, le=0.28)] | None = None
     """power EMA of the adapter, e.g. 0.10"""
     checkpoint_every_steps: PositiveInt = 100

@@ -38,6 +38,7 @@ TRAINING: tuple[str, ...] = (
     "schedule",
     "max_grad_norm",
     "sigma_shift",
+    "sigma_std",
 )
 TRAINING += ("condition_frames", "text_dropout", "ema_power")
 TEST = ("mode", "chunks", "num_steps", "guidance_scale", "seeds", "fps")

@@ -44,8 +44,8 @@ class SampleDraws:
 
 
 def sample_draws(seed: int, number: int, training: Training) -> SampleDraws:
-    """Draws of sample `number`: sigma = s u / (1 + (s - 1) u), u = sigmoid(N(0, 1)), s = sigma_shift."""
-    u = 1.0 / (1.0 + np.exp(-generator(seed, "sigma", number).standard_normal()))
+    """Draws of sample `number`: sigma = s u / (1 + (s - 1) u), u = sigmoid(N(0, sigma_std)), s = sigma_shift."""
+    u = 1.0 / (1.0 + np.exp(-training.sigma_std * generator(seed, "sigma", number).standard_normal()))
     shift = training.sigma_shift
     counts = sorted(training.condition_frames)
     bounds = np.cumsum([training.condition_frames[c] for c in counts])
