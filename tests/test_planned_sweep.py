@@ -143,7 +143,6 @@ def test_the_most_cautious_value_within_a_standard_error_of_the_best_is_chosen()
     ("old", "new", "said"),
     [
         ("by: word_side", "by: beauty", "sweep.tune.by=beauty: nothing to optimise. Choose one of"),
-        ("seeds: [0, 1]", "seeds: [0, 100]", "that is not a test seed"),
         ("rank: [2, 4]}", "rank: [16]}", "truncate.rank=16: must be a number from 1 to 8"),
         ("training.max_steps: 3", "data.split_seed: 1", "sweep.tune: data.split_seed: data, prompts, seeds and judge"),
     ],
