@@ -23,6 +23,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one line per check. Exit code 1 if one fails."""
+    import torch  # noqa: F401  # it is part of the machine; the checks themselves need none
+
     from cosmos_exp.config.composing import compose_config
     from cosmos_exp.experiment.checks import DOCTOR, findings
 
