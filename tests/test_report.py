@@ -18,7 +18,6 @@ from cosmos_exp.config.measures import LIMITS, MARGINS
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import write_json, write_json_lines
-from cosmos_exp.report import runs
 from cosmos_exp.report.comparisons import check_comparable, margins_of, mark_of, verdict_of
 from cosmos_exp.report.runs import Run
 from cosmos_exp.report.study import load_study
@@ -75,7 +74,7 @@ def sweep(tmp_path_factory):
 def test_the_report_shows_what_the_runs_contain(sweep, tmp_path, answered, monkeypatch):
     """Each file of scores is read once. Two reports of the same runs are the same to the byte."""
     reads = []
-    monkeypatch.setattr(runs, "read_scores", lambda path: reads.append(path) or read_scores(path))
+    monkeypatch.setattr("cosmos_exp.report.runs.read_scores", lambda path: reads.append(path) or read_scores(path))
     out, again = tmp_path / "a" / "mine", tmp_path / "b" / "mine"
     answered(["report", sweep, "--out", out], 0, str(out / "page.html"))
     assert len(reads) == len(set(reads)) == 3 * 5  # with those of real and frozen
