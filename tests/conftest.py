@@ -3,12 +3,14 @@
 import gc
 import os
 import socket
+import subprocess
 import sys
 import tarfile
 import time
 from multiprocessing import forkserver
 from pathlib import Path
 
+import psutil
 import pytest
 
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -22,6 +24,10 @@ ROOT = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("COSMOS_EXP_REAL_DATA", ROOT.parent / "shared" / "data"))
 
 IS_LONG = bool(os.environ.get("COSMOS_EXP_LONG_TESTS"))
+GUARDRAIL = Path(sys.prefix) / "guardrail"  # the real cosmos_guardrail; `make` installs it beside the environment
+needs_guardrail = pytest.mark.skipif(
+    not GUARDRAIL.is_dir(), reason="cosmos_guardrail is not in .venv/guardrail; `make test` installs it"
+)
 long_test = pytest.mark.skipif(not IS_LONG, reason="set COSMOS_EXP_LONG_TESTS=1: it takes half a minute or more")
 
 # A whole run of the embedded world in seconds. A test that needs a measure asks for it.
@@ -95,6 +101,14 @@ def demo_records(tmp_path_factory):
     with tarfile.open(ROOT / "docs" / "demo.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder / "demo"
+
+
+@pytest.fixture
+def no_login(monkeypatch, tmp_path):
+    """Nobody is logged in to wandb, and no mode is set."""
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
 
 
 @pytest.fixture
@@ -174,6 +188,22 @@ sys.exit(main({settled(words)!r}))"""
     return call
 
 
+@pytest.fixture(scope="session")
+def finished(start):
+    """`start`, and wait until the command has succeeded."""
+
+    def call(*words, log, cwd=ROOT):
+        assert start(*words, log=log, cwd=cwd).wait(600) == 0, log.read_text()[-3000:]
+
+    return call
+
+
+def program(*words, cwd=None, **variables):
+    """Run a program to its end with further variables in its environment: its exit code and what it said."""
+    environment = os.environ | variables
+    return subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
 def free_port():
     """A port of this machine that nothing listens on."""
     with socket.socket() as free:
@@ -184,6 +214,16 @@ def free_port():
 def server_pid():
     """The process id of the fork server that was started last, or None."""
     return forkserver._forkserver._forkserver_pid
+
+
+def workers(count):
+    """The processes that the fork server started last, in the order of their ranks."""
+    return sorted(psutil.Process(server_pid()).children(), key=lambda p: p.create_time())[-count:]
+
+
+def gone(process):
+    """Whether a process has ended."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def stop_server():

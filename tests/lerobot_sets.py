@@ -10,9 +10,14 @@ LEFT, RIGHT, WRIST = (f"observation.images.{n}" for n in ("left", "right", "wris
 FPS = 10
 
 
+def flat(levels, height=96, width=160):
+    """A grey frame of each level."""
+    return np.stack([np.full((height, width, 3), level, np.uint8) for level in levels])
+
+
 def grey(count, level, height=96, width=160):
     """Frame k is a flat grey of `level` + 2 k, so that a decoded frame tells its camera and number."""
-    return np.stack([np.full((height, width, 3), level + 2 * k, np.uint8) for k in range(count)])
+    return flat(range(level, level + 2 * count, 2), height, width)
 
 
 def write_set(folder, cameras, version="v3.0", fps=FPS):

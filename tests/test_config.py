@@ -1,11 +1,10 @@
 """conf/ and sweeps/: everything composes, wrong requests are named before anything is computed, hashes see what matters."""
 
 import pickle
-import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, program
 
 from cosmos_exp.config import composing
 from cosmos_exp.config.composing import compose_config
@@ -129,9 +128,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("words", "said"), WRONG)
-def test_a_wrong_request_is_one_line_that_begins_with_the_key(words, said, answered, tmp_path, monkeypatch):
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+def test_a_wrong_request_is_one_line_that_begins_with_the_key(words, said, answered, tmp_path, no_login):
     text = answered(["run", *words.split(), f"run_dir={tmp_path / 'run'}"], 2, said)
     assert len(text.splitlines()) <= 2
     assert not (tmp_path / "run").exists()
@@ -167,7 +164,7 @@ def test_errors_and_help_import_nothing_heavy():
         "assert main(['run', 'adapter.target_modules=[to_x]']) == 2\n"
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules), 'errors'"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = program(sys.executable, "-c", code, cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 

@@ -1,11 +1,11 @@
 """`doctor`, `dry_run` and `run` share one list of checks; the first two download and write nothing. `data make`."""
 
 import socket
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
+from conftest import program
 
 from cosmos_exp.experiment.checks import CHECKS
 
@@ -67,8 +67,7 @@ def test_more_memory_than_there_is_fails_with_both_numbers(monkeypatch, answered
 
 
 def test_a_limit_of_memory_is_one_line():
-    words = ["bash", "-c", f"ulimit -v 600000; {sys.executable} -m cosmos_exp doctor"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = program("bash", "-c", f"ulimit -v 600000; {sys.executable} -m cosmos_exp doctor")
     assert (done.returncode, done.stderr.count("\n"), "ulimit -v" in done.stderr) == (1, 1, True), done.stderr
 
 

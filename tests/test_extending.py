@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL
+from conftest import ROOT, SMALL
 
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.measures import MEASURES
@@ -20,30 +20,27 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.files import read_json_lines
 from cosmos_exp.run_folder import RunFolder
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = ROOT / "docs"
 EXAMPLES = {"add_measure": "motion.py", "add_judge": "my_judge.py"}
-
-
-def write_examples(guide, folder):
-    """Copy the guide's example, and write each yaml block of the guide that begins with a comment `# PATH`."""
-    files = [Path(shutil.copy(DOCS / "examples" / EXAMPLES[guide], folder))]
-    text = (DOCS / "guides" / f"{guide}.md").read_text(encoding="utf-8")
-    for block in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        if name := re.match(r"# ([\w./-]+\.yaml)\n", block):
-            files.append(folder / name.group(1))
-            files[-1].parent.mkdir(parents=True, exist_ok=True)
-            files[-1].write_text(block, encoding="utf-8")
-    return files
 
 
 @pytest.fixture
 def examples(tmp_path, monkeypatch):
-    """Write the examples of a guide to a folder on the import path; their modules are forgotten afterwards."""
+    """Write the examples of a guide to a folder on the import path; their modules are forgotten afterwards.
+
+    The guide's module, and each of its yaml blocks that begins with a comment `# PATH`.
+    """
     monkeypatch.syspath_prepend(str(tmp_path))
     files = []
 
     def write(guide):
-        files.extend(write_examples(guide, tmp_path))
+        files.append(Path(shutil.copy(DOCS / "examples" / EXAMPLES[guide], tmp_path)))
+        text = (DOCS / "guides" / f"{guide}.md").read_text(encoding="utf-8")
+        for block in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            if name := re.match(r"# ([\w./-]+\.yaml)\n", block):
+                files.append(tmp_path / name.group(1))
+                files[-1].parent.mkdir(parents=True, exist_ok=True)
+                files[-1].write_text(block, encoding="utf-8")
         return {str(f.relative_to(tmp_path)): f for f in files}
 
     for registry in (JUDGES, MATCHERS, MEASURE_FUNCTIONS, READERS):

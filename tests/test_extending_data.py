@@ -2,9 +2,9 @@
 
 import runpy
 import shutil
-from pathlib import Path
 
 import torch
+from conftest import ROOT
 from diffusers import CosmosTransformer3DModel
 from test_fast_transformer import tiny_inputs, tiny_model
 
@@ -16,7 +16,7 @@ from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.fast_forward import fast_forward
 
-EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
+EXAMPLES = ROOT / "docs" / "examples"
 
 
 def test_add_a_reader(tmp_path, monkeypatch):

@@ -7,16 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
-from conftest import long_test, server_pid, stop_server, wait_until
+from conftest import ROOT, gone, long_test, server_pid, stop_server, wait_until
 
 from cosmos_exp.config.registry import PRELOADED, load_plugins
 from cosmos_exp.experiment.fork_server import PRELOAD, START_METHOD, start, start_server
 
-ROOT = Path(__file__).parent.parent
 SLEEP = "import time; time.sleep(100)"
 
 
@@ -44,10 +42,6 @@ def parent(code):
         "def python(code): return start('builtins:exec', (code, {}))\n" + code
     )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-
-
-def gone(pid):
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.parametrize(
@@ -103,8 +97,8 @@ def test_a_killed_parent_ends_all_of_its_processes(method, monkeypatch):
         f"children = [python({SLEEP!r}), python({SLEEP!r})]\nprint(json.dumps([c.pid for c in children]), flush=True)\n{SLEEP}"
     )
     children = json.loads(process.stdout.readline())
-    below = [p.pid for p in psutil.Process(process.pid).children(recursive=True)]
-    assert {*children} <= {*below}
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert {*children} <= {p.pid for p in below}
     process.kill()
     process.wait()
     wait_until(lambda: all(map(gone, below)), seconds=10)

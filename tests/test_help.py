@@ -4,12 +4,11 @@ import argparse
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, program
 
 from cosmos_exp.cli.entry import parse, parser
 
@@ -41,10 +40,7 @@ def test_bash_completes_and_imports_nothing_from_the_current_folder(tmp_path):
     for name in ("torch", "hydra", "numpy", "yaml", "argparse"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the current folder')")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    env = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        ["bash", "--norc", "-c", BASH], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
-    )
+    done = program("bash", "--norc", "-c", BASH, cwd=tmp_path, PATH=path, PYTHONPATH=str(ROOT))
     said = [set(line.split()) for line in done.stdout.splitlines()]
     assert said == [
         {"dora", "full", "lokr", "lora", "none", "oft", "pissa"},

@@ -1,13 +1,12 @@
 """Every file of conf/hydra/launcher through Hydra and its plugin."""
 
 import importlib.util
-import os
 import subprocess
 import sys
 
 import hydra
 import pytest
-from conftest import ROOT
+from conftest import ROOT, program
 from hydra.core.global_hydra import GlobalHydra
 
 from cosmos_exp.config.composing import compose_config, register
@@ -61,9 +60,7 @@ def test_an_app_of_someone_else_has_no_slurm_launcher(tmp_path):
         ("hydra/launcher=basic", "task 1\n"),
         ("hydra/launcher=slurm", "Could not find 'hydra/launcher/slurm'"),
     ):
-        words = [sys.executable, app, "-m", "+x=0,1", word]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+        done = program(sys.executable, app, "-m", "+x=0,1", word, cwd=tmp_path, PYTHONPATH=str(ROOT))
         assert said in done.stdout + done.stderr
 
 

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import shutil
-import subprocess
 import sys
 from importlib.util import find_spec
 
@@ -14,7 +13,7 @@ import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, SMALL
+from conftest import ROOT, SMALL, program
 from lerobot_sets import FPS, LEFT, RIGHT, WRIST, grey, write_set
 
 from cosmos_exp.config.composing import compose_config
@@ -27,7 +26,7 @@ from cosmos_exp.data.inspection import inspect_data
 from cosmos_exp.data.readers.records import Clip, Footage, read_episodes
 from cosmos_exp.data.video import decode, read_video, write_video
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.files import file_sha256, read_json_lines
+from cosmos_exp.files import file_sha256, read_json, read_json_lines
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tabletop.scene import Scene
 
@@ -83,7 +82,7 @@ def test_where_a_set_contradicts_itself_its_data_decide(tmp_path):
     write_set(tmp_path, {LEFT: [grey(30, 20), grey(30, 20)], RIGHT: [grey(30, 90), grey(30, 90)]}, "v3.0", fps=30)
     episodes = tmp_path / "meta" / "episodes" / "chunk-000" / "file-000.parquet"
     pandas.read_parquet(episodes).drop(columns="tasks").assign(length=24).to_parquet(episodes)
-    info = json.loads((tmp_path / "meta" / "info.json").read_text())
+    info = read_json(tmp_path / "meta" / "info.json")
     info["features"][RIGHT]["info"] = {"video.is_depth_map": True}
     (tmp_path / "meta" / "info.json").write_text(json.dumps(info))
     tasks = pa.table({"task_index": [0, 1], "__index_level_0__": ["wait", "lift it"]})
@@ -258,8 +257,7 @@ def lerobot_python():
 def test_the_frames_are_those_of_the_lerobot_library(tmp_path, codec):
     """The library records and reads back two cameras: the same episode and frame number give the same pixels."""
     words = [lerobot_python(), ROOT / "tests" / "make_lerobot_set.py", tmp_path, *(["--codec", codec] if codec else [])]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    done = program(*words, OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr[-3000:]
     config = lerobot(tmp_path / "set", f"data.cameras=[{LEFT},{RIGHT}]", "data.width=320")
     clips = load_dataset(config).train

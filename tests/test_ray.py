@@ -24,7 +24,7 @@ def holder_of(folder):
     return next(p for p in psutil.process_iter(["open_files"]) if lock in {f.path for f in p.info["open_files"] or ()})
 
 
-def test_a_killed_run_fails_alone_and_the_second_command_finishes_it(start, tmp_path):
+def test_a_killed_run_fails_alone_and_the_second_command_finishes_it(start, finished, tmp_path):
     words = ["sweep", "rank", *SMALL, "generation.max_prompts=1", "training.max_steps=20"]
     words += ["training.epochs=20", "rank=8,16", "hydra/launcher=ray_cpu", "hydra.launcher.ray.init.num_cpus=2"]
     killed, other = (RunFolder(tmp_path / "outputs" / "sweeps" / "rank" / f"lora-r{r}") for r in (8, 16))
@@ -40,6 +40,6 @@ def test_a_killed_run_fails_alone_and_the_second_command_finishes_it(start, tmp_
     assert "SIGKILL" in killed.status["error"]
     assert "1 of 2 runs are done" in log.read_text()
 
-    assert start(*words, log=log, cwd=tmp_path).wait(300) == 0, log.read_text()
+    finished(*words, log=log, cwd=tmp_path)
     assert [r["step"] for r in read_json_lines(killed.train_log)] == list(range(1, 21))
     assert len(other.manifest["starts"]) == 1

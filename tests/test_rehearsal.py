@@ -19,14 +19,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import IS_LONG
+from conftest import GUARDRAIL, IS_LONG, ROOT, needs_guardrail
 from hub_standin import TOKEN, serve_downloads
 
 from cosmos_exp.experiment import fork_server
 from cosmos_exp.run_folder import ADAPTER_FILE, RunFolder
 
-ROOT = Path(__file__).parents[1]
-PACKAGE = Path(sys.prefix) / "guardrail"  # the real cosmos_guardrail, beside the environment
 GATED = {
     "nvidia/Cosmos-Predict2.5-2B",
     "nvidia/Cosmos-1.0-Guardrail",
@@ -87,7 +85,7 @@ class Machine:
         self.work, self.hub = work, hub
         self.doctor, self.plan, self.lora, self.dora = readme_commands()[:4]
         small_house(work / "house")
-        paths = [str(work / "house"), str(PACKAGE)]
+        paths = [str(work / "house"), str(GUARDRAIL)]
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "WANDB_"))}
         self.environment |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -158,7 +156,7 @@ def finished(folder, *measures):
 @contextmanager
 def machine_and_hub(folder):
     """The hub with all repositories, and a machine that nobody has used."""
-    paths = [str(ROOT / "tests"), str(ROOT), str(PACKAGE)]
+    paths = [str(ROOT / "tests"), str(ROOT), str(GUARDRAIL)]
     code = f"import sys; sys.path[:0] = {paths}; import test_rehearsal as t; t.build(t.Path({str(folder / 'hub')!r}))"
     built = fork_server.start("builtins:exec", (code, {}), log=folder / "build.txt")
     assert built.wait(300) == 0, (folder / "build.txt").read_text()
@@ -256,7 +254,7 @@ ALL = (licences, plan, stops, lora, dora, published, offline)
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.skipif(not PACKAGE.is_dir(), reason="cosmos_guardrail is not in .venv/guardrail; `make test` installs it")
+@needs_guardrail
 def test_the_commands_of_readme_go_from_an_empty_cache_without_a_licence_to_a_scored_run(tmp_path):
     with machine_and_hub(tmp_path) as machine:
         for stage in ALL if IS_LONG else SHORT:

@@ -2,10 +2,7 @@
 
 import csv
 import itertools
-import json
-import os
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,11 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
+from conftest import program
 
 from cosmos_exp.config.measures import LIMITS, MARGINS
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import write_json, write_json_lines
+from cosmos_exp.files import read_json, write_json, write_json_lines
 from cosmos_exp.report.comparisons import check_comparable, margins_of, mark_of, verdict_of
 from cosmos_exp.report.runs import Run
 from cosmos_exp.report.study import load_study
@@ -116,8 +114,7 @@ def test_a_copy_of_a_run_is_no_further_training_run(sweep, tmp_path):
 def test_a_report_needs_no_torch_and_a_notebooks_backend_and_an_ascii_terminal_do_not_stop_it(sweep, tmp_path):
     words = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONIOENCODING": "ascii"}
     code = "import sys; from cosmos_exp.cli import main; sys.exit(main(sys.argv[1:]) or 'torch' in sys.modules)"
-    command = [sys.executable, "-c", code, "report", str(sweep), "--out", str(tmp_path)]
-    done = subprocess.run(command, env=os.environ | words, capture_output=True, text=True, check=False)
+    done = program(sys.executable, "-c", code, "report", sweep, "--out", tmp_path, **words)
     assert (done.returncode, done.stderr) == (0, "")
     assert "tse ?" in done.stdout  # an arrow
 
@@ -128,7 +125,7 @@ def test_margins_are_the_strictest_of_the_runs_or_those_of_the_command_line(swee
     assert margins_of(runs) == MARGINS | {"instruction": 0.25, "tse": 0.05}  # the defaults of the last
     assert margins_of(runs[:2]) == {"instruction": 0.3, "tse": 0.1}
     answered(["report", sweep, "--out", tmp_path, "--margin", "tse=0.5"], 0)
-    written = json.loads((tmp_path / "report.json").read_text())
+    written = read_json(tmp_path / "report.json")
     assert {row["margin"] for row in written["differences"] if row["measure"] == "tse"} == {0.5}
     assert "The margin tse=0.5 was given on the command line, after the scores." in written["notes"]
     for wrong in ("tse=-1", "instructoin=1"):

@@ -1,7 +1,6 @@
 """Whole runs over the true entry point: all stages, resuming, several processes, what a run leaves behind."""
 
 import filecmp
-import json
 import os
 import shutil
 import signal
@@ -9,16 +8,15 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
-from conftest import SMALL, server_pid, wait_until
+from conftest import SMALL, gone, wait_until, workers
 
 from cosmos_exp.cli.rerun import compare
 from cosmos_exp.data.video import read_video
 from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.run import run
-from cosmos_exp.files import read_json_lines, write_json_lines
+from cosmos_exp.files import read_json, read_json_lines, write_json_lines
 from cosmos_exp.run_folder import RunFolder
 
 ONE_THREAD = [*SMALL, "hardware.samples_per_forward=1", "hardware.num_threads=1"]
@@ -31,11 +29,10 @@ def losses(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(start, tmp_path_factory):
+def whole(finished, tmp_path_factory):
     """One uninterrupted run, one thread."""
     folder, log = RunFolder(tmp_path_factory.mktemp("whole") / "run"), tmp_path_factory.mktemp("log") / "log.txt"
-    code = start("run", *MEASURED, f"run_dir={folder.path}", log=log).wait(300)
-    assert code == 0, log.read_text()[-3000:]
+    finished("run", *MEASURED, f"run_dir={folder.path}", log=log)
     return folder, log.read_text()
 
 
@@ -147,7 +144,7 @@ def test_a_run_that_failed_before_its_first_step_takes_changed_keys(answered, tm
     answered([*words, "rank=8"], 2, "adapter.rank: 16 -> 8")
 
 
-def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, start, tmp_path):
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, start, finished, tmp_path):
     """SIGKILL over the true entry point. A request to stop is tested in tests/test_speed_paths.py, in one process."""
     folder, log = RunFolder(tmp_path / "run"), tmp_path / "log.txt"
     words = ["run", *ONE_THREAD, "generation.split=none", f"run_dir={folder.path}"]
@@ -161,7 +158,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, start, 
     half = folder.checkpoints / "step_99999999"  # a checkpoint cut off by the kill is ignored
     half.mkdir()
     (half / "state.pt").write_bytes(b"half")
-    assert start(*words, log=log).wait(300) == 0, log.read_text()[-3000:]
+    finished(*words, log=log)
     assert folder.adapter_file.read_bytes() == whole[0].adapter_file.read_bytes()
     assert losses(folder) == losses(whole[0])
 
@@ -202,8 +199,7 @@ def test_a_process_of_several_that_fails_is_reported(tmp_path, answered):
 
     def kill_the_second():
         wait_until(lambda: read_json_lines(folder.train_log))
-        started = psutil.Process(server_pid()).children()  # in the order of their ranks
-        ranks.extend(sorted(started, key=lambda p: p.create_time())[-2:])
+        ranks.extend(workers(2))
         ranks[1].kill()
 
     killer = threading.Thread(target=kill_the_second)
@@ -211,7 +207,7 @@ def test_a_process_of_several_that_fails_is_reported(tmp_path, answered):
     said = "cosmos-exp: process 2 of 2 was killed by SIGKILL (out of memory?)"
     answered(["run", *TWO_LONG, f"run_dir={folder.path}"], 1, said)
     killer.join()
-    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in ranks)
+    assert all(map(gone, ranks))
 
 
 def test_running_out_of_gpu_memory_says_what_to_do(small_config, tmp_path, monkeypatch):
@@ -235,7 +231,7 @@ def test_twelve_steps_on_robot_clips_teach_what_a_broken_gradient_could_not(cli,
     words += "training.global_batch_size=4 training.validation.every_steps=12 training.checkpoint_every_steps=12 "
     words += "generation.split=none"
     assert cli("run", *SMALL, *words.split(), f"run_dir={tmp_path / 'run'}") == 0
-    training = json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]
+    training = read_json(tmp_path / "run" / "metrics.json")["training"]
     assert training["validation_loss"] < 0.8 * training["first_validation_loss"]
 
 
@@ -287,7 +283,7 @@ def test_video2world_takes_five_frames_of_a_held_out_clip(cli, tmp_path):
     assert np.abs(frozen[:5] - frozen[4]).mean() > 4 * np.abs(frozen[5:] - frozen[4]).mean()
 
 
-def test_generate_divides_over_jobs_and_makes_what_a_failed_one_left(whole, start, tmp_path):
+def test_generate_divides_over_jobs_and_makes_what_a_failed_one_left(whole, start, finished, tmp_path):
     folder, _ = whole
     pairs = next(p for p in (Path(os.environ["COSMOS_EXP_CACHE"]) / "data").iterdir() if "test" in p.name)
     out, log = tmp_path / "out", tmp_path / "log.txt"
@@ -301,7 +297,7 @@ def test_generate_divides_over_jobs_and_makes_what_a_failed_one_left(whole, star
     made = out / folder.path.name / first.name
     before = made.stat().st_mtime_ns
     in_the_way.rmdir()
-    assert start(*words, log=log).wait(300) == 0, log.read_text()[-2000:]
+    finished(*words, log=log)
     assert made.stat().st_mtime_ns == before
     for video in (first, second):  # the same adapter, noise and settings: the same video as the run's own
         assert (out / folder.path.name / video.name).read_bytes() == video.read_bytes()

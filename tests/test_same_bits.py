@@ -4,16 +4,14 @@ import functools
 import itertools
 import os
 import queue
-import subprocess
 import sys
 import threading
 import time
 from types import SimpleNamespace
 
-import psutil
 import pytest
 import torch
-from conftest import ROOT, long_test, server_pid, wait_until
+from conftest import ROOT, gone, long_test, program, wait_until, workers
 
 from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.distributed import Processes
@@ -157,14 +155,14 @@ def curves(folder):
 
 
 @pytest.fixture(scope="module")
-def trained(start, tmp_path_factory):
+def trained(finished, tmp_path_factory):
     """trained(kind): the words of a run of one kind of adapter, and a run of them in one process."""
 
     @functools.cache
     def call(kind):
         words = [*MICRO, f"adapter={kind}"]
         folder, log = RunFolder(tmp_path_factory.mktemp(kind) / "run"), tmp_path_factory.mktemp("log") / "log.txt"
-        assert start("run", *words, f"run_dir={folder.path}", log=log).wait(600) == 0, log.read_text()[-3000:]
+        finished("run", *words, f"run_dir={folder.path}", log=log)
         samples = [row[1] for row in curves(folder)[0]]
         assert samples[:4] == [8, 11, 19, 22]  # batches of 8 and of 3
         assert len(samples) == 30
@@ -194,8 +192,7 @@ def test_accelerates_launcher_gives_the_same_bytes(trained, tmp_path):
     words, expected = trained("lora")
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "cosmos_exp"]
     command += ["run", *words, "hardware.num_processes=2"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = program(*command, cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stdout + done.stderr
     [path] = (tmp_path / "outputs" / "run").iterdir()
     assert RunFolder(path).manifest["processes"] == 2
@@ -234,8 +231,7 @@ def preempt(cli, folder, words, count, rank, when):
 
     def terminate():
         wait_until(when, seconds=350, every=0.002)
-        started = psutil.Process(server_pid()).children()  # in the order of their ranks
-        ranks.extend(sorted(started, key=lambda p: p.create_time())[-count:])
+        ranks.extend(workers(count))
         ranks[rank].terminate()
         sent.append(time.monotonic())
 
@@ -246,10 +242,10 @@ def preempt(cli, folder, words, count, rank, when):
     thread.join()
     assert code == 1, "it was done before the signal came"
     assert folder.status["state"] == "interrupted", folder.status
-    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in ranks)
+    assert all(map(gone, ranks))
 
 
-def test_begun_on_two_resumed_on_four_finished_on_one(trained, cli, start, tmp_path):
+def test_begun_on_two_resumed_on_four_finished_on_one(trained, cli, finished, tmp_path):
     """Preempted twice by SIGTERM to one worker: the state is `interrupted`, and the bytes are the same in the end."""
     words, expected = trained("dora")
     folder, log = RunFolder(tmp_path / "run"), tmp_path / "log.txt"
@@ -258,7 +254,7 @@ def test_begun_on_two_resumed_on_four_finished_on_one(trained, cli, start, tmp_p
         steps = len(read_json_lines(folder.train_log))
         assert step <= steps < 30
         assert (folder.checkpoints / f"step_{steps:08d}").is_dir()
-    assert start("run", *words, f"run_dir={folder.path}", log=log).wait(600) == 0, log.read_text()[-3000:]
+    finished("run", *words, f"run_dir={folder.path}", log=log)
     assert_same(folder, expected)
 
 

@@ -23,14 +23,6 @@ from cosmos_exp.tracking.wandb import Tracker, chosen_mode
 CONFIG = compose_config(["tracking=wandb", "tracking.mode=offline", "name=track"])
 
 
-@pytest.fixture
-def no_login(monkeypatch, tmp_path):
-    """Nobody is logged in."""
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-
-
 def fill(folder):
     folder.path.mkdir(exist_ok=True)
     for seed in (0, 1):

@@ -1,18 +1,15 @@
 """`cosmos-exp trajectories` from the command line to the data set, with runs of the embedded world."""
 
-import json
-import os
 import shlex
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import ROOT, move, wait_until
+from conftest import ROOT, move, program, wait_until
 from test_lerobot_cameras import lerobot_python
 from test_trajectories import DECLARED, Mean, save
 
@@ -25,7 +22,7 @@ from cosmos_exp.data.pairs import read_test_pairs
 from cosmos_exp.data.readers.lerobot import read_lerobot
 from cosmos_exp.data.video import decode, read_video
 from cosmos_exp.experiment.generate import adapter_tasks, find_adapters, generate_adapters
-from cosmos_exp.files import file_sha256, write_json
+from cosmos_exp.files import file_sha256, read_json, write_json
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.trajectories.making import WORK
 from cosmos_exp.world import adapter as adapters
@@ -87,7 +84,7 @@ def whole(run, prompts, tmp_path_factory):
 
 def test_a_set_says_what_each_episode_is(whole):
     _, out = whole
-    summary = json.loads((out / "trajectories.json").read_text())
+    summary = read_json(out / "trajectories.json")
     assert 0 < summary["kept"] == 4 - sum(summary["dropped"].values()) < 4
     rows = episodes_of(out)
     assert len(rows) == summary["kept"]
@@ -120,12 +117,11 @@ def test_every_frame_and_action_of_the_set_is_that_of_its_video(whole):
 def test_a_policy_of_the_lerobot_library_trains_on_it(whole, tmp_path):
     """The library's own command as the guide shows it, with a smaller network."""
     _, out = whole
-    program = Path(lerobot_python()).with_name("lerobot-train")
+    trainer = Path(lerobot_python()).with_name("lerobot-train")
     (_, command) = (ROOT / "docs" / "guides" / "trajectories.md").read_text().split("\nlerobot-train ")
     words = shlex.split(command.partition("```")[0].replace("\\\n", "").replace("=kept", f"={out}"))
     words += ["--steps=10", "--log_freq=5", "--policy.dim_model=64", "--policy.n_heads=4", "--policy.device=cpu"]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([program, *words], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
+    done = program(trainer, *words, cwd=tmp_path, HF_HOME=str(tmp_path), OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "step:10 " in done.stderr
 
@@ -145,23 +141,21 @@ def test_a_killed_command_continues_to_the_same_bytes(whole, tmp_path, start, cl
     assert content(out) == content(expected)
 
 
-def test_another_condition_and_a_target_use_the_same_videos(whole, run, prompts, tmp_path, cli, capsys):
+def test_another_condition_and_a_target_use_the_same_videos(whole, run, prompts, tmp_path, answered):
     _, expected = whole
     out = tmp_path / "set"
     shutil.copytree(expected / WORK, out / WORK, ignore=shutil.ignore_patterns(".lock"))
     before = made_videos(out)
     words = ["trajectories", run, "--prompts", prompts, "--seeds", 2, "--out", out]
-    assert cli(*words, "--target", 3) == 0
+    answered([*words, "--target", 3], 0)
     assert [(row["sample"], row["seed"]) for row in episodes_of(out)] == [
         ("robot_0000_left", 0),
         ("robot_0000_right", 0),
         ("robot_0000_left", 1),
     ]
-    assert "action" not in json.loads((out / "meta" / "info.json").read_text())["features"]
-    assert cli(*words, "--keep", "instruction>99") == 1
-    assert "none of 4 videos is kept: not instruction>99 (4)" in capsys.readouterr().err
-    assert cli(*words, "--target", 5) == 1  # all are kept, and they are fewer
-    assert "4 of the 5 asked for" in capsys.readouterr().err
+    assert "action" not in read_json(out / "meta" / "info.json")["features"]
+    answered([*words, "--keep", "instruction>99"], 1, "none of 4 videos is kept: not instruction>99 (4)")
+    answered([*words, "--target", 5], 1, "4 of the 5 asked for")  # all are kept, and they are fewer
     assert len(episodes_of(out)) == 4
     assert made_videos(out) == before
 
@@ -188,7 +182,7 @@ def test_a_rollout_longer_than_its_recording_becomes_an_episode(run, prompts, tm
     assert row["length"] == 17 + 17 - 5
 
 
-def test_a_wrong_request_is_answered_before_anything_is_written(run, tmp_path, cli, capsys):
+def test_a_wrong_request_is_answered_before_anything_is_written(run, tmp_path, answered):
     other, new, unfinished = (tmp_path / name for name in ("other", "new", "unfinished"))
     (other / "sub").mkdir(parents=True)
     shutil.copytree(run, unfinished)
@@ -201,6 +195,5 @@ def test_a_wrong_request_is_answered_before_anything_is_written(run, tmp_path, c
         ([run, "--out", new, "--actions", "idm:absent.pt"], "no such file"),
         ([run, "--out", new, "--set", "adapter.rank=3"], "belongs to the run"),
     ):
-        assert cli("trajectories", *words) == 2
-        assert problem in capsys.readouterr().err
+        answered(["trajectories", *words], 2, problem)
         assert not new.exists()
