@@ -53,20 +53,20 @@ def let_answer(model, answers, end):
             head[answers] += 3 * torch.randn(len(answers), embeddings.shape[1]) * (1 - asked - answered)
 
 
-def model_2b(root, name="nvidia/Cosmos-Predict2.5-2B"):
+def model_2b(root):
     """The world model: diffusers folders on two branches, and main without one."""
     from diffusers import AutoencoderKLWan, CosmosTransformer3DModel
 
     from cosmos_exp.tabletop.build import build_scheduler, build_text_encoder
 
-    main = root / "models" / name / "main"
+    main = root / "models" / "nvidia" / "Cosmos-Predict2.5-2B" / "main"
     (main / "base" / "post-trained").mkdir(parents=True)
     (main / "README.md").write_text(PLACEHOLDER)
     (main / "base" / "post-trained" / "81edfebe_ema_bf16.pt").write_text(PLACEHOLDER)
     tokenizer = tokenizer_of_qwen()
     for seed, branch in enumerate(REAL_BRANCHES):
         torch.manual_seed(seed)
-        folder = root / "models" / name / branch
+        folder = main.with_name(branch)
         transformer = CosmosTransformer3DModel(
             in_channels=17,
             out_channels=16,
@@ -203,9 +203,10 @@ def reason2(root, name):
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.to(torch.bfloat16).save_pretrained(folder)
+    return folder
 
 
-def lightglue(root, name="ETH-CVG/lightglue_superpoint"):
+def lightglue(root):
     """SuperPoint and LightGlue in one model."""
     from transformers import LightGlueConfig, LightGlueForKeypointMatching, SuperPointConfig
 
@@ -217,7 +218,9 @@ def lightglue(root, name="ETH-CVG/lightglue_superpoint"):
     model = LightGlueForKeypointMatching(LightGlueConfig(keypoint_detector_config=points, **sizes))
     for parameter in model.parameters():
         parameter.data.normal_(0, 0.3)  # the class's own initialisation gives no distinct keypoints
-    model.save_pretrained(root / "models" / name / "main")
+    folder = root / "models" / "ETH-CVG" / "lightglue_superpoint" / "main"
+    model.save_pretrained(folder)
+    return folder
 
 
 def robot_data(root, frames, videos, prompts):

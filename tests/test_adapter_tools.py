@@ -1,7 +1,5 @@
 """Truncated, patterned and merged adapters in plain diffusers and peft."""
 
-import json
-
 import pytest
 import torch
 from conftest import REST, TINY, move
@@ -31,13 +29,11 @@ KINDS = {
 def model_folder(folder, seed=0):
     """A model folder of diffusers' format with a random transformer of two small blocks."""
     torch.manual_seed(seed)
-    CosmosTransformer3DModel(**TINY, **REST).save_pretrained(folder / "transformer")
+    transformer = CosmosTransformer3DModel(**TINY, **REST)
     sizes = {"base_dim": 4, "z_dim": 4, "dim_mult": [1, 1], "num_res_blocks": 1, "temperal_downsample": [False]}
-    AutoencoderKLWan(**sizes, latents_mean=[0.0] * 4, latents_std=[1.0] * 4).save_pretrained(folder / "vae")
-    UniPCMultistepScheduler().save_pretrained(folder / "scheduler")
-    index = {"_class_name": "Cosmos2_5_PredictBasePipeline", "transformer": ["diffusers", "CosmosTransformer3DModel"]}
-    index |= {"vae": ["diffusers", "AutoencoderKLWan"], "scheduler": ["diffusers", "UniPCMultistepScheduler"]}
-    (folder / "model_index.json").write_text(json.dumps(index))
+    vae = AutoencoderKLWan(**sizes, latents_mean=[0.0] * 4, latents_std=[1.0] * 4)
+    parts = (None, None, transformer, vae, UniPCMultistepScheduler(), GuardrailOff())
+    Cosmos2_5_PredictBasePipeline(*parts).save_pretrained(folder)
     for name in COMPONENTS:
         (folder / name).mkdir(exist_ok=True)
         (folder / name / f"{name}.txt").write_text(name)

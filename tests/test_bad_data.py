@@ -5,11 +5,11 @@ Each case is a clear error that names the file and the fix, or is handled.
 
 import shutil
 
-import av
 import pandas
 import pytest
 from lerobot_sets import grey, write_set
 from PIL import Image
+from test_data import encode
 
 from cosmos_exp.data.video import write_video
 
@@ -122,13 +122,7 @@ def test_bad_data(kind, change, code, said, sets, tmp_path, answered):
 
 def test_a_variable_frame_rate_is_named_and_not_converted(sets, tmp_path, answered):
     folder = shutil.copytree(sets / "folder", tmp_path / "set")
-    with av.open(str(folder / "videos" / "a.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
-        for k, picture in enumerate(grey(24, 30, 32, 48)):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts = k + 5 * (k // 4)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    times = [k + 5 * (k // 4) for k in range(24)]
+    encode(folder / "videos" / "a.mp4", grey(24, 30, 32, 48), times=times)
     answered(["data", "check", folder, *CHECK], 0, "variable frame rate, 100 to 600 ms")
     answered(["data", "check", folder, *CHECK, "data.fps=5"], 1, "-fps_mode cfr")

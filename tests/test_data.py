@@ -12,7 +12,7 @@ import pytest
 import torch
 from av.stream import Disposition
 from diffusers.video_processor import VideoProcessor
-from lerobot_sets import write_set
+from lerobot_sets import grey, write_set
 from PIL import Image
 
 from cosmos_exp.config.composing import compose_config
@@ -33,11 +33,6 @@ from cosmos_exp.tabletop.scene import Scene
 SIZE = ("data.height=32", "data.width=48", "data.num_frames=9")
 
 
-def counting_frames(count, height=96, width=160):
-    """Frame k is a flat grey of 4 k + 20."""
-    return np.stack([np.full((height, width, 3), 20 + 4 * k, np.uint8) for k in range(count)])
-
-
 def noise(frames, height=32, width=48):
     rng = np.random.RandomState(0)
     return rng.randint(0, 255, (frames, height // 8, width // 8, 3)).astype(np.uint8).repeat(8, 1).repeat(8, 2)
@@ -45,7 +40,7 @@ def noise(frames, height=32, width=48):
 
 def make_folder(path, names=("a", "b", "c"), frames=24):
     for name in names:
-        write_video(path / "videos" / f"{name}.mp4", counting_frames(frames), 8)
+        write_video(path / "videos" / f"{name}.mp4", grey(frames, 20), 8)
         (path / "metas").mkdir(exist_ok=True)
         (path / "metas" / f"{name}.txt").write_text(f"prompt of {name}")
     return path
@@ -63,14 +58,16 @@ def config_for(path, *overrides):
     return compose_config(["data=folder", f"data.path={path}", *overrides])
 
 
-def encode(path, frames, codec="libx264", rotation=0, **options):
+def encode(path, frames, codec="libx264", rotation=0, times=None, **options):
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10, options=options)
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
         if rotation:
             stream.set_display_rotation(rotation)
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        for time, pixels in zip(times or range(len(frames)), frames, strict=True):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            frame.pts = time
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
 
@@ -157,7 +154,7 @@ def test_windows_are_drawn_by_the_seed_and_frame_rate_conversion_takes_the_neare
     data = config_for(tmp_path, "data.num_frames=9", "data.fps=4").data
     assert frames_needed(data, clip.info) == 17  # 8 fps to 4 fps: every second frame
     assert window_indices(clip, data, 2) == list(range(2, 2 + 17, 2))
-    assert float(load_window(clip, data, 2)[-1].mean()) == pytest.approx(20 + 4 * 18, abs=2)
+    assert float(load_window(clip, data, 2)[-1].mean()) == pytest.approx(20 + 2 * 18, abs=1)
 
 
 def test_every_bad_file_is_reported_once_with_its_fix(tmp_path, answered):
@@ -167,7 +164,7 @@ def test_every_bad_file_is_reported_once_with_its_fix(tmp_path, answered):
     whole = (videos / "cut.mp4").read_bytes()
     (videos / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (videos / "empty.mp4").write_bytes(b"")
-    write_video(videos / "short.mp4", counting_frames(9), 8)
+    write_video(videos / "short.mp4", grey(9, 20), 8)
     (metas / "nocaption.txt").unlink()
     shutil.copy(videos / "good.mp4", videos / "good.mov")
     expected = {
@@ -236,7 +233,7 @@ def test_videos_in_subfolders_and_of_other_kinds_are_named(tmp_path):
 
 
 def test_gr1_metadata_gives_prompts_with_the_prefix(tmp_path):
-    write_video(tmp_path / "gr1" / "0.mp4", counting_frames(20), 8)
+    write_video(tmp_path / "gr1" / "0.mp4", grey(20, 20), 8)
     (tmp_path / "metadata.csv").write_text('file_name,prompt\ngr1/0.mp4,"Use the left hand, then stop."\n')
     assert guess_reader(tmp_path) == "gr1_100"
     (clip,) = read_episodes(compose_config(["data=gr1_100", f"data.path={tmp_path}"]).data, tmp_path).clips
@@ -258,7 +255,7 @@ def test_prompts_of_videos_without_captions_are_explicit(videos):
 
 
 def test_every_prompt_has_the_prefix_in_training_and_in_generation(tmp_path):
-    write_set(tmp_path, {"observation.images.top": [counting_frames(20)] * 4})
+    write_set(tmp_path, {"observation.images.top": [grey(20, 20)] * 4})
     words = ["data=lerobot", f"data.path={tmp_path}", "data.prompt_prefix='The arm: '", "data.test_videos=1", *SIZE]
     data = load_dataset(compose_config([*words, "data.validation_videos=1"]))
     prompts = [c.clip.prompt for c in (*data.train, *data.validation)] + [pair.prompt for pair in data.tested]

@@ -64,9 +64,7 @@ def test_frames_respect_the_judges_rate_number_and_pixel_budget():
 @pytest.fixture(scope="module")
 def tiny_reason2(tmp_path_factory):
     """A random Qwen3-VL of two small layers, with its real processor classes."""
-    root = tmp_path_factory.mktemp("hub")
-    hub_repositories.reason2(root, "a/judge")
-    return root / "models" / "a" / "judge" / "main"
+    return hub_repositories.reason2(tmp_path_factory.mktemp("hub"), "a/judge")
 
 
 @pytest.fixture(scope="module")

@@ -34,12 +34,11 @@ def with_object(columns):
 def scored(tmp_path):
     """Write frames as video and recording; returns the ScoredVideo."""
 
-    def make(frames, recording=None, conditioning=1, name="video"):
-        write_video(tmp_path / f"{name}.mp4", frames, 8)
-        if recording is not None:
-            write_video(tmp_path / f"{name}_real.mp4", recording, 8)
-        path = tmp_path / f"{name}_real.mp4" if recording is not None else None
-        return ScoredVideo("sample", 0, None, tmp_path / f"{name}.mp4", path, conditioning)
+    def make(frames, recording, conditioning=1, name="video"):
+        path, real = tmp_path / f"{name}.mp4", tmp_path / f"{name}_real.mp4"
+        write_video(path, frames, 8)
+        write_video(real, recording, 8)
+        return ScoredVideo("sample", 0, None, path, real, conditioning)
 
     return make
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from lerobot_sets import flat
 
 from cosmos_exp.config.schema import Data
 from cosmos_exp.data.inspection import inspect_data
@@ -16,12 +17,8 @@ from cosmos_exp.run_folder import RunFolder
 DATA = Data(height=32, width=48, num_frames=5, fps=8.0)
 
 
-def grey_frames(levels, height=32, width=48):
-    return np.stack([np.full((height, width, 3), level, np.uint8) for level in levels])
-
-
 def make_pair(folder, name, levels, fps=8.0, image=None):
-    frames = grey_frames(levels)
+    frames = flat(levels, 32, 48)
     write_image(folder / f"{name}.png", frames[0] if image is None else image)
     (folder / f"{name}.txt").write_text(f"do {name}")
     write_video(folder / f"{name}.mp4", frames, fps, crf=0)
@@ -41,14 +38,14 @@ def test_a_pair_finds_its_recording_at_the_frame_rate_of_the_data(tmp_path):
     assert np.allclose(pair_frames(a, {}, DATA, 2).mean(axis=(1, 2, 3)), [20, 60], atol=2)
     with pytest.raises(UserError, match=r"b\.mp4"):
         pair_frames(b, {}, DATA, 2)
-    assert frozen_frames(grey_frames([1, 2]), 5)[:, 0, 0, 0].tolist() == [1, 2, 2, 2, 2]
+    assert frozen_frames(flat([1, 2]), 5)[:, 0, 0, 0].tolist() == [1, 2, 2, 2, 2]
 
 
 @pytest.mark.parametrize(
     ("levels", "image", "said"),
     [
         ([20, 40], None, "has 2 frames, 5 are needed"),
-        ([20, 40, 60, 80, 100], grey_frames([200])[0], "its first frame is not bad.png"),
+        ([20, 40, 60, 80, 100], flat([200], 32, 48)[0], "its first frame is not bad.png"),
     ],
 )
 def test_a_recording_that_does_not_fit_is_reported(tmp_path, levels, image, said):

@@ -259,9 +259,7 @@ def test_views_of_another_rate_or_length_are_refused(tmp_path, frames, fps):
 @pytest.fixture(scope="module")
 def tiny_lightglue(tmp_path_factory):
     """Randomly initialised SuperPoint and LightGlue of the real classes."""
-    root = tmp_path_factory.mktemp("hub")
-    hub_repositories.lightglue(root, "a/lightglue")
-    return root / "models" / "a" / "lightglue" / "main"
+    return hub_repositories.lightglue(tmp_path_factory.mktemp("hub"))
 
 
 def test_lightglue_matches_as_the_whole_model_does(tiny_lightglue):
