@@ -1,6 +1,5 @@
 """Videos of several chunks: the seams, the noise, scores by chunk, drift."""
 
-import json
 from types import SimpleNamespace
 
 import cv2
@@ -16,7 +15,7 @@ from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.generate import check_lengths
 from cosmos_exp.experiment.plan import plan_rows
-from cosmos_exp.files import read_json_lines, write_json
+from cosmos_exp.files import read_json, read_json_lines, write_json
 from cosmos_exp.generation.videos import Generator, VideoTask, start_noise
 from cosmos_exp.metrics.interface import Measured, ScoredVideo
 from cosmos_exp.metrics.recording.measures import compare_with_recording, scene_drift
@@ -190,7 +189,7 @@ def test_a_run_scores_its_chunks_and_its_report_shows_the_drift_and_is_verified(
     text = (folder.path / "report.md").read_text()
     assert "## Drift over the chunks" in text
     assert f"- {shorter}: real, and what" in text
-    drift = json.loads((folder.path / "report.json").read_text())["drift"]
+    drift = read_json(folder.path / "report.json")["drift"]
     assert {d["arm"] for d in drift} == {"real", "frozen", "base"}
     assert not any(verify(folder.path).values())
     content = folder.read(folder.metrics)

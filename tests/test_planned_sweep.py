@@ -1,6 +1,5 @@
 """Sweeps by arms: the plan, the choice of each arm's values, both phases resumed, and what the report says of them."""
 
-import json
 import math
 import shutil
 import signal
@@ -15,7 +14,7 @@ from cosmos_exp.config.hashing import stage_hash
 from cosmos_exp.config.paths import sweeps_dir
 from cosmos_exp.config.record import save_config
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import file_sha256, read_json_lines, write_json_lines
+from cosmos_exp.files import file_sha256, read_json, read_json_lines, write_json_lines
 from cosmos_exp.report.comparisons import pairs_of
 from cosmos_exp.report.study import load_study
 from cosmos_exp.run_folder import RunFolder
@@ -224,7 +223,7 @@ def test_both_phases_of_a_killed_sweep_are_finished_by_the_same_command(start, t
     answered(words, 0)
     assert [len(run.manifest["starts"]) for run in (first, second)] == [1, 2]
     assert [row["step"] for row in read_json_lines(second.train_log)] == list(range(1, 7))
-    record = json.loads((sweep / "sweep.json").read_text())
+    record = read_json(sweep / "sweep.json")
     assert [(a["name"], len(a["runs"])) for a in record["arms"]] == [("base", 1), ("lora-r4", 1), ("cut-r1", 1)]
     best = max(record["tuning"]["choices"][0]["points"], key=lambda p: p["score"])
     assert record["arms"][1]["tuned"] == best["values"]

@@ -3,7 +3,6 @@
 The runs are the records of docs/demo.tar.xz with adapters and videos made here, so that nothing is trained.
 """
 
-import json
 import re
 import runpy
 import shutil
@@ -20,7 +19,7 @@ from huggingface_hub import HfApi, ModelCard
 from cosmos_exp.config.record import load_config
 from cosmos_exp.config.schema import Adapter
 from cosmos_exp.data.video import write_video
-from cosmos_exp.files import file_sha256, write_json
+from cosmos_exp.files import file_sha256, read_json, write_json
 from cosmos_exp.publish.neutral import neutral
 from cosmos_exp.run_folder import ADAPTER_FILE, ADAPTER_NAME
 from cosmos_exp.tabletop.build import WEIGHTS
@@ -53,7 +52,7 @@ def make_run(folder, adapter):
         config["adapter"] = adapter
     config["generation"]["num_steps"] = STEPS
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = read_json(folder / "manifest.json")
     manifest |= {"host": HOST, "job": {"submitted": f"{USER}@{HOST}", "log": f"{HOME}/slurm/1.out"}}
     manifest["model"]["path"] = f"{HOME}/cosmos_exp/tabletop/weights"
     if adapter:
@@ -178,7 +177,7 @@ def test_a_folder_has_the_adapter_with_its_records_and_nothing_private(published
     assert (config.adapter, config.training, config.run_dir) == (before.adapter, before.training, None)
     assert (folder / "metrics.json").read_text() == (source / "metrics.json").read_text()
     assert data_of(folder / ADAPTER_FILE) == data_of(source / ADAPTER_NAME)
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = read_json(folder / "manifest.json")
     assert manifest["published"]["adapter_sha256"] == file_sha256(folder / ADAPTER_FILE)
     for number, sample in enumerate(SAMPLES, 1):
         assert data_of(folder / f"videos/{number}.mp4") == data_of(source / "videos" / f"{sample}__seed0.mp4")
@@ -187,7 +186,7 @@ def test_a_folder_has_the_adapter_with_its_records_and_nothing_private(published
 def test_the_card_says_what_the_records_say(published, original):
     """The header is read back by huggingface_hub."""
     card = ModelCard.load(published / "lora-r8" / "README.md")
-    data, measures = card.data, json.loads((original / "lora-r8" / "metrics.json").read_text())["measures"]
+    data, measures = card.data, read_json(original / "lora-r8" / "metrics.json")["measures"]
     assert (data.library_name, data.pipeline_tag, data.license) == ("diffusers", "image-to-video", "mit")
     assert data.base_model is None  # the embedded model is on no hub
     results = {result.metric_type: result for result in data.eval_results}
@@ -206,7 +205,7 @@ def test_a_cosmos_model_is_named_with_its_licence(run, cli, tmp_path):
     """Read from a private folder, by a run without videos: the snippet is for an image of the user."""
     shutil.rmtree(run / "videos")
     config = yaml.safe_load((run / "config.yaml").read_text())
-    manifest = json.loads((run / "manifest.json").read_text())
+    manifest = read_json(run / "manifest.json")
     config["model"] |= {"name": "cosmos_predict25_2b", "source": "zzmodels/cosmos"}
     config["model"] |= {"revision": "diffusers/base/post-trained", "builder": None}
     config["data"] |= {
@@ -250,7 +249,7 @@ def test_private_text_is_hidden_and_other_text_is_kept(text, hidden):
 
 # --- refusals ---
 def set_state(run):
-    write_json(run / "status.json", json.loads((run / "status.json").read_text()) | {"state": "failed"})
+    write_json(run / "status.json", read_json(run / "status.json") | {"state": "failed"})
     return "not finished (failed). Resume it with"
 
 

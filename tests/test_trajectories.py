@@ -11,6 +11,7 @@ from lerobot_sets import grey
 
 from cosmos_exp.data.video import read_video, write_video
 from cosmos_exp.errors import UserError
+from cosmos_exp.files import read_json
 from cosmos_exp.trajectories.actions import load_actions
 from cosmos_exp.trajectories.lerobot_set import Feature, place_episodes, read_coded, write_set
 from cosmos_exp.trajectories.selection import check_keep, reasons_to_drop
@@ -75,7 +76,7 @@ def written(tmp_path_factory):
 
 def test_tables_are_as_the_library_lays_them_out(written):
     folder, frames, actions = written
-    info = json.loads((folder / "meta" / "info.json").read_text())
+    info = read_json(folder / "meta" / "info.json")
     assert info["features"]["action"] == {"dtype": "float32", "shape": [2], "names": ["x", "y"]}
     tasks = pd.read_parquet(folder / "meta" / "tasks.parquet")  # as the library reads it
     assert tasks.loc["Put it down."].task_index == 1
@@ -87,7 +88,7 @@ def test_tables_are_as_the_library_lays_them_out(written):
     episodes = pq.read_table(folder / "meta" / "episodes" / "chunk-000" / "file-000.parquet").to_pylist()
     assert [(row["dataset_from_index"], row["dataset_to_index"]) for row in episodes] == [(0, 5), (5, 14), (14, 18)]
     assert [(row["seed"], row["run"]) for row in episodes] == [(None, None), (1, None), (2, None)]
-    stats = json.loads((folder / "meta" / "stats.json").read_text())
+    stats = read_json(folder / "meta" / "stats.json")
     pixels = np.concatenate(frames).reshape(-1, 3) / 255
     for name, expected in (
         ("min", pixels.min(axis=0)),

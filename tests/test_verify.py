@@ -1,6 +1,5 @@
 """`cosmos-exp report --verify`: every way of changing a result after the fact is found, and an intact report passes."""
 
-import json
 import shutil
 from dataclasses import asdict
 from types import SimpleNamespace
@@ -10,7 +9,7 @@ from claimed_sweep import config_of, plan, write_run, write_sweep
 from conftest import ROOT
 
 from cosmos_exp.experiment.scored import record_videos
-from cosmos_exp.files import append_json_line, file_sha256, write_json, write_json_lines
+from cosmos_exp.files import append_json_line, file_sha256, read_json, write_json, write_json_lines
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.report.runs import Run
 from cosmos_exp.report.study import load_study
@@ -125,7 +124,7 @@ def test_an_edited_text_is_found(sweep):
 
 def test_an_edited_number_of_report_json_is_found(sweep):
     """To nine digits: another machine may round otherwise, and has other versions."""
-    report = json.loads((sweep / "report.json").read_text())
+    report = read_json(sweep / "report.json")
     report["differences"][0]["p"] *= 1 + 1e-6
     write_json(sweep / "report.json", report)
     (words,) = findings(sweep)["report"]
@@ -168,7 +167,7 @@ def test_the_tuning_is_recomputed_from_its_runs(sweep):
 
 
 def test_runs_without_hashes_cannot_be_verified_and_say_so(sweep):
-    manifest = json.loads((sweep / "base" / "manifest.json").read_text())
+    manifest = read_json(sweep / "base" / "manifest.json")
     manifest.pop("evaluated")
     write_json(sweep / "base" / "manifest.json", manifest)
     videos, scores = findings(sweep)["hashes"]
