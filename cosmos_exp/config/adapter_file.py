@@ -269,7 +269,7 @@ def _read(file: Path) -> tuple[dict[str, Array], tuple[str, ...], JsonObject]:
     try:
         content = file.read_bytes()
         entries = deserialize(content)  # type: ignore[no-untyped-call]  # safetensors gives it no types
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        header, _ = split_file(content)
     except (OSError, SafetensorError, ValueError) as error:
         raise UserError(
             f"{file}: cannot be read as an adapter ({one_line(error)[:200]}). Copy it again, or name another file."
@@ -576,9 +576,7 @@ def sort_header(file: Path) -> None:
 
     safetensors writes the metadata, and peft the set of target modules, in arbitrary order.
     """
-    content = file.read_bytes()
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
+    header, data = split_file(file.read_bytes())
     metadata = header["__metadata__"]
     peft = json.loads(metadata[LORA_METADATA_KEY])
     for key, value in peft.items():
@@ -586,6 +584,17 @@ def sort_header(file: Path) -> None:
             peft[key] = sorted(value)
     metadata[LORA_METADATA_KEY] = json.dumps(peft, sort_keys=True)
     header["__metadata__"] = dict(sorted(metadata.items()))
+    file.write_bytes(join_file(header, data))
+
+
+def split_file(content: bytes) -> tuple[JsonObject, bytes]:
+    """Header and data of a safetensors file."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:end]), content[end:]
+
+
+def join_file(header: JsonObject, data: bytes) -> bytes:
+    """The inverse of `split_file`."""
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the header is padded with spaces to a multiple of eight bytes
-    file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
+    return len(text).to_bytes(8, "little") + text + data

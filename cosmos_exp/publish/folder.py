@@ -17,7 +17,14 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from cosmos_exp import __version__
-from cosmos_exp.config.adapter_file import LORA_METADATA_KEY, OWN_METADATA_KEY, RECORD_FILE, adapter_sha256
+from cosmos_exp.config.adapter_file import (
+    LORA_METADATA_KEY,
+    OWN_METADATA_KEY,
+    RECORD_FILE,
+    adapter_sha256,
+    join_file,
+    split_file,
+)
 from cosmos_exp.config.measures import OF_KEPT
 from cosmos_exp.config.rollout import OVERLAP
 from cosmos_exp.data.video import read_video, write_image
@@ -75,8 +82,7 @@ def write_folder(source: Source, out: Path, repository: str | None) -> list[str]
 def copy_adapter(file: Path, target: Path, names: Sequence[str]) -> bool:
     """Copy an adapter file. Returns whether private text in its metadata was hidden; its tensors are never changed."""
     content = file.read_bytes()
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
+    header, data = split_file(content)
     metadata = header.get("__metadata__", {})
     plain = dict(metadata)
     for key in (LORA_METADATA_KEY, OWN_METADATA_KEY):
@@ -84,9 +90,7 @@ def copy_adapter(file: Path, target: Path, names: Sequence[str]) -> bool:
         if neutral(record, names) != record:
             plain[key] = json.dumps(neutral(record, names), sort_keys=True)
     if plain != metadata:
-        text = json.dumps(header | {"__metadata__": plain}, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
-        content = len(text).to_bytes(8, "little") + text + content[8 + size :]
+        content = join_file(header | {"__metadata__": plain}, data)
     target.write_bytes(content)
     return plain != metadata
 

@@ -143,9 +143,7 @@ def _adapter_of(run: Run) -> AdapterFile:
     model = run.settings.model
     if comes_from_hub(run):
         model = model.updated({"source": "embedded"})  # a folder that a record names is not opened
-    if model.source == "embedded":
-        return open_adapter(file, model=model)
-    return open_adapter(file)
+    return open_adapter(file, model=model if model.source == "embedded" else None)
 
 
 def _base_beside(run: Run) -> Run | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cosmos_exp.config.adapter_file import Array, adapter_sha256, open_adapter, read_adapter, tensors_of
+from cosmos_exp.config.adapter_file import Array, adapter_sha256, open_adapter, tensors_of
 from cosmos_exp.config.layers import by_type
 from cosmos_exp.files import JsonObject
 from cosmos_exp.statistics.low_rank import effective_rank, rank_for_energy, singular_values
@@ -26,17 +26,16 @@ def describe_adapter(file: Path) -> JsonObject:
     described = {"file": str(file), "sha256": adapter_sha256(file), "kind": adapter.kind, "record": adapter.record}
     if not adapter.layers:
         return described
-    spectra = layer_spectra(file)
+    # Without forming B A. For DoRA this is the update of the direction before normalization, without the magnitudes.
+    spectra = {name: layer.scale * singular_values(layer.b, layer.a) for name, layer in adapter.layers.items()}
     highest = max(adapter.ranks.values())
     spectrum = {"all layers": _summary(list(spectra.values()), highest)}
-    by_layer, alphas, scales = {}, set(), set()
+    by_layer = {}
     for kind, names in by_type(spectra).items():
         spectrum[kind] = _summary([spectra[name] for name in names], highest)
     for name, layer in adapter.layers.items():
-        values = spectra[name]
-        by_layer[name] = {"rank": layer.rank, "scale": layer.scale, "singular_values": values.astype(float).tolist()}
-        alphas.add(layer.alpha)
-        scales.add(float(f"{layer.scale:.9g}"))
+        values = spectra[name].astype(float).tolist()
+        by_layer[name] = {"rank": layer.rank, "scale": layer.scale, "singular_values": values}
     return described | {
         "bytes": file.stat().st_size,
         "scaling": ("standard", "rslora")[adapter.rslora],
@@ -46,8 +45,8 @@ def describe_adapter(file: Path) -> JsonObject:
         "parameters": sum(values.size for values in tensors_of(adapter.layers).values()),
         "layers": len(adapter.layers),
         "ranks": sorted(set(adapter.ranks.values())),
-        "alphas": sorted(alphas),
-        "scales": sorted(scales),
+        "alphas": sorted({layer.alpha for layer in adapter.layers.values()}),
+        "scales": sorted({float(f"{scale:.9g}") for scale in adapter.scales.values()}),
         "spectrum": spectrum,
         "by_layer": by_layer,
     }
@@ -61,18 +60,15 @@ def _summary(spectra: list[Array], highest: int) -> JsonObject:
         highest: the highest rank of the adapter.
     """
     squares = np.zeros(highest)  # summed over layers
-    needed, effective, kept, rank = [], [], {}, 1
+    needed, effective, kept = [], [], {}
     for values in spectra:
         squares[: len(values)] += np.square(values)
         needed.append(rank_for_energy(values, ENERGY))
         effective.append(effective_rank(values))
     total = float(squares.sum())
-    while rank < 2 * highest:
-        at = min(rank, highest)
-        kept[str(at)] = 1.0
-        if total > 0:
-            kept[str(at)] = float(squares[:at].sum()) / total
-        rank *= 2
+    for doublings in range((highest - 1).bit_length() + 1):
+        at = min(2**doublings, highest)
+        kept[str(at)] = float(squares[:at].sum()) / total if total > 0 else 1.0
     return {
         "layers": len(spectra),
         "norm": float(np.sqrt(total)),
@@ -80,18 +76,3 @@ def _summary(spectra: list[Array], highest: int) -> JsonObject:
         "effective_rank": float(np.mean(effective)),
         "rank_for_energy": [min(needed), max(needed)],
     }
-
-
-def layer_spectra(file: Path) -> dict[str, Array]:
-    """Singular values of s B A of every adapted layer, in descending order, at the scale s that the file records.
-
-    B A (out, in) is never formed. For DoRA this is the update of the direction before normalization; the magnitudes are
-    not included.
-
-    Returns:
-        By layer: (k,), k = min(rank, in, out).
-    """
-    spectra = {}
-    for name, layer in read_adapter(file).layers.items():
-        spectra[name] = layer.scale * singular_values(layer.b, layer.a)
-    return spectra

@@ -21,7 +21,6 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -48,7 +47,7 @@ from cosmos_exp.files import JsonObject, atomic_folder, write_json
 from cosmos_exp.rng import generator
 from cosmos_exp.text import one_line
 from cosmos_exp.world.adapted_linear import dora_norm
-from cosmos_exp.world.loading import load_projection
+from cosmos_exp.world.loading import load_projection, stored_tensors
 from cosmos_exp.world.model_folder import ModelFolder
 
 NAME = "default"  # peft's name of the adapter
@@ -314,23 +313,19 @@ def _load_full(
     """Replace all weights by those of a full fine-tuning; arguments and result as in `apply`."""
     original: dict[str, torch.Tensor | None] = {}
     parameters = dict(transformer.named_parameters())
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, "pt") as content:
-            for name in content.keys():  # noqa: SIM118  # not a dictionary
-                if name.startswith(PROJECTION):
-                    continue
-                trained, parameter = content.get_tensor(name), parameters.get(name)
-                if parameter is None or parameter.shape != trained.shape:
-                    raise UserError(
-                        f"{folder}: {one_line(name)} does not fit this model. Choose the one it was trained on."
-                    )
-                data, before = parameter.data, parameter.data.float()
-                if keep_original:
-                    original[name] = data.to("cpu", copy=True)
-                after = before.lerp(trained.to(data.device).float(), weight)
-                if observe:
-                    observe(name, before, after)
-                data.copy_(after)
+    for name, read in stored_tensors(folder):
+        if name.startswith(PROJECTION):
+            continue
+        trained, parameter = read(), parameters.get(name)
+        if parameter is None or parameter.shape != trained.shape:
+            raise UserError(f"{folder}: {one_line(name)} does not fit this model. Choose the one it was trained on.")
+        data, before = parameter.data, parameter.data.float()
+        if keep_original:
+            original[name] = data.to("cpu", copy=True)
+        after = before.lerp(trained.to(data.device).float(), weight)
+        if observe:
+            observe(name, before, after)
+        data.copy_(after)
     return original
 
 

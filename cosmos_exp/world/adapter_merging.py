@@ -7,14 +7,13 @@ from pathlib import Path
 
 import torch
 from diffusers import CosmosTransformer3DModel
-from safetensors import safe_open
 
 from cosmos_exp.config.adapter_file import AdapterFile, adapter_sha256, open_adapter
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, atomic_folder, write_json
 from cosmos_exp.text import one_line
 from cosmos_exp.world.adapter import apply
-from cosmos_exp.world.loading import load_part
+from cosmos_exp.world.loading import load_part, stored_tensors
 from cosmos_exp.world.model_folder import COMPONENTS, RANDOM_MARK, ModelFolder
 
 MERGED_RECORD = "merged_adapter.json"
@@ -105,10 +104,8 @@ def _merge_transformer(
 
 def _stored_type(folder: Path) -> torch.dtype:
     """The type of the tensors in a component's files."""
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, "pt") as content:
-            for name in content.keys():  # noqa: SIM118  # not a dictionary
-                return content.get_tensor(name).dtype
+    for _, read in stored_tensors(folder):
+        return read().dtype
     raise UserError(f"{folder}: has no .safetensors files")
 
 

@@ -8,11 +8,10 @@ The update of a full fine-tuning is cut alike, at the scale of the run that cuts
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from safetensors import safe_open
 
 from cosmos_exp.config.adapter_file import (
     ENDS,
@@ -20,6 +19,7 @@ from cosmos_exp.config.adapter_file import (
     Array,
     adapter_sha256,
     open_adapter,
+    parts_by_layer,
     rank_settings,
     read_adapter,
     shown_settings,
@@ -33,6 +33,7 @@ from cosmos_exp.files import JsonObject, file_sha256
 from cosmos_exp.run_folder import ADAPTER_FILE
 from cosmos_exp.statistics.low_rank import product_svd, rank_for_energy, split_evenly
 from cosmos_exp.world.adapter_merging import check_base
+from cosmos_exp.world.loading import stored_tensors
 from cosmos_exp.world.model_folder import ModelFolder
 
 # Entries of the record that describe the training at the full rank. They stay in truncated.from.record.
@@ -112,12 +113,12 @@ def truncate_full(folder: Path, base: ModelFolder, out_dir: Path, adapter: Adapt
     check_base(source, base)
     if adapter.kind != "lora":
         raise UserError(f"adapter.kind={adapter.kind}: a full fine-tuning is cut to a LoRA. Set adapter=lora.")
-    trained, before = _readers(folder), _readers(base.path / "transformer")
+    before = dict(stored_tensors(base.path / "transformer"))
     layers = adapted_layers(transformer_config(Model(source=str(base.path))), adapter.target_modules)
-    parts: dict[str, dict[str, Array]] = {}
+    tensors: dict[str, Array] = {}
     kept = total = 0.0
-    for name in sorted(trained):
-        update = (trained[name].get_tensor(name).float() - before[name].get_tensor(name).float()).numpy()
+    for name, trained in sorted(stored_tensors(folder), key=itemgetter(0)):
+        update = (trained().float() - before[name]().float()).numpy()
         total += float(np.square(update).sum())
         layer = name.removesuffix(".weight")
         if layer in layers:
@@ -125,7 +126,8 @@ def truncate_full(folder: Path, base: ModelFolder, out_dir: Path, adapter: Adapt
             rank = layer_ranks([layer], adapter)[layer]
             kept += float(np.square(values[:rank]).sum())
             b, a = split_evenly(u, values / layer_scale(adapter, layer), vt, rank)
-            parts[layer] = {"a": a, "b": b}
+            tensors |= {layer + ENDS["a"]: a, layer + ENDS["b"]: b}
+    parts = parts_by_layer(folder, tensors)
     alphas = {layer: pattern_value(adapter.alpha_pattern, layer, adapter.alpha) for layer in parts}
     peft = shown_settings(parts, alphas) | {"use_rslora": adapter.scaling == "rslora"}
     digest = adapter_sha256(folder)
@@ -136,21 +138,8 @@ def truncate_full(folder: Path, base: ModelFolder, out_dir: Path, adapter: Adapt
             "kept_energy": kept / total if total > 0 else 1.0,
         }
     }
-    tensors = {}
-    for layer, part in parts.items():
-        for what, values in part.items():
-            tensors[layer + ENDS[what]] = values
     write_adapter(out_dir, tensors, peft, record)
     return digest
-
-
-def _readers(folder: Path) -> dict[str, Any]:
-    """The open file that holds each tensor of a folder."""
-    readers: dict[str, Any] = {}
-    for file in folder.glob("*.safetensors"):
-        content = safe_open(file, "pt")
-        readers |= dict.fromkeys(content.keys(), content)
-    return readers
 
 
 def check_cut(adapter: AdapterFile, rank: int | None = None, energy: float | None = None) -> None:

@@ -6,6 +6,9 @@ Parts are loaded one by one, when they are needed. Each is checked to be complet
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,18 +73,24 @@ def load_transformer(folder: ModelFolder, dtype: torch.dtype) -> tuple[CosmosTra
     return model, projection
 
 
+def stored_tensors(folder: Path) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
+    """The name of each tensor in a folder's files, and what reads it."""
+    for file in sorted(folder.glob("*.safetensors")):
+        content = safe_open(file, "pt")
+        for name in content.keys():  # noqa: SIM118  # not a dictionary
+            yield name, partial(content.get_tensor, name)
+
+
 def load_projection(folder: ModelFolder, dtype: torch.dtype) -> nn.Module:
     """The prompt projection (Linear and GELU), read from the transformer's files without loading the transformer."""
     config = json.loads((folder.path / "transformer" / "config.json").read_text())
     if not config.get("use_crossattn_projection"):
         return nn.Identity()
     linear = nn.Linear(config["crossattn_proj_in_channels"], config["encoder_hidden_states_channels"], dtype=dtype)
-    tensors: dict[str, torch.Tensor] = {}
-    for file in sorted((folder.path / "transformer").glob("*.safetensors")):
-        with safe_open(file, "pt") as content:
-            for name in content.keys():  # noqa: SIM118  # not a dictionary
-                if name.startswith("crossattn_proj.0."):
-                    tensors[name.removeprefix("crossattn_proj.0.")] = content.get_tensor(name)
+    tensors = {}
+    for name, read in stored_tensors(folder.path / "transformer"):
+        if name.startswith("crossattn_proj.0."):
+            tensors[name.removeprefix("crossattn_proj.0.")] = read()
     try:
         linear.load_state_dict(tensors)
     except RuntimeError as error:
