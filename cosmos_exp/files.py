@@ -274,5 +274,5 @@ def file_sha256(path: Path) -> str:
 
 
 def json_sha256(content: object) -> str:
-    """SHA-256 of a JSON value in canonical form (sorted keys, ASCII), 64 hex digits."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+    """SHA-256 of a JSON value in canonical form (sorted keys, ASCII), 64 hex digits. What JSON lacks counts by its `str`."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

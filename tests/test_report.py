@@ -137,7 +137,9 @@ def described(name, height=96, played=8, prompts=2, judge="a", scenes=None):
     config = {"data": {"height": height}, "generation": {"fps": played}}
     row = {"prompt": "Lift", "measure": "physics", "detail": {"judge": judge}}
     scores = [row | {"sample": prompt} for prompt in ("p", "q")[:prompts]]
-    return SimpleNamespace(folder=RunFolder(name), config=config, manifest={}, scores=scores, scenes=scenes or {})
+    run = Run(RunFolder(name))
+    vars(run).update(config=config, manifest={"data": {"scenes": scenes}}, scores=scores)
+    return run
 
 
 @pytest.mark.parametrize(

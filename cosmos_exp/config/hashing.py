@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import JsonObject
+from cosmos_exp.files import JsonObject, json_sha256
 from cosmos_exp.run_folder import RunFolder
 
 _TRAIN_GROUPS = ("adapter", "model", "data", "training", "seed", "hardware", "approximate")
@@ -32,7 +30,7 @@ def stage_hash(config: Config, stage: str = "evaluate") -> str:
             content["training"].pop(key)
         for key in ("swaps", "kept_prompts", "kept_pairs"):  # they only add test videos
             content["data"].pop(key)
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    return json_sha256(content)[:12]
 
 
 def differences(old: Mapping[str, object], new: Mapping[str, object], where: str = "") -> list[str]:

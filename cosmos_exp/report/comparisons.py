@@ -11,8 +11,8 @@ import pandas as pd
 from cosmos_exp.config.hashing import differences as config_differences
 from cosmos_exp.config.measures import MARGINS, MEASURES, OF_KEPT, measure_info
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import JsonObject
-from cosmos_exp.report.runs import Run, fingerprint
+from cosmos_exp.files import JsonObject, json_sha256
+from cosmos_exp.report.runs import Run
 from cosmos_exp.statistics.cells import paired_cells, video_table
 from cosmos_exp.statistics.comparisons import Difference, difference, holm
 
@@ -28,9 +28,7 @@ def scoring_conditions(run: Run) -> JsonObject:
 
     Sampson errors are in pixels between consecutive frames: half the size halves them, half the frame rate raises them.
     """
-    groups: JsonObject = {}
-    for name in ("data", "generation", "judge", "sampson"):
-        groups[name] = dict(run.config.get(name) or {})
+    groups: JsonObject = {name: dict(run.group(name)) for name in ("data", "generation", "judge", "sampson")}
     for key in NEUTRAL_GENERATION:
         groups["generation"].pop(key, None)
     for key in NEUTRAL_JUDGE:
@@ -130,9 +128,7 @@ def pairs_of(arms: pd.DataFrame, first_runs: Mapping[str, Run]) -> list[tuple[st
 
 def _settings(run: Run) -> tuple[JsonObject, set[str]]:
     """Data, training, model and adapter with the factor of its update instead of alpha; and the keys tuned for the arm."""
-    content = {}
-    for group in ("adapter", "training", "data", "model"):
-        content[group] = dict(run.config.get(group) or {})
+    content = {group: dict(run.group(group)) for group in ("adapter", "training", "data", "model")}
     adapter = content["adapter"]
     rank, alpha = float(adapter.get("rank") or 1), float(adapter.pop("alpha", None) or 0.0)
     if adapter.get("scaling") == "rslora":
@@ -151,7 +147,7 @@ def _training(run: Run) -> str:
     for key in (*tuned, "adapter.kind", "adapter.rank", "adapter.scale"):
         group, _, name = key.partition(".")
         content.get(group, {}).pop(name, None)
-    return fingerprint([content, sorted(tuned)])
+    return json_sha256([content, sorted(tuned)])[:12]
 
 
 def also_different(a: Run, b: Run) -> str:

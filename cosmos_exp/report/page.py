@@ -68,7 +68,7 @@ def _facts(study: Study) -> str:
     run = study.records[(done.index if len(done) else study.shown_runs.index)[-1]]
     names: dict[str, str] = {}
     for group in ("model", "data", "judge"):
-        settings = run.config.get(group) or {}
+        settings = run.group(group)
         names[group] = str(
             settings.get("repo_id") or settings.get("builder") or settings.get("path") or settings.get("name")
         )

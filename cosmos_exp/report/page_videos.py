@@ -84,7 +84,7 @@ def _cell(rows: Sequence[Any], study: Study) -> JsonObject:
             reasons[row.measure] = str(why)[:600]
     run, fps = study.records[video.run], 8
     for group in ("data", "generation"):
-        fps = (run.config.get(group) or {}).get("fps") or fps
+        fps = run.group(group).get("fps") or fps
     cell = {"column": video.column, "run": video.seed, "seed": video.noise, "fps": fps, "reasons": reasons}
     if cell["column"] == REAL:
         cell["seed"] = None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +11,7 @@ from cosmos_exp.config.arms import arm_entry, arm_name
 from cosmos_exp.config.record import load_config, plain_config
 from cosmos_exp.config.schema import Adapter, Config
 from cosmos_exp.errors import UserError
-from cosmos_exp.files import JsonObject
+from cosmos_exp.files import JsonObject, json_sha256
 from cosmos_exp.run_folder import REFERENCES, RunFolder
 from cosmos_exp.run_folder.records import damaged, read_rows
 from cosmos_exp.statistics.scores import ScoreRow, read_scores
@@ -84,6 +82,10 @@ class Run:
             if not is_whole and (self.finished or file == self.folder.config):
                 raise damaged(file, "it is cut short")
 
+    def group(self, name: str) -> JsonObject:
+        """A group of the configuration; empty if it has none."""
+        return self.config.get(name) or {}
+
     @property
     def finished(self) -> bool:
         return self.status.get("state") == "done"
@@ -95,13 +97,13 @@ class Run:
     @property
     def phase(self) -> str:
         """tune for a run of the first phase of a sweep, which has no test videos, else test."""
-        if (self.config.get("generation") or {}).get("split", "test") == "test":
+        if self.group("generation").get("split", "test") == "test":
             return "test"
         return "tune"
 
     @property
     def adapter(self) -> JsonObject:
-        return self.config.get("adapter") or {}
+        return self.group("adapter")
 
     @property
     def is_base(self) -> bool:
@@ -120,19 +122,12 @@ class Run:
     @property
     def recipe(self) -> str:
         """Fingerprint of everything in the configuration that can change a result, except the training seed."""
-        content: JsonObject = {}
-        for group in RECIPE:
-            content[group] = self.config.get(group)
+        content = {group: self.config.get(group) for group in RECIPE}
         if self.is_base:
             content["adapter"] = content["training"] = None
         elif self.adapter.get("truncate_from"):  # the folder of the same arm with this run's seed
             content["adapter"] = self.adapter | {"truncate_from": True}
-        return fingerprint([content, self.entry.get("name")])
-
-
-def fingerprint(content: object) -> str:
-    """A short hash of anything that JSON can hold."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+        return json_sha256([content, self.entry.get("name")])[:12]
 
 
 def find_runs(folder: Path) -> list[RunFolder]:

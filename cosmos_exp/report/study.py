@@ -186,7 +186,7 @@ def run_frame(records: Mapping[str, Run]) -> pd.DataFrame:
         row |= {"state": run.status.get("state"), "error": str(run.status.get("error") or ""), "is_base": run.is_base}
         for key in ("kind", "rank", "alpha", "scaling"):
             row[key] = run.adapter.get(key)
-        row["learning_rate"] = (run.config.get("training") or {}).get("learning_rate")
+        row["learning_rate"] = run.group("training").get("learning_rate")
         row |= {"truncated_from": run.entry.get("truncated_from") or "", "tuned": run.entry.get("tuned") or {}}
         for key in ("train_loss", "validation_loss", "steps", "adapter_mib"):
             row[key] = run.training.get(key)
@@ -341,7 +341,7 @@ def _notes(study: Study, margins: Sequence[str]) -> Iterator[str]:
             of_runs["The base model's weights are random: these numbers only show that the pipeline runs"] = None
         of_runs |= dict.fromkeys(manifest.get("data", {}).get("short_recordings") or [])
     yield from map("{}.".format, of_runs)
-    models = {str((run.config.get("model") or {}).get("name")) for run in study.records.values()}
+    models = {str(run.group("model").get("name")) for run in study.records.values()}
     if len(models) > 1:
         yield f"The runs are of different models ({', '.join(sorted(models))}): compare no row with another model's."
     for name, run in shown[shown["error"] != ""].iterrows():

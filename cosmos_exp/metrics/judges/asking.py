@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ import httpx
 import numpy as np
 
 from cosmos_exp.config.schema import Judge as JudgeSettings
-from cosmos_exp.files import file_sha256, write_json
+from cosmos_exp.files import file_sha256, json_sha256, write_json
 from cosmos_exp.metrics.judges.interface import Answer, BatchError, Judge, Question
 from cosmos_exp.text import one_line, redact
 
@@ -143,7 +142,7 @@ def _key(question: Question, identity: dict[str, object], settings: JudgeSetting
     }
     if question.span:
         content["span"] = question.span
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    return json_sha256(content)[:32]
 
 
 def _read(file: Path | None) -> Verdict | None:
@@ -156,7 +155,7 @@ def _read(file: Path | None) -> Verdict | None:
         return None
 
 
-def server_warning(judge: JudgeSettings, seconds: float = 5.0) -> str | None:
+def server_warning(judge: JudgeSettings) -> str | None:
     """What to say of a judge's server that does not answer; None if it does, or if no server judges.
 
     It is asked before training, which may take hours; no key and no video is sent. It is a warning and no error: a server may be
@@ -165,7 +164,7 @@ def server_warning(judge: JudgeSettings, seconds: float = 5.0) -> str | None:
     if judge.name != "server" or not judge.url:
         return None
     try:
-        code = httpx.get(f"{judge.url.rstrip('/')}/models", timeout=seconds, follow_redirects=True).status_code
+        code = httpx.get(f"{judge.url.rstrip('/')}/models", timeout=5, follow_redirects=True).status_code
         reason = f"it answers {code}"
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         code, reason = 500, f"{type(error).__name__}: {one_line(error)[:120]}"
