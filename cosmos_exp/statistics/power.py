@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from cosmos_exp.statistics.crossed import LEVEL, NO_SPREAD, Estimate, degrees_of
 
 MOST_SCENES = 4096  # the searches go no further
 MOST_RUNS = 64
+WANTED = 0.8  # power
 
 
 @dataclass(frozen=True)
@@ -58,27 +60,18 @@ def power(design: Design, effect: float, scenes: int, runs: int = 1) -> float:
     return float(np.nan_to_num(above, nan=1.0) + np.nan_to_num(below))  # NaN for a very large effect
 
 
-def scenes_needed(
-    design: Design, effect: float, runs: int = 1, wanted: float = 0.8, most: int = MOST_SCENES
-) -> int | None:
-    """The smallest number of scenes with a power of at least `wanted`; None if `most` are too few."""
-    return _smallest(lambda scenes: power(design, effect, scenes, runs), effect, wanted, most)
+def scenes_needed(design: Design, effect: float, runs: int = 1, most: int = MOST_SCENES) -> int | None:
+    """The smallest number of scenes with a power of WANTED; None if `most` are too few."""
+    return _smallest(lambda scenes: power(design, effect, scenes, runs), effect, most)
 
 
-def runs_needed(design: Design, effect: float, scenes: int, wanted: float = 0.8, most: int = MOST_RUNS) -> int | None:
-    """The smallest number of training runs per adapter with a power of at least `wanted`; None if `most` are too few."""
-    return _smallest(lambda runs: power(design, effect, scenes, runs), effect, wanted, most)
+def runs_needed(design: Design, effect: float, scenes: int, most: int = MOST_RUNS) -> int | None:
+    """The smallest number of training runs per adapter with a power of WANTED; None if `most` are too few."""
+    return _smallest(lambda runs: power(design, effect, scenes, runs), effect, most)
 
 
-def _smallest(power_of: Callable[[int], float], effect: float, wanted: float, most: int) -> int | None:
-    """The smallest number from 2 to `most` at which the power reaches `wanted`, by bisection."""
-    if effect == 0 or power_of(most) < wanted:
+def _smallest(power_of: Callable[[int], float], effect: float, most: int) -> int | None:
+    """The smallest number from 2 to `most` at which the power reaches WANTED."""
+    if effect == 0 or power_of(most) < WANTED:
         return None
-    low, high = 2, most
-    while low < high:
-        middle = (low + high) // 2
-        if power_of(middle) >= wanted:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    return 2 + bisect_left(range(2, most), WANTED, key=power_of)

@@ -82,12 +82,11 @@ class TreeSum:
         rank, size = self.processes.rank, self.processes.size
         if size == 1:
             self._sum((0, slots), backward)
-            self._fill()
+            self._give(self._take())
             return
         sums = []
         for node in subtrees(share(rank, size, slots), (0, slots)):
             self._sum(node, backward)
-            self._fill()
             sums.append(torch.cat([g.reshape(-1) for g in self._take()]))
         if is_power_of_two(size):
             total = self._double(sums[0] if sums else None, slots)
@@ -110,29 +109,23 @@ class TreeSum:
         if stop - cut == 1:
             backward(cut)
             return
-        self._fill()
         left = self._take()
         self._sum((cut, stop), backward)
-        self._fill()
         right = self._take()
         torch._foreach_add_(right, left)
-        for parameter, gradient in zip(self.parameters, right, strict=True):
-            parameter.grad = gradient
-
-    def _fill(self) -> None:
-        """Give parameters that no slot has used a gradient of zero."""
-        for parameter in self.parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+        self._give(right)
 
     def _take(self) -> list[torch.Tensor]:
-        """The gradients, which are empty afterwards."""
+        """The gradients, which are empty afterwards; zero for parameters that no slot has used."""
         taken = []
         for parameter in self.parameters:
-            assert parameter.grad is not None
-            taken.append(parameter.grad)
+            taken.append(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
             parameter.grad = None
         return taken
+
+    def _give(self, gradients: list[torch.Tensor]) -> None:
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
 
     def _empty(self) -> torch.Tensor:
         first = self.parameters[0]

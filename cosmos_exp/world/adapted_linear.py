@@ -15,11 +15,6 @@ from peft.tuners.lora.variants import DoraLinearVariant
 from torch import nn
 
 
-def _fp32(weight: torch.Tensor) -> torch.Tensor:
-    """A weight in fp32; torchao's 8-bit weights are dequantised."""
-    return (weight.dequantize() if hasattr(weight, "qdata") else weight).float()
-
-
 @torch.no_grad()
 def dora_norm(weight: torch.Tensor, down: torch.Tensor, up: torch.Tensor, scaling: float) -> torch.Tensor:
     """The norm |W + s B A| of each row, fp32 (out,).
@@ -31,7 +26,9 @@ def dora_norm(weight: torch.Tensor, down: torch.Tensor, up: torch.Tensor, scalin
         scaling: s.
     """
     with torch.autocast(weight.device.type, enabled=False):
-        weight, down, up = _fp32(weight), down.float(), up.float()
+        if hasattr(weight, "qdata"):  # torchao's 8 bits
+            weight = weight.dequantize()
+        weight, down, up = weight.float(), down.float(), up.float()
         square = weight.square().sum(dim=1)
         cross = ((weight @ down.T) * up).sum(dim=1)
         update = ((up @ (down @ down.T)) * up).sum(dim=1)
@@ -68,7 +65,8 @@ def adapted(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     peft_layer: LoraLinear = layer
     down, up, scaling = peft_layer.lora_A[name], peft_layer.lora_B[name], peft_layer.scaling[name]
     base = peft_layer.get_base_layer()
-    small = _linear_in(x, down) * scaling
+    inputs = x if torch.is_autocast_enabled(x.device.type) else x.to(down.weight.dtype)
+    small = down(inputs) * scaling
     if name not in peft_layer.lora_magnitude_vector:
         return _add_product(base(x), small, up, scaling)
     dora = peft_layer.lora_magnitude_vector[name]
@@ -79,13 +77,6 @@ def adapted(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     if base.bias is not None:
         scaled = scaled + base.bias
     return scaled.to(y.dtype)
-
-
-def _linear_in(x: torch.Tensor, down: nn.Linear) -> torch.Tensor:
-    """A x (..., rank). Outside autocast, x is cast to the adapter's precision."""
-    if torch.is_autocast_enabled(x.device.type) or x.dtype == down.weight.dtype:
-        return down(x)
-    return down(x.to(down.weight.dtype))
 
 
 def _add_product(base: torch.Tensor, small: torch.Tensor, up: nn.Linear, scaling: float) -> torch.Tensor:

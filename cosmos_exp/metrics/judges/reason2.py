@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -131,11 +132,11 @@ class Reason2:
         scored = find_score(text)
         if scored is None or len(self.digit_ids) > len(DIGITS):
             return None
-        low, high = 0, len(tokens) - 1  # find the first token whose text ends after the digit's position
-        while low < high:
-            middle = (low + high) // 2
-            reach = len(self.processor.tokenizer.decode(tokens[: middle + 1], skip_special_tokens=True))
-            low, high = (low, middle) if reach > scored[1] else (middle + 1, high)
-        if int(tokens[low]) not in self.digit_ids:
+
+        def reach(place: int) -> int:
+            return len(self.processor.tokenizer.decode(tokens[: place + 1], skip_special_tokens=True))
+
+        first = bisect_right(range(len(tokens) - 1), scored[1], key=reach)  # whose text ends after the digit's position
+        if int(tokens[first]) not in self.digit_ids:
             return None
-        return expected_score(logits[low][self.digit_ids].float().cpu().numpy())
+        return expected_score(logits[first][self.digit_ids].float().cpu().numpy())
