@@ -11,7 +11,6 @@ frames must agree to one grey level (on a GPU in bf16: mean absolute difference 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -36,6 +35,7 @@ from cosmos_exp.experiment.record import dtype_of
 from cosmos_exp.generation.videos import Generator, VideoTask, start_noise
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.world.guardrail import GuardrailOff
+from cosmos_exp.world.hardware import latent_shape
 from cosmos_exp.world.loading import load_transformer, load_vae
 from cosmos_exp.world.pipeline import load_pipeline, negative_prompt
 
@@ -62,16 +62,14 @@ def plain(config: Config, inputs: Inputs, folder: Path, device: torch.device) ->
     torch.set_grad_enabled(True)
     generation, data = config.generation, config.data
     task = video_tasks(config, inputs.dataset.pairs, inputs.dataset.held_out, lambda s, seed: folder / f"{s}.mp4")[0]
-    shape = (config.model.z_dim, (data.num_frames - 1) // 4 + 1, data.height // 8, data.width // 8)
+    shape = latent_shape(config)
 
     @torch.no_grad()
     def call() -> np.ndarray:
         frames = pipe(
             image=task.frames()[0],
             prompt_embeds=inputs.cache.read(task.prompt)[None].to(device, dtype),
-            negative_prompt_embeds=inputs.cache.read(negative_prompt(generation.negative_prompt))[None].to(
-                device, dtype
-            ),
+            negative_prompt_embeds=inputs.cache.read(negative_prompt(config))[None].to(device, dtype),
             latents=start_noise(task.seed, shape),
             height=data.height,
             width=data.width,
@@ -95,7 +93,7 @@ def ours(config: Config, inputs: Inputs, folder: Path, device: torch.device) -> 
     pipe = load_pipeline(inputs.model, transformer, load_vae(inputs.model, dtype), GuardrailOff()).to(device)
     maker = Generator(config, pipe, inputs.cache.read, device)
     pair = inputs.dataset.pairs[0]
-    negative = negative_prompt(config.generation.negative_prompt)
+    negative = negative_prompt(config)
     conditioning = partial(pair_frames, pair, inputs.dataset.held_out, config.data, 1)
     made: list[np.ndarray] = []
     inner = maker.frames
@@ -156,7 +154,7 @@ def measure(model: str, args: argparse.Namespace, folder: Path) -> list[dict[str
     return rows
 
 
-def main() -> int:
+def main() -> None:
     """Measure, print the table, write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="tabletop,mid", help="of " + ", ".join(MODELS))
@@ -173,8 +171,7 @@ def main() -> int:
             rows += measure(model, args, Path(folder))
     text = f"{machine_line(args.device)}; {args.repeats} videos of each in turn: median (lowest to highest).\n\n{table(rows)}"
     write(args.name or f"generate_{args.device}", f"Generation on {device_name(args.device)}", text, rows, args.out)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

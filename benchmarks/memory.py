@@ -11,7 +11,6 @@ the numbers in cosmos_exp/world/hardware.py; `cosmos-exp run … dry_run=true` p
 from __future__ import annotations
 
 import argparse
-import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -89,8 +88,7 @@ def fill(model: torch.nn.Module, make: Callable[[torch.Size, torch.dtype], torch
 
 def whole_step(config: Config, policy: str) -> tuple[float, float]:
     """GiB after the forward pass, and at the peak of forward, backward and AdamW; the second step, moments included."""
-    data = config.data
-    channels, frames, rows, columns = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
+    channels, frames, rows, columns = latent_shape(config)
     model = meta_model(config)
     with FakeTensorMode(allow_non_fake_inputs=True):
         fill(model, lambda shape, dtype: torch.empty(shape, dtype=dtype))
@@ -147,7 +145,7 @@ def compiled_rows(config: Config, policy: str) -> float:
     return (kept[1] - kept[0]) / (num_tokens(shape[1:]) * hidden * 2)
 
 
-def main() -> int:
+def main() -> None:
     """Count, print the table, write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="cosmos_predict25_2b")
@@ -168,8 +166,7 @@ def main() -> int:
     text = f"{machine_line()}; {args.model}, 432x768x93, batch 1, rank 32, bf16 base, fp32 adapter and AdamW.\n\n{table(rows, '.1f')}"
     title = f"Memory of a training step, counted on {device_name()}"
     write(f"memory_{args.model}", title, text, rows, args.out)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -16,15 +16,12 @@ The losses of "reference, cached" and ours must agree to 1e-4 (2e-2 in bf16), or
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from common import device_name, interleaved, machine_line, ratios, table, write
-from diffusers import Cosmos2_5_PredictBasePipeline
 from diffusers.video_processor import VideoProcessor
 from PIL import Image
 
@@ -41,7 +38,7 @@ from cosmos_exp.training.loop import AdaptedModel, StopRequest, Trainer
 from cosmos_exp.training.plan import lr_at, sample_order
 from cosmos_exp.training.samples import SampleSource
 from cosmos_exp.world import adapter as adapters
-from cosmos_exp.world.encoders import Encoders
+from cosmos_exp.world.encoders import Encoders, embed_prompt
 from cosmos_exp.world.loading import latent_statistics, load_transformer
 from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
 
@@ -106,7 +103,7 @@ class Reference:
             list(self.parameters.values()), lr=config.training.learning_rate, weight_decay=config.training.weight_decay
         )
         self.source = SampleSource(config, prepared.dataset.train, prepared.cache, latent_statistics(prepared.model))
-        self.order = sample_order(len(prepared.dataset.train), config.training, config.seed)
+        self.order = sample_order(len(prepared.dataset.train), config)
         self.done = 0
         self.losses: list[float] = []
 
@@ -134,15 +131,8 @@ class Reference:
             frames, data.height, data.width
         )
         mean = encoders.vae.encode(video.to(self.device, encoders.vae.dtype)).latent_dist.mean.float()
-        holder = SimpleNamespace(tokenizer=encoders.tokenizer, text_encoder=encoders.text_encoder)
-        embeds = Cosmos2_5_PredictBasePipeline._get_prompt_embeds(
-            holder,
-            clip.clip.prompt,
-            max_sequence_length=encoders.prompt_tokens,
-            device=self.device,
-            dtype=encoders.dtype,
-        )
-        return mean, encoders.projection(embeds)
+        words = (clip.clip.prompt, encoders.prompt_tokens, encoders.dtype)
+        return mean, encoders.projection(embed_prompt(encoders.tokenizer, encoders.text_encoder, *words))
 
     def step(self) -> None:
         config, training = self.config, self.config.training
@@ -165,20 +155,17 @@ class Reference:
 class Ours:
     """The run's own trainer, a step a call."""
 
-    def __init__(
-        self, config: Any, prepared: Any, folder: Path, device: torch.device, processes: Processes | None = None
-    ):
-        context = RunContext(config, RunFolder(folder), processes or Processes(device.type, 1))
+    def __init__(self, config: Any, prepared: Any, folder: Path, device: torch.device):
+        context = RunContext(config, RunFolder(folder), Processes(device.type, 1))
         model, _ = load_transformer(prepared.model, dtype_of(config))
         parameters = adapters.inject(model, config.adapter, config.seed)
         model.to(device).train()
         trainable = sum(p.numel() for p in parameters.values())
         cost = estimate_cost(config, model.num_parameters() - trainable, dict(model.config))
-        self.policies, self.flops = cost.checkpointing, cost.sample_flops
         source = SampleSource(config, prepared.dataset.train, prepared.cache, latent_statistics(prepared.model))
-        order = sample_order(len(prepared.dataset.train), config.training, config.seed)
-        adapted = AdaptedModel(model, parameters, config, device, self.policies)
-        meter = SpeedMeter(self.flops, device)
+        order = sample_order(len(prepared.dataset.train), config)
+        adapted = AdaptedModel(model, parameters, config, device, cost.checkpointing)
+        meter = SpeedMeter(cost.sample_flops, device)
         self.trainer = Trainer(context, adapted, order, source, None, meter, lambda *row: None)
         self.trainer.start_batches()
         self.losses: list[float] = []
@@ -198,10 +185,9 @@ def variants(model: str, kind: str, args: argparse.Namespace, folder: Path) -> t
     words = [*COMMON, *size, *MODELS[model], *hardware, f"adapter={kind}", *args.override]
     config = compose_config([*words, "hardware.compile=false", "hardware.checkpointing=none"])
     device = torch.device("cuda:0" if args.device == "cuda" else "cpu")
-    processes = Processes(args.device, 1)
     record = RunFolder(folder / f"{model}-{kind}")
     record.path.mkdir(parents=True)
-    prepared = prepare(RunContext(config, record, processes))
+    prepared = prepare(RunContext(config, record, Processes(args.device, 1)))
     encoders = Encoders(prepared.model, device, dtype_of(config), config.model.prompt_tokens)
     fits = model != "2b"  # without checkpointing the reference does not fit any card at this size
     found: dict[str, Any] = {"reference": lambda: Reference(config, prepared, encoders, device, True)}
@@ -258,7 +244,7 @@ def largest_difference(losses: list[float], expected: list[float]) -> float:
     return float(((first - second).abs() / second.abs()).max())
 
 
-def main() -> int:
+def main() -> None:
     """Measure, print the table, write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="tabletop,mid", help="of " + ", ".join(MODELS))
@@ -284,8 +270,7 @@ def main() -> int:
     write(
         args.name or f"train_step_{args.device}", f"Training step on {device_name(args.device)}", text, rows, args.out
     )
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -304,7 +304,7 @@ def test_the_check_knows_the_model_and_what_differs(videos, answered):
 
 def test_the_plan_counts_each_part_and_stops_a_run_without_a_score(videos):
     words = ["data=folder", f"data.path={videos}", "data.prompt=go", *SIZE]
-    _, rows = plan_data(compose_config(words))
+    _, _, rows = plan_data(compose_config(words))
     assert [value.split()[0] for name, value in rows if name != "data"] == ["10", "1", "1", "0"]
     with pytest.raises(RunError, match=r"would make and score no video.*data\.test_videos"):
         plan_data(compose_config([*words, "data.test_videos=0"]))

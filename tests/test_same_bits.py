@@ -100,7 +100,7 @@ def test_every_number_of_processes_adds_along_the_same_tree(slots):
 
 def test_deterministic_kernels_are_asked_for_inside_the_block_alone(monkeypatch, small_config):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    choose_kernels("auto", tf32=False, deterministic=True)
+    choose_kernels(small_config())
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     with deterministic_kernels():
         assert torch.are_deterministic_algorithms_enabled()

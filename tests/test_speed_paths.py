@@ -21,14 +21,7 @@ from cosmos_exp.training.plan import lr_at, sample_order
 from cosmos_exp.training.samples import SampleSource
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.guardrail import GuardrailOff
-from cosmos_exp.world.hardware import (
-    POLICIES,
-    StepMemory,
-    choose_checkpointing,
-    latent_shape,
-    memory_estimate,
-    training_flops,
-)
+from cosmos_exp.world.hardware import POLICIES, StepMemory, choose_checkpointing, memory_estimate, training_flops
 from cosmos_exp.world.loading import latent_statistics, load_transformer, load_vae
 from cosmos_exp.world.model_folder import ensure_model
 from cosmos_exp.world.pipeline import load_pipeline
@@ -49,7 +42,7 @@ def parts(config, prepared):
     model, _ = load_transformer(prepared.model, torch.float32)
     parameters = adapters.inject(model, config.adapter, config.seed)
     source = SampleSource(config, prepared.dataset.train, prepared.cache, latent_statistics(prepared.model))
-    return model, parameters, source, sample_order(len(prepared.dataset.train), config.training, config.seed)
+    return model, parameters, source, sample_order(len(prepared.dataset.train), config)
 
 
 def trainer(config, prepared, folder, checkpointing="none"):
@@ -234,6 +227,6 @@ def test_the_work_of_a_sample_is_what_pytorch_counts(prepared, small_config):
     keys = dict(model.config)
     layers = adapted_layers(keys, config.adapter.target_modules)
     ranks = dict.fromkeys(layers, config.adapter.rank)
-    ours = training_flops(keys, latent_shape(32, 17, 96, 160), 64, layers, ranks)
+    ours = training_flops(keys, clean.shape[1:], 64, layers, ranks)
     # It also counts what ours leaves out: modulations, patches, the first block's input.
     assert 0.9 < ours / counter.get_total_flops() < 1.03

@@ -26,10 +26,10 @@ def run(args: argparse.Namespace) -> int:
     import torch  # noqa: F401  # it is part of the machine; the checks themselves need none
 
     from cosmos_exp.config.composing import compose_config
-    from cosmos_exp.experiment.checks import DOCTOR, findings
+    from cosmos_exp.experiment.checks import CHECKS, findings
 
     config, code = compose_config(args.overrides), 0
-    for finding in findings(config, DOCTOR):
+    for finding in findings(config, CHECKS):
         print(f"{finding.level:4}  {finding.what:10} {finding.text}")
         if finding.level == "FAIL":
             code = 1

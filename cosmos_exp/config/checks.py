@@ -168,7 +168,8 @@ def _of_study(sweep: Sweep) -> Iterator[str]:
 def _of_layers(model: Model, adapter: Adapter) -> Iterator[str]:
     """What the sizes of the model's layers refuse. One message for the first layer of each kind of problem."""
     try:  # a model folder's own sizes take precedence over the keys
-        Transformer.model_validate(transformer_config(model), strict=True)
+        keys = transformer_config(model)
+        Transformer.model_validate(keys, strict=True)
     except ValidationError as error:
         problem = error.errors()[0]
         yield (
@@ -176,8 +177,7 @@ def _of_layers(model: Model, adapter: Adapter) -> Iterator[str]:
             "came with the weights."
         )
         return
-    layers = adapted_layers(transformer_config(model), adapter.target_modules)
-    every = linear_layers(transformer_config(model))
+    layers, every = adapted_layers(keys, adapter.target_modules), linear_layers(keys)
     for target in adapter.target_modules or [""]:
         if not matching(every, target):
             yield f"adapter.target_modules: {target!r} matches no linear layer; the layers are: {', '.join(by_type(every))}"

@@ -162,21 +162,16 @@ def adapter_label(adapter: Adapter) -> str:
     return "-".join(words)
 
 
-def trainable_parameters(layers: Layers, kind: str, rank: int | Mapping[str, int], bias: bool = False) -> int:
+def trainable_parameters(layers: Layers, kind: str, ranks: Mapping[str, int], bias: bool = False) -> int:
     """Parameters of LoRA (A: rank x in, B: out x rank) or DoRA (also one length an output) on `layers`.
 
     Args:
-        rank: of all layers, or of each (`layer_ranks`).
+        ranks: of the layers (`layer_ranks`).
     """
     if kind == "none":
         return 0
     count = 0
     for name, (size_in, size_out) in layers.items():
-        count += rank_of(rank, name) * (size_in + size_out)
+        count += ranks[name] * (size_in + size_out)
         count += size_out * ((kind == "dora") + bias)
     return count
-
-
-def rank_of(rank: int | Mapping[str, int], layer: str) -> int:
-    """A layer's rank, from one rank for all layers or from a rank for each."""
-    return rank if isinstance(rank, int) else rank[layer]

@@ -105,14 +105,14 @@ class RunCache:
         text = "zero" if item is None else "text:" + item
         return tensor_path(self.prompts, text, self.prompt_tokens, self.dtype, *fingerprints)
 
-    def encode(self, encoder: Encoder, item: Item) -> None:
+    def encode(self, encoder: Encoder, item: Item, path: Path) -> None:
         """Decode, encode and store a window, or encode, project and store a prompt."""
         if isinstance(item, tuple):
             checked, start = item
             value = encoder.encode_video(load_window(checked, self.data, start))
         else:
             value = encoder.encode_prompt(item)
-        write_tensor(self.path(item), value)
+        write_tensor(path, value)
 
     def read(self, item: Item) -> torch.Tensor:
         """Posterior mean (C, T, H, W) of a window, not normalised, or projected prompt (tokens, channels).

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from cosmos_exp.provenance import environment, opencv_fault
 from cosmos_exp.run_folder import RunFolder, in_use
 from cosmos_exp.text import one_line
 from cosmos_exp.tracking.wandb import check_login, chosen_mode
-from cosmos_exp.training.plan import learning_rates, sample_order
+from cosmos_exp.training.plan import learning_rates
 from cosmos_exp.world.guardrail import WEIGHTS, check_guardrail, ensure_guardrail
 from cosmos_exp.world.hardware import check_gpus, driver_fault
 from cosmos_exp.world.model_folder import PATTERNS, ensure_model, find_model
@@ -61,10 +61,10 @@ class Doubt(UserError):
     """What may fail, and does not stop a run."""
 
 
-def findings(config: Config, names: Iterable[str] | None = None) -> list[Finding]:
-    """The result of each check; by default of those that a run needs (REQUIRED)."""
+def findings(config: Config, names: Collection[str] = ()) -> list[Finding]:
+    """The result of each check; by default of those before a run: REQUIRED and WARNINGS."""
     results = []
-    for name in REQUIRED if names is None else names:
+    for name in names or (*REQUIRED, *WARNINGS):
         try:
             results.append(Finding(name, "ok", CHECKS[name](config)))
         except Doubt as doubt:
@@ -80,7 +80,7 @@ def check_inputs(config: Config) -> None:
     Raises:
         UserError: it lists everything that is missing, before anything is written.
     """
-    _refuse([*findings(config), *findings(config, WARNINGS)])
+    _refuse(findings(config))
     _ensure_making(config)
     ensure_data(config)
 
@@ -214,8 +214,7 @@ def _schedule(config: Config) -> str:
         return "nothing is trained"
     if config.data.path:
         return "checked when the videos are counted"
-    order = sample_order(plan_data(config)[0], config.training, config.seed)
-    return f"peak {max(learning_rates(order, config.training)):.3g}"
+    return f"peak {max(learning_rates(plan_data(config)[0], config)):.3g}"
 
 
 def _device(config: Config) -> str:
@@ -258,7 +257,7 @@ def _settings(config: Config) -> str:
 def _videos(config: Config) -> str:
     from cosmos_exp.experiment.plan import plan_data
 
-    return "; ".join(f"{value} {name}" for name, value in plan_data(config)[1])
+    return "; ".join(f"{value} {name}" for name, value in plan_data(config)[2])
 
 
 def _server(config: Config) -> str:
@@ -296,7 +295,6 @@ CHECKS: dict[str, Callable[[Config], str]] = {
     "opencv": _opencv,
 }
 WARNINGS = ("server", "opencv")
-DOCTOR = tuple(CHECKS)
 # What a run needs; its first stage inspects the videos.
 REQUIRED = tuple(name for name in CHECKS if name not in ("versions", "videos", *WARNINGS))
 
@@ -321,7 +319,7 @@ def check_dataset(config: Config, dataset: Dataset) -> list[str]:
         RunFolder("").video(pair.name, 0)
     check_conditioning(config, every)
     if config.adapter.kind != "none" and not config.adapter.truncate_from:
-        learning_rates(sample_order(len(dataset.train), config.training, config.seed), config.training)
+        learning_rates(len(dataset.train), config)
     return _rollout_notes(config, dataset)
 
 

@@ -59,7 +59,7 @@ def estimate_cost(config: Config, base: int | None = None, keys: TransformerConf
         base: number of the transformer's own parameters; None: of the matrices alone, which are nearly all.
         keys: of a loaded transformer; None: those of config.model.
     """
-    data, hardware, model, generation = config.data, config.hardware, config.model, config.generation
+    hardware, model, generation = config.hardware, config.model, config.generation
     keys, batch, adapter = keys or transformer_config(model), config.training.global_batch_size, config.adapter
     if base is None:
         base = sum(size_in * size_out for size_in, size_out in linear_layers(keys).values())
@@ -73,7 +73,7 @@ def estimate_cost(config: Config, base: int | None = None, keys: TransformerConf
         from cosmos_exp.world.adapter import count_parameters
 
         trainable, frozen = count_parameters(adapter, keys), base
-    shape = latent_shape(model.z_dim, data.num_frames, data.height, data.width)
+    shape = latent_shape(config)
     tokens = num_tokens(shape)
     each = state_bytes(config)
     memory_gib, checkpointing = memory_estimate(

@@ -97,7 +97,7 @@ def videos_to_score(context: RunContext, pairs: Sequence[TestPair], kind: str = 
     `real` has no recording to be compared with: it is the recording.
     """
     config, folder, videos = context.config, context.folder, []
-    conditioning = num_conditioning_frames(config.generation.mode)
+    conditioning = num_conditioning_frames(config)
     for pair in pairs:
         recording = None
         if has_recording(pair):
@@ -139,7 +139,7 @@ def write_references(context: RunContext, inputs: Inputs) -> None:
 def write_reference(context: RunContext, inputs: Inputs, kind: str, pair: TestPair) -> None:
     """Write the reference video of a test pair."""
     config, held_out = context.config, inputs.dataset.held_out
-    length, count = rollout_frames(config), num_conditioning_frames(config.generation.mode)
+    length, count = rollout_frames(config), num_conditioning_frames(config)
     if kind == "real":
         frames = recorded_frames(pair, held_out, config.data, length)
     else:

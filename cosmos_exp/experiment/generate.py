@@ -124,7 +124,7 @@ def video_tasks(
     Raises:
         UserError: a prompt has no line for each chunk (generation.chunk_prompts=lines).
     """
-    count = num_conditioning_frames(config.generation.mode)
+    count = num_conditioning_frames(config)
     tasks = []
     for pair in pairs:
         prompts = tuple(chunk_prompts(config, pair.prompt, pair.name))
@@ -266,7 +266,7 @@ def load_pipeline_for(
     model = ensure_model(config.model, cache_root(config))
     device = Processes(config.hardware.device, 1, config.hardware.num_threads).device
     cache = RunCache(config, model.fingerprints())
-    encode_missing(config, model, cache, device, [*prompts, negative_prompt(config.generation.negative_prompt)])
+    encode_missing(config, model, cache, device, [*prompts, negative_prompt(config)])
     return AdaptedPipeline(config, files, model, cache, device, alpha)
 
 
@@ -298,7 +298,7 @@ class AdaptedPipeline:
         for mix in files.values():  # all of them before the first video
             self._check(mix, config, alpha)
         self.config, self.files, self.alpha = config, files, alpha
-        self.negative = negative_prompt(config.generation.negative_prompt)
+        self.negative = negative_prompt(config)
         guardrail = load_guardrail(config.model.guardrail)
         self.transformer, _ = load_transformer(model, dtype_of(config))
         pipe = load_pipeline(model, self.transformer, load_vae(model, dtype_of(config)), guardrail).to(device)
@@ -328,8 +328,7 @@ class AdaptedPipeline:
         mix = self.files[name]
         if mix:
             merged, keep = self.config.generation.merge_adapter, len(self.files) > 1
-            with warnings.catch_warnings():
-                warnings.simplefilter("always")
+            with warnings.catch_warnings(action="always"):
                 self._original = adapters.apply(self.transformer, mix, self.alpha, merged, keep)
         self.seconds = time.perf_counter() - began
 
@@ -345,8 +344,7 @@ class AdaptedPipeline:
             trained_on = record.get("fingerprints", {}).get("transformer", self.fingerprint)
             if trained_on != self.fingerprint:
                 base = one_line(record.get("base_model"))
-                with warnings.catch_warnings():
-                    warnings.simplefilter("always")
+                with warnings.catch_warnings(action="always"):
                     warnings.warn(f"{file} was trained on {base} with other weights than this model's", stacklevel=2)
             bases[trained_on] = file
         if len(bases) > 1:

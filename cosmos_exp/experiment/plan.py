@@ -14,7 +14,7 @@ from cosmos_exp.config.layers import adapted_layers, transformer_config, update_
 from cosmos_exp.config.rollout import OVERLAP, rollout_frames
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.dataset import find_data, hold_out, load_dataset
-from cosmos_exp.experiment.checks import WARNINGS, check_dataset, check_scored, findings
+from cosmos_exp.experiment.checks import check_dataset, check_scored, findings
 from cosmos_exp.experiment.cost import estimate_cost
 from cosmos_exp.text import printable, redact
 from cosmos_exp.training.plan import learning_rates, sample_order
@@ -35,7 +35,7 @@ def print_plan(config: Config) -> list[str]:
     table.add_column()
     missing = []
     shown = plan_rows(config)
-    for finding in [*findings(config), *findings(config, WARNINGS)]:
+    for finding in findings(config):
         mark = {"ok": "", "warn": "warning: ", "FAIL": "MISSING: "}[finding.level]
         shown.append((f"here: {finding.what}", mark + finding.text))
         if finding.level == "FAIL":
@@ -93,8 +93,8 @@ def plan_rows(config: Config) -> Rows:
     ]
 
 
-def plan_data(config: Config) -> tuple[int, Rows]:
-    """The number of training videos, and what a run would use of the data, as (what, value).
+def plan_data(config: Config) -> tuple[int, int, Rows]:
+    """The numbers of training and validation videos, and what a run would use of the data, as (what, value).
 
     A local folder is inspected as a run does at its start; nothing is rendered or downloaded.
 
@@ -107,9 +107,12 @@ def plan_data(config: Config) -> tuple[int, Rows]:
     if data.path:
         dataset = load_dataset(config)
         notes = [*dataset.notes, *check_dataset(config, dataset)]
-        parts = [str(len(part)) for part in (dataset.train, dataset.validation, dataset.test, dataset.selection)]
-        parts[2] += f" in the data, {len(dataset.tested) * len(config.generation.seeds)} videos to generate"
-        parts[0] += f" of {len(dataset.train) + len(dataset.validation) + len(dataset.held_out)} in {data.path}"
+        train, validation = len(dataset.train), len(dataset.validation)
+        origin = f"{train + validation + len(dataset.held_out)} in {data.path}"
+        tests = (
+            f"{len(dataset.test)} in the data, {len(dataset.tested) * len(config.generation.seeds)} videos to generate"
+        )
+        selection = str(len(dataset.selection))
     else:
         videos, origin = data.expected_videos or 0, f"expected from {data.repo_id}, not inspected yet"
         if data.builder:
@@ -117,27 +120,24 @@ def plan_data(config: Config) -> tuple[int, Rows]:
         counts, notes = hold_out(data, videos, True, origin), []
         if data.builder and not (data.test_pairs or data.test_path):
             check_scored(config, 0, data.selection_pairs)
+        train, validation, origin = counts.train, counts.validation, f"{videos} {origin}"
         tests = data.test_path or data.test_repo_id or f"{data.test_pairs} scenes to be rendered"
-        parts = [
-            f"{counts.train} of {videos} {origin}",
-            str(counts.validation),
-            tests,
-            f"{data.selection_pairs} scenes",
-        ]
-    names = ("training videos", "validation videos", "test prompts", "selection prompts")
-    rows = list(zip(names, parts, strict=True))
-    for note in notes:
-        rows.append(("data", note))
-    return int(parts[0].split()[0]), rows
+        selection = f"{data.selection_pairs} scenes"
+    rows = [
+        ("training videos", f"{train} of {origin}"),
+        ("validation videos", str(validation)),
+        ("test prompts", tests),
+    ]
+    return train, validation, [*rows, ("selection prompts", selection), *(("data", note) for note in notes)]
 
 
 def _training_rows(config: Config) -> Rows:
     training, hardware = config.training, config.hardware
-    videos, rows = plan_data(config)
+    videos, held_out, rows = plan_data(config)
     if config.adapter.kind == "none":
         return rows
-    order = sample_order(videos, training, config.seed)
-    rates, samples = learning_rates(order, training), order.samples_before(order.num_steps)
+    order = sample_order(videos, config)
+    rates, samples = learning_rates(videos, config), order.samples_before(order.num_steps)
     steps = f"{order.num_steps:,} ({order.steps_per_epoch} per epoch, {training.epochs} epochs), {samples:,} samples"
     count, slots = hardware.all_processes, -(-training.global_batch_size // hardware.samples_per_forward)
     idle = ""
@@ -149,7 +149,7 @@ def _training_rows(config: Config) -> Rows:
         rows.append(("memory of full", _memory_of_full(config)))
     return [
         *rows,
-        *_validation_rows(config, rows, samples, order.num_steps),
+        *_validation_rows(config, held_out, samples, order.num_steps),
         ("optimizer steps", f"{steps}, global batch {training.global_batch_size} in {slots} forward passes"),
         ("processes", f"{count} on {hardware.device}, mixed precision {hardware.mixed_precision}{idle}"),
         ("learning rate", f"start {rates[0]:.3g}, peak {max(rates):.3g}, end {rates[-1]:.3g}"),
@@ -169,9 +169,9 @@ def _memory_of_full(config: Config) -> str:
     )
 
 
-def _validation_rows(config: Config, rows: Rows, samples: int, steps: int) -> Rows:
+def _validation_rows(config: Config, clips: int, samples: int, steps: int) -> Rows:
     """What the validation loss costs: a training sample takes about three forward passes."""
-    validation, clips = config.training.validation, int(dict(rows)["validation videos"])
+    validation = config.training.validation
     passes, times = clips * len(validation.sigmas), 2 + (steps - 1) // validation.every_steps
     if not passes:
         return []

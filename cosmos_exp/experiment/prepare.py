@@ -75,7 +75,7 @@ def prepare(context: RunContext) -> Inputs:
 def to_encode(config: Config, dataset: Dataset) -> list[Item]:
     """The distinct prompts and the windows that a run reads from the cache."""
     windows: list[Item] = []
-    prompts: list[Item] = [None, negative_prompt(config.generation.negative_prompt)]
+    prompts: list[Item] = [None, negative_prompt(config)]
     for clip in dataset.train + dataset.validation:
         prompts.append(clip.clip.prompt)
         if config.data.cache and config.adapter.kind != "none":
@@ -114,13 +114,12 @@ def encode_missing(
     config: Config, model: ModelFolder, cache: RunCache, device: torch.device, items: Iterable[Item], show: bool = True
 ) -> Encoders | None:
     """Encode those of the windows and prompts that the cache lacks. Returns the encoders if they had to be loaded."""
-    files = {cache.path(item): item for item in items}
-    missing = [item for path, item in files.items() if not path.is_file()]
+    missing = {path: item for item in items if not (path := cache.path(item)).is_file()}
     if not missing:
         return None
     encoders = Encoders(model, device, dtype_of(config), config.model.prompt_tokens)
-    for item in with_progress(missing, "encoding", len(missing), "file", show):
-        cache.encode(encoders, item)
+    for path, item in with_progress(missing.items(), "encoding", len(missing), "file", show):
+        cache.encode(encoders, item, path)
     return encoders
 
 

@@ -53,7 +53,7 @@ def run_stages(config: Config) -> None:
     from cosmos_exp.experiment.train import train
     from cosmos_exp.world.kernels import choose_kernels
 
-    choose_kernels(config.hardware.attention, config.approximate.tf32, config.training.deterministic)
+    choose_kernels(config)
     with recorded_run(config) as (context, tracker):
         inputs = prepare(context)
         train(context, inputs, tracker.log)

@@ -94,7 +94,7 @@ def _trainer(context: RunContext, inputs: Inputs, mirror: Mirror) -> Trainer:
     return Trainer(
         context,
         AdaptedModel(transformer, parameters, config, device, cost.checkpointing),
-        sample_order(len(dataset.train), config.training, config.seed),
+        sample_order(len(dataset.train), config),
         source,
         held_out,
         SpeedMeter(cost.sample_flops, device),

@@ -44,9 +44,9 @@ class VideoTask:
     prompts: tuple[str, ...] = ()
 
 
-def num_conditioning_frames(mode: str) -> int:
+def num_conditioning_frames(config: Config) -> int:
     """Conditioning pixel frames of generation.mode: one, or the five that two latent frames hold."""
-    return 1 if mode == "image2world" else OVERLAP
+    return 1 if config.generation.mode == "image2world" else OVERLAP
 
 
 def start_noise(seed: int, shape: tuple[int, ...], chunk: int = 0) -> torch.Tensor:
@@ -72,8 +72,8 @@ class Generator:
 
     def __init__(self, config: Config, pipe: Cosmos2_5_PredictBasePipeline, prompt: Prompts, device: torch.device):
         self.config, self.pipe, self.prompt, self.device = config, pipe, prompt, device
-        data, hardware = config.data, config.hardware
-        self.shape = latent_shape(config.model.z_dim, data.num_frames, data.height, data.width)
+        hardware = config.hardware
+        self.shape = latent_shape(config)
         forward = fast_forward(pipe.transformer, hardware.compile)
         self.guided = GuidedForward(forward.forward, hardware.guidance == "one_batch")
         pipe.transformer.forward = self.guided

@@ -24,14 +24,18 @@ from cosmos_exp.publish.neutral import neutral_text
 from cosmos_exp.publish.source import Source
 from cosmos_exp.report.tables import interval
 from cosmos_exp.text import markdown, one_line
+from cosmos_exp.world.hardware import latent_shape
 
-TEMPLATES = Path(__file__).parent
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True
+)
+TEMPLATES.filters["repr"] = repr
 TASKS = {"image2world": "image-to-video", "video2world": "video-to-video"}
 KINDS = {"lora": "LoRA", "dora": "DoRA", "full": "full fine-tuning"}
 DTYPES = {"bf16": "torch.bfloat16", "no": "torch.float32"}
 # The rows of the recipe: keys of the configuration, of the training's summary in metrics.json, and of the manifest.
 SETTINGS = ("adapter.target_modules", "adapter.dropout", "hardware.mixed_precision", "seed", "data.fps")
-TRAINING: tuple[str, ...] = (
+TRAINING = (
     "global_batch_size",
     "learning_rate",
     "weight_decay",
@@ -39,8 +43,10 @@ TRAINING: tuple[str, ...] = (
     "max_grad_norm",
     "sigma_shift",
     "sigma_std",
+    "condition_frames",
+    "text_dropout",
+    "ema_power",
 )
-TRAINING += ("condition_frames", "text_dropout", "ema_power")
 TEST = ("mode", "chunks", "num_steps", "guidance_scale", "seeds", "fps")
 SUMMARY = ("steps", "samples", "train_loss", "validation_loss")
 
@@ -73,20 +79,22 @@ def model_card(source: Source, examples: Sequence[Example], repository: str | No
             return markdown(neutral_text(one_line(value), source.names)).replace("|", "\\|")
         return value
 
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, finalize=plain)
-    body = environment.get_template("card.md.j2").render(
-        title=title,
-        base=source.base,
-        config=config,
-        kind=KINDS[source.adapter.kind],
-        data=data_words(config),
-        snippet=Markup(snippet(source, next(iter(examples), None), repository)),
-        recipe=recipe(source),
-        examples=examples,
-        columns=list(table.columns),
-        results=Markup(markdown(table.to_markdown(disable_numparse=True))),
-        scale=span(source.adapter.scales.values()),
+    body = (
+        TEMPLATES.overlay(finalize=plain)
+        .get_template("card.md.j2")
+        .render(
+            title=title,
+            base=source.base,
+            config=config,
+            kind=KINDS[source.adapter.kind],
+            data=data_words(config),
+            snippet=Markup(snippet(source, next(iter(examples), None), repository)),
+            recipe=recipe(source),
+            examples=examples,
+            columns=list(table.columns),
+            results=Markup(markdown(table.to_markdown(disable_numparse=True))),
+            scale=span(source.adapter.scales.values()),
+        )
     )
     return ModelCard(f"---\n{card_data(source, examples, neutral_text(title, source.names))}\n---\n\n{body}\n")
 
@@ -201,16 +209,13 @@ def snippet(source: Source, example: Example | None, repository: str | None) -> 
         repository: of the published folder on the hub; None: it is not known yet.
     """
     config = source.run.settings
-    data, generation = config.data, config.generation
+    generation = config.generation
     if example is None:
         example = Example("", "Your prompt.", (generation.seeds or [0])[0], 0)
     prompt = example.prompt
     if generation.chunk_prompts == "lines" and generation.chunks > 1:
         prompt = prompt.partition("\\n")[0]
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["repr"] = repr
-    return environment.get_template("snippet.py.j2").render(
+    return TEMPLATES.get_template("snippet.py.j2").render(
         config=config,
         base=source.base,
         full=source.adapter.kind == "full",
@@ -219,7 +224,7 @@ def snippet(source: Source, example: Example | None, repository: str | None) -> 
         prompt=prompt,
         scale=span(source.adapter.scales.values()),
         dtype=DTYPES[config.hardware.mixed_precision],
-        noise_shape=(1, config.model.z_dim, (data.num_frames - 1) // 4 + 1, data.height // 8, data.width // 8),
+        noise_shape=(1, *latent_shape(config)),
     )
 
 

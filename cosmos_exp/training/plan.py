@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cosmos_exp.config.schema import Training
+from cosmos_exp.config.schema import Config, Training
 from cosmos_exp.errors import UserError
 from cosmos_exp.rng import epoch_order
 
@@ -46,9 +46,10 @@ class SampleOrder:
         return list(enumerate(videos.tolist(), start=epoch * self.num_videos + first))
 
 
-def sample_order(num_videos: int, training: Training, seed: int) -> SampleOrder:
+def sample_order(num_videos: int, config: Config) -> SampleOrder:
     """The order of a configuration."""
-    return SampleOrder(num_videos, training.global_batch_size, training.epochs, training.max_steps, seed)
+    training = config.training
+    return SampleOrder(num_videos, training.global_batch_size, training.epochs, training.max_steps, config.seed)
 
 
 def lr_at(samples: int, training: Training) -> float:
@@ -66,12 +67,13 @@ def lr_at(samples: int, training: Training) -> float:
     return training.learning_rate * factor
 
 
-def learning_rates(order: SampleOrder, training: Training) -> list[float]:
+def learning_rates(num_videos: int, config: Config) -> list[float]:
     """The learning rate of every optimizer step.
 
     Raises:
         UserError: none is above 0, so nothing would be learned.
     """
+    order, training = sample_order(num_videos, config), config.training
     rates = [lr_at(order.samples_before(step), training) for step in range(order.num_steps)]
     if not max(rates) > 0:
         raise UserError(

@@ -76,7 +76,7 @@ def make_and_score(job: Job, store: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         RunError: no video is kept, or one cannot be made or scored. What was made before stays.
     """
     config, target, tasks = job.config, job.request.target, job.tasks(store / "videos")
-    choose_kernels(config.hardware.attention, config.approximate.tf32, config.training.deterministic)
+    choose_kernels(config)
     maker, needed, count = Maker(job, store, tasks), target or len(tasks), 0
     with interruptible():
         while needed > 0 and count < len(tasks):
@@ -173,6 +173,6 @@ class Maker:
                 write_video(
                     recording, recorded_frames(pair, job.held_out, config.data, most), generation.fps, generation.crf
                 )
-        conditioning = num_conditioning_frames(config.generation.mode)
+        conditioning = num_conditioning_frames(config)
         chunks = chunks_of(config, pair.prompt, task.sample)
         return ScoredVideo(task.path.stem, task.seed, pair.prompt, task.path, recording, conditioning, chunks)

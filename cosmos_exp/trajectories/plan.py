@@ -134,7 +134,7 @@ def prepare_job(request: Request) -> Job:
         if not pairs:
             raise UserError(f"RUN {request.run}: has no prompts of its own. Give --prompts DIR. {PAIRS}")
     check_conditioning(config, pairs)
-    count, frames = num_conditioning_frames(config.generation.mode), {}
+    count, frames = num_conditioning_frames(config), {}
     for pair in pairs:
         try:
             frames[pair.name] = pair_frames(pair, held_out, config.data, count)

@@ -12,21 +12,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from cosmos_exp.config.layers import Layers, TransformerConfig, linear_layers, rank_of
-from cosmos_exp.config.schema import Hardware
+from cosmos_exp.config.layers import Layers, TransformerConfig, linear_layers
+from cosmos_exp.config.schema import Config, Hardware
 from cosmos_exp.errors import UserError
 
 LatentShape = tuple[int, int, int, int]  # channels, frames, rows, columns
 
 
-def latent_shape(z_dim: int, num_frames: int, height: int, width: int) -> LatentShape:
-    """Shape of a clip's latent at the VAE's compression: 4x in time, 8x8 in space.
-
-    Args:
-        num_frames: 4k + 1.
-        height, width: pixels.
-    """
-    return z_dim, (num_frames - 1) // 4 + 1, height // 8, width // 8
+def latent_shape(config: Config) -> LatentShape:
+    """Shape of a clip's latent at the VAE's compression: 4x in time, 8x8 in space."""
+    data = config.data
+    return config.model.z_dim, (data.num_frames - 1) // 4 + 1, data.height // 8, data.width // 8
 
 
 def num_tokens(shape: LatentShape) -> int:
@@ -53,7 +49,7 @@ def training_flops(
     shape: LatentShape,
     text_tokens: int,
     layers: Layers,
-    rank: int | Mapping[str, int],
+    ranks: Mapping[str, int],
     full: bool = False,
 ) -> float:
     """Floating-point operations that one training sample requires, forward and backward, with no recomputation.
@@ -68,14 +64,14 @@ def training_flops(
         shape: of the latent.
         text_tokens: of the prompt.
         layers: adapted layers, name -> (in, out).
-        rank: of all layers, or of each (`config.layers.layer_ranks`).
+        ranks: of the layers (`config.layers.layer_ranks`).
         full: all weights are trained.
     """
     tokens = num_tokens(shape)
     linear, attention = _forward(keys, tokens, text_tokens)
     adapter = 0
     for name, (size_in, size_out) in layers.items():
-        adapter += 6 * _rows(name, tokens, text_tokens) * rank_of(rank, name) * (size_in + size_out)
+        adapter += 6 * _rows(name, tokens, text_tokens) * ranks[name] * (size_in + size_out)
     return float((2 + full) * linear + 3 * attention + adapter)
 
 

@@ -33,20 +33,17 @@ _SWITCHES = {
 }
 
 
-def choose_kernels(attention: str, tf32: bool, deterministic: bool = False) -> None:
+def choose_kernels(config: Config) -> None:
     """Set the attention kernel and TF32 for this process. Call it before CUDA starts.
 
-    Args:
-        attention: "cudnn", "flash", "efficient", "math", or "auto": PyTorch chooses among all. Since torch 2.11 that is
-            cuDNN's on H100, H200 and B200, unless it must be deterministic. Older cuDNN is left out for its errors.
-        tf32: whether fp32 matrix products use TF32.
-        deterministic: let cuBLAS use workspaces of a fixed size, which its reproducible products need.
+    With hardware.attention=auto PyTorch chooses among all kernels. Since torch 2.11 that is cuDNN's on H100, H200 and B200, unless
+    it must be deterministic. Older cuDNN is left out for its errors.
     """
-    if deterministic:
+    if config.training.deterministic:  # cuBLAS's reproducible products need workspaces of a fixed size
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     for name, switch in _SWITCHES.items():
-        switch(attention in ("auto", name))
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        switch(config.hardware.attention in ("auto", name))
+    torch.set_float32_matmul_precision("high" if config.approximate.tf32 else "highest")
 
 
 def attention_kernel(

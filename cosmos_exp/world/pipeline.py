@@ -8,6 +8,7 @@ import torch
 from diffusers import Cosmos2_5_PredictBasePipeline, CosmosTransformer3DModel, ModelMixin, UniPCMultistepScheduler
 from diffusers.pipelines.cosmos.pipeline_cosmos2_5_predict import DEFAULT_NEGATIVE_PROMPT
 
+from cosmos_exp.config.schema import Config
 from cosmos_exp.world.guardrail import Guardrail
 from cosmos_exp.world.model_folder import ModelFolder
 
@@ -59,6 +60,7 @@ def load_pipeline(
     return pipe
 
 
-def negative_prompt(choice: str | None) -> str | None:
+def negative_prompt(config: Config) -> str | None:
     """The text that generation.negative_prompt selects; None: the zero embedding."""
+    choice = config.generation.negative_prompt
     return DEFAULT_NEGATIVE_PROMPT if choice == "default" else choice
