@@ -111,7 +111,7 @@ def load_plainly(folder: Path, adapter: Path) -> None:
         raise SystemExit(f"{adapter}: {parameters:,} parameters, {len(scales)} layers at scales {sorted(set(scales))}")
 
 
-def main() -> int:
+def main() -> None:
     """Build, run, load; print and write the table."""
     folder = cache_root(compose_config(WORDS)).absolute() / "models" / "cosmos-2b-random"
     if not folder.is_dir():
@@ -130,8 +130,7 @@ def main() -> int:
             load_plainly(folder, run_dir / "adapter")
     text = f"{machine_line()}\n\n{table(rows, '.1f')}"
     write("cosmos_2b_random", "A run at the full size", text, rows)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
