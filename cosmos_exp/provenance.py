@@ -42,7 +42,7 @@ def now() -> str:
 
 def environment() -> JsonObject:
     """Versions, host and git state of this process."""
-    versions = {}
+    versions, commit = {}, _git("rev-parse", "HEAD")
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
@@ -52,7 +52,7 @@ def environment() -> JsonObject:
         "host": platform.node(),
         "cpus": available_cores(),
         "packages": versions,
-        "git": _git_state(),
+        "git": {"commit": commit, "dirty": bool(_git("status", "--porcelain")) if commit else None},
     }
 
 
@@ -69,11 +69,6 @@ def variables(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _git_state() -> JsonObject:
-    commit = _git("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(_git("status", "--porcelain")) if commit else None}
 
 
 def _git(*words: str) -> str | None:

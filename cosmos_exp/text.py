@@ -22,7 +22,7 @@ _LINK = re.compile(r"\]\(")
 
 def printable(text: object) -> str:
     r"""The text with each control character as a visible escape, e.g. ESC as `\x1b`. Lines and tabs are kept."""
-    return CONTROL.sub(lambda match: _escape(match.group()), str(text))
+    return CONTROL.sub(_escape, str(text))
 
 
 def one_line(text: object) -> str:
@@ -42,18 +42,16 @@ def can_hold_control(text: str) -> bool:
     return re.search(r"\\[bfru]", text) is not None or CONTROL.search(text) is not None
 
 
-def no_html(text: str) -> str:
-    """The text without HTML tags: `<` before a name is `&lt;`. A comparison such as `a < b` or `p <0.05` is kept."""
-    return _TAG.sub("&lt;", text)
-
-
 def markdown(text: str) -> str:
-    """A Markdown document whose data cannot hold tags, links, images or control characters."""
-    return _LINK.sub("]&#40;", no_html(printable(text)))
+    """A Markdown document whose data cannot hold tags, links, images or control characters.
+
+    `<` before a name is `&lt;`. A comparison such as `a < b` or `p <0.05` is kept.
+    """
+    return _LINK.sub("]&#40;", _TAG.sub("&lt;", printable(text)))
 
 
-def _escape(character: str) -> str:
-    code = ord(character)
+def _escape(control: re.Match[str]) -> str:
+    code = ord(control.group())
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 

@@ -80,7 +80,7 @@ def existing_files(names: list[str]) -> list[Path]:
     return paths
 
 
-def writable_folder(name: str, option: str = "--out") -> Path:
+def writable_folder(name: str) -> Path:
     """The folder of results with this name. It need not exist, and is not made: a folder can be made where it goes.
 
     Raises:
@@ -91,11 +91,11 @@ def writable_folder(name: str, option: str = "--out") -> Path:
     while not os.path.exists(place) and place != place.parent:  # Path.exists raises on a name that is too long
         place = place.parent
     if not place.is_dir():
-        raise UserError(f"{option} {path}: {place} is a file. Choose a folder.")
+        raise UserError(f"--out {path}: {place} is a file. Choose a folder.")
     try:
         with contextlib.suppress(FileNotFoundError):
             os.stat(path)  # fails on a name that is too long
         tempfile.TemporaryDirectory(dir=place, prefix=TEMPORARY).cleanup()
     except OSError as error:
-        raise UserError(f"{option} {path}: cannot be written ({error.strerror}). Choose another folder.") from error
+        raise UserError(f"--out {path}: cannot be written ({error.strerror}). Choose another folder.") from error
     return path

@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
     if args.to:
         check_target(args.to)
     folder = Path(args.dir).expanduser()
-    out = Path(args.out).expanduser() if args.out else folder / "published"
-    notes = write_folder(load_source(folder), writable_folder(str(out)), args.to)
+    out = writable_folder(args.out or str(folder / "published"))
+    notes = write_folder(load_source(folder), out, args.to)
     print(printable(out))
     for note in notes:
         print(f"note: {printable(note)}")

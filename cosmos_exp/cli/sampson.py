@@ -13,7 +13,7 @@ from cosmos_exp.errors import UserError
 from cosmos_exp.text import one_line, printable
 
 if TYPE_CHECKING:
-    from cosmos_exp.config.schema import Sampson as SampsonSettings
+    from cosmos_exp.config.schema import Sampson
     from cosmos_exp.metrics.geometry.results import VideoResult
     from cosmos_exp.metrics.geometry.sampson import Source
 
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     return int(any("error" in row for row in rows))
 
 
-def settings_of(args: argparse.Namespace) -> SampsonSettings:
+def settings_of(args: argparse.Namespace) -> Sampson:
     """conf/sampson with the options given, checked as any configuration.
 
     Raises:
@@ -87,7 +87,7 @@ def settings_of(args: argparse.Namespace) -> SampsonSettings:
     return compose_config(overrides).sampson
 
 
-def sources_of(paths: list[Path], settings: SampsonSettings) -> list[Source]:
+def sources_of(paths: list[Path], settings: Sampson) -> list[Source]:
     """One source per file; or one of all files, if there is no layout and the views have one name per file.
 
     Raises:

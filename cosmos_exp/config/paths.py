@@ -11,7 +11,7 @@ import platformdirs
 from cosmos_exp.config.schema import Config
 
 # Keys whose value is a file or a folder.
-PATH_KEYS: tuple[str, ...] = (
+PATH_KEYS = (
     "data.path",
     "data.test_path",
     "model.source",
@@ -19,8 +19,8 @@ PATH_KEYS: tuple[str, ...] = (
     "sampson.calibration",
     "run_dir",
     "cache_dir",
+    "adapter.truncate_from",
 )
-PATH_KEYS += ("adapter.truncate_from",)
 
 
 def conf_dir() -> Path:

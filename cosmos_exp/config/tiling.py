@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from cosmos_exp.config.schema import Data
@@ -39,7 +38,8 @@ def tiling_of(data: Data) -> Tiling:
     if not data.cameras:
         names = tuple(data.views) or ("video",)
         return Tiling(1, len(names), names)
-    names = short_names(data.cameras)
+    shared = os.path.commonprefix(data.cameras).rpartition(".")[0]  # noqa: RUF071  # names, not paths
+    names = tuple(camera.removeprefix(f"{shared}.") for camera in data.cameras)  # left for observation.images.left
     columns = math.isqrt(len(names) - 1) + 1  # auto: the smallest grid whose columns exceed its rows by one at most
     rows = -(-len(names) // columns)
     if data.tiling != "auto":
@@ -66,12 +66,6 @@ def tile_size(data: Data) -> tuple[int, int]:
                 f"{math.lcm(16, 2 * parts)}"
             )
     return data.height // tiling.rows, data.width // tiling.columns
-
-
-def short_names(cameras: Sequence[str]) -> tuple[str, ...]:
-    """Names for tables: what follows the part that all share, `left` and `right` for `observation.images.left` and `….right`."""
-    shared = os.path.commonprefix(list(cameras)).rpartition(".")[0]  # noqa: RUF071  # names, not paths
-    return tuple(camera.removeprefix(f"{shared}.") for camera in cameras)
 
 
 def describe_tiles(data: Data) -> list[str]:

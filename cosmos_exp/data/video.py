@@ -313,10 +313,10 @@ def check_whole(path: Path, info: VideoInfo) -> None:
             raise RunError(f"{path}: frame {index} of {info.num_frames} {LOST}")
 
 
-def read_video(path: Path) -> np.ndarray:
-    """All frames, uint8 (T, H, W, 3) RGB."""
+def read_video(path: Path, span: tuple[int, int] | None = None) -> np.ndarray:
+    """All frames, or those of a span, stop excluded: uint8 (T, H, W, 3) RGB."""
     info = probe(path)
-    return decode(path, list(range(info.num_frames)), info)
+    return decode(path, list(range(info.num_frames)), info)[slice(*(span or (None,)))]
 
 
 class VideoFrames:

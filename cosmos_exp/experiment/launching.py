@@ -36,11 +36,8 @@ def launched() -> bool:
     Raises:
         UserError: a shell has left some of the launcher's variables.
     """
-    if os.environ.get("WORLD_SIZE") == "1":  # one process needs no launcher: a shell may have left this
-        for name in LAUNCHER:
-            os.environ.pop(name, None)
     left = [name for name in LAUNCHER[:3] if name in os.environ]
-    if not left:
+    if not left or os.environ.get("WORLD_SIZE") == "1":  # one process needs no launcher: a shell may have left this
         return False
     if not all(os.environ.get(name) for name in LAUNCHER):
         words = ", ".join(f"{name}={os.environ[name]}" for name in left)

@@ -94,9 +94,8 @@ def _drop(context: RunContext, names: list[str]) -> None:
         if len(kept) < len(rows):
             write_json_lines(file, kept)
     record_scores(context)
-    for name in names:
-        folder.recorded(name).unlink(missing_ok=True)
     hashes = folder.manifest.get("evaluated", {}).get("videos", {})
     for name in names:
+        folder.recorded(name).unlink(missing_ok=True)
         hashes.pop(name, None)
     folder.update_manifest(evaluated={"videos": hashes})

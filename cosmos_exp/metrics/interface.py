@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from cosmos_exp.config.rollout import OVERLAP, Chunk
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.video import read_video
 from cosmos_exp.files import append_json_line
+from cosmos_exp.provenance import available_cores
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ScoredVideo:
         Raises:
             RunError: the file cannot be read.
         """
-        return read_video(self.path)[slice(*(self.span or (None,)))]
+        return read_video(self.path, self.span)
 
     def recorded(self) -> np.ndarray | None:
         """The recording of these frames, as far as it goes: uint8 (T, H, W, 3) RGB; None: there is none.
@@ -57,7 +57,7 @@ class ScoredVideo:
         Raises:
             RunError: the file cannot be read.
         """
-        return None if self.recording is None else read_video(self.recording)[slice(*(self.span or (None,)))]
+        return None if self.recording is None else read_video(self.recording, self.span)
 
     def parts(self) -> list[ScoredVideo]:
         """Each chunk as a video of its own, to be scored alike: over the frames after its conditioning frames.
@@ -131,7 +131,7 @@ def video_pool(
         workers: the most processes; 0: one per core. Fewer are started for few videos, none for very few.
         videos_per_process: starting a process costs about a second, so it must have this many videos to measure.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     workers = min(workers or cores, count // videos_per_process + 1)
     threads = max(1, cores // workers)
     if workers > 1:

@@ -22,8 +22,7 @@ from cosmos_exp.files import JsonObject, atomic_path, write_text
 from cosmos_exp.report.study import Study, load_study
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.claims import CONFIRMED, NOT_SHOWN, REFUTED
-from cosmos_exp.text import markdown as plain_markdown
-from cosmos_exp.text import one_line, printable
+from cosmos_exp.text import markdown, one_line, printable
 
 FORMAT = 3  # of report.json
 VERSIONS = "versions"  # the only entry of it that may differ when a report is recomputed
@@ -141,7 +140,7 @@ def report_markdown(study: Study) -> str:
     if study.notes:
         parts += ["## Notes\n", *(f"- {note}" for note in study.notes), ""]
     # links of data are no links; these are ours
-    return "\n".join([plain_markdown("\n".join(head)), FIGURES, plain_markdown("\n".join(parts))])
+    return "\n".join([markdown("\n".join(head)), FIGURES, markdown("\n".join(parts))])
 
 
 _LATEX_SIGNS = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "−": "$-$", "°": r"$^\circ$", "†": r"$^\dagger$"}
@@ -250,7 +249,7 @@ class WrittenReport:
     @property
     def any_failed(self) -> bool:
         """Whether a run has failed or has damaged records."""
-        return bool(self.study.damages) or bool((self.study.runs["state"] == "failed").any())
+        return bool(self.study.damages or (self.study.runs["state"] == "failed").any())
 
 
 def write_report(folder: Path, out: Path | None = None, margins: Sequence[str] = ()) -> WrittenReport:

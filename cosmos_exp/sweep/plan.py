@@ -16,7 +16,7 @@ from cosmos_exp.config.schema import Adapter, Config, Sweep
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.objective import check_objective
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.sweep.runs import SweepRun, composed, composer_of, file_name, run_name, sweeper_words
+from cosmos_exp.sweep.runs import SweepRun, composed, file_name, run_name, sweeper_words
 
 Values = Mapping[str, Any]  # configuration keys with their values
 RANK_KEYS = ("rank", "alpha", "rank_pattern", "alpha_pattern")  # of which a truncated arm has its own
@@ -42,10 +42,6 @@ class Arm:
     @property
     def is_base(self) -> bool:
         return self.config.adapter.kind == "none"
-
-    @property
-    def is_tuned(self) -> bool:
-        return not self.is_base and self.source is None
 
 
 @dataclass(frozen=True)
@@ -125,7 +121,7 @@ def read_plan(file: Path, overrides: Sequence[str], root: Path, config_dirs: Seq
             several.append(override)
         else:
             common.append(override)
-    composer = composer_of(file.stem, file.parent, config_dirs)
+    composer = Composer(file.stem, (str(file.parent), *config_dirs))
     first = composed([*common, *settings], composer)
     sweep = first.sweep
     if not sweep.arms and not sweep.tune.grid and not sweep.seeds:
@@ -240,7 +236,9 @@ def _tuning(plan: SweepPlan) -> list[TuningRun]:
     split = "none" if tune.by == VALIDATION else "selection"
     points = list(itertools.product(*tune.grid.values()))
     for arm in plan.arms:
-        for point, seed in itertools.product(points, tune.seeds if arm.is_tuned else ()):
+        if arm.is_base or arm.source:
+            continue
+        for point, seed in itertools.product(points, tune.seeds):
             point_values = dict(zip(tune.grid, point, strict=True))
             values = {**arm.values, **tune.overrides, **point_values, "seed": seed, "generation.split": split}
             name = f"{TUNING}/{run_folder_name(arm.name, point_values)}"

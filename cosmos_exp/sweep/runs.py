@@ -135,11 +135,6 @@ def sweeper_words(file: Path) -> list[str]:
     return [f"{key}={values}" for key, values in params.items()]
 
 
-def composer_of(name: str, folder: Path, config_dirs: Sequence[str] = ()) -> Composer:
-    """What composes the runs of folder/name.yaml, with further folders of groups."""
-    return Composer(name, (str(folder), *config_dirs))
-
-
 def composed(words: Sequence[str], composer: Composer) -> Config:
     """The configuration of a run of a sweep.
 
@@ -171,7 +166,7 @@ def expand_sweep(
     jobs = expand(sweeper_words(folder / f"{name}.yaml") + own_words)
     values = pd.DataFrame(map(_values, jobs))  # a row per job
     swept = values.loc[:, values.nunique() > 1].to_dict("records")
-    composer = composer_of(name, folder, config_dirs)
+    composer = Composer(name, (str(folder), *config_dirs))
     runs: dict[str, SweepRun] = {}
     for job, swept_values in zip(jobs, swept, strict=True):
         config = composed(job, composer)
@@ -203,7 +198,8 @@ def with_run_dir(config: Config, overrides: list[str]) -> Config:
         UserError: the folder holds a run of another configuration; only `run_dir=…` is given, and it holds none.
     """
     if config.run_dir is None:
-        folder = _multirun_folder(config, overrides) if is_multirun() else _new_folder(config)
+        is_multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+        folder = _multirun_folder(config, overrides) if is_multirun else _new_folder(config)
         return config.updated({"run_dir": str(folder)})
     folder, named = Path(config.run_dir), [word.lstrip("+").partition("=")[0] for word in overrides]
     is_resumed, file = set(named) <= {"run_dir", "dry_run"}, folder / "config.yaml"
@@ -222,11 +218,6 @@ def with_run_dir(config: Config, overrides: list[str]) -> Config:
     fix = "Set another run_dir (or none) for a new run, or give only run_dir=… to resume the old one."
     check_same_training(old, config, folder, fix, named)
     return config
-
-
-def is_multirun() -> bool:
-    """Whether this is one of several runs of Hydra."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def _new_folder(config: Config) -> Path:

@@ -37,17 +37,7 @@ FIRST = ("instruction", "physics", "word_side", "word_effect", "tse_robust", "ts
 """Measures at the top of the summary and in panels of their own, in this order; those that MEASURES does not list follow."""
 LARGEST_FILE = 2**30  # bytes of a file that is sent
 TUNING = "tuning/"  # before all keys of a tuning run, so that no chart of a test has it
-USUAL_RANKS: tuple[int, ...] = (
-    1,
-    2,
-    4,
-    8,
-    16,
-    32,
-    64,
-    128,
-    256,
-)  # at which the base has a point, so that it is a line over the rank
+USUAL_RANKS = tuple(2**k for k in range(9))  # at which the base has a point, so that it is a line over the rank
 ENVIRONMENT_MODES = {"online": "online", "offline": "offline", "dryrun": "offline", "disabled": "off"}
 
 

@@ -29,8 +29,18 @@ from cosmos_exp.trajectories.plan import Job
 SUMMARY, CARD, FRAMES = "trajectories.json", "README.md", "source_frames"
 TEMPLATE = Path(__file__).parent / "card.md.j2"
 # Columns of the table of episodes beside those of LeRobot and the scores.
-COLUMNS: tuple[str, ...] = ("run", "adapter", "adapter_sha256", "seed", "prompt", "sample", "scene", "source_frame")
-COLUMNS += ("source_frame_sha256", "video_sha256")
+COLUMNS = (
+    "run",
+    "adapter",
+    "adapter_sha256",
+    "seed",
+    "prompt",
+    "sample",
+    "scene",
+    "source_frame",
+    "source_frame_sha256",
+    "video_sha256",
+)
 
 
 def write_output(job: Job, videos: pd.DataFrame, scores: pd.DataFrame, out: Path) -> JsonObject:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from diffusers import Cosmos2_5_PredictBasePipeline, ModelMixin
+from diffusers import Cosmos2_5_PredictBasePipeline
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
 from cosmos_exp.text import one_line
@@ -36,8 +36,10 @@ class Encoders:
 
     @torch.no_grad()
     def encode_video(self, frames: np.ndarray) -> torch.Tensor:
-        """Latent (C, t, h, w) of uint8 (T, H, W, 3) RGB; see `encode_frames`."""
-        return encode_frames(self.vae, frames, self.device, self.dtype)
+        """Posterior mean of the VAE, not normalised: (C, t, h, w) on the CPU, of uint8 (T, H, W, 3) RGB."""
+        video = to_unit_range(frames, self.device)[None]
+        latent: torch.Tensor = self.vae.encode(video.to(self.dtype)).latent_dist.mean[0].cpu()
+        return latent
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str | None) -> torch.Tensor:
@@ -73,17 +75,3 @@ def embed_prompt(
         parts, prompt, max_sequence_length=tokens, device=text_encoder.device, dtype=dtype
     )
     return embeds
-
-
-def encode_frames(vae: ModelMixin, frames: np.ndarray, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Posterior mean of the VAE, not normalised.
-
-    Args:
-        frames: uint8 (T, H, W, 3) RGB.
-
-    Returns:
-        (C, t, h, w) in `dtype`, on the CPU.
-    """
-    video = to_unit_range(frames, device)[None]
-    latent: torch.Tensor = vae.encode(video.to(dtype)).latent_dist.mean[0].cpu()
-    return latent

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cosmos_exp.config.schema import Sampson as SampsonSettings
+from cosmos_exp.config.schema import Sampson
 from cosmos_exp.metrics.geometry.epipolar import NO_FIT, RobustFit, cookbook_errors, cookbook_repeats, robust_fit
 from cosmos_exp.metrics.geometry.matching import Matcher
 from cosmos_exp.metrics.geometry.results import (
@@ -69,7 +69,7 @@ def pooled(name: str, frames: Sequence[FrameMatches]) -> ViewMatches:
     return ViewMatches(name, x, y, moving, [len(first) for first, _, _ in frames])
 
 
-def cross_error(matches: ViewMatches, settings: SampsonSettings) -> Result:
+def cross_error(matches: ViewMatches, settings: Sampson) -> Result:
     """The errors of two views of a fixed rig under one F for all frames: medians over a frame's matches, then over frames."""
     x, y, moving = matches.x, matches.y, matches.moving
     plain, plain_repeats, fit, reason = None, list[np.ndarray](), None, None

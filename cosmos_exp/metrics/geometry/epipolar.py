@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from cosmos_exp.config.schema import Sampson as SampsonSettings
+from cosmos_exp.config.schema import Sampson
 from cosmos_exp.metrics.geometry.refine import refine
 
 METHODS = {"magsac": cv2.USAC_MAGSAC, "ransac": cv2.FM_RANSAC}
@@ -90,7 +90,7 @@ def cookbook_repeats(x: np.ndarray, y: np.ndarray, repeats: int, seed: int) -> l
     return errors
 
 
-def robust_fit(x: np.ndarray, y: np.ndarray, settings: SampsonSettings, seed: int) -> RobustFit | None:
+def robust_fit(x: np.ndarray, y: np.ndarray, settings: Sampson, seed: int) -> RobustFit | None:
     """F of matches for the measures that compare videos; None if no start gives one.
 
     `sampson.repeats` starts by MAGSAC++ (Barath 2020), each with the matches in another order and refined by `refine`. The
@@ -102,7 +102,9 @@ def robust_fit(x: np.ndarray, y: np.ndarray, settings: SampsonSettings, seed: in
     """
     starts = []
     for start in range(seed * settings.repeats, (seed + 1) * settings.repeats):
-        fundamental = estimate_fundamental(x, y, settings.estimator, settings.threshold, start)
+        order = np.random.RandomState(start).permutation(len(x))  # OpenCV's own random choices have a fixed seed
+        options = (METHODS[settings.estimator], settings.threshold, CONFIDENCE, ITERATIONS)
+        fundamental = _find(x[order], y[order], *options)
         if fundamental is not None:
             starts.append(fundamental)
     if not starts:
@@ -110,19 +112,6 @@ def robust_fit(x: np.ndarray, y: np.ndarray, settings: SampsonSettings, seed: in
     refined = refine(x, y, np.stack(starts))
     best = int(refined.costs.argmin())
     return RobustFit(refined.fundamentals[best], refined.corrected[best], refined.corrected)
-
-
-def estimate_fundamental(x: np.ndarray, y: np.ndarray, method: str, threshold: float, seed: int) -> np.ndarray | None:
-    """F (3, 3) from matches alone.
-
-    Args:
-        x, y: matched points, (N, 2).
-        method: a key of METHODS.
-        threshold: largest error of an inlier, pixels.
-        seed: of the order of the matches. OpenCV's own random choices have a fixed seed.
-    """
-    order = np.random.RandomState(seed).permutation(len(x))
-    return _find(x[order], y[order], METHODS[method], threshold, CONFIDENCE, ITERATIONS)
 
 
 def _find(x: np.ndarray, y: np.ndarray, *options: float, **named: int) -> np.ndarray | None:

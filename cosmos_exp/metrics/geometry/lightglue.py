@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from cosmos_exp.config.schema import Sampson as SampsonSettings
+from cosmos_exp.config.schema import Sampson
 from cosmos_exp.hub import ensure_folder
 from cosmos_exp.metrics.geometry.matching import Features, Matches
 
@@ -42,7 +42,7 @@ class LightGlueMatcher:
         UserError: the weights are not on this machine and cannot be downloaded.
     """
 
-    def __init__(self, settings: SampsonSettings, threads: int = 1):
+    def __init__(self, settings: Sampson, threads: int = 1):
         from transformers import LightGlueForKeypointMatching
         from transformers.utils import logging
 

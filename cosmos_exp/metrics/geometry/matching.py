@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import cv2
 import numpy as np
 
-from cosmos_exp.config.schema import Sampson as SampsonSettings
+from cosmos_exp.config.schema import Sampson
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +59,7 @@ class SiftMatcher:
         threads: work on frames and pairs in parallel; the result does not depend on it.
     """
 
-    def __init__(self, settings: SampsonSettings, threads: int = 1):
+    def __init__(self, settings: Sampson, threads: int = 1):
         self.settings, self.threads = settings, threads
 
     def features(self, frames: Sequence[np.ndarray]) -> list[Features]:

@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from cosmos_exp.config.registry import MATCHERS
-from cosmos_exp.config.schema import Config, Data
-from cosmos_exp.config.schema import Sampson as SampsonSettings
+from cosmos_exp.config.schema import Config, Data, Sampson
 from cosmos_exp.config.tiling import tiling_of
 from cosmos_exp.data.video import VideoFrames
 from cosmos_exp.errors import RunError
@@ -46,7 +45,7 @@ class Source:
 
 def measure_views(
     views: list[View],
-    settings: SampsonSettings,
+    settings: Sampson,
     calibration: Mapping[str, ViewCalibration] | None = None,
     threads: int = 1,
     notes: Sequence[str] = (),
@@ -76,12 +75,12 @@ def measure_views(
     return VideoResult(tuple(map(Track.result, tracks)), tuple(crosses), tuple(notes))
 
 
-def temporal_sampson(frames: np.ndarray, settings: SampsonSettings, threads: int = 1) -> Result:
+def temporal_sampson(frames: np.ndarray, settings: Sampson, threads: int = 1) -> Result:
     """The temporal errors of one view, uint8 (T, H, W, 3) RGB."""
     return measure_views([View("video", frames)], settings, threads=threads).views[0]
 
 
-def read_views(source: Source, settings: SampsonSettings) -> tuple[list[View], list[str]]:
+def read_views(source: Source, settings: Sampson) -> tuple[list[View], list[str]]:
     """The views of a source and notes on tiles that were left out.
 
     Raises:
@@ -119,7 +118,7 @@ def _check_simultaneous(a: VideoFrames, b: VideoFrames) -> None:
     )
 
 
-def measure_source(source: Source, settings: SampsonSettings, threads: int = 1) -> VideoResult | str:
+def measure_source(source: Source, settings: Sampson, threads: int = 1) -> VideoResult | str:
     """All errors of a source, or the error message if a file cannot be read.
 
     Raises:
@@ -133,9 +132,7 @@ def measure_source(source: Source, settings: SampsonSettings, threads: int = 1) 
         return str(error)
 
 
-def measure_sources(
-    sources: Sequence[Source], settings: SampsonSettings, workers: int = 0
-) -> Iterator[VideoResult | str]:
+def measure_sources(sources: Sequence[Source], settings: Sampson, workers: int = 0) -> Iterator[VideoResult | str]:
     """`measure_source` of each source, in order, shared among processes.
 
     Args:
@@ -174,7 +171,7 @@ def _measured(result: VideoResult | str, video: ScoredVideo) -> Measured:
     return Measured(result.measures(), detail, result.curves(video.conditioning), once)
 
 
-def with_data_views(settings: SampsonSettings, data: Data) -> SampsonSettings:
+def with_data_views(settings: Sampson, data: Data) -> Sampson:
     """The settings with the data's tiles as layout if none is set: those of data.cameras, or data.views in one row."""
     if settings.layout or not (data.cameras or data.views):
         return settings
@@ -201,7 +198,7 @@ def check_run_settings(config: Config) -> None:
     parse_pairs(settings.pairs, [view.name for view in views], [])
 
 
-def ensure_matcher(settings: SampsonSettings) -> None:
+def ensure_matcher(settings: Sampson) -> None:
     """Download the weights of the matcher if it has any and they are not on this machine.
 
     Raises:

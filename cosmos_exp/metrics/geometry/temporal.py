@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from cosmos_exp.config.schema import Sampson as SampsonSettings
+from cosmos_exp.config.schema import Sampson
 from cosmos_exp.metrics.geometry.epipolar import NO_FIT, cookbook_errors, cookbook_repeats, robust_fit
 from cosmos_exp.metrics.geometry.matching import Features, Matcher
 from cosmos_exp.metrics.geometry.results import (
@@ -56,9 +56,7 @@ class Track:
         threads: the result does not depend on it.
     """
 
-    def __init__(
-        self, view: View, matcher: Matcher, settings: SampsonSettings, camera: ViewCalibration | None, threads: int
-    ):
+    def __init__(self, view: View, matcher: Matcher, settings: Sampson, camera: ViewCalibration | None, threads: int):
         self.view, self.matcher, self.settings, self.camera, self.threads = view, matcher, settings, camera, threads
         # Whole batches, so that the matcher forms the same ones as of all frames at once; two frames keep a thread busy.
         self.batch = settings.batch_frames * math.ceil(2 * threads / settings.batch_frames)
@@ -117,14 +115,14 @@ class Track:
         return summarize(self.view.name, tuple(self.errors), self.settings)
 
 
-def moving_matches(x: np.ndarray, y: np.ndarray, settings: SampsonSettings) -> np.ndarray:
+def moving_matches(x: np.ndarray, y: np.ndarray, settings: Sampson) -> np.ndarray:
     """Which matches move by `sampson.static_pixels` or more, bool (N,)."""
     moves: np.ndarray = np.linalg.norm(y - x, axis=1) >= settings.static_pixels
     return moves
 
 
 def pair_error(
-    x: np.ndarray, y: np.ndarray, settings: SampsonSettings, frames: tuple[int, int], robust_too: bool = True
+    x: np.ndarray, y: np.ndarray, settings: Sampson, frames: tuple[int, int], robust_too: bool = True
 ) -> FrameError:
     """The errors of one frame pair.
 
@@ -169,7 +167,7 @@ def planar_share(x: np.ndarray, y: np.ndarray, threshold: float) -> float:
     return 0.0 if inliers is None else float(inliers.mean())
 
 
-def summarize(view: str, errors: tuple[FrameError, ...], settings: SampsonSettings) -> Result:
+def summarize(view: str, errors: tuple[FrameError, ...], settings: Sampson) -> Result:
     """Medians over the frame pairs that could be measured; the others are counted, never averaged."""
     values = {"tse_mean": mean(column(errors, "tse_mean"))}
     for name in (*TEMPORAL, "static_share", "planar_share", "inlier_share", "matches", "moving_matches"):

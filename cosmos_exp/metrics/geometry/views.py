@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import yaml
 
-from cosmos_exp.config.schema import Sampson as SampsonSettings
+from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import VideoFrames
 from cosmos_exp.errors import UserError
 from cosmos_exp.metrics.interface import tiles
@@ -44,7 +44,7 @@ class View:
         return all(float(picture.std(axis=(0, 1)).max()) < EMPTY_STD for picture in self)
 
 
-def views_of(frames: np.ndarray | VideoFrames, settings: SampsonSettings) -> tuple[list[View], list[str]]:
+def views_of(frames: np.ndarray | VideoFrames, settings: Sampson) -> tuple[list[View], list[str]]:
     """The tiles that `sampson.layout` and `sampson.views` describe; without a layout one view, `video`.
 
     Args:
@@ -152,7 +152,7 @@ def camera_of(view: View, calibration: Mapping[str, ViewCalibration] | None) -> 
     return calibration[view.name].scaled(*view.size)
 
 
-def load_calibration(settings: SampsonSettings) -> dict[str, ViewCalibration] | None:
+def load_calibration(settings: Sampson) -> dict[str, ViewCalibration] | None:
     """The cameras of `sampson.calibration`, a JSON or YAML file, by view name; None if it is not set.
 
     `views: {NAME: {intrinsics: 3x3, size: [height, width], model: pinhole|fisheye, distortion: […]}}`. Only intrinsics and

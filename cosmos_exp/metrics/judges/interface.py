@@ -115,7 +115,7 @@ def shown_frames(question: Question, settings: JudgeSettings) -> tuple[np.ndarra
     Raises:
         RunError: the file cannot be read.
     """
-    frames = read_video(question.video)[slice(*(question.span or (None,)))]
+    frames = read_video(question.video, question.span)
     return sample_frames(frames, probe(question.video).fps, settings)
 
 
