@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from benchmarks.pretraining.recipe import CLIP_SEEDS, CODE_SEEDS, VALIDATION_SEEDS, Recipe
 from cosmos_exp.files import atomic_path
+from cosmos_exp.tabletop.geometry import Triple
 from cosmos_exp.tabletop.linear_autoencoder import GROUP, LinearVideoAutoencoder
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import APPEARANCES
@@ -139,12 +141,30 @@ def render_shard(task: tuple[Path, int, Path, int]) -> None:
     vae = LinearVideoAutoencoder.from_pretrained(work / "vae").requires_grad_(False).eval()
     latents, prompts = [], []
     for seed in range(first_seed, first_seed + size):
-        clip = Scene.sample(seed, "human").clip()
+        clip = pretraining_scene(seed).clip()
         with torch.no_grad():
             latents.append(unit_latents(vae, clip.frames).half().numpy())
         prompts.append(clip.scene.prompt)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, latents=np.stack(latents), prompts=np.array(prompts))
+
+
+def pretraining_scene(seed: int) -> Scene:
+    """A human scene. In one half, skin and sleeve have any colour, as gloves have.
+
+    A base that has seen five skins only paints them onto a gripper; one that has seen gloves copies the first frame.
+    """
+    scene = Scene.sample(seed, "human")
+    rng = np.random.RandomState(np.random.MT19937(np.random.SeedSequence((seed, 0x6107E))))
+    if rng.uniform() < 0.5:
+        return scene
+    return replace(scene, skin=_any_color(rng), sleeve=_any_color(rng))
+
+
+def _any_color(rng: np.random.RandomState) -> Triple:
+    """RGB of 25 to 240, grey in one half of the draws."""
+    red, green, blue = rng.uniform(25, 240, size=3)
+    return (red, red, red) if rng.uniform() < 0.5 else (red, green, blue)
 
 
 def training_shards(recipe: Recipe) -> list[Path]:

@@ -19,7 +19,7 @@ TRAIN_SEEDS, TEST_SEEDS = 1_000_000, 2_000_000
 SELECTION_SEED = 5_000  # selection scenes are TEST_SEEDS + 5000, 5001, …: no test set is that large
 # Part of the cache folder's name. Change it with every change of the rendered pixels or prompts;
 # tests/test_tabletop.py fails when pixels change.
-VERSION = "65049d83"
+VERSION = "48dc5244"
 
 
 @dataclass(frozen=True)

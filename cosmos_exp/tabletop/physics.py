@@ -15,7 +15,7 @@ from cosmos_exp.tabletop.objects import ObjectChange
 from cosmos_exp.tabletop.observation import Observation
 
 OUT = 4  # an arm that reaches out for this many frames has moved; half as many frames are ignored
-MOVED = 7.0  # pixels; after the sway is removed, static objects stay within 3
+MOVED = 7.0  # pixels; after the camera's motion is removed, static objects stay within 3
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """The tabletop world: a head camera looks at a table, and one hand moves one object into one container.
 
-    scene = Scene.sample(seed=7, appearance="robot")  # layout, colours, camera path, which hand
+    scene = Scene.sample(seed=7, appearance="robot")  # layout, colours, which hand
     clip = scene.clip()                               # frames uint8 (17, 96, 160, 3) and the ground truth
     other = scene.with_hand("left").clip()            # the same first frame, the other hand
 
@@ -44,7 +44,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Scene:
-    """Layout, appearance, camera path and action of one clip; see `Scene.sample`."""
+    """Layout, appearance and action of one clip; see `Scene.sample`."""
 
     seed: int
     appearance: str
@@ -53,7 +53,6 @@ class Scene:
     containers: tuple[SceneObject, ...]
     skin: Triple
     sleeve: Triple
-    sway: tuple[float, ...]
     texture_seed: int
     size: tuple[int, int] = (96, 160)  # height, width
     num_frames: int = 17
@@ -81,7 +80,6 @@ class Scene:
         drawn_hand = HANDS[rng.randint(2)]
         objects, containers = place_objects(rng)
         skin, sleeve = SKIN[rng.randint(len(SKIN))], SLEEVES[rng.randint(len(SLEEVES))]
-        sway = tuple(round(float(x), 6) for x in rng.uniform(-1, 1, size=6))
         texture_seed = int(rng.randint(2**31 - 1))
         return cls(
             seed=seed,
@@ -91,7 +89,6 @@ class Scene:
             containers=containers,
             skin=skin,
             sleeve=sleeve,
-            sway=sway,
             texture_seed=texture_seed,
             size=size,
             num_frames=num_frames,
@@ -131,14 +128,13 @@ class Scene:
         )
 
     def camera(self, index: int, name: str = "head") -> Camera:
-        """The camera at frame `index`. The head camera sways smoothly; the side cameras are fixed."""
+        """The camera at frame `index`. The head camera moves along one path in all clips; the side cameras are fixed."""
         base = VIEWS[name]
         fraction = index / max(self.num_frames - 1, 1)
-        a, b, c, d, e, _f = self.sway
         # The head leaves its rest pose and comes part of the way back: what the first frame shows stays in view.
         lean, nod = (round(math.sin(math.pi * fraction * k), 9) for k in (0.62, 0.8)) if name == "head" else (0.0, 0.0)
-        position = (base[0] + 0.026 * a * lean, base[1] + 0.014 * b * nod, base[2] + 0.014 * c * lean)
-        target = (0.005 * d * lean, 0.045 + 0.005 * e * nod, 0.02)
+        position = (base[0] + 0.018 * lean, base[1] + 0.010 * nod, base[2] - 0.010 * lean)
+        target = (-0.003 * lean, 0.045 + 0.003 * nod, 0.02)
         return aimed_camera(position, target, self.size, focal=self.size[1] * 0.92)
 
     def state(self, index: int) -> State:
@@ -147,7 +143,7 @@ class Scene:
 
     def moment(self, fraction: float) -> State:
         """Where everything is at a fraction of the action."""
-        return state_at(fraction, self.hand, self.objects, self.containers, self.sway)
+        return state_at(fraction, self.hand, self.objects, self.containers)
 
     def _shapes(self, state: State) -> list[Shape]:
         shapes: list[Shape] = []

@@ -100,19 +100,11 @@ class State:
 
 
 def state_at(
-    fraction: float,
-    hand: str,
-    objects: tuple[SceneObject, ...],
-    containers: tuple[SceneObject, ...],
-    sway: tuple[float, ...],
+    fraction: float, hand: str, objects: tuple[SceneObject, ...], containers: tuple[SceneObject, ...]
 ) -> State:
-    """The state at `fraction` of a clip in which `hand` moves the first object into the first container.
-
-    Args:
-        sway: the first two numbers are the phases of the left and the right hand at rest.
-    """
+    """The state at `fraction` of a clip in which `hand` moves the first object into the first container."""
     obj, goal, other = objects[0], containers[0], other_hand(hand)
-    rest = {"left": _rest_point("left", fraction, sway[0]), "right": _rest_point("right", fraction, sway[1])}
+    rest = {"left": _rest_point("left", fraction), "right": _rest_point("right", fraction)}
     tip, opening, held = _moving_hand(fraction, rest[hand], obj.place, goal.place)
     if held:
         spot = (tip[0], tip[1], tip[2] - GRASP_HEIGHT)
@@ -165,8 +157,8 @@ def _arc(a: Triple, b: Triple, fraction: float, height: float) -> Triple:
     )
 
 
-def _rest_point(hand: str, fraction: float, phase: float) -> Triple:
+def _rest_point(hand: str, fraction: float) -> Triple:
     """Where a hand waits: visible at the lower left or right, with a small periodic motion."""
     side = -1.0 if hand == "left" else 1.0
-    sway = round(math.sin(math.pi * (fraction * 1.2 + phase)), 9)
+    sway = round(math.sin(math.pi * (fraction * 1.2)), 9)
     return side * (0.215 + 0.006 * sway), -0.155 + 0.004 * sway, 0.06 + 0.004 * sway

@@ -1,0 +1,94 @@
+"""Calibrate judge=rules: its scores of clean clips and of each planted fault, on scenes that nothing was tuned on.
+
+    python -m benchmarks.certificate.tabletop_judge --seed 91000000 --out benchmarks/certificate/results/NAME
+
+Scenes alternate between robot and human. Writes NAME.json, all scores, and NAME.md, the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import binomtest
+from tqdm import tqdm
+
+from benchmarks.certificate.response import t_interval
+from benchmarks.certificate.tabletop_clips import through_autoencoder
+from benchmarks.certificate.tabletop_faults import FAULTS, plant
+from cosmos_exp.tabletop.judge import judge_instruction
+from cosmos_exp.tabletop.observation import observe
+from cosmos_exp.tabletop.physics import judge_physics
+from cosmos_exp.tabletop.scene import Scene
+from cosmos_exp.tabletop.world import APPEARANCES
+
+NOTICED = {"physics": 3.5, "instruction": 4.8}  # a score below is a fault that the judge has noticed
+RENDERED, REAL = "real, as rendered", "real, behind the autoencoder"
+ROBOT_ONLY = "wrong hand"  # a human prompt names no hand
+Scores = dict[str, float | None]  # rubric -> score, None where the clip cannot be judged
+
+
+def score(task: tuple[str, int]) -> Scores:
+    """The scores of the scene with this seed under a fault of FAULTS, RENDERED or REAL."""
+    name, seed = task
+    appearance = "robot" if name == ROBOT_ONLY else APPEARANCES[seed % 2]
+    scene = Scene.sample(seed, appearance)
+    frames, prompt = plant(scene, name) if name in FAULTS else (scene.clip().frames, scene.prompt)
+    observation = observe(frames if name == RENDERED else through_autoencoder(frames))
+    instruction = judge_instruction(observation, prompt)
+    return {
+        "physics": judge_physics(observation).score,
+        "instruction": None if isinstance(instruction, str) else instruction.score,
+    }
+
+
+def row(name: str, scores: list[Scores]) -> list[str]:
+    """A row of the table: mean and half of its 95 % interval for each rubric, and the clips noticed in per cent."""
+    cells, noticed = [name, str(len(scores))], []
+    rubrics = [FAULTS[name].rubric] if name in FAULTS else list(NOTICED)
+    for rubric in NOTICED:
+        known = np.array([s[rubric] for s in scores if s[rubric] is not None])
+        interval = t_interval(known)
+        assert interval is not None
+        nulls = len(scores) - len(known)
+        cells.append(f"{known.mean():.2f} ± {interval[1] - known.mean():.2f}" + f" ({nulls} null)" * bool(nulls))
+        if rubric in rubrics:
+            count = int((known < NOTICED[rubric]).sum())
+            low, high = binomtest(count, len(known)).proportion_ci()  # Clopper-Pearson
+            noticed.append(f"{100 * count / len(known):.0f} [{100 * low:.0f}, {100 * high:.0f}]")
+    return [*cells, ", ".join(rubrics), "; ".join(noticed)]
+
+
+def main() -> None:
+    """Score all clips and write both files."""
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--seed", type=int, required=True, help="seed of the first scene")
+    words.add_argument("--clean", type=int, default=60, help="clean clips")
+    words.add_argument("--clips", type=int, default=24, help="clips of each fault")
+    words.add_argument("--workers", type=int, default=2, help="processes")
+    words.add_argument("--out", type=Path, required=True, help="the files' path without their ending")
+    options = words.parse_args()
+    tasks = []
+    for name in (RENDERED, REAL, *FAULTS):
+        count = options.clips if name in FAULTS else options.clean
+        tasks += [(name, options.seed + number) for number in range(count)]
+    scores: dict[str, list[Scores]] = {}
+    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
+        for task, found in zip(tasks, tqdm(pool.imap(score, tasks, chunksize=4), total=len(tasks)), strict=True):
+            scores.setdefault(task[0], []).append(found)
+    rows = [["clips", "n", *NOTICED, "rubric", "noticed, %"], ["---"] * 6]
+    rows += [row(name, of_fault) for name, of_fault in scores.items()]
+    table = "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+    options.out.with_suffix(".md").write_text(
+        "# judge=rules on planted faults\n\n`noticed`: the score of the rubric is below 3.5 (physics) or 4.8 "
+        f"(instruction). Scenes from seed {options.seed} on; all clips but the first row are behind the autoencoder.\n\n"
+        f"{table}\n"
+    )
+    options.out.with_suffix(".json").write_text(json.dumps(scores) + "\n")
+
+
+if __name__ == "__main__":
+    main()
