@@ -84,28 +84,31 @@ def judge_picture() -> None:
     sheet.save(OUT / "judge.jpg", quality=90)
 
 
-def hands_picture(sweep: Path, runs: tuple[str, ...] = ("base", "lora-r8-shared", "lora-r8"), scenes: int = 3) -> None:
-    """Draw three frames of each run's video for the same first frame and start noise, with either hand in the prompt."""
-    cell, moments = (152, 91), (0.4, 0.65, 1.0)
-    wide = cell[0] * (1 + len(runs) * len(moments)) + 8 * len(runs)
-    sheet = Image.new("RGB", (wide, 18 + 2 * scenes * (cell[1] + 18)), "white")
-    pen = ImageDraw.Draw(sheet)
-    pen.text((4, 3), "first frame", "black")
-    prompts = {line["video"]: line["prompt"] for line in read_json_lines(RunFolder(sweep / runs[0]).scores)}
-    for row, (scene, hand) in enumerate((s, h) for s in range(scenes) for h in ("left", "right")):
-        top = 18 + row * (cell[1] + 18)
-        for r, run in enumerate(runs):
-            left = cell[0] + 8 + r * (len(moments) * cell[0] + 8)
-            pen.text((left + 4, 3), run, "black")
+def hands_animation(
+    sweep: Path, runs: tuple[str, ...] = ("base", "lora-r8-shared", "lora-r8"), scenes: int = 3
+) -> None:
+    """Play each run's videos for the same first frame and start noise side by side, with either hand in the prompt."""
+    width, height, gap, line = 168, 101, 12, 16
+    prompts = {row["video"]: row["prompt"] for row in read_json_lines(RunFolder(sweep / runs[0]).scores)}
+    size = (len(runs) * (2 * width + gap) - gap, 2 * line + scenes * (height + line))
+    sheets = [Image.new("RGB", size, "white") for _ in range(17)]
+    for column, (run, hand) in enumerate((run, hand) for run in runs for hand in ("left", "right")):
+        left = column * width + column // 2 * gap
+        for scene in range(scenes):
             video = RunFolder(sweep / run).video(f"robot_{scene:04d}_{hand}", 0)
-            frames = read_video(video)
-            if r == 0:
-                sheet.paste(Image.fromarray(frames[0]).resize(cell), (0, top))
-                pen.text((4, top + cell[1] + 3), prompts[video.name], "black")
-            for m, fraction in enumerate(moments):
-                picture = Image.fromarray(frames[round(fraction * (len(frames) - 1))]).resize(cell)
-                sheet.paste(picture, (left + m * cell[0], top))
-    sheet.save(OUT / "hands.jpg", quality=90)
+            top = 2 * line + scene * (height + line)
+            task = prompts[video.name].split("pick up the ")[1].replace(" and place it in the ", " into ")
+            for sheet, frame in zip(sheets, read_video(video), strict=True):
+                sheet.paste(Image.fromarray(frame).resize((width, height)), (left, top))
+                pen = ImageDraw.Draw(sheet)
+                pen.text((left + 3, line + 2), f"{hand} hand", "black")
+                if column % 2 == 0:
+                    pen.text((left + 3, 2), run, "black")
+                    pen.text((left + 3, top + height + 2), task, "black")
+    durations = [125] * (len(sheets) - 1) + [1200]  # 8 fps, then the end is held
+    sheets[0].save(
+        OUT / "hands.webp", save_all=True, append_images=sheets[1:], duration=durations, loop=0, quality=72, method=6
+    )
 
 
 def _fold(lines: list[str], width: int = 72) -> list[str]:
@@ -139,7 +142,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["page"]:
         page_pictures(Path(sys.argv[2]))
     elif len(sys.argv) > 1:
-        hands_picture(Path(sys.argv[1]))
+        hands_animation(Path(sys.argv[1]))
     else:
         sampson_picture()
         judge_picture()

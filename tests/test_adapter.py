@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from cosmos_exp.config.adapter_file import find_adapter, open_adapter, read_adapter
 from cosmos_exp.config.paths import cache_root
-from cosmos_exp.errors import RunError
+from cosmos_exp.data.cache import RunCache
+from cosmos_exp.errors import RunError, UserError
+from cosmos_exp.experiment.generate import AdaptedPipeline
 from cosmos_exp.files import file_sha256
 from cosmos_exp.metrics.kept import kept_shares
 from cosmos_exp.training.checks import check_learned, check_trainable, check_untouched, velocity_change
@@ -109,6 +111,17 @@ def test_a_mixture_is_that_of_diffusers_set_adapters(base, train, plain, tmp_pat
         assert (predict(base) - predict(pipe.transformer)).abs().max() < 1e-5
         adapters.remove(base, original)
     assert torch.equal(predict(base), before)
+
+
+def test_adapters_of_two_bases_are_not_mixed(folder, train, small_config, tmp_path):
+    mix = []
+    for base in ("one", "other"):
+        record = {"fingerprints": {"transformer": base}}
+        mix.append((adapters.save_adapter(train()[0], tmp_path / base, record), 0.5))
+    config = small_config(*WAN)
+    cache = RunCache(config, {"transformer": "one"})
+    with pytest.warns(UserWarning, match="other weights"), pytest.raises(UserError, match="different base models"):
+        AdaptedPipeline(config, {"mix": mix}, folder, cache, torch.device("cpu"))
 
 
 def test_a_file_without_metadata_gets_its_alpha_or_a_warning(folder, base, train, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from benchmarks.pretraining.latents import denormalise, unit_latents
 from benchmarks.pretraining.recipe import CONDITION_TIMESTEP, DECODER_SEEDS, PIXELS, Recipe, save_state
 from benchmarks.pretraining.transformer import block_forward, new_transformer, prompt_embedder
 from cosmos_exp.files import append_json_line
+from cosmos_exp.tabletop.build import SIGMA_MIN
 from cosmos_exp.tabletop.linear_autoencoder import LinearVideoAutoencoder
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import APPEARANCES
@@ -29,8 +31,9 @@ BATCH = 4
 L1_WEIGHT = 0.02
 LOG_STEPS = 50  # steps between rows of the curve and checkpoints
 # Noise levels from which the base generates, by appearance. It preserves the motion from these. Robot clips start lower:
-# from higher levels the base, which was trained on human hands only, replaces the grippers.
-STARTS = ({"human": 0.5, "robot": 0.3}, {"human": 0.75, "robot": 0.5})
+# from higher levels the base, which has never seen a gripper move, replaces it.
+STARTS = ({"human": 0.5, "robot": 0.5}, {"human": 0.85, "robot": 0.8})
+LAST_SIGMA = SIGMA_MIN / (1 + SIGMA_MIN)  # the scheduler's lowest level, as a flow level
 REGENERATION_BATCH = 10
 
 
@@ -181,17 +184,20 @@ def regenerate(
         clean: normalised latents (B, z, T, h, w).
         prompts: embeddings (B, tokens, channels).
         start: noise level (B,) from 0 to 1.
-        steps: number of Euler steps from `start` to 0.
+        steps: number of Euler steps from `start` to 0, the last one from LAST_SIGMA.
 
     Returns:
         Latents (B, z, T, h, w).
     """
-    frames, width = torch.ones(len(clean)).long(), start.view(-1, 1, 1, 1, 1) / steps
+    frames = torch.ones(len(clean)).long()
     noise = torch.randn(clean.shape, generator=generator)
     x = noised(clean, noise, start, condition_indicator(frames, clean.shape[2]))
-    for i in range(steps):
+    # As in sampling: from the scheduler's lowest level, the last step takes all noise away.
+    fractions = torch.linspace(0, 1, steps)[:, None]
+    levels = torch.cat([start + fractions * (LAST_SIGMA - start), torch.zeros(1, len(start))])
+    for sigma, following in pairwise(levels):
         # x as both clean latents and noise: their mixture is x.
-        batch = FlowBatch(x, x, start * (1 - i / steps), frames, prompts)
+        batch = FlowBatch(x, x, sigma, frames, prompts)
         v, indicator = velocity(forward, batch, CONDITION_TIMESTEP, PIXELS)
-        x = x - (1 - indicator) * width * v.float()
+        x = x - (1 - indicator) * (sigma - following).view(-1, 1, 1, 1, 1) * v.float()
     return x

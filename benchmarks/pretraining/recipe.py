@@ -63,6 +63,7 @@ class Recipe:
     rate: float = _option(1e-3, "learning rate")
     ema: float = _option(0.998, "decay per step of the averaged weights")
     sigma_shift: float = _option(3.0, "shift of the sampled noise levels towards 1")
+    sigma_std: float = _option(1.2, "spread of the sampled noise levels before the shift")
     muon: bool = _option(True, "Muon for the matrices of the blocks")
     bf16: bool = _option(False, "bf16 autocast; 16 times slower on a CPU without avx512_bf16")
     compile: bool = _option(True, "compile blocks with torch.compile")

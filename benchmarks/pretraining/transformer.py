@@ -125,7 +125,7 @@ class BaseTraining:
         size = self.recipe.batch
         pick = torch.from_numpy(rng.randint(len(self.clips.latents), size=size))
         clean = self.clips.latents[pick].float()
-        sigma = _sigmas(rng, size, self.recipe.sigma_shift)
+        sigma = _sigmas(rng, size, self.recipe.sigma_shift, self.recipe.sigma_std)
         prompt = self.clips.embeddings[self.clips.prompt[pick]].clone()
         prompt[torch.from_numpy(rng.uniform(size=size) < 0.1)] = 0.0
         frames = torch.from_numpy(np.where(rng.uniform(size=size) < 0.8, 1, 2))
@@ -229,13 +229,13 @@ def orthogonalised(update: torch.Tensor) -> torch.Tensor:
     return x.T if update.shape[0] > update.shape[1] else x
 
 
-def _sigmas(rng: np.random.RandomState, size: int, shift: float) -> torch.Tensor:
-    """Noise levels (size,): logit-normal with standard deviation 1.2, shifted towards 1.
+def _sigmas(rng: np.random.RandomState, size: int, shift: float, std: float) -> torch.Tensor:
+    """Noise levels (size,): logit-normal with standard deviation `std`, shifted towards 1.
 
     They are stratified over the quantiles, so that each batch covers all noise levels.
     """
     u = torch.from_numpy((rng.permutation(size) + rng.uniform(size=size)) / size).float().clamp(1e-4, 1 - 1e-4)
-    u = torch.sigmoid(torch.erfinv(2 * u - 1) * math.sqrt(2) * 1.2)
+    u = torch.sigmoid(torch.erfinv(2 * u - 1) * math.sqrt(2) * std)
     return shift * u / (1 + (shift - 1) * u)
 
 

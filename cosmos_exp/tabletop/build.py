@@ -27,8 +27,10 @@ CHAT_TEMPLATE = (
     "{% for part in message['content'] %}{{ part['text'] }}{% endfor %}<|im_end|>\n{% endfor %}"
 )
 SEED = 20251
-RANDOM_VERSION = 1  # part of the cache folder's name; change it with the code that draws random weights
+RANDOM_VERSION = 2  # part of the cache folder's name; change it with the code that draws random weights
 WEIGHTS = Path(__file__).parent / "weights"
+# Sampling ends here and the last step takes all noise away: below it, a network this small leaves grain (docs/log.md).
+SIGMA_MIN = 0.5
 
 
 def model_folder(model: Model, cache_root: Path) -> Path:
@@ -90,7 +92,7 @@ def build(folder: Path, model: Model) -> None:
         build_text_encoder(len(tokenizer), model.text_channels).save_pretrained(folder / "text_encoder")
         build_transformer(model).save_pretrained(folder / "transformer")
         build_vae(model.z_dim).save_pretrained(folder / "vae")
-    build_scheduler().save_pretrained(folder / "scheduler")
+    build_scheduler(SIGMA_MIN).save_pretrained(folder / "scheduler")
     (folder / "RANDOM_WEIGHTS").write_text("These weights were drawn from a seed; nothing has been learned.\n")
 
 
@@ -172,8 +174,12 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def build_scheduler() -> UniPCMultistepScheduler:
+def build_scheduler(sigma_min: float = 0.01) -> UniPCMultistepScheduler:
     """The scheduler of the 2B model with its settings."""
     return UniPCMultistepScheduler(
-        use_karras_sigmas=True, use_flow_sigmas=True, prediction_type="flow_prediction", sigma_min=0.01, sigma_max=200.0
+        use_karras_sigmas=True,
+        use_flow_sigmas=True,
+        prediction_type="flow_prediction",
+        sigma_min=sigma_min,
+        sigma_max=200.0,
     )
