@@ -17,13 +17,13 @@ from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.record import save_config
 from cosmos_exp.data.clips import probe_clip
-from cosmos_exp.data.dataset import ensure_data
 from cosmos_exp.data.pairs import read_test_pairs
 from cosmos_exp.data.readers.lerobot import read_lerobot
 from cosmos_exp.data.video import decode, read_video
 from cosmos_exp.experiment.generate import adapter_tasks, find_adapters, generate_adapters
 from cosmos_exp.files import file_sha256, read_json, write_json
 from cosmos_exp.run_folder import RunFolder
+from cosmos_exp.tabletop.dataset import Kind, make_pairs
 from cosmos_exp.trajectories.making import WORK
 from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.loading import load_transformer
@@ -50,10 +50,9 @@ def run(tmp_path_factory, small_config):
 
 @pytest.fixture(scope="module")
 def prompts(tmp_path_factory, small_config):
-    """Two prompts of one scene, as `generate` takes them."""
-    _, tests = ensure_data(small_config())
-    folder = tmp_path_factory.mktemp("prompts") / "pairs"
-    shutil.copytree(tests, folder, ignore=shutil.ignore_patterns("selection"))
+    """Two prompts of one scene whose object is in view at this size, as `generate` takes them."""
+    data, folder = small_config().data, tmp_path_factory.mktemp("prompts") / "pairs"
+    make_pairs(folder, Kind(data.look, (data.height, data.width), data.num_frames), 1, seed=1)
     return folder
 
 
@@ -149,9 +148,9 @@ def test_another_condition_and_a_target_use_the_same_videos(whole, run, prompts,
     words = ["trajectories", run, "--prompts", prompts, "--seeds", 2, "--out", out]
     answered([*words, "--target", 3], 0)
     assert [(row["sample"], row["seed"]) for row in episodes_of(out)] == [
-        ("robot_0000_left", 0),
-        ("robot_0000_right", 0),
-        ("robot_0000_left", 1),
+        ("robot_0001_left", 0),
+        ("robot_0001_right", 0),
+        ("robot_0001_left", 1),
     ]
     assert "action" not in read_json(out / "meta" / "info.json")["features"]
     answered([*words, "--keep", "instruction>99"], 1, "none of 4 videos is kept: not instruction>99 (4)")
@@ -160,13 +159,12 @@ def test_another_condition_and_a_target_use_the_same_videos(whole, run, prompts,
     assert made_videos(out) == before
 
 
-def test_a_video_is_that_of_the_run(whole, run, small_config, tmp_path):
+def test_a_video_is_that_of_the_run(whole, run, prompts, small_config, tmp_path):
     """The same bytes as `cosmos-exp generate` of the same adapter, prompt and seed."""
     _, out = whole
     config = small_config(*SETTINGS)
-    _, tests = ensure_data(config)
     adapters = find_adapters([[str(run)]])
-    tasks = adapter_tasks(config, adapters, read_test_pairs(tests, []), tmp_path)
+    tasks = adapter_tasks(config, adapters, read_test_pairs(prompts, []), tmp_path)
     ((name, *_),) = generate_adapters(config, adapters, tasks, None)
     for path in sorted((tmp_path / name).iterdir()):
         (video,) = (out / WORK / "videos").glob(f"lora__{path.stem}-*.mp4")
