@@ -14,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
 
-demo: $(STAMP)  ## set up, then train, generate and score base, LoRA and DoRA of the embedded world (7 to 10 minutes on two cores, no GPU)
+demo: $(STAMP)  ## set up, then train, generate and score base, LoRA and DoRA of the embedded world (7 minutes on two cores of a 2023 Xeon, no GPU)
 	$(BIN)/cosmos-exp sweep demo
 
 test: $(STAMP)  ## set up, lint, then run all tests, two files at a time
