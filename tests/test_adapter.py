@@ -12,6 +12,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
 from cosmos_exp.config.adapter_file import find_adapter, open_adapter, read_adapter
+from cosmos_exp.config.layers import update_scale
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.data.cache import RunCache
 from cosmos_exp.errors import RunError, UserError
@@ -156,6 +157,9 @@ def test_fresh_adapter_changes_nothing_and_a_trained_one_something(kind, base, t
     check_trainable(base, adapters.inject(base, adapter, 0), adapter)
     assert velocity_change(predict(base), untrained) < 1e-4
     assert check_learned(predict(moved), untrained) > 1e-3
+    if kind in KINDS:  # the scale of the plan and of the record is peft's
+        scales = {scale for m in base.modules() if isinstance(m, LoraLayer) for scale in m.scaling.values()}
+        assert scales == {update_scale(adapter)}
     if adapters.can_be_disabled(adapter):
         check_untouched(base, lambda: predict(base), "no")
         with pytest.raises(RunError, match="untrained"):

@@ -154,6 +154,8 @@ def test_windows_are_drawn_by_the_seed_and_frame_rate_conversion_takes_the_neare
     data = config_for(tmp_path, "data.num_frames=9", "data.fps=4").data
     assert frames_needed(data, clip.info) == 17  # 8 fps to 4 fps: every second frame
     assert window_indices(clip, data, 2) == list(range(2, 2 + 17, 2))
+    thirds = config_for(tmp_path, "data.num_frames=9", "data.fps=3").data
+    assert window_indices(clip, thirds, 0)[:5] == [0, 3, 5, 8, 11]  # the nearest of 0, 2.67, 5.33, 8, 10.67
     assert float(load_window(clip, data, 2)[-1].mean()) == pytest.approx(20 + 2 * 18, abs=1)
 
 

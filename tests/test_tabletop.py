@@ -54,7 +54,9 @@ def test_poses_agree_with_the_picture():
 
 def test_two_views_are_side_by_side_and_two_pinhole_cameras(tmp_path):
     kind = Kind("robot", num_frames=5, views=("left", "right"))
-    make_clips(tmp_path, kind, 1, seed=0)
+    make_clips(tmp_path, kind, 2, seed=0)
+    hands = [path.read_text().split()[2] for path in sorted((tmp_path / "metas").iterdir())]
+    assert hands == ["left", "right"]  # a training pair: one scene with either hand
     assert read_video(tmp_path / "videos" / "robot_0000000.mp4").shape == (5, 96, 320, 3)
     # Two pinhole cameras satisfy the epipolar geometry of their poses exactly.
     clips = kind.clips(kind.scene(5))
