@@ -54,7 +54,7 @@ def fault_table(faults: list[Fault], clean: Mapping[str, Clean], responses: Resp
         rows[0].append(f"`{measure}`" + " \\*" * few)
     for fault in faults:
         rows.append([fault.name, *(cell(responses[measure, fault.name], fault) for measure in clean)])
-    return _table(rows)
+    return markdown_table(rows)
 
 
 def clean_table(clean: Mapping[str, Clean]) -> str:
@@ -69,7 +69,7 @@ def clean_table(clean: Mapping[str, Clean]) -> str:
                 row[3] = f"outside {of_clean.center:.3g} ± {of_clean.threshold:.3g}"
             row[4] = f"{of_clean.false_alarms:.1%}"
         rows.append(row)
-    return _table(rows)
+    return markdown_table(rows)
 
 
 def draw(path: Path, faults: list[Fault], measures: list[str], responses: Responses) -> None:
@@ -101,6 +101,6 @@ def _dose(dose: float | None, fault: Fault) -> str:
     return f"{dose:g} {fault.unit}".strip() if len(fault.doses) > 1 else "its dose"
 
 
-def _table(rows: list[list[str]]) -> str:
+def markdown_table(rows: list[list[str]]) -> str:
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])

@@ -16,12 +16,12 @@ import numpy as np
 from scipy.stats import binomtest
 from tqdm import tqdm
 
+from benchmarks.certificate.page import markdown_table
 from benchmarks.certificate.response import t_interval
 from benchmarks.certificate.tabletop_clips import through_autoencoder
 from benchmarks.certificate.tabletop_faults import FAULTS, plant
-from cosmos_exp.tabletop.judge import judge_instruction
-from cosmos_exp.tabletop.observation import observe
-from cosmos_exp.tabletop.physics import judge_physics
+from cosmos_exp.metrics.judges.rubric import load_rubric
+from cosmos_exp.tabletop.judge import RulesJudge
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import APPEARANCES
 
@@ -37,12 +37,10 @@ def score(task: tuple[str, int]) -> Scores:
     appearance = "robot" if name == ROBOT_ONLY else APPEARANCES[seed % 2]
     scene = Scene.sample(seed, appearance)
     frames, prompt = plant(scene, name) if name in FAULTS else (scene.clip().frames, scene.prompt)
-    observation = observe(frames if name == RENDERED else through_autoencoder(frames))
-    instruction = judge_instruction(observation, prompt)
-    return {
-        "physics": judge_physics(observation).score,
-        "instruction": None if isinstance(instruction, str) else instruction.score,
-    }
+    if name != RENDERED:
+        frames = through_autoencoder(frames)
+    judge = RulesJudge()
+    return {rubric: judge.answer(frames, load_rubric(rubric), prompt).score for rubric in NOTICED}
 
 
 def row(name: str, scores: list[Scores]) -> list[str]:
@@ -79,13 +77,12 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
         for task, found in zip(tasks, tqdm(pool.imap(score, tasks, chunksize=4), total=len(tasks)), strict=True):
             scores.setdefault(task[0], []).append(found)
-    rows = [["clips", "n", *NOTICED, "rubric", "noticed, %"], ["---"] * 6]
+    rows = [["clips", "n", *NOTICED, "rubric", "noticed, %"]]
     rows += [row(name, of_fault) for name, of_fault in scores.items()]
-    table = "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+    bounds = " or ".join(f"{bound} ({rubric})" for rubric, bound in NOTICED.items())
     options.out.with_suffix(".md").write_text(
-        "# judge=rules on planted faults\n\n`noticed`: the score of the rubric is below 3.5 (physics) or 4.8 "
-        f"(instruction). Scenes from seed {options.seed} on; all clips but the first row are behind the autoencoder.\n\n"
-        f"{table}\n"
+        f"# judge=rules on planted faults\n\n`noticed`: the score of the rubric is below {bounds}. Scenes from seed "
+        f"{options.seed} on; all clips but the first row are behind the autoencoder.\n\n{markdown_table(rows)}\n"
     )
     options.out.with_suffix(".json").write_text(json.dumps(scores) + "\n")
 

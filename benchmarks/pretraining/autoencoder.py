@@ -9,8 +9,7 @@ import numpy as np
 
 from benchmarks.certificate.tabletop_clips import through_autoencoder
 from cosmos_exp.config.schema import Sampson
-from cosmos_exp.metrics.geometry.sampson import measure_views
-from cosmos_exp.metrics.geometry.views import View
+from cosmos_exp.metrics.geometry.sampson import temporal_sampson
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import APPEARANCES
 
@@ -19,8 +18,8 @@ SEED, CLIPS = 92_000_000, 30  # scenes that nothing was trained or tuned on
 
 def geometry(frames: np.ndarray) -> tuple[float, float]:
     """`tse_robust` in pixels, nan where it is undefined, and the mean number of matches of a frame pair."""
-    result = measure_views([View("head", frames)], Sampson())
-    value = result.measures()["tse_robust"][0]
+    result = temporal_sampson(frames, Sampson())
+    value = result.values["tse_robust"]
     matches = np.mean([error.values.get("matches", 0) for error in result.errors])
     return np.nan if value is None else value, float(matches)
 

@@ -175,7 +175,11 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_scheduler(sigma_min: float = 0.01) -> UniPCMultistepScheduler:
-    """The scheduler of the 2B model with its settings."""
+    """The scheduler of the 2B model with its settings.
+
+    Args:
+        sigma_min: the lowest noise level of sampling, noise over clean; the default is the 2B model's.
+    """
     return UniPCMultistepScheduler(
         use_karras_sigmas=True,
         use_flow_sigmas=True,
