@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ EPILOG = """examples:
   cosmos-exp sweep rank                                        LoRA at ranks 8, 16, 32 on the embedded world
   cosmos-exp sweep rank seed=0,1,2 training.max_steps=60       any key can take several values
   cosmos-exp sweep tuned                                       each arm at its own learning rate, chosen on other scenes
+  cosmos-exp sweep tuned --tune                                its tuning alone; without --tune the test follows
   cosmos-exp sweep paper --list                                the state of each run
   cosmos-exp sweep rank dry_run=true                           the plan of each run; starts none
   cosmos-exp sweep paper hydra/launcher=ray_1xh100             one run per GPU; slurm_8xh100 for a cluster
@@ -36,6 +38,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="rank, lora_vs_dora, alpha, tuned, paper, demo, or the path of your own YAML file")
     add_overrides(parser, "configuration of all runs, e.g. model=… hydra/launcher=ray")
     parser.add_argument("-cd", "--config-dir", help="your folder of groups")
+    parser.add_argument("--tune", action="store_true", help="the tuning alone: look at it, widen the grid, write claims")
     parser.add_argument("--list", action="store_true", help="print the state of each run and stop")
 
 
@@ -51,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     name, folder = find_sweep(args.name)
     config_dirs = [args.config_dir] if args.config_dir else []
     plan = read_plan(folder / f"{name}.yaml", args.overrides, Path.cwd(), config_dirs)
+    if plan and args.tune:
+        plan = replace(plan, tested=False)
     now = planned_runs(plan) if plan else None
     runs = now.runs if now else expand_sweep(name, folder, args.overrides, Path.cwd(), config_dirs)
     for one in runs:
@@ -71,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
                 starting.add(arm.name)
         if code := check_sweep(configs, starting, local):
             return code
-    if frozen := freeze_arms(plan) if plan else freeze_product(runs):
+    if not args.tune and (frozen := freeze_arms(plan) if plan else freeze_product(runs)):
         print(frozen)
     if is_dry_run:
         return print_plans(missing, local)
@@ -90,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return interrupted(planned_runs(plan).runs if plan else runs)
     say_choices(now)
-    return report(runs, plan.folder if plan else runs[0].folder.path.parent, now.waiting if now else [])
+    return report(runs, plan.folder if plan else runs[0].folder.path.parent, now.waiting if now and not args.tune else [])
 
 
 def print_plans(runs: list[SweepRun], local: bool) -> int:

@@ -43,6 +43,7 @@ _OPEN = (
     "margins",
     "sweep.arms",
     "sweep.tune.grid",
+    "sweep.tune.grids",
     "sweep.tune.overrides",
 )
 # What a study may change of Hydra's own part; of a launcher single words, which hold no command.

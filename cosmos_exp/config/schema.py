@@ -272,6 +272,8 @@ class Data(Group):
     """cameras placed side by side in a frame; empty: one view"""
     test_pairs: NonNegativeInt = 4
     """tabletop: test scenes, each with a left-hand and a right-hand prompt"""
+    first_pair: NonNegativeInt = 0
+    """tabletop: number of the first test scene. A study that was planned on some scenes is tested on others"""
     cameras: list[str] = []
     """lerobot: several synchronous cameras of an episode, tiled row by row into one frame"""
     tiling: str = "auto"
@@ -496,6 +498,8 @@ class Tune(Group):
 
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     """values to try per key, e.g. {training.learning_rate: [0.001, 0.003, 0.01]}"""
+    grids: dict[str, dict[str, Annotated[list[Any], Field(min_length=1)]]] = {}
+    """other values of these keys for some arms, e.g. {full: {training.learning_rate: [0.0001, 0.0003]}}"""
     by: str = "validation_loss"
     """what the best value has the best of: validation_loss, or a measure on the selection prompts"""
     rule: Literal["best", "one_standard_error"] = "best"

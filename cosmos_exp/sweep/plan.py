@@ -59,6 +59,7 @@ class SweepPlan:
 
     common: overrides of all runs.
     composer: of its runs. It keeps them, as each phase asks for all runs again.
+    tested: the second phase follows the first.
     """
 
     file: Path
@@ -68,6 +69,7 @@ class SweepPlan:
     arms: list[Arm]
     composer: Composer
     tuning: list[TuningRun] = field(default_factory=list)
+    tested: bool = True
 
     def run(self, values: Values, name: str) -> SweepRun:
         """A run with `values` added to the overrides of the sweep; `name` is its folder inside the sweep's."""
@@ -79,7 +81,7 @@ class SweepPlan:
     def test_runs(self, chosen: Mapping[str, Values]) -> dict[str, list[SweepRun]]:
         """The runs of the second phase by arm: each seed at the arm's chosen values. Arms without a choice yet are left out."""
         runs: dict[str, list[SweepRun]] = {}
-        for arm in self.arms:
+        for arm in self.arms if self.tested else ():
             source = arm.source or arm.name
             if self.sweep.tune.grid and not arm.is_base and source not in chosen:
                 continue
@@ -134,6 +136,7 @@ def read_plan(file: Path, overrides: Sequence[str], root: Path, config_dirs: Seq
     plan = SweepPlan(file, root / "outputs" / "sweeps" / first.name, sweep, tuple(common), [], composer)
     _check(plan, first)
     plan = replace(plan, arms=_arms(plan))
+    _check_grids(plan)
     return replace(plan, tuning=_tuning(plan))
 
 
@@ -229,17 +232,31 @@ def _check(plan: SweepPlan, first: Config) -> None:
         )
 
 
+def _check_grids(plan: SweepPlan) -> None:
+    """Refuse an arm's own values of an arm that is not tuned, or of a key that the others do not tune."""
+    tune = plan.sweep.tune
+    tuned = [arm.name for arm in plan.arms if not (arm.is_base or arm.source)]
+    for name, grid in tune.grids.items():
+        if name not in tuned:
+            raise UserError(f"sweep.tune.grids.{name}: no arm that is tuned. Name one of {', '.join(tuned)}.")
+        for key in grid:
+            if key not in tune.grid:
+                raise UserError(
+                    f"sweep.tune.grids.{name}: {key} is not in sweep.tune.grid: give the other arms values, too."
+                )
+
+
 def _tuning(plan: SweepPlan) -> list[TuningRun]:
     tune, runs = plan.sweep.tune, []
     if not tune.grid:
         return []
     split = "none" if tune.by == VALIDATION else "selection"
-    points = list(itertools.product(*tune.grid.values()))
     for arm in plan.arms:
         if arm.is_base or arm.source:
             continue
-        for point, seed in itertools.product(points, tune.seeds):
-            point_values = dict(zip(tune.grid, point, strict=True))
+        grid = tune.grid | tune.grids.get(arm.name, {})
+        for point, seed in itertools.product(itertools.product(*grid.values()), tune.seeds):
+            point_values = dict(zip(grid, point, strict=True))
             values = {**arm.values, **tune.overrides, **point_values, "seed": seed, "generation.split": split}
             name = f"{TUNING}/{run_folder_name(arm.name, point_values)}"
             if len(tune.seeds) > 1:

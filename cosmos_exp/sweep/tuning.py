@@ -90,7 +90,8 @@ def _choose(plan: SweepPlan, arm: str, runs: Sequence[TuningRun]) -> Choice:
     if index is None:
         return Choice(arm, every, None, [])
     chosen, edges = every[index]["values"], []
-    for key, tried in tune.grid.items():
+    for key in chosen:
+        tried = {point["values"][key] for point in every}
         numbers = [value for value in tried if isinstance(value, (int, float))]
         if len(numbers) == len(tried) > 1 and chosen[key] in (min(numbers), max(numbers)):
             edges.append(key)

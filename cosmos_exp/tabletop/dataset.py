@@ -57,9 +57,10 @@ def data_folder(config: Config, cache_root: Path) -> tuple[Path, Path]:
     label = f"{data.look}-{'-'.join(views)}-{data.height}x{data.width}x{data.num_frames}-{VERSION}"
     train = cache_root / "data" / f"tabletop-{label}-train{data.train_clips}"
     apart = f"-selection{data.selection_pairs}" if data.selection_pairs else ""
-    test = cache_root / "data" / f"tabletop-{label}-test{data.test_pairs}{apart}"
+    first = f"-from{data.first_pair}" if data.first_pair else ""
+    test = cache_root / "data" / f"tabletop-{label}-test{data.test_pairs}{first}{apart}"
     make_clips(train, kind, data.train_clips, 0)
-    make_pairs(test, kind, data.test_pairs, 0)
+    make_pairs(test, kind, data.test_pairs, data.first_pair)
     if data.selection_pairs:
         make_pairs(test / "selection", kind, data.selection_pairs, SELECTION_SEED)
     return train, test
