@@ -43,7 +43,8 @@ class Processes:
     Args:
         device: "cpu" or "cuda".
         expected: number of processes that the configuration asks for, on all machines.
-        num_threads: CPU threads of this process; None divides all cores evenly.
+        num_threads: CPU threads of this process; None: OMP_NUM_THREADS of a run of one process (Ray sets it), else all cores,
+            divided evenly.
 
     Raises:
         UserError: another number of processes is running.
@@ -72,7 +73,8 @@ class Processes:
         if self.device.type == "cuda":
             self.device = torch.device("cuda", torch.cuda.current_device())
         neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", expected))
-        torch.set_num_threads(num_threads or max(1, available_cores() // neighbours))
+        if num_threads or running > 1 or not os.environ.get("OMP_NUM_THREADS"):  # torchrun sets it to 1, which is no choice
+            torch.set_num_threads(num_threads or max(1, available_cores() // neighbours))
 
     def all_reduce_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Sum a tensor over all processes, in place.

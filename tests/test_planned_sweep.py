@@ -3,6 +3,7 @@
 import math
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,6 +84,9 @@ def test_the_plan_tunes_each_trained_arm_on_selection_prompts_with_other_seeds(p
         assert config.data.split_seed == 0  # both phases hold out the same data
     now = planned_runs(plan)
     assert (list(now.tests), now.waiting) == (["base"], ["lora-r4", "lora-r8", "cut-r2", "cut-r4"])
+    assert replace(plan, tested=False).test_runs({}) == {}  # cosmos-exp sweep --tune
+    own = plan_of("sweep.tune.grids={lora-r8:{training.learning_rate:[0.01]}}").tuning
+    assert [t.values["training.learning_rate"] for t in own] == [0.001, 0.002, 0.004, 0.01]
     by_loss = plan_of("sweep.tune.by=validation_loss", "data.validation_videos=1").tuning[0].run.config
     assert by_loss.generation.split == "none"
 
@@ -142,6 +146,8 @@ def test_the_most_cautious_value_within_a_standard_error_of_the_best_is_chosen()
     ("old", "new", "said"),
     [
         ("by: word_side", "by: beauty", "sweep.tune.by=beauty: nothing to optimise. Choose one of"),
+        ("by: word_side", "grids: {cut-r2: {}}", "sweep.tune.grids.cut-r2: no arm that is tuned. Name one of lora-r4,"),
+        ("by: word_side", "grids: {lora-r4: {seed: [1]}}", "sweep.tune.grids.lora-r4: seed is not in sweep.tune.grid"),
         ("rank: [2, 4]}", "rank: [16]}", "truncate.rank=16: must be a number from 1 to 8"),
         ("training.max_steps: 3", "data.split_seed: 1", "sweep.tune: data.split_seed: data, prompts, seeds and judge"),
     ],

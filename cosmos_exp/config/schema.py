@@ -134,7 +134,7 @@ class Hardware(Group):
     """kernel of scaled dot-product attention on a GPU; auto: PyTorch's choice, which is recorded. cudnn: only with
     training.deterministic=false"""
     num_threads: PositiveInt | None = None
-    """CPU threads per process; null: all cores, divided evenly"""
+    """CPU threads per process; null: OMP_NUM_THREADS (one process; Ray sets it), else all cores, divided evenly"""
     memory_gb: PositiveFloat | None = None
     """memory of one device in GB; the dry run warns by it, and checkpointing=auto needs it"""
     num_machines: PositiveInt = 1

@@ -1,0 +1,58 @@
+"""Does `kept` fall with the dose? The base's own prompts with one adapter at growing scales, and with others at scale 1.
+
+    python benchmarks/kept_dose.py outputs/sweeps/ablation/lora-r32-learning_rate0.006 outputs/overtrained/800 hardware.mixed_precision=bf16
+
+The first run's adapter is scaled; the others are taken as they are. Writes the videos to outputs/kept_dose and prints a Markdown table:
+means over scenes with 95 % t intervals, and in how many scenes `kept` is below that of the line above.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.common import machine_line
+from cosmos_exp.config.composing import compose_config
+from cosmos_exp.data.dataset import kept_prompts
+from cosmos_exp.data.video import read_video
+from cosmos_exp.experiment.generate import adapter_tasks, find_adapters, generate_adapters
+from cosmos_exp.metrics.kept import kept_shares
+from cosmos_exp.statistics.intervals import mean_interval
+
+SCALES = (0, 0.25, 0.5, 1, 1.5, 2)
+OUT = Path("outputs/kept_dose")
+
+
+def main() -> None:
+    """Print the table."""
+    runs = [word for word in sys.argv[1:] if "=" not in word]
+    words = ["experiment=tabletop", "data.first_pair=2000", "data.kept_pairs=16", "hardware.num_threads=1"]
+    config = compose_config([*words, *sys.argv[1 + len(runs) :]])
+    files = find_adapters([["base"], *([f"{runs[0]}:{scale}"] for scale in SCALES), *([run] for run in runs[1:])])
+    pairs = kept_prompts(config)
+    tasks = adapter_tasks(config, files, pairs, OUT)
+    for done in generate_adapters(config, files, tasks, None):
+        print(*done, file=sys.stderr)
+    rows, above = [], None
+    for name in list(files)[1:]:
+        shares = []
+        for pair in pairs:
+            videos = []
+            for folder in (name, "base"):
+                seeds = config.generation.seeds
+                videos.append({k: read_video(OUT / folder / f"{pair.name}__seed{k}.mp4", (1, None)) for k in seeds})
+            shares.append(np.mean([share for share, _ in kept_shares(*videos).values()]))
+        mean, low, high = mean_interval(np.array(shares)[:, None])
+        below = "" if above is None else f"{sum(np.less(shares, above))} of {len(pairs)}"
+        interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
+        rows.append({"adapter": name, "kept": f"{mean:.3f}{interval}", "below the line above": below})
+        above = shares
+    print(pd.DataFrame(rows).to_markdown(index=False))
+    print(f"\n{machine_line()}")
+
+
+if __name__ == "__main__":
+    main()
