@@ -2,6 +2,7 @@
 
 python docs/pictures.py                             # docs/measures.md, from the embedded world
 python docs/pictures.py outputs/sweeps/demo         # README: the left/right test, from the finished sweep
+python docs/pictures.py arms outputs/sweeps/ablation           # docs/ablation.md: three measures of every arm, from the records
 python docs/pictures.py page outputs/sweeps/demo/page.html     # guides/report.md: the page at two widths (needs Chromium)
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
@@ -25,6 +27,9 @@ from cosmos_exp.files import read_json_lines
 from cosmos_exp.metrics.geometry.sampson import measure_views
 from cosmos_exp.metrics.geometry.views import View
 from cosmos_exp.metrics.judges.rubric import load_rubric
+from cosmos_exp.report.figure_style import REAL, error_bars, legend, panels, title
+from cosmos_exp.report.figures import STYLE
+from cosmos_exp.report.study import load_study
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tabletop.dataset import Kind
 from cosmos_exp.tabletop.judge import RulesJudge
@@ -111,6 +116,28 @@ def hands_animation(
     )
 
 
+def arms_picture(sweep: Path) -> None:
+    """Draw the means of every arm with 95 % intervals; the base is a band, and the recordings a line where they have scores."""
+    study = load_study(sweep)
+    arms = list(study.arms.index[~study.arms["is_base"]])
+    with rc_context(fname=STYLE):
+        figure, axes = panels(3, 3.0, 0.6 + 0.22 * len(arms))
+        for ax, measure in zip(axes, ("instruction", "physics", "kept"), strict=True):
+            means = study.means[study.means["measure"] == measure].set_index("arm")
+            points = means.reindex(arms)
+            ax.errorbar(points["mean"], range(len(arms)), xerr=error_bars(points), fmt="o", color="tab:blue", capsize=3)
+            if "real" in means.index:
+                ax.axvline(means.loc["real", "mean"], color=REAL, ls="--", label="recordings")
+            if "base" in means.index:
+                ax.axvspan(means.loc["base", "low"], means.loc["base", "high"], color="0.85", label="base")
+            ax.set_yticks(range(len(arms)), arms)
+            ax.invert_yaxis()
+            ax.tick_params(labelleft=ax is axes[0])
+            title(ax, measure)
+        legend(figure, axes)
+        figure.savefig(OUT / "ablation.png", dpi=110)
+
+
 def _fold(lines: list[str], width: int = 72) -> list[str]:
     """Wrap lines to `width` characters."""
     return [
@@ -141,6 +168,8 @@ def page_pictures(page: Path) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["page"]:
         page_pictures(Path(sys.argv[2]))
+    elif sys.argv[1:2] == ["arms"]:
+        arms_picture(Path(sys.argv[2]))
     elif len(sys.argv) > 1:
         hands_animation(Path(sys.argv[1]))
     else:

@@ -219,10 +219,14 @@ def test_what_a_shell_has_left_and_another_number_of_processes_are_named(values,
 def test_what_a_launcher_of_one_process_has_left_is_ignored(monkeypatch):
     for name in (*LAUNCHER, "OMPI_COMM_WORLD_SIZE"):
         monkeypatch.setenv(name, "2" if name.startswith("OMPI") else "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # as Ray sets it for a run of three cores
     assert not launched()
-    processes = Processes("cpu", 1, torch.get_num_threads())
-    assert processes.is_main
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    processes = Processes("cpu", 1)
+    assert (processes.is_main, torch.get_num_threads()) == (True, 3)
     processes.close()
+    torch.set_num_threads(threads)
 
 
 def preempt(cli, folder, words, count, rank, when):
