@@ -34,9 +34,7 @@ def main() -> None:
     for file in sorted(Path(sys.argv[1]).rglob("scores.jsonl")):
         if "references" not in file.parts:
             run, (count, videos) = file.parent, obeyed(file.parent)
-            rows.append(
-                {"phase": run.parent.name, "arm": without_seed(run.name), "obeyed": str(count), "of": videos}
-            )
+            rows.append({"phase": run.parent.name, "arm": without_seed(run.name), "obeyed": str(count), "of": videos})
     for phase, runs in pd.DataFrame(rows).groupby("phase", sort=False):
         table = runs.groupby("arm", sort=False).agg({"obeyed": ", ".join, "of": "max"})
         print(f"{phase}\n\n{table.to_markdown()}\n")

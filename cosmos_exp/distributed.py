@@ -73,7 +73,8 @@ class Processes:
         if self.device.type == "cuda":
             self.device = torch.device("cuda", torch.cuda.current_device())
         neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", expected))
-        if num_threads or running > 1 or not os.environ.get("OMP_NUM_THREADS"):  # torchrun sets it to 1, which is no choice
+        given = running == 1 and os.environ.get("OMP_NUM_THREADS")  # torch has read it; torchrun's 1 is no choice
+        if num_threads or not given:
             torch.set_num_threads(num_threads or max(1, available_cores() // neighbours))
 
     def all_reduce_(self, tensor: torch.Tensor) -> torch.Tensor:

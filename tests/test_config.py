@@ -109,6 +109,7 @@ WRONG = [
     ("adapter=full rank=8", "adapter.rank=8: is of lora and dora, not of full"),
     ("adapter=lokr adapter.method=poly dry_run=true", "adapter.options: poly of peft"),
     ("data.kept_pairs=1", "generation.seeds=[0]: kept (data.kept_prompts, data.kept_pairs) needs two"),
+    ("data.first_pair=4999", "data.first_pair=4999: test scenes end before 5000. Lower it."),
     ("adapter.rank_pattern={to_z:4}", "adapter.rank_pattern: to_z matches no adapted layer; the nearest are: "),
     ("adapter.rank_pattern={to_q:4,attn1.to_q:8}", "adapter.rank_pattern: attn1.to_q and to_q both match"),
     ("sampson.layout=1x7", "sampson.layout=1x7: does not divide frames of 96x160 pixels"),

@@ -97,5 +97,6 @@ def test_a_running_run_stops_when_it_is_asked_to(small_config, tmp_path):
 def test_a_dry_run_of_a_sweep_prints_plans_and_starts_nothing(answered, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     answered(["sweep", "everything"], 2, "lora_vs_dora")
+    answered(["sweep", "rank", "--tune"], 2, "--tune: the sweep rank has no tuning")
     answered(["sweep", "rank", "dry_run=true", "rank=8,16", *SMALL], 0, "lora-r8", "dry run: 2 runs would start now")
     assert not (tmp_path / "outputs").exists()

@@ -4,11 +4,12 @@ import hashlib
 
 import numpy as np
 
+from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.schema import Sampson
 from cosmos_exp.data.video import read_video
 from cosmos_exp.metrics.geometry.epipolar import sampson_distance
 from cosmos_exp.metrics.geometry.matching import SiftMatcher
-from cosmos_exp.tabletop.dataset import VERSION, Kind, make_clips
+from cosmos_exp.tabletop.dataset import VERSION, Kind, data_folder, make_clips
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import APPEARANCES, HANDS, other_hand
 
@@ -63,6 +64,12 @@ def test_two_views_are_side_by_side_and_two_pinhole_cameras(tmp_path):
     a, b = clips["left"], clips["right"]
     x, y = (np.array([c.tracks[n][0] for n in a.tracks if n not in HANDS]) for c in (a, b))
     assert sampson_distance(x, y, fundamental(a, b)).max() < 1e-6
+
+
+def test_a_study_can_be_tested_on_other_scenes(tmp_path):
+    config = compose_config(["data.train_clips=1", "data.test_pairs=1", "data.first_pair=3"])
+    _, tests = data_folder(config, tmp_path)
+    assert sorted(path.stem for path in tests.glob("*.txt")) == ["robot_0003_left", "robot_0003_right"]
 
 
 def test_pixels_and_labels_are_those_of_the_recorded_version():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cosmos_exp.cli.arguments import add_overrides
+from cosmos_exp.errors import UserError
 
 if TYPE_CHECKING:
     from cosmos_exp.sweep.runs import SweepRun
@@ -38,7 +39,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="rank, lora_vs_dora, alpha, tuned, paper, demo, or the path of your own YAML file")
     add_overrides(parser, "configuration of all runs, e.g. model=… hydra/launcher=ray")
     parser.add_argument("-cd", "--config-dir", help="your folder of groups")
-    parser.add_argument("--tune", action="store_true", help="the tuning alone: look at it, widen the grid, write claims")
+    parser.add_argument("--tune", action="store_true", help="the tuning alone, before grids and claims are final")
     parser.add_argument("--list", action="store_true", help="print the state of each run and stop")
 
 
@@ -54,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
     name, folder = find_sweep(args.name)
     config_dirs = [args.config_dir] if args.config_dir else []
     plan = read_plan(folder / f"{name}.yaml", args.overrides, Path.cwd(), config_dirs)
-    if plan and args.tune:
+    if args.tune:
+        if not plan or not plan.tuning:
+            raise UserError(f"--tune: the sweep {name} has no tuning. Set sweep.tune.grid, or leave --tune away.")
         plan = replace(plan, tested=False)
     now = planned_runs(plan) if plan else None
     runs = now.runs if now else expand_sweep(name, folder, args.overrides, Path.cwd(), config_dirs)
@@ -95,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return interrupted(planned_runs(plan).runs if plan else runs)
     say_choices(now)
-    return report(runs, plan.folder if plan else runs[0].folder.path.parent, now.waiting if now and not args.tune else [])
+    waiting = now.waiting if now and not args.tune else []
+    return report(runs, plan.folder if plan else runs[0].folder.path.parent, waiting)
 
 
 def print_plans(runs: list[SweepRun], local: bool) -> int:

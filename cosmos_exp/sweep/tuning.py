@@ -91,9 +91,9 @@ def _choose(plan: SweepPlan, arm: str, runs: Sequence[TuningRun]) -> Choice:
         return Choice(arm, every, None, [])
     chosen, edges = every[index]["values"], []
     for key in chosen:
-        tried = {point["values"][key] for point in every}
+        tried = [point["values"][key] for point in every]
         numbers = [value for value in tried if isinstance(value, (int, float))]
-        if len(numbers) == len(tried) > 1 and chosen[key] in (min(numbers), max(numbers)):
+        if len(numbers) == len(tried) and min(numbers) < max(numbers) and chosen[key] in (min(numbers), max(numbers)):
             edges.append(key)
     return Choice(arm, every, chosen, edges)
 

@@ -16,7 +16,7 @@ from cosmos_exp.tabletop.scene import VIEWS, Clip, Scene
 from cosmos_exp.tabletop.world import HANDS
 
 TRAIN_SEEDS, TEST_SEEDS = 1_000_000, 2_000_000
-SELECTION_SEED = 5_000  # selection scenes are TEST_SEEDS + 5000, 5001, …: no test set is that large
+SELECTION_SEED = 5_000  # selection scenes are TEST_SEEDS + 5000, 5001, …
 # Part of the cache folder's name. Change it with every change of the rendered pixels or prompts;
 # tests/test_tabletop.py fails when pixels change.
 VERSION = "48dc5244"
@@ -44,9 +44,11 @@ def data_folder(config: Config, cache_root: Path) -> tuple[Path, Path]:
     """The builder of data=tabletop: the folders of training clips and test pairs, rendered on first use.
 
     Raises:
-        UserError: data.width is not a multiple of the number of views.
+        UserError: data.width is not a multiple of the number of views, or the test scenes are among those of the selection.
     """
     data = config.data
+    if data.first_pair + data.test_pairs > SELECTION_SEED:
+        raise UserError(f"data.first_pair={data.first_pair}: test scenes end before {SELECTION_SEED}. Lower it.")
     views = tuple(data.views or ["head"])
     if data.width % len(views):
         raise UserError(
