@@ -3,7 +3,7 @@
 Runs in a virtual environment of its own, as the library pins other versions of torch than this package:
 
     uv venv /tmp/lerobot-venv && uv pip install --python /tmp/lerobot-venv/bin/python lerobot
-    /tmp/lerobot-venv/bin/python benchmarks/check_lerobot_set.py SET [--backend pyav]
+    /tmp/lerobot-venv/bin/python benchmarks/check_lerobot_set.py SET
 
 The single videos are found in SET/.made by the hash that the table of episodes has. The first difference is an error.
 """
@@ -37,9 +37,8 @@ def pixels(item, camera):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("set", type=Path)
-    parser.add_argument("--backend", default="pyav", help="pyav or torchcodec: what the library decodes with")
     args = parser.parse_args()
-    dataset = LeRobotDataset(f"local/{args.set.name}", root=args.set, video_backend=args.backend)
+    dataset = LeRobotDataset(f"local/{args.set.name}", root=args.set, video_backend="pyav")
     (camera,) = dataset.meta.video_keys
     files, compared = made_videos(args.set), 0
     for row in dataset.meta.episodes.to_pandas().itertuples():

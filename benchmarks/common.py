@@ -1,11 +1,12 @@
-"""Shared by the benchmarks: interleaved timing, ratios with their spread, the machine's name, result files."""
+"""Shared by the benchmarks: their command line, interleaved timing, ratios with their spread, the machine's name, result files."""
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import math
-import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -16,9 +17,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cosmos_exp.files import write_json
+from cosmos_exp.files import write_json, write_text
+from cosmos_exp.provenance import available_cores
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def command_line(doc: str | None) -> argparse.ArgumentParser:
+    """A parser whose help is the program's docstring as it is."""
+    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def device_name(device: str = "cpu") -> str:
@@ -27,11 +34,9 @@ def device_name(device: str = "cpu") -> str:
         import torch
 
         return torch.cuda.get_device_name()
-    model = platform.machine()
     info = Path("/proc/cpuinfo")
-    if info.is_file() and "model name" in info.read_text():
-        model = info.read_text().partition("model name")[2].partition("\n")[0].strip(" \t:")
-    return f"{model}, {len(os.sched_getaffinity(0))} cores"
+    found = re.search(r"model name\s*:\s*(.*\S)", info.read_text()) if info.is_file() else None
+    return f"{found[1] if found else platform.machine()}, {available_cores()} cores"
 
 
 def machine_line(device: str = "cpu") -> str:
@@ -55,7 +60,7 @@ def interleaved(
     for call in variants.values():
         for _ in range(warm_up):
             call()
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    seconds = {name: [] for name in variants}
     for _ in range(repeats):
         for name, call in variants.items():
             synchronize(device)
@@ -66,9 +71,9 @@ def interleaved(
     return seconds
 
 
-def spread(values: list[float], digits: int = 2) -> str:
+def spread(values: list[float]) -> str:
     """Median (lowest to highest)."""
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def ratios(slow: list[float], fast: list[float]) -> list[float]:
@@ -78,13 +83,8 @@ def ratios(slow: list[float], fast: list[float]) -> list[float]:
 
 def table(rows: list[dict[str, Any]], floats: str = "g") -> str:
     """Rows as a Markdown table; lists of repeats are shown as median (lowest to highest), missing values as -."""
-    shown = []
-    for row in rows:
-        line = {}
-        for name, value in row.items():
-            line[name] = spread(value) if isinstance(value, list) else value
-        shown.append(line)
-    return pd.DataFrame(shown).to_markdown(index=False, floatfmt=floats, missingval="-")
+    shown = pd.DataFrame(rows).map(lambda value: spread(value) if isinstance(value, list) else value)
+    return shown.to_markdown(index=False, floatfmt=floats, missingval="-")
 
 
 def plain(value: Any) -> Any:
@@ -102,8 +102,7 @@ def write(name: str, title: str, text: str, data: Any, out: Path | None = None) 
     """Print, and write results/<name>_<date>.md and .json."""
     today = datetime.date.today().isoformat()
     folder = out or RESULTS
-    folder.mkdir(parents=True, exist_ok=True)
     page = f"# {title}, {today}\n\n{text}\n"
     print(page)
-    (folder / f"{name}_{today}.md").write_text(page)
+    write_text(folder / f"{name}_{today}.md", page)
     write_json(folder / f"{name}_{today}.json", plain(data))

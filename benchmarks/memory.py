@@ -10,14 +10,11 @@ the numbers in cosmos_exp/world/hardware.py; `cosmos-exp run … dry_run=true` p
 
 from __future__ import annotations
 
-import argparse
 import weakref
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
-from common import device_name, machine_line, table, write
+from common import command_line, device_name, machine_line, table, write
 from diffusers import CosmosTransformer3DModel
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -30,13 +27,15 @@ from cosmos_exp.world import adapter as adapters
 from cosmos_exp.world.fast_forward import fast_forward
 from cosmos_exp.world.hardware import POLICIES, latent_shape, num_tokens
 
+FEW = (12, 16, 24)  # frames, rows and columns of a small latent
+
 
 class LiveBytes(TorchDispatchMode):
     """Bytes of all live storages, now and at the peak."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.known: dict[int, int] = {}
+        self.known = {}
         self.now = self.peak = 0
 
     def add(self, tensor: torch.Tensor) -> None:
@@ -50,7 +49,7 @@ class LiveBytes(TorchDispatchMode):
     def drop(self, key: int) -> None:
         self.now -= self.known.pop(key)
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         out = function(*args, **(kwargs or {}))
         for tensor in tree_iter(out):
             if isinstance(tensor, torch.Tensor):
@@ -117,47 +116,46 @@ def whole_step(config: Config, policy: str) -> tuple[float, float]:
 
 def compiled_rows(config: Config, policy: str) -> float:
     """Rows of (tokens x hidden, bf16) that a compiled block keeps: the difference of two blocks and one, with few tokens."""
-    kept = []
-    for layers in (1, 2):
-        torch._dynamo.reset()
-        model = meta_model(config, layers)
-        torch.manual_seed(0)
-        fill(model, lambda shape, dtype: torch.randn(shape).mul_(0.02).to(dtype))
-        fixed = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-        forward = fast_forward(model, compiled=True, checkpointing=policy)
-        seen: dict[int, int] = {}
-        held = []
-
-        def pack(tensor: torch.Tensor, seen=seen, held=held, fixed=fixed) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in fixed:
-                seen[storage.data_ptr()] = storage.nbytes()
-                held.append(tensor)  # so that no address is reused
-            return tensor
-
-        shape = (1, config.model.z_dim, 12, 16, 24)
-        prompt = torch.randn(1, 64, config.model.transformer.text_embed_dim, dtype=torch.bfloat16)
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), torch.autocast("cpu", dtype=torch.bfloat16):
-            masks = {"condition_mask": torch.zeros(1, 1, *shape[2:]), "padding_mask": torch.zeros(1, 1, 16, 24)}
-            forward(torch.randn(shape), torch.rand(1, 1, 12, 1, 1), prompt, **masks)
-        kept.append(sum(seen.values()))
     hidden = config.model.transformer.num_attention_heads * config.model.transformer.attention_head_dim
-    return (kept[1] - kept[0]) / (num_tokens(shape[1:]) * hidden * 2)
+    return (kept_bytes(config, policy, 2) - kept_bytes(config, policy, 1)) / (num_tokens((1, *FEW)) * hidden * 2)
+
+
+def kept_bytes(config: Config, policy: str, layers: int) -> int:
+    """Bytes that a compiled forward pass of a FEW latent keeps for the backward pass, without the weights."""
+    torch._dynamo.reset()
+    model = meta_model(config, layers)
+    torch.manual_seed(0)
+    fill(model, lambda shape, dtype: torch.randn(shape).mul_(0.02).to(dtype))
+    fixed = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    forward = fast_forward(model, compiled=True, checkpointing=policy)
+    seen, held = {}, []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in fixed:
+            seen[storage.data_ptr()] = storage.nbytes()
+            held.append(tensor)  # so that no address is reused
+        return tensor
+
+    prompt = torch.randn(1, 64, config.model.transformer.text_embed_dim, dtype=torch.bfloat16)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), torch.autocast("cpu", dtype=torch.bfloat16):
+        masks = {"condition_mask": torch.zeros(1, 1, *FEW), "padding_mask": torch.zeros(1, 1, *FEW[1:])}
+        forward(torch.randn(1, config.model.z_dim, *FEW), torch.rand(1, 1, FEW[0], 1, 1), prompt, **masks)
+    return sum(seen.values())
 
 
 def main() -> None:
     """Count, print the table, write it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--model", default="cosmos_predict25_2b")
     parser.add_argument("--kinds", default="lora,dora")
     parser.add_argument("--compiled", action="store_true")
-    parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
     rows = []
     for kind in args.kinds.split(","):
         config = compose_config([f"model={args.model}", "data=gr1_100", "rank=32", f"adapter={kind}"])
         for policy in POLICIES:
-            row: dict[str, Any] = {"adapter": kind, "checkpointing": policy}
+            row = {"adapter": kind, "checkpointing": policy}
             row["after forward, GiB"], row["peak_gib"] = whole_step(config, policy)
             if args.compiled:
                 row["rows that a compiled block keeps"] = compiled_rows(config, policy)
@@ -165,7 +163,7 @@ def main() -> None:
             rows.append(row)
     text = f"{machine_line()}; {args.model}, 432x768x93, batch 1, rank 32, bf16 base, fp32 adapter and AdamW.\n\n{table(rows, '.1f')}"
     title = f"Memory of a training step, counted on {device_name()}"
-    write(f"memory_{args.model}", title, text, rows, args.out)
+    write(f"memory_{args.model}", title, text, rows)
 
 
 if __name__ == "__main__":

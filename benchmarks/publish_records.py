@@ -11,13 +11,13 @@ those of them that hold private text are listed.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import tarfile
 import tempfile
 from pathlib import Path
 
 import yaml
+from common import command_line
 
 from cosmos_exp.files import read_json, write_json, write_text
 from cosmos_exp.publish.neutral import neutral, neutral_config, private_names, recorded_paths
@@ -33,10 +33,9 @@ SIBLING = (
 )
 
 
-def publish(sweep: Path, out: Path) -> tuple[list[Path], list[Path]]:
-    """Copy the records of every run below `sweep`. Returns the files, and those of them that hold private text."""
-    sweep, written, private = sweep.absolute(), [], []
-    names: set[str] = set()
+def publish(sweep: Path, out: Path) -> list[Path]:
+    """Copy the records of every run below `sweep`. Returns the copies that hold private text."""
+    sweep, names, private = sweep.absolute(), set(), []
     for status in sorted(sweep.rglob("status.json")):
         folder = status.parent
         run, target = Run(RunFolder(folder)), out / folder.relative_to(sweep)
@@ -51,20 +50,17 @@ def publish(sweep: Path, out: Path) -> tuple[list[Path], list[Path]]:
         if is_sibling:
             content["adapter"]["truncate_from"] = run.settings.adapter.truncate_from
         write_text(target / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-        written.append(target / "config.yaml")
         for name in RECORDS:
             if (folder / name).is_file():
                 write_json(target / name, neutral(read_json(folder / name), of_run))
-                written.append(target / name)
     for file in sorted(path for path in sweep.rglob("*") if path.name in HASHED):
         target = out / file.relative_to(sweep)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
-        written.append(target)
         lines = file.read_text(encoding="utf-8").splitlines()
         if neutral(lines, sorted(names)) != lines:
             private.append(target)
-    return written, private
+    return private
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -78,7 +74,7 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 def main() -> None:
     """Pack and print how much."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("sweep", type=Path, help="folder of the sweep, or an archive that this program wrote")
     parser.add_argument("archive", type=Path, help="NAME.tar.xz")
     args = parser.parse_args()
@@ -88,7 +84,7 @@ def main() -> None:
             with tarfile.open(args.sweep) as old:
                 old.extractall(place, filter="data")
         else:
-            for file in publish(args.sweep, folder)[1]:
+            for file in publish(args.sweep, folder):
                 print(f"holds private text, and is as it was because its hash is recorded: {file.relative_to(place)}")
         write_report(folder)
         with tarfile.open(args.archive, "w:xz", preset=9) as archive:

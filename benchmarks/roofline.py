@@ -16,7 +16,6 @@ the peak at head size 128: FlashAttention-3 (arXiv:2407.08608, H100, 16k tokens)
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 from collections import Counter
@@ -29,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from common import RESULTS, table
+from common import RESULTS, command_line, table
 from diffusers import AutoencoderKLWan
 from memory import fill, meta_model
 from scipy.optimize import least_squares
@@ -312,7 +311,7 @@ def ours(constants: np.ndarray) -> pd.DataFrame:
 
 def main():
     """Fit, predict, write the tables."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
+    command_line(__doc__).parse_args()
     times = pd.read_csv(HERE / "published_times.csv")
     constants = fit(times[times.fitted])
     text = "# Predicted times\n\nFitted: matrix products {:.2f} of peak, attention {:.2f} of its published rate, {:.1f} s".format(

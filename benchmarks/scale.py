@@ -12,19 +12,22 @@ import argparse
 import contextlib
 import json
 import math
-import multiprocessing
 import os
 import resource
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from common import device_name, table, write
 
+Command = Callable[[], object]
 CAMERA, FRAMES, PER_FILE = "observation.images.top", 20, 1000  # frames of an episode, episodes of a file
 
 
@@ -112,7 +115,7 @@ def previews(folder: Path, size: int) -> None:
             os.link(made, preview)
 
 
-def listed(folder: Path, size: int) -> Callable[[], object]:
+def listed(folder: Path, size: int) -> Command:
     """The start of a run, `data check`'s list, `dry_run`: all episodes of a set."""
     from cosmos_exp.config.composing import compose_config
     from cosmos_exp.data.dataset import load_dataset
@@ -122,33 +125,36 @@ def listed(folder: Path, size: int) -> Callable[[], object]:
     return lambda: load_dataset(config)
 
 
-def tables(folder: Path, size: int) -> Callable[[], object]:
+def tables(folder: Path, size: int) -> Command:
     """The episodes' table, with statistics."""
     from cosmos_exp.data.readers.lerobot_meta import open_lerobot
 
     return lambda: open_lerobot(folder)
 
 
-def planned(folder: Path, size: int) -> Callable[[], object]:
+def planned_runs(folder: Path, size: int) -> list:
+    """`size` runs of a sweep in a folder."""
+    from cosmos_exp.sweep.runs import expand_sweep, find_sweep
+
+    return expand_sweep(*find_sweep("rank"), [f"seed=range(0,{size // 3})"], folder)
+
+
+def planned(folder: Path, size: int) -> Command:
     """`sweep --list` of runs that exist."""
     from cosmos_exp.config.hashing import stage_hash
     from cosmos_exp.config.record import save_config
     from cosmos_exp.sweep.live import print_states
-    from cosmos_exp.sweep.runs import expand_sweep, find_sweep, missing_runs
+    from cosmos_exp.sweep.runs import missing_runs
 
-    def plan() -> list:
-        return expand_sweep(*find_sweep("rank"), [f"seed=range(0,{size // 3})"], folder)
-
-    if not folder.exists():
-        for run in plan():
-            save_config(run.config, run.folder.config)
-            done = {"evaluate": {"config_hash": stage_hash(run.config)}}
-            run.folder.update_manifest(config_hash=stage_hash(run.config))
-            run.folder.update_manifest(data={"train": [f"clip {k}" for k in range(200)]}, stages=done)
-            run.folder.set_status("done", "record")
+    for run in planned_runs(folder, size):
+        save_config(run.config, run.folder.config)
+        done = {"evaluate": {"config_hash": stage_hash(run.config)}}
+        run.folder.update_manifest(config_hash=stage_hash(run.config))
+        run.folder.update_manifest(data={"train": [f"clip {k}" for k in range(200)]}, stages=done)
+        run.folder.set_status("done", "record")
 
     def command() -> None:
-        runs = plan()
+        runs = planned_runs(folder, size)
         for run in runs:
             run.check_same()
         missing_runs(runs)
@@ -157,13 +163,12 @@ def planned(folder: Path, size: int) -> Callable[[], object]:
     return command
 
 
-def watched(folder: Path, size: int) -> Callable[[], object]:
+def watched(folder: Path, size: int) -> Command:
     """Ten seconds of the live table: CPU seconds x 10 are per cent of a core."""
     from cosmos_exp.sweep.live import print_changes, watch
-    from cosmos_exp.sweep.runs import expand_sweep, find_sweep
 
     planned(folder, size)
-    runs = expand_sweep(*find_sweep("rank"), [f"seed=range(0,{size // 3})"], folder)
+    runs = planned_runs(folder, size)
 
     def command() -> None:
         with watch(print_changes, runs):
@@ -172,14 +177,14 @@ def watched(folder: Path, size: int) -> Callable[[], object]:
     return command
 
 
-def reported(folder: Path, size: int) -> Callable[[], object]:
+def reported(folder: Path, size: int) -> Command:
     """`cosmos-exp report` of 13 runs."""
     from cosmos_exp.report import figures, page, tables  # noqa: F401  # imports are not measured
 
     return lambda: tables.write_report(folder)
 
 
-def opened(folder: Path, size: int) -> Callable[[], object]:
+def opened(folder: Path, size: int) -> Command:
     """The page of `reported` in a Chromium."""
     import psutil
     from selenium import webdriver
@@ -221,7 +226,7 @@ def opened(folder: Path, size: int) -> Callable[[], object]:
     return lambda: sorted((once() for _ in range(3)), key=lambda taken: taken.clock)[1]
 
 
-def recorded(folder: Path, size: int) -> Callable[[], object]:
+def recorded(folder: Path, size: int) -> Command:
     """Ten changes of a manifest that names many videos."""
     from cosmos_exp.run_folder import RunFolder
 
@@ -232,10 +237,10 @@ def recorded(folder: Path, size: int) -> Callable[[], object]:
 
 
 # line: (maker of its data, what is measured, sizes)
-LINES: dict[str, tuple[Callable[..., None] | None, Callable[..., Callable[[], object]], tuple[int, ...]]] = {
+LINES = {
     "list episodes": (lerobot_set, listed, (250, 500, 1000)),
     "list them again": (None, listed, (250, 500, 1000)),
-    "tables": (lambda folder, size: lerobot_set(folder, size, 10), tables, (5000, 10000, 20000)),
+    "tables": (partial(lerobot_set, statistics=10), tables, (5000, 10000, 20000)),
     "sweep --list": (None, planned, (30, 60, 120)),
     "live table": (None, watched, (30, 60, 120)),
     "report, videos a run": (study, reported, (25, 50, 100)),
@@ -245,8 +250,8 @@ LINES: dict[str, tuple[Callable[..., None] | None, Callable[..., Callable[[], ob
 }
 
 
-def measured(work: Callable[..., Callable[[], object]], folder: Path, size: int, results: Path) -> None:
-    """In a process of its own: CPU seconds and peak MiB of a line."""
+def measured(work: Callable[..., Command], folder: Path, size: int) -> Taken:
+    """In a process of its own: what a line takes."""
     command = work(folder, size)
 
     def seconds() -> float:
@@ -255,10 +260,16 @@ def measured(work: Callable[..., Callable[[], object]], folder: Path, size: int,
 
     began, clock = seconds(), time.perf_counter()
     taken = command()
-    if not isinstance(taken, Taken):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        taken = Taken(seconds() - began, time.perf_counter() - clock, peak)
-    results.write_text(json.dumps(taken))
+    if isinstance(taken, Taken):
+        return taken
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Taken(seconds() - began, time.perf_counter() - clock, peak)
+
+
+def apart(function: Callable, *args: object) -> Any:
+    """The result of a call in a process of its own."""
+    with ProcessPoolExecutor(1, get_context("fork")) as pool:
+        return pool.submit(function, *args).result()
 
 
 def main() -> None:
@@ -267,31 +278,21 @@ def main() -> None:
     parser.add_argument("--sizes", type=lambda text: tuple(map(int, text.split(","))))
     parser.add_argument("--title", default="scale")
     args = parser.parse_args()
-    context, rows = multiprocessing.get_context("fork"), []
+    rows = []
     with tempfile.TemporaryDirectory() as root:
         for line in args.lines:
             make, work, sizes = LINES[line]
-            sizes, seconds = args.sizes or sizes, list[float]()
+            sizes, found = args.sizes or sizes, list[Taken]()
             for size in sizes:
                 folder = Path(root) / f"{work.__name__}-{size}"
                 if make:
-                    maker = context.Process(target=make, args=(folder, size))
-                    maker.start()
-                    maker.join()
-                results = Path(root) / f"{line} {size}.json"
-                child = context.Process(target=measured, args=(work, folder, size, results))
-                child.start()
-                child.join()
-                taken, clock, peak = json.loads(results.read_text())
-                seconds.append(taken)
-            growth = math.log(seconds[-1] / seconds[0]) / math.log(sizes[-1] / sizes[0])
+                    apart(make, folder, size)
+                found.append(apart(measured, work, folder, size))
+            first, last = found[0], found[-1]
             row = {"line": line, "sizes": ", ".join(map("{:,}".format, sizes))}
-            row |= {
-                "CPU s": ", ".join(map("{:.3g}".format, seconds)),
-                "exponent": growth,
-                "last: s": clock,
-                "MiB": peak,
-            }
+            row["CPU s"] = ", ".join(f"{taken.cpu:.3g}" for taken in found)
+            row["exponent"] = math.log(last.cpu / first.cpu) / math.log(sizes[-1] / sizes[0])
+            row |= {"last: s": last.clock, "MiB": last.mib}
             rows.append(row)
             print(row, flush=True)
     write(f"scale_{args.title}", f"Growth of cost, {args.title}", f"{table(rows, '.3g')}\n\n{device_name()}", rows)

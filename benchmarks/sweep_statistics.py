@@ -1,6 +1,6 @@
 """Simulated sweeps without any true difference: coverage of intervals, false positives, equivalence, failing runs.
 
-    python benchmarks/sweep_statistics.py [--trials 5000] [--out DIR]
+    python benchmarks/sweep_statistics.py [--trials 5000]
 
 In about a minute on one core. The functions of cosmos_exp.statistics that the report calls are called on arrays of scores with known
 truth; the tables of docs/statistics.md come from here.
@@ -8,14 +8,11 @@ truth; the tables of docs/statistics.md come from here.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
 import numpy as np
-import pandas as pd
-from common import device_name, write
+from common import command_line, device_name, table, write
 
 from cosmos_exp.files import JsonObject
 from cosmos_exp.statistics.comparisons import MIN_SCENES, equivalence_p
@@ -136,13 +133,9 @@ def equivalent(rng: np.random.Generator, trials: int) -> list[JsonObject]:
         values = rng.normal(mean, deviation, (trials, scenes, 1))
         if case != "normal":  # its mean is at the margin
             values = np.where(rng.random(values.shape) < 1 / 8, -2.0, 0.0) + 0.01 * rng.normal(size=values.shape)
-        calls = 0
-        for difference in values:
-            p = equivalence_p(estimate([difference]), MARGIN)
-            calls += scenes >= MIN_SCENES and p is not None and p < LEVEL
-        rows.append(
-            {"case": case, "scenes": scenes, "deviation": deviation, "mean": mean, "called": 100 * calls / trials}
-        )
+        p = np.array([equivalence_p(estimate([difference]), MARGIN) for difference in values])
+        called = 100 * int((p < LEVEL).sum()) / trials if scenes >= MIN_SCENES else 0.0
+        rows.append({"case": case, "scenes": scenes, "deviation": deviation, "mean": mean, "called": called})
     return rows
 
 
@@ -150,16 +143,15 @@ def failing(rng: np.random.Generator, trials: int) -> list[JsonObject]:
     """Training runs that either learn or fail: false positives of base against adapter."""
     rows = []
     for runs, share, variance in itertools.product((3, 5), FAILING, (1.0, 4.0)):
-        truth = replace(Truth(runs=runs, run_variance=variance), failing=share)
+        truth = Truth(runs=runs, run_variance=variance, failing=share)
         rows.append({**asdict(truth), "rejected": rejected(cells(rng, trials, truth, base=True))})
     return rows
 
 
 def main() -> None:
     """Simulate, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--trials", type=int, default=5000, help="trials per cell")
-    parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
     rng = np.random.default_rng(1)
     results = {
@@ -171,8 +163,8 @@ def main() -> None:
     error = 100 * (0.05 * 0.95 / args.trials) ** 0.5
     parts = [f"No true difference anywhere. Monte Carlo standard error {error:.1f} points at 5 %. {device_name()}."]
     for title, rows in results.items():
-        parts.append(f"## {title}\n\n{pd.DataFrame(rows).to_markdown(index=False, floatfmt='.1f', missingval='-')}")
-    write("sweep_statistics", "Statistics of simulated sweeps", "\n\n".join(parts), results, args.out)
+        parts.append(f"## {title}\n\n{table(rows, '.1f')}")
+    write("sweep_statistics", "Statistics of simulated sweeps", "\n\n".join(parts), results)
 
 
 if __name__ == "__main__":
