@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,12 +21,13 @@ import torch
 from common import machine_line, table, write
 from diffusers import AutoencoderKLWan, Cosmos2_5_PredictBasePipeline, CosmosTransformer3DModel
 from peft.tuners.lora import LoraLayer
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.schema import Model
-from cosmos_exp.tabletop.build import SEED, build_scheduler, build_tokenizer, build_transformer
+from cosmos_exp.files import atomic_folder
+from cosmos_exp.tabletop.build import SEED, build_scheduler, build_text_encoder, build_tokenizer, build_transformer
+from cosmos_exp.world.model_folder import RANDOM_MARK
 
 WORDS = [
     "model=cosmos_predict25_2b",
@@ -60,44 +60,18 @@ PARAMETERS, LAYERS, SCALE = 2_059_174_912, 280, 2.0
 
 def build(model: Model, target: Path) -> None:
     """Write the folder, part by part, in bf16."""
-    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-"))
     torch.manual_seed(SEED)
     torch.set_default_dtype(torch.bfloat16)
-    tokenizer = build_tokenizer()
-    tokenizer.save_pretrained(work / "tokenizer")
-    build_scheduler().save_pretrained(work / "scheduler")
-    _text_encoder(len(tokenizer), model).save_pretrained(work / "text_encoder")
-    AutoencoderKLWan().save_pretrained(work / "vae")
-    transformer = build_transformer(model)
-    transformer.save_pretrained(work / "transformer", max_shard_size="1500MB")
-    (work / "RANDOM_WEIGHTS").write_text("These weights were drawn from a seed; nothing has been learned.\n")
-    os.replace(work, target)
+    with atomic_folder(target) as work:
+        tokenizer = build_tokenizer()
+        tokenizer.save_pretrained(work / "tokenizer")
+        build_scheduler().save_pretrained(work / "scheduler")
+        text_encoder = build_text_encoder(len(tokenizer), model.text_channels, layers=28, heads=28, inner=256)
+        text_encoder.save_pretrained(work / "text_encoder")
+        AutoencoderKLWan().save_pretrained(work / "vae")
+        build_transformer(model).save_pretrained(work / "transformer", max_shard_size="1500MB")
+        (work / RANDOM_MARK).write_text("These weights were drawn from a seed; nothing has been learned.\n")
     torch.set_default_dtype(torch.float32)
-
-
-def _text_encoder(vocabulary: int, model: Model) -> Qwen2_5_VLForConditionalGeneration:
-    layers, heads = 28, 28
-    width = model.text_channels // layers
-    quarter = width // heads // 8
-    text = {
-        "hidden_size": width,
-        "intermediate_size": 256,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": 4,
-        "vocab_size": vocabulary,
-        "max_position_embeddings": 1024,
-        "rope_parameters": {
-            "rope_type": "default",
-            "mrope_section": [quarter, 3 * quarter // 2, 3 * quarter - 3 * quarter // 2],
-            "rope_theta": 10000.0,
-        },
-        "pad_token_id": 0,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-    }
-    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": width}
-    return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision))
 
 
 def load_plainly(folder: Path, adapter: Path) -> None:
@@ -115,7 +89,6 @@ def main() -> None:
     """Build, run, load; print and write the table."""
     folder = cache_root(compose_config(WORDS)).absolute() / "models" / "cosmos-2b-random"
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
         build(compose_config(WORDS).model, folder)
         gc.collect()
     rows = []
@@ -125,8 +98,8 @@ def main() -> None:
             words = ["run", *WORDS, f"adapter={kind}", f"model.source={folder}", f"run_dir={run_dir}"]
             subprocess.run([Path(sys.executable).parent / "cosmos-exp", *words], check=True)
             for name, stage in json.loads((run_dir / "manifest.json").read_text())["stages"].items():
-                row = {"stage": f"{kind}: {name}", "seconds": stage["seconds"], "peak_gib": stage["peak_memory_gib"]}
-                rows.append(row)
+                took = {"seconds": stage["seconds"], "peak_gib": stage["peak_memory_gib"]}
+                rows.append({"stage": f"{kind}: {name}", **took})
             load_plainly(folder, run_dir / "adapter")
     text = f"{machine_line()}\n\n{table(rows, '.1f')}"
     write("cosmos_2b_random", "A run at the full size", text, rows)

@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from common import device_name, interleaved, machine_line, ratios, table, write
+from common import command_line, device_name, interleaved, machine_line, ratios, table, write
 from diffusers.video_processor import VideoProcessor
 from PIL import Image
 
@@ -29,12 +31,11 @@ from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.data.video import read_video
 from cosmos_exp.distributed import Processes
-from cosmos_exp.experiment.cost import estimate_cost
 from cosmos_exp.experiment.prepare import prepare
 from cosmos_exp.experiment.record import dtype_of
+from cosmos_exp.experiment.train import make_trainer
 from cosmos_exp.run_folder import RunFolder
-from cosmos_exp.training.log import SpeedMeter
-from cosmos_exp.training.loop import AdaptedModel, StopRequest, Trainer
+from cosmos_exp.training.loop import StopRequest
 from cosmos_exp.training.plan import lr_at, sample_order
 from cosmos_exp.training.samples import SampleSource
 from cosmos_exp.world import adapter as adapters
@@ -42,6 +43,7 @@ from cosmos_exp.world.encoders import Encoders, embed_prompt
 from cosmos_exp.world.loading import latent_statistics, load_transformer
 from cosmos_exp.world.rectified_flow import FlowBatch, flow_loss
 
+WARM_UP = 2  # steps
 COMMON = [
     "tracking=none",
     "rank=32",
@@ -105,22 +107,19 @@ class Reference:
         self.source = SampleSource(config, prepared.dataset.train, prepared.cache, latent_statistics(prepared.model))
         self.order = sample_order(len(prepared.dataset.train), config)
         self.done = 0
-        self.losses: list[float] = []
+        self.losses = []
 
     def batch(self) -> FlowBatch:
         batch = self.source.batch(self.order.batch(self.done), self.device)
         if self.encoders is None:
             return batch
-        means, prompts = [], []
-        for _, video in self.order.batch(self.done):
-            mean, prompt = self.encode(self.prepared.dataset.train[video])
-            means.append(mean)
-            prompts.append(prompt)
+        clips = [self.prepared.dataset.train[video] for _, video in self.order.batch(self.done)]
+        means, prompts = zip(*map(self.encode, clips), strict=True)
         centre, scale = latent_statistics(self.prepared.model)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         clean = (torch.cat(means) - centre.to(self.device)) / scale.to(self.device)
-        return FlowBatch(clean, batch.noise, batch.sigma, batch.condition_frames, torch.cat(prompts))
+        return replace(batch, clean=clean, prompt=torch.cat(prompts))
 
     @torch.no_grad()
     def encode(self, clip: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -155,20 +154,11 @@ class Reference:
 class Ours:
     """The run's own trainer, a step a call."""
 
-    def __init__(self, config: Any, prepared: Any, folder: Path, device: torch.device):
-        context = RunContext(config, RunFolder(folder), Processes(device.type, 1))
-        model, _ = load_transformer(prepared.model, dtype_of(config))
-        parameters = adapters.inject(model, config.adapter, config.seed)
-        model.to(device).train()
-        trainable = sum(p.numel() for p in parameters.values())
-        cost = estimate_cost(config, model.num_parameters() - trainable, dict(model.config))
-        source = SampleSource(config, prepared.dataset.train, prepared.cache, latent_statistics(prepared.model))
-        order = sample_order(len(prepared.dataset.train), config)
-        adapted = AdaptedModel(model, parameters, config, device, cost.checkpointing)
-        meter = SpeedMeter(cost.sample_flops, device)
-        self.trainer = Trainer(context, adapted, order, source, None, meter, lambda *row: None)
+    def __init__(self, context: RunContext, prepared: Any):
+        self.trainer = make_trainer(context, prepared, lambda *row: None)
+        self.trainer.model.transformer.train()
         self.trainer.start_batches()
-        self.losses: list[float] = []
+        self.losses = []
 
     def step(self) -> None:
         trainer, pending = self.trainer, self.trainer.log.pending
@@ -178,27 +168,32 @@ class Ours:
             self.losses.append(pending.popleft().read(str)[0])
 
 
+def open_run(words: list[str], folder: Path, device: str) -> RunContext:
+    """A run of one process on `device`, and its new folder."""
+    config = compose_config([*COMMON, "hardware=1xh100" if device == "cuda" else "hardware=cpu", *words])
+    folder.mkdir(parents=True)
+    return RunContext(config, RunFolder(folder), Processes(device, 1))
+
+
 def variants(model: str, kind: str, args: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Any]:
     """What is timed, by name."""
-    hardware = ["hardware=1xh100"] if args.device == "cuda" else ["hardware=cpu"]
-    size = [f"training.global_batch_size={args.batch}", f"hardware.samples_per_forward={args.batch}"]
-    words = [*COMMON, *size, *MODELS[model], *hardware, f"adapter={kind}", *args.override]
-    config = compose_config([*words, "hardware.compile=false", "hardware.checkpointing=none"])
-    device = torch.device("cuda:0" if args.device == "cuda" else "cpu")
-    record = RunFolder(folder / f"{model}-{kind}")
-    record.path.mkdir(parents=True)
-    prepared = prepare(RunContext(config, record, Processes(args.device, 1)))
+    words = ["training.global_batch_size=1", "hardware.samples_per_forward=1", *MODELS[model], f"adapter={kind}"]
+    words += args.override
+    plain = [*words, "hardware.compile=false", "hardware.checkpointing=none"]
+    context = open_run(plain, folder / f"{model}-{kind}", args.device)
+    config, device, prepared = context.config, context.processes.device, prepare(context)
     encoders = Encoders(prepared.model, device, dtype_of(config), config.model.prompt_tokens)
     fits = model != "2b"  # without checkpointing the reference does not fit any card at this size
-    found: dict[str, Any] = {"reference": lambda: Reference(config, prepared, encoders, device, True)}
+    found = {"reference": lambda: Reference(config, prepared, encoders, device, True)}
     if fits:
         found["reference, no checkpointing"] = lambda: Reference(config, prepared, encoders, device, False)
     found["reference, cached"] = lambda: Reference(config, prepared, None, device, not fits)
     for policy in args.checkpointing.split(","):
         for compiled in (False, True) if args.compile else (False,):
-            own = compose_config([*words, f"hardware.compile={compiled}", f"hardware.checkpointing={policy}"])
             label = "ours" + (", compiled" if compiled else "") + (f", {policy}" if policy != "none" else "")
-            found[label] = lambda own=own: Ours(own, prepared, record.path, device)
+            speed = [f"hardware.compile={compiled}", f"hardware.checkpointing={policy}"]
+            own = open_run([*words, *speed], folder / f"{model}-{kind}-{label}", args.device)
+            found[label] = lambda own=own: Ours(own, prepared)
     return found, config
 
 
@@ -206,26 +201,23 @@ def measure(model: str, kind: str, args: argparse.Namespace, folder: Path) -> li
     """One model and adapter: rows for the table. On a GPU each variant has the memory for itself, so that its peak can be read."""
     makers, config = variants(model, kind, args, folder)
     limit = 2e-2 if config.hardware.mixed_precision == "bf16" else 1e-4
-    losses: dict[str, list[float]] = {}
-    peaks: dict[str, float] = {}
-    seconds: dict[str, list[float]] = {}
+    losses, peaks, seconds = {}, {}, {}
     if args.device == "cuda":
         for name, make in makers.items():
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
             variant = make()
-            seconds |= interleaved({name: variant.step}, args.repeats, "cuda", args.warm_up)
+            seconds |= interleaved({name: variant.step}, args.repeats, "cuda", WARM_UP)
             losses[name], peaks[name] = variant.losses, torch.cuda.max_memory_allocated() / 2**30
             del variant
     else:
         made = {name: make() for name, make in makers.items()}
-        seconds = interleaved({name: variant.step for name, variant in made.items()}, args.repeats, "cpu", args.warm_up)
-        for name, variant in made.items():
-            losses[name] = variant.losses
+        seconds = interleaved({name: variant.step for name, variant in made.items()}, args.repeats, "cpu", WARM_UP)
+        losses = {name: variant.losses for name, variant in made.items()}
     rows = []
     for name, each in seconds.items():
-        row: dict[str, Any] = {"model": model, "adapter": kind, "variant": name, "seconds": each}
-        row["samples_per_second"] = [args.batch / duration for duration in each]
+        row = {"model": model, "adapter": kind, "variant": name, "seconds": each}
+        row["samples_per_second"] = [1 / duration for duration in each]
         row["ratio"] = ratios(seconds["reference"], each)
         row["ratio_cached"] = ratios(seconds["reference, cached"], each)
         row["peak_gib"] = peaks.get(name)
@@ -239,37 +231,43 @@ def measure(model: str, kind: str, args: argparse.Namespace, folder: Path) -> li
 
 def largest_difference(losses: list[float], expected: list[float]) -> float:
     """Largest relative difference; the longer list is cut."""
-    count = min(len(losses), len(expected))
-    first, second = torch.tensor(losses[:count]), torch.tensor(expected[:count])
-    return float(((first - second).abs() / second.abs()).max())
+    pairs = np.array(list(zip(losses, expected, strict=False)))
+    return float(np.abs(pairs[:, 0] / pairs[:, 1] - 1).max())
+
+
+def options(doc: str | None, repeats: int) -> argparse.ArgumentParser:
+    """The command line of a program that times models."""
+    parser = command_line(doc)
+    parser.add_argument("--models", default="tabletop,mid", help="of " + ", ".join(MODELS))
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--compile", action="store_true", help="also compiled")
+    parser.add_argument("--name", help="of the result files")
+    parser.add_argument("--out", type=Path)
+    return parser
+
+
+def publish(args: argparse.Namespace, name: str, title: str, what: str, rows: list[dict[str, Any]]) -> None:
+    """Print the table and write it."""
+    text = f"{machine_line(args.device)}; {what} of each in turn: median (lowest to highest).\n\n{table(rows)}"
+    write(args.name or f"{name}_{args.device}", f"{title} on {device_name(args.device)}", text, rows, args.out)
 
 
 def main() -> None:
     """Measure, print the table, write it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default="tabletop,mid", help="of " + ", ".join(MODELS))
+    parser = options(__doc__, 15)
     parser.add_argument("--kinds", default="lora,dora")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--batch", type=int, default=1, help="samples of a step, in one forward pass, for all rows")
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--warm-up", type=int, default=2)
-    parser.add_argument("--compile", action="store_true", help="also compiled")
     parser.add_argument(
         "--checkpointing", default="none", help="policies, by commas; auto on a GPU plans with its memory"
     )
     parser.add_argument("--override", nargs="*", default=[], help="any further configuration")
-    parser.add_argument("--name", default=None, help="of the result files")
-    parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for model in args.models.split(","):
             for kind in args.kinds.split(","):
                 rows += measure(model, kind, args, Path(folder))
-    text = f"{machine_line(args.device)}; batch {args.batch}, rank 32, {args.repeats} steps of each in turn: median (lowest to highest).\n\n{table(rows)}"
-    write(
-        args.name or f"train_step_{args.device}", f"Training step on {device_name(args.device)}", text, rows, args.out
-    )
+    publish(args, "train_step", "Training step", f"batch 1, rank 32, {args.repeats} steps", rows)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def train(context: RunContext, inputs: Inputs, mirror: Mirror) -> None:
         if config.adapter.truncate_from:
             summary = _truncate(context, inputs) if context.processes.is_main else {}
         else:
-            trainer = _trainer(context, inputs, mirror)
+            trainer = make_trainer(context, inputs, mirror)
             summary = trainer.train()
             if context.processes.is_main:
                 record = _trained_on(context, inputs)
@@ -73,7 +73,8 @@ def _truncate(context: RunContext, inputs: Inputs) -> JsonObject:
     return {"truncated_from": file_sha256(source)}
 
 
-def _trainer(context: RunContext, inputs: Inputs, mirror: Mirror) -> Trainer:
+def make_trainer(context: RunContext, inputs: Inputs, mirror: Mirror) -> Trainer:
+    """The trainer of a run, its model loaded. What it chose for speed is recorded."""
     config, device, dataset = context.config, context.processes.device, inputs.dataset
     is_full = config.adapter.kind == "full"
     transformer, _ = load_transformer(inputs.model, torch.float32 if is_full else dtype_of(config))

@@ -129,18 +129,30 @@ def build_vae(z_dim: int) -> AutoencoderKLWan:
     )
 
 
-def build_text_encoder(vocabulary: int, text_channels: int) -> Qwen2_5_VLForConditionalGeneration:
-    """A Qwen2.5-VL of two layers. Even with random weights a linear probe separates left from right."""
-    width = text_channels // 2
+def build_text_encoder(
+    vocabulary: int, text_channels: int, layers: int = 2, heads: int = 4, inner: int | None = None
+) -> Qwen2_5_VLForConditionalGeneration:
+    """A Qwen2.5-VL, of two layers if not stated. Even with random weights a linear probe separates left from right.
+
+    Args:
+        text_channels: of all layers together.
+        inner: width of the feed-forward layers; None: twice that of the others.
+    """
+    width = text_channels // layers
+    part = width // heads // 16
     text = {
         "hidden_size": width,
-        "intermediate_size": 2 * width,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
+        "intermediate_size": inner or 2 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
         "num_key_value_heads": 4,
         "vocab_size": vocabulary,
         "max_position_embeddings": 1024,
-        "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0},
+        "rope_parameters": {
+            "rope_type": "default",
+            "mrope_section": [2 * part, 3 * part, 3 * part],
+            "rope_theta": 10000.0,
+        },
         "pad_token_id": 0,
         "bos_token_id": 0,
         "eos_token_id": 0,
