@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from matplotlib.figure import Figure
+
+from cosmos_exp.files import JsonObject
 from cosmos_exp.statistics.intervals import mean_interval
-
-if TYPE_CHECKING:
-    from benchmarks.closed_loop.__main__ import Result
-    from cosmos_exp.files import JsonObject
 
 PANELS = {
     "instruction": "instruction (judge)",
@@ -19,15 +18,20 @@ PANELS = {
 }
 
 
-def draw(results: Mapping[str, Result], measured: JsonObject, adapters: Sequence[str], path: Path) -> None:
-    """Success of every arm with its interval, and beside it against three measures of the generated videos."""
-    from matplotlib.figure import Figure
+def draw(results: Mapping[str, Any], measured: JsonObject, adapters: Sequence[str], path: Path) -> None:
+    """Success of every arm with its interval, and beside it against three measures of the generated videos.
 
+    Args:
+        results: arm -> its `Result`.
+    """
     figure = Figure(figsize=(10, 0.34 * len(results) + 3.4), layout="constrained")
     parts = figure.subfigures(2, 1, height_ratios=[0.34 * len(results) + 0.6, 2.8])
     ax = parts[0].subplots()
     for row, result in enumerate(results.values()):
-        _point(ax, result, row)
+        mean, low, high = mean_interval(result.outcomes["success"])
+        ax.plot(100 * mean, row, "o", color="C0")
+        if low is not None:
+            ax.plot([max(100 * low, 0), min(100 * high, 100)], [row, row], color="C0")
     ax.set_yticks(range(len(results)), [f"{name} ({result.count})" for name, result in results.items()])
     ax.invert_yaxis()
     ax.set_xlim(0, 100)
@@ -45,11 +49,3 @@ def draw(results: Mapping[str, Result], measured: JsonObject, adapters: Sequence
     panels[0].set_ylabel("success, %")
     panels[1].legend(fontsize=8, loc="center")
     figure.savefig(path, dpi=110, metadata={"Software": None})
-
-
-def _point(ax, result: Result, row: int) -> None:  # type: ignore[no-untyped-def]
-    mean, low, high = mean_interval(result.outcomes["success"])
-    value = 100 * float(mean or 0)
-    ax.plot(value, row, "o", color="C0")
-    if low is not None and high is not None:
-        ax.plot([max(100 * low, 0), min(100 * high, 100)], [row, row], color="C0")

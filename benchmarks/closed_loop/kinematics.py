@@ -9,6 +9,7 @@ modelled: a hand or a carried object that knocks against something, bouncing, ro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,7 +70,7 @@ class _Table:
     """The changing state: where objects are, what each hand holds with which offset, and what has happened."""
 
     spots: dict[str, Triple] = field(default_factory=dict)
-    held: dict[str, tuple[SceneObject, Triple]] = field(default_factory=dict)
+    held: dict[str, tuple[str, Triple]] = field(default_factory=dict)
     grasped: list[tuple[str, str]] = field(default_factory=list)
     drops: dict[str, float] = field(default_factory=dict)  # object -> height from which it was last let go
     carriers: dict[str, str] = field(default_factory=dict)
@@ -79,32 +80,28 @@ def roll_out(scene: Scene, actions: np.ndarray) -> Outcome:
     """Let both hands follow `actions`, (T, 8) in the order of `tabletop.idm.ACTIONS`, on the table of `scene`."""
     fine = _interpolated(np.asarray(actions, np.float64).reshape(len(actions), len(HANDS), 4))
     fine[..., 2] = np.maximum(fine[..., 2], LOWEST_HAND)
-    table, named = _Table(), scene.objects[0]
+    table, named = _Table(), scene.objects[0].name
     for obj in scene.objects:
         table.spots[obj.name] = (*obj.place, 0.0)
     shut = dict(zip(HANDS, (fine[0, :, 3] < SHUT).tolist(), strict=True))
     misses = dict.fromkeys(HANDS, float("nan"))
-    for step in fine:
-        for k, hand in enumerate(HANDS):
-            tip: Triple = (float(step[k, 0]), float(step[k, 1]), float(step[k, 2]))
-            closes, shut[hand] = step[k, 3] < SHUT and not shut[hand], bool(step[k, 3] < SHUT)
+    for step in fine.tolist():
+        for hand, (*tip, opening) in zip(HANDS, step, strict=True):
+            closes, shut[hand] = opening < SHUT and not shut[hand], opening < SHUT
             if closes:
                 if np.isnan(misses[hand]):
-                    misses[hand] = _apart(tip, table.spots[named.name])
-                _grasp(table, scene, hand, tip)
+                    misses[hand] = _apart(tip, table.spots[named])
+                _grasp(table, hand, tip)
             _carry(table, hand, tip, shut[hand])
     way = np.linalg.norm(np.diff(fine[..., :3], axis=0), axis=-1).sum(0)
-    x, y, _ = table.spots[named.name]
     return Outcome(
         scene=scene,
         moved=HANDS[int(way.argmax())],
         grasped=tuple(table.grasped),
         misses=misses,
-        place=(x, y),
-        released=not _is_held(table, named.name)
-        and named.name in table.carriers
-        and table.drops[named.name] <= HIGHEST_DROP,
-        carrier=table.carriers.get(named.name),
+        place=table.spots[named][:2],
+        released=not _is_held(table, named) and table.drops.get(named, np.inf) <= HIGHEST_DROP,
+        carrier=table.carriers.get(named),
     )
 
 
@@ -125,43 +122,38 @@ def _interpolated(actions: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(new, old, column) for column in flat.T], axis=1).reshape(len(new), *actions.shape[1:])
 
 
-def _apart(tip: Triple, spot: Triple) -> float:
+def _apart(tip: Sequence[float], spot: Triple) -> float:
     return float(np.hypot(tip[0] - spot[0], tip[1] - spot[1]))
 
 
-def _grasp(table: _Table, scene: Scene, hand: str, tip: Triple) -> None:
+def _grasp(table: _Table, hand: str, tip: Sequence[float]) -> None:
     """The hand grips the nearest free object between its fingers. Fingers centre it along x."""
     if hand in table.held:
         return
-    nearest, least = None, np.inf
-    for obj in scene.objects:
-        distance = _apart(tip, table.spots[obj.name])
-        if distance < least and _between_fingers(tip, table.spots[obj.name]) and not _is_held(table, obj.name):
-            nearest, least = obj, distance
-    if nearest is not None:
-        spot = table.spots[nearest.name]
-        table.held[hand] = (nearest, (0.0, spot[1] - tip[1], spot[2] - tip[2]))
-        table.grasped.append((hand, nearest.name))
+    near = []
+    for name, spot in table.spots.items():
+        is_between_fingers = _apart(tip, spot) <= GRASP_REACH and tip[2] - spot[2] <= HIGHEST_GRASP
+        if is_between_fingers and not _is_held(table, name):
+            near.append((_apart(tip, spot), name))
+    if near:
+        name = min(near)[1]
+        _, y, z = table.spots[name]
+        table.held[hand] = (name, (0.0, y - tip[1], z - tip[2]))
+        table.grasped.append((hand, name))
 
 
 def _is_held(table: _Table, name: str) -> bool:
-    return any(obj.name == name for obj, _ in table.held.values())
+    return any(held == name for held, _ in table.held.values())
 
 
-def _between_fingers(tip: Triple, spot: Triple) -> bool:
-    return _apart(tip, spot) <= GRASP_REACH and tip[2] - spot[2] <= HIGHEST_GRASP
-
-
-def _carry(table: _Table, hand: str, tip: Triple, shut: bool) -> None:
+def _carry(table: _Table, hand: str, tip: Sequence[float], shut: bool) -> None:
     """What the hand holds follows it; what an open hand holds falls straight down."""
     if hand not in table.held:
         return
-    obj, offset = table.held[hand]
-    x, y, z = tip[0] + offset[0], tip[1] + offset[1], tip[2] + offset[2]
-    table.carriers[obj.name] = hand
-    if shut:
-        table.spots[obj.name] = (x, y, max(z, 0.0))
-        return
-    table.drops[obj.name] = z
-    table.spots[obj.name] = (x, y, 0.0)
-    del table.held[hand]
+    name, offset = table.held[hand]
+    x, y, z = np.add(tip, offset).tolist()
+    table.carriers[name] = hand
+    table.spots[name] = (x, y, max(z, 0.0) if shut else 0.0)
+    if not shut:
+        table.drops[name] = z
+        del table.held[hand]

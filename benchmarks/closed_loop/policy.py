@@ -69,7 +69,7 @@ def look(frame: np.ndarray, prompt: str) -> list[float]:
     hands = cv2.dilate((rest["left"] | rest["right"]).astype(np.uint8), np.ones((5, 5))) > 0
     hands[:top] = True
     height, width = frame.shape[:2]
-    places: list[float] = []
+    places = []
     for color in (wanted.object, wanted.container):
         part = largest(masks[color] & ~hands)
         if part is None:
@@ -82,7 +82,7 @@ def look(frame: np.ndarray, prompt: str) -> list[float]:
 
 def demonstrations(scenes: list[Scene], actions: np.ndarray) -> Demonstrations:
     """Demonstrations of scenes, each with its own first frame and instruction; actions (N, T, A)."""
-    frames: dict[int, np.ndarray] = {}  # both hands of a scene have the same first frame
+    frames = {}  # both hands of a scene have the same first frame
     inputs = []
     for scene in scenes:
         if scene.seed not in frames:
@@ -94,11 +94,11 @@ def demonstrations(scenes: list[Scene], actions: np.ndarray) -> Demonstrations:
 class Policy(nn.Module):
     """Inputs (N, INPUTS) to actions (N, T, A). A linear part beside the hidden layers: most of a trajectory is linear in them."""
 
-    def __init__(self, width: int, mean: torch.Tensor, scale: torch.Tensor):
+    def __init__(self, mean: torch.Tensor, scale: torch.Tensor):
         super().__init__()
         self.mean, self.scale = nn.Buffer(mean), nn.Buffer(scale)
-        self.hidden = nn.Sequential(nn.Linear(INPUTS, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
-        self.out = nn.Linear(width + INPUTS, mean.numel())
+        self.hidden = nn.Sequential(nn.Linear(INPUTS, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU())
+        self.out = nn.Linear(WIDTH + INPUTS, mean.numel())
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         found = self.out(torch.cat([self.hidden(inputs), inputs], dim=1))
@@ -111,7 +111,7 @@ def train_policy(shown: Demonstrations, seed: int) -> Policy:
     data = shown + shown.mirrored()
     scale = data.actions.flatten(0, 1).std(0) + 1e-3
     mean = data.actions.mean(0)
-    model = Policy(WIDTH, mean, scale.expand_as(mean).contiguous())
+    model = Policy(mean, scale.expand_as(mean).contiguous())
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS, pct_start=0.1)
     spread = JITTER * torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0])

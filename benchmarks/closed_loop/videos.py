@@ -24,14 +24,14 @@ from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import HANDS
 
 FIRST_SCENE = 6_000  # of TEST_SEEDS: scenes that no training, test, selection or tuning uses
+FIRST_SEED = TEST_SEEDS + FIRST_SCENE
 # What may predict the policy's success, each the mean over an adapter's videos.
 MEASURES = ("instruction", "physics", "word_side", "tse", "psnr", "replay", "action_error")
 
 
-def new_scenes(count: int) -> list[Scene]:
-    """`count` scenes with either hand: what the generated videos are asked for."""
-    first = TEST_SEEDS + FIRST_SCENE
-    return [Kind("robot").scene(first + k // 2).with_hand(HANDS[k % 2]) for k in range(2 * count)]
+def scene_pairs(first: int, count: int) -> list[Scene]:
+    """`count` scenes of the robot from seed `first` on, each two of them one scene with either hand."""
+    return [Scene.sample(first + k // 2, "robot").with_hand(HANDS[k % 2]) for k in range(count)]
 
 
 def sample_name(scene: Scene) -> str:
@@ -45,7 +45,7 @@ def video_file(work: Path, arm: str, scene: Scene) -> Path:
 
 
 def generate(arm: str, adapter: str, scenes: Sequence[Scene], work: Path) -> None:
-    """A video of an adapter (a run folder, or `base`) for each scene, the first of `new_scenes`; existing ones are kept."""
+    """A video of an adapter (a run folder, or `base`) for each scene, the first from FIRST_SEED on; existing ones are kept."""
     if all(video_file(work, arm, scene).is_file() for scene in scenes):
         return
     make_pairs(work / "pairs", Kind("robot"), len(scenes) // len(HANDS), FIRST_SCENE)
@@ -80,9 +80,8 @@ def scores(frames: np.ndarray, scene: Scene) -> JsonObject:
     """What is measured on one generated video, uint8 (T, H, W, 3). `psnr` (dB) is against the scene's rendered clip."""
     judge = RulesJudge()
     error = float(np.mean((frames.astype(np.float64) - scene.clip().frames) ** 2))
-    return {
-        "instruction": judge.answer(frames, load_rubric("instruction"), scene.prompt).score,
-        "physics": judge.answer(frames, load_rubric("physics"), scene.prompt).score,
+    judged = {name: judge.answer(frames, load_rubric(name), scene.prompt).score for name in ("instruction", "physics")}
+    return judged | {
         "word_side": side_share([motion_map(frames)], scene.hand),
         "tse": temporal_sampson(frames, Sampson()).values["tse"],
         "psnr": float(10 * np.log10(255**2 / error)),

@@ -6,7 +6,6 @@ the defaults, on one CPU core. `python -m benchmarks.idm.figures` measures it on
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import time
@@ -18,6 +17,7 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
+from benchmarks.common import command_line
 from benchmarks.idm.actions import ACTIONS, IDM_FILE, mirrored
 from benchmarks.idm.clips import Clips, blurred, mirrored_marks, rendered_clips
 from benchmarks.idm.network import KEYPOINTS, MARKS, InverseDynamics
@@ -29,33 +29,29 @@ MARK_SCALE = 5.0  # marks lie within a fifth of the picture, actions are scaled 
 LOG_STEPS = 50
 
 
-def train(clips: Clips, steps: int, seed: int, curve: Path | None = None) -> InverseDynamics:
+def train(clips: Clips, steps: int, curve: Path) -> InverseDynamics:
     """The trained network. A row every LOG_STEPS steps is written to the file `curve`."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
     flat = clips.actions.reshape(-1, clips.actions.shape[-1])
     model = InverseDynamics(torch.from_numpy(flat.mean(0)), torch.from_numpy(flat.std(0) + 1e-3))
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     losses, start = [], time.perf_counter()
     for step in tqdm(range(1, steps + 1), desc="inverse dynamics", unit="step", disable=None):
-        losses.append(train_step(model, optimizer, *batch(clips, rng)))
+        losses.append(train_step(model, optimizer, batch(clips, rng)))
         schedule.step()
-        if curve is not None and (step % LOG_STEPS == 0 or step == steps):
+        if step % LOG_STEPS == 0 or step == steps:
             action, mark = np.mean(losses[-LOG_STEPS:], axis=0).tolist()
             row = {"step": step, "seconds": round(time.perf_counter() - start, 1), "loss": action, "mark_loss": mark}
             append_json_line(curve, row)
     return model.eval()
 
 
-def train_step(
-    model: InverseDynamics,
-    optimizer: torch.optim.Optimizer,
-    video: torch.Tensor,
-    actions: torch.Tensor,
-    marks: torch.Tensor,
-) -> tuple[float, float]:
+def train_step(model: InverseDynamics, optimizer: torch.optim.Optimizer, batch: Clips) -> tuple[float, float]:
     """One optimizer step; returns the losses of the actions and of the marks."""
+    video, actions, marks = (torch.from_numpy(part) for part in (batch.frames, batch.actions, batch.marks))
+    video = video.permute(0, 1, 4, 2, 3).float() / 255
     with torch.autocast("cpu", torch.bfloat16):
         points = model.points(video)
     points = points.float()
@@ -75,47 +71,41 @@ def _rate(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARMUP_STEPS) * (0.505 + 0.495 * math.cos(math.pi * min(step / steps, 1.0)))
 
 
-def batch(clips: Clips, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Random clips with random blur, gain, grain and mirroring: (B, T, 3, H, W) in [0, 1], actions and marks."""
-    videos, actions, marks = [], [], []
+def batch(clips: Clips, rng: np.random.Generator) -> Clips:
+    """Random clips with random blur, gain, grain and mirroring."""
+    chosen = []
     for k in rng.integers(len(clips.frames), size=BATCH):
         video, action, mark = blurred(clips.frames[k], rng), clips.actions[k], clips.marks[k]
         if rng.uniform() < 0.5:
             video, action, mark = video[:, :, ::-1], mirrored(action), mirrored_marks(mark)
-        videos.append(np.ascontiguousarray(video))
-        actions.append(action)
-        marks.append(mark)
-    pixels = torch.from_numpy(np.stack(videos)).permute(0, 1, 4, 2, 3).float() / 255
-    return pixels, torch.from_numpy(np.stack(actions)), torch.from_numpy(np.stack(marks))
+        chosen.append((video, action, mark))
+    return Clips(*map(np.stack, zip(*chosen, strict=True)))
 
 
 def save(model: InverseDynamics, path: Path, scene: Scene) -> None:
     """Write the TorchScript file with its declaration `idm.json`, for clips like those of `scene`."""
     height, width = scene.size
     declared = {"frames": scene.num_frames, "height": height, "width": width, "fps": scene.fps, "state": list(ACTIONS)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript: the format that other loaders take
+    # TorchScript: the format that other loaders take
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         script = torch.jit.script(model)
         with atomic_path(path) as temporary:
             torch.jit.save(script, str(temporary), _extra_files={"idm.json": json.dumps(declared)})
 
 
-def main(argv: list[str] | None = None) -> None:
+def main() -> None:
     """Render, train, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     work = Path.home() / ".cache" / "cosmos_exp" / "idm"
     parser.add_argument("--out", type=Path, default=IDM_FILE, help="file to write")
     parser.add_argument("--work", type=Path, default=work, help="folder of rendered clips and the training curve")
     parser.add_argument("--clips", type=int, default=800, help="clips to render")
     parser.add_argument("--steps", type=int, default=1400, help="training steps of 8 clips")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and of the order of the clips")
-    options = parser.parse_args(argv)
-    torch.set_num_threads(options.threads)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
     clips, curve = rendered_clips(options.work / "clips", options.clips), options.work / "curve.jsonl"
     curve.unlink(missing_ok=True)
-    model = train(clips, options.steps, options.seed, curve)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    model = train(clips, options.steps, curve)
     save(model, options.out, Scene.sample(0, "robot"))
     print(f"written: {options.out}. Measure it with python -m benchmarks.idm.figures")
 

@@ -7,7 +7,6 @@ benchmarks/idm trains it on rendered clips, whose hand positions are known; figu
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,12 +26,11 @@ def true_actions(scene: Scene) -> np.ndarray:
     """The actions of a scene's clip, float32 (T, 8), in the order of ACTIONS."""
     rows = []
     for index in range(scene.num_frames):
-        hands, row = scene.state(index).hands, []
+        hands = scene.state(index).hands
         for hand in HANDS:
             tip, opening = hands[hand]
-            row += [*tip, opening]
-        rows.append(row)
-    return np.array(rows, np.float32)
+            rows.append((*tip, opening))
+    return np.array(rows, np.float32).reshape(scene.num_frames, -1)
 
 
 def mirrored(actions: np.ndarray) -> np.ndarray:
@@ -43,13 +41,13 @@ def mirrored(actions: np.ndarray) -> np.ndarray:
 
 
 @cache
-def load_idm(path: Path = IDM_FILE) -> torch.jit.ScriptModule:
-    """The model of a TorchScript file."""
-    return torch.jit.load(str(path), map_location="cpu").eval()
+def load_idm() -> torch.jit.ScriptModule:
+    """The model of IDM_FILE."""
+    return torch.jit.load(str(IDM_FILE), map_location="cpu").eval()
 
 
 @torch.no_grad()
-def read_actions(frames: np.ndarray, path: Path = IDM_FILE) -> np.ndarray:
+def read_actions(frames: np.ndarray) -> np.ndarray:
     """The actions that the model reads from frames uint8 (T, H, W, 3): float32 (T, 8), in the order of ACTIONS."""
     video = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)[None].float() / 255
-    return load_idm(path)(video)[0].numpy()
+    return load_idm()(video)[0].numpy()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -13,14 +12,10 @@ from tqdm import tqdm
 
 from benchmarks.idm.actions import true_actions
 from benchmarks.idm.network import MARKS
-from benchmarks.pretraining.latents import denormalise, unit_latents
+from benchmarks.pretraining.latents import autoencoder, decode, denormalise, unit_latents
 from cosmos_exp.files import atomic_path
-from cosmos_exp.tabletop.build import WEIGHTS
-from cosmos_exp.tabletop.linear_autoencoder import LinearVideoAutoencoder
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import HANDS, State
-from cosmos_exp.world.loading import load_vae
-from cosmos_exp.world.model_folder import ModelFolder
 
 TRAIN_SEEDS, HELD_OUT_SEEDS = 91_000_000, 92_000_000  # scenes that nothing else uses
 HUMAN, MORPHED = 0.25, 0.25  # shares of clips with human hands, and whose grippers turn into hands
@@ -41,8 +36,7 @@ class TimedScene(Scene):
     @classmethod
     def of(cls, scene: Scene, moments: np.ndarray) -> TimedScene:
         """The scene with the given moments."""
-        same = {field.name: getattr(scene, field.name) for field in fields(Scene)}
-        return cls(**same, moments=tuple(round(moment, 6) for moment in moments.tolist()))
+        return cls(**vars(scene), moments=tuple(round(moment, 6) for moment in moments.tolist()))
 
     def state(self, index: int) -> State:
         """Where everything is at frame `index`."""
@@ -68,7 +62,7 @@ class Clips:
     marks: np.ndarray
 
 
-def training_clip(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def training_clip(seed: int) -> dict[str, np.ndarray]:
     """Frames uint8 (T, H, W, 3), actions (T, 8) and marks (T, MARKS, 2) of one training clip; `seed` determines it."""
     rng = np.random.default_rng(seed)
     appearance = "human" if rng.uniform() < HUMAN else "robot"
@@ -78,7 +72,7 @@ def training_clip(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         frames = morphed(scene, frames, rng)
     if rng.uniform() >= UNDECODED:
         frames = decoded(frames, rng.uniform(0, LATENT_NOISE), rng)
-    return frames, true_actions(scene), marks(scene)
+    return {"frames": frames, "actions": true_actions(scene), "marks": marks(scene)}
 
 
 def marks(scene: Scene) -> np.ndarray:
@@ -110,20 +104,12 @@ def morphed(scene: Scene, frames: np.ndarray, rng: np.random.Generator) -> np.nd
     return np.round((1 - share) * frames + share * other).astype(np.uint8)
 
 
+@torch.no_grad()
 def decoded(frames: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
     """Frames after the autoencoder, with Gaussian noise of standard deviation `noise` in the unit latents."""
-    vae = autoencoder()
-    with torch.no_grad():
-        latents = unit_latents(vae, frames)[None]
-        latents = latents + noise * torch.from_numpy(rng.standard_normal(latents.shape, np.float32))
-        video = vae.decode(denormalise(vae, latents), return_dict=False)[0][0]
-    return ((video.permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
-
-
-@cache
-def autoencoder() -> LinearVideoAutoencoder:
-    """The autoencoder of the embedded model, fp32."""
-    return load_vae(ModelFolder(WEIGHTS, WEIGHTS), torch.float32)
+    latents = unit_latents(autoencoder(), frames)[None]
+    latents = latents + noise * torch.from_numpy(rng.standard_normal(latents.shape, np.float32))
+    return decode(autoencoder(), denormalise(autoencoder(), latents))
 
 
 def blurred(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -138,16 +124,12 @@ def blurred(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def rendered_clips(folder: Path, count: int) -> Clips:
     """`count` training clips; each is kept in `folder`, and files of an earlier call are used again."""
-    folder.mkdir(parents=True, exist_ok=True)
-    frames, actions, all_marks = [], [], []
+    clips = []
     for k in tqdm(range(count), desc="rendering clips", unit="clip", disable=None):
         file = folder / f"{k:05d}.npz"
         if not file.is_file():
-            new = training_clip(TRAIN_SEEDS + k)
             with atomic_path(file) as temporary, open(temporary, "wb") as out:
-                np.savez(out, frames=new[0], actions=new[1], marks=new[2])
+                np.savez(out, **training_clip(TRAIN_SEEDS + k))
         with np.load(file) as clip:
-            frames.append(clip["frames"])
-            actions.append(clip["actions"])
-            all_marks.append(clip["marks"])
-    return Clips(np.stack(frames), np.stack(actions), np.stack(all_marks))
+            clips.append(dict(clip))
+    return Clips(**{name: np.stack([clip[name] for clip in clips]) for name in clips[0]})

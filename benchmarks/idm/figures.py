@@ -10,8 +10,7 @@ Writes benchmarks/idm/results/tabletop_idm_<date>.{json,md}.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +19,21 @@ import torch
 from scipy.stats import binomtest
 
 from benchmarks.closed_loop.kinematics import roll_out
-from benchmarks.common import device_name, write
+from benchmarks.common import command_line, device_name, write
 from benchmarks.idm.actions import IDM_FILE, read_actions, true_actions
 from benchmarks.idm.clips import HELD_OUT_SEEDS, TimedScene, decoded
-from cosmos_exp.files import JsonObject, file_sha256
+from cosmos_exp.files import file_sha256
 from cosmos_exp.statistics.intervals import mean_interval
-from cosmos_exp.tabletop.geometry import Camera
 from cosmos_exp.tabletop.scene import Scene
-from cosmos_exp.tabletop.world import HANDS
-
-COUNTED = ("replay",)  # 0 or 1 per clip
+from cosmos_exp.tabletop.world import APPEARANCES, HANDS
 
 
 def cases(scene: Scene) -> Iterator[tuple[str, Scene, np.ndarray]]:
     """The ways in which a clip of `scene` is shown: name, the scene that is shown, and its frames."""
     frames = scene.clip().frames
+    if scene.appearance == "human":
+        yield "human hands, behind the autoencoder", scene, noisy(scene, frames, 0.0)
+        return
     yield "as rendered", scene, frames
     yield "behind the autoencoder", scene, noisy(scene, frames, 0.0)
     yield "with noise of 0.2 in the latents", scene, noisy(scene, frames, 0.2)
@@ -55,12 +54,11 @@ def split(actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return parts[..., :3], parts[..., 3]
 
 
-def pixels(positions: np.ndarray, cameras: Sequence[Camera]) -> np.ndarray:
+def pixels(scene: Scene, positions: np.ndarray) -> np.ndarray:
     """Image positions (T, hands, 2) of (T, hands, 3), each frame by its own camera."""
     out = np.zeros((*positions.shape[:2], 2))
-    for t, camera in enumerate(cameras):
-        for hand, (x, y, z) in enumerate(positions[t]):
-            out[t, hand] = camera.project((x, y, z))[:2]
+    for t, hand in np.ndindex(*positions.shape[:2]):
+        out[t, hand] = scene.camera(t).project(positions[t, hand])[:2]
     return out
 
 
@@ -68,10 +66,10 @@ def errors(scene: Scene, frames: np.ndarray) -> dict[str, float]:
     """Errors on one clip whose truth is known: cm, pixels, and of the opening."""
     actions = read_actions(frames)
     (positions, opening), (true, wanted) = split(actions), split(true_actions(scene))
-    moving, cameras = HANDS.index(scene.hand), [scene.camera(k) for k in range(scene.num_frames)]
+    moving = HANDS.index(scene.hand)
     gap = 100 * (positions - true)
     distance = np.linalg.norm(gap, axis=-1)
-    px = np.linalg.norm(pixels(positions, cameras) - pixels(true, cameras), axis=-1)
+    px = np.linalg.norm(pixels(scene, positions) - pixels(scene, true), axis=-1)
     shut = wanted[:, moving] < 0.5
     return {
         "moving hand, cm": float(distance[:, moving].mean()),
@@ -84,49 +82,36 @@ def errors(scene: Scene, frames: np.ndarray) -> dict[str, float]:
     }
 
 
-def cell(name: str, values: Sequence[float]) -> str:
-    """Mean over scenes with its 95 % interval; of quantities that are 0 or 1 the count with its exact interval in percent."""
-    known = np.array(values)[~np.isnan(values)]
+def cell(values: pd.Series) -> str:
+    """Mean over scenes with its 95 % interval; of `replay`, 0 or 1, the count with its exact interval in percent."""
+    known = values.dropna().to_numpy()
     if not len(known):
         return "-"
-    if name in COUNTED:
+    if values.name == "replay":
         ends = binomtest(int(known.sum()), len(known)).proportion_ci()  # Clopper-Pearson
         return f"{int(known.sum())} of {len(known)} [{100 * ends.low:.0f}, {100 * ends.high:.0f} %]"
     mean, low, high = mean_interval(known[:, None])
-    ends = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+    ends = "" if low is None else f" [{low:.2f}, {high:.2f}]"
     return f"{mean:.2f}{ends}"
-
-
-def table(rows: Sequence[JsonObject], what: str) -> str:
-    """Markdown with a row for each group of `rows` and a column for each quantity."""
-    frame = pd.DataFrame(list(rows))
-    lines = []
-    for group, members in frame.groupby("group", sort=False):
-        line = {what: group, "n": len(members)}
-        for name in frame.columns.drop("group"):
-            line[name] = cell(name, members[name].to_numpy(float))
-        lines.append(line)
-    return pd.DataFrame(lines).to_markdown(index=False)
 
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--scenes", type=int, default=60, help="held-out scenes of each appearance")
     options = parser.parse_args()
     torch.set_num_threads(1)
     known = []
-    for k in range(options.scenes):
-        scene = Scene.sample(HELD_OUT_SEEDS + k, "robot")
-        for name, shown, frames in cases(scene):
-            known.append({"group": name, **errors(shown, frames)})
-    for k in range(options.scenes):
-        scene = Scene.sample(HELD_OUT_SEEDS + k, "human")
-        frames = noisy(scene, scene.clip().frames, 0.0)
-        known.append({"group": "human hands, behind the autoencoder", **errors(scene, frames)})
+    for appearance in APPEARANCES[::-1]:
+        for k in range(options.scenes):
+            for name, scene, frames in cases(Scene.sample(HELD_OUT_SEEDS + k, appearance)):
+                known.append({"group": name, **errors(scene, frames)})
+    groups = pd.DataFrame(known).groupby("group", sort=False)
+    cells = groups.agg(cell)
+    cells.insert(0, "n", groups.size())
     text = f"""Held-out scenes, means over scenes with 95 % intervals. Moving hand: the one of the action.
 
-{table(known, "rendered clips")}
+{cells.rename_axis("rendered clips").to_markdown()}
 
 {device_name()}."""
     data = {"rendered": known, "idm": file_sha256(IDM_FILE)}

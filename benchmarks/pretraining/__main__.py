@@ -17,22 +17,22 @@ necessary: with 2,000 the base overfits within 6,000 steps (docs/log.md).
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
-from collections.abc import Callable
+from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import torch
 from diffusers import CosmosTransformer3DModel
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import HfArgumentParser, Qwen2_5_VLForConditionalGeneration
 
 from benchmarks.pretraining.decoder import decoder_stage
 from benchmarks.pretraining.latents import clips_stage, code_stage
-from benchmarks.pretraining.recipe import Recipe, parser, shipped_settings
+from benchmarks.pretraining.recipe import Recipe, shipped_settings
 from benchmarks.pretraining.transformer import transformer_stage
+from cosmos_exp.files import atomic_folder
 from cosmos_exp.tabletop.build import build, build_transformer
 from cosmos_exp.tabletop.linear_autoencoder import LinearVideoAutoencoder
+from cosmos_exp.world.model_folder import COMPONENTS, RANDOM_MARK
 
 MAX_SHARD_SIZE = "7MB"  # git hosts reject or warn about large files
 
@@ -40,7 +40,7 @@ MAX_SHARD_SIZE = "7MB"  # git hosts reject or warn about large files
 def export(recipe: Recipe) -> None:
     """Write the trained parts of --work to --out in bf16. The folder is replaced as a whole.
 
-    LICENSE, README.md and the inverse dynamics model, idm/, in it are kept.
+    What else is in it is kept: LICENSE, README.md and the inverse dynamics model, idm/.
 
     Raises:
         RuntimeError: the checkpoint is of a model of another size.
@@ -50,21 +50,16 @@ def export(recipe: Recipe) -> None:
     vae = LinearVideoAutoencoder.from_pretrained(work / "vae")
     if recipe.decoder_checkpoint.is_file():
         vae.refiner.load_state_dict(torch.load(recipe.decoder_checkpoint, weights_only=True)["refiner"])
-    part = Path(tempfile.mkdtemp(dir=out.parent, prefix=".tmp-"))
-    for name in ("text_encoder", "tokenizer", "scheduler"):
-        shutil.copytree(recipe.frozen / name, part / name)
     text = Qwen2_5_VLForConditionalGeneration.from_pretrained(recipe.frozen / "text_encoder")
-    text.to(torch.bfloat16).save_pretrained(part / "text_encoder")
-    transformer.to(torch.bfloat16).save_pretrained(part / "transformer", max_shard_size=MAX_SHARD_SIZE)
-    vae.to(torch.bfloat16).save_pretrained(part / "vae")
-    for name in ("LICENSE", "README.md"):
-        if (out / name).is_file():
-            shutil.copy(out / name, part / name)
-    if (out / "idm").is_dir():
-        shutil.copytree(out / "idm", part / "idm")
-    shutil.rmtree(out, ignore_errors=True)
-    part.chmod(0o755)
-    os.replace(part, out)
+    with atomic_folder(out) as part:
+        for name in ("text_encoder", "tokenizer", "scheduler"):
+            shutil.copytree(recipe.frozen / name, part / name)
+        text.to(torch.bfloat16).save_pretrained(part / "text_encoder")
+        transformer.to(torch.bfloat16).save_pretrained(part / "transformer", max_shard_size=MAX_SHARD_SIZE)
+        vae.to(torch.bfloat16).save_pretrained(part / "vae")
+        if out.is_dir():
+            shutil.copytree(out, part, ignore=shutil.ignore_patterns(*COMPONENTS, RANDOM_MARK), dirs_exist_ok=True)
+            shutil.rmtree(out)
 
 
 def _trained_transformer(checkpoint: Path) -> CosmosTransformer3DModel:
@@ -78,7 +73,7 @@ def _trained_transformer(checkpoint: Path) -> CosmosTransformer3DModel:
     return transformer
 
 
-STAGES: dict[str, Callable[[Recipe], None]] = {
+STAGES = {
     "code": code_stage,
     "clips": clips_stage,
     "transformer": transformer_stage,
@@ -87,19 +82,21 @@ STAGES: dict[str, Callable[[Recipe], None]] = {
 }
 
 
+class Help(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """The docstring as it is, and the default of each option."""
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run the requested stages in order."""
-    words = parser(__doc__)
+    words = HfArgumentParser(Recipe, description=__doc__, formatter_class=Help)
     words.add_argument("--stage", default="all", choices=("all", *STAGES), help="run one stage only")
-    options = vars(words.parse_args(argv))
-    requested = options.pop("stage")
-    recipe = Recipe(**options)
+    recipe, options = words.parse_args_into_dataclasses(argv)
     torch.set_num_threads(recipe.threads)
     recipe.work.mkdir(parents=True, exist_ok=True)
     if not (recipe.frozen / "scheduler").is_dir():
-        build(recipe.frozen, shipped_settings(recipe.z_dim))
+        build(recipe.frozen, shipped_settings())
     for name, stage in STAGES.items():
-        if requested in ("all", name):
+        if options.stage in ("all", name):
             stage(recipe)
 
 

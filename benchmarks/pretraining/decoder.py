@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.pretraining.latents import denormalise, unit_latents
-from benchmarks.pretraining.recipe import CONDITION_TIMESTEP, DECODER_SEEDS, PIXELS, Recipe, save_state
+from benchmarks.pretraining.recipe import CONDITION_TIMESTEP, DECODER_SEEDS, PIXELS, SEED, Recipe, save_state
 from benchmarks.pretraining.transformer import block_forward, new_transformer, prompt_embedder
 from cosmos_exp.files import append_json_line
 from cosmos_exp.tabletop.build import SIGMA_MIN
@@ -35,6 +35,7 @@ LOG_STEPS = 50  # steps between rows of the curve and checkpoints
 STARTS = ({"human": 0.5, "robot": 0.5}, {"human": 0.85, "robot": 0.8})
 LAST_SIGMA = SIGMA_MIN / (1 + SIGMA_MIN)  # the scheduler's lowest level, as a flow level
 REGENERATION_BATCH = 10
+STEPS = 8  # Euler steps from the start to 0, the last one from LAST_SIGMA
 
 
 def decoder_stage(recipe: Recipe) -> None:
@@ -45,15 +46,15 @@ def decoder_stage(recipe: Recipe) -> None:
         return
     videos = decoder_clips(recipe)
     versions = decoder_latents(recipe, training.vae, videos)
-    start, offset = time.perf_counter(), training.seconds
-    losses: list[float] = []
+    begin = time.perf_counter() - training.seconds
+    losses = []
     generator = torch.Generator().manual_seed(training.step)
     bar = tqdm(total=recipe.decoder_steps, initial=training.step, desc="decoder", unit="step", disable=None)
     while training.step < recipe.decoder_steps:
         losses.append(training.train_step(*training.batch(videos, versions, generator)))
         bar.update(1)
         if training.step % LOG_STEPS == 0 or training.step == recipe.decoder_steps:
-            training.seconds = offset + time.perf_counter() - start
+            training.seconds = time.perf_counter() - begin
             psnr = 10 * math.log10(4 / np.mean(losses))
             row = {"step": training.step, "seconds": round(training.seconds, 1), "psnr": psnr}
             append_json_line(recipe.work / "decoder.jsonl", row)
@@ -147,14 +148,14 @@ def decoder_clips(recipe: Recipe) -> list[np.ndarray]:
 @torch.no_grad()
 def decoder_latents(recipe: Recipe, vae: LinearVideoAutoencoder, videos: list[np.ndarray]) -> torch.Tensor:
     """Normalised latents (1 + len(STARTS), clips, z, T, h, w) in fp16: the true ones, then the base's for each start."""
-    model = new_transformer(recipe)
+    model = new_transformer()
     trained = torch.load(recipe.transformer_checkpoint, map_location="cpu", weights_only=True)["ema"]
     model.load_state_dict(trained, strict=False)
     forward = block_forward(recipe, model)
     embed = prompt_embedder(recipe.frozen)
     scenes = decoder_scenes(recipe)
     true = torch.stack([unit_latents(vae, np.array(video)) for video in videos])
-    versions, generator = [true.half()], torch.Generator().manual_seed(recipe.seed)
+    versions, generator = [true.half()], torch.Generator().manual_seed(SEED)
     for starts in STARTS:
         made = []
         for k in tqdm(
@@ -175,7 +176,6 @@ def regenerate(
     prompts: torch.Tensor,
     start: torch.Tensor,
     generator: torch.Generator,
-    steps: int = 8,
 ) -> torch.Tensor:
     """Add noise to latents and denoise them with the model, with frame 0 as the conditioning frame.
 
@@ -184,7 +184,6 @@ def regenerate(
         clean: normalised latents (B, z, T, h, w).
         prompts: embeddings (B, tokens, channels).
         start: noise level (B,) from 0 to 1.
-        steps: number of Euler steps from `start` to 0, the last one from LAST_SIGMA.
 
     Returns:
         Latents (B, z, T, h, w).
@@ -193,7 +192,7 @@ def regenerate(
     noise = torch.randn(clean.shape, generator=generator)
     x = noised(clean, noise, start, condition_indicator(frames, clean.shape[2]))
     # As in sampling: from the scheduler's lowest level, the last step takes all noise away.
-    fractions = torch.linspace(0, 1, steps)[:, None]
+    fractions = torch.linspace(0, 1, STEPS)[:, None]
     levels = torch.cat([start + fractions * (LAST_SIGMA - start), torch.zeros(1, len(start))])
     for sigma, following in pairwise(levels):
         # x as both clean latents and noise: their mixture is x.

@@ -7,19 +7,22 @@ import multiprocessing
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.pretraining.recipe import CLIP_SEEDS, CODE_SEEDS, VALIDATION_SEEDS, Recipe
+from benchmarks.pretraining.recipe import CLIP_SEEDS, CODE_SEEDS, VALIDATION_SEEDS, Recipe, shipped_settings
 from cosmos_exp.files import atomic_path
+from cosmos_exp.tabletop.build import WEIGHTS
 from cosmos_exp.tabletop.geometry import Triple
 from cosmos_exp.tabletop.linear_autoencoder import GROUP, LinearVideoAutoencoder
 from cosmos_exp.tabletop.scene import Scene
 from cosmos_exp.tabletop.world import APPEARANCES
-from cosmos_exp.world.loading import to_unit_range
+from cosmos_exp.world.loading import load_vae, to_unit_range
+from cosmos_exp.world.model_folder import ModelFolder
 
 Embed = Callable[[str], torch.Tensor]  # prompt -> embedding (tokens, channels)
 
@@ -35,7 +38,7 @@ def code_stage(recipe: Recipe) -> None:
     for i in tqdm(range(recipe.code_clips), desc="rendering for the code", unit="pair", disable=None):
         for appearance in APPEARANCES:
             videos.append(to_unit_range(Scene.sample(CODE_SEEDS + i, appearance).clip().frames))
-    fit_linear_code(videos, recipe.z_dim, hidden=recipe.decoder_width).save_pretrained(recipe.work / "vae")
+    fit_linear_code(videos, shipped_settings().z_dim).save_pretrained(recipe.work / "vae")
 
 
 def fit_linear_code(videos: list[torch.Tensor], z_dim: int, **options: int) -> LinearVideoAutoencoder:
@@ -90,7 +93,7 @@ def _leading(rows: torch.Tensor, count: int) -> torch.Tensor:
 
 def latent_mean(vae: LinearVideoAutoencoder) -> torch.Tensor:
     """latents_mean as (1, z, 1, 1, 1)."""
-    return torch.tensor(vae.config.latents_mean or [0.0] * vae.config.z_dim).view(1, -1, 1, 1, 1)
+    return torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
 
 
 def normalise(vae: LinearVideoAutoencoder, latents: torch.Tensor) -> torch.Tensor:
@@ -105,8 +108,19 @@ def denormalise(vae: LinearVideoAutoencoder, latents: torch.Tensor) -> torch.Ten
 
 def unit_latents(vae: LinearVideoAutoencoder, frames: np.ndarray) -> torch.Tensor:
     """Normalised latents (z, T, h, w) of uint8 frames (T, H, W, 3)."""
-    (posterior,) = vae.encode(to_unit_range(frames)[None], return_dict=False)
-    return normalise(vae, posterior.mean)[0]
+    return normalise(vae, vae.encode(to_unit_range(frames)[None]).latent_dist.mean)[0]
+
+
+def decode(vae: LinearVideoAutoencoder, latents: torch.Tensor) -> np.ndarray:
+    """Frames uint8 (T, H, W, 3) of latents (1, z, T, h, w) at the autoencoder's scale."""
+    video = vae.decode(latents).sample[0]
+    return ((video.permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+
+
+@cache
+def autoencoder() -> LinearVideoAutoencoder:
+    """The autoencoder of the embedded model, fp32."""
+    return load_vae(ModelFolder(WEIGHTS, WEIGHTS), torch.float32)
 
 
 def clips_stage(recipe: Recipe) -> None:
@@ -114,10 +128,7 @@ def clips_stage(recipe: Recipe) -> None:
     shards = {recipe.clip_folder / "validation.npz": VALIDATION_SEEDS}
     for k in range(math.ceil(recipe.clips / recipe.shard)):
         shards[recipe.clip_folder / f"human_{k:05d}.npz"] = CLIP_SEEDS + k * recipe.shard
-    tasks = []
-    for path, first_seed in shards.items():
-        if not path.is_file():
-            tasks.append((recipe.work, first_seed, path, recipe.shard))
+    tasks = [(recipe.work, seed, path, recipe.shard) for path, seed in shards.items() if not path.is_file()]
     bar = tqdm(tasks, desc=f"rendering {recipe.clips} human clips", unit="shard", disable=None)
     if not recipe.workers:
         threads = torch.get_num_threads()

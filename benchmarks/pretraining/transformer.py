@@ -14,7 +14,7 @@ from tqdm import tqdm
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from benchmarks.pretraining.latents import Embed, LatentClips, training_shards
-from benchmarks.pretraining.recipe import CONDITION_TIMESTEP, PIXELS, Recipe, save_state, shipped_settings
+from benchmarks.pretraining.recipe import CONDITION_TIMESTEP, PIXELS, SEED, Recipe, save_state, shipped_settings
 from cosmos_exp.files import append_json_line
 from cosmos_exp.tabletop.build import build_transformer
 from cosmos_exp.world.encoders import embed_prompt
@@ -25,31 +25,31 @@ VALIDATION_SIGMAS = (0.3, 0.6, 0.8, 0.95)
 WARMUP_STEPS = 200
 LOWEST_COOLDOWN = 0.02  # fraction of the learning rate at the end of the cooldown
 CHECKPOINT_SECONDS = 120
+EMA = 0.998  # decay per step of the averaged weights
 
 
 def transformer_stage(recipe: Recipe) -> None:
     """Train the base for --minutes, up to --steps in total. Resumes from its checkpoint."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    training = BaseTraining(recipe, new_transformer(recipe), prompt_embedder(recipe.frozen), device)
+    training = BaseTraining(recipe, new_transformer(), prompt_embedder(recipe.frozen), device)
     training.resume()
-    start, saved = time.perf_counter(), time.perf_counter()
-    losses: list[float] = []
-    offset, bar = training.seconds, tqdm(desc="base", unit="step", initial=training.step, disable=None)
-    while training.step < recipe.steps and time.perf_counter() - start < recipe.minutes * 60:
-        left = recipe.minutes * 60 - (time.perf_counter() - start)
-        losses.append(training.train_step(_lr_at(recipe, training.step, left)))
+    now = time.perf_counter
+    begin, end, saved = now() - training.seconds, now() + recipe.minutes * 60, now()
+    losses = []
+    bar = tqdm(desc="base", unit="step", initial=training.step, disable=None)
+    while training.step < recipe.steps and now() < end:
+        losses.append(training.train_step(_lr_at(recipe, training.step, end - now())))
         bar.update(1)
+        training.seconds = now() - begin
         if training.step % recipe.every == 0:
-            training.seconds = offset + time.perf_counter() - start
             mean = float(np.mean(losses))
             training.log(mean)
             bar.set_postfix(loss=f"{mean:.4f}")
             losses = []
             training.add_new_shards()
-        if time.perf_counter() - saved > CHECKPOINT_SECONDS:
-            training.seconds, saved = offset + time.perf_counter() - start, time.perf_counter()
+        if now() - saved > CHECKPOINT_SECONDS:
+            saved = now()
             training.checkpoint()
-    training.seconds = offset + time.perf_counter() - start
     training.checkpoint()
 
 
@@ -68,7 +68,7 @@ class BaseTraining:
     def __init__(self, recipe: Recipe, model: nn.Module, embed: Embed, device: torch.device):
         self.recipe, self.model, self.device, self.embed = recipe, model.to(device), device, embed
         self.ema = _copies(model)
-        self.optimizers = _optimizers(model, recipe.muon)
+        self.optimizers = _optimizers(model)
         self.forward = block_forward(recipe, model)
         self.step, self.seconds = 0, 0.0
         self.validation = LatentClips([recipe.clip_folder / "validation.npz"], embed)
@@ -91,8 +91,7 @@ class BaseTraining:
             return
         state = torch.load(self.recipe.transformer_checkpoint, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
-        for name, value in state["ema"].items():
-            self.ema[name].copy_(value)
+        self.ema = state["ema"]
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step, self.seconds = state["step"], state["seconds"]
@@ -148,7 +147,7 @@ class BaseTraining:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        decay = min(self.recipe.ema, 1 - 1 / (self.step / 8 + 1))
+        decay = min(EMA, 1 - 1 / (self.step / 8 + 1))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.ema.values()), list(self.model.parameters()), 1 - decay)
         return loss.item()
@@ -157,7 +156,7 @@ class BaseTraining:
     def validate(self) -> dict[str, float]:
         """Loss of the averaged weights on held-out human clips, at fixed noise levels and with fixed noise."""
         trained = _copies(self.model)
-        self._set_weights(self.ema)
+        self.model.load_state_dict(self.ema, strict=False)
         clean, losses = self.validation.latents.float(), {}
         size = len(clean)
         noise = torch.from_numpy(np.random.RandomState(0).standard_normal(clean.shape).astype(np.float32))
@@ -166,36 +165,22 @@ class BaseTraining:
             sigmas, frames = torch.full((size,), sigma), torch.ones(size).long()
             batch = FlowBatch(clean, noise, sigmas, frames, prompt).to(self.device)
             losses[f"validation_{sigma:g}"] = self.loss(batch).mean().item()
-        self._set_weights(trained)
+        self.model.load_state_dict(trained, strict=False)
         return losses
-
-    @torch.no_grad()
-    def _set_weights(self, values: dict[str, torch.Tensor]) -> None:
-        for name, parameter in self.model.named_parameters():
-            parameter.copy_(values[name])
 
 
 def _copies(model: nn.Module) -> dict[str, torch.Tensor]:
-    copies = {}
-    for name, parameter in model.named_parameters():
-        copies[name] = parameter.detach().clone()
-    return copies
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
-def _optimizers(model: nn.Module, muon: bool) -> list[torch.optim.Optimizer]:
-    """AdamW for all parameters; with `muon`, Muon for the matrices of attention and feed-forward layers."""
+def _optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of attention and feed-forward layers, AdamW for the other parameters."""
     matrices, rest = [], []
     for name, parameter in model.named_parameters():
         in_block = name.startswith("transformer_blocks") and (".attn" in name or ".ff." in name)
-        if muon and in_block and parameter.ndim == 2:
-            matrices.append(parameter)
-        else:
-            rest.append(parameter)
+        (matrices if in_block and parameter.ndim == 2 else rest).append(parameter)
     # The learning rate is set at every step.
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)]
-    if muon:
-        optimizers.append(Muon(matrices))
-    return optimizers
+    return [torch.optim.AdamW(rest, lr=1.0, betas=(0.9, 0.95), weight_decay=0.0), Muon(matrices)]
 
 
 class Muon(torch.optim.Optimizer):
@@ -208,7 +193,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(matrices, {"lr": 1.0, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Move each matrix by its orthogonalised momentum (Nesterov)."""
         for group in self.param_groups:
             for matrix in group["params"]:
@@ -239,10 +224,10 @@ def _sigmas(rng: np.random.RandomState, size: int, shift: float, std: float) -> 
     return shift * u / (1 + (shift - 1) * u)
 
 
-def new_transformer(recipe: Recipe) -> nn.Module:
-    """The transformer in the size of the shipped one, initialised from --seed."""
-    torch.manual_seed(recipe.seed)
-    return build_transformer(shipped_settings(recipe.z_dim))
+def new_transformer() -> nn.Module:
+    """The transformer in the size of the shipped one, initialised from SEED."""
+    torch.manual_seed(SEED)
+    return build_transformer(shipped_settings())
 
 
 def block_forward(recipe: Recipe, model: nn.Module) -> PerFrameForward:
