@@ -20,6 +20,7 @@ from benchmarks.certificate.clips import Clip, cut_clips
 from benchmarks.certificate.faults import FAULTS, Fault, fault_rng
 from benchmarks.certificate.page import LEGEND, clean_table, draw, fault_table
 from benchmarks.certificate.response import ByClip, clean_baseline, respond
+from benchmarks.common import command_line
 from cosmos_exp.cli.judge import load
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.config.measures import MEASURES, measure_info
@@ -65,7 +66,7 @@ def score(videos: list[ScoredVideo], config: Config, scores: Path) -> dict[str, 
     if config.judge.name != "none":
         judge_videos(videos, config, load(config), scores, done, None)
     wanted = {v.sample for v in videos}
-    values: dict = defaultdict(lambda: defaultdict(dict))
+    values = defaultdict(lambda: defaultdict(dict))
     for row in read_json_lines(scores):
         if row["sample"] in wanted:
             clip, fault, dose = row["sample"].split("|")
@@ -73,26 +74,30 @@ def score(videos: list[ScoredVideo], config: Config, scores: Path) -> dict[str, 
     return values
 
 
+def size(text: str) -> tuple[int, int]:
+    """(height, width) of HxW."""
+    return tuple(map(int, text.split("x")))
+
+
 def material(args: argparse.Namespace) -> tuple[list[Clip], dict[str, Fault], object]:
     """The clips, the faults by name, and what every scored video passes before it is encoded."""
     count = max(args.clips, args.clean)
-    size = tuple(int(side) for side in args.size.split("x")) if args.size else None
     if args.data == "tabletop":
         from benchmarks.certificate import tabletop_clips
 
-        return tabletop_clips.make_material(count, args.frames, size, args.seed)
-    return cut_clips(Path(args.data), count, args.frames, size, args.fps), FAULTS, None
+        return tabletop_clips.make_material(count, args.frames, args.size, args.seed)
+    return cut_clips(Path(args.data), count, args.frames, args.size, args.fps), FAULTS, None
 
 
 def main() -> None:
     """Plant, measure, and write the certificate."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--data", required=True, help="a folder with videos, or: tabletop")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=24, help="clips with faults")
     parser.add_argument("--clean", type=int, default=0, help="clean clips in all, those with faults too")
     parser.add_argument("--frames", type=int, default=17)
-    parser.add_argument("--size", help="HxW (default: that of the first video)")
+    parser.add_argument("--size", type=size, help="HxW (default: that of the first video)")
     parser.add_argument("--fps", type=float)
     parser.add_argument("--judge", help="a file of conf/judge (default: rules for the tabletop, else none)")
     parser.add_argument("--faults", help="only these, e.g. blur,warp=1/4 (doses after =)")

@@ -21,6 +21,7 @@ from benchmarks.certificate.clips import Footage
 from benchmarks.certificate.patches import duplicated_patch, first_changed, teleporting_patch, vanishing_patch
 from cosmos_exp.data.video import read_video, write_video
 
+# Each fault below takes (footage, dose, rng) and returns the faulty frames, uint8 (T, H, W, 3).
 Plant = Callable[[Footage, float, np.random.RandomState], np.ndarray]
 
 WAVES = 6  # sine waves per component of the smooth warp
@@ -48,32 +49,30 @@ def fault_rng(seed: int, clip: str, fault: str) -> np.random.RandomState:
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(words)))
 
 
-def frame_jitter(footage: Footage, dose: float, rng: np.random.RandomState) -> np.ndarray:
+def frame_jitter(footage, dose, rng):
     """Each frame shifted by `dose` pixels in a random direction."""
     angles = rng.uniform(0, 2 * np.pi, len(footage.frames))
-    moved = [shift(f, dose * np.cos(a), dose * np.sin(a)) for f, a in zip(footage.frames, angles, strict=True)]
-    return _with_first(footage, np.stack(moved))
+    return _with_first(footage, np.stack([shift(f, dose, a) for f, a in zip(footage.frames, angles, strict=True)]))
 
 
-def camera_jump(footage: Footage, dose: float, rng: np.random.RandomState) -> np.ndarray:
+def camera_jump(footage, dose, rng):
     """All frames from a third of the clip on shifted by the same `dose` pixels in one random direction."""
     angle, frames = rng.uniform(0, 2 * np.pi), footage.frames.copy()
     for t in range(first_changed(len(frames)), len(frames)):
-        frames[t] = shift(frames[t], dose * np.cos(angle), dose * np.sin(angle))
+        frames[t] = shift(frames[t], dose, angle)
     return frames
 
 
-def shift(frame: np.ndarray, x: float, y: float) -> np.ndarray:
-    """A frame (H, W, 3) moved right by x and down by y pixels (Lanczos; the border is mirrored)."""
-    matrix = np.array([[1, 0, x], [0, 1, y]], np.float64)
-    size = (frame.shape[1], frame.shape[0])
+def shift(frame: np.ndarray, distance: float, angle: float) -> np.ndarray:
+    """A frame (H, W, 3) moved by `distance` pixels, to the right at angle 0 (Lanczos; the border is mirrored)."""
+    matrix = np.array([[1, 0, distance * np.cos(angle)], [0, 1, distance * np.sin(angle)]])
+    size = frame.shape[1::-1]
     return cv2.warpAffine(frame, matrix, size, flags=cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT_101)
 
 
-def warp(footage: Footage, dose: float, rng: np.random.RandomState) -> np.ndarray:
+def warp(footage, dose, rng):
     """A smooth non-rigid deformation that changes over time: displacement with a root mean square of `dose` pixels."""
-    field = warp_field(footage.frames.shape[:3], rng)
-    return _with_first(footage, np.stack([displaced(f, dose * u) for f, u in zip(footage.frames, field, strict=True)]))
+    return _with_first(footage, displaced(footage.frames, dose * warp_field(footage.frames.shape[:3], rng)))
 
 
 def warp_field(shape: tuple[int, ...], rng: np.random.RandomState) -> np.ndarray:
@@ -94,14 +93,18 @@ def warp_field(shape: tuple[int, ...], rng: np.random.RandomState) -> np.ndarray
     return field / np.float32(np.sqrt(WAVES))
 
 
-def displaced(frame: np.ndarray, field: np.ndarray) -> np.ndarray:
-    """The frame (H, W, 3) sampled at each pixel plus `field` (H, W, 2), x before y."""
-    y, x = np.mgrid[: frame.shape[0], : frame.shape[1]].astype(np.float32)
-    at = field.astype(np.float32)
-    return cv2.remap(frame, x + at[..., 0], y + at[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+def displaced(frames: np.ndarray, field: np.ndarray) -> np.ndarray:
+    """Frames (T, H, W, 3) sampled at each pixel plus `field` (T, H, W, 2), x before y."""
+    y, x = np.mgrid[: frames.shape[1], : frames.shape[2]].astype(np.float32)
+    moved = []
+    for frame, at in zip(frames, field.astype(np.float32), strict=True):
+        moved.append(
+            cv2.remap(frame, x + at[..., 0], y + at[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        )
+    return np.stack(moved)
 
 
-def melting(footage: Footage, dose: float, rng: np.random.RandomState) -> np.ndarray:
+def melting(footage, dose, rng):
     """A region, a quarter of the shorter side wide, that sags: its centre by `dose` pixels at the end, 0 at the start."""
     count, height, width = footage.frames.shape[:3]
     sigma = min(height, width) / 8
@@ -112,10 +115,10 @@ def melting(footage: Footage, dose: float, rng: np.random.RandomState) -> np.nda
     down = window * (1 + 0.5 * np.sin(2 * np.pi * (x / sigma + rng.uniform())))
     field = np.stack([np.zeros_like(down), -down], axis=-1)
     amounts = dose * np.arange(count) / (count - 1)
-    return np.stack([displaced(f, a * field) for f, a in zip(footage.frames, amounts, strict=True)])
+    return displaced(footage.frames, amounts[:, None, None, None] * field)
 
 
-def shuffled_frames(footage: Footage, dose: float, rng: np.random.RandomState) -> np.ndarray:
+def shuffled_frames(footage, dose, rng):
     """A share `dose` of the frames after the first in another order; each of them changes its place."""
     chosen = _chosen(footage, dose, rng, least=2)
     frames = footage.frames.copy()
@@ -123,35 +126,34 @@ def shuffled_frames(footage: Footage, dose: float, rng: np.random.RandomState) -
     return frames
 
 
-def dropped_frames(footage: Footage, dose: float, rng: np.random.RandomState) -> np.ndarray:
+def dropped_frames(footage, dose, rng):
     """A share `dose` of the frames after the first taken out; the clip is filled up with the frames that follow it.
 
     Where the recording ends, its last frame is held.
     """
     kept = np.delete(footage.frames, _chosen(footage, dose, rng), axis=0)
     joined = np.concatenate([kept, footage.after])
-    missing = len(footage.frames) - len(joined)
-    return np.concatenate([joined, np.repeat(joined[-1:], max(missing, 0), axis=0)])[: len(footage.frames)]
+    return joined[np.minimum(np.arange(len(footage.frames)), len(joined) - 1)]
 
 
-def frozen_frames(footage: Footage, dose: float, rng: np.random.RandomState) -> np.ndarray:
+def frozen_frames(footage, dose, rng):
     """The last share `dose` of the frames after the first replaced by the frame before them; 1: the first frame held."""
-    last = len(footage.frames) - 1 - round(dose * (len(footage.frames) - 1))
-    return footage.frames[np.minimum(np.arange(len(footage.frames)), last)]
+    last = len(footage.frames) - 1
+    return footage.frames[np.minimum(np.arange(last + 1), last - round(dose * last))]
 
 
-def blur(footage: Footage, dose: float, rng: np.random.RandomState) -> np.ndarray:
+def blur(footage, dose, rng):
     """Gaussian blur with a standard deviation of `dose` pixels."""
     return _with_first(footage, np.stack([cv2.GaussianBlur(f, (0, 0), dose) for f in footage.frames]))
 
 
-def noise(footage: Footage, dose: float, rng: np.random.RandomState) -> np.ndarray:
+def noise(footage, dose, rng):
     """White noise with a standard deviation of `dose` grey levels."""
     grain = rng.standard_normal(footage.frames.shape).astype(np.float32)
     return _with_first(footage, np.clip(footage.frames + dose * grain, 0, 255).round().astype(np.uint8))
 
 
-def compression(footage: Footage, dose: float, rng: np.random.RandomState) -> np.ndarray:
+def compression(footage, dose, rng):
     """The clip encoded as H.264 with the constant rate factor `dose`, and decoded."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "compressed.mp4"
@@ -159,12 +161,12 @@ def compression(footage: Footage, dose: float, rng: np.random.RandomState) -> np
         return _with_first(footage, read_video(path))
 
 
-def reversed_time(footage: Footage, dose: float, rng: np.random.RandomState) -> np.ndarray:
+def reversed_time(footage, dose, rng):
     """The whole clip backwards."""
     return footage.frames[::-1].copy()
 
 
-def colour_swap(footage: Footage, dose: float, rng: np.random.RandomState) -> np.ndarray:
+def colour_swap(footage, dose, rng):
     """Red and blue exchanged from a third of the clip on; `dose` is the weight of the exchanged picture."""
     frames, start = footage.frames.copy(), first_changed(len(footage.frames))
     swapped = frames[start:, ..., ::-1].astype(np.float32)

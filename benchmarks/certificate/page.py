@@ -34,7 +34,7 @@ Responses = Mapping[tuple[str, str], Response]  # by measure and fault
 def cell(response: Response, fault: Fault) -> str:
     """A response in a few words; see LEGEND."""
     text = {"found": f"**{_dose(response.smallest, fault)}**", "better": "**better**", "invisible": "-"}
-    text["partly"] = f"partly ({max(at.auc or 0 for at in response.doses):.2f})" if response.doses else ""
+    text["partly"] = f"partly ({max((at.auc or 0 for at in response.doses), default=0):.2f})"
     notes = [text.get(response.verdict, response.verdict)]
     if response.better_at and response.verdict != "better":
         notes.append("better at " + ", ".join(_dose(d, fault) for d in response.better_at))
@@ -81,12 +81,19 @@ def draw(path: Path, faults: list[Fault], measures: list[str], responses: Respon
             row = []
             for measure in measures:
                 doses = responses[measure, fault.name].doses
-                row.append(np.nan if not doses or doses[number].auc is None else doses[number].auc)
+                row.append(doses[number].auc if doses else None)
             areas.append(row)
     figure = Figure(figsize=(2.6 + 0.42 * len(measures), 1.4 + 0.155 * len(labels)), layout="constrained")
     ax = figure.subplots()
     colors = colormaps["RdBu"].with_extremes(bad="0.8")
-    image = ax.imshow(np.ma.masked_invalid(areas), cmap=colors, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    image = ax.imshow(
+        np.ma.masked_invalid(np.array(areas, float)),
+        cmap=colors,
+        vmin=0,
+        vmax=1,
+        aspect="auto",
+        interpolation="nearest",
+    )
     ax.set_xticks(range(len(measures)), measures, rotation=60, ha="left", rotation_mode="anchor", fontsize=7)
     ax.xaxis.tick_top()
     ax.set_yticks(range(len(labels)), labels, fontsize=6)

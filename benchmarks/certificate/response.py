@@ -7,11 +7,11 @@ recordings, not clips.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 FALSE_ALARMS = 0.05  # share of clean clips that may be called faulty
@@ -35,20 +35,17 @@ class Clean:
             badness as threshold. More than FALSE_ALARMS if there are fewer than 19 clips.
     """
 
-    badness: dict[str, float]
+    badness: pd.Series
     undefined: int
     better: int
     center: float | None
     threshold: float | None
     false_alarms: float | None
 
-    def bad(self, values: ByClip) -> dict[str, float]:
-        """The badness of the clips that have a value, here and clean."""
-        out = {}
-        for clip, value in values.items():
-            if value is not None and clip in self.badness:
-                out[clip] = badness(value, self.better, self.center)
-        return out
+    def bad(self, values: ByClip) -> pd.Series:
+        """The badness by clip, of those with a clean value; NaN where a clip has none here."""
+        known = pd.Series(values, dtype=float)
+        return badness(known[known.index.isin(self.badness.index)], self.better, self.center)
 
 
 @dataclass(frozen=True)
@@ -89,9 +86,9 @@ class Response:
     verdict: str
 
 
-def badness(value: float, better: int, center: float | None) -> float:
-    """The value with its sign turned so that larger is worse; without a direction, the distance from `center`."""
-    return -better * value if center is None else abs(value - center)
+def badness(values: pd.Series, better: int, center: float | None) -> pd.Series:
+    """The values with their sign turned so that larger is worse; without a direction, the distance from `center`."""
+    return -better * values if center is None else abs(values - center)
 
 
 def clean_baseline(values: ByClip, better: int) -> Clean:
@@ -103,15 +100,14 @@ def clean_baseline(values: ByClip, better: int) -> Clean:
     Args:
         better: 1 if higher is better, -1 if lower is better, 0 if neither.
     """
-    known = {c: v for c, v in values.items() if v is not None}
-    center = float(np.median(list(known.values()))) if known and better == 0 else None
-    bad = {c: badness(v, better, center) for c, v in known.items()}
+    known = pd.Series(values, dtype=float).dropna()
+    center = float(known.median()) if len(known) and better == 0 else None
+    bad = badness(known, better, center)
     undefined = len(values) - len(known)
     if len(known) < 2:
         return Clean(bad, undefined, better, center, None, None)
     rank = max(1, int(FALSE_ALARMS * (len(known) + 1)))
-    threshold = sorted(bad.values(), reverse=True)[rank - 1]
-    return Clean(bad, undefined, better, center, threshold, rank / (len(known) + 1))
+    return Clean(bad, undefined, better, center, float(bad.nlargest(rank).iloc[-1]), rank / (len(known) + 1))
 
 
 def respond(faulty: Mapping[float, ByClip], recordings: Mapping[str, str], clean: Clean) -> Response:
@@ -121,8 +117,8 @@ def respond(faulty: Mapping[float, ByClip], recordings: Mapping[str, str], clean
         faulty: dose -> the value of each clip with the fault, from the weakest dose to the strongest.
         recordings: clip -> recording.
     """
-    if clean.threshold is None or clean.false_alarms is None:
-        return Response((), None, (), "too few" if clean.badness else "undefined")
+    if clean.threshold is None:
+        return Response((), None, (), "too few" if len(clean.badness) else "undefined")
     doses = []
     for dose, values in faulty.items():
         doses.append(_at_dose(dose, values, recordings, clean, LEVEL / len(faulty)))
@@ -154,24 +150,15 @@ def _verdict(doses: list[AtDose], smallest: float | None, is_better: bool) -> st
 
 
 def _at_dose(dose: float, values: ByClip, recordings: Mapping[str, str], clean: Clean, level: float) -> AtDose:
-    bad = clean.bad(values)
-    measured = sum(clip in clean.badness for clip in values)
-    undefined = measured - len(bad)
-    if not bad or clean.threshold is None:
+    measured = clean.bad(values)
+    bad = measured.dropna()
+    undefined = len(measured) - len(bad)
+    if bad.empty:
         return AtDose(dose, 0, undefined, None, None, 0.0)
-    shifts: dict[str, list[float]] = defaultdict(list)
-    for clip, badness_here in bad.items():
-        shifts[recordings[clip]].append(badness_here - clean.badness[clip])
-    means = np.array([np.mean(of_recording) for of_recording in shifts.values()])
-    found = sum(b > clean.threshold for b in bad.values()) / measured
-    area = auc(np.array(list(clean.badness.values())), np.array(list(bad.values())))
-    return AtDose(dose, len(bad), undefined, area, t_interval(means, level), found)
-
-
-def auc(clean: np.ndarray, faulty: np.ndarray) -> float:
-    """P(faulty > clean) + P(equal) / 2 over all pairs: the Mann-Whitney statistic over its maximum."""
-    greater = (faulty[:, None] > clean[None, :]).mean()
-    return float(greater + 0.5 * (faulty[:, None] == clean[None, :]).mean())
+    shifts = (bad - clean.badness[bad.index]).groupby(recordings, sort=False).mean().to_numpy()
+    found = float((bad > clean.threshold).sum() / len(measured))
+    area = float(stats.mannwhitneyu(bad, clean.badness).statistic / (len(bad) * len(clean.badness)))
+    return AtDose(dose, len(bad), undefined, area, t_interval(shifts, level), found)
 
 
 def t_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
-from typing import TYPE_CHECKING
+from functools import partial
 
 import numpy as np
+import torch
 
 from benchmarks.certificate.clips import Clip, Footage
 from benchmarks.certificate.faults import FAULTS as PICTURE_FAULTS
 from benchmarks.certificate.faults import Fault
 from benchmarks.certificate.tabletop_faults import FAULTS, plant
+from benchmarks.pretraining.latents import autoencoder, decode
 from cosmos_exp.errors import UserError
 from cosmos_exp.tabletop.scene import Scene
-
-if TYPE_CHECKING:
-    from cosmos_exp.tabletop.linear_autoencoder import LinearVideoAutoencoder
+from cosmos_exp.world.loading import to_unit_range
 
 SIZE = (96, 160)  # height, width
 SEEDS = 83_000_000  # apart from the seeds of training, tests and benchmarks
@@ -66,33 +65,15 @@ def make_faults() -> dict[str, Fault]:
 
 def plant_scene(name: str, footage: Footage, dose: float, rng: np.random.RandomState) -> np.ndarray:
     """The scene of a clip rendered again with a fault, uint8 (T, H, W, 3)."""
-    assert isinstance(footage.scene, Scene)
     return plant(footage.scene, name, dose)[0]
 
 
+@torch.no_grad()
 def through_autoencoder(frames: np.ndarray) -> np.ndarray:
     """Frames uint8 (T, H, W, 3) encoded and decoded by the model's autoencoder, as every generated video is.
 
     Raises:
         ValueError: T is not 1 + 4k, or a side is not divisible by 8.
     """
-    import torch
-
-    from cosmos_exp.world.loading import to_unit_range
-
     torch.set_num_threads(1)
-    with torch.no_grad():
-        latents = _autoencoder().encode(to_unit_range(frames)[None], return_dict=False)[0].mean
-        back = _autoencoder().decode(latents, return_dict=False)[0][0]
-    return ((back.permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
-
-
-@cache
-def _autoencoder() -> LinearVideoAutoencoder:
-    import torch
-
-    from cosmos_exp.tabletop.build import WEIGHTS
-    from cosmos_exp.world.loading import load_vae
-    from cosmos_exp.world.model_folder import ModelFolder
-
-    return load_vae(ModelFolder(WEIGHTS, WEIGHTS), torch.float32)
+    return decode(autoencoder(), autoencoder().encode(to_unit_range(frames)[None]).latent_dist.mean)

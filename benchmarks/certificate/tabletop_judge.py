@@ -7,7 +7,6 @@ Scenes alternate between robot and human. Writes NAME.json, all scores, and NAME
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 from pathlib import Path
@@ -20,6 +19,7 @@ from benchmarks.certificate.page import markdown_table
 from benchmarks.certificate.response import t_interval
 from benchmarks.certificate.tabletop_clips import through_autoencoder
 from benchmarks.certificate.tabletop_faults import FAULTS, plant
+from benchmarks.common import command_line
 from cosmos_exp.metrics.judges.rubric import load_rubric
 from cosmos_exp.tabletop.judge import RulesJudge
 from cosmos_exp.tabletop.scene import Scene
@@ -27,6 +27,7 @@ from cosmos_exp.tabletop.world import APPEARANCES
 
 NOTICED = {"physics": 3.5, "instruction": 4.8}  # a score below is a fault that the judge has noticed
 RENDERED, REAL = "real, as rendered", "real, behind the autoencoder"
+CLEAN, CLIPS = 60, 24  # clean clips, and clips of each fault
 ROBOT_ONLY = "wrong hand"  # a human prompt names no hand
 Scores = dict[str, float | None]  # rubric -> score, None where the clip cannot be judged
 
@@ -49,10 +50,9 @@ def row(name: str, scores: list[Scores]) -> list[str]:
     rubrics = [FAULTS[name].rubric] if name in FAULTS else list(NOTICED)
     for rubric in NOTICED:
         known = np.array([s[rubric] for s in scores if s[rubric] is not None])
-        interval = t_interval(known)
-        assert interval is not None
+        high = t_interval(known)[1]
         nulls = len(scores) - len(known)
-        cells.append(f"{known.mean():.2f} ± {interval[1] - known.mean():.2f}" + f" ({nulls} null)" * bool(nulls))
+        cells.append(f"{known.mean():.2f} ± {high - known.mean():.2f}" + f" ({nulls} null)" * bool(nulls))
         if rubric in rubrics:
             count = int((known < NOTICED[rubric]).sum())
             low, high = binomtest(count, len(known)).proportion_ci()  # Clopper-Pearson
@@ -62,19 +62,15 @@ def row(name: str, scores: list[Scores]) -> list[str]:
 
 def main() -> None:
     """Score all clips and write both files."""
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words = command_line(__doc__)
     words.add_argument("--seed", type=int, required=True, help="seed of the first scene")
-    words.add_argument("--clean", type=int, default=60, help="clean clips")
-    words.add_argument("--clips", type=int, default=24, help="clips of each fault")
-    words.add_argument("--workers", type=int, default=2, help="processes")
     words.add_argument("--out", type=Path, required=True, help="the files' path without their ending")
     options = words.parse_args()
     tasks = []
     for name in (RENDERED, REAL, *FAULTS):
-        count = options.clips if name in FAULTS else options.clean
-        tasks += [(name, options.seed + number) for number in range(count)]
-    scores: dict[str, list[Scores]] = {}
-    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
+        tasks += [(name, options.seed + number) for number in range(CLIPS if name in FAULTS else CLEAN)]
+    scores = {}
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
         for task, found in zip(tasks, tqdm(pool.imap(score, tasks, chunksize=4), total=len(tasks)), strict=True):
             scores.setdefault(task[0], []).append(found)
     rows = [["clips", "n", *NOTICED, "rubric", "noticed, %"]]
