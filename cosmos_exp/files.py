@@ -142,7 +142,7 @@ def write_json(path: Path, content: object) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False, default=str) + "\n")
 
 
-def read_json(path: Path) -> object:
+def read_json(path: Path) -> Any:  # Any: JSON of any type
     """The content of a JSON file. NaN and infinity, which are no JSON, are refused.
 
     Raises:
@@ -151,7 +151,7 @@ def read_json(path: Path) -> object:
     return parse_json(path.read_bytes())
 
 
-def parse_json(content: bytes) -> object:
+def parse_json(content: bytes) -> Any:
     """`read_json` of bytes."""
 
     def refuse(name: str) -> object:

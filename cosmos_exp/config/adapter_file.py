@@ -18,22 +18,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 from safetensors import SafetensorError, deserialize
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from cosmos_exp.config.layers import (
-    MOST_SCALE,
-    Layers,
-    adapted_layers,
-    linear_layers,
-    pattern_value,
-    transformer_config,
-)
+from cosmos_exp.config.layers import MOST_SCALE, adapted_layers, linear_layers, pattern_value, transformer_config
 from cosmos_exp.config.schema import Model, Pattern
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject, atomic_path, file_sha256, json_sha256, read_json
@@ -138,11 +131,6 @@ class AdapterFile:
         return {name: layer.scale for name, layer in self.layers.items()}
 
     @property
-    def sizes(self) -> Layers:
-        """(in_features, out_features) of every layer."""
-        return {name: (layer.a.shape[1], layer.b.shape[0]) for name, layer in self.layers.items()}
-
-    @property
     def biased(self) -> list[str]:
         """The layers with a bias."""
         return [name for name, layer in self.layers.items() if layer.bias is not None]
@@ -200,16 +188,17 @@ def open_adapter(file: Path, alpha: float | None = None, model: Model | None = N
         return read_adapter(file, alpha, model)
     folder = file if kind == "full" else file.parent
     try:
-        record = cast(JsonObject, read_json(folder / RECORD_FILE)) if (folder / RECORD_FILE).is_file() else {}
-        content = cast(JsonObject, read_json(folder / "config.json")) if kind == "full" else {}
+        record = read_json(folder / RECORD_FILE) if (folder / RECORD_FILE).is_file() else {}
+        content = read_json(folder / "config.json") if kind == "full" else {}
     except ValueError as error:
         raise UserError(f"{folder}: {error}. Copy it again.") from error
-    for key, value in transformer_config(model).items() if model else ():
-        if content.get(key, value) != value:
-            raise UserError(
-                f"{folder}: was trained on another model: {key} is {one_line(content[key])} there, {value} in "
-                f"model={model.name if model else ''}. Choose the model that it was trained on."
-            )
+    if model:
+        for key, value in transformer_config(model).items():
+            if content.get(key, value) != value:
+                raise UserError(
+                    f"{folder}: was trained on another model: {key} is {one_line(content[key])} there, {value} in "
+                    f"model={model.name}. Choose the model that it was trained on."
+                )
     return AdapterFile(file, {}, {}, record, (), True)
 
 
@@ -241,9 +230,16 @@ def read_adapter(file: Path, alpha: float | None = None, model: Model | None = N
     refuse_unlike_lora(file)
     tensors, types, metadata = _read(file)
     peft, record = _settings(file, metadata)
-    beside = _peft_config(file)
+    beside: JsonObject = {}
+    config = file.with_name(PEFT_CONFIG)
+    if config.is_file():
+        beside, _ = _settings(config, {LORA_METADATA_KEY: config.read_bytes()})
     parts = parts_by_layer(file, tensors)
-    places = {f"metadata {LORA_METADATA_KEY}": _alphas_of(peft, parts), PEFT_CONFIG: _alphas_of(beside, parts)}
+    places: dict[str, dict[str, float]] = {}
+    for where, key, settings in (("metadata ", LORA_METADATA_KEY, peft), ("", PEFT_CONFIG, beside)):
+        if settings:
+            _check_settings(file, key, settings, parts)
+            places[where + key] = _alphas_of(settings, parts)
     places[".alpha tensors"] = {name: float(part["alpha"].item()) for name, part in parts.items() if "alpha" in part}
     for key in ALPHA_KEYS:
         if key in metadata:
@@ -252,8 +248,6 @@ def read_adapter(file: Path, alpha: float | None = None, model: Model | None = N
     if alpha is not None:
         places["--alpha"] = dict.fromkeys(parts, alpha)
     alphas = _agreed(file, places, parts)
-    for place, settings in ((LORA_METADATA_KEY, peft), (PEFT_CONFIG, beside)):
-        _check_settings(file, place, settings, parts)
     if not peft:
         peft = shown_settings(parts, alphas) | {"use_rslora": bool(beside.get("use_rslora"))}
     scaled = _alphas_of(peft, parts)
@@ -327,26 +321,12 @@ def _settings(file: Path, metadata: JsonObject) -> tuple[JsonObject, JsonObject]
     return peft, record
 
 
-def _peft_config(file: Path) -> JsonObject:
-    """peft's configuration in adapter_config.json beside the file; empty if there is none.
-
-    Raises:
-        UserError: as `_settings`.
-    """
-    path = file.with_name(PEFT_CONFIG)
-    if not path.is_file():
-        return {}
-    return _settings(path, {LORA_METADATA_KEY: path.read_bytes()})[0]
-
-
 def _check_settings(file: Path, place: str, peft: JsonObject, parts: Mapping[str, Mapping[str, Array]]) -> None:
-    """Check that the tensors have the ranks and the magnitudes that peft's configuration, if there is one, says.
+    """Check that the tensors have the ranks and the magnitudes that peft's configuration says.
 
     Raises:
         UserError: it names the layer.
     """
-    if not peft:
-        return
     if peft.get("use_dora") and not any("magnitude" in part for part in parts.values()):
         raise UserError(f"{file}: {place} says DoRA, and the file has no magnitudes. Make the file again.")
     for name, part in parts.items():
@@ -368,15 +348,13 @@ def _positive(file: Path, key: str, text: object) -> float:
 
 
 def _alphas_of(peft: JsonObject, layers: Iterable[str]) -> dict[str, float]:
-    """The alpha of each layer by peft's configuration; empty if there is none."""
-    if not peft:
-        return {}
+    """The alpha of each layer by peft's configuration."""
     patterns = peft.get("alpha_pattern") or {}
     return {name: float(pattern_value(patterns, name, peft["lora_alpha"])) for name in layers}
 
 
-def _agreed(file: Path, places: Mapping[str, Mapping[str, float]], layers: Iterable[str]) -> dict[str, float] | None:
-    """The alpha of each layer that all places in a file give; None if no place has one.
+def _agreed(file: Path, places: Mapping[str, Mapping[str, float]], layers: Iterable[str]) -> dict[str, float]:
+    """The alpha of each layer that all places in a file give; empty if no place has one.
 
     Raises:
         UserError: two places differ, or some layers have none.
@@ -395,7 +373,7 @@ def _agreed(file: Path, places: Mapping[str, Mapping[str, float]], layers: Itera
         raise UserError(
             f"{file}: has an alpha for some layers, but none for {one_line(missing[0])}. Make the file again."
         )
-    return {name: alpha for name, (_, alpha) in alphas.items()} or None
+    return {name: alpha for name, (_, alpha) in alphas.items()}
 
 
 def parts_by_layer(file: Path, tensors: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
@@ -513,9 +491,9 @@ def _check_model(adapter: AdapterFile, model: Model) -> None:
     """
     config = transformer_config(model)
     known = linear_layers(config)
-    for name, size in adapter.sizes.items():
-        if known.get(name) != size:
-            has = known.get(name, "no such layer")
+    for name, layer in adapter.layers.items():
+        size, has = (layer.a.shape[1], layer.b.shape[0]), known.get(name, "no such layer")
+        if has != size:
             raise UserError(
                 f"{adapter.file}: was trained on another model: {one_line(name)} has (in, out) {size} in the file; "
                 f"model={model.name} has {has}. Choose the model that it was trained on."
@@ -557,34 +535,21 @@ def write_adapter(directory: Path, tensors: Mapping[str, Array], peft: JsonObjec
     Returns:
         the file.
     """
-    target = directory / ADAPTER_FILE
+    target, packed = directory / ADAPTER_FILE, {}
     named = {f"{PREFIX}{name}": np.ascontiguousarray(values, np.float32) for name, values in tensors.items()}
-    packed = {f"{PREFIX}{key}": value for key, value in peft.items()}
-    metadata = {
-        "format": "pt",
-        LORA_METADATA_KEY: json.dumps(packed, default=sorted),  # target_modules may be a set
-        OWN_METADATA_KEY: json.dumps(record, default=str),
-    }
-    with atomic_path(target) as temporary:
-        save_file(named, temporary, metadata)
-        sort_header(temporary)
-    return target
-
-
-def sort_header(file: Path) -> None:
-    """Sort the metadata, so that the same adapter gives the same bytes.
-
-    safetensors writes the metadata, and peft the set of target modules, in arbitrary order.
-    """
-    header, data = split_file(file.read_bytes())
-    metadata = header["__metadata__"]
-    peft = json.loads(metadata[LORA_METADATA_KEY])
     for key, value in peft.items():
-        if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
-            peft[key] = sorted(value)
-    metadata[LORA_METADATA_KEY] = json.dumps(peft, sort_keys=True)
-    header["__metadata__"] = dict(sorted(metadata.items()))
-    file.write_bytes(join_file(header, data))
+        names = isinstance(value, (list, set)) and all(isinstance(entry, str) for entry in value)
+        packed[f"{PREFIX}{key}"] = sorted(value) if names else value  # peft's target_modules may be a set
+    metadata = {
+        OWN_METADATA_KEY: json.dumps(record, default=str),
+        "format": "pt",
+        LORA_METADATA_KEY: json.dumps(packed, sort_keys=True),
+    }
+    header, data = split_file(save(named, metadata))
+    with atomic_path(target) as temporary:
+        # safetensors writes metadata in arbitrary order; in this one the same adapter gives the same bytes.
+        temporary.write_bytes(join_file(header | {"__metadata__": metadata}, data))
+    return target
 
 
 def split_file(content: bytes) -> tuple[JsonObject, bytes]:

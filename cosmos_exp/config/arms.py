@@ -24,7 +24,7 @@ def read_sweep(folder: Path) -> JsonObject:
     if not file.is_file():
         return {}
     try:
-        record = cast(JsonObject, plain_json(read_json(file)))
+        record: JsonObject = plain_json(read_json(file))
         for arm in record["arms"]:
             for name in (arm["name"], *arm["runs"]):
                 if not isinstance(name, str):
@@ -48,10 +48,8 @@ def arm_entry(run: Path, top: Path) -> JsonObject | None:
         for arm in record.get("arms", []):
             if run.relative_to(parent).as_posix() in arm["runs"]:
                 return cast(JsonObject, arm)
-        if record and parent.is_relative_to(top.absolute()):
-            return None
         if record:
-            break
+            return None if parent.is_relative_to(top.absolute()) else {}
     return {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -42,17 +43,14 @@ def check(config: Config) -> None:
     """
     problems = [*_wrong_names(config), *_contradictions(config), *_of_adapter(config.adapter), *_of_data(config.data)]
     problems += [*_of_judge(config.judge), *_of_study(config.sweep)]
-    if not problems:
-        problems += _of_layers(config.model, config.adapter)
-    if problems:
+    if problems := problems or [*_of_layers(config.model, config.adapter)]:
         raise UserError("\n".join(problems))
 
 
 def _wrong_names(config: Config) -> Iterator[str]:
     """Names that no registry has, an objective that is not measured, and a name that leaves outputs/."""
     for registry in REGISTRIES:
-        group, _, key = registry.key.partition(".")
-        name = getattr(getattr(config, group), key)
+        name = attrgetter(registry.key)(config)
         if name is not None and name not in registry.names:
             yield f"{registry.key}={name}: {unknown_name(name, registry.names)}"
     measured = [*LOSSES, *MEASURES]
@@ -94,7 +92,7 @@ def _contradictions(config: Config) -> Iterator[str]:
     if adapter.kind == "full" and config.approximate.fp8_base:
         yield "approximate.fp8_base=true: adapter=full has no frozen weights. Set approximate.fp8_base=false."
     if hardware.checkpointing == "auto" and hardware.memory_gb is None:
-        yield ("hardware.memory_gb: not set. checkpointing=auto needs the device's memory, e.g. hardware.memory_gb=24")
+        yield "hardware.memory_gb: not set. checkpointing=auto needs the device's memory, e.g. hardware.memory_gb=24"
     if adapter.dropout > 0 and hardware.compile and hardware.checkpointing != "none":
         yield (
             "adapter.dropout: with compiled blocks, recomputed activations would draw another dropout (peft #3020). Set "
@@ -103,27 +101,21 @@ def _contradictions(config: Config) -> Iterator[str]:
 
 
 def _of_adapter(adapter: Adapter) -> Iterator[str]:
-    yield from _unlike_lora(adapter)
     if adapter.truncate_from and adapter.kind == "none":
         yield "adapter.truncate_from: adapter=none has no adapter. Set the kind of the truncated adapter."
     if adapter.bias and (adapter.kind == "dora" or adapter.init != "kaiming"):
         yield "adapter.bias=true: peft supports it with adapter=lora and adapter.init=kaiming only. Set them."
-
-
-def _unlike_lora(adapter: Adapter) -> Iterator[str]:
-    """Keys that describe A and B, for kinds that have none."""
     if (adapter.kind == "peft") != bool(adapter.method):
         yield (
             f"adapter.method={adapter.method}: is for adapter.kind=peft, which needs it (oft, lokr …), and for no other kind"
         )
-    if adapter.kind not in UNLIKE_LORA:
-        return
-    keys = [*OF_LORA, "target_modules"] if adapter.kind == "full" else OF_LORA
-    fix = {"full": "it trains all weights. Remove the key", "peft": "set the method's own keys in adapter.options"}
-    for key in keys:
+    keys, fix = [*OF_LORA], "set the method's own keys in adapter.options"
+    if adapter.kind == "full":
+        keys, fix = [*OF_LORA, "target_modules"], "it trains all weights. Remove the key"
+    for key in keys if adapter.kind in UNLIKE_LORA else ():
         value = getattr(adapter, key)
         if value != Adapter.model_fields[key].default and value not in adapter.options.values():
-            yield f"adapter.{key}={value}: is of lora and dora, not of {adapter_label(adapter)}: {fix[adapter.kind]}."
+            yield f"adapter.{key}={value}: is of lora and dora, not of {adapter_label(adapter)}: {fix}."
 
 
 def _of_data(data: Data) -> Iterator[str]:
@@ -160,8 +152,8 @@ def _of_study(sweep: Sweep) -> Iterator[str]:
     """A study may come from someone else, and Hydra's own part can run code."""
     settings = {**sweep.arms, "tune.grid": sweep.tune.grid, "tune.overrides": sweep.tune.overrides}
     for where, values in settings.items():
-        for key in values if isinstance(values, Mapping) else ():
-            if str(key).lstrip("+~").startswith("hydra"):
+        for key in values:
+            if key.lstrip("+~").startswith("hydra"):
                 yield f"{key}: refused in a study ({where}), as it can run code. Give it on the command line."
 
 

@@ -347,17 +347,13 @@ def _check_study(hydra: DictConfig, words: Sequence[str], where: str) -> None:
     for word in words:
         if is_of_hydra(word) and not word.startswith(groups):
             typed.append(word)
-    shipped = _shipped_hydra(tuple(typed))
-    lines: list[str] = []
-    for key in hydra.sweeper.get("params") or {}:
-        if is_of_hydra(str(key)):
-            lines.append(str(key))
-    for line in differences(shipped, OmegaConf.to_container(hydra)):  # type: ignore[arg-type]  # a dict
+    wrong = list(filter(is_of_hydra, map(str, hydra.sweeper.get("params") or {})))
+    for line in differences(_shipped_hydra(tuple(typed)), OmegaConf.to_container(hydra)):  # type: ignore[arg-type]  # a dict
         if not _FREE_OF_HYDRA.fullmatch(line):
-            lines.append(f"hydra.{line}")
-    for line in lines:
+            wrong.append(f"hydra.{line.partition(':')[0]}")
+    if wrong:
         raise UserError(
-            f"{line.partition(':')[0]}: refused, {where} sets it. It can run code or commands. A study may set hydra.sweeper.params, "
+            f"{wrong[0]}: refused, {where} sets it. It can run code or commands. A study may set hydra.sweeper.params, "
             "and a launcher of conf/hydra/launcher by name. If you want it, give it on the command line."
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,19 +17,22 @@ _STAGE_GROUPS = {
     "evaluate": (*_TRAIN_GROUPS, "generation", "sampson", "measures", "judge"),
 }
 _HARDWARE_KEYS = {"device", "mixed_precision"}  # the only ones that change the rounding
-_NOT_IN_TRAINING = ("checkpoint_every_steps", "keep_checkpoints")  # they do not change the adapter
+_NOT_IN_TRAINING = {  # these do not change the adapter; the keys of the data only add test videos
+    "training": {"checkpoint_every_steps", "keep_checkpoints"},
+    "data": {"swaps", "kept_prompts", "kept_pairs"},
+}
+
+
+def _content(config: Config, stage: str) -> JsonObject:
+    """All keys that can change what `stage` (train, generate, evaluate) produces."""
+    exclude = _NOT_IN_TRAINING if stage == "train" else None
+    content = config.model_dump(include=set(_STAGE_GROUPS[stage]), exclude=exclude)
+    return content | {"hardware": config.hardware.model_dump(include=_HARDWARE_KEYS)}
 
 
 def stage_hash(config: Config, stage: str = "evaluate") -> str:
     """12 hex digits over all keys that can change what `stage` (train, generate, evaluate) produces."""
-    content: JsonObject = config.model_dump(include=set(_STAGE_GROUPS[stage]))
-    content["hardware"] = config.hardware.model_dump(include=_HARDWARE_KEYS)
-    if stage == "train":
-        for key in _NOT_IN_TRAINING:
-            content["training"].pop(key)
-        for key in ("swaps", "kept_prompts", "kept_pairs"):  # they only add test videos
-            content["data"].pop(key)
-    return json_sha256(content)[:12]
+    return json_sha256(_content(config, stage))[:12]
 
 
 def differences(old: Mapping[str, object], new: Mapping[str, object], where: str = "") -> list[str]:
@@ -56,10 +58,9 @@ def check_same_training(old: Config, new: Config, folder: Path, fix: str, named:
     Raises:
         UserError: it names the keys that differ.
     """
-    if stage_hash(old, "train") == stage_hash(new, "train") or not RunFolder(folder).is_taken():
+    changed = differences(_content(old, "train"), _content(new, "train"))
+    if not changed or not RunFolder(folder).is_taken():
         return
-    changed = differences(old.model_dump(), new.model_dump())
-    changed = [c for c in changed if re.split(r"[.:]", c)[0] in _TRAIN_GROUPS]
     changed.sort(key=lambda line: line.partition(":")[0] not in named)
     if named:
         fix += " The command line must name all of that run's keys: those that it leaves out have their defaults."

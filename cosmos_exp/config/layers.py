@@ -132,12 +132,8 @@ def update_scale(adapter: Adapter) -> float:
 
 def pattern_labels(adapter: Adapter) -> list[str]:
     """`to_q r4`, `to_q a8`: the entries of rank_pattern and of alpha_pattern."""
-    labels = []
-    for pattern, rank in adapter.rank_pattern.items():
-        labels.append(f"{pattern} r{rank}")
-    for pattern, alpha in adapter.alpha_pattern.items():
-        labels.append(f"{pattern} a{alpha:g}")
-    return labels
+    ranks = [f"{pattern} r{rank}" for pattern, rank in adapter.rank_pattern.items()]
+    return ranks + [f"{pattern} a{alpha:g}" for pattern, alpha in adapter.alpha_pattern.items()]
 
 
 def adapter_label(adapter: Adapter) -> str:
@@ -157,9 +153,7 @@ def adapter_label(adapter: Adapter) -> str:
         words.append(f"a{adapter.alpha:g}")
     if adapter.scaling == "rslora":
         words.append("rslora")
-    for label in pattern_labels(adapter):
-        words.append(label.replace(" ", "-"))
-    return "-".join(words)
+    return "-".join([*words, *pattern_labels(adapter)]).replace(" ", "-")
 
 
 def trainable_parameters(layers: Layers, kind: str, ranks: Mapping[str, int], bias: bool = False) -> int:

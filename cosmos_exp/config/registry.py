@@ -39,9 +39,8 @@ class Registry:
         targets: as for `add`, by name.
     """
 
-    def __init__(self, key: str, targets: dict[str, object] | None = None):
-        self.key = key
-        self.targets: dict[str, object] = dict(targets or {})
+    def __init__(self, key: str, **targets: object):
+        self.key, self.targets = key, targets
 
     @property
     def names(self) -> list[str]:
@@ -113,13 +112,11 @@ def _nothing(*_: object) -> None:
 # (Adapter settings) -> peft's configuration of the adapter; None: nothing is added to the transformer.
 ADAPTERS = Registry(
     "adapter.kind",
-    {
-        "none": _nothing,
-        "lora": "cosmos_exp.world.adapter:lora",
-        "dora": "cosmos_exp.world.adapter:dora",
-        "full": _nothing,
-        "peft": "cosmos_exp.world.adapter:peft_method",
-    },
+    none=_nothing,
+    lora="cosmos_exp.world.adapter:lora",
+    dora="cosmos_exp.world.adapter:dora",
+    full=_nothing,
+    peft="cosmos_exp.world.adapter:peft_method",
 )
 
 # (Model, cache folder) -> the diffusers folder of an embedded model.
@@ -131,47 +128,39 @@ DATA_BUILDERS = Registry("data.builder")
 # (Data, folder) -> Episodes: the clips of one layout on disk.
 READERS = Registry(
     "data.reader",
-    {
-        "folder": "cosmos_exp.data.readers.folder:read_folder",
-        "gr1_100": "cosmos_exp.data.readers.folder:read_gr1",
-        "lerobot": "cosmos_exp.data.readers.lerobot:read_lerobot",
-    },
+    folder="cosmos_exp.data.readers.folder:read_folder",
+    gr1_100="cosmos_exp.data.readers.folder:read_gr1",
+    lerobot="cosmos_exp.data.readers.lerobot:read_lerobot",
 )
 
 # (Sampson settings, threads) -> a Matcher.
 MATCHERS = Registry(
     "sampson.matcher",
-    {
-        "sift": "cosmos_exp.metrics.geometry.matching:SiftMatcher",
-        "superpoint_lightglue": "cosmos_exp.metrics.geometry.lightglue:LightGlueMatcher",
-    },
+    sift="cosmos_exp.metrics.geometry.matching:SiftMatcher",
+    superpoint_lightglue="cosmos_exp.metrics.geometry.lightglue:LightGlueMatcher",
 )
 
 # metrics.interface.MeasureFunction, in the order in which a run calls them. `MEASURES` says which measures each one gives.
 MEASURE_FUNCTIONS = Registry(
     "measure",
-    {
-        "sampson": "cosmos_exp.metrics.geometry.sampson:measure_sampson",
-        "side": "cosmos_exp.metrics.prompt_sensitivity:measure_side",
-        "recording": "cosmos_exp.metrics.recording.measures:measure_recording",
-        "motion": "cosmos_exp.metrics.recording.measures:measure_motion",
-        "scene": "cosmos_exp.metrics.recording.measures:measure_scene",
-    },
+    sampson="cosmos_exp.metrics.geometry.sampson:measure_sampson",
+    side="cosmos_exp.metrics.prompt_sensitivity:measure_side",
+    recording="cosmos_exp.metrics.recording.measures:measure_recording",
+    motion="cosmos_exp.metrics.recording.measures:measure_motion",
+    scene="cosmos_exp.metrics.recording.measures:measure_scene",
 )
 
 
 # (Judge settings, device, precision "bf16" or "no", seed) -> a metrics.judges.interface.Judge, or None.
 JUDGES = Registry(
     "judge.name",
-    {
-        "none": _nothing,
-        "reason2": "cosmos_exp.metrics.judges.reason2:Reason2",
-        "server": "cosmos_exp.metrics.judges.server:ServerJudge",
-    },
+    none=_nothing,
+    reason2="cosmos_exp.metrics.judges.reason2:Reason2",
+    server="cosmos_exp.metrics.judges.server:ServerJudge",
 )
 
 # Autoencoder classes by the `_class_name` in vae/config.json of a diffusers folder.
-VAE_CLASSES = Registry("_class_name in vae/config.json", {"AutoencoderKLWan": "diffusers:AutoencoderKLWan"})
+VAE_CLASSES = Registry("_class_name in vae/config.json", AutoencoderKLWan="diffusers:AutoencoderKLWan")
 
 # Path of the folder of trained weights that a plugin brings for its model builder of the same name; a published card names it.
 WEIGHT_FOLDERS = Registry("model.builder")
