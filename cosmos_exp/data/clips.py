@@ -133,27 +133,22 @@ def _probe_footage(footage: Footage, name: str, files: Files, notes: list[str]) 
     file = files.get(path) or examine(path)
     if isinstance(file, Exception):
         raise file
-    start, stop = 0, file.info.num_frames
+    info = file.info
+    start, stop = 0, info.num_frames
     if footage.seconds is not None:
-        start, stop = _episode_range(footage, file.info, name)
+        begin, end = footage.seconds
+        start, stop = info.frame_at(begin), info.frame_at(end - 1 / info.fps) + 1
+        length = info.second(-1) + 1 / info.fps
+        if end > length + 1.5 / info.fps or start < 0:
+            raise RunError(
+                f"{path}: {name} is at {begin:g} to {end:g} s, the file has {length:g} s; copy the video again, or "
+                "correct from_timestamp and to_timestamp in meta/episodes"
+            )
         *counted, total = footage.counted or (start, stop, 0)
-        if total == file.info.num_frames and [start, stop] != counted:
+        if total == info.num_frames and [start, stop] != counted:
             notes.append(f"{name}: its timestamps are not those of its frames in the file; the episodes' lengths count")
             start, stop = counted
-    return CheckedFile(path, file.info, file.sha256, range(start, stop))
-
-
-def _episode_range(footage: Footage, info: VideoInfo, name: str) -> tuple[int, int]:
-    """The frames of an episode in a file that holds several."""
-    begin, end = footage.seconds or (0.0, 0.0)
-    start, stop = info.frame_at(begin), min(info.frame_at(end - 1 / info.fps) + 1, info.num_frames)
-    length = info.second(-1) + 1 / info.fps
-    if end > length + 1.5 / info.fps or start < 0:
-        raise RunError(
-            f"{footage.path}: {name} is at {begin:g} to {end:g} s, the file has {length:g} s; copy the video again, or "
-            "correct from_timestamp and to_timestamp in meta/episodes"
-        )
-    return start, stop
+    return CheckedFile(path, info, file.sha256, range(start, stop))
 
 
 def _time_notes(file: CheckedFile, name: str, data: Data) -> list[str]:
@@ -205,7 +200,7 @@ def _content_hash(first: CheckedFile, others: list[CheckedFile], data: Data) -> 
     One camera in one tile keeps the hash of its file, and with it the cache entries and the data fingerprint.
     """
     tiling = tiling_of(data)
-    if not data.cameras or tiling.tiles == 1:
+    if not data.cameras or len(tiling.names) == 1:
         return first.sha256
     digest = hashlib.sha256(f"tiled {tiling}\0{first.sha256}".encode())
     for other in others:

@@ -6,20 +6,21 @@ appends; a later line counts.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from cosmos_exp.data.video import VideoInfo, check_whole, decode, first_frame, probe
+from cosmos_exp.data.video import VideoInfo, check_whole, decode, probe, with_first_frame
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.files import JsonObject, append_json_line, cut_half_line, file_sha256, json_sha256, read_json_lines
 from cosmos_exp.provenance import available_cores
 
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]  # shows how far the items, of which it gets the number, are
+Progress = Callable[..., Iterable[Any]]  # (items, total=their number): the items, and shows how far they are
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,16 @@ def examine(path: Path, whole: bool = False) -> VideoFile:
         )
     if info.width % 2 or info.height % 2:
         raise RunError(f"{path}: odd size {info.width}x{info.height}; re-encode it with even width and height")
-    turned, interlaced = first_frame(path)
-    notes = (*info.notes, "it is interlaced; both fields are one picture") if interlaced else info.notes
-    info, sha256 = replace(info, rotation=turned, notes=notes), file_sha256(path)
+    info, sha256 = with_first_frame(path, info), file_sha256(path)
     if info.rotation:
         sha256 = hashlib.sha256(f"turned {info.rotation}\0{sha256}".encode()).hexdigest()
     if info.pixel_aspect != 1:
         sha256 = hashlib.sha256(f"widened {info.pixel_aspect}\0{sha256}".encode()).hexdigest()
     if whole:
         check_whole(path, info)
-    for index in (0, info.num_frames - 1):
-        decode(path, [index], info)
+    else:
+        for index in (0, info.num_frames - 1):
+            decode(path, [index], info)
     return VideoFile(info, sha256, whole)
 
 
@@ -83,15 +83,13 @@ def examine_files(
     """
     known = _read_record(record) if record else {}
     results: dict[Path, VideoFile | Exception] = {}
-    unknown: dict[Path, list[object]] = {}
+    unknown: dict[Path, tuple[object, ...]] = {}
     for path in dict.fromkeys(paths):
-        try:
+        key: tuple[object, ...] = ()
+        with contextlib.suppress(OSError):  # which `examine` meets, too
             state = path.stat()
-            key: list[object] = [str(path.absolute()), state.st_size, state.st_mtime_ns]
-        except OSError as error:
-            results[path] = error
-            continue
-        file = known.get(tuple(key))
+            key = (str(path.absolute()), state.st_size, state.st_mtime_ns)
+        file = known.get(key)
         if file and (file.whole or not whole):
             results[path] = file
         else:
@@ -99,15 +97,6 @@ def examine_files(
     if record and unknown:
         record.parent.mkdir(parents=True, exist_ok=True)
         cut_half_line(record)
-    for path, result in progress(_examined(list(unknown), whole), len(unknown)):
-        results[path] = result
-        if record and isinstance(result, VideoFile):
-            append_json_line(record, {"file": unknown[path], **_as_json(result)})
-    return results
-
-
-def _examined(paths: Sequence[Path], whole: bool) -> Iterator[tuple[Path, VideoFile | Exception]]:
-    """Decoding and hashing leave Python's lock to other threads."""
 
     def attempt(path: Path) -> tuple[Path, VideoFile | Exception]:
         try:
@@ -115,8 +104,12 @@ def _examined(paths: Sequence[Path], whole: bool) -> Iterator[tuple[Path, VideoF
         except (RunError, OSError) as error:
             return path, error
 
-    with ThreadPoolExecutor(available_cores()) as pool:
-        yield from pool.map(attempt, paths)
+    with ThreadPoolExecutor(available_cores()) as pool:  # decoding and hashing leave Python's lock to other threads
+        for path, result in progress(pool.map(attempt, unknown), total=len(unknown)):
+            results[path] = result
+            if record and isinstance(result, VideoFile):
+                append_json_line(record, {"file": unknown[path], **_as_json(result)})
+    return results
 
 
 # --- the record ---
@@ -128,12 +121,10 @@ def record_of(folder: Path, cache: Path) -> Path:
 
 
 def _as_json(file: VideoFile) -> JsonObject:
-    content: JsonObject = {"sha256": file.sha256, "whole": file.whole}
-    for field in fields(VideoInfo):
-        value = getattr(file.info, field.name)
-        content[field.name] = str(value) if isinstance(value, Fraction) else value
+    content = asdict(file.info) | {"sha256": file.sha256, "whole": file.whole}
+    content |= {"time_base": str(file.info.time_base), "pixel_aspect": str(file.info.pixel_aspect)}
     if isinstance(file.info.pts, range):
-        content["pts"] = {"start": file.info.pts.start, "stop": file.info.pts.stop, "step": file.info.pts.step}
+        content["pts"] = {"range": [file.info.pts.start, file.info.pts.stop, file.info.pts.step]}
     return content
 
 
@@ -143,7 +134,7 @@ def _read_record(record: Path) -> dict[tuple[object, ...], VideoFile]:
     try:
         for row in read_json_lines(record):
             key, sha256, whole, pts = tuple(row.pop("file")), row.pop("sha256"), row.pop("whole"), row["pts"]
-            row["pts"] = range(pts["start"], pts["stop"], pts["step"]) if isinstance(pts, dict) else tuple(pts)
+            row["pts"] = range(*pts["range"]) if isinstance(pts, dict) else tuple(pts)
             row |= {"time_base": Fraction(row["time_base"]), "pixel_aspect": Fraction(row["pixel_aspect"])}
             known[key] = VideoFile(VideoInfo(**row | {"notes": tuple(row["notes"])}), sha256, whole)
     except (UserError, OSError, KeyError, TypeError, ValueError):  # also one of another version

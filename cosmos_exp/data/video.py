@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -182,19 +182,21 @@ def _notes(container: InputContainer, stream: VideoStream) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def first_frame(path: Path) -> tuple[int, bool]:
-    """Degrees counter-clockwise by which the container asks to turn the pictures (0, 90, 180 or 270); whether it is interlaced.
+def with_first_frame(path: Path, info: VideoInfo) -> VideoInfo:
+    """What `probe` returned, with what the first frame adds: how the pictures are turned, and a note if they are interlaced.
 
     Raises:
-        RunError: another angle, or the first frame does not decode.
+        RunError: they are turned by another angle than 90, 180 or 270 degrees, or the first frame does not decode.
     """
-    first = next(_frames(path), None)
-    if first is None:
-        return 0, False
-    degrees = first.rotation
-    if degrees % 90:
-        raise RunError(f"{path}: is shown turned by {degrees} degrees; re-encode it: ffmpeg -i IN.mp4 OUT.mp4")
-    return degrees % 360, bool(first.interlaced_frame)
+    for first in itertools.islice(_frames(path), 1):
+        if first.rotation % 90:
+            raise RunError(
+                f"{path}: is shown turned by {first.rotation} degrees; re-encode it: ffmpeg -i IN.mp4 OUT.mp4"
+            )
+        info = replace(info, rotation=first.rotation % 360)
+        if first.interlaced_frame:
+            info = replace(info, notes=(*info.notes, "it is interlaced; both fields are one picture"))
+    return info
 
 
 def _frames(path: Path, start: int = 0) -> Iterator[VideoFrame]:
@@ -211,7 +213,8 @@ def _frames(path: Path, start: int = 0) -> Iterator[VideoFrame]:
         with open_video(path) as container:
             stream = video_stream(container)
             untimed = container.format.name in UNTIMED
-            if start and not untimed:
+            seeks = start and not untimed
+            if seeks:
                 container.seek(start, stream=stream, backward=True)
             # One thread: with several, FFmpeg sometimes returns a damaged frame before another thread has reported the damage.
             stream.thread_type = "NONE"
@@ -223,17 +226,11 @@ def _frames(path: Path, start: int = 0) -> Iterator[VideoFrame]:
             for packet in container.demux(stream):
                 if packet.is_corrupt:
                     raise ValueError("the container marks a packet as corrupt")
-                if key_frame is None:
+                if seeks and key_frame is None:
                     key_frame = packet.pts
                 for frame in packet.decode():
                     if frame.is_corrupt:
-                        if (
-                            start
-                            and not untimed
-                            and frame.pts is not None
-                            and key_frame is not None
-                            and frame.pts < key_frame
-                        ):
+                        if key_frame is not None and frame.pts is not None and frame.pts < key_frame:
                             continue
                         raise ValueError(f"the frame at {frame.time or 0:.2f} s decodes with errors")
                     size = size or (frame.width, frame.height)
@@ -267,9 +264,13 @@ def decode(path: Path, indices: list[int], info: VideoInfo | None = None) -> np.
     # Open groups of pictures (HEVC): a frame shown before the key frame that a seek finds needs an earlier one. A seek can
     # also land where a sound file does not decode cleanly; only an error from the file's beginning on is damage.
     while len(decoded) < len(wanted):
-        start = max(0, indices[0] - back)
+        start, decoded = max(0, indices[0] - back), {}
         try:
-            decoded = _decode_from(path, wanted, start, info)
+            for frame in _frames(path, start and info.pts[start]):
+                if frame.pts in wanted:
+                    decoded[frame.pts] = _picture(frame, info)
+                if frame.pts is not None and frame.pts >= info.pts[indices[-1]]:
+                    break
         except RunError:
             if not start:
                 raise
@@ -282,17 +283,6 @@ def decode(path: Path, indices: list[int], info: VideoInfo | None = None) -> np.
             raise RunError(f"{path}: frame {index} of {info.num_frames} {LOST}")
         frames.append(decoded[info.pts[index]])
     return np.stack(frames)
-
-
-def _decode_from(path: Path, wanted: set[int], start: int, info: VideoInfo) -> dict[int, np.ndarray]:
-    """The frames with these presentation times that decode after a seek to frame `start`."""
-    begin, last, decoded = start and info.pts[start], max(wanted), {}
-    for frame in _frames(path, begin):
-        if frame.pts in wanted:
-            decoded[frame.pts] = _picture(frame, info)
-        if frame.pts is not None and frame.pts >= last:
-            break
-    return decoded
 
 
 def _picture(frame: VideoFrame, info: VideoInfo) -> np.ndarray:

@@ -133,12 +133,9 @@ def _columns(table: Path, header: list[str], videos: Collection[str]) -> tuple[i
     Raises:
         UserError: the first line names no such columns.
     """
-    files, captions = list[int](), list[int]()
-    for k, name in enumerate(header):
-        if name.strip().lower() in FILE_COLUMNS:
-            files.append(k)
-        if name.strip().lower() in CAPTION_COLUMNS:
-            captions.append(k)
+    names = [name.strip().lower() for name in header]
+    files = [k for k, name in enumerate(names) if name in FILE_COLUMNS]
+    captions = [k for k, name in enumerate(names) if name in CAPTION_COLUMNS]
     if len(files) == 1 and len(captions) == 1:
         return files[0], captions[0]
     if len(header) == 2 and not files + captions:  # as GR1-100's script reads it

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from itertools import pairwise
-from operator import itemgetter
 from pathlib import Path
 
 from cosmos_exp.config.schema import Data
-from cosmos_exp.config.tiling import describe_tiles
+from cosmos_exp.config.tiling import tile_size, tiling_of
 from cosmos_exp.data.readers.captions import default_prompt
 from cosmos_exp.data.readers.lerobot_images import image_video
 from cosmos_exp.data.readers.lerobot_meta import Episode, LeRobot, open_lerobot
@@ -34,15 +32,19 @@ def read_lerobot(data: Data, folder: Path) -> Episodes:
     stated = dataset.info.total_episodes
     if stated not in (None, listed + len(dataset.problems)):
         result.notes.append(f"meta/info.json states {stated} episodes, meta/ lists {listed}; is it complete?")
-    result.notes += describe_tiles(data)
+    if data.cameras:
+        tiling, (height, width) = tiling_of(data), tile_size(data)
+        result.notes.append(
+            f"{len(data.cameras)} cameras tiled {tiling} in a frame of {data.height}x{data.width} (height x width): "
+            f"{', '.join(tiling.names)}; {height}x{width} pixels each"
+        )
     counted = {camera: _count_frames(dataset, camera) for camera in cameras}
     others = Counter[float]()
     for episode in _select_episodes(dataset, data.episodes):
         fps = dataset.rates.get(episode.episode_index, dataset.info.fps)
         others[fps] += abs(fps - dataset.info.fps) > 0.01 * fps
         try:
-            clip = _clip(data, dataset, episode, counted, result.notes)
-            result.clips.append(replace(clip, fps=fps))
+            result.clips.append(_clip(data, dataset, episode, fps, counted, result.notes))
         except RunError as error:
             result.problems.append(str(error))
     for fps, count in (+others).items():
@@ -91,22 +93,24 @@ Counted = dict[int, tuple[int, int, int]]
 
 def _count_frames(dataset: LeRobot, camera: str) -> Counted:
     """`Footage.counted` of each episode: lerobot adds up rounded durations, so that late timestamps may be a frame off."""
-    files: dict[tuple[int, int], list[tuple[float, Episode]]] = defaultdict(list)
+    files: dict[tuple[int, int], list[tuple[float, int, int]]] = defaultdict(list)
     counted: Counted = {}
     for episode in dataset.episodes:
         place = episode.videos.get(camera)
         if place and episode.length:
-            files[place.chunk_index, place.file_index].append((place.from_timestamp, episode))
+            entry = (place.from_timestamp, episode.episode_index, episode.length)
+            files[place.chunk_index, place.file_index].append(entry)
     for listed in files.values():
-        total, start = sum(episode.length or 0 for _, episode in listed), 0
-        for _, episode in sorted(listed, key=itemgetter(0)):
-            stop = start + (episode.length or 0)
-            counted[episode.episode_index] = (start, stop, total)
-            start = stop
+        start, total = 0, sum(length for _, _, length in listed)
+        for _, number, length in sorted(listed):
+            counted[number] = (start, start + length, total)
+            start += length
     return counted
 
 
-def _clip(data: Data, dataset: LeRobot, episode: Episode, cameras: Mapping[str, Counted], notes: list[str]) -> Clip:
+def _clip(
+    data: Data, dataset: LeRobot, episode: Episode, fps: float, cameras: Mapping[str, Counted], notes: list[str]
+) -> Clip:
     """The episode as a clip, its first task as the prompt.
 
     Raises:
@@ -139,7 +143,7 @@ def _clip(data: Data, dataset: LeRobot, episode: Episode, cameras: Mapping[str, 
         footage.append(Footage(path, seconds, cameras[camera].get(episode.episode_index)))
     first, *others = footage
     prompt = data.prompt_prefix + prompt
-    return Clip(name, first.path, prompt, first.seconds, tuple(others), episode.length, counted=first.counted)
+    return Clip(name, first.path, prompt, first.seconds, tuple(others), episode.length, fps, first.counted)
 
 
 def _overlaps(clips: Iterable[Clip]) -> list[str]:

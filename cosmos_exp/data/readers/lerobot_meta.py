@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import reprlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,9 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from annotated_types import Ge, Gt
-from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -135,12 +132,19 @@ def _readable(path: Path, kind: str = "a LeRobot table") -> Iterator[None]:
 
 @dataclass(frozen=True)
 class LeRobot:
-    """A data set. problems: one line for each record that cannot be used."""
+    """A data set.
+
+    problems: one line for each record that cannot be used.
+    tables: the table with the frames of each episode.
+    rates: frames per second of each episode by the timestamps of its frames, where it has two or more.
+    """
 
     folder: Path
     info: Info
     episodes: list[Episode]
     problems: list[str]
+    tables: dict[int, Path]
+    rates: dict[int, float]
 
     @property
     def cameras(self) -> list[str]:
@@ -157,51 +161,16 @@ class LeRobot:
         """Whether a camera's pictures are in the tables of frames."""
         return self.info.features[camera].get("dtype") == "image"
 
-    @cached_property
-    def tables(self) -> dict[int, Path]:
-        """The table with the frames of each episode. In v2 its name says the episode."""
-        import pyarrow.parquet as pq
-
-        tables = {}
-        for file in sorted(self.folder.glob("data/*/*.parquet")):
-            if named := re.fullmatch(r"episode_(\d+)", file.stem):
-                tables[int(named[1])] = file
-                continue
-            with _readable(file):
-                for episode in pq.read_table(file, columns=["episode_index"]).column(0).unique().to_pylist():
-                    tables[episode] = file
-        return tables
-
-    @cached_property
-    def rates(self) -> dict[int, float]:
-        """Frames per second of each episode by the timestamps of its frames, where it has two or more.
-
-        Raises:
-            UserError: the timestamps are no seconds.
-        """
-        import pyarrow.parquet as pq
-
-        rates = {}
-        for file in sorted(self.folder.glob("data/*/*.parquet")):
-            with _readable(file):
-                if "timestamp" not in pq.read_schema(file).names:
-                    continue
-                rows = pq.read_table(file, columns=["episode_index", "timestamp"]).to_pandas()
-            rows = rows.sort_values(["episode_index", "timestamp"])
-            steps = rows.groupby("episode_index")["timestamp"].diff()[rows["episode_index"].duplicated()]
-            for episode, step in steps.groupby(rows["episode_index"]).median().items():
-                if not 1 / MOST_FPS <= step <= 1 / LEAST_FPS:  # not a number, all equal, milliseconds
-                    raise UserError(
-                        f"{file}: the timestamps of episode {episode} are {step:g} s apart; expected the seconds between "
-                        f"frames. {_ANEW}"
-                    )
-                rates[int(episode)] = round(1 / step, 3)
-        return rates
-
     def task_texts(self, episode: int) -> list[str]:
-        """The tasks of an episode by the `task_index` of its frames and meta/tasks."""
-        texts = []
-        for number in dict.fromkeys(self.frames(episode, "task_index").tolist()):
+        """The tasks of an episode by the `task_index` of its frames and meta/tasks; empty if no table has it."""
+        import pyarrow.parquet as pq
+
+        path, texts = self.tables.get(episode), []
+        if path is None or "task_index" not in pq.read_schema(path).names:
+            return []
+        with _readable(path):
+            rows = pq.read_table(path, columns=["task_index"], filters=[("episode_index", "=", episode)])
+        for number in rows.column(0).unique().to_pylist():
             if number not in self.tasks:
                 raise RunError(
                     f"{self.folder / 'meta'}: tasks.parquet or tasks.jsonl has no text of task_index {number}; copy it again"
@@ -214,8 +183,7 @@ class LeRobot:
         """The texts of meta/tasks.parquet (v3) or meta/tasks.jsonl (v2) by their number."""
         import pyarrow.parquet as pq
 
-        rows: list[Any] = []  # Any: whatever the file holds
-        path, tasks = self.folder / "meta" / "tasks.parquet", {}
+        path, rows, tasks = self.folder / "meta" / "tasks.parquet", list[Any](), {}  # Any: whatever the file holds
         with _readable(path):
             if path.is_file():
                 rows = pq.read_table(path).to_pylist()
@@ -224,17 +192,6 @@ class LeRobot:
             for row in rows:  # v3 has the text as the table's index, which has no name
                 tasks[int(row["task_index"])] = row.get("task", row.get("__index_level_0__")) or ""
         return tasks
-
-    def frames(self, episode: int, column: str) -> NDArray[Any]:
-        """A column of the table of an episode's frames; empty if there is no table or no such column."""
-        import pyarrow.parquet as pq
-
-        path = self.tables.get(episode)
-        if path is None or column not in pq.read_schema(path).names:
-            return np.zeros(0)
-        with _readable(path):
-            rows = pq.read_table(path, columns=[column], filters=[("episode_index", "=", episode)])
-        return np.asarray(rows.column(0).to_numpy())
 
     def video(self, episode: Episode, camera: str) -> Path:
         """The episode's video file, where meta/info.json says that it is; it may not exist.
@@ -278,11 +235,10 @@ def open_lerobot(folder: Path) -> LeRobot:
     except ValueError as error:
         raise UserError(f"{path}: {error}; {damage_fix(path)}") from error
     problems: list[str] = []
-    if info.codebase_version.startswith("v2"):
-        return LeRobot(folder, info, _good_episodes(_read_v2_episodes(folder), problems), problems)
-    episodes = _good_episodes(_read_v3_episodes(folder), problems)
+    read = _read_v2_episodes if info.codebase_version.startswith("v2") else _read_v3_episodes
+    episodes = _good_episodes(read(folder), problems)
     episodes.sort(key=attrgetter("episode_index"))  # the files of a table may be in any order
-    return LeRobot(folder, info, episodes, problems)
+    return LeRobot(folder, info, episodes, problems, *_read_frames(folder))
 
 
 def _good_episodes(rows: Iterable[Row], problems: list[str]) -> list[Episode]:
@@ -327,22 +283,49 @@ def _read_v3_episodes(folder: Path) -> Iterator[Row]:
                 yield f"{file}, row {number}", row
 
 
+def _read_frames(folder: Path) -> tuple[dict[int, Path], dict[int, float]]:
+    """`LeRobot.tables` and `LeRobot.rates`.
+
+    Raises:
+        UserError: a table cannot be read, or its timestamps are no seconds.
+    """
+    import pyarrow.parquet as pq
+
+    tables, rates = dict[int, Path](), dict[int, float]()
+    for file in sorted(folder.glob("data/*/*.parquet")):
+        with _readable(file):
+            is_timed = "timestamp" in pq.read_schema(file).names
+            columns = ["episode_index", "timestamp"] if is_timed else ["episode_index"]
+            rows = pq.read_table(file, columns=columns).to_pandas().sort_values(columns)
+        tables |= dict.fromkeys(rows["episode_index"].tolist(), file)
+        if not is_timed:
+            continue
+        steps = rows.groupby("episode_index")["timestamp"].diff()[rows["episode_index"].duplicated()]
+        for episode, step in steps.groupby(rows["episode_index"]).median().items():
+            if not 1 / MOST_FPS <= step <= 1 / LEAST_FPS:  # not a number, all equal, milliseconds
+                raise UserError(
+                    f"{file}: the timestamps of episode {episode} are {step:g} s apart; expected the seconds between "
+                    f"frames. {_ANEW}"
+                )
+            rates[int(episode)] = round(1 / step, 3)
+    return tables, rates
+
+
 def _rows(file: Path) -> Iterator[JsonObject]:
     """The records of a table of episodes, with its columns videos/CAMERA/KEY as `videos`. Other columns are not read."""
     import pyarrow.parquet as pq
 
-    names, places = pq.read_schema(file).names, []
+    names, places = pq.read_schema(file).names, {}
     for name in names:
         folder, _, rest = name.partition("/")
         camera, _, key = rest.rpartition("/")
         if folder == "videos" and key in Place.__dataclass_fields__:
-            places.append((name, camera, key))
-    wanted = [name for name in COLUMNS if name in names]
-    wanted += [name for name, _, _ in places]
+            places[name] = camera, key
+    wanted = [*(name for name in COLUMNS if name in names), *places]
     for batch in pq.read_table(file, columns=wanted or names).to_batches(ROWS_AT_ONCE):
         for row in batch.to_pylist():
             videos: dict[str, JsonObject] = {}
-            for name, camera, key in places:
+            for name, (camera, key) in places.items():
                 if (value := row.pop(name)) is not None:
                     videos.setdefault(camera, {})[key] = value
             yield {**row, "videos": videos}
