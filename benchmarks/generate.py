@@ -81,7 +81,7 @@ def ours(config: Config, inputs: Inputs, task: VideoTask, device: torch.device) 
 
     def call() -> np.ndarray:
         path = task.path.with_name(f"ours{id(pipeline)}-{len(made)}.mp4")
-        pipeline.make("base", [replace(task, path=path)], show=False)
+        pipeline.make("base", [replace(task, path=path)])
         return made[-1]
 
     return call
@@ -95,7 +95,7 @@ def measure(model: str, args: argparse.Namespace, folder: Path) -> list[dict[str
         words.append(f"generation.num_steps={args.steps}")
     context = open_run([*words, "hardware.compile=false"], folder / model, args.device)
     config, inputs, device = context.config, prepare(context), context.processes.device
-    task = video_tasks(config, inputs.dataset.pairs, inputs.dataset.held_out, context.folder.video)[0]
+    task = video_tasks(config, inputs.dataset.pairs, context.folder.video)[0]
     calls = {"plain diffusers": plain(config, inputs, task, device)}
     for passes in ("two_passes", "one_batch"):
         for compiled in (False, True) if args.compile else (False,):

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 
 from cosmos_exp.config.adapter_file import find_adapter, open_adapter, read_adapter
 from cosmos_exp.config.layers import update_scale
-from cosmos_exp.config.paths import cache_root
 from cosmos_exp.data.cache import RunCache
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.experiment.generate import AdaptedPipeline
@@ -41,7 +40,7 @@ OTHERS = ["full", "oft", "lokr"]  # without alpha
 @pytest.fixture(scope="module")
 def folder(small_config):
     config = small_config(*WAN)
-    return ensure_model(config.model, cache_root(config))
+    return ensure_model(config)
 
 
 @pytest.fixture

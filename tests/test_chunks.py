@@ -136,7 +136,7 @@ class TestScores:
 
         monkeypatch.setattr(MEASURE_FUNCTIONS, "targets", {"brightness": brightness})
         monkeypatch.setitem(MEASURES, "psnr", Measure(function="brightness"))
-        measure_videos([scored(tmp_path, 29)], three, tmp_path / "scores.jsonl", set(), show=False)
+        measure_videos([scored(tmp_path, 29)], three, tmp_path / "scores.jsonl", set())
         (row,) = read_json_lines(tmp_path / "scores.jsonl")
         values = [row["value"], *(c["value"] for c in row["detail"]["chunks"])]
         # frames 1 to 28, 5 to 16 and 17 to 28: of the first chunk, too, the frames after the fifth

@@ -22,7 +22,7 @@ from cosmos_exp.data.clips import frames_needed, load_window, probe_clip, window
 from cosmos_exp.data.dataset import hold_out, load_dataset, split_clips, split_pairs
 from cosmos_exp.data.readers.captions import read_table
 from cosmos_exp.data.readers.records import Clip, TestPair, guess_reader, read_episodes
-from cosmos_exp.data.scenes import scenes
+from cosmos_exp.data.scenes import scene_names
 from cosmos_exp.data.video import check_whole, decode, probe, read_image, resize, write_image, write_video
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.experiment.plan import plan_data
@@ -342,7 +342,7 @@ def test_first_frames_with_the_same_pixels_are_one_scene_whatever_their_files(tm
     write_image(tmp_path / "d.png", other)
     pairs = [TestPair(p.stem, "Lift.", p) for p in sorted(tmp_path.iterdir())]
     files = {p.name: file_sha256(p.image)[:12] for p in pairs}
-    assert scenes(pairs, {}) == {**dict.fromkeys("abc", files["a"]), "d": files["d"]}
+    assert scene_names(pairs) == {**dict.fromkeys("abc", files["a"]), "d": files["d"]}
     with pytest.raises(RunError, match="c: this first frame is also in the test"):
         split_pairs(pairs[:1], pairs[2:3], compose_config(["data.selection_pairs=1"]), tmp_path)
 
@@ -355,10 +355,9 @@ def test_clips_of_one_recording_stay_on_one_side_and_are_one_scene():
     recordings = [{c.clip.name[:4] for c in part} for part in parts]
     assert list(map(len, recordings)) == [1, 1, 2]
     assert len(set().union(*recordings)) == 4
-    held = {c.clip.name: c for c in parts[2]}
-    pairs = [TestPair(name, "Lift.", c.clip) for name, c in held.items()]
+    pairs = [TestPair(c.clip.name, "Lift.", c) for c in parts[2]]
     for pattern, count in ((config.data.recordings, 2), (None, 4)):
-        assert len(set(scenes(pairs, held, pattern).values())) == count
+        assert len(set(scene_names(pairs, pattern).values())) == count
     with pytest.raises(UserError, match="1 recordings, all of them held out"):
         split_clips(config.updated({"data.recordings": "rec"}), clips, counts)
 

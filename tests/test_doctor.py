@@ -58,11 +58,11 @@ def test_what_the_2b_model_lacks_here_is_the_same_for_doctor_plan_and_run(tmp_pa
 
 
 def test_more_memory_than_there_is_fails_with_both_numbers(monkeypatch, answered):
-    from cosmos_exp.experiment import cost
+    from cosmos_exp.experiment import checks
 
     doctor = ["doctor", "tracking=none"]
     answered([*doctor, "hardware.memory_gb=0.01", "hardware.device=cuda"], 1, "; a device has 0.01 GB. Lower")
-    monkeypatch.setattr(cost.psutil, "virtual_memory", lambda: SimpleNamespace(available=0.01 * 2**30))
+    monkeypatch.setattr(checks.psutil, "virtual_memory", lambda: SimpleNamespace(available=0.01 * 2**30))
     answered(doctor, 1, "FAIL  memory", "training needs about", "; 0.0 GiB are free. Lower")
 
 

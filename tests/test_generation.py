@@ -8,7 +8,6 @@ from diffusers import AutoencoderKLWan, Cosmos2_5_PredictBasePipeline, CosmosTra
 from PIL import Image
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
-from cosmos_exp.config.paths import cache_root
 from cosmos_exp.errors import RunError
 from cosmos_exp.generation.videos import Generator, VideoTask, start_noise
 from cosmos_exp.tabletop.scene import Scene
@@ -24,7 +23,7 @@ PROMPT = "Use the left hand to pick up the red block and place it in the blue bo
 @pytest.fixture(scope="module")
 def folder(small_config):
     config = small_config(*WAN)
-    return ensure_model(config.model, cache_root(config))
+    return ensure_model(config)
 
 
 @pytest.fixture(scope="module")
@@ -110,5 +109,5 @@ def test_a_prompt_that_the_guardrail_refuses_stops_before_anything_is_generated(
     pipe = load_pipeline(folder, transformer, load_vae(folder, torch.float32), Strict())
     maker = Generator(small_config(), pipe, None, torch.device("cpu"))
     with pytest.raises(RunError, match="guardrail refuses"):
-        maker.make([VideoTask("a", 0, PROMPT, tmp_path / "v.mp4", None)], None, show=False)
+        maker.make([VideoTask("a", 0, PROMPT, tmp_path / "v.mp4", None)], None)
     assert not list(tmp_path.iterdir())

@@ -106,14 +106,15 @@ def test_a_setting_names_a_repository_or_a_folder(cache, tmp_path):
             hub.find_folder(source, None, "judge.source")
 
 
-def test_a_downloaded_model_is_found_when_it_is_complete(cache, tmp_path, small_config):
-    model = small_config("model=cosmos_predict25_2b").model
-    assert find_model(model, tmp_path).path is None
+def test_a_downloaded_model_is_found_when_it_is_complete(cache, small_config):
+    config = small_config("model=cosmos_predict25_2b")
+    model = config.model
+    assert find_model(config).path is None
     complete = {f"{c}/config.json": "{}" for c in COMPONENTS} | {"model_index.json": "{}"}
     folder = add(cache, model.source, complete, model.revision, listing=[*complete, "other/huge.pt"])
-    assert find_model(model, tmp_path) == hub.Location(folder, str(folder))
+    assert find_model(config) == hub.Location(folder, str(folder))
     assert hub.fetch(model.source, model.revision, "model", "model.source=DIR", PATTERNS) == folder
     (folder / "vae" / "config.json").unlink()  # an interrupted download
-    found = find_model(model, tmp_path)
+    found = find_model(config)
     assert found.path is None
     assert "downloads" in found.text

@@ -32,12 +32,12 @@ def test_a_pair_finds_its_recording_at_the_frame_rate_of_the_data(tmp_path):
     a, b = read_test_pairs(tmp_path, problems)
     assert not problems
     assert (has_recording(a), has_recording(b)) == (True, False)
-    recorded = recorded_frames(a, {}, DATA)
+    recorded = recorded_frames(a, DATA)
     assert recorded.shape == (5, 32, 48, 3)
     assert np.allclose(recorded.mean(axis=(1, 2, 3)), [20, 60, 100, 140, 180], atol=2)
-    assert np.allclose(pair_frames(a, {}, DATA, 2).mean(axis=(1, 2, 3)), [20, 60], atol=2)
+    assert np.allclose(pair_frames(a, DATA, 2).mean(axis=(1, 2, 3)), [20, 60], atol=2)
     with pytest.raises(UserError, match=r"b\.mp4"):
-        pair_frames(b, {}, DATA, 2)
+        pair_frames(b, DATA, 2)
     assert frozen_frames(flat([1, 2]), 5)[:, 0, 0, 0].tolist() == [1, 2, 2, 2, 2]
 
 

@@ -29,15 +29,15 @@ def test_references(small_config, tmp_path, monkeypatch):
 
     folder = RunFolder(tmp_path)
 
-    def write(context, inputs, kind, pair):
+    def write(context, kind, pair):
         written.append((kind, pair.name))
         path = folder.reference_video(kind, pair.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
     monkeypatch.setattr(evaluate, "write_reference", write)
-    inputs = SimpleNamespace(dataset=SimpleNamespace(tested=[TestPair(n, n, Path(n), Path(n)) for n in NAMES]))
+    pairs = [TestPair(n, n, Path(n), Path(n)) for n in NAMES]
     for rank in (0, 1):
         context = SimpleNamespace(config=small_config("measures.references=true"), processes=of(rank), folder=folder)
-        evaluate.write_references(context, inputs)
+        evaluate.write_references(context, pairs)
     assert sorted(written) == sorted((kind, n) for kind in ("real", "frozen") for n in NAMES)

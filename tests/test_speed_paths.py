@@ -8,7 +8,6 @@ from diffusers import Cosmos2_5_PredictBasePipeline
 
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.layers import adapted_layers, transformer_config
-from cosmos_exp.config.paths import cache_root
 from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import Interrupted, RunError
 from cosmos_exp.experiment.prepare import prepare
@@ -145,7 +144,7 @@ def test_a_late_reading_still_stops_at_the_step_that_went_wrong(prepared, small_
 @torch.no_grad()
 def test_one_forward_pass_of_two_samples_answers_the_pipelines_two_calls(small_config):
     config = small_config()
-    model, _ = load_transformer(ensure_model(config.model, cache_root(config)), torch.float32)
+    model, _ = load_transformer(ensure_model(config), torch.float32)
     torch.manual_seed(0)
     prompts, latent = torch.randn(2, 1, 64, 256), torch.randn(1, 32, 5, 12, 20)
     words = {"hidden_states": latent, "timestep": torch.rand(1, 1, 5, 1, 1)}
@@ -169,7 +168,7 @@ def test_one_forward_pass_of_two_samples_answers_the_pipelines_two_calls(small_c
 def test_the_given_frame_alone_is_encoded_to_the_same_latent(words, small_config):
     """diffusers encodes the whole padded clip; its latents of the conditioning frames and its masks equal ours, bit for bit."""
     config = small_config(*words)
-    folder = ensure_model(config.model, cache_root(config))
+    folder = ensure_model(config)
     models = [load(folder, torch.float32) for load in (load_transformer, load_vae)]
     pipe = load_pipeline(folder, models[0][0], models[1], GuardrailOff())
     torch.manual_seed(0)

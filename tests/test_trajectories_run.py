@@ -14,13 +14,12 @@ from test_lerobot_cameras import lerobot_python
 from test_trajectories import DECLARED, Mean, save
 
 from cosmos_exp.config.composing import compose_config
-from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.record import save_config
 from cosmos_exp.data.clips import probe_clip
 from cosmos_exp.data.pairs import read_test_pairs
 from cosmos_exp.data.readers.lerobot import read_lerobot
 from cosmos_exp.data.video import decode, read_video
-from cosmos_exp.experiment.generate import adapter_tasks, find_adapters, generate_adapters
+from cosmos_exp.experiment.generate import adapter_tasks, find_adapters, load_pipeline_for
 from cosmos_exp.files import file_sha256, read_json, write_json
 from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.tabletop.dataset import Kind, make_pairs
@@ -39,7 +38,7 @@ def run(tmp_path_factory, small_config):
     folder.path.mkdir()
     save_config(config.updated({"run_dir": str(folder.path)}), folder.config)
     folder.set_status("done", "record")
-    model = ensure_model(config.model, cache_root(config))
+    model = ensure_model(config)
     write_json(folder.manifest_file, {"model": {"fingerprints": model.fingerprints()}})
     transformer, _ = load_transformer(model, torch.float32)
     move(adapters.inject(transformer, config.adapter, 0), 0.02, seed=0)
@@ -165,7 +164,8 @@ def test_a_video_is_that_of_the_run(whole, run, prompts, small_config, tmp_path)
     config = small_config(*SETTINGS)
     adapters = find_adapters([[str(run)]])
     tasks = adapter_tasks(config, adapters, read_test_pairs(prompts, []), tmp_path)
-    ((name, *_),) = generate_adapters(config, adapters, tasks, None)
+    (name,) = adapters
+    load_pipeline_for(config, adapters, [task.prompt for task in tasks]).make(name, tasks)
     for path in sorted((tmp_path / name).iterdir()):
         (video,) = (out / WORK / "videos").glob(f"lora__{path.stem}-*.mp4")
         assert video.read_bytes() == path.read_bytes()

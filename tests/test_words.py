@@ -47,7 +47,7 @@ def test_pairs_are_found_by_the_content_of_the_first_frame(tmp_path):
     for name, level in (("x_left", 10), ("x_right", 10), ("y_right", 20)):
         pairs.append(TestPair(name, f"use the {name[2:]} hand", tmp_path / f"{name}.png"))
         write_image(pairs[-1].image, np.full((32, 32, 3), level, np.uint8))
-    assert one_word_apart(pairs, {}) == [("x_left", "x_right", ("left", "right"))]
+    assert one_word_apart(pairs) == [("x_left", "x_right", ("left", "right"))]
 
 
 def test_the_motion_map_shows_what_moves_and_not_the_camera():

@@ -62,7 +62,6 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add the actions and their arguments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
-    alpha = "alpha of a file that does not record it (default: its rank, as diffusers assumes)"
     help = "kind, rank, alpha, scale, training, and the spectrum of its update"
     info = add_command(actions, "info", describe, help, INFO_EPILOG)
     info.add_argument("--json", action="store_true", help="print everything as JSON, with all singular values")
@@ -94,7 +93,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     for action in (info, cut, merger, export, importer):
         action.add_argument("source", metavar="RUN_OR_FILE", help="an adapter file, the folder of one, or a run folder")
         if action is not info:
-            action.add_argument("--alpha", type=float, help=alpha)
+            help = "alpha of a file that does not record it (default: its rank, as diffusers assumes)"
+            action.add_argument("--alpha", type=float, help=help)
 
 
 def _file(args: argparse.Namespace) -> Path:
@@ -138,12 +138,9 @@ def truncate(args: argparse.Namespace) -> int:
         )
     file = _file(args)
     adapter = read_adapter(file, args.alpha)
-    cuts: list[tuple[str, JsonObject]] = []
-    for rank in args.rank:
-        cuts.append((f"r{rank}", {"rank": rank}))
-    for energy in args.energy:
-        cuts.append((f"e{energy:g}", {"energy": energy}))
-    for _, cut in cuts:  # all before the first is written
+    cuts: JsonObject = {f"r{rank}": {"rank": rank} for rank in args.rank}
+    cuts |= {f"e{energy:g}": {"energy": energy} for energy in args.energy}
+    for cut in cuts.values():  # all before the first is written
         check_cut(adapter, **cut)
     if not adapter.alpha_recorded and args.alpha is None:
         print(ASSUMED)
@@ -151,7 +148,7 @@ def truncate(args: argparse.Namespace) -> int:
     if file.name == ADAPTER_FILE:  # the name that diffusers expects: the folder's says more
         source = source.parent
     folder = writable_folder(args.out) if args.out else source.parent
-    for ending, cut in cuts:
+    for ending, cut in cuts.items():
         new = truncate_adapter(file, folder / f"{source.name}-{ending}", **cut, alpha=args.alpha)
         adapter = read_adapter(new)
         kept, size = adapter.record["truncated"]["kept_energy"], new.stat().st_size / 2**20
@@ -219,7 +216,6 @@ def _base_model(adapter: AdapterFile, folder: str | None) -> ModelFolder:
         UserError: none of them is known.
     """
     from cosmos_exp.config.composing import compose_config
-    from cosmos_exp.config.paths import cache_root
     from cosmos_exp.config.record import load_config
     from cosmos_exp.world.model_folder import ensure_model
 
@@ -234,7 +230,7 @@ def _base_model(adapter: AdapterFile, folder: str | None) -> ModelFolder:
         config = config.updated({"model.source": str(source), "model.revision": adapter.record.get("revision")})
     else:
         raise UserError(f"{adapter.file}: does not record its base model. Give it with --model FOLDER.")
-    return ensure_model(config.model, cache_root(config))
+    return ensure_model(config)
 
 
 def span(values: Collection[float]) -> str:

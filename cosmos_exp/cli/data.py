@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,20 +76,13 @@ def check(args: argparse.Namespace) -> int:
     words = [f"data.path='{folder.absolute()}'", *args.overrides]
     if not any(word.startswith("data=") for word in words):
         words.append(f"data={guess_reader(folder)}")
-    config, tests = compose_config(words), None
-    if config.data.test_path:
-        tests = Path(config.data.test_path)
+    config = compose_config(words)
+    tests = Path(config.data.test_path) if config.data.test_path else None
     record = record_of(folder, cache_root(config))
     if record.is_file():
         print(f"{record}: files are not decoded again that it lists with their size and time; delete it to decode all")
-    inspection = inspect_data(
-        config.data,
-        folder,
-        tests,
-        lambda files, total: with_progress(files, "decoding", total, "file", keep=False),
-        True,
-        cache_root(config),
-    )
+    decoding = partial(with_progress, stage="decoding", unit="file", keep=False)
+    inspection = inspect_data(config.data, folder, tests, decoding, True, cache_root(config))
     _print_clips(folder, config.data, inspection)
     for note in inspection.notes:
         print(printable(f"note: {note}"))

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from cosmos_exp.cli.shards import run_shards
     from cosmos_exp.config.composing import compose_config
     from cosmos_exp.data.pairs import read_test_pairs
-    from cosmos_exp.experiment.generate import adapter_tasks, find_adapters, generate_adapters
+    from cosmos_exp.experiment.generate import adapter_tasks, find_adapters, load_pipeline_for
 
     config, out = compose_config(args.overrides), writable_folder(args.out)
     files = find_adapters(args.adapter)
@@ -54,8 +54,13 @@ def run(args: argparse.Namespace) -> int:
     tasks = adapter_tasks(config, files, pairs, out)
     if not number:
         return run_shards(args, out, [task.path for task in tasks], "video")
-    for name, made, kept, seconds in generate_adapters(config, files, tasks[number - 1 :: count], args.alpha):
+    tasks = tasks[number - 1 :: count]
+    pipeline = load_pipeline_for(config, files, [prompt for task in tasks for prompt in task.prompts], args.alpha)
+    for name in files:
+        its_tasks = [task for task in tasks if task.path.parent.name == name]
+        made = pipeline.make(name, its_tasks)
         print(
-            f"{name}: {made} videos generated, {kept} already existed, in {out / name}; {seconds:.2f} s to put it into the model"
+            f"{name}: {made} videos generated, {len(its_tasks) - made} already existed, in {out / name}; "
+            f"{pipeline.seconds:.2f} s to put it into the model"
         )
     return 0

@@ -24,8 +24,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from cosmos_exp.config.measures import MARGINS
-
-LARGEST_NOISE_SEED = 2**32 - 1  # numpy's RandomState takes no larger one
+from cosmos_exp.run_folder import RunFolder
 
 
 def _whole_latents(num_frames: int) -> int:
@@ -50,7 +49,7 @@ def _pattern(text: str) -> str:
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-NoiseSeed = Annotated[int, Field(ge=0, le=LARGEST_NOISE_SEED)]
+NoiseSeed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # numpy's RandomState takes no larger one
 Side = Annotated[int, Field(gt=0, le=16384, multiple_of=16)]
 FrameCount = Annotated[int, Field(gt=0, le=1_000_000), AfterValidator(_whole_latents)]
 Folder = Annotated[str, AfterValidator(_absolute)]
@@ -110,6 +109,11 @@ class Adapter(Group):
     truncate_from: str | None = None
     """no training: the adapter, or the update of the full fine-tuning, of this run folder, cut to `rank` (best
     approximation of each layer's update); relative to the run's own folder"""
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether a run trains it: the base model has none, and a truncated one is another run's."""
+        return self.kind != "none" and not self.truncate_from
 
 
 class Hardware(Group):
@@ -570,6 +574,11 @@ class Config(Group):
     """arms, tuning and claims; only `cosmos-exp sweep` reads it"""
     margins: dict[str, PositiveFloat] = MARGINS
     """margins of equivalence per measure; the report tests whether two adapters differ by less"""
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run folder; `run_dir` is set."""
+        return RunFolder(str(self.run_dir))
 
 
 def all_keys(model: type[BaseModel] = Config, where: str = "") -> dict[str, FieldInfo]:

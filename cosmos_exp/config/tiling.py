@@ -14,16 +14,11 @@ EMPTY = "-"  # name of a tile without a camera: black, and skipped by the Sampso
 
 
 class Tiling(NamedTuple):
-    """A grid of tiles. names: one per tile, row by row; `-`: no camera."""
+    """A grid of tiles. names: one per tile, row by row, black ones too; `-`: no camera."""
 
     rows: int
     columns: int
     names: tuple[str, ...]
-
-    @property
-    def tiles(self) -> int:
-        """Number of tiles, black ones too."""
-        return self.rows * self.columns
 
     def __str__(self) -> str:
         return f"{self.rows}x{self.columns}"
@@ -66,14 +61,3 @@ def tile_size(data: Data) -> tuple[int, int]:
                 f"{math.lcm(16, 2 * parts)}"
             )
     return data.height // tiling.rows, data.width // tiling.columns
-
-
-def describe_tiles(data: Data) -> list[str]:
-    """A line on the tiles for the screen, the plan and the run's record; none without data.cameras."""
-    if not data.cameras:
-        return []
-    tiling, (height, width) = tiling_of(data), tile_size(data)
-    return [
-        f"{len(data.cameras)} cameras tiled {tiling} in a frame of {data.height}x{data.width} (height x width): "
-        f"{', '.join(tiling.names)}; {height}x{width} pixels each"
-    ]

@@ -10,31 +10,19 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.schema import Config
-from cosmos_exp.data.clips import CheckedClip, load_window, window_indices
+from cosmos_exp.data.clips import CheckedClip, window_indices
 from cosmos_exp.errors import RunError
 from cosmos_exp.files import atomic_path
 
 Item = tuple[CheckedClip, int] | str | None
 """A window: a clip, and the frame of it where the window starts. Or a prompt; None: the zero embedding."""
-
-
-class Encoder(Protocol):
-    """What fills the cache; `world.encoders.Encoders` is one."""
-
-    def encode_video(self, frames: np.ndarray) -> torch.Tensor:
-        """uint8 (T, H, W, 3) to a latent (C, t, h, w)."""
-
-    def encode_prompt(self, prompt: str | None) -> torch.Tensor:
-        """Text to (tokens, channels); None: the zero embedding."""
 
 
 def checksum(tensor: torch.Tensor) -> str:
@@ -81,38 +69,19 @@ class RunCache:
     """
 
     def __init__(self, config: Config, fingerprints: dict[str, str]):
-        root = cache_root(config) / "encoded"
-        self.data, self.dtype = config.data, config.hardware.mixed_precision
-        self.prompt_tokens = config.model.prompt_tokens
-        self.fingerprints = fingerprints
-        self.latents, self.prompts = root / "latents", root / "prompts"
+        self.config, self.fingerprints = config, fingerprints
+        self.root = cache_root(config) / "encoded"
 
     def path(self, item: Item) -> Path:
         """The file of a window's latent, or of a projected prompt."""
-        if isinstance(item, tuple):
-            (checked, start), data = item, self.data
-            return tensor_path(
-                self.latents,
-                checked.sha256,
-                window_indices(checked, data, start),
-                data.height,
-                data.width,
-                data.resize,
-                self.fingerprints["vae"],
-                self.dtype,
-            )
-        fingerprints = [self.fingerprints[c] for c in ("text_encoder", "tokenizer", "transformer")]
-        text = "zero" if item is None else "text:" + item
-        return tensor_path(self.prompts, text, self.prompt_tokens, self.dtype, *fingerprints)
-
-    def encode(self, encoder: Encoder, item: Item, path: Path) -> None:
-        """Decode, encode and store a window, or encode, project and store a prompt."""
+        data, dtype, known = self.config.data, self.config.hardware.mixed_precision, self.fingerprints
         if isinstance(item, tuple):
             checked, start = item
-            value = encoder.encode_video(load_window(checked, self.data, start))
-        else:
-            value = encoder.encode_prompt(item)
-        write_tensor(path, value)
+            pixels = [window_indices(checked, data, start), data.height, data.width, data.resize]
+            return tensor_path(self.root / "latents", checked.sha256, *pixels, known["vae"], dtype)
+        words = ["zero" if item is None else "text:" + item, self.config.model.prompt_tokens, dtype]
+        models = known["text_encoder"], known["tokenizer"], known["transformer"]
+        return tensor_path(self.root / "prompts", *words, *models)
 
     def read(self, item: Item) -> torch.Tensor:
         """Posterior mean (C, T, H, W) of a window, not normalised, or projected prompt (tokens, channels).

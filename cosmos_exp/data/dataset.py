@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cosmos_exp import hub
@@ -17,7 +17,7 @@ from cosmos_exp.data.files import Progress, without_progress
 from cosmos_exp.data.inspection import SELECTION, inspect_data
 from cosmos_exp.data.pairs import check_pair, read_test_pairs
 from cosmos_exp.data.readers.records import TestPair
-from cosmos_exp.data.scenes import probes, recording_of, scenes
+from cosmos_exp.data.scenes import probes, recording_of, scene_names
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.hub import Location
 from cosmos_exp.rng import generator
@@ -39,7 +39,7 @@ class Dataset:
     test, selection: names of all pairs of either kind, whatever the run generates.
     left_out: the problems that data.skip_bad=true accepted.
     fingerprint: 16 hex digits over names, contents, frame ranges and prompts.
-    held_out: the clips behind test pairs that come from the training data, by name.
+    clips: number of good clips in the data, held-out ones too.
     """
 
     train: list[CheckedClip]
@@ -48,12 +48,12 @@ class Dataset:
     left_out: list[str]
     notes: list[str]
     fingerprint: str
-    held_out: dict[str, CheckedClip] = field(default_factory=dict)
-    test: list[str] = field(default_factory=list)
-    selection: list[str] = field(default_factory=list)
-    tested: list[TestPair] = field(default_factory=list)
-    probes: list[TestPair] = field(default_factory=list)
-    kept: list[TestPair] = field(default_factory=list)
+    clips: int
+    test: list[str]
+    selection: list[str]
+    tested: list[TestPair]
+    probes: list[TestPair]
+    kept: list[TestPair]
 
 
 def load_dataset(config: Config, progress: Progress = without_progress) -> Dataset:
@@ -91,7 +91,7 @@ def load_dataset(config: Config, progress: Progress = without_progress) -> Datas
         inspection.problems,
         inspection.notes,
         _fingerprint(train + validation + test + selection),
-        {c.clip.name: c for c in test + selection},
+        len(inspection.clips),
         [p.name for p in test_pairs],
         [p.name for p in selection_pairs],
         tested,
@@ -131,7 +131,7 @@ def kept_prompts(config: Config) -> list[TestPair]:
 
 
 def _pairs_of(clips: Iterable[CheckedClip]) -> list[TestPair]:
-    return [TestPair(c.clip.name, c.clip.prompt, c.clip) for c in clips]
+    return [TestPair(c.clip.name, c.clip.prompt, c) for c in clips]
 
 
 def _fingerprint(clips: Iterable[CheckedClip]) -> str:
@@ -295,7 +295,7 @@ def split_pairs(
     Raises:
         RunError: fewer scenes than data.selection_pairs, or a first frame is in both.
     """
-    count, by_scene = config.data.selection_pairs, scenes(pairs + selection, {})
+    count, by_scene = config.data.selection_pairs, scene_names(pairs + selection)
     tested = sorted({by_scene[p.name] for p in pairs})
     if selection:
         shared = [p.name for p in selection if by_scene[p.name] in tested]

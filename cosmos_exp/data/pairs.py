@@ -6,7 +6,6 @@ palette to RGB, an EXIF orientation to upright pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +23,6 @@ TRANSPARENT = "transparent pixels"
 SMALLEST = 32  # pixels a side of a first frame
 MOST_DIFFERENT = 16.0  # grey levels between an image and the first frame of its recording; compression stays below 5
 
-HeldOut = Mapping[str, CheckedClip]  # the clips behind test pairs that come from the training data, by name
-
 
 def read_test_pairs(folder: Path, problems: list[str]) -> list[TestPair]:
     """The test pairs of a folder, sorted by name. What is wrong is appended to `problems`.
@@ -40,10 +37,8 @@ def read_test_pairs(folder: Path, problems: list[str]) -> list[TestPair]:
         if image.suffix.lower() not in IMAGE_SUFFIXES:
             continue
         images += 1
-        caption, recording = image.with_suffix(".txt"), None
-        for suffix in reversed(VIDEO_SUFFIXES):
-            if image.with_suffix(suffix).is_file():
-                recording = image.with_suffix(suffix)
+        caption = image.with_suffix(".txt")
+        recording = next(filter(Path.is_file, map(image.with_suffix, VIDEO_SUFFIXES)), None)
         try:
             pairs.append(TestPair(image.stem, read_caption(caption), image, recording))
         except FileNotFoundError:
@@ -110,24 +105,23 @@ def check_image(path: Path) -> None:
 # --- the frames of a pair: the conditioning frames, and what really followed them ---
 
 
-def pair_frames(pair: TestPair, held_out: HeldOut, data: Data, count: int) -> np.ndarray:
+def pair_frames(pair: TestPair, data: Data, count: int) -> np.ndarray:
     """The conditioning frames of a test pair: uint8 (count, height, width, 3).
 
     Args:
-        held_out: the clips behind test pairs that are no images.
         count: number of conditioning frames.
 
     Raises:
         UserError: more than one frame is required and the test pair is an image.
     """
-    if isinstance(pair.image, Clip):
-        return load_window(held_out[pair.image.name], data, 0)[:count]
+    if isinstance(pair.image, CheckedClip):
+        return load_window(pair.image, data, 0)[:count]
     if count == 1:
         mode = "nearest" if data.resize == "reference" else data.resize
         return resize(read_image(pair.image)[None], data.height, data.width, mode)
     if pair.recording is None:
         raise UserError(single_frame(pair))
-    return recorded_frames(pair, held_out, data)[:count]
+    return recorded_frames(pair, data)[:count]
 
 
 def single_frame(pair: TestPair) -> str:
@@ -142,10 +136,10 @@ def single_frame(pair: TestPair) -> str:
 
 def has_recording(pair: TestPair) -> bool:
     """Whether it is known what really followed the conditioning frames."""
-    return isinstance(pair.image, Clip) or pair.recording is not None
+    return isinstance(pair.image, CheckedClip) or pair.recording is not None
 
 
-def recorded_frames(pair: TestPair, held_out: HeldOut, data: Data, most: int | None = None) -> np.ndarray:
+def recorded_frames(pair: TestPair, data: Data, most: int | None = None) -> np.ndarray:
     """What really happened: uint8 (T, height, width, 3), which begins with the conditioning frames.
 
     The pair must have a recording.
@@ -153,26 +147,26 @@ def recorded_frames(pair: TestPair, held_out: HeldOut, data: Data, most: int | N
     Args:
         most: of a rollout's frames as many as were recorded; None: data.num_frames.
     """
-    frames = recorded_length(pair, held_out, data, most or data.num_frames)
-    return load_window(_recorded_clip(pair, held_out), data.updated({"num_frames": frames}), 0)
+    frames = recorded_length(pair, data, most or data.num_frames)
+    return load_window(_recorded_clip(pair), data.updated({"num_frames": frames}), 0)
 
 
-def recorded_length(pair: TestPair, held_out: HeldOut, data: Data, most: int) -> int:
+def recorded_length(pair: TestPair, data: Data, most: int) -> int:
     """How many of a rollout's `most` frames at data.fps were recorded, at least data.num_frames.
 
     The pair must have a recording.
     """
-    clip = _recorded_clip(pair, held_out)
+    clip = _recorded_clip(pair)
     for frames in range(most, data.num_frames, -1):
         if frames_needed(data.updated({"num_frames": frames}), clip.info) <= clip.stop - clip.start:
             return frames
     return data.num_frames
 
 
-def _recorded_clip(pair: TestPair, held_out: HeldOut) -> CheckedClip:
+def _recorded_clip(pair: TestPair) -> CheckedClip:
     """The clip that begins with the conditioning frames."""
-    if isinstance(pair.image, Clip):
-        return held_out[pair.image.name]
+    if isinstance(pair.image, CheckedClip):
+        return pair.image
     assert pair.recording is not None
     info = probe(pair.recording)
     return CheckedClip(Clip(pair.name, pair.recording, pair.prompt), info, 0, info.num_frames, sha256="")

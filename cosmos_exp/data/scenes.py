@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from cosmos_exp.data.pairs import HeldOut
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.video import read_image
 from cosmos_exp.errors import RunError
@@ -19,7 +18,12 @@ from cosmos_exp.files import file_sha256
 PROBE = "~"  # between the name of a test pair and the word that a probe has instead
 
 
-def scenes(pairs: Sequence[TestPair], held_out: HeldOut, recordings: str | None = None) -> dict[str, str]:
+def scenes(pairs: Sequence[TestPair], _: object) -> dict[str, str]:
+    """`scene_names`, as cosmos_exp.sweep still calls it."""
+    return scene_names(pairs)
+
+
+def scene_names(pairs: Sequence[TestPair], recordings: str | None = None) -> dict[str, str]:
     """The scene of each test pair by its name: pairs with the same first frame have the same scene (12 hex digits).
 
     Two first frames are the same if their pixels are, whatever their files. The name of a scene is the hash of the first of
@@ -36,10 +40,9 @@ def scenes(pairs: Sequence[TestPair], held_out: HeldOut, recordings: str | None 
             name, pixels = _picture(pair.image, stat.st_size, stat.st_mtime_ns)
             names[pair.name] = first.setdefault(pixels, name)
         elif recordings is None:
-            clip = held_out[pair.image.name]
-            names[pair.name] = f"{clip.sha256[:12]}@{clip.start}"
+            names[pair.name] = f"{pair.image.sha256[:12]}@{pair.image.start}"
         else:
-            names[pair.name] = f"recording {recording_of(pair.image.name, recordings)}"
+            names[pair.name] = f"recording {recording_of(pair.image.clip.name, recordings)}"
     return names
 
 
@@ -90,13 +93,13 @@ def _pattern(word: str) -> re.Pattern[str]:
     return re.compile(rf"\b{re.escape(word)}\b", re.IGNORECASE)
 
 
-def one_word_apart(pairs: Sequence[TestPair], held_out: HeldOut) -> list[tuple[str, str, tuple[str, str]]]:
+def one_word_apart(pairs: Sequence[TestPair]) -> list[tuple[str, str, tuple[str, str]]]:
     """All pairs of test pairs with the same first frame whose prompts differ in exactly one word.
 
     Returns:
         Their names and the two words, in the same order.
     """
-    names, apart = scenes(pairs, held_out), []
+    names, apart = scene_names(pairs), []
     for a, b in itertools.combinations(pairs, 2):
         words = different_word(a.prompt, b.prompt)
         if words and names[a.name] == names[b.name]:

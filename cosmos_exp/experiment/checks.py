@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import psutil
 
-from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.registry import JUDGES
 from cosmos_exp.config.rollout import chunk_prompts, rollout_frames
 from cosmos_exp.config.schema import Config
@@ -22,7 +22,7 @@ from cosmos_exp.data.dataset import Dataset, ensure_data, find_data
 from cosmos_exp.data.pairs import has_recording, recorded_length, single_frame
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.experiment.cost import memory_verdict
+from cosmos_exp.experiment.cost import estimate_cost
 from cosmos_exp.hub import Repository, access_problem, ensure_folder, find, find_folder, is_path
 from cosmos_exp.metrics.geometry.sampson import LIGHTGLUE, check_run_settings, ensure_matcher
 from cosmos_exp.metrics.judges.asking import server_warning
@@ -37,6 +37,7 @@ from cosmos_exp.world.hardware import check_gpus, driver_fault
 from cosmos_exp.world.model_folder import PATTERNS, ensure_model, find_model
 
 OTHERWISE_UNSEEN = ("adapter.init", "adapter.rank_pattern", "data.resize", "generation.crf")  # that change the result
+FITS = 0.92  # of a device's memory: above it, the rest is too little for fragments and workspaces
 TOO_MUCH = 2.0  # times the device's memory: an estimate is not that wrong
 MORE_PROMPTS = {
     "test": "Set data.test_videos (null: a tenth of the videos) or data.test_path",
@@ -66,54 +67,38 @@ def findings(config: Config, names: Collection[str] = ()) -> list[Finding]:
     results = []
     for name in names or (*REQUIRED, *WARNINGS):
         try:
-            results.append(Finding(name, "ok", CHECKS[name](config)))
-        except Doubt as doubt:
-            results.append(Finding(name, "warn", str(doubt)))
+            level, text = "ok", CHECKS[name](config)
         except UserError as error:
-            results.append(Finding(name, "FAIL", str(error)))
+            level, text = "warn" if isinstance(error, Doubt) else "FAIL", str(error)
+        results.append(Finding(name, level, text))
     return results
 
 
-def check_inputs(config: Config) -> None:
-    """Run the required checks and print warnings, then download or render what is missing.
+def check_inputs(config: Config, names: Collection[str] = ()) -> None:
+    """Run checks and print warnings, then download, build or render what is missing.
+
+    Args:
+        names: of the checks, as in `findings`. With those of `MAKING` the data stay as they are.
 
     Raises:
         UserError: it lists everything that is missing, before anything is written.
     """
-    _refuse(findings(config))
-    _ensure_making(config)
-    ensure_data(config)
-
-
-def check_making(config: Config) -> None:
-    """Run the checks of what makes and scores videos, without those of data and run folder, and get what is missing.
-
-    Raises:
-        UserError: it lists everything that is missing.
-    """
-    _refuse(findings(config, ("weights", "guardrail", "judge", "sampson", "access", "device")))
-    _ensure_making(config)
-
-
-def _refuse(results: Sequence[Finding]) -> None:
     missing = []
-    for finding in results:
+    for finding in findings(config, names):
         if finding.level == "FAIL":
             missing.append(finding.text)
         elif finding.level == "warn":
             print(f"warning: {finding.text}", file=sys.stderr, flush=True)
     if missing:
         raise UserError("\n".join(missing))
-
-
-def _ensure_making(config: Config) -> None:
-    """Download or build the model, the guardrail, the judge and the matcher."""
-    ensure_model(config.model, cache_root(config))
+    ensure_model(config)
     ensure_guardrail(config.model.guardrail)
     if config.judge.name == "reason2":
         ensure_folder(config.judge.source, config.judge.revision, "judge.source")
     if config.sampson.enabled:
         ensure_matcher(config.sampson)
+    if not names:
+        ensure_data(config)
 
 
 # --- the checks: each returns what it found, or raises UserError ---
@@ -126,8 +111,20 @@ def _versions(config: Config) -> str:
 
 
 def _memory(config: Config) -> str:
-    words, ratio = memory_verdict(config)
-    if config.adapter.kind != "none" and not config.adapter.truncate_from and ratio > 1:
+    """On a CPU the device's memory is what is free now; on a GPU it is hardware.memory_gb, where that is known."""
+    hardware, cost = config.hardware, estimate_cost(config)
+    need, where, available, device = cost.memory_gib, "per process", math.inf, ""
+    if hardware.device == "cpu":
+        need, where = need * hardware.num_processes, f"in {hardware.num_processes} processes"
+        available = psutil.virtual_memory().available / 2**30
+        device = f"; {available:.1f} GiB are free"
+    elif hardware.memory_gb is not None:
+        available = hardware.memory_gb * 1e9 / 2**30
+        device = f"; a device has {hardware.memory_gb:g} GB"
+    policies = ", ".join(f"{count} blocks {policy}" for policy, count in Counter(cost.checkpointing).items())
+    words = f"training needs about {need:,.1f} GiB {where}, checkpointing {hardware.checkpointing} ({policies}){device}"
+    ratio = need / (FITS * available)
+    if config.adapter.is_trained and ratio > 1:
         if config.adapter.kind == "full":
             words += (
                 ". adapter=full keeps all weights with their gradients and AdamW's state on each device. Set approximate.adamw_8bit="
@@ -138,20 +135,11 @@ def _memory(config: Config) -> str:
     return words
 
 
-def _weights(config: Config) -> str:
-    return find_model(config.model, cache_root(config)).text
-
-
-def _guardrail(config: Config) -> str:
-    return check_guardrail(config.model.guardrail)
-
-
 def _access(config: Config) -> str:
     """Ask the hub for every repository that is not on this machine: all licences that lack are said at once, before a run."""
     absent, problems = [], defaultdict[str, list[str]](list)
-    for repository in repositories(config):
-        repo_id, revision, repo_type, key, files = repository
-        if find(repo_id, revision, repo_type, files) is None:
+    for repo_id, revision, repo_type, key, files in repositories(config):
+        if not is_path(repo_id) and find(repo_id, revision, repo_type, files) is None:
             absent.append(repo_id)
             if problem := access_problem(repo_id, repo_type):
                 problems[problem].append(f"{key}: {repo_id}")
@@ -160,25 +148,22 @@ def _access(config: Config) -> str:
     return f"the hub gives {', '.join(absent)}" if absent else "nothing is to be downloaded"
 
 
-def repositories(config: Config) -> list[Repository]:
-    """The repositories of the hub that a run reads."""
+def repositories(config: Config) -> Iterator[Repository]:
+    """What a run reads from the hub, or from a folder in its place."""
     model, judge, sampson, data = config.model, config.judge, config.sampson, config.data
-    wanted = []
     if model.source != "embedded":
-        wanted.append(Repository(model.source, model.revision, "model", "model.source", PATTERNS))
+        yield Repository(model.source, model.revision, "model", "model.source", PATTERNS)
     if model.guardrail != "off":
         for name, files in WEIGHTS.items():
-            wanted.append(Repository(name, None, "model", "model.guardrail", files))
+            yield Repository(name, None, "model", "model.guardrail", files)
     if judge.name == "reason2":
-        wanted.append(Repository(str(judge.source), judge.revision, "model", "judge.source"))
+        yield Repository(str(judge.source), judge.revision, "model", "judge.source")
     if sampson.enabled and sampson.matcher == LIGHTGLUE:
-        matcher = sampson.matcher_source
-        wanted.append(Repository(matcher, sampson.matcher_revision, "model", "sampson.matcher_source"))
+        yield Repository(sampson.matcher_source, sampson.matcher_revision, "model", "sampson.matcher_source")
     if not (data.path or data.builder):
-        wanted.append(Repository(str(data.repo_id), None, "dataset", "data.repo_id"))
+        yield Repository(str(data.repo_id), None, "dataset", "data.repo_id")
         if not data.test_path:
-            wanted.append(Repository(str(data.test_repo_id), None, "dataset", "data.test_repo_id"))
-    return [repository for repository in wanted if not is_path(repository.repo_id)]
+            yield Repository(str(data.test_repo_id), None, "dataset", "data.test_repo_id")
 
 
 def _judge(config: Config) -> str:
@@ -202,15 +187,11 @@ def _sampson(config: Config) -> str:
     return f"matcher {config.sampson.matcher}"
 
 
-def _data(config: Config) -> str:
-    return find_data(config).text
-
-
 def _schedule(config: Config) -> str:
     """Of data whose number is known before it is rendered or downloaded; of a folder, the inspection is followed by this check."""
     from cosmos_exp.experiment.plan import plan_data
 
-    if config.adapter.kind == "none" or config.adapter.truncate_from:
+    if not config.adapter.is_trained:
         return "nothing is trained"
     if config.data.path:
         return "checked when the videos are counted"
@@ -232,7 +213,7 @@ def _device(config: Config) -> str:
 def _records(config: Config) -> str:
     if not config.run_dir or not Path(config.run_dir).is_dir():
         return "a new run"
-    folder = RunFolder(config.run_dir)
+    folder = config.folder
     folder.check()
     if folder.is_locked():
         raise UserError(in_use(folder.path))
@@ -247,9 +228,8 @@ def _wandb(config: Config) -> str:
 def _settings(config: Config) -> str:
     changed = []
     for key in OTHERWISE_UNSEEN:
-        group, _, name = key.partition(".")
-        value, field = getattr(getattr(config, group), name), getattr(config, group).__class__.model_fields[name]
-        if value != field.get_default(call_default_factory=True):
+        value = attrgetter(key)(config)
+        if value != attrgetter(key)(Config()):
             changed.append(f"{key}={value}")
     return ", ".join(changed) or f"default {', '.join(OTHERWISE_UNSEEN)}"
 
@@ -262,16 +242,14 @@ def _videos(config: Config) -> str:
 
 def _server(config: Config) -> str:
     """Asks the network for judge.url."""
-    warning = server_warning(config.judge)
-    if warning:
+    if warning := server_warning(config.judge):
         raise Doubt(warning)
     return config.judge.name
 
 
 def _opencv(config: Config) -> str:
     """OpenCV may be installed twice."""
-    warning = opencv_fault()
-    if warning:
+    if warning := opencv_fault():
         raise Doubt(warning)
     return "installed once"
 
@@ -279,12 +257,12 @@ def _opencv(config: Config) -> str:
 CHECKS: dict[str, Callable[[Config], str]] = {
     "versions": _versions,
     "settings": _settings,
-    "weights": _weights,
-    "guardrail": _guardrail,
+    "weights": lambda config: find_model(config).text,
+    "guardrail": lambda config: check_guardrail(config.model.guardrail),
     "access": _access,
     "judge": _judge,
     "sampson": _sampson,
-    "data": _data,
+    "data": lambda config: find_data(config).text,
     "schedule": _schedule,
     "device": _device,
     "memory": _memory,
@@ -295,6 +273,7 @@ CHECKS: dict[str, Callable[[Config], str]] = {
     "opencv": _opencv,
 }
 WARNINGS = ("server", "opencv")
+MAKING = ("weights", "guardrail", "judge", "sampson", "access", "device")  # of what makes and scores videos
 # What a run needs; its first stage inspects the videos.
 REQUIRED = tuple(name for name in CHECKS if name not in ("versions", "videos", *WARNINGS))
 
@@ -318,7 +297,7 @@ def check_dataset(config: Config, dataset: Dataset) -> list[str]:
     for pair in every:
         RunFolder("").video(pair.name, 0)
     check_conditioning(config, every)
-    if config.adapter.kind != "none" and not config.adapter.truncate_from:
+    if config.adapter.is_trained:
         learning_rates(len(dataset.train), config)
     return _rollout_notes(config, dataset)
 
@@ -343,7 +322,7 @@ def check_scored(config: Config, test: int, selection: int) -> None:
         RunError: there are no prompts of generation.split.
     """
     split = config.generation.split
-    if {"test": test, "selection": selection, "none": math.inf}[split] == 0:
+    if {"test": test, "selection": selection}.get(split) == 0:
         raise RunError(
             f"this run would make and score no video: there are no {split} prompts. {MORE_PROMPTS[split]}, or "
             "generation.split=none to train only."
@@ -356,7 +335,7 @@ def _rollout_notes(config: Config, dataset: Dataset) -> list[str]:
     if config.generation.chunks > 1:
         for pair in dataset.tested:
             if has_recording(pair):
-                lengths.append(recorded_length(pair, dataset.held_out, config.data, frames))
+                lengths.append(recorded_length(pair, config.data, frames))
     short = [n for n in lengths if n < frames]
     if not short:
         return []

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from dataclasses import dataclass
-
-import psutil
 
 from cosmos_exp.config.layers import (
     UNLIKE_LORA,
@@ -27,8 +23,6 @@ from cosmos_exp.world.hardware import (
     num_tokens,
     training_flops,
 )
-
-FITS = 0.92  # of a device's memory: above it, the rest is too little for fragments and workspaces
 
 
 @dataclass(frozen=True)
@@ -68,11 +62,12 @@ def estimate_cost(config: Config, base: int | None = None, keys: TransformerConf
     trainable, frozen = trainable_parameters(layers, adapter.kind, ranks, adapter.bias), base
     if adapter.kind in UNLIKE_LORA:
         ranks = dict.fromkeys(layers, 0)
+    if adapter.kind == "full":
         trainable, frozen = base, 0
-    if adapter.kind == "peft":
+    elif adapter.kind == "peft":
         from cosmos_exp.world.adapter import count_parameters
 
-        trainable, frozen = count_parameters(adapter, keys), base
+        trainable = count_parameters(adapter, keys)
     shape = latent_shape(config)
     tokens = num_tokens(shape)
     each = state_bytes(config)
@@ -102,25 +97,3 @@ def state_bytes(config: Config) -> dict[str, float]:
     if config.adapter.kind == "full" and config.hardware.mixed_precision == "bf16":
         parts["bf16 copy"] = 2.0  # which autocast makes of each weight for a forward pass
     return parts
-
-
-def memory_verdict(config: Config) -> tuple[str, float]:
-    """The estimated memory of training in words, and how many times the device's memory it is.
-
-    On a CPU the device's memory is what is free now; on a GPU it is hardware.memory_gb, and the ratio is 0 if that is null.
-    """
-    hardware, cost = config.hardware, estimate_cost(config)
-    need, device, available = cost.memory_gib, "", math.inf
-    if hardware.device == "cpu":
-        need *= hardware.num_processes
-        available = psutil.virtual_memory().available / 2**30
-        device = f"; {available:.1f} GiB are free"
-    elif hardware.memory_gb is not None:
-        available = hardware.memory_gb * 1e9 / 2**30
-        device = f"; a device has {hardware.memory_gb:g} GB"
-    policies = ", ".join(f"{count} blocks {policy}" for policy, count in Counter(cost.checkpointing).items())
-    processes = f" in {hardware.num_processes} processes" if hardware.device == "cpu" else " per process"
-    words = (
-        f"training needs about {need:,.1f} GiB{processes}, checkpointing {hardware.checkpointing} ({policies}){device}"
-    )
-    return words, need / (FITS * available)

@@ -15,16 +15,16 @@ from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.registry import JUDGES
 from cosmos_exp.config.rollout import chunks_of, rollout_frames
 from cosmos_exp.config.tiling import tiling_of
+from cosmos_exp.data.dataset import Dataset
 from cosmos_exp.data.pairs import frozen_frames, has_recording, pair_frames, recorded_frames
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.scenes import one_word_apart
 from cosmos_exp.data.video import write_video
 from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.generate import kept_pairs
-from cosmos_exp.experiment.prepare import Inputs
 from cosmos_exp.experiment.record import recorded_stage, set_aside
 from cosmos_exp.experiment.scored import record_scores, record_videos, score_files
-from cosmos_exp.files import JsonObject, cut_half_line, write_json, write_json_lines
+from cosmos_exp.files import cut_half_line, write_json, write_json_lines
 from cosmos_exp.generation.videos import num_conditioning_frames
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.metrics.judges.interface import Judge
@@ -40,31 +40,31 @@ from cosmos_exp.statistics.scores import MeasureSummary, read_scores
 from cosmos_exp.tracking.progress import with_progress
 
 
-def evaluate(context: RunContext, inputs: Inputs) -> None:
+def evaluate(context: RunContext, dataset: Dataset) -> None:
     """Score every video and reference that has no score yet; the processes divide them.
 
     Raises:
         RunError: a video cannot be read, or the judge fails. Scores made before are kept.
     """
     config, folder, processes = context.config, context.folder, context.processes
-    files = score_files(folder)
+    files, judged = score_files(folder), folder.reference_scores(JUDGED)
     if processes.is_main:
         for file in files:
             cut_half_line(file)
     set_aside(context, "evaluate", *files)
     with recorded_stage("evaluate", context):
-        videos = {folder.scores: videos_to_score(context, inputs.dataset.tested)}
+        videos = {folder.scores: videos_to_score(context, dataset.tested)}
         if config.measures.references:
             for kind in REFERENCES:
-                videos[folder.reference_scores(kind)] = videos_to_score(context, inputs.dataset.tested, kind)
-        probes = videos_to_score(context, inputs.dataset.probes)  # which only word_effect reads
-        pairs = kept_pairs(config, inputs.dataset)
+                videos[folder.reference_scores(kind)] = videos_to_score(context, dataset.tested, kind)
+        probes = videos_to_score(context, dataset.probes)  # which only word_effect reads
+        pairs = kept_pairs(config, dataset)
         kept = videos_to_score(context, [*pairs, *(replace(pair, name=pair.name + BASE) for pair in pairs)])
         judge = None
         if any(videos.values()):
             load = JUDGES.get(config.judge.name)
             judge = load(config.judge, processes.device, config.hardware.mixed_precision, config.seed)
-        write_references(context, inputs)
+        write_references(context, dataset.tested)
         if processes.is_main:  # the others wait in _score until this is written
             record_videos(context, videos, [probe.path for probe in probes + kept])
         failure = None
@@ -72,15 +72,15 @@ def evaluate(context: RunContext, inputs: Inputs) -> None:
             for file, scored in videos.items():
                 _score(context, judge, scored, file)
             if kept:
-                folder.reference_scores(JUDGED).parent.mkdir(parents=True, exist_ok=True)
-                _score(context, judge, kept, folder.reference_scores(JUDGED), measured=False)
+                judged.parent.mkdir(parents=True, exist_ok=True)
+                _score(context, judge, kept, judged, measured=False)
         except RunError as error:
             failure = error
         processes.barrier()
         if processes.is_main:
             if not failure:
-                _score_words(context, inputs, videos[folder.scores] + probes)
-                score_kept(kept, folder.reference_scores(JUDGED), folder.scores)
+                _score_words(context, dataset.tested + dataset.probes, videos[folder.scores] + probes)
+                score_kept(kept, judged, folder.scores)
             _summarise(context)
         if failure:
             raise RunError(
@@ -115,13 +115,13 @@ def videos_to_score(context: RunContext, pairs: Sequence[TestPair], kind: str = 
     return videos
 
 
-def write_references(context: RunContext, inputs: Inputs) -> None:
+def write_references(context: RunContext, pairs: Sequence[TestPair]) -> None:
     """Write the reference videos that do not exist yet, with the H.264 settings of the generated videos.
 
     The processes divide them. `real` exists for test pairs with a recording, `frozen` for all.
     """
     measures, every, missing = context.config.measures, [], []
-    for pair in inputs.dataset.tested:
+    for pair in pairs:
         if has_recording(pair) and (measures.references or measures.recording):
             every.append(("real", pair))
         if measures.references:
@@ -130,20 +130,19 @@ def write_references(context: RunContext, inputs: Inputs) -> None:
     for kind, pair in context.processes.shard(every):
         if not context.folder.reference_video(kind, pair.name).is_file():
             missing.append((kind, pair))
-    show = context.processes.is_main
-    for kind, pair in with_progress(missing, "writing references", len(missing), "video", show):
-        write_reference(context, inputs, kind, pair)
+    for kind, pair in with_progress(missing, "writing references", len(missing), "video"):
+        write_reference(context, kind, pair)
     context.processes.barrier()
 
 
-def write_reference(context: RunContext, inputs: Inputs, kind: str, pair: TestPair) -> None:
+def write_reference(context: RunContext, kind: str, pair: TestPair) -> None:
     """Write the reference video of a test pair."""
-    config, held_out = context.config, inputs.dataset.held_out
+    config = context.config
     length, count = rollout_frames(config), num_conditioning_frames(config)
     if kind == "real":
-        frames = recorded_frames(pair, held_out, config.data, length)
+        frames = recorded_frames(pair, config.data, length)
     else:
-        frames = frozen_frames(pair_frames(pair, held_out, config.data, count), length)
+        frames = frozen_frames(pair_frames(pair, config.data, count), length)
     path = context.folder.reference_video(kind, pair.name)
     write_video(path, frames, config.generation.fps, config.generation.crf)
 
@@ -158,21 +157,19 @@ def _score(
     config, processes = context.config, context.processes
     done = {(r["sample"], r["seed"], r["measure"]) for r in read_scores(scores)}
     processes.barrier()  # all have read the file before one appends to it
-    shard, show = list(processes.shard(videos)), processes.is_main
-    workers = max(1, available_cores() // processes.size)
+    shard = list(processes.shard(videos))
     if measured:
-        measure_videos(shard, config, scores, done, show, workers)
+        measure_videos(shard, config, scores, done, max(1, available_cores() // processes.size))
     if judge:
-        judge_videos(shard, config, judge, scores, done, cache_root(config) / "judged", show)
+        judge_videos(shard, config, judge, scores, done, cache_root(config) / "judged")
 
 
-def _score_words(context: RunContext, inputs: Inputs, videos: list[ScoredVideo]) -> None:
+def _score_words(context: RunContext, pairs: Sequence[TestPair], videos: list[ScoredVideo]) -> None:
     """Append word_effect, which compares videos of several prompts."""
-    config, dataset = context.config, inputs.dataset
+    config = context.config
     if not config.measures.words or (len(config.generation.seeds) < 2 and not config.data.swaps):
         return  # the effect of a word is measured in units of the effect of another start noise
-    pairs = one_word_apart(dataset.tested + dataset.probes, dataset.held_out)
-    score_word_effect(pairs, videos, context.folder.scores, tiling_of(config.data))
+    score_word_effect(one_word_apart(pairs), videos, context.folder.scores, tiling_of(config.data))
 
 
 def _summarise(context: RunContext) -> None:
@@ -183,10 +180,7 @@ def _summarise(context: RunContext) -> None:
     metrics.pop("chunks", None)
     metrics["measures"] = _sorted_summary(folder.scores, scenes)
     if config.measures.references:
-        references: JsonObject = {}
-        for kind in REFERENCES:
-            references[kind] = _sorted_summary(folder.reference_scores(kind), scenes)
-        metrics["references"] = references
+        metrics["references"] = {k: _sorted_summary(folder.reference_scores(k), scenes) for k in REFERENCES}
     if config.generation.chunks > 1:
         metrics["chunks"] = summarize_chunks(read_scores(folder.scores), scenes, LIMITS)
     record_scores(context)

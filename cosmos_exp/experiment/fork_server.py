@@ -52,8 +52,6 @@ START_METHOD = "COSMOS_EXP_START_METHOD"
 SECONDS_TO_CHECKPOINT = 60.0
 """Seconds between SIGTERM and SIGKILL in a child whose parent ended."""
 
-_ROOT = str(Path(__file__).parents[2])
-
 
 def start_method() -> str:
     """`forkserver`, or `spawn` where importing diffusers, which asks torch for GPUs, would touch CUDA.
@@ -84,7 +82,7 @@ def start_server(preload: Sequence[str] | None = None) -> None:
     # order to report its children's exit codes. It ends when this process and its children have.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
-        paths = os.pathsep.join([*filter(None, sys.path), _ROOT])
+        paths = os.pathsep.join([*filter(None, sys.path), str(Path(__file__).parents[2])])
         with variables({"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "PYTHONPATH": paths}):
             forkserver.ensure_running()
     finally:
@@ -109,14 +107,13 @@ class Child:
         return self.poll()
 
 
-Request = tuple[str, tuple[Any, ...], dict[str, str], str, Connection, Connection]
-"""The arguments of `exit_with`. Pickled, the connections are the child's own duplicates of stdout and stderr."""
-
-
-def request(function: str, args: tuple[Any, ...], log: Path | None = None) -> Request:
+def request(function: str, args: tuple[Any, ...], log: Path | None = None) -> tuple[Any, ...]:
     """What a child calls, and the surroundings it runs in: those of its parent now, not those of the server's start.
 
     The arguments are those of `start`.
+
+    Returns:
+        the arguments of `exit_with`. Pickled, the connections are the child's own duplicates of stdout and stderr.
     """
     if log:
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)

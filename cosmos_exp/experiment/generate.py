@@ -7,7 +7,7 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,13 +22,12 @@ from cosmos_exp.config.rollout import chunk_prompts, rollout_frames
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.cache import RunCache
 from cosmos_exp.data.dataset import Dataset
-from cosmos_exp.data.pairs import HeldOut, pair_frames
+from cosmos_exp.data.pairs import pair_frames
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.data.video import probe
-from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import UserError
 from cosmos_exp.experiment.prepare import Inputs, encode_missing
-from cosmos_exp.experiment.record import dtype_of, free_memory, recorded_stage, set_aside
+from cosmos_exp.experiment.record import device_of, dtype_of, free_memory, recorded_stage, set_aside
 from cosmos_exp.experiment.scored import drop_stale
 from cosmos_exp.files import atomic_path, json_sha256
 from cosmos_exp.generation.videos import Generator, VideoTask, num_conditioning_frames
@@ -56,8 +55,8 @@ def generate(context: RunContext, inputs: Inputs) -> None:
     config, folder, processes = context.config, context.folder, context.processes
     dataset = inputs.dataset
     kept = kept_pairs(config, dataset)
-    tasks = video_tasks(config, dataset.tested + dataset.probes + kept, dataset.held_out, folder.video)
-    of_base = video_tasks(config, [replace(pair, name=pair.name + BASE_VIDEO) for pair in kept], {}, folder.video)
+    tasks = video_tasks(config, dataset.tested + dataset.probes + kept, folder.video)
+    of_base = video_tasks(config, [replace(pair, name=pair.name + BASE_VIDEO) for pair in kept], folder.video)
     drop_stale(context)
     if folder.stage_done("generate", stage_hash(config, "generate")) and all(t.path.is_file() for t in tasks + of_base):
         return
@@ -77,12 +76,12 @@ def generate(context: RunContext, inputs: Inputs) -> None:
             pipeline = AdaptedPipeline(config, mixes, inputs.model, inputs.cache, processes.device)
         except UserError as error:
             raise damaged(folder.adapter_file, error) from error
-        pipeline.make(config.name, processes.shard(tasks), show=processes.is_main)
+        pipeline.make(config.name, processes.shard(tasks))
         stored = [(task, _stored(config, inputs, task)) for task in processes.shard(of_base)]
         for task, file in stored:  # the base's videos are the same for every adapter of a study
             if file.is_file():
                 _copy(file, task.path)
-        pipeline.make(BASE_VIDEO, [task for task, _ in stored], show=processes.is_main)
+        pipeline.make(BASE_VIDEO, [task for task, _ in stored])
         for task, file in stored:
             _copy(task.path, file)
         if processes.is_main:
@@ -116,9 +115,7 @@ def kept_pairs(config: Config, dataset: Dataset) -> list[TestPair]:
     return [] if config.adapter.kind == "none" else dataset.kept
 
 
-def video_tasks(
-    config: Config, pairs: Sequence[TestPair], held_out: HeldOut, path: Callable[[str, int], Path]
-) -> list[VideoTask]:
+def video_tasks(config: Config, pairs: Sequence[TestPair], path: Callable[[str, int], Path]) -> list[VideoTask]:
     """One task per test pair and seed; `path(sample, seed)` is the video's file.
 
     Raises:
@@ -128,7 +125,7 @@ def video_tasks(
     tasks = []
     for pair in pairs:
         prompts = tuple(chunk_prompts(config, pair.prompt, pair.name))
-        frames = partial(pair_frames, pair, held_out, config.data, count)
+        frames = partial(pair_frames, pair, config.data, count)
         for seed in config.generation.seeds:
             tasks.append(VideoTask(pair.name, seed, pair.prompt, path(pair.name, seed), frames, prompts))
     return tasks
@@ -206,34 +203,9 @@ def adapter_tasks(config: Config, names: Iterable[str], pairs: Sequence[TestPair
     """
     tasks = []
     for name in names:
-        tasks += video_tasks(config, pairs[: config.generation.max_prompts], {}, partial(_video_path, out / name))
+        tasks += video_tasks(config, pairs[: config.generation.max_prompts], partial(_video_path, out / name))
     check_lengths(config, tasks)
     return tasks
-
-
-def generate_adapters(
-    config: Config, files: Mapping[str, Mix], tasks: Sequence[VideoTask], alpha: float | None
-) -> Iterator[tuple[str, int, int, float]]:
-    """Generate the videos of adapters. Existing videos are kept.
-
-    Args:
-        files: from `find_adapters`.
-        tasks: from `adapter_tasks`.
-        alpha: for adapter files without metadata.
-
-    Yields:
-        (name, number of videos generated now, number of those that existed, seconds in which it was put into the model), as
-        soon as an adapter's videos are complete.
-
-    Raises:
-        UserError: an adapter does not fit the model.
-        RunError: the guardrail refuses a prompt.
-    """
-    pipeline = load_pipeline_for(config, files, [prompt for task in tasks for prompt in task.prompts], alpha)
-    for name in files:
-        its_tasks = [task for task in tasks if task.path.parent.name == name]
-        made = pipeline.make(name, its_tasks)
-        yield name, made, len(its_tasks) - made, pipeline.seconds
 
 
 def _video_path(folder: Path, sample: str, seed: int) -> Path:
@@ -261,10 +233,15 @@ def load_pipeline_for(
     """`AdaptedPipeline` outside of a run.
 
     Args:
+        files: from `find_adapters`.
         prompts: all prompts that it will be asked for.
+        alpha: for adapter files without metadata.
+
+    Raises:
+        UserError: an adapter does not fit the model.
     """
-    model = ensure_model(config.model, cache_root(config))
-    device = Processes(config.hardware.device, 1, config.hardware.num_threads).device
+    model = ensure_model(config)
+    device = device_of(config)
     cache = RunCache(config, model.fingerprints())
     encode_missing(config, model, cache, device, [*prompts, negative_prompt(config)])
     return AdaptedPipeline(config, files, model, cache, device, alpha)
@@ -295,9 +272,9 @@ class AdaptedPipeline:
         alpha: float | None = None,
     ):
         self.fingerprint = cache.fingerprints["transformer"]
-        for mix in files.values():  # all of them before the first video
-            self._check(mix, config, alpha)
         self.config, self.files, self.alpha = config, files, alpha
+        for mix in files.values():  # all of them before the first video
+            self._check(mix)
         self.negative = negative_prompt(config)
         guardrail = load_guardrail(config.model.guardrail)
         self.transformer, _ = load_transformer(model, dtype_of(config))
@@ -307,7 +284,7 @@ class AdaptedPipeline:
         self._original: dict[str, torch.Tensor | None] = {}
         self.seconds = 0.0
 
-    def make(self, name: str, tasks: Sequence[VideoTask], show: bool = True) -> int:
+    def make(self, name: str, tasks: Sequence[VideoTask]) -> int:
         """Generate the videos of an adapter whose files do not exist. Returns how many.
 
         Raises:
@@ -316,7 +293,7 @@ class AdaptedPipeline:
         if all(t.path.is_file() for t in tasks):
             return 0
         self._use(name)
-        return self.generator.make(tasks, self.negative, show)
+        return self.generator.make(tasks, self.negative)
 
     def _use(self, name: str) -> None:
         """Put an adapter into the model, in place of the one that is in it."""
@@ -332,7 +309,7 @@ class AdaptedPipeline:
                 self._original = adapters.apply(self.transformer, mix, self.alpha, merged, keep)
         self.seconds = time.perf_counter() - began
 
-    def _check(self, mix: Mix, config: Config, alpha: float | None) -> None:
+    def _check(self, mix: Mix) -> None:
         """Check that adapters fit the model. Warn if one was trained on a transformer with another fingerprint.
 
         Raises:
@@ -340,7 +317,7 @@ class AdaptedPipeline:
         """
         bases: dict[str, Path] = {}
         for file, _ in mix:
-            record = open_adapter(file, alpha, config.model).record
+            record = open_adapter(file, self.alpha, self.config.model).record
             trained_on = record.get("fingerprints", {}).get("transformer", self.fingerprint)
             if trained_on != self.fingerprint:
                 base = one_line(record.get("base_model"))

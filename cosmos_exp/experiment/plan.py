@@ -108,7 +108,7 @@ def plan_data(config: Config) -> tuple[int, int, Rows]:
         dataset = load_dataset(config)
         notes = [*dataset.notes, *check_dataset(config, dataset)]
         train, validation = len(dataset.train), len(dataset.validation)
-        origin = f"{train + validation + len(dataset.held_out)} in {data.path}"
+        origin = f"{dataset.clips} in {data.path}"
         tests = (
             f"{len(dataset.test)} in the data, {len(dataset.tested) * len(config.generation.seeds)} videos to generate"
         )

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from cosmos_exp.config.context import RunContext
-from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.rollout import chunk_prompts
 from cosmos_exp.config.schema import Config
-from cosmos_exp.data.cache import Item, RunCache
-from cosmos_exp.data.clips import window_starts
+from cosmos_exp.data.cache import Item, RunCache, write_tensor
+from cosmos_exp.data.clips import load_window, window_starts
 from cosmos_exp.data.dataset import Dataset, load_dataset
 from cosmos_exp.data.pairs import has_recording
-from cosmos_exp.data.scenes import scenes
-from cosmos_exp.distributed import Processes
+from cosmos_exp.data.scenes import scene_names
 from cosmos_exp.errors import RunError
 from cosmos_exp.experiment.checks import check_dataset
-from cosmos_exp.experiment.record import dtype_of, free_memory, recorded_stage
+from cosmos_exp.experiment.record import device_of, dtype_of, free_memory, recorded_stage
 from cosmos_exp.files import json_sha256
 from cosmos_exp.text import printable
 from cosmos_exp.tracking.progress import with_progress
@@ -28,7 +27,7 @@ from cosmos_exp.world.encoders import Encoders
 from cosmos_exp.world.model_folder import ModelFolder, ensure_model
 from cosmos_exp.world.pipeline import negative_prompt
 
-INSPECTING = "inspecting videos"
+INSPECTING = partial(with_progress, stage="inspecting videos", unit="file")
 
 
 @dataclass
@@ -50,19 +49,16 @@ def prepare(context: RunContext) -> Inputs:
     """
     config, processes = context.config, context.processes
     with recorded_stage("prepare", context):
-        model = ensure_model(config.model, cache_root(config))
-        dataset = load_dataset(
-            config, lambda files, total: with_progress(files, INSPECTING, total, "file", processes.is_main)
-        )
+        model = ensure_model(config)
+        dataset = load_dataset(config, INSPECTING)
         short_recordings = check_dataset(config, dataset)
-        fingerprints = model.fingerprints()
+        cache = RunCache(config, model.fingerprints())
         if processes.is_main:
-            _record_inputs(context, dataset, model, fingerprints, short_recordings)
+            _record_inputs(context, dataset, model, cache.fingerprints, short_recordings)
         processes.barrier()
-        cache = RunCache(config, fingerprints)
         # Divided before a look at the cache: a process or another run that has begun must not change the others' parts.
         shard = processes.shard(to_encode(config, dataset))
-        encoders = encode_missing(config, model, cache, processes.device, shard, processes.is_main)
+        encoders = encode_missing(config, model, cache, processes.device, shard)
         processes.barrier()
         if config.data.cache or config.adapter.kind == "none":
             encoders = None
@@ -99,27 +95,31 @@ def encode_shard(configs: Iterable[Config], number: int, count: int) -> list[Pat
     """
     files: dict[Path, Item] = {}
     for config in configs:
-        model = ensure_model(config.model, cache_root(config))
+        model = ensure_model(config)
         cache = RunCache(config, model.fingerprints())
-        dataset = load_dataset(config, lambda files, total: with_progress(files, INSPECTING, total, "file"))
+        dataset = load_dataset(config, INSPECTING)
         new = {path: item for item in to_encode(config, dataset) if (path := cache.path(item)) not in files}
         if number:
-            device = Processes(config.hardware.device, 1, config.hardware.num_threads).device
+            device = device_of(config)
             encode_missing(config, model, cache, device, [*new.values()][(number - 1 - len(files)) % count :: count])
         files |= new
     return list(files)
 
 
 def encode_missing(
-    config: Config, model: ModelFolder, cache: RunCache, device: torch.device, items: Iterable[Item], show: bool = True
+    config: Config, model: ModelFolder, cache: RunCache, device: torch.device, items: Iterable[Item]
 ) -> Encoders | None:
     """Encode those of the windows and prompts that the cache lacks. Returns the encoders if they had to be loaded."""
     missing = {path: item for item in items if not (path := cache.path(item)).is_file()}
     if not missing:
         return None
     encoders = Encoders(model, device, dtype_of(config), config.model.prompt_tokens)
-    for path, item in with_progress(missing.items(), "encoding", len(missing), "file", show):
-        cache.encode(encoders, item, path)
+    for path, item in with_progress(missing.items(), "encoding", len(missing), "file"):
+        if isinstance(item, tuple):
+            value = encoders.encode_video(load_window(item[0], config.data, item[1]))
+        else:
+            value = encoders.encode_prompt(item)
+        write_tensor(path, value)
     return encoders
 
 
@@ -144,7 +144,7 @@ def _record_inputs(
         print(printable(f"skipped: {problem}"))
     if model.random:
         print("random base weights: the numbers of this run only show that the pipeline runs")
-    by_scene = scenes(dataset.pairs + dataset.kept, dataset.held_out, config.data.recordings)
+    by_scene = scene_names(dataset.pairs + dataset.kept, config.data.recordings)
     folder.update_manifest(
         data_fingerprint=dataset.fingerprint,
         data={

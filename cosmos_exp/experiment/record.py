@@ -46,7 +46,7 @@ def recorded_run(config: Config) -> Iterator[tuple[RunContext, Tracker]]:
     Raises:
         UserError: another process uses the folder, or a record in it is damaged.
     """
-    folder = RunFolder(str(config.run_dir))
+    folder = config.folder
     processes = Processes(config.hardware.device, config.hardware.all_processes, config.hardware.num_threads)
     context = RunContext(config, folder, processes)
     lock = _hold(folder) if processes.is_main else None
@@ -239,6 +239,12 @@ def set_aside(context: RunContext, stage: str, *paths: Path) -> None:
 def dtype_of(config: Config) -> torch.dtype:
     """The precision of the base weights."""
     return torch.bfloat16 if config.hardware.mixed_precision == "bf16" else torch.float32
+
+
+def device_of(config: Config) -> torch.device:
+    """The device of a process that is alone."""
+    device: torch.device = Processes(config.hardware.device, 1, config.hardware.num_threads).device
+    return device
 
 
 def free_memory() -> None:

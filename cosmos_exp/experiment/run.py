@@ -58,6 +58,6 @@ def run_stages(config: Config) -> None:
         inputs = prepare(context)
         train(context, inputs, tracker.log)
         generate(context, inputs)
-        evaluate(context, inputs)
+        evaluate(context, inputs.dataset)
         with recorded_stage("record", context):
             tracker.finish()

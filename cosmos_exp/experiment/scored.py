@@ -30,19 +30,14 @@ def record_videos(context: RunContext, sets: Mapping[Path, Sequence[ScoredVideo]
         probes: videos that only word_effect reads, under the names of other prompts.
     """
     folder = context.folder
-    before = folder.manifest.get("evaluated", {})
     paths, begun = list(probes), False
     for file, videos in sets.items():
         begun = begun or bool(read_scores(file))
         for video in videos:
-            paths += [video.path, video.recording] if video.recording else [video.path]
-    known = before.get("videos", {}) if begun else {}
+            paths += filter(None, (video.path, video.recording))
+    known = folder.manifest.get("evaluated", {}).get("videos", {}) if begun else {}
     hashes = folder.hashes(path for path in paths if folder.name_of(path) not in known)
-    for path in paths:
-        name = folder.name_of(path)
-        if name in known:
-            hashes[name] = known[name]
-    folder.update_manifest(evaluated={"videos": hashes})
+    folder.update_manifest(evaluated={"videos": known | hashes})
 
 
 def record_scores(context: RunContext) -> None:

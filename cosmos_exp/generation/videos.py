@@ -78,12 +78,11 @@ class Generator:
         self.guided = GuidedForward(forward.forward, hardware.guidance == "one_batch")
         pipe.transformer.forward = self.guided
 
-    def make(self, tasks: Sequence[VideoTask], negative: str | None, show: bool = True) -> int:
+    def make(self, tasks: Sequence[VideoTask], negative: str | None) -> int:
         """Generate and write the videos whose files do not exist.
 
         Args:
             negative: the negative prompt; None: the zero embedding.
-            show: show a progress bar.
 
         Returns:
             how many were generated.
@@ -101,7 +100,7 @@ class Generator:
         generation = self.config.generation
         with ThreadPoolExecutor(1, "write") as writer:  # one video is compressed while the next is sampled
             writing: Future[None] | None = None
-            for task in with_progress(missing, "generating", len(missing), "video", show):
+            for task in with_progress(missing, "generating", len(missing), "video"):
                 frames = self.frames(task, negative)
                 if writing:
                     writing.result()

@@ -24,19 +24,13 @@ ScoreKey = tuple[str, int, str]  # sample, seed, measure
 
 
 def measure_videos(
-    videos: Sequence[ScoredVideo],
-    config: Config,
-    scores: Path,
-    done: set[ScoreKey],
-    show: bool = True,
-    workers: int = 0,
+    videos: Sequence[ScoredVideo], config: Config, scores: Path, done: set[ScoreKey], workers: int = 0
 ) -> None:
     """Append the values of `registry.MEASURE_FUNCTIONS` to `scores`, each video as soon as it is measured.
 
     Args:
         scores: scores.jsonl.
         done: the scores that it holds.
-        show: show progress.
         workers: the most processes to start; 0: one per core.
 
     Raises:
@@ -55,7 +49,7 @@ def measure_videos(
         if results is None:
             continue
         stream = zip(parts, results, strict=True)  # of each video itself, then of its chunks
-        for video in with_progress(missing, f"measuring {names[0]}", len(missing), "video", show):
+        for video in with_progress(missing, f"measuring {names[0]}", len(missing), "video"):
             _, whole = next(stream)
             chunks: list[Measured | str] = []
             for part in video.parts():
@@ -97,18 +91,12 @@ def _missing_frames(part: ScoredVideo) -> str | None:
 
 
 def judge_videos(
-    videos: Sequence[ScoredVideo],
-    config: Config,
-    judge: Judge,
-    scores: Path,
-    done: set[ScoreKey],
-    cache: Path | None,
-    show: bool = True,
+    videos: Sequence[ScoredVideo], config: Config, judge: Judge, scores: Path, done: set[ScoreKey], cache: Path | None
 ) -> None:
     """Append the judge's scores to `scores`, each as soon as it is known.
 
     Args:
-        scores, done, show: as in `measure_videos`.
+        scores, done: as in `measure_videos`.
         cache: folder of verdicts, see `judge_all`.
 
     Raises:
@@ -123,7 +111,7 @@ def judge_videos(
                 score = _OpenScore(video, Question(video.path, rubric, video.prompt), _of_chunks(judge, rubric, video))
                 open_scores |= dict.fromkeys(score.questions, score)
     verdicts = judge_all(judge, list(open_scores), config.judge, config.seed, cache)
-    for question, verdict in with_progress(verdicts, "judging", len(open_scores), "score", show):
+    for question, verdict in with_progress(verdicts, "judging", len(open_scores), "score"):
         score = open_scores[question]
         score.verdicts[question] = verdict
         if len(score.verdicts) == len(score.questions):

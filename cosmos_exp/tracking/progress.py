@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -20,16 +21,17 @@ ENDED = "{desc} {unit} {n_fmt}/{total_fmt} in {elapsed}{postfix}"
 class Progress:
     """The progress of one stage on stderr: stage, step, time left, and a note such as the loss.
 
+    Of the processes of a run, which a launcher numbers by RANK, the first shows its own for all.
+
     Args:
         stage: what is done: "training".
         unit: what is counted: "step".
         done: steps that an earlier process did.
-        show: False shows nothing, e.g. in all processes but the main one.
         keep: whether the line of the finished stage stays on the terminal.
     """
 
-    def __init__(self, stage: str, total: int, unit: str, done: int = 0, show: bool = True, keep: bool = True):
-        terminal, show = sys.stderr.isatty(), show and total > done
+    def __init__(self, stage: str, total: int, unit: str, done: int = 0, keep: bool = True):
+        terminal, show = sys.stderr.isatty(), total > done and os.environ.get("RANK", "0") == "0"
         self.stage, self.total, self.unit, self.done = stage, total, unit, done
         self.began, self.first = time.monotonic(), done
         self.next_line = self.began + SECONDS_BETWEEN_LINES if show and not terminal else None
@@ -65,18 +67,14 @@ class Progress:
         self.bar.close()
 
 
-def progress(
-    stage: str, total: int, unit: str, done: int = 0, show: bool = True, keep: bool = True
-) -> contextlib.closing[Progress]:
+def progress(stage: str, total: int, unit: str, done: int = 0, keep: bool = True) -> contextlib.closing[Progress]:
     """`Progress` while a block runs."""
-    return contextlib.closing(Progress(stage, total, unit, done, show, keep))
+    return contextlib.closing(Progress(stage, total, unit, done, keep))
 
 
-def with_progress(
-    items: Iterable[Item], stage: str, total: int, unit: str, show: bool = True, keep: bool = True
-) -> Iterator[Item]:
+def with_progress(items: Iterable[Item], stage: str, total: int, unit: str, keep: bool = True) -> Iterator[Item]:
     """The items, with a progress that advances when the next one is asked for."""
-    with progress(stage, total, unit, 0, show, keep) as bar:
+    with progress(stage, total, unit, 0, keep) as bar:
         for item in items:
             yield item
             bar.update()

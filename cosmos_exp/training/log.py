@@ -157,7 +157,7 @@ class TrainingLog:
     @contextlib.contextmanager
     def progress(self, step: int) -> Iterator[None]:
         """Show the progress from `step` on while the block runs."""
-        with progress("training", self.order.num_steps, "step", step, self.processes.is_main) as self.bar:
+        with progress("training", self.order.num_steps, "step", step) as self.bar:
             yield
 
     def read(self, leave: int) -> bool:

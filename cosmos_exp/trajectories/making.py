@@ -14,10 +14,9 @@ from cosmos_exp.config.registry import JUDGES
 from cosmos_exp.config.rollout import chunks_of, rollout_frames
 from cosmos_exp.data.pairs import has_recording, recorded_frames
 from cosmos_exp.data.video import write_video
-from cosmos_exp.distributed import Processes
 from cosmos_exp.errors import RunError, UserError
 from cosmos_exp.experiment.generate import AdaptedPipeline, load_pipeline_for
-from cosmos_exp.experiment.record import interruptible
+from cosmos_exp.experiment.record import device_of, interruptible
 from cosmos_exp.files import cut_half_line, inside_by_name, json_sha256, remove_leftovers
 from cosmos_exp.generation.videos import VideoTask, num_conditioning_frames
 from cosmos_exp.metrics.interface import ScoredVideo
@@ -123,7 +122,7 @@ class Maker:
     @cached_property
     def _judge(self) -> Judge:
         config = self.config
-        device = Processes(config.hardware.device, 1, config.hardware.num_threads).device
+        device = device_of(config)
         judge: Judge = JUDGES.get(config.judge.name)(config.judge, device, config.hardware.mixed_precision, config.seed)
         return judge
 
@@ -170,9 +169,7 @@ class Maker:
             key = json_sha256([job.frame_hash(task.sample), most, generation.fps, generation.crf])[:12]
             recording = inside_by_name(self.store / "real", f"{task.sample}-{key}.mp4")
             if not recording.is_file():
-                write_video(
-                    recording, recorded_frames(pair, job.held_out, config.data, most), generation.fps, generation.crf
-                )
+                write_video(recording, recorded_frames(pair, config.data, most), generation.fps, generation.crf)
         conditioning = num_conditioning_frames(config)
         chunks = chunks_of(config, pair.prompt, task.sample)
         return ScoredVideo(task.path.stem, task.seed, pair.prompt, task.path, recording, conditioning, chunks)

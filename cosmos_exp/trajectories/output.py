@@ -15,7 +15,7 @@ from markupsafe import Markup
 from cosmos_exp.config.layers import adapter_label
 from cosmos_exp.config.schema import Config
 from cosmos_exp.config.tiling import tiling_of
-from cosmos_exp.data.scenes import scenes
+from cosmos_exp.data.scenes import scene_names
 from cosmos_exp.data.video import read_video, write_image
 from cosmos_exp.errors import RunError
 from cosmos_exp.files import JsonObject, file_sha256, write_json, write_text
@@ -59,7 +59,7 @@ def write_output(job: Job, videos: pd.DataFrame, scores: pd.DataFrame, out: Path
     (out / INFO).unlink(missing_ok=True)  # until the new set is complete there is none
     videos = videos.assign(kept=videos["reason"].isna(), adapter=adapter_label(config.adapter))
     videos = videos.assign(run=job.folder.path.name, adapter_sha256=job.adapter_sha256)
-    videos["scene"] = videos["sample"].map(scenes(list(job.pairs.values()), job.held_out, config.data.recordings))
+    videos["scene"] = videos["sample"].map(scene_names(list(job.pairs.values()), config.data.recordings))
     videos["source_frame_sha256"] = videos["sample"].map(job.frame_hash)
     videos["source_frame"] = FRAMES + "/" + videos["source_frame_sha256"].str[:12] + ".png"
     kept = videos[videos["kept"]]
@@ -79,7 +79,7 @@ def write_output(job: Job, videos: pd.DataFrame, scores: pd.DataFrame, out: Path
 
 def camera_name(config: Config) -> str:
     """The video feature: the camera of a LeRobot source, so that both sets can be merged."""
-    if tiling_of(config.data).tiles > 1:
+    if len(tiling_of(config.data).names) > 1:
         return "observation.images.tiled"
     return config.data.camera or "observation.images.main"
 

@@ -13,15 +13,14 @@ import numpy as np
 
 from cosmos_exp.config.adapter_file import adapter_sha256, find_adapter
 from cosmos_exp.config.composing import compose_config, validated
-from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.record import load_config
 from cosmos_exp.config.rollout import rollout_frames
 from cosmos_exp.config.schema import Config
 from cosmos_exp.data.dataset import Dataset, load_dataset
-from cosmos_exp.data.pairs import HeldOut, pair_frames, read_test_pairs
+from cosmos_exp.data.pairs import pair_frames, read_test_pairs
 from cosmos_exp.data.readers.records import TestPair
 from cosmos_exp.errors import RunError, UserError
-from cosmos_exp.experiment.checks import check_conditioning, check_making
+from cosmos_exp.experiment.checks import MAKING, check_conditioning, check_inputs
 from cosmos_exp.experiment.generate import video_tasks
 from cosmos_exp.files import JsonObject, inside_by_name, json_sha256
 from cosmos_exp.generation.videos import VideoTask, num_conditioning_frames
@@ -71,7 +70,6 @@ class Job:
     adapter_sha256: str
     fingerprints: dict[str, str]
     pairs: dict[str, TestPair]
-    held_out: HeldOut
     frames: dict[str, np.ndarray]
     idm: InverseDynamics | None
 
@@ -89,7 +87,7 @@ class Job:
             name = f"{self.folder.path.name}__{sample}__seed{seed}-{json_sha256(content)[:12]}.mp4"
             return inside_by_name(videos, name)
 
-        tasks = video_tasks(self.config, list(self.pairs.values()), self.held_out, path)
+        tasks = video_tasks(self.config, list(self.pairs.values()), path)
         return sorted(tasks, key=lambda task: self.config.generation.seeds.index(task.seed))
 
     def frame_hash(self, sample: str) -> str:
@@ -125,25 +123,24 @@ def prepare_job(request: Request) -> Job:
     if request.actions:
         idm = load_actions(request.actions)
         idm.check(rollout_frames(config), config.generation.fps)
-    check_making(config)
+    check_inputs(config, MAKING)
     if request.prompts is not None:
-        pairs, held_out = _read_prompts(Path(request.prompts).expanduser()), {}
+        pairs = _read_prompts(Path(request.prompts).expanduser())
     else:
-        dataset = _dataset_of(config, folder)
-        pairs, held_out = dataset.pairs, dataset.held_out
+        pairs = _dataset_of(config, folder).pairs
         if not pairs:
             raise UserError(f"RUN {request.run}: has no prompts of its own. Give --prompts DIR. {PAIRS}")
     check_conditioning(config, pairs)
     count, frames = num_conditioning_frames(config), {}
     for pair in pairs:
         try:
-            frames[pair.name] = pair_frames(pair, held_out, config.data, count)
+            frames[pair.name] = pair_frames(pair, config.data, count)
         except RunError as error:
             raise UserError(f"--prompts {request.prompts}: {error}") from error
-    fingerprints = ensure_model(config.model, cache_root(config)).fingerprints()
+    fingerprints = ensure_model(config).fingerprints()
     by_name = {pair.name: pair for pair in pairs}
     job = Job(
-        request, folder, config, adapter, digest, fingerprints, by_name, held_out, frames, idm
+        request, folder, config, adapter, digest, fingerprints, by_name, frames, idm
     )  # fmt: skip
     job.tasks(Path())  # refuses a name that no disk takes, and a prompt without a line for each chunk
     return job

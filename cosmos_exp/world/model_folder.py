@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cosmos_exp import hub
+from cosmos_exp.config.paths import cache_root
 from cosmos_exp.config.registry import MODEL_BUILDERS
-from cosmos_exp.config.schema import Model
+from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import file_sha256, write_json
 from cosmos_exp.hub import Location
@@ -62,7 +63,7 @@ class ModelFolder:
         return str(json.loads(note.read_text())["sha256"])
 
 
-def find_model(model: Model, cache_root: Path) -> Location:
+def find_model(config: Config) -> Location:
     """Where the model's files are. Downloads and builds nothing.
 
     Returns:
@@ -71,6 +72,7 @@ def find_model(model: Model, cache_root: Path) -> Location:
     Raises:
         UserError: a folder that does not exist or is no diffusers model, or a builder that does not exist.
     """
+    model = config.model
     if model.source == "embedded":
         MODEL_BUILDERS.get(model.builder)
         weights = {"random": NOT_LEARNED}.get(model.weights, "trained weights")
@@ -83,31 +85,32 @@ def find_model(model: Model, cache_root: Path) -> Location:
                 None, f"{model.source}: downloaded without {', '.join(incomplete)}; the run downloads the rest"
             )
         return location
-    folder = _checked(Path(model.source).expanduser(), cache_root)
+    folder = _checked(Path(model.source).expanduser(), cache_root(config))
     note = f" ({NOT_LEARNED})" if folder.random else ""
     return Location(folder.path, f"{folder.path}{note}")
 
 
-def ensure_model(model: Model, cache_root: Path) -> ModelFolder:
+def ensure_model(config: Config) -> ModelFolder:
     """The model's folder, built or downloaded if needed.
 
     Raises:
         UserError: as `find_model`, or the download fails.
     """
+    model, cache = config.model, cache_root(config)
     if model.source == "embedded":
-        path = MODEL_BUILDERS.get(model.builder)(model, cache_root)
+        path = MODEL_BUILDERS.get(model.builder)(model, cache)
     elif hub.is_path(model.source):
         path = Path(model.source).expanduser()
     else:
         path = hub.fetch(model.source, model.revision, "model", "model.source=/path/to/the/folder", PATTERNS)
-    return _checked(path, cache_root)
+    return _checked(path, cache)
 
 
 def _missing_components(path: Path) -> list[str]:
     return [c for c in COMPONENTS if not (path / c).is_dir()]
 
 
-def _checked(path: Path, cache_root: Path) -> ModelFolder:
+def _checked(path: Path, cache: Path) -> ModelFolder:
     missing = _missing_components(path)
     if missing:
         raise UserError(
@@ -121,4 +124,4 @@ def _checked(path: Path, cache_root: Path) -> ModelFolder:
                 f"model.source={path}: {component}/{endings[pickles.pop()]} is a pickle, which can run code, so it is not read. Use "
                 "the model's .safetensors files, or convert it where you trust it."
             )
-    return ModelFolder(path, cache_root)
+    return ModelFolder(path, cache)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cosmos_exp.config.registry import READERS
 from cosmos_exp.config.schema import Data
+
+if TYPE_CHECKING:
+    from cosmos_exp.data.clips import CheckedClip
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -57,7 +61,7 @@ class Clip:
 class TestPair:
     """A prompt and its conditioning frames.
 
-    image: an image file, or a held-out clip whose first frames are used.
+    image: an image file, or a clip held out of the training data, whose first frames are used.
     recording: a video that begins with the image and shows what really happened; None: there is none, or it is the clip.
     """
 
@@ -65,7 +69,7 @@ class TestPair:
 
     name: str
     prompt: str
-    image: Path | Clip
+    image: Path | CheckedClip
     recording: Path | None = None
 
 
