@@ -87,9 +87,7 @@ def writable_folder(name: str) -> Path:
         UserError: it is a file or below one, or no folder can be made there.
     """
     path = Path(name).expanduser()
-    place = path
-    while not os.path.exists(place) and place != place.parent:  # Path.exists raises on a name that is too long
-        place = place.parent
+    place = next(filter(os.path.exists, (path, *path.parents)))  # Path.exists raises on a name that is too long
     if not place.is_dir():
         raise UserError(f"--out {path}: {place} is a file. Choose a folder.")
     try:

@@ -32,8 +32,10 @@ from cosmos_exp.files import as_disk_error
 from cosmos_exp.provenance import opencv_fault, variables
 from cosmos_exp.text import one_line, printable, redact
 
-_RUNS, _RESULTS = (run, sweep, rerun), (report, dashboard, sampson, judge)
-COMMANDS = (*_RUNS, *_RESULTS, generate, trajectories, adapter, publish, data, doctor)
+COMMANDS = (
+    *(run, sweep, rerun, report, dashboard, sampson, judge),
+    *(generate, trajectories, adapter, publish, data, doctor),
+)
 NO_MEMORY = ("failed to map segment", "can't allocate memory")  # said by the loader of libraries, by torch
 EPILOG = """examples:
   cosmos-exp run                                      train, generate and score the embedded world (minutes, no GPU)

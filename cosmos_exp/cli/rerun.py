@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cosmos_exp.cli.arguments import writable_folder
-from cosmos_exp.errors import Interrupted, UserError
+from cosmos_exp.cli.run import run_and_print
+from cosmos_exp.errors import UserError
 
 if TYPE_CHECKING:
     import pandas
@@ -48,8 +49,6 @@ def run(args: argparse.Namespace) -> int:
     """Run it and print one line per result. Exit code 1 if the run fails, or with --strict if a result differs."""
     from cosmos_exp.config.hashing import differences
     from cosmos_exp.config.record import load_config
-    from cosmos_exp.experiment.run import run as run_experiment
-    from cosmos_exp.report.tables import print_runs
     from cosmos_exp.run_folder import RunFolder
 
     old = RunFolder(args.run_dir)
@@ -58,16 +57,11 @@ def run(args: argparse.Namespace) -> int:
     if new.config.is_file():
         raise UserError(f"{new.path} exists. Give another --out.")
     print(f"run folder: {new.path}", flush=True)
-    try:
-        run_experiment(config.updated({"run_dir": str(new.path)}))
-    except (Interrupted, KeyboardInterrupt) as error:
-        print(f"interrupted: {error}\nResume with `cosmos-exp run run_dir={new.path}`.", flush=True)
-        return 1
-    print_runs([new])
+    if code := run_and_print(config.updated({"run_dir": str(new.path)})):
+        return code
     for key in CONDITIONS:
         for line in differences({key: old.manifest.get(key)}, {key: new.manifest.get(key)}):
             print(f"differs from the original: {line}")
-    code = 0
     for what, is_same, text in compare(old, new):
         print(f"{'same     ' if is_same else 'DIFFERENT'}  {what:18} {text}")
         if args.strict and not is_same:

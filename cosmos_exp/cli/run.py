@@ -49,32 +49,35 @@ def run(args: argparse.Namespace) -> int:
     runs = each_value(words)
     composed = compose_all(runs[0], *where)
     asked_by_study = str(composed.hydra.mode).endswith("MULTIRUN")
-    several, is_product = args.multirun or asked_by_study, composed.hydra.runtime.choices["hydra/sweeper"] == "basic"
+    several = args.multirun or asked_by_study
     if not several and any(map(is_sweep, words)):
         compose_all(words, *where)  # refuses it
-    config = to_config(composed)
+    searching, config = composed.hydra.runtime.choices["hydra/sweeper"] != "basic", to_config(composed)
     composer = Composer(*where)
     for further in runs[1:]:  # each value is checked before the first run starts
         composer.config(further)
     if args.cfg:
         return start_hydra(args, words)
     if several:
-        return run_several(args, config, is_product)
+        return run_several(args, config, searching)
     return run_one(config, args.overrides)
 
 
 def run_one(config: Config, overrides: list[str]) -> int:
     """Run a configuration, or print its plan."""
-    from cosmos_exp.experiment.run import run as run_experiment
-    from cosmos_exp.report.tables import print_runs
-    from cosmos_exp.run_folder import RunFolder
     from cosmos_exp.sweep.runs import with_run_dir
 
     if config.run_dir or not config.dry_run:
         config = with_run_dir(config, overrides)
-    if config.dry_run:
-        return plan(config)
-    folder = shown_path(str(config.run_dir))
+    return plan(config) if config.dry_run else run_and_print(config)
+
+
+def run_and_print(config: Config) -> int:
+    """Run a configuration with a `run_dir`, and print its result or how to resume it."""
+    from cosmos_exp.experiment.run import run as run_experiment
+    from cosmos_exp.report.tables import print_run
+
+    folder = shown_path(config.folder.path)
     try:
         run_experiment(config)
     except (Interrupted, KeyboardInterrupt) as error:
@@ -85,7 +88,7 @@ def run_one(config: Config, overrides: list[str]) -> int:
             print(f"run folder: {folder} (resume with `cosmos-exp run run_dir={folder}`)", file=sys.stderr)
         raise
     if os.environ.get("RANK", "0") == "0":  # of torchrun: the first process speaks for all
-        print_runs([RunFolder(str(config.run_dir))])
+        print_run(config.folder.path)
         print(f"run folder: {folder}\nnext: cosmos-exp report {folder}")
     return 0
 
@@ -103,6 +106,6 @@ def plan(config: Config) -> int:
     return 0
 
 
-def shown_path(run_dir: str) -> str:
+def shown_path(folder: Path) -> str:
     """A run folder as the user would type it."""
-    return run_dir.removeprefix(f"{Path.cwd()}/")
+    return str(folder).removeprefix(f"{Path.cwd()}/")

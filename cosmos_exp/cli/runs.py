@@ -26,7 +26,7 @@ class Runs:
         searching: the sweeper chooses the next values by what a run returns (Optuna); it gets `objective`.
     """
 
-    def __init__(self, overrides: list[str], searching: bool = False):
+    def __init__(self, overrides: list[str], searching: bool):
         self.overrides, self.searching = overrides, searching
         self.exit_codes: list[int] = [0]
         self.failures: list[UserError] = []  # Hydra would print a traceback; they are raised when it is done
@@ -49,18 +49,17 @@ class Runs:
         except UserError as error:
             self.failures.append(error)
             return None
-        self.folders.append(Path(str(config.run_dir)))
+        self.folders.append(config.folder.path)
         self.exit_codes.append(int(not run_isolated(config)))
-        print(f"run folder: {shown_path(str(config.run_dir))}", flush=True)
+        print(f"run folder: {shown_path(config.folder.path)}", flush=True)
         return self.objective(config) if self.searching else None
 
     def objective(self, config: Config) -> float | None:
         """The objective of a run that has ended, for a sweeper that searches; None if it has none."""
         from cosmos_exp.experiment.objective import objective_value
-        from cosmos_exp.run_folder import RunFolder
 
         try:
-            value = objective_value(RunFolder(str(config.run_dir)), config.objective)
+            value = objective_value(config.folder, config.objective)
         except UserError as error:
             print(f"cosmos-exp: {error} The sweeper counts it as failed.", file=sys.stderr, flush=True)
             self.exit_codes.append(1)
@@ -70,25 +69,23 @@ class Runs:
         return value
 
 
-def run_several(args: argparse.Namespace, config: Config, is_product: bool) -> int:
+def run_several(args: argparse.Namespace, config: Config, searching: bool) -> int:
     """Run the product of the values on the command line, or let a sweeper such as Optuna search. Returns the worst exit code.
 
     Args:
         config: of the keys that have one value.
-        is_product: the sweeper is Hydra's own. Each value was checked.
+        searching: the sweeper is not Hydra's own, which takes the product of values that were all checked.
 
     Raises:
         UserError: the objective cannot be had, or the first run that was refused.
     """
     from cosmos_exp.sweep.slurm import wait_for_submitted
 
-    overrides = quoted(args.overrides)
-    searching = any(word.startswith("hydra/sweeper=") and word != "hydra/sweeper=basic" for word in overrides)
-    runs = Runs(overrides, searching)
+    runs = Runs(quoted(args.overrides), searching)
     if searching:
         search(args, config, runs)
     else:
-        start_hydra(args, [*overrides, *([CHECKED] if is_product else [])], runs)
+        start_hydra(args, [*runs.overrides, CHECKED], runs)
     if runs.failures:
         raise runs.failures[0]
     runs.exit_codes.append(wait_for_submitted())
@@ -97,7 +94,7 @@ def run_several(args: argparse.Namespace, config: Config, is_product: bool) -> i
         best = sweep / "optimization_results.yaml"
         if best.is_file():
             print(printable(best.read_text()))
-        print(f"next: cosmos-exp report {shown_path(str(sweep))}")
+        print(f"next: cosmos-exp report {shown_path(sweep)}")
     return max(runs.exit_codes)
 
 

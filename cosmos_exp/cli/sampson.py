@@ -58,14 +58,11 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_of(args)
     sources = sources_of(existing_files(args.videos), settings)
     measured = measure_sources(sources, settings)
-    rows: list[dict[str, object]] = []
-    results = []
+    rows, results = [], []
     for source, result in zip(sources, with_progress(measured, "measuring", len(sources), "video"), strict=True):
         results.append((source.name, result))
-        if isinstance(result, str):
-            rows.append({"video": source.name, "error": result})
-            continue
-        rows.append({"video": source.name, **result.detail()})
+        detail = {"error": result} if isinstance(result, str) else result.detail()
+        rows.append({"video": source.name, **detail})
     print(json.dumps(rows, indent=2) if args.json else results_table(results))
     return int(any("error" in row for row in rows))
 

@@ -37,9 +37,8 @@ LOSSES = ("validation_loss", "train_loss")  # of the training; lower is better
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}  # by Measure.better, in headings
 
 # In the order of columns in tables. A measure that is not listed comes last and is taken as `Measure()`.
-MEASURES: dict[str, Measure] = {}
-for _name, _fields in yaml.safe_load(files(__package__).joinpath("measures.yaml").read_text()).items():
-    MEASURES[_name] = Measure(**_fields)
+_ENTRIES = yaml.safe_load(files(__package__).joinpath("measures.yaml").read_text())
+MEASURES = {name: Measure(**fields) for name, fields in _ENTRIES.items()}
 
 MARGINS = {name: info.margin for name, info in MEASURES.items() if info.margin is not None}  # default of `margins`
 LIMITS = {name: info.limits for name, info in MEASURES.items()}
@@ -55,8 +54,6 @@ def measure_info(name: str) -> Measure:
     return MEASURES.get(name, Measure())
 
 
-def split_main(names: list[str]) -> tuple[list[str], list[str]]:
-    """The measures of the main table, and the others. A measure that is not in MEASURES is a main one."""
-    others = [name for name in names if name in MEASURES and not MEASURES[name].main]
-    main = [name for name in names if name not in others]
-    return (main, others) if main else (names, [])
+def main_measures(names: list[str]) -> list[str]:
+    """The measures of the main table, or all if none is one. A measure that is not in MEASURES is a main one."""
+    return [name for name in names if name not in MEASURES or MEASURES[name].main] or names

@@ -20,7 +20,6 @@ from cosmos_exp.config.record import save_config
 from cosmos_exp.config.schema import Config
 from cosmos_exp.errors import DamagedError, DiskError, Interrupted, RunError, UserError
 from cosmos_exp.experiment.fork_server import exit_with, request, start, start_method, start_server
-from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.text import printable, redact
 
 # Variables that `torchrun` and `accelerate launch` set in each process that they start.
@@ -64,7 +63,7 @@ def launch(config: Config) -> None:
 
     from cosmos_exp.experiment.record import interruptible
 
-    folder, count = RunFolder(str(config.run_dir)), config.hardware.num_processes
+    folder, count = config.folder, config.hardware.num_processes
     folder.path.mkdir(parents=True, exist_ok=True)
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # our error says it in one line
     settings = LaunchConfig(1, 1, count, run_id="cosmos-exp", rdzv_backend="c10d", max_restarts=0)
@@ -100,7 +99,7 @@ def run_isolated(config: Config, stop: Callable[[], bool] | None = None) -> bool
     Args:
         stop: asked again and again; once it holds, the run writes a checkpoint and ends.
     """
-    folder = RunFolder(str(config.run_dir))
+    folder = config.folder
     folder.path.mkdir(parents=True, exist_ok=True)
     log = folder.log if os.environ.get(LOG_TO_FILE) else None
     child = start("cosmos_exp.experiment.launching:run_in_child", (config,), log=log)
@@ -128,15 +127,15 @@ def run_in_child(config: Config, one_of_several: bool = False) -> int:
     """
     from cosmos_exp.distributed import PeerLost
     from cosmos_exp.experiment.run import run, run_stages
-    from cosmos_exp.report.tables import print_runs
+    from cosmos_exp.report.tables import print_run
 
-    folder = RunFolder(str(config.run_dir))
+    folder = config.folder
     try:
         if one_of_several:
             run_stages(config)
-            return 0
-        run(config)
-        print_runs([folder])
+        else:
+            run(config)
+            print_run(folder.path)
         return 0
     except PeerLost:
         time.sleep(SECONDS_FOR_THE_CAUSE)

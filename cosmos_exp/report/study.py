@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cosmos_exp.config.arms import read_sweep
-from cosmos_exp.config.measures import ARROWS, LIMITS, measure_info, split_main
+from cosmos_exp.config.measures import ARROWS, LIMITS, main_measures, measure_info
 from cosmos_exp.errors import UserError
 from cosmos_exp.files import JsonObject
 from cosmos_exp.report import comparisons
@@ -120,7 +120,7 @@ class Study:
     @property
     def main_measures(self) -> list[str]:
         """The measures of the first table and figures: what a reader asks for first, those of the claims and the tuning."""
-        main, _ = split_main(self.measures)
+        main = main_measures(self.measures)
         order = [*FIRST, *main, *self.claims["measure"]]
         for tuning in self.tunings:
             order.append(tuning.by)

@@ -17,10 +17,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cosmos_exp.config.measures import MEASURES, OF_KEPT, split_main
+from cosmos_exp.config.measures import MEASURES, OF_KEPT, main_measures
 from cosmos_exp.files import JsonObject, atomic_path, write_text
 from cosmos_exp.report.study import Study, load_study
-from cosmos_exp.run_folder import RunFolder
 from cosmos_exp.statistics.claims import CONFIRMED, NOT_SHOWN, REFUTED
 from cosmos_exp.text import markdown, one_line, printable
 
@@ -148,7 +147,7 @@ _LATEX_SIGNS = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "−": "$-$", "°"
 
 def report_latex(study: Study) -> str:
     """The table of the main measures for LaTeX (booktabs), and the verdicts of the claims as comments."""
-    measures, _ = split_main(study.measures)
+    measures = main_measures(study.measures)
     table = main_table(study, measures).drop(columns="runs")
     table.columns = table.columns.str.replace("_", r"\_")
     text = table.to_latex(index=False, escape=True, column_format="l" + "r" * (len(table.columns) - 1))
@@ -231,10 +230,9 @@ def rich_table(table: pd.DataFrame) -> Table:
     return shown
 
 
-def print_runs(folders: Sequence[RunFolder]) -> None:
-    """Print the table of each run."""
-    for folder in folders:
-        print_study(load_study(folder.path))
+def print_run(folder: Path) -> None:
+    """Print the table of a run."""
+    print_study(load_study(folder))
 
 
 # --- on disk ---
