@@ -149,7 +149,7 @@ def test_cameras_of_different_rates_or_out_of_step_are_refused(tmp_path):
     left, right = tmp_path / "left.mp4", tmp_path / "right.mp4"
     write_video(left, grey(40, 20), 10)
     write_video(right, grey(40, 90), 20)
-    clip = Clip("e", left, "p", None, (Footage(right),))
+    clip = Clip("e", left, "p", (Footage(left), Footage(right)))
     with pytest.raises(RunError, match=r"left\.mp4 and .*right\.mp4 are not synchronous"):
         probe_clip(clip, Data(cameras=[LEFT, RIGHT], reader="lerobot"))
     # The right camera lost frame 10: from there on each of its frames is one later.

@@ -2,10 +2,9 @@
 
 import shutil
 from dataclasses import asdict
-from types import SimpleNamespace
 
 import pytest
-from claimed_sweep import config_of, plan, write_run, write_sweep
+from claimed_sweep import plan, write_run, write_sweep
 from conftest import ROOT
 
 from cosmos_exp.experiment.scored import record_videos
@@ -215,7 +214,7 @@ def test_a_video_keeps_the_hash_that_it_had_at_its_first_score(tmp_path):
         video.path.write_bytes(video.sample.encode())
 
     def record():
-        record_videos(SimpleNamespace(folder=run, config=config_of("base")), {run.scores: videos}, ())
+        record_videos(run, {run.scores: videos}, ())
         return run.manifest["evaluated"]["videos"]
 
     first = record()

@@ -85,21 +85,21 @@ def probe_clip(clip: Clip, data: Data, files: Files | None = None) -> CheckedCli
         )
     if max(counts) > frames:
         notes.append(f"{clip.name}: the cameras differ in length by 1 frame; the {frames} common frames are used")
-    if clip.length is not None and clip.length > frames + 1:
+    stated = clip.length or frames
+    if stated > frames + 1:
         raise RunError(
-            f"{clip.path}: {clip.name} has {frames} frames, its metadata says {clip.length}; copy the video again, or "
+            f"{clip.path}: {clip.name} has {frames} frames, its metadata says {stated}; copy the video again, or "
             "correct `length` in meta/episodes"
         )
-    if clip.length is not None and frames > clip.length + 1:
+    if frames > stated + 1:
         notes.append(
-            f"{clip.name}: its video has {frames} frames, its metadata says {clip.length}: the first {clip.length} are used"
+            f"{clip.name}: its video has {frames} frames, its metadata says {stated}: the first {stated} are used"
         )
-        frames = clip.length
-    if clip.fps is not None and abs(clip.fps - first.info.fps) > 0.01 * clip.fps:
-        notes.append(
-            f"{clip.name}: the video's header says {first.info.fps:g} fps, the data {clip.fps:g}: the data counts"
-        )
-        first = replace(first, info=replace(first.info, fps=clip.fps))
+        frames = stated
+    fps = clip.fps or first.info.fps
+    if abs(fps - first.info.fps) > 0.01 * fps:
+        notes.append(f"{clip.name}: the video's header says {first.info.fps:g} fps, the data {fps:g}: the data counts")
+        first = replace(first, info=replace(first.info, fps=fps))
     if data.fps is not None and data.fps > 1.01 * first.info.fps:
         repeats = data.fps / first.info.fps
         notes.append(

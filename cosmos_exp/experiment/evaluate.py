@@ -66,7 +66,7 @@ def evaluate(context: RunContext, dataset: Dataset) -> None:
             judge = load(config.judge, processes.device, config.hardware.mixed_precision, config.seed)
         write_references(context, dataset.tested)
         if processes.is_main:  # the others wait in _score until this is written
-            record_videos(context, videos, [probe.path for probe in probes + kept])
+            record_videos(folder, videos, [probe.path for probe in probes + kept])
         failure = None
         try:
             for file, scored in videos.items():
@@ -183,7 +183,7 @@ def _summarise(context: RunContext) -> None:
         metrics["references"] = {k: _sorted_summary(folder.reference_scores(k), scenes) for k in REFERENCES}
     if config.generation.chunks > 1:
         metrics["chunks"] = summarize_chunks(read_scores(folder.scores), scenes, LIMITS)
-    record_scores(context)
+    record_scores(folder)
     write_json(folder.metrics, metrics)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cosmos_exp.config.context import RunContext
 from cosmos_exp.config.hashing import stage_hash
-from cosmos_exp.files import file_sha256, write_json_lines
+from cosmos_exp.files import write_json_lines
 from cosmos_exp.metrics.interface import ScoredVideo
 from cosmos_exp.metrics.kept import JUDGED
 from cosmos_exp.run_folder import REFERENCES, RunFolder
@@ -22,27 +22,25 @@ def score_files(folder: RunFolder) -> list[Path]:
     return [folder.scores, *map(folder.reference_scores, (*REFERENCES, JUDGED))]
 
 
-def record_videos(context: RunContext, sets: Mapping[Path, Sequence[ScoredVideo]], probes: Iterable[Path]) -> None:
+def record_videos(folder: RunFolder, sets: Mapping[Path, Sequence[ScoredVideo]], probes: Iterable[Path]) -> None:
     """Record the hash of each video before it gets its first score; once there are scores, the hashes stay.
 
     Args:
         sets: the videos by the file of their scores.
         probes: videos that only word_effect reads, under the names of other prompts.
     """
-    folder = context.folder
     paths, begun = list(probes), False
     for file, videos in sets.items():
         begun = begun or bool(read_scores(file))
         for video in videos:
             paths += filter(None, (video.path, video.recording))
-    known = folder.manifest.get("evaluated", {}).get("videos", {}) if begun else {}
-    hashes = folder.hashes(path for path in paths if folder.name_of(path) not in known)
-    folder.update_manifest(evaluated={"videos": known | hashes})
+    known = _hashes(folder) if begun else {}
+    new = folder.hashes(path for path in paths if folder.name_of(path) not in known)
+    folder.update_manifest(evaluated={"videos": known | new})
 
 
-def record_scores(context: RunContext) -> None:
+def record_scores(folder: RunFolder) -> None:
     """Record the hash of each score file that exists."""
-    folder = context.folder
     folder.update_manifest(evaluated={"scores": folder.hashes(score_files(folder))})
 
 
@@ -54,26 +52,22 @@ def drop_stale(context: RunContext) -> None:
     folder = context.folder
     same = folder.manifest.get("generate_begun") == stage_hash(context.config, "generate")
     if context.processes.is_main and same:  # else set_aside keeps them as they are
-        names = _stale(folder)
+        known = _hashes(folder)
+        found = folder.hashes(map(folder.recorded, known))
+        names = sorted(name for name in known if found.get(name) != known[name])
         if names:
             print(f"{len(names)} videos, e.g. {names[0]}: missing or not as scored; made again with their scores")
-            _drop(context, names)
+            _drop(folder, names)
     context.processes.barrier()
 
 
-def _stale(folder: RunFolder) -> list[str]:
-    """Names inside the run folder, of the manifest, whose file is missing or has another hash."""
-    names = []
-    for name, known in folder.manifest.get("evaluated", {}).get("videos", {}).items():
-        path = folder.recorded(name)
-        if not (path.is_file() and file_sha256(path) == known):
-            names.append(name)
-    return sorted(names)
+def _hashes(folder: RunFolder) -> dict[str, str]:
+    """The recorded hash of each scored video by its name inside the run folder."""
+    return dict(folder.manifest.get("evaluated", {}).get("videos", {}))
 
 
-def _drop(context: RunContext, names: list[str]) -> None:
+def _drop(folder: RunFolder, names: list[str]) -> None:
     """Remove scores, files and hashes, in this order: whenever this is interrupted, the next start finds the rest."""
-    folder = context.folder
     samples = set()
     for name in names:
         stem = Path(name).stem
@@ -88,9 +82,9 @@ def _drop(context: RunContext, names: list[str]) -> None:
                 kept.append(row)
         if len(kept) < len(rows):
             write_json_lines(file, kept)
-    record_scores(context)
-    hashes = folder.manifest.get("evaluated", {}).get("videos", {})
+    record_scores(folder)
+    hashes = _hashes(folder)
     for name in names:
         folder.recorded(name).unlink(missing_ok=True)
-        hashes.pop(name, None)
+        hashes.pop(name)
     folder.update_manifest(evaluated={"videos": hashes})

@@ -59,13 +59,12 @@ def _select_episodes(dataset: LeRobot, numbers: list[int] | None) -> list[Episod
     """The episodes with these numbers; None: all."""
     if numbers is None:
         return dataset.episodes
-    by_number = {episode.episode_index: episode for episode in dataset.episodes}
-    absent = sorted(set(numbers) - by_number.keys())
+    absent = sorted(set(numbers) - {episode.episode_index for episode in dataset.episodes})
     if absent:
         raise UserError(
-            f"data.episodes: {absent} are not in {dataset.folder} (it has {len(by_number)} episodes). Leave them out of data.episodes."
+            f"data.episodes: {absent} are not in {dataset.folder} (it has {len(dataset.episodes)} episodes). Leave them out of data.episodes."
         )
-    return [by_number[number] for number in by_number if number in numbers]
+    return [episode for episode in dataset.episodes if episode.episode_index in numbers]
 
 
 def _choose_cameras(dataset: LeRobot, data: Data) -> list[str]:
@@ -141,16 +140,14 @@ def _clip(
             raise RunError(f"{path}: the video of {name} is missing")
         seconds = (place.from_timestamp, place.to_timestamp) if place else None
         footage.append(Footage(path, seconds, cameras[camera].get(episode.episode_index)))
-    first, *others = footage
-    prompt = data.prompt_prefix + prompt
-    return Clip(name, first.path, prompt, first.seconds, tuple(others), episode.length, fps, first.counted)
+    return Clip(name, footage[0].path, data.prompt_prefix + prompt, tuple(footage), episode.length, fps)
 
 
 def _overlaps(clips: Iterable[Clip]) -> list[str]:
     """Episodes that show the same frames of one file."""
     spans: dict[Path, list[tuple[float, float, str]]] = defaultdict(list)
     for clip in clips:
-        start, end = clip.seconds or (0.0, math.inf)
+        start, end = clip.footage[0].seconds or (0.0, math.inf)
         spans[clip.path].append((start, end, clip.name))
     problems = []
     for path, episodes in spans.items():

@@ -35,26 +35,22 @@ class Clip:
     """One training video.
 
     path: its file; with several cameras, that of the first.
-    seconds: start and end of the episode, for a file that holds several episodes; None: the whole file.
-    others: the further cameras, in the order of data.cameras; their pictures are tiled into the frame.
+    cameras: what each recorded, in the order of data.cameras; their pictures are tiled into the frame. Empty: the whole file.
     length: number of frames that the metadata states; None: it states none. A longer video is cut to it.
     fps: frames per second that the data states; None: those of the video's header.
-    counted: as in `Footage`.
     """
 
     name: str
     path: Path
     prompt: str
-    seconds: tuple[float, float] | None = None
-    others: tuple[Footage, ...] = ()
+    cameras: tuple[Footage, ...] = ()
     length: int | None = None
     fps: float | None = None
-    counted: tuple[int, int, int] | None = None
 
     @property
     def footage(self) -> tuple[Footage, ...]:
         """Of all cameras."""
-        return Footage(self.path, self.seconds, self.counted), *self.others
+        return self.cameras or (Footage(self.path),)
 
 
 @dataclass(frozen=True)
