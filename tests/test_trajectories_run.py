@@ -165,7 +165,7 @@ def test_a_video_is_that_of_the_run(whole, run, prompts, small_config, tmp_path)
     adapters = find_adapters([[str(run)]])
     tasks = adapter_tasks(config, adapters, read_test_pairs(prompts, []), tmp_path)
     (name,) = adapters
-    load_pipeline_for(config, adapters, [task.prompt for task in tasks]).make(name, tasks)
+    load_pipeline_for(config, adapters, tasks).make(name, tasks)
     for path in sorted((tmp_path / name).iterdir()):
         (video,) = (out / WORK / "videos").glob(f"lora__{path.stem}-*.mp4")
         assert video.read_bytes() == path.read_bytes()

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if not number:
         return run_shards(args, out, [task.path for task in tasks], "video")
     tasks = tasks[number - 1 :: count]
-    pipeline = load_pipeline_for(config, files, [prompt for task in tasks for prompt in task.prompts], args.alpha)
+    pipeline = load_pipeline_for(config, files, tasks, args.alpha)
     for name in files:
         its_tasks = [task for task in tasks if task.path.parent.name == name]
         made = pipeline.make(name, its_tasks)

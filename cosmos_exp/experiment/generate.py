@@ -228,13 +228,13 @@ def check_lengths(config: Config, tasks: Sequence[VideoTask]) -> None:
 
 
 def load_pipeline_for(
-    config: Config, files: Mapping[str, Mix], prompts: list[str], alpha: float | None = None
+    config: Config, files: Mapping[str, Mix], tasks: Sequence[VideoTask], alpha: float | None = None
 ) -> AdaptedPipeline:
     """`AdaptedPipeline` outside of a run.
 
     Args:
         files: from `find_adapters`.
-        prompts: all prompts that it will be asked for.
+        tasks: all videos that it will be asked for, whose prompts are encoded.
         alpha: for adapter files without metadata.
 
     Raises:
@@ -243,6 +243,7 @@ def load_pipeline_for(
     model = ensure_model(config)
     device = device_of(config)
     cache = RunCache(config, model.fingerprints())
+    prompts = [prompt for task in tasks for prompt in task.prompts]
     encode_missing(config, model, cache, device, [*prompts, negative_prompt(config)])
     return AdaptedPipeline(config, files, model, cache, device, alpha)
 

@@ -110,14 +110,8 @@ class Maker:
 
     @cached_property
     def _pipeline(self) -> AdaptedPipeline:
-        prompts: list[str] = []
-        for task in self.tasks:
-            prompts += task.prompts
-        return load_pipeline_for(
-            self.config,
-            {self.name: [(self.job.adapter, 1.0)] if self.job.adapter else []},
-            list(dict.fromkeys(prompts)),
-        )
+        mix = [(self.job.adapter, 1.0)] if self.job.adapter else []
+        return load_pipeline_for(self.config, {self.name: mix}, self.tasks)
 
     @cached_property
     def _judge(self) -> Judge:
