@@ -18,7 +18,7 @@ from benchmarks.common import machine_line
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.data.dataset import kept_prompts
 from cosmos_exp.data.video import read_video
-from cosmos_exp.experiment.generate import adapter_tasks, find_adapters, generate_adapters
+from cosmos_exp.experiment.generate import adapter_tasks, find_adapters, load_pipeline_for
 from cosmos_exp.metrics.kept import kept_shares
 from cosmos_exp.statistics.intervals import mean_interval
 
@@ -34,8 +34,9 @@ def main() -> None:
     files = find_adapters([["base"], *([f"{runs[0]}:{scale}"] for scale in SCALES), *([run] for run in runs[1:])])
     pairs = kept_prompts(config)
     tasks = adapter_tasks(config, files, pairs, OUT)
-    for done in generate_adapters(config, files, tasks, None):
-        print(*done, file=sys.stderr)
+    pipeline = load_pipeline_for(config, files, tasks)
+    for name in files:
+        pipeline.make(name, [task for task in tasks if task.path.parent.name == name])
     rows, above = [], None
     for name in list(files)[1:]:
         shares = []

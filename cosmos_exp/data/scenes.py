@@ -18,11 +18,6 @@ from cosmos_exp.files import file_sha256
 PROBE = "~"  # between the name of a test pair and the word that a probe has instead
 
 
-def scenes(pairs: Sequence[TestPair], _: object) -> dict[str, str]:
-    """`scene_names`, as cosmos_exp.sweep still calls it."""
-    return scene_names(pairs)
-
-
 def scene_names(pairs: Sequence[TestPair], recordings: str | None = None) -> dict[str, str]:
     """The scene of each test pair by its name: pairs with the same first frame have the same scene (12 hex digits).
 

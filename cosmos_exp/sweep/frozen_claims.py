@@ -156,7 +156,7 @@ def prompts_of(config: Config) -> tuple[dict[str, str] | None, dict[str, str] | 
     from cosmos_exp.data.dataset import ensure_data, find_data, kept_prompts, split_pairs
     from cosmos_exp.data.inspection import SELECTION
     from cosmos_exp.data.pairs import read_test_pairs
-    from cosmos_exp.data.scenes import scenes
+    from cosmos_exp.data.scenes import scene_names
 
     if find_data(config).path is None and not config.data.builder:
         return None, None
@@ -167,7 +167,7 @@ def prompts_of(config: Config) -> tuple[dict[str, str] | None, dict[str, str] | 
     apart = read_test_pairs(tests / SELECTION, []) if (tests / SELECTION).is_dir() else []
     pairs, _ = split_pairs(pairs, apart, config, tests)
     pairs = [*pairs[: config.generation.max_prompts], *kept_prompts(config)]
-    return {p.name: p.prompt for p in pairs}, scenes(pairs, {})
+    return {p.name: p.prompt for p in pairs}, scene_names(pairs)
 
 
 def freeze_claims(sweep_folder: Path, plan: FrozenPlan) -> str | None:
