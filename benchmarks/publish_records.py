@@ -11,6 +11,7 @@ those of them that hold private text are listed.
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import tarfile
 import tempfile
@@ -87,7 +88,7 @@ def main() -> None:
             for file in publish(args.sweep, folder):
                 print(f"holds private text, and is as it was because its hash is recorded: {file.relative_to(place)}")
         write_report(folder)
-        with tarfile.open(args.archive, "w:xz", preset=9) as archive:
+        with tarfile.open(args.archive, "w:xz", preset=9 | lzma.PRESET_EXTREME) as archive:
             archive.add(folder, folder.name, filter=_anonymous)
     print(f"{args.archive}: {args.archive.stat().st_size / 2**20:.1f} MiB")
 
