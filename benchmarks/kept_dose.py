@@ -1,9 +1,9 @@
 """Does `kept` fall with the dose? The base's own prompts with one adapter at growing scales, and with others at scale 1.
 
-    python benchmarks/kept_dose.py outputs/sweeps/ablation/lora-r32-learning_rate0.006 outputs/overtrained/800 hardware.mixed_precision=bf16
+    python benchmarks/kept_dose.py outputs/sweeps/ablation/lora-r32-learning_rate0.003 outputs/overtrained hardware.mixed_precision=bf16
 
 The first run's adapter is scaled; the others are taken as they are. Writes the videos to outputs/kept_dose and prints a Markdown table:
-means over scenes with 95 % t intervals, and in how many scenes `kept` is below that of the line above.
+means over scenes with 95 % intervals, and in how many scenes `kept` is below that of the next smaller scale, or of scale 1 for another run.
 """
 
 from __future__ import annotations
@@ -26,6 +26,14 @@ SCALES = (0, 0.25, 0.5, 1, 1.5, 2)
 OUT = Path("outputs/kept_dose")
 
 
+def scene_share(name: str, sample: str, seeds: list[int]) -> float:
+    """`kept` of an adapter's videos of one prompt, mean over the start noises."""
+    videos = []
+    for folder in (name, "base"):
+        videos.append({k: read_video(OUT / folder / f"{sample}__seed{k}.mp4", (1, None)) for k in seeds})
+    return float(np.mean([share for share, _ in kept_shares(*videos).values()]))
+
+
 def main() -> None:
     """Print the table."""
     runs = [word for word in sys.argv[1:] if "=" not in word]
@@ -37,20 +45,18 @@ def main() -> None:
     pipeline = load_pipeline_for(config, files, tasks)
     for name in files:
         pipeline.make(name, [task for task in tasks if task.path.parent.name == name])
-    rows, above = [], None
-    for name in list(files)[1:]:
-        shares = []
-        for pair in pairs:
-            videos = []
-            for folder in (name, "base"):
-                seeds = config.generation.seeds
-                videos.append({k: read_video(OUT / folder / f"{pair.name}__seed{k}.mp4", (1, None)) for k in seeds})
-            shares.append(np.mean([share for share, _ in kept_shares(*videos).values()]))
-        mean, low, high = mean_interval(np.array(shares)[:, None])
-        below = "" if above is None else f"{sum(np.less(shares, above))} of {len(pairs)}"
+    names = list(files)[1:]
+    scaled, others = names[: len(SCALES)], names[len(SCALES) :]
+    smaller = dict(zip(scaled[1:], scaled, strict=False)) | dict.fromkeys(others, scaled[SCALES.index(1)])
+    rows, shares = [], {}
+    for name in names:
+        shares[name] = [scene_share(name, pair.name, config.generation.seeds) for pair in pairs]
+        mean, low, high = mean_interval(np.array(shares[name])[:, None])
         interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
-        rows.append({"adapter": name, "kept": f"{mean:.3f}{interval}", "below the line above": below})
-        above = shares
+        below = ""
+        if name in smaller:
+            below = f"{np.less(shares[name], shares[smaller[name]]).sum()} of {len(pairs)}"
+        rows.append({"adapter": name, "kept": f"{mean:.3f}{interval}", "below": below})
     print(pd.DataFrame(rows).to_markdown(index=False))
     print(f"\n{machine_line()}")
 

@@ -2,7 +2,7 @@
 
 python docs/pictures.py                             # docs/measures.md, from the embedded world
 python docs/pictures.py outputs/sweeps/demo         # README: the left/right test, from the finished sweep
-python docs/pictures.py arms outputs/sweeps/ablation           # docs/ablation.md: three measures of every arm, from the records
+python docs/pictures.py arms outputs/ablation lora-r32-hot     # docs/ablation.md: three measures of every arm but one, from the records
 python docs/pictures.py page outputs/sweeps/demo/page.html     # guides/report.md: the page at two widths (needs Chromium)
 """
 
@@ -116,10 +116,10 @@ def hands_animation(
     )
 
 
-def arms_picture(sweep: Path) -> None:
+def arms_picture(sweep: Path, left_out: list[str]) -> None:
     """Draw the means of every arm with 95 % intervals; the base is a band, and the recordings a line where they have scores."""
     study = load_study(sweep)
-    arms = list(study.arms.index[~study.arms["is_base"]])
+    arms = list(study.arms.index[~study.arms["is_base"]].difference(left_out, sort=False))
     with rc_context(fname=STYLE):
         figure, axes = panels(3, 3.0, 0.6 + 0.22 * len(arms))
         for ax, measure in zip(axes, ("instruction", "physics", "kept"), strict=True):
@@ -169,7 +169,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["page"]:
         page_pictures(Path(sys.argv[2]))
     elif sys.argv[1:2] == ["arms"]:
-        arms_picture(Path(sys.argv[2]))
+        arms_picture(Path(sys.argv[2]), sys.argv[3:])
     elif len(sys.argv) > 1:
         hands_animation(Path(sys.argv[1]))
     else:

@@ -36,7 +36,9 @@ arm is trained at its own value with each of `sweep.seeds` and tested. See docs/
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("name", help="rank, lora_vs_dora, alpha, tuned, paper, demo, or the path of your own YAML file")
+    parser.add_argument(
+        "name", help="rank, lora_vs_dora, alpha, tuned, ablation, paper, demo, or the path of your own YAML file"
+    )
     add_overrides(parser, "configuration of all runs, e.g. model=… hydra/launcher=ray")
     parser.add_argument("-cd", "--config-dir", help="your folder of groups")
     parser.add_argument("--tune", action="store_true", help="the tuning alone, before grids and claims are final")

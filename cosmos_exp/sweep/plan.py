@@ -241,8 +241,9 @@ def _check_grids(plan: SweepPlan) -> None:
             raise UserError(f"sweep.tune.grids.{name}: no arm that is tuned. Name one of {', '.join(tuned)}.")
         for key in grid:
             if key not in tune.grid:
+                known = ", ".join(tune.grid)
                 raise UserError(
-                    f"sweep.tune.grids.{name}: {key} is not in sweep.tune.grid: give the other arms values, too."
+                    f"sweep.tune.grids.{name}: {key} is not in sweep.tune.grid, which has {known}. Add it there."
                 )
 
 

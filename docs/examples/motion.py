@@ -44,7 +44,7 @@ if __name__ == "__main__":
             videos.append(ScoredVideo(sample, 0, None, folder / f"{sample}__seed0.mp4"))
         off = Measures(recording=False, motion=False, words=False)
         config = Config(sampson=Sampson(enabled=False), measures=off)
-        measure_videos(videos, config, folder / "scores.jsonl", done=set(), show=False)
+        measure_videos(videos, config, folder / "scores.jsonl", done=set())
         lines = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
     for line in lines:
         print(line["sample"], line["measure"], line["value"], line["detail"])
