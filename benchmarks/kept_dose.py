@@ -9,16 +9,17 @@ means over scenes with 95 % intervals, and in how many scenes `kept` is below th
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from benchmarks.common import machine_line
+from benchmarks.common import machine_line, table
 from cosmos_exp.config.composing import compose_config
 from cosmos_exp.data.dataset import kept_prompts
 from cosmos_exp.data.video import read_video
 from cosmos_exp.experiment.generate import adapter_tasks, find_adapters, load_pipeline_for
+from cosmos_exp.generation.videos import VideoTask
 from cosmos_exp.metrics.kept import kept_shares
 from cosmos_exp.statistics.intervals import mean_interval
 
@@ -26,12 +27,12 @@ SCALES = (0, 0.25, 0.5, 1, 1.5, 2)
 OUT = Path("outputs/kept_dose")
 
 
-def scene_share(name: str, sample: str, seeds: list[int]) -> float:
-    """`kept` of an adapter's videos of one prompt, mean over the start noises."""
-    videos = []
-    for folder in (name, "base"):
-        videos.append({k: read_video(OUT / folder / f"{sample}__seed{k}.mp4", (1, None)) for k in seeds})
-    return float(np.mean([share for share, _ in kept_shares(*videos).values()]))
+def generated(tasks: Sequence[VideoTask]) -> dict[str, dict[int, np.ndarray]]:
+    """The frames after the given one by prompt and start noise."""
+    videos: dict[str, dict[int, np.ndarray]] = {}
+    for task in tasks:
+        videos.setdefault(task.sample, {})[task.seed] = read_video(task.path)[1:]
+    return videos
 
 
 def main() -> None:
@@ -41,24 +42,25 @@ def main() -> None:
     config = compose_config([*words, *sys.argv[1 + len(runs) :]])
     files = find_adapters([["base"], *([f"{runs[0]}:{scale}"] for scale in SCALES), *([run] for run in runs[1:])])
     pairs = kept_prompts(config)
-    tasks = adapter_tasks(config, files, pairs, OUT)
-    pipeline = load_pipeline_for(config, files, tasks)
+    tasks = {name: adapter_tasks(config, [name], pairs, OUT) for name in files}
+    pipeline = load_pipeline_for(config, files, tasks["base"])
     for name in files:
-        pipeline.make(name, [task for task in tasks if task.path.parent.name == name])
-    names = list(files)[1:]
+        pipeline.make(name, tasks[name])
+    of_base, names = generated(tasks["base"]), list(files)[1:]
     scaled, others = names[: len(SCALES)], names[len(SCALES) :]
     smaller = dict(zip(scaled[1:], scaled, strict=False)) | dict.fromkeys(others, scaled[SCALES.index(1)])
     rows, shares = [], {}
     for name in names:
-        shares[name] = [scene_share(name, pair.name, config.generation.seeds) for pair in pairs]
+        shares[name] = []
+        for sample, videos in generated(tasks[name]).items():
+            shares[name].append(np.mean([share for share, _ in kept_shares(videos, of_base[sample]).values()]))
         mean, low, high = mean_interval(np.array(shares[name])[:, None])
         interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
         below = ""
         if name in smaller:
             below = f"{np.less(shares[name], shares[smaller[name]]).sum()} of {len(pairs)}"
         rows.append({"adapter": name, "kept": f"{mean:.3f}{interval}", "below": below})
-    print(pd.DataFrame(rows).to_markdown(index=False))
-    print(f"\n{machine_line()}")
+    print(f"{table(rows)}\n\n{machine_line()}")
 
 
 if __name__ == "__main__":

@@ -226,10 +226,10 @@ def _wandb(config: Config) -> str:
 
 
 def _settings(config: Config) -> str:
-    changed = []
+    changed, default = [], Config()
     for key in OTHERWISE_UNSEEN:
         value = attrgetter(key)(config)
-        if value != attrgetter(key)(Config()):
+        if value != attrgetter(key)(default):
             changed.append(f"{key}={value}")
     return ", ".join(changed) or f"default {', '.join(OTHERWISE_UNSEEN)}"
 

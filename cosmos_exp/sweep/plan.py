@@ -43,6 +43,10 @@ class Arm:
     def is_base(self) -> bool:
         return self.config.adapter.kind == "none"
 
+    @property
+    def is_trained(self) -> bool:
+        return not (self.is_base or self.source)
+
 
 @dataclass(frozen=True)
 class TuningRun:
@@ -235,7 +239,7 @@ def _check(plan: SweepPlan, first: Config) -> None:
 def _check_grids(plan: SweepPlan) -> None:
     """Refuse an arm's own values of an arm that is not tuned, or of a key that the others do not tune."""
     tune = plan.sweep.tune
-    tuned = [arm.name for arm in plan.arms if not (arm.is_base or arm.source)]
+    tuned = [arm.name for arm in plan.arms if arm.is_trained]
     for name, grid in tune.grids.items():
         if name not in tuned:
             raise UserError(f"sweep.tune.grids.{name}: no arm that is tuned. Name one of {', '.join(tuned)}.")
@@ -253,7 +257,7 @@ def _tuning(plan: SweepPlan) -> list[TuningRun]:
         return []
     split = "none" if tune.by == VALIDATION else "selection"
     for arm in plan.arms:
-        if arm.is_base or arm.source:
+        if not arm.is_trained:
             continue
         grid = tune.grid | tune.grids.get(arm.name, {})
         for point, seed in itertools.product(itertools.product(*grid.values()), tune.seeds):

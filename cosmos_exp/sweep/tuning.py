@@ -92,9 +92,10 @@ def _choose(plan: SweepPlan, arm: str, runs: Sequence[TuningRun]) -> Choice:
     chosen, edges = every[index]["values"], []
     for key in chosen:
         tried = [point["values"][key] for point in every]
-        numbers = [value for value in tried if isinstance(value, (int, float))]
-        if len(numbers) == len(tried) and min(numbers) < max(numbers) and chosen[key] in (min(numbers), max(numbers)):
-            edges.append(key)
+        if all(isinstance(value, (int, float)) for value in tried):
+            low, high = min(tried), max(tried)
+            if low < high and chosen[key] in (low, high):
+                edges.append(key)
     return Choice(arm, every, chosen, edges)
 
 
